@@ -46,7 +46,8 @@ class Subject:
                 f"{text!r} does not say who the subject is. "
                 "Expected NAME:CLASS_NOUN:IDENTIFIER, for instance Rex:dog:sks."
             )
-        return cls(*parts)
+        name, class_noun, identifier = (*parts, cls.identifier)[:3]
+        return cls(name, class_noun, identifier)
 
     @property
     def phrase(self) -> str:

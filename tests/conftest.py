@@ -1,4 +1,4 @@
-"""What the tests share: the --full switch, which also lengthens the tests that have a short form."""
+"""What the tests share: --full, which also lengthens the tests that have a short form."""
 
 import pytest
 

