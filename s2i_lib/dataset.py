@@ -1,103 +1,476 @@
-"""Photos of a subject -> checked crops and a manifest; the card that says who the subject is."""
+"""Photos of a subject -> checked square crops, a contact sheet and a manifest."""
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
-from dataclasses import asdict, dataclass
+import logging
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any
 
-from s2i_lib.drive import Drive, write_file
+from s2i_lib.contact_sheet import draw_contact_sheet
+from s2i_lib.crop import Box, Found, find_subject, square_around
+from s2i_lib.drive import Drive, make_folder, write_file
 from s2i_lib.errors import InputError
+from s2i_lib.photos import (
+    PhotoFile,
+    ZipImport,
+    decode_photo,
+    free_path,
+    import_zip,
+    is_photo_name,
+    keep_photo,
+    read_photo,
+)
+from s2i_lib.subject import (
+    KINDS,
+    Subject,
+    card_path,
+    list_subjects,
+    load_subject,
+    save_subject,
+)
+from s2i_lib.verdict import (
+    DatasetOptions,
+    Measures,
+    Verdict,
+    advise,
+    find_duplicates,
+    fingerprint,
+    judge,
+    measure,
+)
 
-KINDS = ("person", "animal", "object")
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL.Image import Image
+
+__all__ = [
+    "KINDS", "Box", "Dataset", "DatasetOptions", "PhotoFile", "Subject", "Verdict", "ZipImport",
+    "build_dataset", "card_path", "import_zip", "keep_photo", "list_subjects", "load_dataset",
+    "load_subject", "read_photo", "sample_subject", "save_subject",
+]  # fmt: skip
+
+log = logging.getLogger(__name__)
+
+SCHEMA_VERSION = 1
+WORKERS = 2  # threads: Pillow, OpenCV and zlib let go of the interpreter while they work
+THUMB_PX = 480
+
+Callback = Callable[[int, int, str], None]
+"""Called after each photo with how many are done, of how many, and the photo's name."""
 
 
 @dataclass(frozen=True)
-class Subject:
-    """Who is drawn: the name that is spoken, and the words that stand for it in a prompt."""
+class Dataset:
+    """What training reads."""
 
-    name: str
-    """As spoken: "Rex"."""
-    class_noun: str
-    """What it is one of: "dog"."""
-    identifier: str = "sks"
-    """A rare token that the text encoder has no picture of yet."""
-    kind: Literal["person", "animal", "object"] = "object"
-
-    def __post_init__(self) -> None:
-        for field in ("name", "class_noun", "identifier"):
-            if not getattr(self, field).strip():
-                raise InputError(
-                    f"The subject's {field.replace('_', ' ')} is empty. "
-                    "Give all three, for instance Rex:dog:sks."
-                )
-        if self.kind not in KINDS:
-            raise InputError(
-                f"{self.kind!r} is not a kind of subject. It is one of {', '.join(KINDS)}."
-            )
-
-    @classmethod
-    def parse(cls, text: str) -> Subject:
-        """Read NAME:CLASS_NOUN or NAME:CLASS_NOUN:IDENTIFIER, as the command line gives it."""
-        parts = [part.strip() for part in text.split(":")]
-        if len(parts) not in (2, 3):
-            raise InputError(
-                f"{text!r} does not say who the subject is. "
-                "Expected NAME:CLASS_NOUN:IDENTIFIER, for instance Rex:dog:sks."
-            )
-        name, class_noun, identifier = (*parts, cls.identifier)[:3]
-        return cls(name, class_noun, identifier)
+    subject: Subject
+    folder: Path
+    """Holds the crops: subjects/<name>/dataset."""
+    verdicts: tuple[Verdict, ...]
+    """On every photo, in the order of their names."""
+    ignored: tuple[str, ...]
+    """Other files that lay among the photos, and were left alone."""
+    advice: tuple[str, ...]
+    """On the set as a whole, and what to shoot next; a sentence each."""
+    contact_sheet: Path
+    sha256: str
+    """Of all crops together."""
+    mirror: bool
+    """Whether training may mirror the crops."""
+    consent: str | None = None
 
     @property
-    def phrase(self) -> str:
-        """What stands for it in a prompt: "sks dog"."""
-        return f"{self.identifier} {self.class_noun}"
+    def images(self) -> tuple[Path, ...]:
+        """The crops of the photos that are kept: square RGB PNGs."""
+        return tuple(self.folder / v.image for v in self.verdicts if v.is_kept and v.image)
+
+    @property
+    def manifest(self) -> Path:
+        return self.folder.parent / "manifest.json"
 
 
-def card_path(drive: Drive, name: str) -> Path:
-    return drive.subject(name) / "subject.json"
+@dataclass(frozen=True)
+class _Look:
+    """What is known of one photo after it was looked at by itself."""
+
+    verdict: Verdict
+    sha256: str | None = None
+    png_sha256: str | None = None
+    measures: Measures | None = None
+    found: Found | None = None
+    print: np.ndarray | None = None
+    thumb: Image | None = None
+    facts: Mapping[str, Any] | None = None
 
 
-def save_subject(drive: Drive, subject: Subject) -> Path:
-    """Write the subject's card to subjects/<name>/subject.json."""
-    path = card_path(drive, subject.name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return write_file(path, (json.dumps(asdict(subject), indent=2) + "\n").encode())
+def build_dataset(
+    subject: Subject,
+    drive: Drive,
+    *,
+    photos: str | Path | None = None,
+    options: DatasetOptions | None = None,
+    crops: Mapping[str, Box | None] | None = None,
+    consent: str | None = None,
+    callback: Callback | None = None,
+) -> Dataset:
+    """Check and crop the photos of a subject, and write what training needs beside them.
 
+    Reads subjects/<name>/photos; writes subjects/<name>/dataset/*.png, contact_sheet.jpg,
+    manifest.json and subject.json. The photos themselves stay as they are. Doing it twice gives the
+    same bytes.
 
-def load_subject(drive: Drive, name: str) -> Subject:
-    """Read a subject's card.
+    Parameters
+    ----------
+    photos
+        A folder, a zip or one photo elsewhere: copies of what can be read first go to the
+        subject's photos, without GPS and other EXIF (see `keep_photo`).
+    crops
+        Name of a photo -> the square to cut from it. It lasts until the photo changes; None takes
+        it back.
+    consent
+        For people: one sentence with name and date. Kept, so it is asked for once.
 
     Raises
     ------
     InputError
-        When there is no such subject (the known ones are named) or its card cannot be read.
+        No photos at all, no consent, an unknown name in ``crops``, a crop outside of its photo.
     """
-    path = card_path(drive, name)
+    options = options or DatasetOptions()
+    home = make_folder(drive.subject(subject.name))
+    earlier = _read_manifest(home / "manifest.json") if (home / "manifest.json").exists() else {}
+    consent = _settle_consent(subject, consent, earlier)
+    refused, ignored = _take_photos(Path(photos), home / "photos") if photos else ([], [])
+    names, others = _list_photos(home / "photos")
+    if not names and not refused:
+        raise InputError(
+            f"No photos in {home / 'photos'} (found 0, need {options.few} to {options.many}). "
+            "Run notebooks/1_capture_dataset.ipynb, or copy photos there."
+        )
+    by_hand = _crops_by_hand(earlier) | dict(crops or {})
+    if unknown := sorted(set(crops or {}) - set(names)):
+        raise InputError(
+            f"There is no photo {unknown[0]!r} to crop. There are: {', '.join(names) or 'none'}."
+        )
+    with tempfile.TemporaryDirectory(prefix="s2i-dataset-") as staged:
+        looks = list(
+            _look_at_all(home / "photos", names, by_hand, subject, options, Path(staged), callback)
+        )
+        looks = _without_duplicates(looks, options)
+        looks = sorted([*(_Look(v) for v in refused), *looks], key=lambda look: look.verdict.photo)
+        _publish_crops(looks, Path(staged), make_folder(home / "dataset"), earlier)
+    verdicts = tuple(look.verdict for look in looks)
+    advice = advise([v for v in verdicts if v.is_kept], options)
+    sheet = draw_contact_sheet(
+        f"{subject.name}: {sum(v.is_kept for v in verdicts)} of {len(verdicts)} photos kept",
+        verdicts,
+        {look.verdict.photo: look.thumb for look in looks if look.thumb is not None},
+        advice,
+    )
+    dataset = Dataset(
+        subject=subject,
+        folder=home / "dataset",
+        verdicts=verdicts,
+        ignored=tuple(sorted({*ignored, *others})),
+        advice=tuple(advice),
+        contact_sheet=write_file(home / "contact_sheet.jpg", sheet),
+        sha256=_dataset_hash(looks),
+        mirror=subject.kind == "animal" if options.mirror is None else options.mirror,
+        consent=consent,
+    )
+    save_subject(drive, subject)
+    write_file(dataset.manifest, _manifest(dataset, looks, options))
+    return dataset
+
+
+def load_dataset(drive: Drive, name: str) -> Dataset:
+    """The dataset of a subject, with every crop held against the manifest.
+
+    Raises
+    ------
+    InputError
+        There is none, it has no usable photo, or a crop is missing or was changed.
+    """
+    home = drive.subject(name)
+    if not (home / "manifest.json").is_file():
+        load_subject(drive, name)  # says so where not even the subject is known
+        raise InputError(
+            f"The photos of {name} have not been checked and cropped yet: {home} has no "
+            "manifest.json. Run notebooks/1_capture_dataset.ipynb or `python -m s2i_lib dataset`."
+        )
+    manifest = _read_manifest(home / "manifest.json")
     try:
-        return Subject(**json.loads(path.read_text()))
-    except FileNotFoundError:
-        known = ", ".join(subject.name for subject in list_subjects(drive)) or "none yet"
+        dataset = Dataset(
+            subject=Subject(**manifest["subject"]),
+            folder=home / "dataset",
+            verdicts=tuple(_verdict_from(entry) for entry in manifest["photos"]),
+            ignored=tuple(manifest["ignored"]),
+            advice=tuple(manifest["advice"]),
+            contact_sheet=home / "contact_sheet.jpg",
+            sha256=manifest["sha256"],
+            mirror=manifest["mirror"],
+            consent=manifest["consent"],
+        )
+        sums = {e["image"]: e["image_sha256"] for e in manifest["photos"] if e["image"]}
+    except (KeyError, TypeError) as error:
         raise InputError(
-            f"There is no subject {name!r} in {drive.subjects} (known: {known}). "
-            "Make one with notebooks/1_capture_dataset.ipynb or `python -m s2i_lib dataset`, "
-            "or give NAME:CLASS_NOUN:IDENTIFIER, for instance Rex:dog:sks."
-        ) from None
-    except (ValueError, TypeError) as error:
-        raise InputError(
-            f"The card {path} cannot be read ({error}). Expected name, class_noun, identifier "
-            "and kind as JSON. Make it anew with `python -m s2i_lib dataset`."
+            f"The manifest {home / 'manifest.json'} lacks {error}. Build the dataset again with "
+            "notebooks/1_capture_dataset.ipynb or `python -m s2i_lib dataset`."
         ) from error
+    if not dataset.images:
+        raise InputError(
+            f"None of the photos of {name} can be used; {dataset.contact_sheet} says why. "
+            "Take others and run notebooks/1_capture_dataset.ipynb again."
+        )
+    for path in dataset.images:
+        if not path.is_file() or _sha256(path.read_bytes()) != sums[path.name]:
+            raise InputError(
+                f"{path} is missing or not what the manifest says. Build the dataset again with "
+                "notebooks/1_capture_dataset.ipynb or `python -m s2i_lib dataset`."
+            )
+    return dataset
 
 
-def list_subjects(drive: Drive) -> list[Subject]:
-    """All subjects that have a readable card, by name."""
-    cards = sorted(drive.subjects.glob("*/subject.json"))
-    subjects = []
-    for card in cards:
+def sample_subject(drive: Drive) -> Subject:
+    """Put the sample photos that ship with this package on the Drive, if they are not there yet."""
+    source = Path(__file__).parent / "samples"
+    (card,) = source.glob("*/subject.json")
+    subject = Subject(**json.loads(card.read_text()))
+    photos = make_folder(drive.subject(subject.name) / "photos")
+    for path in sorted(card.parent.glob("*.jpg")):
+        keep_photo(path.read_bytes(), path.name, photos)
+    save_subject(drive, subject)
+    return subject
+
+
+def _settle_consent(subject: Subject, consent: str | None, earlier: dict[str, Any]) -> str | None:
+    """The consent given now or earlier; people are not cropped without."""
+    consent = (consent or "").strip() or earlier.get("consent")
+    if subject.kind == "person" and not consent:
+        raise InputError(
+            f"{subject.name} is a person, so a sentence of consent is needed, with name and date. "
+            f"Give it with --consent, for instance: I, {subject.name}, agree that these photos of "
+            "me are used to train a model that draws me. 2026-08-19"
+        )
+    return consent
+
+
+def _list_photos(folder: Path) -> tuple[list[str], list[str]]:
+    """Names of the photos in a folder, and of everything else there, both sorted."""
+    if not folder.is_dir():
+        return [], []
+    names = sorted(path.name for path in folder.iterdir())
+    photos = [name for name in names if is_photo_name(name) and not (folder / name).is_dir()]
+    return photos, [name for name in names if name not in photos]
+
+
+def _take_photos(source: Path, folder: Path) -> tuple[list[Verdict], list[str]]:
+    """Keep the photos of a folder, a zip or one file; what cannot be read, and what is no photo."""
+    if not source.exists():
+        raise InputError(f"There is no {source}. Name a folder of photos, a zip, or one photo.")
+    if source.is_file() and source.suffix.lower() == ".zip":
+        imported = import_zip(source, folder)
+        return [Verdict(Path(name).name, "unreadable", why) for name, why in imported.refused], []
+    if source.resolve() == folder.resolve():
+        return [], []
+    names, ignored = _list_photos(source) if source.is_dir() else ([source.name], [])
+    refused = []
+    for name in names:
+        path = source / name if source.is_dir() else source
         try:
-            subjects.append(Subject(**json.loads(card.read_text())))
-        except (ValueError, TypeError, InputError):
-            continue  # a half-copied card must not hide the other subjects
-    return subjects
+            keep_photo(_read_bytes(path), name, folder)
+        except InputError as error:
+            refused.append(Verdict(name, "unreadable", str(error)))
+    return refused, ignored
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path.name} cannot be opened ({error.strerror or error}).") from error
+
+
+def _look_at_all(
+    folder: Path,
+    names: list[str],
+    by_hand: Mapping[str, Any],
+    subject: Subject,
+    options: DatasetOptions,
+    staged: Path,
+    callback: Callback | None,
+) -> Iterator[_Look]:
+    from tqdm.auto import tqdm
+
+    def look(name: str) -> _Look:
+        return _look_at(folder / name, by_hand.get(name), subject, options, staged)
+
+    with ThreadPoolExecutor(WORKERS) as pool:
+        bar = tqdm(pool.map(look, names), total=len(names), desc="photos", unit="photo")
+        for done, result in enumerate(bar, start=1):
+            if callback is not None:
+                callback(done, len(names), result.verdict.photo)
+            yield result
+
+
+def _look_at(
+    path: Path, by_hand: Any, subject: Subject, options: DatasetOptions, staged: Path
+) -> _Look:
+    """Read, find, crop, measure and judge one photo; its crop goes to ``staged``/<name>.png."""
+    from PIL import Image
+
+    try:
+        data = _read_bytes(path)
+        photo = decode_photo(data, path.name)
+    except InputError as error:
+        return _Look(Verdict(path.name, "unreadable", str(error)))
+    found = find_subject(photo.image, look_for_faces=subject.kind == "person")
+    box = square_around(found.region, found.frame, photo.width, photo.height, options.margin)
+    method: str = found.method
+    if isinstance(by_hand, tuple):  # from an earlier manifest: it holds for that very file
+        by_hand = by_hand[0] if by_hand[1] == photo.sha256 else None
+    if by_hand is not None:
+        box, method = by_hand.check(path.name, photo.width, photo.height), "by hand"
+    crop = photo.image.crop(box.corners)
+    if box.size > options.max_crop_px:
+        crop = crop.resize((options.max_crop_px,) * 2, Image.Resampling.LANCZOS)
+    measures = measure(crop, found, photo.width, photo.height)
+    name, reason = judge(measures, box, options)
+    stream = io.BytesIO()
+    crop.save(stream, "PNG", compress_level=4)
+    (staged / f"{path.name}.png").write_bytes(stream.getvalue())
+    thumb = photo.image.copy()
+    thumb.thumbnail((THUMB_PX, THUMB_PX))
+    return _Look(
+        Verdict(path.name, name, reason, photo.width, photo.height, box, method),
+        photo.sha256,
+        _sha256(stream.getvalue()),
+        measures,
+        found,
+        fingerprint(photo.image),
+        thumb,
+        {"format": photo.format, "notes": list(photo.notes), "image_px": crop.width},
+    )
+
+
+def _without_duplicates(looks: list[_Look], options: DatasetOptions) -> list[_Look]:
+    """The same looks with near-duplicates named, and a file name for every crop that is kept."""
+    kept = [look for look in looks if look.verdict.is_kept]
+    duplicates = find_duplicates(
+        [look.verdict.photo for look in kept],
+        [look.print for look in kept if look.print is not None],
+        options,
+    )
+    result, taken = [], set()
+    for look in looks:
+        verdict = look.verdict
+        if (twin := duplicates.get(verdict.photo)) is not None:
+            verdict = replace(
+                verdict,
+                verdict="near-duplicate",
+                reason=f"Nearly the same as {twin}: move, turn the subject, or change the place.",
+            )
+        if verdict.is_kept:
+            stem = Path(verdict.photo).stem
+            image = next(
+                name
+                for name in (
+                    f"{stem}{tail}.png" for tail in ("", *(f"-{n}" for n in range(2, 999)))
+                )
+                if name.lower() not in taken
+            )
+            taken.add(image.lower())
+            verdict = replace(verdict, image=image)
+        result.append(replace(look, verdict=verdict))
+    return result
+
+
+def _publish_crops(looks: list[_Look], staged: Path, folder: Path, earlier: dict[str, Any]) -> None:
+    """Make ``folder`` hold the kept crops; what a user put or changed there is set aside."""
+    ours = {e["image"]: e["image_sha256"] for e in earlier.get("photos", []) if e.get("image")}
+    new = {look.verdict.image: look for look in looks if look.verdict.image}
+    for path in sorted(folder.glob("*.png")):
+        found = _sha256(path.read_bytes())
+        if path.name in new and found == new[path.name].png_sha256:
+            del new[path.name]
+        elif found == ours.get(path.name):
+            path.unlink()
+        elif path.name in new:
+            aside = make_folder(folder.parent / "set_aside")
+            log.warning("%s was changed by someone; it is now in %s.", path, aside)
+            shutil.move(path, free_path(aside / path.name))
+    for name, look in new.items():
+        write_file(folder / str(name), (staged / f"{look.verdict.photo}.png").read_bytes())
+
+
+def _manifest(dataset: Dataset, looks: list[_Look], options: DatasetOptions) -> bytes:
+    manifest = {
+        "schema_version": SCHEMA_VERSION,
+        "subject": asdict(dataset.subject),
+        "sha256": dataset.sha256,
+        "mirror": dataset.mirror,
+        "consent": dataset.consent,
+        "advice": dataset.advice,
+        "options": asdict(options),
+        "photos": [
+            {
+                **asdict(look.verdict),
+                "sha256": look.sha256,
+                "image_sha256": look.png_sha256 if look.verdict.image else None,
+                "transform": "upright, sRGB, square crop, Lanczos where larger than max_crop_px",
+                **(look.facts or {}),
+                "measures": {
+                    key: round(value, 4) for key, value in asdict(look.measures).items()
+                } if look.measures else None,
+            }
+            for look in looks
+        ],
+        "ignored": dataset.ignored,
+    }  # fmt: skip
+    return (json.dumps(manifest, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        version = manifest["schema_version"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"The manifest {path} cannot be read ({error}). Delete it and build the dataset again."
+        ) from error
+    if version != SCHEMA_VERSION:
+        raise InputError(
+            f"The manifest {path} has schema version {version}, and this program reads "
+            f"{SCHEMA_VERSION}. Update the program, or delete the file and build the dataset again."
+        )
+    return manifest
+
+
+def _verdict_from(entry: dict[str, Any]) -> Verdict:
+    fields = {key: entry[key] for key in Verdict.__dataclass_fields__}
+    return Verdict(**fields | {"crop": Box(**entry["crop"]) if entry["crop"] else None})
+
+
+def _crops_by_hand(earlier: dict[str, Any]) -> dict[str, Any]:
+    """Crops that somebody made, each with the hash of the photo for which it holds."""
+    return {
+        entry["photo"]: (Box(**entry["crop"]), entry["sha256"])
+        for entry in earlier.get("photos", [])
+        if entry["method"] == "by hand"
+    }
+
+
+def _dataset_hash(looks: list[_Look]) -> str:
+    lines = [f"{look.verdict.image} {look.png_sha256}\n" for look in looks if look.verdict.image]
+    return _sha256("".join(lines).encode())
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

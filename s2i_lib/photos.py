@@ -1,0 +1,483 @@
+"""Photo files: read what phones make, refuse what is broken, keep nothing private of them."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+import stat
+import struct
+import warnings
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from s2i_lib.drive import make_folder, write_file
+from s2i_lib.errors import InputError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+# What a suffix promises, in Pillow's names of formats. MPO is a JPEG with further pictures behind
+# it (depth, gain map), as many phones write them.
+FORMATS = {
+    ".jpg": ("JPEG", "MPO"),
+    ".jpeg": ("JPEG", "MPO"),
+    ".jpe": ("JPEG", "MPO"),
+    ".jfif": ("JPEG", "MPO"),
+    ".mpo": ("JPEG", "MPO"),
+    ".png": ("PNG",),
+    ".webp": ("WEBP",),
+    ".heic": ("HEIF",),
+    ".heif": ("HEIF", "AVIF"),
+    ".hif": ("HEIF",),
+    ".avif": ("AVIF",),
+    ".tif": ("TIFF",),
+    ".tiff": ("TIFF",),
+    ".bmp": ("BMP",),
+    ".gif": ("GIF",),
+}
+READABLE = tuple(dict.fromkeys(name for names in FORMATS.values() for name in names))
+
+MAX_FILE_BYTES = 100 * 2**20  # a 108-megapixel JPEG has 20 to 40 MB
+MAX_JPEG_PIXELS = (
+    120_000_000  # phones go to 108 megapixels; a JPEG can be decoded at 1/8 of its size
+)
+MAX_PIXELS = 50_000_000  # the others cannot: 48 megapixels are 200 MB while they are decoded
+MAX_ZIP_ENTRIES = 500
+MAX_ZIP_BYTES = 2 * 2**30  # unpacked; 500 photos of 4 MB
+
+ORIENTATION = 0x0112  # the EXIF tags
+GPS = 0x8825
+
+
+@dataclass(frozen=True)
+class PhotoFile:
+    """A photo as it is to be looked at: upright, sRGB, 8 bits, without transparency."""
+
+    name: str
+    image: Image
+    """RGB; smaller than ``width`` x ``height`` where ``shrink`` was asked for."""
+    width: int
+    """Of the upright photo at full resolution, in pixels."""
+    height: int
+    format: str
+    sha256: str
+    """Of the file."""
+    has_gps: bool
+    notes: tuple[str, ...] = ()
+    """What was converted: "turned by its EXIF orientation", ..."""
+
+
+def is_photo_name(name: str) -> bool:
+    """Whether the file is called like a photo (".IMG.jpg" of a Mac and the like are not)."""
+    return Path(name).suffix.lower() in FORMATS and not name.startswith(".")
+
+
+def read_photo(path: str | Path, *, shrink: int = 1) -> PhotoFile:
+    """Read one photo of any format that phones make, upright, as 8-bit sRGB.
+
+    Parameters
+    ----------
+    shrink : int
+        1, 2, 4 or 8: decode at 1/shrink of the size, which is faster for JPEGs.
+
+    Raises
+    ------
+    InputError
+        When it is no photo or a broken one; the message is one sentence that names the file.
+    """
+    path = Path(path)
+    try:
+        if not path.is_file():
+            raise InputError(f"{path.name} is not a file.")
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise InputError(_too_large(path.name, path.stat().st_size))
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path.name} cannot be opened ({error.strerror or error}).") from error
+    return decode_photo(data, path.name, shrink=shrink)
+
+
+def decode_photo(data: bytes, name: str, *, shrink: int = 1) -> PhotoFile:
+    """`read_photo` for a file that is in memory."""
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    _register_heif()
+    suffix = Path(name).suffix.lower()
+    if suffix not in FORMATS:
+        raise InputError(f"{name} is not one of the formats read here ({', '.join(FORMATS)}).")
+    if not data:
+        raise InputError(f"{name} is empty (0 bytes); copy it again from where it came from.")
+    if len(data) > MAX_FILE_BYTES:
+        raise InputError(_too_large(name, len(data)))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore"
+            )  # of Pillow, about EXIF and sizes; both are checked here
+            image: Image.Image = Image.open(io.BytesIO(data), formats=READABLE)
+            file_format = image.format or "?"
+            if file_format not in FORMATS[suffix]:
+                raise InputError(
+                    f"{name} is a {file_format} file inside; give it the suffix "
+                    f"{_suffix_of(file_format)} so that it is what it says."
+                )
+            is_jpeg = file_format in ("JPEG", "MPO")
+            pixels, limit = image.width * image.height, MAX_JPEG_PIXELS if is_jpeg else MAX_PIXELS
+            if pixels > limit:
+                raise InputError(
+                    f"{name} would unpack to {pixels / 1e6:,.0f} megapixels, and at most "
+                    f"{limit / 1e6:.0f} are read; save it smaller."
+                )
+            width, height = image.size
+            if is_jpeg and shrink > 1:
+                image.draft(None, (width // shrink, height // shrink))
+            image.load()
+            orientation, has_gps = _exif_facts(image)
+            image, notes = to_srgb(image)
+            if orientation != 1:
+                image.getexif()[ORIENTATION] = orientation
+                image = ImageOps.exif_transpose(image)
+                notes.append("turned by its EXIF orientation")
+    except InputError:
+        raise
+    except Image.DecompressionBombError:
+        raise InputError(
+            f"{name} would unpack to a picture that is far too large; save it smaller."
+        ) from None
+    except UnidentifiedImageError:
+        raise InputError(
+            f"{name} is not a photo, whatever its name says, or its beginning is damaged."
+        ) from None
+    # Decoders raise anything from SyntaxError to IndexError when a file is damaged on purpose.
+    except Exception as error:
+        raise InputError(
+            f"{name} is damaged or not whole ({_first_line(error)}); copy it again."
+        ) from error
+    if orientation >= 5:
+        width, height = height, width
+    if (factor := min(round(width / image.width), shrink)) < shrink:
+        image = image.reduce(shrink // max(factor, 1))
+    return PhotoFile(
+        name, image, width, height, file_format, hashlib.sha256(data).hexdigest(), has_gps,
+        tuple(notes),
+    )  # fmt: skip
+
+
+def to_srgb(image: Image) -> tuple[Image, list[str]]:
+    """Any mode and profile -> 8-bit sRGB over white, and what was done for it, in words."""
+    import numpy as np
+    from PIL import Image
+
+    notes = []
+    profile = image.info.get("icc_profile")
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        values = np.asarray(image).astype(np.float32)
+        full = (
+            65535.0 if values.max(initial=0) > 255 else 255.0 if values.max(initial=0) > 1 else 1.0
+        )
+        image = Image.fromarray((np.clip(values / full, 0, 1) * 255).round().astype(np.uint8))
+        notes.append("reduced to 8 bits")
+        profile = None  # it spoke of the deep values
+    alpha = None
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        alpha = image.getchannel("A")
+        image = image.convert("RGB")
+    elif image.mode not in ("RGB", "L", "CMYK"):
+        image = image.convert("RGB")
+    if profile and (converted := _through_profile(image, profile)) is not None:
+        image = converted
+        notes.append("converted from its colour profile to sRGB")
+    elif image.mode == "CMYK":
+        notes.append("converted from CMYK to sRGB")
+    image = image.convert("RGB")
+    if alpha is not None and alpha.getextrema() != (255, 255):
+        image = Image.composite(image, Image.new("RGB", image.size, "white"), alpha)
+        notes.append("laid over white where it was transparent")
+    return image, notes
+
+
+def _through_profile(image: Image, profile: bytes) -> Image | None:
+    """``image`` in sRGB, or None where its profile is sRGB already or cannot be used."""
+    from PIL import ImageCms
+
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if "srgb" in ImageCms.getProfileDescription(source).lower():
+            return None
+        return ImageCms.profileToProfile(
+            image, source, ImageCms.createProfile("sRGB"), outputMode="RGB"
+        )
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        return None
+
+
+def _exif_facts(image: Image) -> tuple[int, bool]:
+    """Orientation (1 to 8) and whether the file says where it was taken."""
+    try:
+        exif = image.getexif()
+        orientation = exif.get(ORIENTATION, 1)
+        has_gps = bool(exif.get_ifd(GPS))
+    # Damaged EXIF must not cost a good photo; its parser raises anything.
+    except Exception:
+        return 1, False
+    return (orientation if orientation in range(1, 9) else 1), has_gps
+
+
+def keep_photo(data: bytes, name: str, folder: Path) -> Path:
+    """Put a copy of a photo into ``folder``, without GPS, EXIF or anything else it says of you.
+
+    JPEG and PNG keep their pixels bit for bit, with only what is private cut out of the file. Other
+    formats are kept as an upright sRGB JPEG (HEIC, AVIF, WebP) or PNG (TIFF, BMP, GIF). A different
+    photo of the same name stays: the new one is then called name-2. The same photo is kept once.
+
+    Raises
+    ------
+    InputError
+        When `decode_photo` refuses it.
+    """
+    name = safe_name(name)
+    photo = decode_photo(data, name, shrink=8)
+    if photo.format in ("JPEG", "MPO"):
+        kept, suffix = strip_jpeg(data), Path(name).suffix
+    elif photo.format == "PNG":
+        kept, suffix = strip_png(data), ".png"
+    else:
+        image, stream = decode_photo(data, name).image, io.BytesIO()
+        if photo.format in ("TIFF", "BMP", "GIF"):
+            suffix = ".png"
+            image.save(stream, "PNG")
+        else:
+            suffix = ".jpg"
+            image.save(stream, "JPEG", quality=95, subsampling=0)
+        kept = stream.getvalue()
+    make_folder(folder)
+    same_size = (
+        path for path in sorted(folder.iterdir())
+        if is_photo_name(path.name) and path.is_file() and path.stat().st_size == len(kept)
+    )  # fmt: skip
+    for path in same_size:
+        if path.read_bytes() == kept:
+            return path
+    return write_file(free_path(folder / (Path(name).stem + suffix)), kept)
+
+
+def free_path(path: Path) -> Path:
+    """``path``, or path-2, path-3, ... where something is already called so (in any case)."""
+    taken = {other.name.lower() for other in path.parent.iterdir()}
+    free, number = path, 2
+    while free.name.lower() in taken:
+        free, number = path.with_name(f"{path.stem}-{number}{path.suffix}"), number + 1
+    return free
+
+
+def safe_name(name: str) -> str:
+    """The last part of a path, with what no file system likes in a name replaced by dashes."""
+    last = re.split(r"[/\\]", name)[-1]
+    clean = re.sub(r'[\x00-\x1f\x7f<>:"|?*]+', "-", last).strip(" ").lstrip(".")
+    stem, suffix = Path(clean).stem, Path(clean).suffix
+    return (stem[:80] or "photo") + suffix
+
+
+def strip_jpeg(data: bytes) -> bytes:
+    """The same JPEG with nothing but its picture, its colour profile and its orientation.
+
+    What goes: EXIF (with GPS and thumbnail), XMP, IPTC, comments, maker's segments, and whatever
+    lies behind the picture (a motion photo's video, depth maps with EXIF of their own).
+    """
+    from PIL import Image
+
+    kept = [b"\xff\xd8"]
+    orientation, _ = _exif_facts(Image.open(io.BytesIO(data)))
+    if orientation != 1:
+        exif = Image.Exif()
+        exif[ORIENTATION] = orientation
+        body = exif.tobytes()
+        kept.append(b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body)
+    at = 2
+    while at + 4 <= len(data):
+        if data[at] != 0xFF:
+            at += 1  # stray bytes between segments; decoders skip them too
+            continue
+        marker = data[at + 1]
+        if marker == 0xFF:
+            at += 1
+            continue
+        if marker == 0xD9:
+            break
+        end = at + 2 + struct.unpack(">H", data[at + 2 : at + 4])[0]
+        segment = data[at:end]
+        is_private = 0xE0 <= marker <= 0xEF or marker == 0xFE
+        is_needed = (
+            segment[4:9] == b"JFIF\0" or segment[4:16] == b"ICC_PROFILE\0"
+            or segment[4:9] == b"Adobe"
+        )  # fmt: skip
+        if not is_private or is_needed:
+            kept.append(segment)
+        at = end
+        if marker == 0xDA:  # the coded picture follows, up to the next marker that is no restart
+            found = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]").search(data, at)
+            end = found.start() if found else len(data)
+            kept.append(data[at:end])
+            at = end
+    return b"".join([*kept, b"\xff\xd9"])
+
+
+def strip_png(data: bytes) -> bytes:
+    """The same PNG without texts, times and EXIF, except for an orientation."""
+    from PIL import Image
+
+    kept, at = [data[:8]], 8
+    orientation, _ = _exif_facts(Image.open(io.BytesIO(data)))
+    while at + 12 <= len(data):
+        length, kind = struct.unpack(">I4s", data[at : at + 8])
+        chunk = data[at : at + 12 + length]
+        if kind == b"eXIf" and orientation != 1:
+            kept.append(_orientation_chunk(orientation))
+        elif kind in _PNG_PICTURE:
+            kept.append(chunk)
+        at += len(chunk)
+        if kind == b"IEND":
+            break
+    return b"".join(kept)
+
+
+# The chunks that change how the (first) picture looks; animation, texts, times and EXIF are not.
+_PNG_PICTURE = frozenset(
+    b"IHDR PLTE IDAT IEND tRNS cHRM gAMA iCCP sBIT sRGB cICP bKGD pHYs".split()
+)
+
+
+def _orientation_chunk(orientation: int) -> bytes:
+    from zlib import crc32
+
+    from PIL import Image
+
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    body = b"eXIf" + exif.tobytes().removeprefix(b"Exif\0\0")
+    return struct.pack(">I", len(body) - 4) + body + struct.pack(">I", crc32(body))
+
+
+@dataclass(frozen=True)
+class ZipImport:
+    """What came out of a zip."""
+
+    kept: tuple[Path, ...]
+    refused: tuple[tuple[str, str], ...]
+    """Name and reason, a sentence each."""
+
+
+def import_zip(source: bytes | str | Path, folder: Path) -> ZipImport:
+    """Keep the photos of a zip in ``folder`` (see `keep_photo`); folders in the zip are dissolved.
+
+    Nothing is ever written outside of ``folder``, under a name from the zip that has a path in it,
+    or beyond the sizes above, whatever the zip's own directory claims.
+
+    Raises
+    ------
+    InputError
+        When it is no zip, or one of more files or bytes than any set of photos has.
+    """
+    name = "The zip" if isinstance(source, bytes) else Path(source).name
+    try:
+        archive = zipfile.ZipFile(io.BytesIO(source) if isinstance(source, bytes) else source)
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise InputError(
+            f"{name} is not a zip that can be read ({_first_line(error)}). "
+            "Pack the photos again, or upload them one by one."
+        ) from error
+    with archive:
+        entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+        if len(entries) > MAX_ZIP_ENTRIES:
+            raise InputError(
+                f"{name} has {len(entries)} files in it, and at most {MAX_ZIP_ENTRIES} are taken. "
+                "Pack only the photos of one subject."
+            )
+        kept: list[Path] = []
+        refused: list[tuple[str, str]] = []
+        budget = MAX_ZIP_BYTES
+        for entry in entries:
+            try:
+                if reason := _entry_fault(entry):
+                    raise InputError(reason)
+                data = _read_entry(archive, entry, min(MAX_FILE_BYTES, budget))
+                budget -= len(data)
+                path = keep_photo(data, PurePosixPath(entry.filename).name, folder)
+                if path not in kept:
+                    kept.append(path)
+            except InputError as error:
+                refused.append((entry.filename, str(error)))
+    return ZipImport(tuple(kept), tuple(refused))
+
+
+def _entry_fault(entry: zipfile.ZipInfo) -> str | None:
+    """Why an entry of a zip is not even unpacked."""
+    name = entry.orig_filename
+    parts = re.split(r"[/\\]", name)
+    last = parts[-1]
+    if (
+        name.startswith(("/", "\\"))
+        or ".." in parts
+        or re.match(r"[A-Za-z]:", name)
+        or "\0" in name
+    ):
+        return f"{name!r} points outside of the zip, so it is not unpacked."
+    if "\\" in name:
+        return f"{name!r} has a backslash in its name, so it is not unpacked."
+    if stat.S_ISLNK(entry.external_attr >> 16):
+        return f"{name} is a link and not a photo."
+    if "__MACOSX" in parts or any(part.startswith(".") for part in parts):
+        return f"{name} is a hidden file of the system and not a photo."
+    if not is_photo_name(last):
+        return f"{name} is not a photo ({', '.join(FORMATS)})."
+    if entry.flag_bits & 0x1:
+        return f"{name} has a password; pack the photos without one."
+    return None
+
+
+def _read_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, limit: int) -> bytes:
+    """Unpack one entry, up to ``limit`` bytes whatever its header claims."""
+    try:
+        with archive.open(entry) as stream:
+            data = stream.read(limit + 1)
+    # zlib, lzma and zipfile each have errors of their own for a damaged entry.
+    except Exception as error:
+        raise InputError(
+            f"{entry.filename} cannot be unpacked ({_first_line(error)}); pack it again."
+        ) from error
+    if len(data) > limit:
+        raise InputError(_too_large(entry.filename, limit + 1))
+    return data
+
+
+_heif_is_registered = False
+
+
+def _register_heif() -> None:
+    """Teach Pillow HEIC once; it reads AVIF by itself since 11.3."""
+    global _heif_is_registered
+    if not _heif_is_registered:
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
+        _heif_is_registered = True
+
+
+def _suffix_of(file_format: str) -> str:
+    return next(suffix for suffix, names in FORMATS.items() if file_format in names)
+
+
+def _too_large(name: str, size: int) -> str:
+    return (
+        f"{name} has more than {min(size, MAX_FILE_BYTES) / 2**20:.0f} MiB, which no photo needs; "
+        "save it smaller."
+    )
+
+
+def _first_line(error: Any) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__

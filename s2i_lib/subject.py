@@ -1,0 +1,103 @@
+"""The card that says who a subject is: subjects/<name>/subject.json."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from s2i_lib.drive import Drive, write_file
+from s2i_lib.errors import InputError
+
+KINDS = ("person", "animal", "object")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Who is drawn: the name that is spoken, and the words that stand for it in a prompt."""
+
+    name: str
+    """As spoken: "Rex"."""
+    class_noun: str
+    """What it is one of: "dog"."""
+    identifier: str = "sks"
+    """A rare token that the text encoder has no picture of yet."""
+    kind: Literal["person", "animal", "object"] = "object"
+
+    def __post_init__(self) -> None:
+        for field in ("name", "class_noun", "identifier"):
+            if not getattr(self, field).strip():
+                raise InputError(
+                    f"The subject's {field.replace('_', ' ')} is empty. "
+                    "Give all three, for instance Rex:dog:sks."
+                )
+        if self.kind not in KINDS:
+            raise InputError(
+                f"{self.kind!r} is not a kind of subject. It is one of {', '.join(KINDS)}."
+            )
+
+    @classmethod
+    def parse(cls, text: str) -> Subject:
+        """Read NAME:CLASS_NOUN or NAME:CLASS_NOUN:IDENTIFIER, as the command line gives it."""
+        parts = [part.strip() for part in text.split(":")]
+        if len(parts) not in (2, 3):
+            raise InputError(
+                f"{text!r} does not say who the subject is. "
+                "Expected NAME:CLASS_NOUN:IDENTIFIER, for instance Rex:dog:sks."
+            )
+        name, class_noun, identifier = (*parts, cls.identifier)[:3]
+        return cls(name, class_noun, identifier)
+
+    @property
+    def phrase(self) -> str:
+        """What stands for it in a prompt: "sks dog"."""
+        return f"{self.identifier} {self.class_noun}"
+
+
+def card_path(drive: Drive, name: str) -> Path:
+    return drive.subject(name) / "subject.json"
+
+
+def save_subject(drive: Drive, subject: Subject) -> Path:
+    """Write the subject's card to subjects/<name>/subject.json."""
+    path = card_path(drive, subject.name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return write_file(path, (json.dumps(asdict(subject), indent=2) + "\n").encode())
+
+
+def load_subject(drive: Drive, name: str) -> Subject:
+    """Read a subject's card.
+
+    Raises
+    ------
+    InputError
+        When there is no such subject (the known ones are named) or its card cannot be read.
+    """
+    path = card_path(drive, name)
+    try:
+        return Subject(**json.loads(path.read_text()))
+    except FileNotFoundError:
+        known = ", ".join(subject.name for subject in list_subjects(drive)) or "none yet"
+        raise InputError(
+            f"There is no subject {name!r} in {drive.subjects} (known: {known}). "
+            "Make one with notebooks/1_capture_dataset.ipynb or `python -m s2i_lib dataset`, "
+            "or give NAME:CLASS_NOUN:IDENTIFIER, for instance Rex:dog:sks."
+        ) from None
+    except (ValueError, TypeError) as error:
+        raise InputError(
+            f"The card {path} cannot be read ({error}). Expected name, class_noun, identifier "
+            "and kind as JSON. Make it anew with `python -m s2i_lib dataset`."
+        ) from error
+
+
+def list_subjects(drive: Drive) -> list[Subject]:
+    """All subjects that have a readable card, by name."""
+    cards = sorted(drive.subjects.glob("*/subject.json"))
+    subjects = []
+    for card in cards:
+        try:
+            subjects.append(Subject(**json.loads(card.read_text())))
+        except (ValueError, TypeError, InputError):
+            continue  # a half-copied card must not hide the other subjects
+    return subjects
