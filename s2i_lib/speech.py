@@ -1,0 +1,506 @@
+"""Audio -> Transcript: what was said, in English, and how far to trust it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from s2i_lib.audio import LIMIT_S, RATE_HZ, Audio, load_audio, normalise, read_audio
+from s2i_lib.drive import Drive, open_drive
+from s2i_lib.engines import (
+    ENGINES,
+    MODELS,
+    WINDOW_S,
+    Decoded,
+    Engine,
+    Task,
+    Word,
+    find_weights,
+    has_cuda,
+    load_engine,
+)
+from s2i_lib.errors import InputError, S2iError
+
+__all__ = ["HearOptions", "Listener", "Segment", "Transcript", "Word", "hear", "load_audio"]
+
+logger = logging.getLogger(__name__)
+
+MAX_DECODES = 3  # of one window: plain Whisper takes up to six
+# Whisper's own thresholds. Source: openai/whisper, transcribe.py:44-46.
+MAX_COMPRESSION_RATIO = 2.4
+MIN_AVG_LOGPROB = -1.0
+MAX_NO_SPEECH = 0.6
+MAX_WORDS_PER_S = 7.0  # auctioneers reach six; endless repetition far more
+
+
+@dataclass(frozen=True)
+class HearOptions:
+    """How to listen. Every default is the one that measured best in benchmarks/hearing.py."""
+
+    engine: str = "auto"
+    """openai-whisper on a GPU, faster-whisper on the CPU."""
+    model: str = "auto"
+    """tiny.en to turbo, or a path to weights; auto chooses by device, memory and language."""
+    language: str | None = None
+    """Such as "de"; None: Whisper finds out."""
+    names: tuple[str, ...] = ()
+    """Names that may be said; Whisper is told them beforehand."""
+    limit_s: float = LIMIT_S
+    """Longest recording that is accepted."""
+    word_times: bool = False
+    """Whether segments carry the time of every word (costs one more pass)."""
+    device: str = "auto"
+    beam_size: int = 5
+    """As faster-whisper has it; greedy search is faster and mishears short sentences."""
+    context_s: float = 10.0
+    """Shortest window that is encoded. Whisper's is 30 s, however little was said."""
+    margin_s: float = 2.0
+    """Silence that must fit behind the speech, or Whisper repeats itself."""
+
+    def __post_init__(self) -> None:
+        if self.engine not in ("auto", *ENGINES):
+            raise InputError(
+                f"There is no engine {self.engine!r}. Expected auto, {' or '.join(ENGINES)}."
+            )
+        if self.device not in ("auto", "cpu", "cuda"):
+            raise InputError(f"There is no device {self.device!r}. Expected auto, cpu or cuda.")
+        if not self.limit_s > 0:
+            raise InputError(f"The limit is {self.limit_s:g} s. Expected more than 0, usually 60.")
+        if not 1 <= self.context_s <= WINDOW_S or not 0 <= self.margin_s < WINDOW_S - 1:
+            raise InputError(
+                f"A window of {self.context_s:g} s with a margin of {self.margin_s:g} s cannot be "
+                f"heard. Expected 1 to {WINDOW_S} s, and a margin below {WINDOW_S - 1} s."
+            )
+        if not 1 <= self.beam_size <= 10:
+            raise InputError(f"The beam size is {self.beam_size}. Expected 1 to 10, usually 5.")
+        if self.language is not None:
+            _check_language(self.language)
+            model = MODELS.get(self.model)
+            if model and self.language != "en" and not model.can_translate:
+                raise InputError(_cannot_translate(model.name, self.language))
+
+
+def _check_language(language: str) -> None:
+    from whisper.tokenizer import LANGUAGES
+
+    if language not in LANGUAGES:
+        raise InputError(
+            f"Whisper knows no language {language!r}. Expected a code such as en, de, fr, es, ja "
+            f"(all of them: {', '.join(LANGUAGES)})."
+        )
+
+
+def _cannot_translate(model: str, language: str) -> str:
+    why = "hears English only" if not MODELS[model].is_multilingual else "cannot translate"
+    return (
+        f"The model {model} {why}, and {language!r} has to become English for the picture. "
+        "Use --model tiny, base, small, medium or large-v3, or --model auto."
+    )
+
+
+@dataclass(frozen=True)
+class Segment:
+    start_s: float
+    end_s: float
+    text: str
+    words: tuple[Word, ...] = ()
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """What was heard. ``english`` is what a prompt is made of."""
+
+    text: str
+    """In the language that was spoken."""
+    language: str
+    language_probability: float
+    english: str
+    segments: tuple[Segment, ...]
+    engine: str
+    model: str
+    audio_s: float
+    took_s: float
+    doubts: tuple[str, ...] = ()
+    """Sentences that say why this may not be what was said; none is good."""
+    n_decodes: int = 1
+
+    @property
+    def words(self) -> tuple[Word, ...]:
+        """Every word with its time, where ``HearOptions.word_times`` asked for it."""
+        return tuple(word for segment in self.segments for word in segment.words)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> Transcript:
+        """Read what ``to_json`` wrote.
+
+        Raises
+        ------
+        InputError
+            When fields are missing or unknown.
+        """
+        try:
+            segments = tuple(
+                Segment(**{**segment, "words": tuple(Word(**word) for word in segment["words"])})
+                for segment in record["segments"]
+            )
+            return cls(**{**record, "segments": segments, "doubts": tuple(record["doubts"])})
+        except (KeyError, TypeError) as error:
+            raise InputError(
+                f"This is not a transcript's record ({error}). Expected what Transcript.to_json "
+                "wrote."
+            ) from error
+
+
+class Listener:
+    """A loaded engine that hears one recording after another (from one thread at a time).
+
+    ``load`` may run in the background while the user is still speaking; ``hear`` waits for it.
+    """
+
+    def __init__(self, options: HearOptions | None = None, drive: Drive | None = None):
+        self.options = options or HearOptions()
+        self.drive = drive or open_drive()
+        self._engine: Engine | None = None
+        self._lock = threading.RLock()
+
+    def load(self) -> Listener:
+        """Find the weights, load them and the voice detector. Doing so again costs nothing."""
+        with self._lock:
+            if self._engine is None:
+                from faster_whisper.vad import get_vad_model
+
+                get_vad_model()
+                self._engine = _load_chosen(self.options, self.drive)
+        return self
+
+    def hear(
+        self, source: str | Path | bytes | np.ndarray, rate_hz: int | None = None
+    ) -> Transcript:
+        """Listen to one recording (``rate_hz`` is for arrays).
+
+        Raises
+        ------
+        InputError
+            When the recording cannot be used, or nothing was said in it.
+        S2iError
+            When the weights cannot be had.
+        """
+        started = time.perf_counter()
+        audio = read_audio(source, rate_hz=rate_hz, limit_s=self.options.limit_s)
+        windows = find_windows(audio, self.options.margin_s)
+        took_s = time.perf_counter() - started
+        with self._lock:
+            self.load()  # its seconds are not counted: it happens once
+            started = time.perf_counter()
+            assert self._engine is not None
+            transcript = _hear_windows(self._engine, audio, windows, self.options)
+        took_s += time.perf_counter() - started
+        return replace(transcript, took_s=round(took_s, 3))
+
+
+def hear(
+    source: str | Path | bytes | np.ndarray,
+    options: HearOptions | None = None,
+    drive: Drive | None = None,
+    *,
+    rate_hz: int | None = None,
+) -> Transcript:
+    """``Listener(options, drive).hear(source)``, for a single recording."""
+    return Listener(options, drive).hear(source, rate_hz)
+
+
+def _load_chosen(options: HearOptions, drive: Drive) -> Engine:
+    device = options.device
+    if device == "auto":
+        device = "cuda" if has_cuda() else "cpu"
+    engine = options.engine
+    if engine == "auto":
+        engine = "openai-whisper" if device == "cuda" else "faster-whisper"
+    if options.model != "auto":
+        return load_engine(engine, options.model, device, drive, options.beam_size)
+    return _load_auto(options, engine, device, drive)
+
+
+def choose_models(language: str | None, device: str, memory_gib: float) -> list[str]:
+    """Models that suit, best first: large enough to hear well, small enough to answer in seconds.
+
+    Parameters
+    ----------
+    memory_gib : free memory of the device; a quarter of it may be taken, because the picture's
+        model needs the rest
+    """
+    names = ["small", "base", "tiny"] if device == "cuda" else ["base", "tiny"]
+    suiting = [name for name in names if MODELS[name].memory_gib <= memory_gib / 4] or ["tiny"]
+    if language == "en":
+        return [f"{name}.en" for name in suiting] + (["tiny.en"] if "tiny" not in suiting else [])
+    return suiting + (["tiny.en"] if language is None else [])
+
+
+def _free_memory_gib(device: str) -> float:
+    if device == "cuda":
+        import torch
+
+        return torch.cuda.mem_get_info()[0] / 2**30
+    import psutil
+
+    return psutil.virtual_memory().available / 2**30
+
+
+def _load_auto(options: HearOptions, engine: str, device: str, drive: Drive) -> Engine:
+    """The best model that is already here; else the best that can be downloaded."""
+    names = choose_models(options.language, device, _free_memory_gib(device))
+    errors = []
+    for download in (False, True):
+        for name in names:
+            try:
+                find_weights(engine, name, drive, download=download)
+            except S2iError as error:
+                errors.append(str(error))
+                continue
+            return load_engine(engine, name, device, drive, options.beam_size)
+    raise S2iError(f"No Whisper model could be had. {' '.join(errors[len(names) :])}")
+
+
+@dataclass(frozen=True)
+class Window:
+    """A stretch with speech in it, short enough for Whisper."""
+
+    start: int
+    """In samples."""
+    samples: np.ndarray
+    speech_s: float
+    """Of it, without the pauses."""
+
+
+def find_windows(audio: Audio, margin_s: float) -> list[Window]:
+    """Trim silence, even out the loudness, split what is longer than Whisper's window at pauses.
+
+    Raises
+    ------
+    InputError
+        When no speech is found: Whisper would make some up.
+
+    Source: the options are faster-whisper's defaults for Silero VAD except for the shorter pause,
+    so that a split falls between sentences.
+    """
+    from faster_whisper.vad import VadOptions, get_speech_timestamps
+
+    samples = normalise(audio.samples)
+    longest_s = WINDOW_S - margin_s
+    options = VadOptions(
+        min_speech_duration_ms=200,  # a cough or a click is shorter
+        min_silence_duration_ms=500,
+        speech_pad_ms=300,
+        max_speech_duration_s=longest_s,
+    )
+    chunks = get_speech_timestamps(samples, options)
+    if not chunks:
+        raise InputError(
+            f"Nothing was said: there is sound in these {audio.duration_s:.1f} s, but no speech. "
+            "Speak closer to the microphone, or choose another file."
+        )
+    spans: list[list[int]] = []  # start, end, samples of speech
+    for chunk in chunks:
+        length = chunk["end"] - chunk["start"]
+        if spans and chunk["end"] - spans[-1][0] <= longest_s * RATE_HZ:
+            spans[-1][1] = chunk["end"]
+            spans[-1][2] += length
+        else:
+            spans.append([chunk["start"], chunk["end"], length])
+    return [Window(a, samples[a:b], speech / RATE_HZ) for a, b, speech in spans]
+
+
+def _hear_windows(
+    engine: Engine, audio: Audio, windows: Sequence[Window], options: HearOptions
+) -> Transcript:
+    encoded = [_encode(engine, window, options) for window in windows]
+    language, probability = options.language or "en", 1.0
+    if engine.is_multilingual and options.language is None:
+        language, probability = engine.detect_language(encoded[0])
+    elif not engine.is_multilingual and language != "en":
+        raise InputError(
+            f"The model {engine.model} hears English only, and {language!r} was asked for. "
+            "Name a multilingual model, for instance --model small."
+        )
+    heard: list[Decoded] = []
+    segments, english, n_decodes = [], [], 0
+    for window, features in zip(windows, encoded, strict=True):
+        budget = MAX_DECODES if language == "en" else MAX_DECODES - 1
+        said, features, n_passes = _decode(
+            engine, window, features, options, language, "transcribe", budget
+        )
+        n_decodes += n_passes
+        heard.append(said)
+        segments.append(_segment(engine, window, features, said, options, language))
+        if language == "en":
+            english.append(said.text)
+        elif said.text:
+            english.append(
+                _translate(engine, window, features, options, language, probability, said.text)
+            )
+            n_decodes += 1
+    text = " ".join(said.text for said in heard if said.text)
+    if not any(character.isalnum() for character in text) or all(map(_is_silence, heard)):
+        raise InputError(
+            f"Nothing was said that Whisper {engine.model} understands in these "
+            f"{audio.duration_s:.1f} s. Speak closer to the microphone, or try a larger model."
+        )
+    return Transcript(
+        text=text,
+        language=language,
+        language_probability=round(probability, 4),
+        english=" ".join(english),
+        segments=tuple(segments),
+        engine=engine.name,
+        model=engine.model,
+        audio_s=round(audio.duration_s, 3),
+        took_s=0.0,
+        doubts=(*audio.remarks, *find_doubts(heard, windows, engine, language, probability)),
+        n_decodes=n_decodes,
+    )
+
+
+def _encode(engine: Engine, window: Window, options: HearOptions, *, whole: bool = False) -> Any:
+    needed_s = len(window.samples) / RATE_HZ + options.margin_s
+    context_s = WINDOW_S if whole else min(WINDOW_S, max(options.context_s, np.ceil(needed_s)))
+    return engine.encode(window.samples, float(context_s))
+
+
+def _decode(
+    engine: Engine,
+    window: Window,
+    encoded: Any,
+    options: HearOptions,
+    language: str,
+    task: Task,
+    budget: int,
+) -> tuple[Decoded, Any, int]:
+    """Decode; where the result is no good, again in Whisper's whole window, then less strictly.
+
+    Returns the best, the features that it came from, and the number of passes (at most ``budget``).
+    """
+    hint = names_hint(options.names)
+    tries: list[tuple[Decoded, Any]] = []
+    for attempt in range(budget):
+        if attempt == 1:
+            encoded = _encode(engine, window, options, whole=True)
+            hint = ""  # the names themselves may have led it astray
+        said = engine.decode(
+            encoded,
+            language=language,
+            task=task,
+            hint=hint,
+            temperature=0.4 if attempt == 2 else 0.0,
+            max_tokens=_max_tokens(window, language),
+        )
+        tries.append((said, encoded))
+        if not _is_bad(said, window):
+            return said, encoded, attempt + 1
+    sane = [one for one in tries if not _repeats(one[0], window)] or tries
+    said, encoded = max(sane, key=lambda one: one[0].avg_logprob)
+    return said, encoded, budget
+
+
+def _translate(
+    engine: Engine,
+    window: Window,
+    encoded: Any,
+    options: HearOptions,
+    language: str,
+    probability: float,
+    text: str,
+) -> str:
+    model = MODELS.get(engine.model)
+    if model and not model.can_translate:
+        raise InputError(
+            f"{_cannot_translate(engine.model, language)} Heard ({language}, probability "
+            f"{probability:.2f}): {text!r}. If that was English, say so with --language en."
+        )
+    said, _, _ = _decode(engine, window, encoded, options, language, "translate", budget=1)
+    return said.text
+
+
+def names_hint(names: Sequence[str]) -> str:
+    """What Whisper is told was said just before, so that it expects these names."""
+    return f"{', '.join(names)}." if names else ""
+
+
+def _max_tokens(window: Window, language: str) -> int:
+    """Room for the fastest speaker; a loop ends here at the latest."""
+    tokens_per_s = 8 if language == "en" else 25  # some scripts take several tokens a letter
+    return min(220, 16 + int(tokens_per_s * len(window.samples) / RATE_HZ))
+
+
+def _repeats(said: Decoded, window: Window) -> bool:
+    words_per_s = len(said.text.split()) / max(window.speech_s, 1.0)
+    return said.compression_ratio > MAX_COMPRESSION_RATIO or words_per_s > MAX_WORDS_PER_S
+
+
+def _is_bad(said: Decoded, window: Window) -> bool:
+    return not said.text or said.avg_logprob < MIN_AVG_LOGPROB or _repeats(said, window)
+
+
+def _is_silence(said: Decoded) -> bool:
+    return said.no_speech_prob > MAX_NO_SPEECH and said.avg_logprob < MIN_AVG_LOGPROB
+
+
+def _segment(
+    engine: Engine,
+    window: Window,
+    encoded: Any,
+    said: Decoded,
+    options: HearOptions,
+    language: str,
+) -> Segment:
+    start_s = window.start / RATE_HZ
+    end_s = start_s + len(window.samples) / RATE_HZ
+    words: list[Word] = []
+    if options.word_times:
+        for word in engine.word_times(encoded, said, language):
+            text = word.text.strip()
+            if words and text and not any(map(str.isalnum, text)):
+                words[-1] = replace(words[-1], text=words[-1].text + text)  # a mark is no word
+            elif text:
+                begin, end = (min(start_s + t, end_s) for t in (word.start_s, word.end_s))
+                words.append(Word(text, round(begin, 2), round(end, 2), round(word.probability, 3)))
+    return Segment(round(start_s, 2), round(end_s, 2), said.text, tuple(words))
+
+
+def find_doubts(
+    heard: Sequence[Decoded],
+    windows: Sequence[Window],
+    engine: Engine,
+    language: str,
+    probability: float,
+) -> list[str]:
+    """Whisper's own signals as sentences."""
+    doubts = []
+    worst = min(said.avg_logprob for said in heard)
+    if worst < MIN_AVG_LOGPROB:
+        doubts.append(
+            f"Whisper was unsure of the words (mean log probability {worst:.2f}; clear speech has "
+            f"more than {MIN_AVG_LOGPROB:g})."
+        )
+    silent = max(said.no_speech_prob for said in heard)
+    if silent > MAX_NO_SPEECH:
+        doubts.append(f"It may not have been speech at all (probability {silent:.2f}).")
+    if any(_repeats(said, window) for said, window in zip(heard, windows, strict=True)):
+        doubts.append("The words repeat themselves, as Whisper does when it is lost.")
+    if probability < 0.5:
+        doubts.append(
+            f"The language is a guess ({language}, probability {probability:.2f}); "
+            "name it with --language."
+        )
+    if doubts and not engine.is_multilingual:
+        doubts.append(f"{engine.model} understands English only.")
+    return doubts

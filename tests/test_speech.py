@@ -1,0 +1,81 @@
+"""Hearing with real weights: the words are right in both engines, and nothing is made up."""
+
+from pathlib import Path
+
+import jiwer
+import numpy as np
+import pytest
+
+from s2i_lib.audio import RATE_HZ, load_audio
+from s2i_lib.drive import Drive
+from s2i_lib.errors import InputError, S2iError
+from s2i_lib.speech import HearOptions, Listener, Transcript, hear
+
+JFK = Path(__file__).parent / "data" / "jfk.flac"
+RED_CAR = Path(__file__).parents[1] / "s2i_lib" / "samples" / "red_car.wav"
+JFK_WORDS = (
+    "and so my fellow americans ask not what your country can do for you "
+    "ask what you can do for your country"
+)
+
+
+def plain(text: str) -> str:
+    return "".join(c for c in text.lower() if c.isalnum() or c == " ")
+
+
+SLOW_OPENAI = pytest.param("openai-whisper", marks=pytest.mark.slow)
+
+
+@pytest.fixture(scope="module", params=["faster-whisper", SLOW_OPENAI])
+def listener(request, tmp_path_factory):
+    drive = Drive(tmp_path_factory.mktemp("drive"))
+    return Listener(HearOptions(engine=request.param, model="tiny.en"), drive).load()
+
+
+def test_kennedys_sentence_is_heard(listener):
+    transcript = listener.hear(JFK)
+    assert plain(transcript.text) == JFK_WORDS
+    assert transcript.english == transcript.text
+    assert (transcript.language, transcript.doubts) == ("en", ())
+    assert transcript.audio_s == 11.0
+    assert Transcript.from_json(transcript.to_json()) == transcript
+
+
+def test_shipped_clip_is_heard(listener):
+    assert plain(listener.hear(RED_CAR).text) == "a red car on a yellow background"
+
+
+def test_words_carry_times_on_request(listener):
+    options = HearOptions(engine=listener.options.engine, model="tiny.en", word_times=True)
+    transcript = hear(JFK, options, listener.drive)
+    words = transcript.words
+    assert jiwer.wer(JFK_WORDS, plain(" ".join(word.text for word in words))) == 0
+    assert all(0 <= word.start_s <= word.end_s <= 11.0 for word in words)
+    country = next(word for word in words if word.text == "country")
+    assert 5.5 < country.start_s < 6.5  # as the recording has it
+
+
+@pytest.mark.parametrize("what", ["noise", "chord", "clicks"])
+def test_no_speech_gives_no_words(what, tmp_path):
+    time_s = np.arange(4 * RATE_HZ) / RATE_HZ
+    sounds = {
+        "noise": np.random.default_rng(0).normal(0, 0.1, len(time_s)),
+        "chord": sum(np.sin(2 * np.pi * f * time_s) for f in (262, 330, 392)) / 4,
+        "clicks": (np.arange(len(time_s)) % 8000 < 20) * 0.9,
+    }
+    with pytest.raises(InputError, match="Nothing was said"):
+        hear(sounds[what], drive=Drive(tmp_path), rate_hz=RATE_HZ)
+
+
+def test_weights_that_are_nowhere_name_every_place(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(S2iError) as error:
+        hear(JFK, HearOptions(engine="faster-whisper", model="base"), Drive(tmp_path))
+    for place in (str(tmp_path), "the hub's cache", "https://huggingface.co"):
+        assert place in str(error.value)
+
+
+def test_jfk_copy_is_loaded_whole():
+    samples = load_audio(JFK)
+    assert samples.dtype == np.float32
+    assert samples.shape == (11 * RATE_HZ,)
