@@ -1,0 +1,234 @@
+"""Where a known name was said, however it was spelled: pure functions on text.
+
+Whisper writes names as they sound ("reks", "Lunar"). A word counts as a known name when it looks
+and sounds like one and nothing better explains it: a word that is in the dictionary has to sound
+exactly the same and stand where only a name can ("wrecks on the beach", not "wrecks the car").
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+from jellyfish import metaphone
+from rapidfuzz.distance import JaroWinkler, Levenshtein
+
+from s2i_lib.dataset import Subject
+
+WORD = re.compile(r"[^\W_]+(?:[-'’][^\W_]+)*|[^\w\s]")
+
+
+def word_set(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+# Words before which a noun has not begun yet, so that a name may follow.
+BEFORE_A_NAME = word_set(
+    """and or with of for to by like near beside behind above below under over on in at from without
+    draw paint show make sketch imagine create render see photograph called named than then where
+    is are was when while but plus meets between as about around inside next chasing riding holding
+    hugging watching feeding carrying following kissing painting meeting"""
+)
+# Words that can follow a name but hardly a verb's or plural's look-alike.
+AFTER_A_NAME = word_set(
+    """on in at with and or as wearing under over by near beside behind from to into inside is was
+    are sitting standing sleeping running jumping flying playing swimming riding holding eating
+    looking dressed made next above below between during after before like who dancing reading
+    driving walking lying cooking surfing skiing surrounded covered painted chasing"""
+)
+DETERMINERS = word_set(
+    """a an the some any no this that these those every each two three four five six seven eight
+    nine ten many several few all both another"""
+)
+POSSESSIVES = word_set("my our your his her their")
+# What these hold is poured or grown, not named: "a mug of cocoa", "a field of daisy chains".
+CONTAINERS = word_set(
+    """cup cups mug mugs glass glasses bowl bowls bottle bottles bag bags pile piles field fields
+    bunch box boxes plate plates slice slices piece pieces jar jars bouquet handful pot"""
+)
+MIN_SIMILARITY = 0.78  # measured on tests/data/names.jsonl, see benchmarks/README.md
+
+
+@dataclass(frozen=True)
+class Token:
+    """A word or a punctuation mark of the text."""
+
+    text: str
+    start: int
+    end: int
+
+    @property
+    def is_word(self) -> bool:
+        return self.text[0].isalnum()
+
+
+@dataclass(frozen=True)
+class Mention:
+    """A known name in the text, from character ``start`` to ``end``."""
+
+    start: int
+    end: int
+    subject: Subject
+    heard: str
+    is_possessive: bool = False
+    similarity: float = 1.0
+
+
+def tokenize(text: str) -> list[Token]:
+    return [Token(m.group(), m.start(), m.end()) for m in WORD.finditer(text)]
+
+
+@cache
+def ordinary_words() -> frozenset[str]:
+    """The dictionary's lower-case words (s2i_lib/words/README.md)."""
+    text = (files("s2i_lib") / "words" / "english.txt").read_text()
+    return frozenset(text.split())
+
+
+def find_names(text: str, subjects: Sequence[Subject]) -> list[Mention]:
+    """Every mention of a subject's name in ``text``, from left to right, none overlapping."""
+    tokens = tokenize(text)
+    found: list[tuple[float, int, int, int, Mention]] = []
+    for rank, subject in enumerate(subjects):
+        n_words = len(tokenize(subject.name))
+        for size in range(1, n_words + 2):
+            for first in range(len(tokens) - size + 1):
+                mention = _match(text, tokens, first, first + size, subject)
+                if mention is not None:
+                    found.append((-mention.similarity, -size, rank, first, mention))
+    taken: list[Mention] = []
+    for *_, mention in sorted(found, key=lambda one: one[:4]):
+        if all(mention.end <= other.start or mention.start >= other.end for other in taken):
+            taken.append(mention)
+    return sorted(taken, key=lambda mention: mention.start)
+
+
+def _match(
+    text: str, tokens: Sequence[Token], first: int, last: int, subject: Subject
+) -> Mention | None:
+    span = tokens[first:last]
+    if not span[0].is_word or not span[-1].is_word:
+        return None
+    if any(not token.is_word and token.text not in ".-'" for token in span):
+        return None
+    heard = text[span[0].start : span[-1].end]
+    stem, is_possessive = _without_possessive(heard)
+    name, said = _letters(subject.name), _letters(stem)
+    if not said:
+        return None
+    before = tokens[first - 1] if first else None
+    after = tokens[last] if last < len(tokens) else None
+    if said != name and not is_possessive and said in (name + "s", name + "es"):
+        # "Rexes hat": Whisper leaves the apostrophe out
+        said, is_possessive = name, after is not None and after.is_word
+        if not is_possessive:
+            return None
+    if said == name:
+        if not _is_the_name(tokens, first, last, stem, name):
+            return None
+        return Mention(span[0].start, span[-1].end, subject, heard, is_possessive)
+    score = _similarity(name, said)
+    if score < MIN_SIMILARITY:
+        return None
+    words = [_letters(_without_possessive(token.text)[0]) for token in span if token.is_word]
+    if all(word in ordinary_words() or len(word) < 2 for word in words):
+        if not sounds_same(name, said) or not _stands_like_a_name(before, after, subject):
+            return None
+        if len(words) > 1 and not _stands_like_a_name(before, after, subject, strictly=True):
+            return None
+        score -= 0.1
+    elif len(words) > 1 and any(word in ordinary_words() for word in words):
+        # "a reks": the ordinary word beside it is not part of the name
+        if not sounds_same(name, said):
+            return None
+        score -= 0.05
+    return Mention(span[0].start, span[-1].end, subject, heard, is_possessive, score)
+
+
+def _without_possessive(word: str) -> tuple[str, bool]:
+    for ending in ("'s", "’s", "s'", "s’"):
+        if word.lower().endswith(ending):
+            keep = len(word) - 2 + (ending[0] == "s")
+            return word[:keep], True
+    return word, False
+
+
+def _letters(text: str) -> str:
+    return "".join(character for character in text.casefold() if character.isalnum())
+
+
+def _is_the_name(tokens: Sequence[Token], first: int, last: int, heard: str, name: str) -> bool:
+    """Whether a word spelled like the name is the name ("Daisy", not "a daisy"; never "T-Rex")."""
+    before = tokens[first - 1] if first else None
+    earlier = tokens[first - 2].text.lower() if first > 1 else ""
+    if before is not None and before.text.lower() in ("tyrannosaurus", "t"):
+        return False
+    if before is not None and before.text in ".-" and earlier == "t":
+        return False
+    if name not in ordinary_words() or before is None:
+        return True
+    is_capital = heard[:1].isupper()
+    if is_capital and before.is_word:
+        return True
+    word = before.text.lower()
+    if word == "of" and earlier in CONTAINERS:
+        return False
+    return not before.is_word or word in BEFORE_A_NAME or word in POSSESSIVES or is_capital
+
+
+def _stands_like_a_name(
+    before: Token | None, after: Token | None, subject: Subject, *, strictly: bool = False
+) -> bool:
+    """Whether a name could stand between these two words, and a verb or plural hardly."""
+    start = before is None or not before.is_word
+    word = before.text.lower() if before is not None else ""
+    begins = start or word in BEFORE_A_NAME or word == subject.class_noun.lower()
+    end = after is None or not after.is_word
+    follower = after.text.lower() if after is not None else ""
+    ends = end or follower in AFTER_A_NAME
+    if strictly:
+        return begins and ends and not (start and end)
+    return begins and ends
+
+
+def sounds_same(name: str, said: str) -> bool:
+    """Same consonants (Metaphone) and same vowels: "wrecks" and "Rex", but not "rocks"."""
+    return sound_key(name) == sound_key(said)
+
+
+@cache
+def sound_key(word: str) -> tuple[str, str]:
+    """Consonants and vowels of a word as it is spoken, roughly.
+
+    Source: Lawrence Philips' Metaphone for the consonants; it drops the vowels inside, so they are
+    taken from the spelling: long by a silent e ("makes"), double vowels as one, y as i, and a final
+    "er" as "a", as in "Lunar" for "Luna".
+    """
+    spelled = re.sub(r"(?:er|ar|or|re|ah|uh|a)$", "a", word.casefold())
+    consonants = metaphone(spelled)
+    vowels = re.sub(r"([aeiou])([^aeiouy])es?$", lambda m: m[1].upper() + m[2], spelled)
+    for found, sound in (
+        ("ee|ea|ie|ey|y|ei", "i"),
+        ("oo|ou|ue|ew", "u"),
+        ("oa|oe|ow", "o"),
+        ("ai|ay", "A"),
+        ("au|aw", "o"),
+    ):
+        vowels = re.sub(found, sound, vowels)
+    return consonants, "".join(character for character in vowels if character in "aeiouAEIOU")
+
+
+def _similarity(name: str, said: str) -> float:
+    """0 to 1: spelling and consonants, each half; 1 where both are the same."""
+    spelling = max(
+        JaroWinkler.similarity(name, said), Levenshtein.normalized_similarity(name, said)
+    )
+    theirs, ours = sound_key(name), sound_key(said)
+    sound = Levenshtein.normalized_similarity(theirs[0], ours[0])
+    vowels = Levenshtein.normalized_similarity(theirs[1], ours[1])
+    if theirs[0][:1] != ours[0][:1]:
+        sound *= 0.7  # the first sound is the one that is heard best
+    return 0.4 * spelling + 0.4 * sound + 0.2 * vowels
