@@ -1,0 +1,76 @@
+"""Put the trained parts together in `s2i_lib/pocket`, as fp16 safetensors, with checksums.
+
+python -m tools.pocket.assemble [--unet FOLDER] [--out FOLDER]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from s2i_lib.models import write_checksums
+from tools.pocket import world
+from tools.pocket.training import SHIPPED, work_folder
+from tools.pocket.unet import SCHEDULE
+
+
+def say_float32(config_file: Path) -> None:
+    """Make a plain load give float32: transformers would take the stored half precision."""
+    config = json.loads(config_file.read_text())
+    for part in (config, config.get("text_config", {}), config.get("vision_config", {})):
+        if "dtype" in part:
+            part["dtype"] = "float32"
+    config_file.write_text(json.dumps(config, indent=2) + "\n")
+
+
+def assemble(unet_folder: Path, out: Path) -> None:
+    work = work_folder()
+    # Trailing steps: the first is t = 999, where training ends; SD's "leading" ones start at 951.
+    scheduler = DDIMScheduler(
+        **SCHEDULE, clip_sample=False, set_alpha_to_one=False, timestep_spacing="trailing"
+    )
+    pipeline = StableDiffusionPipeline(
+        vae=AutoencoderKL.from_pretrained(work / "vae"),
+        text_encoder=CLIPTextModel.from_pretrained(unet_folder / "text_encoder"),
+        tokenizer=CLIPTokenizer.from_pretrained(work / "tokenizer"),
+        unet=UNet2DConditionModel.from_pretrained(unet_folder / "unet"),
+        scheduler=scheduler,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipeline.to(torch.float16).save_pretrained(out, safe_serialization=True)
+    say_float32(out / "text_encoder" / "config.json")
+    if (work / "scorer").exists():
+        from transformers import VisionTextDualEncoderModel
+
+        shutil.rmtree(out / "scorer", ignore_errors=True)
+        shutil.copytree(work / "scorer", out / "scorer")
+        scorer = VisionTextDualEncoderModel.from_pretrained(work / "scorer")
+        scorer.to(torch.float16).save_pretrained(out / "scorer")
+        say_float32(out / "scorer" / "config.json")
+    for folder in (out / "tokenizer", out / "scorer"):
+        for name in ("vocab.json", "merges.txt"):
+            shutil.copy(work / "tokenizer" / name, folder / name)
+    (out / "words.json").write_text(json.dumps(world.known_words(), indent=1) + "\n")
+    write_checksums(out, "the package")
+    size = sum(f.stat().st_size for f in out.rglob("*") if f.is_file())
+    print(f"{out}: {size / 1e6:.1f} MB")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--unet", type=Path, default=work_folder() / "unet_branch")
+    parser.add_argument("--out", type=Path, default=SHIPPED)
+    options = parser.parse_args()
+    assemble(options.unet, options.out)
+
+
+if __name__ == "__main__":
+    main()
