@@ -1,6 +1,7 @@
 # make demo    say it, see it: installs what it needs, then turns a spoken clip into a picture
 # make test    everything that CI runs (make quick: the part that takes under two minutes)
 # make full    the tests at the full lengths and counts; hours
+# make pocket  trains the pocket model from nothing; ten hours and more on two cores, resumable
 
 SHELL := /bin/bash
 AUDIO ?= s2i_lib/samples/red_car.wav
@@ -13,7 +14,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 LISTS := pyproject.toml requirements.txt constraints.txt
 
-.PHONY: demo test quick full lint system clean
+.PHONY: demo test quick full lint system pocket clean
 
 demo: .venv/.demo
 	$(BIN)/python -m s2i_lib speak "$(AUDIO)" --model pocket --out "$(OUT)"
@@ -48,6 +49,19 @@ system:
 .venv/.test: $(LISTS) | .venv/bin/python
 	$(PIP) --quiet -e '.[tiny-en,test]'
 	@touch $@ .venv/.demo
+
+# Each script goes on where it was stopped; the state is in tools/pocket/.work (S2I_POCKET_WORK).
+POCKET_STEPS ?= 30000
+pocket: .venv/.test
+	$(PIP) --quiet -e '.[pocket]'
+	$(BIN)/python -m tools.pocket.tokenizer
+	$(BIN)/python -m tools.pocket.icons
+	$(BIN)/python -m tools.pocket.data
+	$(BIN)/python -m tools.pocket.vae
+	$(BIN)/python -m tools.pocket.scorer
+	$(BIN)/python -m tools.pocket.unet trunk --until $(POCKET_STEPS)
+	$(BIN)/python -m tools.pocket.unet branch
+	$(BIN)/python -m tools.pocket.assemble
 
 clean:
 	rm -rf .venv out build *.egg-info
