@@ -39,6 +39,8 @@ FORMATS = {
     ".gif": ("GIF",),
 }
 READABLE = tuple(dict.fromkeys(name for names in FORMATS.values() for name in names))
+# Pillow opens MPO through JPEG, and has no opener under its own name.
+OPENERS = tuple(name for name in READABLE if name != "MPO")
 
 MAX_FILE_BYTES = 100 * 2**20  # a 108-megapixel JPEG has 20 to 40 MB
 MAX_JPEG_PIXELS = (
@@ -117,7 +119,7 @@ def decode_photo(data: bytes, name: str, *, shrink: int = 1) -> PhotoFile:
             warnings.simplefilter(
                 "ignore"
             )  # of Pillow, about EXIF and sizes; both are checked here
-            image: Image.Image = Image.open(io.BytesIO(data), formats=READABLE)
+            image: Image.Image = Image.open(io.BytesIO(data), formats=OPENERS)
             file_format = image.format or "?"
             if file_format not in FORMATS[suffix]:
                 raise InputError(
