@@ -1,0 +1,157 @@
+// Bytes between the page and Python over a widget's own messages. The Python half is __init__.py.
+
+export const CHUNK_BYTES = 96 * 1024; // JupyterLab drops messages over 10 MiB, Colab far smaller ones
+const IN_FLIGHT = 8; // pieces without an answer: 768 KiB, so that no queue on the way is flooded
+const RESEND_MS = 5000; // doubles with each try; Python answers nothing while a cell runs
+const GIVE_UP_MS = 5 * 60 * 1000;
+const SILENCE =
+  "Python has not answered for five minutes. Wait for running cells to end, " +
+  "or restart the kernel and run the cells again; then send once more.";
+
+const CRC_TABLE = Uint32Array.from({ length: 256 }, (_, n) => {
+  for (let k = 0; k < 8; k++) n = n & 1 ? 0xedb88320 ^ (n >>> 1) : n >>> 1;
+  return n;
+});
+
+// CRC-32 as in zip and Python's zlib; `crc` goes on from an earlier result.
+export function crc32(bytes, crc = 0) {
+  crc = ~crc;
+  for (let i = 0; i < bytes.length; i++) crc = CRC_TABLE[(crc ^ bytes[i]) & 255] ^ (crc >>> 8);
+  return ~crc >>> 0;
+}
+
+const toBytes = (buffer) =>
+  buffer instanceof Uint8Array
+    ? buffer
+    : buffer.buffer
+      ? new Uint8Array(buffer.buffer, buffer.byteOffset, buffer.byteLength)
+      : new Uint8Array(buffer);
+
+export class Transport {
+  // onMessage gets what is neither an answer to a push nor to a pull.
+  constructor(model, onMessage = () => {}) {
+    this.model = model;
+    this.onMessage = onMessage;
+    this.waiting = new Map(); // id -> what takes the answers
+    this.serial = 0;
+    this.prefix = Math.random().toString(36).slice(2); // two views of one widget hear each other
+    this.listener = (message, buffers) => {
+      const taker = this.waiting.get(message.id);
+      if (taker) taker(message, buffers || []);
+      else if (message.id === undefined) this.onMessage(message, buffers || []);
+    };
+    model.on("msg:custom", this.listener);
+  }
+
+  close() {
+    this.model.off("msg:custom", this.listener);
+    this.waiting.clear();
+  }
+
+  tell(type, fields = {}) {
+    this.model.send({ type, ...fields });
+  }
+
+  // Sends a Blob whole; resolves with Python's note, rejects with a sentence to show.
+  // onProgress(share from 0 to 1, isWaiting); `signal` is an AbortSignal.
+  push(blob, meta = {}, { onProgress = () => {}, signal } = {}) {
+    const id = `${this.prefix}-${++this.serial}`;
+    const size = blob.size;
+    const count = Math.max(1, Math.ceil(size / CHUNK_BYTES));
+    const inFlight = new Set();
+    let next = 0, answered = 0, totalCrc = 0, pumping = false, silent = 0, lastNews = Date.now();
+
+    const post = async (index, isFirstTime) => {
+      const start = index * CHUNK_BYTES;
+      const part = blob.slice(start, Math.min(size, start + CHUNK_BYTES));
+      const piece = new Uint8Array(await part.arrayBuffer());
+      if (isFirstTime) totalCrc = crc32(piece, totalCrc);
+      const message = { type: "chunk", id, index, count, size, crc: crc32(piece) };
+      if (index === 0) message.meta = meta;
+      if (index === count - 1) message.total_crc = totalCrc;
+      this.model.send(message, undefined, [piece.buffer]);
+    };
+
+    return new Promise((resolve, reject) => {
+      const end = (settle, value) => {
+        clearInterval(timer);
+        this.waiting.delete(id);
+        settle(value);
+      };
+      const pump = async () => {
+        if (pumping) return; // pieces are read one after another, so the running checksum is right
+        pumping = true;
+        try {
+          while (next < count && inFlight.size < IN_FLIGHT && this.waiting.has(id)) {
+            inFlight.add(next);
+            await post(next++, true);
+          }
+        } catch (error) {
+          end(reject, new Error(`The file could not be read (${error.message}). Choose it again.`));
+        }
+        pumping = false;
+      };
+      const timer = setInterval(() => {
+        const quiet = Date.now() - lastNews;
+        if (quiet > GIVE_UP_MS) return end(reject, new Error(SILENCE));
+        if (quiet < RESEND_MS * 2 ** silent) return;
+        silent += 1;
+        onProgress(answered / count, true);
+        inFlight.forEach((index) => post(index, false));
+      }, 500);
+      this.waiting.set(id, (message) => {
+        lastNews = Date.now();
+        silent = 0;
+        if (message.type === "ack") {
+          if (inFlight.delete(message.index)) answered += 1;
+          onProgress(answered / count, false);
+          pump();
+        } else if (message.type === "resend") post(message.index, false);
+        else if (message.type === "done") end(resolve, message.note);
+        else if (message.type === "failed") end(reject, new Error(message.message));
+      });
+      if (signal)
+        signal.addEventListener("abort", () => {
+          this.tell("cancel", { id });
+          end(reject, new DOMException("Stopped.", "AbortError"));
+        });
+      pump();
+    });
+  }
+
+  // Fetches what Python knows under `name`; resolves with a Uint8Array.
+  async pull(name) {
+    const pieces = [];
+    for (let index = 0, count = 1; index < count; index++) {
+      const [message, piece] = await this.pullPiece(name, index);
+      count = message.count;
+      pieces.push(piece);
+    }
+    return new Uint8Array(await new Blob(pieces).arrayBuffer());
+  }
+
+  pullPiece(name, index) {
+    const id = `${this.prefix}-${++this.serial}`;
+    const began = Date.now();
+    return new Promise((resolve, reject) => {
+      let tries = 0;
+      const ask = () => this.tell("pull", { id, name, index });
+      const end = (settle, value) => {
+        clearInterval(timer);
+        this.waiting.delete(id);
+        settle(value);
+      };
+      const timer = setInterval(() => {
+        if (Date.now() - began > GIVE_UP_MS) end(reject, new Error(SILENCE));
+        else if (Date.now() - began > RESEND_MS * 2 ** tries) tries++, ask();
+      }, 500);
+      this.waiting.set(id, (message, buffers) => {
+        if (message.message) return end(reject, new Error(message.message));
+        const piece = toBytes(buffers[0] || new Uint8Array());
+        if (crc32(piece) === message.crc) end(resolve, [message, piece]);
+        else ask();
+      });
+      ask();
+    });
+  }
+}
