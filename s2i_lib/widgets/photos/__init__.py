@@ -1,0 +1,76 @@
+"""What the camera and the upload widget share: the strip of photos, with their count and delete."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import traitlets
+
+from s2i_lib.errors import InputError
+from s2i_lib.widgets.transport import ByteWidget
+
+
+class PhotoStore(Protocol):
+    """Where photos go; ``capture.PhotoFolder`` is one."""
+
+    def names(self) -> list[str]:
+        """The names of all photos, in the order in which to show them."""
+
+    def add(self, name: str, data: bytes) -> list[str]:
+        """Keep a photo, or those in a zip, under new names; return these."""
+
+    def add_folder(self, folder: str) -> list[str]:
+        """Copy the photos of another folder; return their new names."""
+
+    def remove(self, name: str) -> bytes:
+        """Delete a photo and return its bytes."""
+
+    def thumbnail(self, name: str) -> bytes:
+        """A small upright JPEG of it."""
+
+
+class PhotoWidget(ByteWidget):
+    """Shows the photos of a store, adds what the browser sends, deletes with undo.
+
+    Parameters
+    ----------
+    store : PhotoStore
+        Where photos are kept. The widget shows what is in there already, too.
+    """
+
+    photos = traitlets.List(traitlets.Unicode(), help="names, as in the store").tag(sync=True)
+    fewest = traitlets.Int(4, help="photos needed for a subject").tag(sync=True)
+    most = traitlets.Int(30, help="photos that are of use for a subject").tag(sync=True)
+
+    def __init__(self, store: PhotoStore, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.store = store
+        self._removed: dict[str, bytes] = {}
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Show what the store has now."""
+        self.photos = self.store.names()
+
+    def _received(self, data: bytes, meta: dict[str, Any]) -> list[str]:
+        added = self.store.add(str(meta.get("name", "photo.jpg")), data)
+        self.problem = self.problem_code = ""
+        self.refresh()
+        return added
+
+    def _asked(self, name: str) -> bytes:
+        return self.store.thumbnail(name)
+
+    def _told(self, message: dict[str, Any]) -> None:
+        try:
+            if message["type"] == "remove":
+                self._removed[message["name"]] = self.store.remove(message["name"])
+            elif message["type"] == "undo" and self._removed:
+                name, data = self._removed.popitem()
+                self.store.add(name, data)
+            elif message["type"] == "folder":
+                added = self.store.add_folder(message["folder"])
+                self.send({"type": "said", "text": f"{len(added)} photos copied."})
+        except (InputError, OSError) as error:
+            self.send({"type": "complaint", "text": str(error)})
+        self.refresh()

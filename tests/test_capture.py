@@ -1,0 +1,96 @@
+"""What the widgets fill and show: a folder of photos that never loses or invents one."""
+
+from __future__ import annotations
+
+import io
+import os
+import zipfile
+
+import pytest
+from PIL import Image
+
+from s2i_lib.capture import PhotoFolder, photo_folder
+from s2i_lib.drive import Drive
+from s2i_lib.errors import InputError
+
+
+def jpeg(colour: str) -> bytes:
+    stream = io.BytesIO()
+    Image.new("RGB", (640, 480), colour).save(stream, "JPEG")
+    return stream.getvalue()
+
+
+@pytest.fixture
+def folder(tmp_path) -> PhotoFolder:
+    return photo_folder(Drive(tmp_path), "Rex")
+
+
+def test_asking_creates_nothing(folder):
+    assert folder.names() == [] and not folder.path.exists()
+
+
+def test_two_photos_of_one_name_are_both_kept(folder):
+    first, second = folder.add("a.jpg", jpeg("red")), folder.add("a.jpg", jpeg("blue"))
+    assert first != second and len(folder.names()) == 2
+
+
+def test_hidden_and_other_files_are_not_shown(folder):
+    folder.add("a.jpg", jpeg("red"))
+    (folder.path / ".ipynb_checkpoints").mkdir()
+    (folder.path / ".b.jpg").write_bytes(jpeg("blue"))
+    (folder.path / "notes.txt").write_text("x")
+    assert folder.names() == ["a.jpg"]
+
+
+def test_order_is_that_of_arrival(folder):
+    for time_s, name in enumerate(["z.jpg", "a.jpg"]):
+        folder.add(name, jpeg(["red", "blue"][time_s]))
+        os.utime(folder.path / name, (time_s, time_s))
+    assert folder.names() == ["z.jpg", "a.jpg"]
+
+
+@pytest.mark.parametrize("format_", ["PNG", "WEBP", "GIF", "TIFF", "BMP"])
+def test_other_formats_than_jpeg_are_taken(folder, format_):
+    stream = io.BytesIO()
+    Image.new("RGB", (640, 480), "red").save(stream, format_)
+    (name,) = folder.add(f"a.{format_.lower()}", stream.getvalue())
+    assert Image.open(io.BytesIO(folder.thumbnail(name))).size == (192, 144)
+
+
+def test_removed_photo_comes_back_as_it_was(folder):
+    folder.add("a.jpg", jpeg("red"))
+    kept = (folder.path / "a.jpg").read_bytes()
+    folder.add("a.jpg", folder.remove("a.jpg"))
+    assert (folder.path / "a.jpg").read_bytes() == kept
+
+
+@pytest.mark.parametrize("name", ["../subject.json", "/etc/hostname", "missing.jpg", ""])
+def test_nothing_outside_of_the_folder_can_be_shown_or_deleted(folder, name):
+    folder.add("a.jpg", jpeg("red"))
+    (folder.path.parent / "subject.json").write_text("{}")
+    for action in (folder.remove, folder.thumbnail):
+        with pytest.raises(InputError, match="There is no photo"):
+            action(name)
+    assert (folder.path.parent / "subject.json").exists()
+
+
+def test_thumbnail_is_small_and_upright(folder):
+    stream = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter
+    Image.new("RGB", (640, 480), "red").save(stream, "JPEG", exif=exif)
+    folder.add("a.jpg", stream.getvalue())
+    assert Image.open(io.BytesIO(folder.thumbnail("a.jpg"))).size == (144, 192)
+
+
+def test_zip_without_photos_says_what_was_in_it(folder):
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("notes.txt", "x")
+    with pytest.raises(InputError, match=r"No photo was found in x\.zip\. notes"):
+        folder.add("x.zip", stream.getvalue())
+
+
+def test_folder_that_is_not_there_lists_what_was_tried(folder):
+    with pytest.raises(InputError, match=r"tried nowhere.*MyDrive/nowhere"):
+        folder.add_folder("nowhere")
