@@ -10,6 +10,7 @@ import hashlib
 import json
 import logging
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -140,6 +141,8 @@ class Model:
     """Where the weights came from: a folder or a hub repository with its revision."""
     run: str | None = None
     """The fine-tuned run whose weights are in it, as SUBJECT/RUN."""
+    embeddings: dict[str, torch.Tensor] = field(default_factory=dict)
+    """Prompt embeddings by text, so that a prompt is encoded once."""
 
     @property
     def device(self) -> torch.device:
@@ -152,6 +155,26 @@ class Model:
     def count_tokens(self, text: str) -> int:
         """Length of ``text`` in tokens, begin and end included, to hold against token_limit."""
         return len(self.pipeline.tokenizer(text, truncation=False).input_ids)
+
+
+def find_run(drive: Drive, run: str) -> Path:
+    """The folder of a fine-tuned run: a path, or SUBJECT/RUN or SUBJECT on the Drive.
+
+    Raises
+    ------
+    InputError
+        When there is none; the runs on the Drive are listed.
+    """
+    for folder in (Path(run), drive.runs / run):
+        if (folder / "model_index.json").is_file():
+            return folder
+    known = sorted(path.parent for path in drive.runs.glob("*/*/model_index.json"))
+    names = ", ".join(path.relative_to(drive.runs).as_posix() for path in known) or "none yet"
+    raise InputError(
+        f"There is no run {run!r}: neither a folder of weights nor a run in {drive.runs} "
+        f"(known: {names}). Fine-tune one with notebooks/2_finetune_dreambooth.ipynb or "
+        "`python -m s2i_lib finetune`, or leave --run out."
+    )
 
 
 def choose(name: str) -> BaseModel:
@@ -265,6 +288,7 @@ def load(
     drive: Drive,
     device: torch.device | None = None,
     dtype: torch.dtype | None = None,
+    run: str | None = None,
 ) -> Model:
     """Load a base model from where it can be had first: this package, a folder, the Drive, the hub.
 
@@ -276,6 +300,8 @@ def load(
         Where downloaded weights are looked for and kept.
     device, dtype
         Default: a CUDA GPU in fp16 where there is one, else the CPU in fp32.
+    run
+        Fine-tuned weights to draw with: SUBJECT/RUN, SUBJECT, or the path of a diffusers folder.
 
     Raises
     ------
@@ -284,7 +310,7 @@ def load(
     S2iError
         When no source gave the weights; each is listed with its reason.
     """
-    base = choose(name)
+    base = choose(name if run is None else str(find_run(drive, run)))
     folder, source = find_weights(base, drive)
     return Model(base, load_pipeline(folder, device=device, dtype=dtype), source)
 
@@ -296,12 +322,8 @@ def load_pipeline(
     dtype: torch.dtype | None = None,
 ) -> StableDiffusionPipeline:
     """Load a diffusers folder, safetensors only, without a safety checker (SD 2.1 ships none)."""
-    import diffusers
-    import transformers
-
-    diffusers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.disable_progress_bar()
     device = device or pick_device()
+    diffusers = _quiet_diffusers()
     has_fp16 = any(folder.glob("unet/*.fp16.safetensors"))
     try:
         pipeline = diffusers.StableDiffusionPipeline.from_pretrained(
@@ -319,6 +341,29 @@ def load_pipeline(
             "folder with safetensors weights. Copy it again, or take another model."
         ) from error
     return pipeline.to(device)
+
+
+def token_counter(base: BaseModel, drive: Drive) -> Callable[[str], int] | None:
+    """Counts a prompt's tokens without loading the model; None where its files are not here yet."""
+    folder = (base.folder or drive.models / base.name) / "tokenizer"
+    if not folder.is_dir():
+        return None
+    from transformers import CLIPTokenizer
+
+    tokenizer = CLIPTokenizer.from_pretrained(str(folder))
+    return lambda text: len(tokenizer(text, truncation=False).input_ids)
+
+
+def _quiet_diffusers() -> Any:
+    """diffusers, without its bars for every part and its complaints about a missing torchvision."""
+    import transformers
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    import diffusers
+
+    diffusers.utils.logging.disable_progress_bar()
+    return diffusers
 
 
 def find_weights(base: BaseModel, drive: Drive) -> tuple[Path, str]:

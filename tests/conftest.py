@@ -1,6 +1,14 @@
-"""What the tests share: --full, which also lengthens the tests that have a short form."""
+"""What the tests share: --full, which also lengthens the tests that have a short form; models."""
+
+import os
 
 import pytest
+
+from s2i_lib.drive import Drive
+
+# Nothing here may wait for a hub: its client is pointed at a port where nobody listens.
+os.environ["HF_ENDPOINT"] = "http://127.0.0.1:9"
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
 
 def pytest_addoption(parser):
@@ -11,3 +19,16 @@ def pytest_addoption(parser):
 def full(request) -> bool:
     """Whether this is `make full`: tests with a short form run at their full length then."""
     return request.config.getoption("--full")
+
+
+@pytest.fixture
+def drive(tmp_path) -> Drive:
+    return Drive(tmp_path / "drive")
+
+
+@pytest.fixture(scope="session")
+def pocket(tmp_path_factory):
+    """The shipped model, loaded once."""
+    from s2i_lib import models
+
+    return models.load("pocket", drive=Drive(tmp_path_factory.mktemp("drive")))

@@ -1,0 +1,165 @@
+"""Where weights come from: the package, a folder, the Drive, the hub's mirrors in their order."""
+
+import dataclasses
+import http.server
+import json
+import shutil
+import threading
+
+import pytest
+
+from s2i_lib import models
+from s2i_lib.errors import InputError, S2iError
+from s2i_lib.models import REGISTRY
+
+POCKET = REGISTRY["pocket"].folder
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A copy of the pocket model to do harm to."""
+    return shutil.copytree(POCKET, tmp_path / "copy")
+
+
+def test_an_unknown_name_lists_the_known_ones():
+    with pytest.raises(InputError) as error:
+        models.choose("sd3")
+    assert all(name in str(error.value) for name in REGISTRY)
+
+
+def test_auto_without_a_gpu_is_pocket_said_out_loud(caplog):
+    caplog.set_level("INFO", "s2i_lib")
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    assert models.choose("auto").name == "pocket"
+    assert "no CUDA GPU" in caplog.text
+
+
+def test_the_registry_says_what_the_weights_say():
+    base = models.choose(str(POCKET))  # read from the configuration files, not from the registry
+    ours = REGISTRY["pocket"]
+    for field in ("size_px", "prediction_type", "token_limit"):
+        assert getattr(base, field) == getattr(ours, field)
+
+
+def test_pocket_loads_in_fp32_with_everything_in_one_precision(pocket):
+    import torch
+
+    parts = (pocket.pipeline.unet, pocket.pipeline.vae, pocket.pipeline.text_encoder)
+    assert {weight.dtype for part in parts for weight in part.parameters()} == {torch.float32}
+
+
+def test_a_changed_byte_is_noticed(folder, drive):
+    weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    with pytest.raises(InputError, match=r"unet.*found SHA-256 .* expected"):
+        models.load(str(folder), drive=drive)
+
+
+def test_a_missing_part_is_named(folder, drive):
+    shutil.rmtree(folder / "vae")
+    with pytest.raises(InputError, match="vae"):
+        models.load(str(folder), drive=drive)
+
+
+def test_no_network_lists_every_source_and_why(drive):
+    with pytest.raises(S2iError) as error:
+        models.load("sd2.1-base", drive=drive)
+    assert not isinstance(error.value, InputError)  # exit status 1, not 2
+    for source in (str(drive.models / "sd2.1-base"), *REGISTRY["sd2.1-base"].sources):
+        assert f"{source}: " in str(error.value)
+    assert not drive.root.exists()
+
+
+class _Hub(http.server.BaseHTTPRequestHandler):
+    """The hub's own protocol over a folder: one repository is there, the others are gone."""
+
+    served, asked = "second/mirror", []
+    protocol_version = "HTTP/1.1"
+
+    def do_HEAD(self):
+        self.do_GET()
+
+    def do_GET(self):
+        path = self.path.split("?")[0]
+        type(self).asked.append(path)
+        api, files = f"/api/models/{self.served}", f"/{self.served}/resolve/"
+        names = [f.relative_to(POCKET).as_posix() for f in POCKET.rglob("*") if f.is_file()]
+        if path.startswith(f"{api}/tree/"):
+            tree = [
+                {"type": "file", "path": n, "size": (POCKET / n).stat().st_size, "oid": "0" * 40}
+                for n in names
+            ]
+            return self.answer(json.dumps(tree).encode())
+        if path.startswith(api):
+            siblings = [{"rfilename": name} for name in names]
+            info = {"id": self.served, "sha": "c0ffee" * 6 + "abcd", "siblings": siblings}
+            return self.answer(json.dumps(info).encode())
+        if path.startswith(files):
+            name = path.removeprefix(files).split("/", 1)[1]
+            return self.answer((POCKET / name).read_bytes(), name)
+        return self.answer(b"{}", status=404)
+
+    def answer(self, body, name="json", status=200):
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("ETag", f'"{hash(body) & 0xFFFFFFFFFFFF:012x}"')
+        self.send_header("X-Repo-Commit", "c0ffee" * 6 + "abcd")
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body)
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    import huggingface_hub.constants as constants
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Hub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}"
+    monkeypatch.setattr(constants, "ENDPOINT", url)
+    monkeypatch.setattr(
+        constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}"
+    )
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    _Hub.asked = []
+    yield _Hub
+    server.shutdown()
+
+
+def test_mirrors_are_tried_in_order_and_the_weights_kept_on_the_drive(hub, drive, monkeypatch):
+    base = dataclasses.replace(
+        REGISTRY["pocket"], name="far", folder=None, words=None,
+        sources=("first/gone", "second/mirror"),
+    )  # fmt: skip
+    monkeypatch.setitem(REGISTRY, "far", base)
+    model = models.load("far", drive=drive)
+    assert model.source.startswith("second/mirror@c0ffee")
+    assert hub.asked[0].startswith("/api/models/first/gone")
+    assert (drive.models / "far" / "unet" / "diffusion_pytorch_model.safetensors").is_file()
+    assert not (drive.models / "far" / "scorer").exists()  # only what drawing needs
+
+    hub.asked.clear()
+    again = models.load("far", drive=drive)
+    assert hub.asked == []  # the second time nothing is asked of the hub
+    assert again.source == model.source
+
+
+def test_a_damaged_cache_on_the_drive_is_fetched_again(hub, drive, monkeypatch):
+    base = dataclasses.replace(
+        REGISTRY["pocket"], name="far", folder=None, words=None, sources=("second/mirror",)
+    )
+    monkeypatch.setitem(REGISTRY, "far", base)
+    models.load("far", drive=drive)
+    weights = drive.models / "far" / "vae" / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    models.load("far", drive=drive)
+    models.verify(drive.models / "far")
