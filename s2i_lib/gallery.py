@@ -1,0 +1,138 @@
+"""Pictures + records: save them, read them back, and make a page of them to look at."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+import wave
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from s2i_lib.drive import write_file
+from s2i_lib.errors import InputError
+from s2i_lib.generate import Picture
+
+if TYPE_CHECKING:
+    import numpy as np
+
+RECORD_KEY = "s2i"  # the PNG text chunk that holds the record as JSON
+PAGE_TEMPLATE = Path(__file__).with_name("gallery_page.html")
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What was said or typed, and the pictures that came of it: one section of a page."""
+
+    prompt: str
+    pictures: Sequence[Path]
+    heard: str | None = None
+    """The transcript, where it was spoken."""
+    clip: np.ndarray | None = None
+    """The recording: float32 in -1 to 1, mono, 16 kHz."""
+    notes: Sequence[str] = ()
+
+
+def save(picture: Picture, folder: Path) -> Path:
+    """Write a PNG with its record inside and the same record as JSON beside it.
+
+    The name says when, what and which seed; a name that is taken is never written over.
+    """
+    from PIL.PngImagePlugin import PngInfo
+
+    record = picture.record | {"saved_at": datetime.now(UTC).isoformat(timespec="seconds")}
+    text = json.dumps(record, ensure_ascii=False)
+    info = PngInfo()
+    info.add_itxt(RECORD_KEY, text)
+    buffer = io.BytesIO()
+    picture.image.save(buffer, "PNG", pnginfo=info)
+    path = _free_name(folder, f"{file_stem(record['prompt'])}-{record['seed']}", ".png")
+    pretty = json.dumps(record, ensure_ascii=False, indent=1) + "\n"
+    write_file(path, buffer.getvalue())
+    write_file(path.with_suffix(".json"), pretty.encode())
+    return path
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """The record inside a PNG that `save` wrote.
+
+    Raises
+    ------
+    InputError
+        When there is no such file, it is no PNG, or it carries no record of ours.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as image:
+            image.load()
+            text = image.info.get(RECORD_KEY)
+    except FileNotFoundError:
+        raise InputError(f"There is no picture {path}. Check the path.") from None
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        raise InputError(
+            f"{path} cannot be read as a picture ({error}). Give a PNG that this program made."
+        ) from error
+    try:
+        return json.loads(text)
+    except (TypeError, ValueError):
+        raise InputError(
+            f"{path} carries no record of how it was made. Only pictures that this program saved "
+            "can be made again, and only while no other program has written them anew."
+        ) from None
+
+
+def write_page(wishes: Sequence[Wish], path: Path, *, title: str) -> Path:
+    """Write one self-contained HTML page: for each wish the clip, the words and the pictures."""
+    from jinja2 import Environment
+
+    template = Environment(autoescape=True).from_string(PAGE_TEMPLATE.read_text())
+    sections = [
+        {
+            "heard": wish.heard,
+            "prompt": wish.prompt,
+            "notes": wish.notes,
+            "clip": None if wish.clip is None else _data_uri("audio/wav", wav_bytes(wish.clip)),
+            "pictures": [
+                {"uri": _data_uri("image/png", file.read_bytes()), "record": read_record(file)}
+                for file in wish.pictures
+            ],
+        }
+        for wish in wishes
+    ]
+    page = template.render(title=title, wishes=sections)
+    return write_file(_free_name(path.parent, path.stem, path.suffix), page.encode())
+
+
+def file_stem(prompt: str) -> str:
+    """The time (UTC) and the first words of a prompt as a file name without its ending."""
+    words = re.sub(r"[^\w]+", "-", prompt.lower()).strip("-")[:40].strip("-")
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{words or 'picture'}"
+
+
+def wav_bytes(sound: np.ndarray, rate_hz: int = 16_000) -> bytes:
+    """A mono recording, float32 in -1 to 1, as a 16-bit WAV file, which every browser plays."""
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate_hz)
+        file.writeframes((sound.clip(-1, 1) * 32767).round().astype("<i2").tobytes())
+    return buffer.getvalue()
+
+
+def _free_name(folder: Path, stem: str, suffix: str) -> Path:
+    """The first of stem, stem-2, stem-3 ... that is not taken."""
+    path, number = folder / f"{stem}{suffix}", 1
+    while path.exists():
+        number += 1
+        path = folder / f"{stem}-{number}{suffix}"
+    return path
+
+
+def _data_uri(kind: str, data: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"

@@ -1,0 +1,72 @@
+"""Pictures keep the record of how they were made, and nothing is written over."""
+
+import base64
+import io
+import json
+import re
+import wave
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from s2i_lib import gallery
+from s2i_lib.errors import InputError, S2iError
+from s2i_lib.generate import DrawOptions, Picture, draw
+
+
+@pytest.fixture(scope="module")
+def picture(pocket) -> Picture:
+    return draw(pocket, "a cat, “Mieze”, 100 % <b>", DrawOptions(steps=2, seed=4))[0]
+
+
+def test_the_record_survives_the_png_and_lies_beside_it(picture, tmp_path):
+    path = gallery.save(picture, tmp_path)
+    record = gallery.read_record(path)
+    assert picture.record.items() <= record.items()
+    assert json.loads(path.with_suffix(".json").read_text()) == record
+    with Image.open(path) as image:
+        assert image.tobytes() == picture.image.tobytes()
+
+
+def test_saving_twice_keeps_both(picture, tmp_path, monkeypatch):
+    monkeypatch.setattr(gallery, "file_stem", lambda prompt: "same")
+    first, second = (gallery.save(picture, tmp_path) for _ in range(2))
+    assert first != second
+    assert first.exists()
+    assert second.exists()
+
+
+def test_pictures_without_a_record_are_told_apart(tmp_path):
+    plain, text = tmp_path / "plain.png", tmp_path / "text.png"
+    Image.new("RGB", (4, 4)).save(plain)
+    text.write_text("not a picture")
+    with pytest.raises(InputError, match="carries no record"):
+        gallery.read_record(plain)
+    with pytest.raises(InputError, match="cannot be read as a picture"):
+        gallery.read_record(text)
+    with pytest.raises(InputError, match="no picture"):
+        gallery.read_record(tmp_path / "none.png")
+
+
+def test_the_page_holds_everything_and_trusts_nothing(picture, tmp_path):
+    path = gallery.save(picture, tmp_path)
+    sound = np.sin(np.arange(16_000) / 10).astype(np.float32)
+    wish = gallery.Wish(
+        picture.record["prompt"], [path], heard="<script>alert(1)</script>", clip=sound, notes=["n"]
+    )
+    page = gallery.write_page([wish], tmp_path / "page.html", title="A page").read_text()
+    assert "<script" not in page
+    assert "100 % &lt;b&gt;" in page
+    assert not re.search(r'(src|href)="(?!data:)', page)  # nothing outside is needed
+    [clip] = re.findall(r"data:audio/wav;base64,([^\"]+)", page)
+    with wave.open(io.BytesIO(base64.b64decode(clip))) as file:
+        assert (file.getframerate(), file.getnframes()) == (16_000, 16_000)
+    [png] = re.findall(r"data:image/png;base64,([^\"]+)", page)
+    assert base64.b64decode(png) == path.read_bytes()
+
+
+def test_a_disk_that_takes_nothing_leaves_nothing_behind(picture, tmp_path):
+    with pytest.raises(S2iError, match="could not be written"):
+        gallery.save(picture, tmp_path / "not there")
+    assert list(tmp_path.iterdir()) == []
