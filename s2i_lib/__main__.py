@@ -1,0 +1,392 @@
+"""The command line: everything that a notebook does, one call away from the shell."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from tqdm.auto import tqdm
+
+from s2i_lib.drive import Drive, make_folder, open_drive
+from s2i_lib.errors import InputError, S2iError
+from s2i_lib.gallery import Wish, save, write_page
+from s2i_lib.generate import EMPTY_PROMPT
+
+if TYPE_CHECKING:
+    from s2i_lib.dataset import Subject
+    from s2i_lib.generate import DrawOptions
+    from s2i_lib.speech import Transcript
+
+app = typer.Typer(
+    help="Speak a sentence, see the picture.",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+_debug = False
+
+
+def _set_debug(value: bool) -> None:
+    global _debug
+    _debug = value
+
+
+# The options that several commands share.
+DriveOption = Annotated[
+    Path | None,
+    typer.Option("--drive", envvar="S2I_DRIVE", help="Folder of photos, weights and pictures."),
+]
+ModelOption = Annotated[
+    str, typer.Option("--model", help="pocket, sd2.1-base, sd2.1, auto, or a diffusers folder.")
+]
+SubjectOption = Annotated[
+    str | None,
+    typer.Option("--subject", help="Subject on the Drive, or NAME:CLASS_NOUN:IDENTIFIER."),
+]
+RunOption = Annotated[
+    str | None, typer.Option("--run", help="Fine-tuned weights: SUBJECT/RUN, SUBJECT or a path.")
+]
+SeedOption = Annotated[int | None, typer.Option("--seed", help="The same seed, the same picture.")]
+StepsOption = Annotated[int, typer.Option("--steps", help="Denoising steps.")]
+CountOption = Annotated[int, typer.Option("--count", help="Pictures for each prompt.")]
+NegativeOption = Annotated[str, typer.Option("--negative", help="What must not be in the picture.")]
+GuidanceOption = Annotated[
+    float | None, typer.Option("--guidance", help="How closely to follow the prompt; 1 is off.")
+]
+OutOption = Annotated[
+    Path | None,
+    typer.Option("--out", help="Folder for pictures [default: creations on the Drive]."),
+]
+EngineOption = Annotated[
+    str, typer.Option("--engine", help="auto, faster-whisper or openai-whisper.")
+]
+WhisperOption = Annotated[
+    str, typer.Option("--whisper", help="tiny.en ... turbo, or auto for this machine.")
+]
+LanguageOption = Annotated[
+    str | None, typer.Option("--language", help="Language spoken, such as de [default: detected].")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object a line, nothing else.")]
+DebugOption = Annotated[
+    bool, typer.Option("--debug", callback=_set_debug, help="Show the traceback of an error.")
+]
+
+
+@app.command()
+def speak(
+    audio: Annotated[list[str], typer.Argument(help="Recordings: wav, mp3, m4a, webm ...")],
+    model: ModelOption = "auto",
+    run: RunOption = None,
+    subject: SubjectOption = None,
+    seed: SeedOption = None,
+    steps: StepsOption = 20,
+    count: CountOption = 1,
+    negative: NegativeOption = "",
+    guidance: GuidanceOption = None,
+    engine: EngineOption = "auto",
+    whisper: WhisperOption = "auto",
+    language: LanguageOption = None,
+    out: OutOption = None,
+    drive: DriveOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Turn spoken sentences into pictures, and a page of the clips, words and pictures."""
+    from s2i_lib.speech import HearOptions, Listener, load_audio
+
+    options = _draw_options(steps, guidance, count, seed)
+    studio = _Studio(model, run, subject, drive, out, as_json)
+    names = tuple(subject.name for subject in studio.subjects)
+    hearing = HearOptions(engine=engine, model=whisper, language=language, names=names)
+    for clip in audio:
+        load_audio(clip)  # all are checked before anything slow
+    with studio.stage("load Whisper"):
+        listener = Listener(hearing, studio.drive).load()
+    studio.load_model()
+
+    def handle(clip: str) -> None:
+        with studio.stage("hear"):
+            transcript = listener.hear(clip)
+        studio.fulfil(transcript, options, negative, clip=clip)
+
+    try:
+        _for_each(audio, handle)
+    finally:
+        studio.finish()
+
+
+@app.command()
+def draw(
+    prompt: Annotated[str, typer.Argument(help="What the picture shows.")],
+    model: ModelOption = "auto",
+    run: RunOption = None,
+    subject: SubjectOption = None,
+    seed: SeedOption = None,
+    steps: StepsOption = 20,
+    count: CountOption = 1,
+    negative: NegativeOption = "",
+    guidance: GuidanceOption = None,
+    out: OutOption = None,
+    drive: DriveOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Turn a typed sentence into pictures: the same as speak, without speech."""
+    if not prompt.strip():
+        raise InputError(EMPTY_PROMPT)
+    options = _draw_options(steps, guidance, count, seed)
+    studio = _Studio(model, run, subject, drive, out, as_json)
+    studio.load_model()
+    studio.fulfil(prompt, options, negative)
+    studio.finish()
+
+
+@app.command()
+def hear(
+    audio: Annotated[list[str], typer.Argument(help="Recordings: wav, mp3, m4a, webm ...")],
+    subject: Annotated[
+        list[str] | None,
+        typer.Option("--subject", help="NAME:CLASS_NOUN:IDENTIFIER of a name; repeatable."),
+    ] = None,
+    model: ModelOption = "auto",
+    engine: EngineOption = "auto",
+    whisper: WhisperOption = "auto",
+    language: LanguageOption = None,
+    drive: DriveOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Write down what was said, and the prompt that it becomes."""
+    from s2i_lib.models import choose, token_counter
+    from s2i_lib.prompt import make_prompt
+    from s2i_lib.speech import HearOptions, Listener, load_audio
+
+    place = open_drive(drive)
+    base = choose(model)
+    known = _known_subjects(place, [_subject(place, text) for text in subject or []])
+    names = tuple(each.name for each in known)
+    options = HearOptions(engine=engine, model=whisper, language=language, names=names)
+    for clip in audio:
+        load_audio(clip)  # all are checked before anything slow
+    listener = Listener(options, place).load()
+    counter = token_counter(base, place)
+
+    def handle(clip: str) -> None:
+        transcript = listener.hear(clip)
+        prompt = make_prompt(transcript, known, count_tokens=counter, token_limit=base.token_limit)
+        if as_json:
+            # the prompt's record holds the transcript, too: it is pulled out, not said twice
+            record = replace(prompt, transcript=None).to_json()
+            report = {"clip": clip, "transcript": transcript.to_json(), "prompt": record}
+            print(json.dumps(report), flush=True)
+            return
+        _print_heard(transcript, clip)
+        print(f"Prompt    {prompt.text}")
+        if prompt.negative:
+            print(f"Negative  {prompt.negative}")
+        _print_notes([*transcript.doubts, *prompt.notes])
+
+    _for_each(audio, handle)
+
+
+class _Studio:
+    """What `speak` and `draw` share: the checks before anything slow, then wish by wish."""
+
+    def __init__(
+        self,
+        model: str,
+        run: str | None,
+        subject: str | None,
+        drive: Path | None,
+        out: Path | None,
+        as_json: bool,
+    ) -> None:
+        from s2i_lib.models import choose
+
+        self.drive, self.as_json, self.run = open_drive(drive), as_json, run
+        self.base = choose(model)
+        self.chosen = _subject(self.drive, subject) if subject else None
+        self.subjects = _known_subjects(self.drive, [self.chosen] if self.chosen else [])
+        self.folder = make_folder(out or self.drive.creations)
+        self.seconds: dict[str, float] = {}
+        self.wishes: list[Wish] = []
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Add the seconds that the body takes to those of the stage called ``name``."""
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+    def load_model(self) -> None:
+        from s2i_lib.models import load
+
+        with self.stage("load model"):
+            self.model = load(self.base.name, drive=self.drive, run=self.run)
+
+    def fulfil(
+        self,
+        heard: str | Transcript,
+        options: DrawOptions,
+        negative: str,
+        *,
+        clip: str | None = None,
+    ) -> None:
+        """One wish: words -> prompt -> pictures -> files -> report."""
+        from s2i_lib.generate import draw, explain_unknown_words
+        from s2i_lib.prompt import make_prompt
+        from s2i_lib.speech import load_audio
+
+        base = self.model.base
+        prompt = make_prompt(
+            heard,
+            self.subjects,
+            chosen=self.chosen,
+            count_tokens=self.model.count_tokens,
+            token_limit=base.token_limit,
+        )
+        if negative:
+            prompt = replace(prompt, negative=", ".join(filter(None, [prompt.negative, negative])))
+        unknown = explain_unknown_words(base, prompt.text)
+        doubts = prompt.transcript.doubts if prompt.transcript else ()
+        notes = [*doubts, *prompt.notes, *([unknown] if unknown else [])]
+        with self.stage("draw"), tqdm(total=options.steps, desc="Drawing", leave=False) as bar:
+            pictures = draw(self.model, prompt, options, on_step=lambda _: bar.update())
+        with self.stage("save"):
+            paths = [save(picture, self.folder) for picture in pictures]
+        transcript = prompt.transcript
+        self.wishes.append(
+            Wish(
+                prompt.text,
+                paths,
+                heard=transcript.text if transcript else None,
+                clip=load_audio(clip) if clip else None,
+                notes=notes,
+            )
+        )
+        if self.as_json:
+            report = {"clip": clip, "prompt": prompt.to_json(), "notes": notes}
+            print(json.dumps(report | {"pictures": [str(path) for path in paths]}), flush=True)
+            return
+        if transcript:
+            _print_heard(transcript, clip)
+        print(f"Drawn     {prompt.text}  (by {base.name})")
+        _print_notes(notes)
+        for path in paths:
+            print(f"Picture   {path}")
+
+    def finish(self) -> None:
+        """Write the page of all wishes and report the seconds of each stage."""
+        if not self.wishes:
+            return
+        with self.stage("save"):
+            stem = self.wishes[0].pictures[0].stem
+            title = "Spoken and drawn" if self.wishes[0].heard else "Drawn"
+            page = write_page(self.wishes, self.folder / f"{stem}.html", title=title)
+        seconds = {name: round(value, 2) for name, value in self.seconds.items()}
+        if self.as_json:
+            print(json.dumps({"page": str(page), "seconds": seconds}))
+        else:
+            print(f"Page      {page}")
+            print("Seconds   " + ", ".join(f"{name} {took:.2f}" for name, took in seconds.items()))
+
+
+def _draw_options(steps: int, guidance: float | None, count: int, seed: int | None) -> DrawOptions:
+    from s2i_lib.generate import DrawOptions
+
+    return DrawOptions(steps=steps, guidance_scale=guidance, count=count, seed=seed)
+
+
+def _subject(drive: Drive, given: str) -> Subject:
+    """NAME:CLASS_NOUN:IDENTIFIER, or the name of a subject on the Drive."""
+    from s2i_lib.dataset import Subject, load_subject
+
+    return Subject.parse(given) if ":" in given else load_subject(drive, given)
+
+
+def _known_subjects(drive: Drive, given: list[Subject]) -> list[Subject]:
+    """Every subject whose name may be spoken: those that were given, then those on the Drive."""
+    from s2i_lib.dataset import list_subjects
+
+    names = {subject.name for subject in given}
+    return [*given, *(subject for subject in list_subjects(drive) if subject.name not in names)]
+
+
+def _for_each(clips: list[str], handle: Callable[[str], None]) -> None:
+    """Handle clip by clip; one that cannot be used does not stop the others, but is reported."""
+    refused = 0
+    for clip in clips:
+        try:
+            handle(clip)
+        except InputError as error:
+            if len(clips) == 1:
+                raise
+            refused += 1
+            _complain(f"{clip}: {error}")
+    if refused:
+        raise InputError(f"{refused} of {len(clips)} clips could not be used; see above.")
+
+
+def _print_heard(transcript: Transcript, clip: str | None) -> None:
+    sure = f"{transcript.language} {transcript.language_probability:.0%}"
+    print(f"Heard     {transcript.text}")
+    print(f"          ({clip}, {transcript.audio_s:.1f} s, {sure}, {transcript.model})")
+    if transcript.english != transcript.text:
+        print(f"English   {transcript.english}")
+
+
+def _print_notes(notes: Sequence[str]) -> None:
+    for note in notes:
+        print(_wrap(f"Note      {note}", indent=10))
+
+
+def _wrap(text: str, indent: int = 0) -> str:
+    """``text`` in lines of at most 100 characters; paths and names are never broken."""
+    return textwrap.fill(
+        text,
+        100,
+        subsequent_indent=" " * indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _complain(message: str) -> None:
+    print(_wrap(f"Error: {message}"), file=sys.stderr)
+
+
+def _log_to_stderr() -> None:
+    """Our own messages as plain lines; those of the libraries only when something is wrong."""
+    logging.basicConfig(format="%(message)s", stream=sys.stderr, level=logging.ERROR)
+    logging.getLogger("s2i_lib").setLevel(logging.INFO)
+
+
+def main() -> int:
+    """Run the command line; the exit status says how it went (0, 1 for ours, 2 for the input)."""
+    _log_to_stderr()
+    try:
+        app()
+    except S2iError as error:
+        if _debug:
+            raise
+        _complain(str(error))
+        return error.exit_status
+    except KeyboardInterrupt:
+        _complain("Stopped. What was saved so far is kept.")
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

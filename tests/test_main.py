@@ -1,0 +1,173 @@
+"""The command line as a user meets it: real Whisper, real pictures, and every wrong turn."""
+
+import json
+import os
+import subprocess
+import sys
+import wave
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from s2i_lib import __main__ as command_line
+from s2i_lib.gallery import read_record
+
+ROOT = Path(__file__).parents[1]
+CLIP = ROOT / "s2i_lib" / "samples" / "red_car.wav"
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, tmp_path):
+    """Run a command in this process, in an empty folder: (exit status, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("S2I_DRIVE", raising=False)
+
+    def _run(*words):
+        monkeypatch.setattr(sys, "argv", ["s2i_lib", *map(str, words)])
+        try:
+            status = command_line.main()
+        except SystemExit as stop:  # how typer ends a command that it handled itself
+            status = stop.code or 0
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return _run
+
+
+def write_wav(path: Path, samples: np.ndarray) -> Path:
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(16_000)
+        file.writeframes((samples * 32767).astype("<i2").tobytes())
+    return path
+
+
+def test_speech_becomes_a_picture_and_a_page(run, tmp_path):
+    status, out, _ = run("speak", CLIP, "--model", "pocket", "--seed", 3, "--out", "made")
+    assert status == 0
+    assert "A red car on a yellow background" in out
+    assert {"load Whisper", "hear", "load model", "draw", "save"} <= {
+        stage.strip().rsplit(" ", 1)[0]
+        for stage in out.split("Seconds")[1].strip().split(",")
+    }  # fmt: skip
+    [png] = (tmp_path / "made").glob("*.png")
+    [page] = (tmp_path / "made").glob("*.html")
+    record = read_record(png)
+    assert record["transcript"]["text"].strip().lower().startswith("a red car")
+    assert (record["seed"], record["model"]) == (3, "pocket")
+    assert "data:audio/wav" in page.read_text()
+    assert str(png.name) in out
+    assert str(page.name) in out
+
+
+def test_json_is_all_there_is_on_standard_output(run):
+    status, out, _ = run(
+        "draw", "a cat", "--model", "pocket", "--count", 2, "--steps", 2, "--json", "--drive", "d"
+    )
+    wish, end = map(json.loads, out.splitlines())
+    assert status == 0
+    assert len(wish["pictures"]) == 2
+    assert all(Path(picture).is_file() for picture in wish["pictures"])
+    assert all(Path(picture).parent == Path("d/creations") for picture in wish["pictures"])
+    assert Path(end["page"]).is_file()
+
+
+def test_hear_prints_the_prompt_it_becomes(run):
+    status, out, _ = run("hear", CLIP, "--model", "pocket", "--json")
+    report = json.loads(out)
+    assert status == 0
+    assert report["prompt"]["text"].lower() == "a red car on a yellow background"
+    assert report["transcript"]["model"] == "tiny.en"
+
+
+def test_one_bad_clip_does_not_take_the_others_with_it(run, tmp_path):
+    hum = write_wav(tmp_path / "hum.wav", 0.2 * np.sin(np.arange(32_000) * 0.05))
+    status, out, err = run(
+        "speak", hum, CLIP, "--model", "pocket", "--steps", 2, "--out", tmp_path / "made"
+    )
+    assert status == 2
+    assert "hum.wav" in err
+    assert "1 of 2 clips" in err
+    assert len(list((tmp_path / "made").glob("*.png"))) == 1
+    assert "Page" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "message"),
+    [
+        (["speak", "none.wav"], 2, "none.wav"),
+        (["speak", "text.wav"], 2, "text.wav"),
+        (["speak", "silence.wav", "--model", "pocket"], 2, "silen|nothing was said"),
+        (["draw", "a cat", "--model", "sd9"], 2, "Known are: pocket"),
+        (["draw", "a cat", "--run", "rex/1"], 2, "There is no run 'rex/1'"),
+        (["draw", "a cat", "--out", "text.wav"], 2, "cannot be written to"),
+        (["draw", "a cat", "--steps", "0"], 2, "0 steps cannot draw"),
+        (["draw", "  "], 2, "prompt is empty"),
+        (["draw", "a cat", "--subject", "rex"], 2, "There is no subject 'rex'"),
+        (["draw", "a cat", "--subject", "rex:"], 2, "class noun is empty"),
+        (["draw", "a cat", "--drive", "text.wav"], 2, "is a file"),
+        (["draw", "a cat", "--model", "sd2.1-base"], 1, "Manojb/stable-diffusion-2-1-base: "),
+        (["draw"], 2, "Missing argument"),
+    ],
+)
+def test_bad_input_gets_one_paragraph(run, tmp_path, words, status, message):
+    import re
+
+    (tmp_path / "text.wav").write_text("this is not sound")
+    write_wav(tmp_path / "silence.wav", np.zeros(32_000))
+    before = sorted(tmp_path.iterdir())
+    found, out, err = run(*words)
+    assert found == status
+    assert re.search(message.replace(" ", r"\s+"), err)  # lines are wrapped anywhere
+    assert "Traceback" not in err
+    assert "\n\n" not in err.strip() or "Missing" in err
+    assert out == ""
+    made = [path for path in tmp_path.rglob("*") if path.is_file() and path not in before]
+    assert made == []  # nothing half-written
+
+
+def test_unknown_words_are_drawn_and_named(run, tmp_path):
+    status, out, _ = run("draw", "a glockenspiel", "--model", "pocket", "--steps", 2, "--out", "o")
+    assert status == 0
+    assert "never seen the word glockenspiel" in " ".join(out.split())
+    assert len(list((tmp_path / "o").glob("*.png"))) == 1
+
+
+def test_a_changed_byte_in_the_weights_ends_with_status_2(run, tmp_path):
+    import shutil
+
+    from s2i_lib.models import REGISTRY
+
+    copy = shutil.copytree(REGISTRY["pocket"].folder, tmp_path / "copy")
+    with (copy / "unet" / "diffusion_pytorch_model.safetensors").open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        file.write(b"?")
+    status, _, err = run("draw", "a cat", "--model", copy)
+    assert status == 2
+    assert "SHA-256" in err
+
+
+def test_debug_shows_the_traceback(run):
+    from s2i_lib.errors import InputError
+
+    with pytest.raises(InputError):
+        run("draw", "a cat", "--steps", 0, "--debug")
+    command_line._set_debug(False)
+
+
+def test_import_is_light():
+    code = (
+        "import sys, time; start = time.perf_counter(); import s2i_lib;"
+        "took = time.perf_counter() - start;"
+        "import s2i_lib.__main__;"
+        "heavy = {'torch', 'transformers', 'diffusers', 'av', 'PIL', 'cv2'} & set(sys.modules);"
+        "print(took, heavy or '')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    took, *heavy = done.stdout.split()
+    assert float(took) < 0.3
+    assert heavy == []
