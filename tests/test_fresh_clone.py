@@ -1,0 +1,35 @@
+"""A stranger's first minutes: clone, make demo, in an environment with nothing in it."""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.slow
+def test_a_fresh_clone_demonstrates_itself(tmp_path):
+    if not shutil.which("git") or not (ROOT / ".git").exists():
+        pytest.skip("this is no git checkout, so there is nothing to clone")
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "clone", "--quiet", ROOT, clone], check=True)
+    empty = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    empty.pop("VIRTUAL_ENV", None)
+    empty["HF_HUB_OFFLINE"] = "1"
+
+    done = subprocess.run(["make", "demo"], cwd=clone, env=empty, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "A red car on a yellow background" in done.stdout
+    [png] = (clone / "out" / "demo").glob("*.png")
+    [page] = (clone / "out" / "demo").glob("*.html")
+    assert png.name in done.stdout
+    assert page.name in done.stdout
+
+    again = subprocess.run(["make", "demo"], cwd=clone, env=empty, capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr[-3000:]
+    assert len(list((clone / "out" / "demo").glob("*.png"))) == 2  # the first one is kept
+    print("demo:", *re.findall(r"Seconds.*", done.stdout + again.stdout), sep="\n")
