@@ -1,0 +1,100 @@
+"""What is installed: Colab keeps its packages, and the pinned set is Colab's where it has one."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+COLAB = ROOT / "tests" / "data" / "colab-pip-freeze.gpu.txt"
+
+# Where the tests' own environment leaves Colab's versions: torch (the CPU build of a newer
+# release), JupyterLab 4 with ipywidgets 8, which is what people have at home (Colab's widgets are
+# tested apart), and tools that nothing of ours imports.
+LOCAL = """
+    torch ipywidgets widgetsnbextension jupyterlab-widgets ipykernel ipython traitlets
+    tornado pyzmq jupyter-client jupyter-server nbclient nbconvert mistune debugpy anyio
+    websocket-client rpds-py send2trash argon2-cffi-bindings wcwidth psutil setuptools
+    triton tifffile
+"""
+
+
+def canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def pins(path: Path) -> dict[str, str]:
+    lines = (line.split(";")[0].strip() for line in path.read_text().splitlines())
+    pairs = (line.split("==") for line in lines if "==" in line and not line.startswith("#"))
+    return {canonical(name): version for name, version in pairs}
+
+
+def test_constraints_are_colabs_versions_where_colab_ships_the_package():
+    colab, ours = pins(COLAB), pins(ROOT / "constraints.txt")
+    other = {
+        name: (version, colab[name])
+        for name, version in ours.items()
+        if name in colab and version != colab[name] and name not in LOCAL.split()
+    }
+    assert other == {}
+    needless = [name for name in LOCAL.split() if ours[name] == colab.get(name)]
+    assert needless == []
+
+
+@pytest.mark.slow
+def test_requirements_change_nothing_that_colab_ships(tmp_path):
+    """Resolved for Colab's Python with Colab's whole list as constraints: there is a solution."""
+    colab = pins(COLAB)
+    # CUDA's own packages come with torch from an index that is not everybody's.
+    own = re.compile(r"nvidia|triton|cuda|cu\d+$|^torch|^cu[dpfm]|rapids|^lib(cu|raft|ucx|kvikio)")
+    names = {re.split(r"[<>=!;\s]", line)[0] for line in requirement_lines()}
+    kept = {name: v for name, v in colab.items() if not own.search(name) and "+" not in v}
+    listed = tmp_path / "colab.txt"
+    listed.write_text("".join(f"{name}=={version}\n" for name, version in kept.items()))
+    wanted = tmp_path / "wanted.txt"
+    # torch's own range is compared below: its CUDA build cannot be resolved from a plain index
+    wanted.write_text("\n".join(line for line in requirement_lines() if "torch" not in line))
+    done = subprocess.run(
+        [
+            sys.executable, "-m", "uv", "pip", "compile", wanted, "--constraint", listed,
+            "--python-version", "3.13", "--no-python-downloads", "--no-header", "--no-annotate",
+            "--quiet", "--override", overridden(tmp_path),
+        ],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    solution = tmp_path / "solution.txt"
+    solution.write_text(done.stdout)
+    resolved = pins(solution)
+    changed = {n: (v, kept[n]) for n, v in resolved.items() if n in kept and v != kept[n]}
+    assert changed == {}
+    added = sorted(set(resolved) - set(colab))
+    print("added to Colab:", ", ".join(added))
+    assert {"faster-whisper", "openai-whisper", "av", "rapidfuzz"} <= set(added)
+    assert {canonical(name) for name in names} <= set(resolved) | {"torch"}
+
+
+def requirement_lines() -> list[str]:
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+
+
+def overridden(folder: Path) -> Path:
+    """torch as Colab has it, whoever asks: any build will do to see what else would change."""
+    path = folder / "override.txt"
+    path.write_text("torch>=2.11\n")
+    return path
+
+
+def test_colabs_torch_lies_in_our_range():
+    from packaging.requirements import Requirement
+
+    [torch] = [line for line in requirement_lines() if canonical(line).startswith("torch")]
+    assert Requirement(torch).specifier.contains(pins(COLAB)["torch"].split("+")[0])
+
+
+def test_requirements_never_name_what_colab_must_keep_exactly():
+    """Ranges only: an exact pin would make pip replace Colab's own on its next image."""
+    assert [line for line in requirement_lines() if "==" in line or "torchvision" in line] == []
