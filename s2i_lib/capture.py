@@ -11,7 +11,9 @@ from s2i_lib.errors import InputError
 from s2i_lib.photos import import_zip, is_photo_name, keep_photo, read_photo
 
 if TYPE_CHECKING:
+    from s2i_lib.dataset import Dataset
     from s2i_lib.widgets.camera import Camera
+    from s2i_lib.widgets.cropper import Cropper
     from s2i_lib.widgets.upload import Upload
 
 FEWEST, MOST = 4, 30  # DreamBooth needs 3 to 5 (Ruiz et al. 2023); past 30, variety stops growing
@@ -129,3 +131,16 @@ def upload(drive: Drive, subject: str) -> Upload:
     from s2i_lib.widgets.upload import Upload
 
     return Upload(photo_folder(drive, subject), fewest=FEWEST, most=MOST)
+
+
+def cropper(drive: Drive, dataset: Dataset) -> Cropper:
+    """A widget that moves the crops of a dataset; build the dataset again with what it changed."""
+    from s2i_lib.widgets.cropper import Cropper
+
+    folder = photo_folder(drive, dataset.subject.name)
+    shown = [v for v in dataset.verdicts if v.crop is not None]
+    return Cropper(
+        lambda name: folder.thumbnail(name, PREVIEW_PX),
+        {v.photo: (v.width, v.height) for v in shown},
+        {v.photo: (v.crop.left, v.crop.top, v.crop.size) for v in shown if v.crop},
+    )

@@ -209,7 +209,7 @@ def test_upload_takes_drops_zips_and_folders_and_refuses_with_reasons(
     frame.locator("[role=alert]", has_text="broken.jpg").wait_for()
     frame.get_by_label("Folder on the Drive").fill(str(holiday))
     page.keyboard.press("Enter")
-    frame.get_by_text("1 photos copied.").wait_for()
+    frame.get_by_text("1 photo copied.").wait_for()
     frame.get_by_text("3 of 4 to 30 photos: 1 more needed").wait_for()
     page.wait_for_function(
         "() => [...document.querySelectorAll('.s2i-strip img')].every(i => i.naturalWidth > 0)"

@@ -70,7 +70,8 @@ class PhotoWidget(ByteWidget):
                 self.store.add(name, data)
             elif message["type"] == "folder":
                 added = self.store.add_folder(message["folder"])
-                self.send({"type": "said", "text": f"{len(added)} photos copied."})
+                count = "1 photo" if len(added) == 1 else f"{len(added)} photos"
+                self.send({"type": "said", "text": f"{count} copied."})
         except (InputError, OSError) as error:
             self.send({"type": "complaint", "text": str(error)})
         self.refresh()

@@ -1,0 +1,9 @@
+"""A stand-in for Google's own package, which exists only in Colab.
+
+What it does is read from googlecolab/colabtools: names, signatures, errors and printed words.
+$FAKE_COLAB_MOUNT says how the user answers: "allow", "refuse" or "hang".
+"""
+
+from google.colab import drive, errors, files, output
+
+__all__ = ["drive", "errors", "files", "output"]

@@ -1,0 +1,197 @@
+"""What every notebook keeps to, and that each runs from top to bottom without a click."""
+
+from __future__ import annotations
+
+import ast
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from s2i_lib.drive import Drive
+
+REPOSITORY = Path(__file__).parents[1]
+NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
+FAKE_COLAB = REPOSITORY / "tests" / "fake_colab"
+MOST_LINES = 15
+
+
+def read(path: Path):
+    return nbformat.read(path, as_version=4)
+
+
+def code_cells(path: Path) -> list:
+    return [cell for cell in read(path).cells if cell.cell_type == "code"]
+
+
+def tagged(path: Path) -> list:
+    return [c for c in code_cells(path) if "parameters" in c.metadata.get("tags", [])]
+
+
+every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+@every_notebook
+def test_nothing_of_a_run_is_stored(path):
+    for cell in code_cells(path):
+        assert cell.outputs == [] and cell.execution_count is None
+    assert "widgets" not in read(path).metadata
+
+
+@every_notebook
+def test_format_is_valid_and_kernel_is_python(path):
+    notebook = read(path)
+    nbformat.validate(notebook)
+    assert notebook.metadata.kernelspec.name == "python3"
+
+
+@every_notebook
+def test_begins_with_title_badge_and_four_lines(path):
+    first = read(path).cells[0]
+    assert first.cell_type == "markdown"
+    assert first.source.startswith(f"# {path.name[0]} ")
+    assert f"/notebooks/{path.name})" in first.source, "the badge opens another notebook"
+    for word in ("What for", "Reads", "Writes", "Minutes"):
+        assert f"- **{word}:**" in first.source
+
+
+@every_notebook
+def test_set_up_cell_is_the_same_everywhere(path):
+    assert code_cells(path)[0].source == code_cells(NOTEBOOKS[0])[0].source
+
+
+@every_notebook
+def test_cells_are_short(path):
+    for cell in code_cells(path):
+        assert len(cell.source.splitlines()) <= MOST_LINES, cell.source
+
+
+@every_notebook
+def test_forms_are_one_literal_a_line_in_one_tagged_cell(path):
+    (cell,) = tagged(path)
+    with_forms = [c for c in code_cells(path)[1:] if "@param" in c.source]
+    assert with_forms == [cell]
+    for line in cell.source.splitlines():
+        if line.startswith("#"):
+            continue
+        assert re.search(r"  # @param [\[{]", line), line
+        (statement,) = ast.parse(line).body
+        assert isinstance(statement, ast.Assign)
+        ast.literal_eval(statement.value)
+
+
+@every_notebook
+def test_no_stale_habits(path):
+    source = "\n".join(cell.source for cell in code_cells(path))
+    for habit in ("pip install", "hf_", "exec(", "import *", "%%capture"):
+        assert habit not in source
+
+
+@every_notebook
+def test_functions_are_display_glue_only(path):
+    for cell in code_cells(path):
+        assert not re.search(r"^(def|class) ", cell.source, re.MULTILINE), cell.source
+
+
+@every_notebook
+def test_links_between_notebooks_lead_somewhere(path):
+    planned = {
+        "1_capture_dataset", "2_finetune_dreambooth", "3_speech_to_image", "4_evaluate",
+        "5_inside_latent_diffusion",
+    }  # fmt: skip
+    for cell in read(path).cells:
+        for target in re.findall(r"\]\((\w+)\.ipynb\)", cell.source):
+            assert target in planned
+
+
+def run(path: Path, tmp_path: Path, environment: dict[str, str], **parameters) -> str:
+    """Run a notebook as papermill does; everything that it printed."""
+    code = (
+        "import sys, json, papermill\n"
+        "papermill.execute_notebook(sys.argv[1], sys.argv[2], parameters=json.loads(sys.argv[3]),"
+        " cwd=sys.argv[4], progress_bar=False, kernel_name='python3')\n"
+    )
+    output = tmp_path / "ran.ipynb"
+    (tmp_path / "elsewhere").mkdir(exist_ok=True)
+    home = {"PYTHONPATH": str(REPOSITORY), "IPYTHONDIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code, path, output, json.dumps(parameters), tmp_path / "elsewhere"],
+        env={**os.environ, **home, **environment},
+        capture_output=True,
+        text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    outputs = [o for c in code_cells(output) for o in c.outputs]
+    return "".join(o.text for o in outputs if o.output_type == "stream")
+
+
+@pytest.mark.slow
+def test_notebook_1_without_photos_goes_on_with_the_sample_and_says_so(tmp_path):
+    root = tmp_path / "drive"
+    said = run(NOTEBOOKS[0], tmp_path, {"S2I_DRIVE": str(root)})
+    assert "Nobody has taken photos of Rex yet." in said
+    assert "The subject is Racer, a car." in said
+    assert (root / "subjects/racer/manifest.json").is_file()
+    assert not (root / "subjects/rex").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("answer", ["allow", "refuse", "hang"])
+def test_notebook_1_in_colab_with_photos_on_the_drive(tmp_path, answer):
+    """The set-up cell as Colab sees it; the photos of the sample stand for a user's own."""
+    content = tmp_path / "content"
+    mydrive = content / "drive/MyDrive"
+    environment = {
+        "PYTHONPATH": f"{FAKE_COLAB}:{REPOSITORY}",
+        "COLAB_RELEASE_TAG": "release-colab_20260819",
+        "FAKE_COLAB_CONTENT": str(content),
+        "FAKE_COLAB_MOUNT": answer,
+        "S2I_DRIVE": "",
+    }
+    content.mkdir()
+    photos = Drive(mydrive / "s2i").subject("Racer") / "photos"
+    if answer == "allow":  # what an earlier session left
+        photos.mkdir(parents=True)
+        for path in (REPOSITORY / "s2i_lib/samples/rc_car").glob("*.jpg"):
+            shutil.copy(path, photos)
+    said = run(NOTEBOOKS[0], tmp_path, environment, NAME="Racer", CLASS_NOUN="car", KIND="object")
+    if answer == "allow":
+        assert "Everything is kept on your Google Drive" in said
+        assert "Nobody has taken" not in said and "5 crops of Racer are ready." in said
+        assert (mydrive / "s2i/subjects/racer/dataset").is_dir()
+    else:
+        assert "Google Drive was not opened" in said and "DELETED" in said
+        assert "Nobody has taken photos of Racer yet." in said
+
+
+@pytest.mark.slow
+def test_set_up_cell_clones_where_the_library_is_nowhere(tmp_path):
+    """The cell itself, with Colab's /content moved, in a kernel that cannot see the library."""
+    source = code_cells(NOTEBOOKS[0])[0].source.replace("/content", str(tmp_path / "content"))
+    clone_of = tmp_path / "origin"
+    subprocess.run(["git", "init", "-q", clone_of], check=True)
+    shutil.copytree(
+        REPOSITORY / "s2i_lib", clone_of / "s2i_lib", ignore=shutil.ignore_patterns("pocket")
+    )
+    git = ["git", "-C", str(clone_of), "-c", "user.name=t", "-c", "user.email=t@t"]
+    subprocess.run([*git, "add", "-A"], check=True)
+    subprocess.run([*git, "commit", "-qm", "x"], check=True)
+    source = re.sub(r'REPO = "[^"]*"', f'REPO = "{clone_of}"', source)
+    source += "\nimport s2i_lib; print(s2i_lib.__file__)"
+    notebook = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell(source, metadata={}), nbformat.v4.new_code_cell(source)]
+    )
+    stream = io.StringIO()
+    nbformat.write(notebook, stream)
+    (tmp_path / "x.ipynb").write_text(stream.getvalue())
+    said = run(
+        tmp_path / "x.ipynb", tmp_path, {"PYTHONPATH": "", "S2I_DRIVE": str(tmp_path / "drive")}
+    )
+    assert said.count(str(tmp_path / "content/s2i/s2i_lib/__init__.py")) == 2
