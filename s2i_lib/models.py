@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from s2i_lib.drive import Drive
+from s2i_lib.drive import Drive, folder_name
 from s2i_lib.errors import InputError, S2iError
 
 if TYPE_CHECKING:
@@ -26,6 +26,9 @@ log = logging.getLogger(__name__)
 
 PACKAGE = Path(__file__).parent
 GIB = 1024**3
+RUN_CARD = "run.json"  # in a run's folder: options, base model, scores
+WEIGHTS = "weights"  # in a run's folder: what was trained, in fp16
+LORA = "pytorch_lora_weights.safetensors"
 CHECKSUMS = "checksums.json"  # {file: SHA-256} beside the weights it vouches for
 
 
@@ -160,21 +163,43 @@ class Model:
 def find_run(drive: Drive, run: str) -> Path:
     """The folder of a fine-tuned run: a path, or SUBJECT/RUN or SUBJECT on the Drive.
 
+    Of a subject with several runs it is the one whose likeness scored best, else the newest.
+
     Raises
     ------
     InputError
         When there is none; the runs on the Drive are listed.
     """
     for folder in (Path(run), drive.runs / run):
-        if (folder / "model_index.json").is_file():
+        if (folder / "model_index.json").is_file() or (folder / RUN_CARD).is_file():
             return folder
-    known = sorted(path.parent for path in drive.runs.glob("*/*/model_index.json"))
-    names = ", ".join(path.relative_to(drive.runs).as_posix() for path in known) or "none yet"
+    done = [path.parent for path in drive.runs.glob(f"*/*/{WEIGHTS}") if read_card(path.parent)]
+    own = [f for f in done if _is_name(run) and f.parent.name == folder_name(run)]
+    if own:
+        return max(own, key=_rank)
+    names = ", ".join(sorted(f.relative_to(drive.runs).as_posix() for f in done))
     raise InputError(
         f"There is no run {run!r}: neither a folder of weights nor a run in {drive.runs} "
-        f"(known: {names}). Fine-tune one with notebooks/2_finetune_dreambooth.ipynb or "
-        "`python -m s2i_lib finetune`, or leave --run out."
+        f"(known: {names or 'none yet'}). Fine-tune one with "
+        "notebooks/2_finetune_dreambooth.ipynb or `python -m s2i_lib finetune`, or leave --run out."
     )
+
+
+def _is_name(text: str) -> bool:
+    return any(character.isalnum() for character in text)
+
+
+def _rank(run: Path) -> tuple[float, float]:
+    card = read_card(run)
+    return card.get("scores", {}).get("likeness", -1.0), (run / RUN_CARD).stat().st_mtime
+
+
+def read_card(run: Path) -> dict[str, Any]:
+    """The run.json in a run's folder; empty if there is none that can be read."""
+    try:
+        return json.loads((run / RUN_CARD).read_text())
+    except (OSError, ValueError):
+        return {}
 
 
 def choose(name: str) -> BaseModel:
@@ -310,9 +335,77 @@ def load(
     S2iError
         When no source gave the weights; each is listed with its reason.
     """
-    base = choose(name if run is None else str(find_run(drive, run)))
+    if run is not None:
+        return _load_run(find_run(drive, run), drive=drive, device=device, dtype=dtype)
+    base = choose(name)
     folder, source = find_weights(base, drive)
     return Model(base, load_pipeline(folder, device=device, dtype=dtype), source)
+
+
+def _load_run(
+    run: Path, *, drive: Drive, device: torch.device | None, dtype: torch.dtype | None
+) -> Model:
+    """The base model that a run was made from, with the run's weights in it."""
+    card = read_card(run)
+    if not card:
+        return load(str(run), drive=drive, device=device, dtype=dtype)
+    made_from = card["base"]
+    name = made_from["name"] if made_from["name"] in REGISTRY else made_from["source"]
+    model = load(name, drive=drive, device=device, dtype=dtype)
+    load_weights(model.pipeline, run / WEIGHTS)
+    model.run = f"{run.parent.name}/{run.name}"
+    return model
+
+
+def load_weights(pipeline: StableDiffusionPipeline, folder: Path) -> None:
+    """Put what was trained into the pipeline of its base model.
+
+    Raises
+    ------
+    InputError
+        When there is nothing to load, or it was made from another base model.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    parts = [("unet", "diffusion_pytorch_model"), ("text_encoder", "model")]
+    files = [(part, folder / part / f"{stem}.safetensors") for part, stem in parts]
+    present = [(part, path) for part, path in files if path.is_file()]
+    if (folder / LORA).is_file():
+        present = [("lora", folder / LORA)]
+    if not present:
+        raise InputError(
+            f"There are no weights in {folder}. Has the run finished? `python -m s2i_lib runs` "
+            "lists what each one has; the same `finetune` command goes on where it stopped."
+        )
+    for part, path in present:
+        try:
+            if part == "lora":
+                pipeline.load_lora_weights(str(folder), weight_name=LORA)
+            else:
+                getattr(pipeline, part).load_state_dict(load_file(path))
+        except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+            raise InputError(
+                f"{path} does not fit the base model ({_short(error)}). It is damaged, or the base "
+                "model has changed since; run.json names the one it was made from."
+            ) from error
+
+
+def fingerprint(pipeline: StableDiffusionPipeline) -> str:
+    """A digest of the U-Net and text encoder: their configurations and samples of every weight.
+
+    Sampled, since hashing all of a large model takes longer than drawing with it; training changes
+    every weight, so that any other state of the model is told apart.
+    """
+    digest = hashlib.sha256()
+    for part in (pipeline.unet, pipeline.text_encoder):
+        for name, weight in sorted(part.state_dict().items()):
+            flat = weight.detach().flatten()
+            some = flat[:: max(1, flat.numel() // 16)][:16].float().cpu().numpy()
+            digest.update(f"{name}{tuple(weight.shape)}".encode() + some.tobytes())
+    schedule = dict(pipeline.scheduler.config)
+    digest.update(json.dumps(schedule, sort_keys=True, default=str).encode())
+    return digest.hexdigest()
 
 
 def load_pipeline(
