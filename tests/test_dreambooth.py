@@ -1,0 +1,334 @@
+"""The loss against hand-computed values and diffusers; randomness; caches; the loop."""
+
+import contextlib
+import dataclasses
+import math
+
+import pytest
+import torch
+from accelerate import Accelerator
+from tiny_model import draw_dataset, make_pipeline
+
+from s2i_lib import dreambooth as db
+from s2i_lib.errors import InputError, S2iError
+
+OPTIONS = db.FinetuneOptions(steps=6, learning_rate=1e-3, batch_size=2, class_image_count=8)
+
+
+@pytest.fixture
+def pipe():
+    return make_pipeline()
+
+
+@pytest.fixture
+def data(pipe, tmp_path):
+    return make_data(pipe, tmp_path)
+
+
+def make_data(pipe, folder):
+    dataset = draw_dataset(folder / "photos")
+    prompts = [f"a {dataset.subject.phrase}", "a cat"]
+    images = db.read_images(dataset.images, 16)
+    return db.TrainingData(
+        instances=db.encode_images(pipe.vae, images),
+        mirrored=db.encode_images(pipe.vae, images.flip(3)),
+        class_latents=torch.randn(8, 3, 8, 8, generator=torch.Generator().manual_seed(1)),
+        tokens=db.token_ids(pipe, prompts),
+        embeddings=db.embed_prompts(pipe, prompts),
+    )
+
+
+def run(pipe, data, options, learner=None, until=None):
+    """Train and return the learner and its losses."""
+    learner = learner or db.make_learner(pipe, options)
+    losses = []
+
+    def note(step, step_losses):
+        losses.append(tuple(float(x) for x in step_losses))
+        if step == until:
+            raise StopIteration
+
+    with contextlib.suppress(StopIteration):
+        db.train(learner, data, options, Accelerator(cpu=True), note)
+    return learner, losses
+
+
+def difference(a, b) -> float:
+    """Mean, not largest: of a gradient that is all but 0 AdamW makes a whole step."""
+    return float((a - b).abs().mean())
+
+
+def weights_of(learner):
+    return torch.cat([p.detach().flatten() for p in learner.parameters.values()])
+
+
+# ---- Loss ----
+
+
+def test_velocity_and_noise_agree_with_diffusers(pipe):
+    from diffusers import DDPMScheduler
+
+    scheduler = DDPMScheduler.from_config(pipe.scheduler.config)
+    rng = torch.Generator().manual_seed(0)
+    latents, noise = torch.randn(2, 5, 3, 8, 8, generator=rng)
+    timesteps = torch.tensor([0, 1, 500, 998, 999])
+    alpha, sigma = db.signal_and_noise(scheduler.alphas_cumprod, timesteps)
+    expected = scheduler.add_noise(latents, noise, timesteps)
+    torch.testing.assert_close(alpha * latents + sigma * noise, expected)
+    velocity = db.target("v_prediction", latents, noise, alpha, sigma)
+    torch.testing.assert_close(velocity, scheduler.get_velocity(latents, noise, timesteps))
+    assert db.target("epsilon", latents, noise, alpha, sigma) is noise
+
+
+def test_min_snr_weight_agrees_with_diffusers_and_with_the_paper(pipe):
+    from diffusers.training_utils import compute_snr
+
+    timesteps = torch.tensor([1, 100, 500, 999])
+    alpha, sigma = db.signal_and_noise(pipe.scheduler.alphas_cumprod, timesteps)
+    snr = (alpha / sigma).square().flatten()
+    torch.testing.assert_close(snr, compute_snr(pipe.scheduler, timesteps))
+    given = torch.tensor([0.5, 5.0, 20.0])
+    epsilon = db.min_snr_weight("epsilon", given, gamma=5)
+    torch.testing.assert_close(epsilon, torch.tensor([1.0, 1.0, 0.25]))
+    velocity = db.min_snr_weight("v_prediction", given, gamma=5)
+    torch.testing.assert_close(velocity, torch.tensor([0.5 / 1.5, 5 / 6, 5 / 21]))
+
+
+def test_loss_of_each_sample_is_its_own_mean_weighted_by_its_own_timestep():
+    prediction = torch.tensor([[[[1.0, 3.0]]], [[[0.0, 2.0]]]])
+    losses = db.sample_losses(
+        prediction, torch.zeros(2, 1, 1, 2), "epsilon", torch.tensor([10.0, 2.5]), gamma=5
+    )
+    torch.testing.assert_close(losses, torch.tensor([5.0 * 0.5, 2.0]))
+
+
+def test_instance_and_prior_losses_are_those_of_a_step_written_out(pipe, data):
+    options = dataclasses.replace(OPTIONS, min_snr_gamma=5.0, steps=1)
+    batch = data.batch(options, 0, range(2), 1000)
+    noisy = pipe.scheduler.add_noise(batch.latents, batch.noise, batch.timesteps)
+    with torch.no_grad():
+        prediction = pipe.unet(noisy, batch.timesteps, data.embeddings[batch.prompts]).sample
+    mean = pipe.scheduler.alphas_cumprod[batch.timesteps]
+    velocity = [
+        m.sqrt() * n - (1 - m).sqrt() * x
+        for m, n, x in zip(mean, batch.noise, batch.latents, strict=True)
+    ]
+    snr = mean / (1 - mean)
+    error = (prediction - torch.stack(velocity)).square().mean((1, 2, 3))
+    expected = error * snr.clamp(max=5) / (snr + 1)
+    _, ((instance, prior),) = run(pipe, data, options)
+    assert instance == pytest.approx(float(expected[:2].mean()), rel=1e-5)
+    assert prior == pytest.approx(float(expected[2:].mean()), rel=1e-5)
+
+
+def test_the_prior_weight_scales_only_the_class_images_gradient(pipe, data):
+    """Without weight the class images leave no trace, as if there were none."""
+    weights = {}
+    for name, changes in {
+        "weightless": {"prior_weight": 0.0},
+        "absent": {"with_prior": False},
+        "usual": {},
+    }.items():
+        options = dataclasses.replace(OPTIONS, steps=2, **changes)
+        own = data if options.with_prior else dataclasses.replace(data, class_latents=None)
+        learner, _ = run(make_pipeline(), own, options)
+        weights[name] = weights_of(learner)
+    assert difference(weights["weightless"], weights["absent"]) < 1e-6
+    assert difference(weights["usual"], weights["absent"]) > 1e-4
+
+
+@pytest.mark.parametrize("name", ["constant", "linear", "cosine"])
+def test_learning_rate_agrees_with_diffusers_schedulers(name):
+    from diffusers.optimization import get_scheduler
+
+    options = db.FinetuneOptions(steps=40, learning_rate=0.5, schedule=name, warmup_steps=10)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.5)
+    full_name = "constant_with_warmup" if name == "constant" else name
+    schedule = get_scheduler(full_name, optimizer, num_warmup_steps=10, num_training_steps=40)
+    for step in range(40):
+        assert db.learning_rate_at(step, options) == pytest.approx(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+
+
+# ---- Randomness ----
+
+
+def test_a_draw_depends_on_seed_step_position_and_stream_and_on_nothing_else():
+    def noise(seed=0, step=3, position=1, stream=db.INSTANCE):
+        options = dataclasses.replace(OPTIONS, seed=seed)
+        return db.draw(options, step, position, stream, (3, 8, 8), 1000).noise
+
+    torch.manual_seed(1)
+    first = noise()
+    torch.manual_seed(2)
+    assert torch.equal(first, noise())
+    for other in ({"seed": 1}, {"step": 4}, {"position": 0}, {"stream": db.CLASS}):
+        assert not torch.equal(first, noise(**other))
+
+
+def test_the_global_batch_is_the_same_however_it_is_divided(data):
+    whole = data.batch(OPTIONS, 5, range(4), 1000)
+    halves = [data.batch(OPTIONS, 5, positions, 1000) for positions in (range(2), range(2, 4))]
+    for together, *parts in zip(whole, *halves, strict=True):
+        instances = torch.cat([part[:2] for part in parts])
+        classes = torch.cat([part[2:] for part in parts])
+        assert torch.equal(together, torch.cat([instances, classes]))
+
+
+def test_every_image_comes_once_before_any_comes_again():
+    for epoch in range(5):
+        seen = [db.pick(7, db.INSTANCE, epoch * 6 + i, 6) for i in range(6)]
+        assert sorted(seen) == list(range(6))
+
+
+def test_noise_is_standard_normal_and_timesteps_are_uniform():
+    draws = [db.draw(OPTIONS, s, 0, db.INSTANCE, (3, 8, 8), 1000) for s in range(1000)]
+    noise = torch.stack([d.noise for d in draws])
+    assert abs(noise.mean()) < 0.01 and abs(noise.std() - 1) < 0.01
+    counts = torch.histc(torch.tensor([float(d.timestep) for d in draws]), 10, 0, 1000)
+    assert ((counts - 100).square() / 100).sum() < 27.9  # chi-squared, 9 degrees, p = 0.001
+
+
+def test_offset_noise_is_constant_over_each_channel():
+    plain = db.draw(OPTIONS, 0, 0, db.INSTANCE, (3, 8, 8), 1000)
+    options = dataclasses.replace(OPTIONS, offset_noise=0.1)
+    added = db.draw(options, 0, 0, db.INSTANCE, (3, 8, 8), 1000).noise - plain.noise
+    assert added.abs().max() > 0.001
+    torch.testing.assert_close(added, added[:, :1, :1].expand(3, 8, 8))
+
+
+# ---- Caches ----
+
+
+def test_the_cached_step_has_the_loss_of_the_uncached_one(pipe, data, tmp_path):
+    """Encode the photo and the prompt anew, as a loop without caches does every step."""
+    options = dataclasses.replace(OPTIONS, steps=1, with_prior=False)
+    own = dataclasses.replace(data, class_latents=None)
+    _, ((cached, _),) = run(pipe, own, options)
+
+    pipe = make_pipeline()
+    dataset = draw_dataset(tmp_path / "photos")
+    losses = []
+    for position in range(2):
+        chance = db.draw(options, 0, position, db.INSTANCE, (3, 8, 8), 1000)
+        image = dataset.images[db.pick(0, db.INSTANCE, position, 3)]
+        with torch.no_grad():
+            posterior = pipe.vae.encode(db.read_images([image], 16)).latent_dist
+            latents = (posterior.mean + posterior.std * chance.posterior) * 0.7
+            timestep = torch.tensor([chance.timestep])
+            noisy = pipe.scheduler.add_noise(latents, chance.noise[None], timestep)
+            embedding, _ = pipe.encode_prompt("a sks cat", "cpu", 1, False)
+            prediction = pipe.unet(noisy, timestep, embedding).sample
+        from diffusers import DDPMScheduler
+
+        scheduler = DDPMScheduler.from_config(pipe.scheduler.config)
+        velocity = scheduler.get_velocity(latents, chance.noise[None], timestep)
+        losses.append(float((prediction - velocity).square().mean()))
+    assert cached == pytest.approx(sum(losses) / 2, rel=1e-5)
+
+
+def test_mirrored_moments_are_used_only_when_asked_for(data):
+    plain = data.batch(dataclasses.replace(OPTIONS, with_mirror=False), 0, range(16), 1000)
+    mixed = data.batch(dataclasses.replace(OPTIONS, with_mirror=True), 0, range(16), 1000)
+    same = (plain.latents == mixed.latents).flatten(1).all(1)[:16]
+    assert 2 < int(same.sum()) < 14
+
+
+# ---- The loop ----
+
+
+def test_training_lowers_the_loss_on_its_own_data(data):
+    """Compared with a learner that stands still, on the very same draws."""
+    options = dataclasses.replace(OPTIONS, steps=40, learning_rate=4e-3, batch_size=4)
+    _, learnt = run(make_pipeline(), data, options)
+    _, still = run(make_pipeline(), data, dataclasses.replace(options, learning_rate=1e-12))
+    for instance_or_prior in (0, 1):
+        after, before = (sum(x[instance_or_prior] for x in part[20:]) for part in (learnt, still))
+        assert after < 0.95 * before
+
+
+def test_accumulated_parts_give_the_weights_of_the_whole_batch(data):
+    options = dataclasses.replace(OPTIONS, batch_size=4, steps=3)
+    whole, _ = run(make_pipeline(), data, options)
+    parts, _ = run(make_pipeline(), data, dataclasses.replace(options, accumulation=4))
+    assert difference(weights_of(whole), weights_of(parts)) < 1e-6
+
+
+def test_lora_trains_only_its_additions_and_starts_as_the_base_model(pipe, data):
+    options = dataclasses.replace(OPTIONS, method="lora", lora_rank=2, lora_alpha=2)
+    _, before = run(make_pipeline(), data, dataclasses.replace(OPTIONS, steps=1))
+    base = {k: v.clone() for k, v in pipe.unet.state_dict().items()}
+    learner, losses = run(pipe, data, options)
+    assert losses[0] == pytest.approx(before[0], rel=1e-5)
+    assert all("lora_" in name for name in learner.parameters)
+    after = {k.replace(".base_layer", ""): v for k, v in pipe.unet.state_dict().items()}
+    assert all(torch.equal(base[name], after[name]) for name in base)
+
+
+def test_checkpointing_gives_the_same_weights(data):
+    plain, _ = run(make_pipeline(), data, OPTIONS)
+    saved, _ = run(make_pipeline(), data, dataclasses.replace(OPTIONS, with_checkpointing=True))
+    assert difference(weights_of(plain), weights_of(saved)) < 1e-6
+
+
+def test_the_text_encoder_is_trained_when_asked_for_and_only_then(data):
+    for is_trained in (False, True):
+        pipe = make_pipeline()
+        before = {k: v.clone() for k, v in pipe.text_encoder.named_parameters()}
+        run(pipe, data, dataclasses.replace(OPTIONS, with_text_encoder=is_trained))
+        changed = any(
+            not torch.equal(v, before[k]) for k, v in pipe.text_encoder.named_parameters()
+        )
+        assert changed is is_trained
+
+
+def test_the_mean_of_weights_trails_behind_them(pipe, data):
+    learner, _ = run(pipe, data, dataclasses.replace(OPTIONS, ema_decay=0.9))
+    start = weights_of(db.make_learner(make_pipeline(), OPTIONS))
+    mean = torch.cat([m.flatten() for m in learner.ema.values()])
+    assert 0 < difference(weights_of(learner), mean) < difference(weights_of(learner), start)
+
+
+def test_8bit_adam_trains(pipe, data):
+    fault = db.find_8bit_fault("cpu")
+    if fault:
+        pytest.skip(f"bitsandbytes does not work here: {fault}")
+    _, losses = run(pipe, data, dataclasses.replace(OPTIONS, with_8bit_adam=True, steps=20))
+    assert all(math.isfinite(x) for pair in losses for x in pair)
+
+
+# ---- What it refuses ----
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"steps": 0},
+        {"learning_rate": 0.0},
+        {"learning_rate": math.nan},
+        {"method": "textual"},
+        {"batch_size": 3, "accumulation": 2},
+        {"ema_decay": 1.0},
+        {"method": "lora", "with_text_encoder": True},
+    ],
+)
+def test_options_that_cannot_work_are_refused(wrong):
+    with pytest.raises(InputError):
+        db.FinetuneOptions(**wrong)
+
+
+def test_unknown_options_are_named():
+    with pytest.raises(InputError, match="batchsize"):
+        db.FinetuneOptions.for_model({}, batchsize=2)
+
+
+def test_a_prompt_that_is_too_long_is_an_error(pipe):
+    with pytest.raises(InputError, match="tokens"):
+        db.token_ids(pipe, ["a cat " * 50])
+
+
+def test_an_unknown_prediction_type_is_an_error():
+    one = torch.ones(1, 1, 1, 1)
+    with pytest.raises(S2iError, match="sample"):
+        db.target("sample", one, one, one, one)
