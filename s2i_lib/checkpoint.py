@@ -1,0 +1,315 @@
+"""The state of a run: snapshot, save, verify, resume; and its weights, to draw with.
+
+Safetensors and JSON only: a file that somebody shared can hold no code. A state is a folder
+``state-00000200`` whose state.json has the SHA-256 of every other file and of itself; the newest
+that verifies is the one that counts, wherever it lies. ``latest.json`` only says so to readers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from s2i_lib.dreambooth import FinetuneOptions, Learner
+from s2i_lib.drive import publish, remove, sha256_of, write_file
+from s2i_lib.errors import InputError, S2iError
+from s2i_lib.models import LORA
+
+FORMAT = 1
+MAX_SLOTS = 2
+TRAINED, OPTIMIZER, EMA = "trained.safetensors", "optimizer.safetensors", "ema.safetensors"
+# What the state cannot be carried over without; other options may change between two sessions.
+FIXED_OPTIONS = (
+    "method",
+    "lora_rank",
+    "lora_alpha",
+    "lora_targets",
+    "with_text_encoder",
+    "with_8bit_adam",
+)
+
+Phase = Callable[[str], None]
+
+
+class DamagedError(S2iError):
+    """A saved state is not what was saved."""
+
+
+# ---- Snapshot and restore ----
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A learner's state at one step, in memory of its own, so that training can go on."""
+
+    tensors: dict[str, dict[str, torch.Tensor]]
+    """By file name, then by tensor name."""
+    meta: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        return f"state-{self.meta['step']:08}"
+
+
+def take_snapshot(learner: Learner, meta: dict[str, Any], scaler: Any = None) -> Snapshot:
+    """Copy what training needs in order to go on: weights, optimizer, scaler, mean, step.
+
+    The learning rate and everything random are functions of the step, so they need no state.
+
+    Raises
+    ------
+    S2iError
+        When a weight is not a number: that is never saved over something good.
+    """
+    trained = {name: _copy(p.detach()) for name, p in learner.parameters.items()}
+    if bad := next((name for name, w in trained.items() if not w.isfinite().all()), None):
+        raise S2iError(
+            f"The weights of {bad} are not numbers any more (NaN) at step {learner.step}. Nothing "
+            "was overwritten: the last saved state is whole. Use precision fp32 or a lower "
+            "learning rate."
+        )
+    moments: dict[str, torch.Tensor] = {}
+    numbers: dict[str, Any] = {}
+    for name, parameter in learner.parameters.items():
+        for key, value in learner.optimizer.state.get(parameter, {}).items():
+            if isinstance(value, torch.Tensor):
+                moments[f"{name}/{key}"] = _copy(value)
+            else:
+                numbers[f"{name}/{key}"] = value
+    tensors = {TRAINED: trained, OPTIMIZER: moments}
+    if learner.ema:
+        tensors[EMA] = {name: _copy(mean) for name, mean in learner.ema.items()}
+    state = {
+        "format": FORMAT,
+        "step": learner.step,
+        "optimizer_numbers": numbers,
+        "scaler": scaler.state_dict() if scaler is not None else None,
+    }
+    return Snapshot(tensors, {**meta, **state})
+
+
+def _copy(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.detach().to("cpu", copy=True).contiguous()
+
+
+@torch.no_grad()
+def restore(learner: Learner, folder: Path, scaler: Any = None) -> dict[str, Any]:
+    """Put the state in ``folder`` back into ``learner``; returns its meta data."""
+    from safetensors.torch import load_file
+
+    meta = verify_state(folder)
+    trained = load_file(folder / TRAINED)
+    if trained.keys() != learner.parameters.keys():
+        odd = sorted(trained.keys() ^ learner.parameters.keys())[0]
+        raise InputError(
+            f"{folder} is a state of another model or method ({odd} is in one of them only). "
+            "Start a new run with --name."
+        )
+    for name, parameter in learner.parameters.items():
+        parameter.copy_(trained[name])
+    learner.optimizer.state.clear()
+    is_fused = bool(learner.optimizer.param_groups[0].get("fused"))
+    values = {**load_file(folder / OPTIMIZER), **meta["optimizer_numbers"]}
+    for full_name, value in values.items():
+        name, _, key = full_name.rpartition("/")
+        parameter = learner.parameters[name]
+        if isinstance(value, torch.Tensor):
+            place = parameter.device if is_fused or key != "step" else "cpu"
+            value = value.to(place, copy=True)  # what was loaded is the file itself, mapped
+        learner.optimizer.state[parameter][key] = value
+    if learner.ema:
+        saved = load_file(folder / EMA) if (folder / EMA).exists() else trained
+        for name, mean in learner.ema.items():
+            mean.copy_(saved[name])
+    if scaler is not None and meta["scaler"]:
+        scaler.load_state_dict(meta["scaler"])
+    learner.step = meta["step"]
+    return meta
+
+
+# ---- Files ----
+
+
+def save_state(snapshot: Snapshot, folder: Path, phase: Phase = lambda name: None) -> Path:
+    """Write a snapshot to a new folder below ``folder``, whole or not at all."""
+    from safetensors.torch import save_file
+
+    phase("saving")
+    target = folder / snapshot.name
+    part = folder / f".{snapshot.name}.part"
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    for name, tensors in snapshot.tensors.items():
+        save_file(tensors, part / name)
+    files = {name: sha256_of(part / name) for name in snapshot.tensors}
+    meta = {**snapshot.meta, "files": files}
+    meta["sha256"] = _digest(meta)
+    write_file(part / "state.json", (json.dumps(meta, indent=2) + "\n").encode())
+    phase("saved")
+    remove(target)
+    part.rename(target)
+    return target
+
+
+def _digest(meta: dict[str, Any]) -> str:
+    rest = {key: value for key, value in meta.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+def verify_state(folder: Path) -> dict[str, Any]:
+    """The meta data of the state in ``folder``, after every byte of it was checked.
+
+    Raises
+    ------
+    DamagedError
+        When it cannot be read or a byte differs from what was saved.
+    """
+    try:
+        meta = json.loads((folder / "state.json").read_text())
+        if meta["sha256"] != _digest(meta):
+            raise DamagedError(f"{folder.name}/state.json was changed after it was saved.")
+        for name, digest in meta["files"].items():
+            if sha256_of(folder / name) != digest:
+                raise DamagedError(f"{folder.name}/{name} is not what was saved: a byte differs.")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DamagedError(f"{folder.name} cannot be read ({error}).") from error
+    if meta["format"] != FORMAT:
+        raise InputError(
+            f"{folder} has format {meta['format']}; this version reads {FORMAT}. "
+            "Update s2i_lib, or start a new run with --name."
+        )
+    return meta
+
+
+def states(folder: Path) -> list[Path]:
+    """The states below ``folder``, oldest first; nothing else that lies there."""
+    return sorted(p for p in folder.glob("state-*") if p.is_dir() and p.name[6:].isdigit())
+
+
+def newest_state(places: Iterable[Path], report: Callable[[str], None]) -> Path | None:
+    """The newest state below any of ``places`` that verifies; damaged ones are reported.
+
+    The last saved state of the first place wins a tie.
+    """
+    found = [state for place in places for state in states(place)]
+    for state in sorted(found, key=lambda p: p.name, reverse=True):
+        try:
+            verify_state(state)
+        except DamagedError as error:
+            report(f"{error} The state before it is used.")
+            continue
+        return state
+    if found:
+        report("No saved state of this run is whole, so it begins at step 0 again.")
+    return None
+
+
+def publish_state(state: Path, run: Path, phase: Phase = lambda name: None) -> None:
+    """Copy a state to the run's folder on the Drive, point ``latest`` to it, drop the oldest.
+
+    Two states at most lie there, this one included. The other was verified when it was written, and
+    it stays until the next one has been.
+    """
+    if not state.exists():
+        return  # a newer one has taken its place while this one waited for the Drive
+    before = [other for other in states(run) if other.name != state.name]
+    for oldest in before[: -(MAX_SLOTS - 1)]:
+        phase("removing")
+        remove(oldest)
+    publish(state, run / state.name, phase)
+    phase("pointing")
+    pointer = {"state": state.name, "state_json": sha256_of(run / state.name / "state.json")}
+    write_file(run / "latest.json", (json.dumps(pointer, indent=2) + "\n").encode())
+    phase("pointed")
+    for older in states(run)[:-MAX_SLOTS]:
+        remove(older)
+    for older in states(state.parent):  # the local disk keeps what the Drive does not have yet
+        if older.name < state.name:
+            remove(older)
+
+
+def compare_options(saved: dict[str, Any], options: FinetuneOptions) -> list[str]:
+    """Say which options changed since a state was saved, and what that means.
+
+    Raises
+    ------
+    InputError
+        When the state cannot go on with the new options.
+    """
+    now = json.loads(json.dumps(asdict(options)))
+    changed = {k: (saved[k], now[k]) for k in now if k in saved and saved[k] != now[k]}
+    if fixed := [k for k in FIXED_OPTIONS if k in changed]:
+        listed = ", ".join(f"{k} {changed[k][0]!r} -> {changed[k][1]!r}" for k in fixed)
+        raise InputError(
+            f"This run cannot go on with other {', '.join(fixed)} than it began with ({listed}). "
+            "Set them back, or start a new run with --name."
+        )
+    meaning = {
+        "steps": "training now ends at step {1}",
+        "sample_every": "only the samples' interval changes",
+        "save_every": "only the states' interval changes",
+        "sample_prompts": "samples before and after are not of the same prompts",
+        "class_image_count": "the prior part of the loss sees {1} class images from here on",
+    }
+    usual = "from this step on {1} holds, so the run differs from one that had it all along"
+    return [
+        f"{k} was {old!r} and is {new!r}: {meaning.get(k, usual).format(old, new)}."
+        for k, (old, new) in changed.items()
+    ]
+
+
+# ---- Weights to draw with ----
+
+
+@torch.no_grad()
+def save_weights(learner: Learner, options: FinetuneOptions, folder: Path) -> Path:
+    """Write what was trained, in fp16, as diffusers reads it: a LoRA file, or whole components."""
+    from safetensors.torch import save_file
+
+    weights = learner.ema or {k: p.detach() for k, p in learner.parameters.items()}
+    half = {k: w.to("cpu", torch.float16).contiguous() for k, w in weights.items()}
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    if options.method == "lora":
+        save_file(lora_names(half), folder / LORA, metadata=lora_metadata(options))
+        return folder
+    for part, module in (("unet", learner.unet), ("text_encoder", learner.text_encoder)):
+        if module is None:
+            continue
+        module = getattr(module, "module", module)
+        (folder / part).mkdir()
+        module.config.save_pretrained(folder / part) if part == "text_encoder" else (
+            module.save_config(folder / part)
+        )
+        name = "diffusion_pytorch_model" if part == "unet" else "model"
+        own = {k.removeprefix(f"{part}."): w for k, w in half.items() if k.startswith(f"{part}.")}
+        save_file(own, folder / part / f"{name}.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+def lora_names(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """PEFT's parameter names as diffusers' LoRA loader has them."""
+    return {
+        name.replace(".lora_A.default.", ".lora_A.").replace(".lora_B.default.", ".lora_B."): w
+        for name, w in weights.items()
+    }
+
+
+def lora_metadata(options: FinetuneOptions) -> dict[str, str]:
+    """Rank and alpha, which diffusers takes from the file: without them alpha would be the rank."""
+    config = {
+        "r": options.lora_rank,
+        "lora_alpha": options.lora_alpha,
+        "rank_pattern": {},
+        "alpha_pattern": {},
+        "target_modules": list(options.lora_targets),
+    }
+    packed = {f"unet.{key}": value for key, value in config.items()}
+    return {"format": "pt", "lora_adapter_metadata": json.dumps(packed, sort_keys=True)}

@@ -1,0 +1,207 @@
+"""A state is saved whole, verified to the byte, and goes on exactly where it was."""
+
+import dataclasses
+import json
+
+import pytest
+import torch
+from accelerate import Accelerator
+from test_dreambooth import OPTIONS, make_data, run, weights_of
+from tiny_model import make_pipeline
+
+from s2i_lib import checkpoint, models
+from s2i_lib import dreambooth as db
+from s2i_lib.errors import InputError, S2iError
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return make_data(make_pipeline(), tmp_path_factory.mktemp("data"))
+
+
+def save(learner, folder):
+    meta = {"options": dataclasses.asdict(OPTIONS)}
+    return checkpoint.save_state(checkpoint.take_snapshot(learner, meta), folder)
+
+
+VARIANTS = {
+    "full": {},
+    "lora": {"method": "lora", "lora_rank": 2, "lora_alpha": 4},
+    "mean of weights": {"ema_decay": 0.9},
+    "8-bit": {"with_8bit_adam": True},
+    "text encoder": {"with_text_encoder": True},
+    "schedule": {"schedule": "cosine", "warmup_steps": 2},
+    "accumulation": {"accumulation": 2},
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(data, tmp_path, variant):
+    options = dataclasses.replace(OPTIONS, **VARIANTS[variant])
+    if options.with_8bit_adam and (fault := db.find_8bit_fault("cpu")):
+        pytest.skip(f"bitsandbytes does not work here: {fault}")
+    whole, losses = run(make_pipeline(), data, options)
+    first, before = run(make_pipeline(), data, options, until=3)
+    state = save(first, tmp_path)
+    second = db.make_learner(make_pipeline(seed=5), options)
+    base = make_pipeline()  # what is not trained comes from the base model, not from the state
+    second.unet.load_state_dict(
+        {k: v for k, v in base.unet.state_dict().items() if k in second.unet.state_dict()},
+        strict=False,
+    )
+    if options.method == "lora":
+        second = db.make_learner(base, options)
+    if not options.with_text_encoder:
+        second.text_encoder = None
+    checkpoint.restore(second, state)
+    assert second.step == 3
+    second, after = run(None, data, options, learner=second)
+    assert torch.equal(weights_of(whole), weights_of(second))
+    assert losses == before + after
+    for name, mean in whole.ema.items():
+        assert torch.equal(mean, second.ema[name])
+
+
+def test_training_goes_on_after_a_snapshot_without_changing_it(data):
+    learner, _ = run(make_pipeline(), data, OPTIONS, until=2)
+    snapshot = checkpoint.take_snapshot(learner, {})
+    kept = {k: v.clone() for k, v in snapshot.tensors[checkpoint.TRAINED].items()}
+    run(None, data, OPTIONS, learner=learner)
+    for name, weight in snapshot.tensors[checkpoint.TRAINED].items():
+        assert torch.equal(weight, kept[name])
+        assert not torch.equal(weight, learner.parameters[name])
+
+
+@pytest.mark.parametrize("name", ["trained.safetensors", "optimizer.safetensors", "state.json"])
+def test_a_state_changed_by_one_byte_is_noticed_and_the_one_before_is_used(data, tmp_path, name):
+    learner, _ = run(make_pipeline(), data, OPTIONS, until=1)
+    older = save(learner, tmp_path)
+    run(None, data, OPTIONS, learner=learner)
+    newer = save(learner, tmp_path)
+    assert checkpoint.newest_state([tmp_path], pytest.fail) == newer
+    for position in (0.1, 0.5, 0.9):
+        content = bytearray((newer / name).read_bytes())
+        place = int(position * len(content))
+        content[place] ^= 1
+        (newer / name).write_bytes(content)
+        said = []
+        assert checkpoint.newest_state([tmp_path], said.append) == older
+        assert newer.name in said[0] and "before it is used" in said[0]
+        content[place] ^= 1
+        (newer / name).write_bytes(content)
+
+
+def test_the_newest_state_of_two_places_counts(data, tmp_path):
+    learner, _ = run(make_pipeline(), data, OPTIONS, until=1)
+    save(learner, tmp_path / "drive")
+    run(None, data, OPTIONS, learner=learner, until=2)
+    newer = save(learner, tmp_path / "local")
+    places = [tmp_path / "drive", tmp_path / "local"]
+    assert checkpoint.newest_state(places, pytest.fail) == newer
+    assert checkpoint.newest_state(places[::-1], pytest.fail) == newer
+    assert checkpoint.newest_state([tmp_path / "nowhere"], pytest.fail) is None
+
+
+def test_two_states_at_most_lie_on_the_drive_and_the_newest_is_pointed_to(data, tmp_path):
+    local, drive = tmp_path / "local", tmp_path / "drive"
+    learner = db.make_learner(make_pipeline(), OPTIONS)
+    for step in range(1, 6):
+        learner.step = step
+        state = save(learner, local)
+        seen = []
+        checkpoint.publish_state(state, drive, lambda phase, seen=seen: seen.append(phase))
+        assert len(checkpoint.states(drive)) == min(step, 2)
+        pointer = json.loads((drive / "latest.json").read_text())
+        assert pointer["state"] == state.name == checkpoint.states(drive)[-1].name
+        assert checkpoint.newest_state([drive], pytest.fail).name == state.name
+        assert seen[-4:] == ["verifying", "renaming", "pointing", "pointed"]
+        assert ("removing" in seen) == (step > 2)
+    assert [p.name for p in checkpoint.states(local)] == ["state-00000005"]
+
+
+def test_weights_that_are_not_numbers_are_never_saved(data):
+    learner = db.make_learner(make_pipeline(), OPTIONS)
+    with torch.no_grad():
+        learner.unet.conv_in.weight[0, 0] = torch.nan
+    with pytest.raises(S2iError, match=r"conv_in.*not numbers"):
+        checkpoint.take_snapshot(learner, {})
+
+
+def test_a_state_of_another_model_is_refused(data, tmp_path):
+    state = save(db.make_learner(make_pipeline(), OPTIONS), tmp_path)
+    lora = db.make_learner(make_pipeline(), dataclasses.replace(OPTIONS, method="lora"))
+    with pytest.raises(InputError, match="another model or method"):
+        checkpoint.restore(lora, state)
+
+
+def test_only_safetensors_and_json_are_written(data, tmp_path):
+    learner, _ = run(make_pipeline(), data, OPTIONS)
+    save(learner, tmp_path)
+    checkpoint.save_weights(learner, OPTIONS, tmp_path / "weights")
+    endings = {path.suffix for path in tmp_path.rglob("*") if path.is_file()}
+    assert endings == {".safetensors", ".json"}
+
+
+# ---- Options that changed ----
+
+
+def test_changed_options_are_named_with_what_they_mean():
+    saved = json.loads(json.dumps(dataclasses.asdict(OPTIONS)))
+    assert checkpoint.compare_options(saved, OPTIONS) == []
+    longer = dataclasses.replace(OPTIONS, steps=9, learning_rate=0.5)
+    steps, rate = checkpoint.compare_options(saved, longer)
+    assert steps == "steps was 6 and is 9: training now ends at step 9."
+    assert "learning_rate was 0.001 and is 0.5" in rate and "differs" in rate
+
+
+@pytest.mark.parametrize("change", [{"method": "lora"}, {"with_8bit_adam": True}])
+def test_options_that_the_state_cannot_follow_are_refused(change):
+    saved = json.loads(json.dumps(dataclasses.asdict(OPTIONS)))
+    with pytest.raises(InputError, match="cannot go on"):
+        checkpoint.compare_options(saved, dataclasses.replace(OPTIONS, **change))
+
+
+# ---- Weights ----
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_a_pipeline_with_the_saved_weights_predicts_what_the_learner_does(data, tmp_path, method):
+    changes = {"method": method, "lora_rank": 2, "lora_alpha": 6, "learning_rate": 1e-2}
+    options = dataclasses.replace(OPTIONS, **changes)
+    learner, _ = run(make_pipeline(), data, options)
+    folder = checkpoint.save_weights(learner, options, tmp_path / "weights")
+    loaded, untrained = make_pipeline(), make_pipeline()
+    models.load_weights(loaded, folder)
+    latents = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    inputs = (latents, torch.tensor([100, 900]), data.embeddings)
+    with torch.no_grad():
+        expected = learner.unet(*inputs).sample
+        error = float((loaded.unet(*inputs).sample - expected).abs().max())
+        change = float((untrained.unet(*inputs).sample - expected).abs().max())
+    assert error < 0.1 * change
+
+
+def test_weights_that_are_missing_or_of_another_shape_are_explained(data, tmp_path):
+    with pytest.raises(InputError, match="no weights"):
+        models.load_weights(make_pipeline(), tmp_path)
+    learner, _ = run(make_pipeline(), data, dataclasses.replace(OPTIONS, steps=1))
+    folder = checkpoint.save_weights(learner, OPTIONS, tmp_path / "weights")
+    other = make_pipeline()
+    other.unet.conv_in = torch.nn.Conv2d(3, 4, 3)
+    with pytest.raises(InputError, match="does not fit"):
+        models.load_weights(other, folder)
+
+
+def test_the_accelerator_is_not_needed_to_restore(data, tmp_path):
+    """Wrapped by it or not, the same state goes in and out."""
+    learner, _ = run(make_pipeline(), data, OPTIONS, until=2)
+    state = save(learner, tmp_path)
+    wrapped = db.make_learner(make_pipeline(), OPTIONS)
+    accelerator = Accelerator(cpu=True)
+    wrapped.optimizer = accelerator.prepare(wrapped.optimizer)
+    checkpoint.restore(wrapped, state)
+    again = checkpoint.take_snapshot(wrapped, {})
+    for name, value in (
+        checkpoint.take_snapshot(learner, {}).tensors["optimizer.safetensors"].items()
+    ):
+        assert torch.equal(value, again.tensors["optimizer.safetensors"][name])
