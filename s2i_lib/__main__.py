@@ -200,6 +200,73 @@ def hear(
     _for_each(audio, handle)
 
 
+@app.command()
+def finetune(
+    subject: Annotated[str, typer.Option("--subject", help="Subject with a dataset on the Drive.")],
+    model: ModelOption = "auto",
+    name: Annotated[
+        str | None,
+        typer.Option("--name", help="The run [default: the unfinished one, else a new one]."),
+    ] = None,
+    method: Annotated[str | None, typer.Option("--method", help="full or lora.")] = None,
+    steps: Annotated[int | None, typer.Option("--steps", help="Optimizer steps.")] = None,
+    learning_rate: Annotated[float | None, typer.Option("--learning-rate")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option("--batch-size", help="Photos a step, over all processes.")
+    ] = None,
+    accumulation: Annotated[
+        int | None, typer.Option("--accumulation", help="Parts a step is computed in.")
+    ] = None,
+    prior: Annotated[bool, typer.Option(help="Learn class images too.")] = True,
+    class_images: Annotated[int | None, typer.Option("--class-images")] = None,
+    text_encoder: Annotated[
+        bool, typer.Option("--text-encoder", help="Train the text encoder too.")
+    ] = False,
+    precision: Annotated[str | None, typer.Option("--precision", help="fp32, fp16, bf16.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Of all that is random.")] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option("--option", help="Any other field of FinetuneOptions, as NAME=VALUE."),
+    ] = None,
+    drive: DriveOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Teach a model a subject (DreamBooth); the same command goes on where a session stopped."""
+    from s2i_lib.dataset import load_dataset
+    from s2i_lib.dreambooth import parse_options
+    from s2i_lib.finetune import finetune as run_finetune
+    from s2i_lib.models import read_card
+
+    place = open_drive(drive)
+    changes = {
+        "method": method,
+        "steps": steps,
+        "learning_rate": learning_rate,
+        "batch_size": batch_size,
+        "accumulation": accumulation,
+        "with_prior": prior,
+        "class_image_count": class_images,
+        "with_text_encoder": text_encoder,
+        "precision": precision,
+        "seed": seed,
+    }
+    run = run_finetune(
+        place,
+        load_dataset(place, subject),
+        model=model,
+        name=name,
+        **{**changes, **parse_options(option or [])},
+    )
+    if as_json:
+        print(json.dumps({"run": str(run), **read_card(run)}))
+    else:
+        print(f"Run       {run}")
+        prompt = read_card(run).get("instance_prompt", "")
+        where = f"{run.parent.name}/{run.name}"
+        print(f'Draw it   python -m s2i_lib draw "{prompt}" --run {where}')
+
+
 class _Studio:
     """What `speak` and `draw` share: the checks before anything slow, then wish by wish."""
 
