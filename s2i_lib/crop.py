@@ -77,13 +77,17 @@ class Found:
     method: Method
     frame: Region = WHOLE
     """The photo without the bars around it."""
+    touches: float = 0.0
+    """The longest part of the subject's outline that lies on the photo's edge, in parts of the
+    subject's width or height."""
 
 
 def square_around(region: Region, frame: Region, width: int, height: int, margin: float) -> Box:
     """The square around ``region``, plus ``margin`` of its longer side all around, in ``frame``.
 
-    Where the region is larger than any square in the frame, the square is as large as fits and
-    holds the region's middle. Both are parts of a photo of ``width`` x ``height`` pixels.
+    Where the region is larger than any square in the frame, the square is as large as fits; it then
+    holds the region's middle, and of what is too tall the top, where heads are. Both are parts of a
+    photo of ``width`` x ``height`` pixels.
     """
     left, top = round(frame.left * width), round(frame.top * height)
     right, bottom = round(frame.right * width), round(frame.bottom * height)
@@ -94,9 +98,12 @@ def square_around(region: Region, frame: Region, width: int, height: int, margin
     def start(low: float, high: float, first: int, last: int) -> int:
         return min(max(round((low + high - size) / 2), first), max(first, last - size))
 
+    low, high = region.top * height, region.bottom * height
+    if high - low > size:
+        high = low + size * (1 - margin / 2)
     return Box(
         start(region.left * width, region.right * width, left, right),
-        start(region.top * height, region.bottom * height, top, bottom),
+        start(low, high, top, bottom),
         size,
     )
 
@@ -108,20 +115,18 @@ def find_subject(image: Image, *, look_for_faces: bool) -> Found:
     know the faces of dogs.
     """
     import numpy as np
-    from PIL import Image as Pillow
 
-    small = image.copy()
-    small.thumbnail((ANALYSIS_PX, ANALYSIS_PX), Pillow.Resampling.BOX, reducing_gap=None)
-    pixels = np.asarray(small)
+    pixels = np.asarray(shrunk(image, ANALYSIS_PX))
     frame = without_bars(pixels)
     if look_for_faces and (face := find_face(image)) is not None:
         return Found(face, "face", frame)
     height, width = pixels.shape[:2]
     left, right = round(frame.left * width), round(frame.right * width)
     top, bottom = round(frame.top * height), round(frame.bottom * height)
-    box = salient_box(np.ascontiguousarray(pixels[top:bottom, left:right]))
-    if box is None:
+    found = salient_box(np.ascontiguousarray(pixels[top:bottom, left:right]))
+    if found is None:
         return Found(frame, "centre", frame)
+    box, touches = found
     return Found(
         Region(
             (left + box[0]) / width, (top + box[1]) / height,
@@ -129,7 +134,17 @@ def find_subject(image: Image, *, look_for_faces: bool) -> Found:
         ),
         "what stands out",
         frame,
+        touches,
     )  # fmt: skip
+
+
+def shrunk(image: Image, longest_px: int) -> Image:
+    """``image`` with its longer side at most ``longest_px``, each pixel the mean of its area."""
+    from PIL import Image as Pillow
+
+    scale = min(1.0, longest_px / max(image.size))
+    size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+    return image.resize(size, Pillow.Resampling.BOX)
 
 
 def without_bars(pixels: np.ndarray) -> Region:
@@ -174,11 +189,8 @@ def find_face(image: Image) -> Region | None:
     Source: LBP cascade of OpenCV, as scikit-image ships it (OpenCV 5 has no cascades any more).
     """
     import numpy as np
-    from PIL import Image as Pillow
 
-    small = image.convert("L")
-    small.thumbnail((FACE_PX, FACE_PX), Pillow.Resampling.BOX, reducing_gap=None)
-    pixels = np.asarray(small)
+    pixels = np.asarray(shrunk(image, FACE_PX).convert("L"))
     height, width = pixels.shape
     shortest = min(height, width)
     if shortest < 48:
@@ -212,8 +224,8 @@ def _face_cascade():
     return Cascade(lbp_frontal_face_cascade_filename())
 
 
-def salient_box(pixels: np.ndarray) -> tuple[int, int, int, int] | None:
-    """Left, top, right, bottom of what stands out of its surroundings, or None.
+def salient_box(pixels: np.ndarray) -> tuple[tuple[int, int, int, int], float] | None:
+    """Left, top, right, bottom of what stands out, and how much of it touches the edge; or None.
 
     What the border of a picture cannot reach through like colours is the subject (geodesic saliency
     on superpixels), more so near the centre; GrabCut then draws its outline.
@@ -262,7 +274,15 @@ def salient_box(pixels: np.ndarray) -> tuple[int, int, int, int] | None:
         return None
     left, top = large[:, 0].min(), large[:, 1].min()
     right, bottom = (large[:, 0] + large[:, 2]).max(), (large[:, 1] + large[:, 3]).max()
-    return int(left), int(top), int(right), int(bottom)
+    is_subject = np.isin(parts, 1 + np.flatnonzero(weights >= 0.25 * weights.max()))
+    lines = (
+        (is_subject[:, edge], bottom - top),
+        (is_subject[:, -edge - 1], bottom - top),
+        (is_subject[edge], right - left),
+        (is_subject[-1], right - left),  # below, GrabCut may reach the edge: things stand there
+    )
+    touches = max(float(line.sum() / length) for line, length in lines)
+    return (int(left), int(top), int(right), int(bottom)), touches
 
 
 def _geodesic_saliency(pixels: np.ndarray) -> np.ndarray:

@@ -7,7 +7,6 @@ import io
 import re
 import stat
 import struct
-import warnings
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -50,8 +49,9 @@ MAX_PIXELS = 50_000_000  # the others cannot: 48 megapixels are 200 MB while the
 MAX_ZIP_ENTRIES = 500
 MAX_ZIP_BYTES = 2 * 2**30  # unpacked; 500 photos of 4 MB
 
-ORIENTATION = 0x0112  # the EXIF tags
-GPS = 0x8825
+ORIENTATION, GPS = 0x0112, 0x8825  # EXIF tags
+# EXIF orientation -> what makes the picture upright, as Pillow numbers it (Image.Transpose).
+UPRIGHT = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class PhotoFile:
 
     name: str
     image: Image
-    """RGB; smaller than ``width`` x ``height`` where ``shrink`` was asked for."""
+    """RGB; smaller than ``width`` x ``height`` where a smaller one was asked for."""
     width: int
     """Of the upright photo at full resolution, in pixels."""
     height: int
@@ -77,13 +77,14 @@ def is_photo_name(name: str) -> bool:
     return Path(name).suffix.lower() in FORMATS and not name.startswith(".")
 
 
-def read_photo(path: str | Path, *, shrink: int = 1) -> PhotoFile:
+def read_photo(path: str | Path, *, at_least_px: int | None = None) -> PhotoFile:
     """Read one photo of any format that phones make, upright, as 8-bit sRGB.
 
     Parameters
     ----------
-    shrink : int
-        1, 2, 4 or 8: decode at 1/shrink of the size, which is faster for JPEGs.
+    at_least_px
+        Where the shorter side may be as small as this, JPEGs are decoded at 1/2, 1/4 or 1/8 of
+        their size, which takes less time and memory. Default: full size.
 
     Raises
     ------
@@ -99,12 +100,12 @@ def read_photo(path: str | Path, *, shrink: int = 1) -> PhotoFile:
         data = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path.name} cannot be opened ({error.strerror or error}).") from error
-    return decode_photo(data, path.name, shrink=shrink)
+    return decode_photo(data, path.name, at_least_px=at_least_px)
 
 
-def decode_photo(data: bytes, name: str, *, shrink: int = 1) -> PhotoFile:
+def decode_photo(data: bytes, name: str, *, at_least_px: int | None = None) -> PhotoFile:
     """`read_photo` for a file that is in memory."""
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import Image, UnidentifiedImageError
 
     _register_heif()
     suffix = Path(name).suffix.lower()
@@ -115,34 +116,30 @@ def decode_photo(data: bytes, name: str, *, shrink: int = 1) -> PhotoFile:
     if len(data) > MAX_FILE_BYTES:
         raise InputError(_too_large(name, len(data)))
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # of Pillow, about EXIF and sizes; both are checked here
-            image: Image.Image = Image.open(io.BytesIO(data), formats=OPENERS)
-            file_format = image.format or "?"
-            if file_format not in FORMATS[suffix]:
-                raise InputError(
-                    f"{name} is a {file_format} file inside; give it the suffix "
-                    f"{_suffix_of(file_format)} so that it is what it says."
-                )
-            is_jpeg = file_format in ("JPEG", "MPO")
-            pixels, limit = image.width * image.height, MAX_JPEG_PIXELS if is_jpeg else MAX_PIXELS
-            if pixels > limit:
-                raise InputError(
-                    f"{name} would unpack to {pixels / 1e6:,.0f} megapixels, and at most "
-                    f"{limit / 1e6:.0f} are read; save it smaller."
-                )
-            width, height = image.size
-            if is_jpeg and shrink > 1:
-                image.draft(None, (width // shrink, height // shrink))
-            image.load()
-            orientation, has_gps = _exif_facts(image)
-            image, notes = to_srgb(image)
-            if orientation != 1:
-                image.getexif()[ORIENTATION] = orientation
-                image = ImageOps.exif_transpose(image)
-                notes.append("turned by its EXIF orientation")
+        image: Image.Image = Image.open(io.BytesIO(data), formats=OPENERS)
+        file_format = image.format or "?"
+        if file_format not in FORMATS[suffix]:
+            raise InputError(
+                f"{name} is a {file_format} file inside; give it the suffix "
+                f"{_suffix_of(file_format)} so that it is what it says."
+            )
+        is_jpeg = file_format in ("JPEG", "MPO")
+        pixels, limit = image.width * image.height, MAX_JPEG_PIXELS if is_jpeg else MAX_PIXELS
+        if pixels > limit:
+            raise InputError(
+                f"{name} would unpack to {pixels / 1e6:,.0f} megapixels, and at most "
+                f"{limit / 1e6:.0f} are read; save it smaller."
+            )
+        width, height = image.size
+        if is_jpeg and at_least_px is not None:
+            shrink = min(width, height) // max(at_least_px, 1)
+            image.draft(None, (width // max(shrink, 1), height // max(shrink, 1)))
+        image.load()
+        orientation, has_gps = _exif_facts(image)
+        image, notes = to_srgb(image)
+        if orientation != 1:
+            image = image.transpose(Image.Transpose(UPRIGHT[orientation]))
+            notes.append("turned by its EXIF orientation")
     except InputError:
         raise
     except Image.DecompressionBombError:
@@ -160,8 +157,6 @@ def decode_photo(data: bytes, name: str, *, shrink: int = 1) -> PhotoFile:
         ) from error
     if orientation >= 5:
         width, height = height, width
-    if (factor := min(round(width / image.width), shrink)) < shrink:
-        image = image.reduce(shrink // max(factor, 1))
     return PhotoFile(
         name, image, width, height, file_format, hashlib.sha256(data).hexdigest(), has_gps,
         tuple(notes),
@@ -242,19 +237,19 @@ def keep_photo(data: bytes, name: str, folder: Path) -> Path:
         When `decode_photo` refuses it.
     """
     name = safe_name(name)
-    photo = decode_photo(data, name, shrink=8)
+    photo = decode_photo(data, name, at_least_px=1)
     if photo.format in ("JPEG", "MPO"):
         kept, suffix = strip_jpeg(data), Path(name).suffix
     elif photo.format == "PNG":
         kept, suffix = strip_png(data), ".png"
     else:
-        image, stream = decode_photo(data, name).image, io.BytesIO()
+        stream = io.BytesIO()
         if photo.format in ("TIFF", "BMP", "GIF"):
             suffix = ".png"
-            image.save(stream, "PNG")
+            photo.image.save(stream, "PNG")
         else:
             suffix = ".jpg"
-            image.save(stream, "JPEG", quality=95, subsampling=0)
+            photo.image.save(stream, "JPEG", quality=95, subsampling=0)
         kept = stream.getvalue()
     make_folder(folder)
     same_size = (
