@@ -9,7 +9,7 @@ import textwrap
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,7 +22,7 @@ from s2i_lib.gallery import Wish, save, write_page
 from s2i_lib.generate import EMPTY_PROMPT
 
 if TYPE_CHECKING:
-    from s2i_lib.dataset import Subject
+    from s2i_lib.dataset import Dataset, Subject
     from s2i_lib.generate import DrawOptions
     from s2i_lib.speech import Transcript
 
@@ -367,6 +367,97 @@ class _Studio:
         else:
             print(f"Page      {page}")
             print("Seconds   " + ", ".join(f"{name} {took:.2f}" for name, took in seconds.items()))
+
+
+@app.command()
+def dataset(
+    photos: Annotated[
+        Path | None,
+        typer.Argument(help="Folder or zip of photos [default: the subject's on the Drive]."),
+    ] = None,
+    subject: Annotated[str, typer.Option("--subject", help="Name, as it is spoken.")] = "",
+    class_noun: Annotated[
+        str, typer.Option("--class-noun", help="What the subject is one of: dog, mug, woman.")
+    ] = "",
+    identifier: Annotated[
+        str, typer.Option("--identifier", help="A token that means nothing yet.")
+    ] = "sks",
+    kind: Annotated[
+        str | None,
+        typer.Option("--kind", help="person, animal or object [default: by the class noun]."),
+    ] = None,
+    consent: Annotated[
+        str | None,
+        typer.Option("--consent", help="Of a person: one sentence with name and date."),
+    ] = None,
+    crop: Annotated[
+        list[str] | None,
+        typer.Option("--crop", help="PHOTO=LEFT,TOP,SIZE in pixels of the upright photo."),
+    ] = None,
+    mirror: Annotated[
+        bool | None,
+        typer.Option("--mirror/--no-mirror", help="Train on mirror images [default: animals]."),
+    ] = None,
+    drive: DriveOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Check and crop photos of a subject: crops, contact sheet and manifest to train from."""
+    from s2i_lib.dataset import (
+        DatasetOptions,
+        Subject,
+        build_dataset,
+        guess_kind,
+        load_subject,
+        parse_crop,
+    )
+
+    root = open_drive(drive)
+    if subject and not class_noun:  # a known one, built again
+        who = load_subject(root, subject)
+    else:
+        who = Subject(subject, class_noun, identifier, kind or guess_kind(class_noun))  # type: ignore[arg-type]
+    built = build_dataset(
+        who,
+        root,
+        photos=photos,
+        options=DatasetOptions(mirror=mirror),
+        crops=dict(parse_crop(text) for text in crop or []),
+        consent=consent,
+    )
+    if as_json:
+        for verdict in built.verdicts:
+            print(json.dumps(asdict(verdict), ensure_ascii=False))
+        summary = {
+            "subject": asdict(who),
+            "kept": len(built.images),
+            "ignored": built.ignored,
+            "advice": built.advice,
+            "dataset": str(built.folder),
+            "contact_sheet": str(built.contact_sheet),
+            "manifest": str(built.manifest),
+            "sha256": built.sha256,
+        }
+        print(json.dumps(summary, ensure_ascii=False))
+    else:
+        _print_dataset(built)
+    if not built.images:
+        raise InputError(
+            f"None of the {len(built.verdicts)} photos can be used. The reasons stand above and in "
+            f"{built.contact_sheet}. Take others and run this again."
+        )
+
+
+def _print_dataset(built: Dataset) -> None:
+    for verdict in built.verdicts:
+        print(_wrap(f"{verdict.photo}  {verdict.verdict}. {verdict.reason}", indent=4))
+    if built.ignored:
+        print(_wrap(f"Left alone  {', '.join(built.ignored)}", indent=12))
+    for sentence in built.advice:
+        print(_wrap(f"Note  {sentence}", indent=6))
+    print(f"Crops     {built.folder} ({len(built.images)} of {len(built.verdicts)})")
+    print(f"Sheet     {built.contact_sheet}")
+    print(f"Manifest  {built.manifest}")
 
 
 def _draw_options(steps: int, guidance: float | None, count: int, seed: int | None) -> DrawOptions:

@@ -85,7 +85,7 @@ class PhotoFolder:
 
     def thumbnail(self, name: str, size_px: int = THUMBNAIL_PX) -> bytes:
         """The photo as a JPEG of at most ``size_px`` a side, upright."""
-        image = read_photo(self._file(name), shrink=2).image
+        image = read_photo(self._file(name), at_least_px=size_px).image
         image.thumbnail((size_px, size_px))
         stream = io.BytesIO()
         image.save(stream, "JPEG", quality=85)

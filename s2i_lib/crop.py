@@ -48,6 +48,23 @@ class Box:
         return self
 
 
+def parse_crop(text: str) -> tuple[str, Box | None]:
+    """Read PHOTO=LEFT,TOP,SIZE, or PHOTO=auto for the crop that is found."""
+    name, _, numbers = text.rpartition("=")
+    try:
+        if name and numbers.strip() == "auto":
+            return name, None
+        left, top, size = (int(number) for number in numbers.split(","))
+        if not name:
+            raise ValueError
+    except ValueError:
+        raise InputError(
+            f"{text!r} is not a crop. Expected PHOTO=LEFT,TOP,SIZE in pixels, for instance "
+            "IMG_1.jpg=120,80,900, or PHOTO=auto."
+        ) from None
+    return name, Box(left, top, size)
+
+
 @dataclass(frozen=True)
 class Region:
     """Where something is in a photo, in parts of its width and height (0 to 1)."""

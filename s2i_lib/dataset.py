@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from s2i_lib.contact_sheet import draw_contact_sheet
-from s2i_lib.crop import Box, Found, find_subject, shrunk, square_around
+from s2i_lib.crop import Box, Found, find_subject, parse_crop, shrunk, square_around
 from s2i_lib.drive import Drive, make_folder, write_file
 from s2i_lib.errors import InputError
 from s2i_lib.photos import (
@@ -32,6 +32,7 @@ from s2i_lib.subject import (
     KINDS,
     Subject,
     card_path,
+    guess_kind,
     list_subjects,
     load_subject,
     save_subject,
@@ -44,8 +45,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "KINDS", "Box", "Dataset", "DatasetOptions", "PhotoFile", "Subject", "Verdict", "ZipImport",
-    "build_dataset", "card_path", "import_zip", "keep_photo", "list_subjects", "load_dataset",
-    "load_subject", "read_photo", "sample_subject", "save_subject",
+    "build_dataset", "card_path", "guess_kind", "import_zip", "keep_photo", "list_subjects",
+    "load_dataset", "load_subject", "parse_crop", "read_photo", "sample_subject", "save_subject",
 ]  # fmt: skip
 
 log = logging.getLogger(__name__)

@@ -10,7 +10,20 @@ from typing import Literal
 from s2i_lib.drive import Drive, write_file
 from s2i_lib.errors import InputError
 
-KINDS = ("person", "animal", "object")
+Kind = Literal["person", "animal", "object"]
+KINDS: tuple[Kind, ...] = ("person", "animal", "object")
+# What the kind is guessed from where it is not given; a wrong guess costs a face crop or a mirror.
+PEOPLE = frozenset({
+    "person", "people", "man", "woman", "boy", "girl", "child", "kid", "baby", "toddler",
+    "face", "selfie", "portrait", "teenager", "lady", "gentleman", "guy", "teacher", "student",
+    "friend", "mother", "father", "grandmother", "grandfather", "actor",
+})  # fmt: skip
+ANIMALS = frozenset({
+    "animal", "pet", "dog", "puppy", "cat", "kitten", "horse", "pony", "bird", "parrot",
+    "budgie", "chicken", "rabbit", "bunny", "hamster", "guinea-pig", "mouse", "rat", "ferret",
+    "fish", "goldfish", "turtle", "tortoise", "lizard", "gecko", "snake", "frog", "cow", "pig",
+    "sheep", "goat", "donkey", "duck", "goose", "hedgehog", "fox",
+})  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -23,7 +36,7 @@ class Subject:
     """What it is one of: "dog"."""
     identifier: str = "sks"
     """A rare token that the text encoder has no picture of yet."""
-    kind: Literal["person", "animal", "object"] = "object"
+    kind: Kind = "object"
 
     def __post_init__(self) -> None:
         for field in ("name", "class_noun", "identifier"):
@@ -53,6 +66,13 @@ class Subject:
     def phrase(self) -> str:
         """What stands for it in a prompt: "sks dog"."""
         return f"{self.identifier} {self.class_noun}"
+
+
+def guess_kind(class_noun: str) -> Kind:
+    """The kind that the last word of a class noun says: "little girl" is a person."""
+    words = class_noun.lower().split()
+    last = words[-1] if words else ""
+    return "person" if last in PEOPLE else "animal" if last in ANIMALS else "object"
 
 
 def card_path(drive: Drive, name: str) -> Path:
