@@ -203,6 +203,8 @@ def _decode(file: BinaryIO, size: int, name: str, limit_s: float) -> tuple[np.nd
     """Decode the first sound track of a file -> (channels, n) at 16 kHz, and remarks."""
     import av
 
+    head = file.read(8)
+    file.seek(0)
     try:
         container = av.open(
             file, "r", metadata_errors="ignore", options={"format_whitelist": CONTAINERS}
@@ -215,27 +217,36 @@ def _decode(file: BinaryIO, size: int, name: str, limit_s: float) -> tuple[np.nd
     with container:
         if not container.streams.audio:
             raise InputError(f"{name} has no sound track. Give a recording, or a film with sound.")
-        declared_s = _declared_duration(container, size)
+        declared_s = _declared_duration(container)
         if declared_s is not None:
             _check_duration(declared_s, name, limit_s)
-        return _decode_stream(container, name, limit_s, declared_s)
+        channels, remarks = _decode_stream(container, name, limit_s, declared_s)
+        if not remarks and _is_cut_wav(head, size):
+            remarks.append(
+                f"{name} ends early: {size} bytes of {_riff_size(head)} are there and were used."
+            )
+        return channels, remarks
 
 
-def _declared_duration(container: InputContainer, size: int) -> float | None:
-    """What the header claims, or what the file's size allows where that is less."""
+def _declared_duration(container: InputContainer) -> float | None:
+    """What the header claims (for wav: as far as the file's size allows), if anything."""
     import av
 
     stream = container.streams.audio[0]
     if stream.duration is not None and stream.time_base is not None:
-        declared_s = float(stream.duration * stream.time_base)
-    elif container.duration is not None:
-        declared_s = container.duration / av.time_base
-    else:
-        return None
-    context = stream.codec_context
-    if context.name.startswith("pcm_") and context.bit_rate:
-        declared_s = min(declared_s, size * 8 / context.bit_rate)
-    return declared_s if declared_s > 0 else None
+        return float(stream.duration * stream.time_base)
+    if container.duration is not None:
+        return container.duration / av.time_base
+    return None
+
+
+def _riff_size(head: bytes) -> int:
+    return int.from_bytes(head[4:8], "little") + 8
+
+
+def _is_cut_wav(head: bytes, size: int) -> bool:
+    """FFmpeg quietly plays what is there of a wav. Recorders that stream claim 4 GiB or nothing."""
+    return head[:4] == b"RIFF" and size + 1 < _riff_size(head) < 2**32 - 2**16
 
 
 def _decode_stream(
