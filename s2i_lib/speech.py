@@ -37,6 +37,7 @@ MAX_DECODES = 3  # of one window: plain Whisper takes up to six
 MAX_COMPRESSION_RATIO = 2.4
 MIN_AVG_LOGPROB = -1.0
 MAX_NO_SPEECH = 0.6
+LEAD_S = 0.5  # silence put before the speech: a first word without a beginning is misheard
 MAX_WORDS_PER_S = 7.0  # auctioneers reach six; endless repetition far more
 
 
@@ -101,7 +102,7 @@ def _cannot_translate(model: str, language: str) -> str:
     why = "hears English only" if not MODELS[model].is_multilingual else "cannot translate"
     return (
         f"The model {model} {why}, and {language!r} has to become English for the picture. "
-        "Use --model tiny, base, small, medium or large-v3, or --model auto."
+        "Use --whisper tiny, base, small, medium or large-v3, or --whisper auto."
     )
 
 
@@ -276,8 +277,9 @@ class Window:
     """A stretch with speech in it, short enough for Whisper."""
 
     start: int
-    """In samples."""
+    """In samples of the recording; before its first where the leading silence reaches out."""
     samples: np.ndarray
+    """LEAD_S of silence, then the speech."""
     speech_s: float
     """Of it, without the pauses."""
 
@@ -296,7 +298,7 @@ def find_windows(audio: Audio, margin_s: float) -> list[Window]:
     from faster_whisper.vad import VadOptions, get_speech_timestamps
 
     samples = normalise(audio.samples)
-    longest_s = WINDOW_S - margin_s
+    longest_s = WINDOW_S - margin_s - LEAD_S
     options = VadOptions(
         min_speech_duration_ms=200,  # a cough or a click is shorter
         min_silence_duration_ms=500,
@@ -317,7 +319,11 @@ def find_windows(audio: Audio, margin_s: float) -> list[Window]:
             spans[-1][2] += length
         else:
             spans.append([chunk["start"], chunk["end"], length])
-    return [Window(a, samples[a:b], speech / RATE_HZ) for a, b, speech in spans]
+    lead = np.zeros(int(LEAD_S * RATE_HZ), np.float32)
+    return [
+        Window(a - len(lead), np.concatenate([lead, samples[a:b]]), speech / RATE_HZ)
+        for a, b, speech in spans
+    ]
 
 
 def _hear_windows(
@@ -330,7 +336,7 @@ def _hear_windows(
     elif not engine.is_multilingual and language != "en":
         raise InputError(
             f"The model {engine.model} hears English only, and {language!r} was asked for. "
-            "Name a multilingual model, for instance --model small."
+            "Name a multilingual model, for instance --whisper small."
         )
     heard: list[Decoded] = []
     segments, english, n_decodes = [], [], 0
@@ -442,8 +448,13 @@ def _max_tokens(window: Window, language: str) -> int:
 
 
 def _repeats(said: Decoded, window: Window) -> bool:
-    words_per_s = len(said.text.split()) / max(window.speech_s, 1.0)
-    return said.compression_ratio > MAX_COMPRESSION_RATIO or words_per_s > MAX_WORDS_PER_S
+    """Whether Whisper went on after the end, as it does where too little silence follows."""
+    words = said.text.lower().split()
+    # The sentence, and the same sentence again from its first word.
+    loops = any(words[n : 2 * n] == words[:n] for n in range(3, len(words) // 2 + 1))
+    words_per_s = len(words) / max(window.speech_s, 1.0)
+    too_fast = words_per_s > MAX_WORDS_PER_S
+    return loops or too_fast or said.compression_ratio > MAX_COMPRESSION_RATIO
 
 
 def _is_bad(said: Decoded, window: Window) -> bool:
@@ -462,8 +473,9 @@ def _segment(
     options: HearOptions,
     language: str,
 ) -> Segment:
-    start_s = window.start / RATE_HZ
-    end_s = start_s + len(window.samples) / RATE_HZ
+    offset_s = window.start / RATE_HZ
+    start_s = max(0.0, offset_s + LEAD_S)
+    end_s = offset_s + len(window.samples) / RATE_HZ
     words: list[Word] = []
     if options.word_times:
         for word in engine.word_times(encoded, said, language):
@@ -471,7 +483,9 @@ def _segment(
             if words and text and not any(map(str.isalnum, text)):
                 words[-1] = replace(words[-1], text=words[-1].text + text)  # a mark is no word
             elif text:
-                begin, end = (min(start_s + t, end_s) for t in (word.start_s, word.end_s))
+                begin, end = (
+                    min(max(offset_s + t, start_s), end_s) for t in (word.start_s, word.end_s)
+                )
                 words.append(Word(text, round(begin, 2), round(end, 2), round(word.probability, 3)))
     return Segment(round(start_s, 2), round(end_s, 2), said.text, tuple(words))
 
