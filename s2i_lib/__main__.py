@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 
 from s2i_lib.drive import Drive, make_folder, open_drive
 from s2i_lib.errors import InputError, S2iError
-from s2i_lib.gallery import Wish, save, write_page
+from s2i_lib.gallery import Wish, same_pixels, save, write_page
 from s2i_lib.generate import EMPTY_PROMPT
 
 if TYPE_CHECKING:
@@ -282,6 +282,34 @@ def finetune(
         prompt = read_card(run).get("instance_prompt", "")
         where = f"{run.parent.name}/{run.name}"
         print(f'Draw it   python -m s2i_lib draw "{prompt}" --run {where}')
+
+
+@app.command()
+def redo(
+    picture: Annotated[Path, typer.Argument(help="A PNG that this program made.")],
+    out: OutOption = None,
+    drive: DriveOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Make the same picture again, from the record inside it."""
+    from s2i_lib import generate
+    from s2i_lib.gallery import read_record
+    from s2i_lib.models import load
+
+    record = read_record(picture)
+    place = open_drive(drive)
+    folder = make_folder(out or place.creations)
+    model = load(record.get("model", "auto"), drive=place, run=record.get("run"))
+    with tqdm(total=record.get("steps"), desc="Drawing", leave=False) as bar:
+        again = generate.redo(model, record, on_step=lambda _: bar.update())
+    path = save(again, folder)
+    is_same = same_pixels(picture, path)
+    if as_json:
+        print(json.dumps({"picture": str(path), "is_same": is_same}))
+        return
+    print(f"Picture   {path}")
+    print(f"The same  {'yes, bit for bit' if is_same else 'no: another machine or other versions'}")
 
 
 class _Studio:

@@ -19,6 +19,7 @@ from s2i_lib.generate import Picture
 
 if TYPE_CHECKING:
     import numpy as np
+    from PIL.Image import Image
 
 RECORD_KEY = "s2i"  # the PNG text chunk that holds the record as JSON
 PAGE_TEMPLATE = Path(__file__).with_name("gallery_page.html")
@@ -84,6 +85,51 @@ def read_record(path: Path) -> dict[str, Any]:
             f"{path} carries no record of how it was made. Only pictures that this program saved "
             "can be made again, and only while no other program has written them anew."
         ) from None
+
+
+def same_pixels(one: Path, other: Path) -> bool:
+    """Whether two pictures show the same, bit for bit, whatever their records say."""
+    from PIL import Image
+
+    with Image.open(one) as first, Image.open(other) as second:
+        return first.size == second.size and first.tobytes() == second.tobytes()
+
+
+def list_pictures(folder: Path, **wanted: Any) -> list[Path]:
+    """The saved pictures of a folder, oldest first, whose records have the ``wanted`` values.
+
+    A text is looked for inside (``prompt="dog"``), anything else must be equal (``seed=7``).
+    """
+    found = []
+    for path in sorted(folder.glob("*.png")):
+        try:
+            record = read_record(path)
+        except InputError:
+            continue  # a picture of somebody else's lies there, too
+        if all(_matches(record.get(key), value) for key, value in wanted.items()):
+            found.append(path)
+    return found
+
+
+def _matches(found: Any, wanted: Any) -> bool:
+    if isinstance(wanted, str) and isinstance(found, str):
+        return wanted.lower() in found.lower()
+    return found == wanted
+
+
+def grid(images: Sequence[Image], *, columns: int | None = None, cell_px: int = 256) -> Image:
+    """Pictures side by side on white, row by row, each enlarged or shrunk to ``cell_px``."""
+    import PIL.Image
+
+    columns = columns or min(len(images), 4)
+    rows = -(-len(images) // columns)
+    gap = 4
+    side = cell_px + gap
+    sheet = PIL.Image.new("RGB", (columns * side - gap, rows * side - gap), "white")
+    for i, image in enumerate(images):
+        cell = image.convert("RGB").resize((cell_px, cell_px), PIL.Image.Resampling.BICUBIC)
+        sheet.paste(cell, (i % columns * side, i // columns * side))
+    return sheet
 
 
 def write_page(wishes: Sequence[Wish], path: Path, *, title: str) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import secrets
 from collections.abc import Callable
@@ -10,13 +11,16 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from s2i_lib import __version__
-from s2i_lib.errors import InputError
+from s2i_lib.errors import InputError, S2iError
 from s2i_lib.models import BaseModel, Model, known_words
 from s2i_lib.prompt import Prompt
+from s2i_lib.speech import Transcript
 
 if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
+
+log = logging.getLogger(__name__)
 
 MAX_COUNT = 64
 MAX_STEPS = 1000  # the length of the noise schedules that the models were trained with
@@ -48,6 +52,10 @@ class DrawOptions:
     seed: int | None = None
     """Seed of the first picture, the next ones count up; None: a fresh one, which is recorded."""
     scheduler: str = "dpm++"
+    guidance_interval: tuple[float, float] | None = None
+    """Noise levels, 0 (none) to 1 (all noise), between which guidance is applied: elsewhere it
+    costs time and changes little (Kynkäänniemi et al. 2024, arXiv:2404.07724). None: the model's
+    own; (0, 1): always."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.steps <= MAX_STEPS:
@@ -63,6 +71,13 @@ class DrawOptions:
                 f"A guidance scale of {self.guidance_scale} is out of range. "
                 "Give 1 (off) to 50; 4 to 8 is usual."
             )
+        if self.guidance_interval is not None:
+            low, high = self.guidance_interval
+            if not 0 <= low <= high <= 1:
+                raise InputError(
+                    f"Guidance from noise level {low} to {high} is no interval. "
+                    "Give two numbers that rise from 0 to 1; (0, 1) guides always."
+                )
         if self.scheduler not in SCHEDULERS:
             raise InputError(
                 f"There is no scheduler {self.scheduler!r}. Known are: {', '.join(SCHEDULERS)}."
@@ -78,6 +93,9 @@ class Step:
     total: int
     latents: torch.Tensor
     """shape = (count, channels, height, width)"""
+    denoised: torch.Tensor
+    """What the model takes the finished latents to be, seen from here; same shape. The first of
+    these already show the picture, while ``latents`` are noise until late."""
 
 
 @dataclass(frozen=True)
@@ -111,12 +129,13 @@ def draw(
     check_prompt(model, prompt)
     first = secrets.randbelow(SEEDS - options.count) if options.seed is None else options.seed
     seeds = [(first + i) % SEEDS for i in range(options.count)]
-    latents = sample_latents(model, prompt, options, seeds, on_step)
+    images = _draw_safely(model, prompt, options, seeds, on_step)
     record = {
         "prompt": prompt.text,
         "negative": prompt.negative,
         **asdict(options),
         "guidance_scale": _guidance(model, options),
+        "guidance_interval": list(_guidance_interval(model, options)),
         "seeds": seeds,
         "size_px": model.base.size_px,
         "model": model.base.name,
@@ -128,8 +147,86 @@ def draw(
     }
     return [
         Picture(image, record | {"seed": seed, "index": i})
-        for i, (image, seed) in enumerate(zip(decode(model, latents), seeds, strict=True))
+        for i, (image, seed) in enumerate(zip(images, seeds, strict=True))
     ]
+
+
+def redo(
+    model: Model, record: dict[str, Any], *, on_step: Callable[[Step], object] | None = None
+) -> Picture:
+    """Draw a picture again from its record: the same batch, and of it the same picture.
+
+    Raises
+    ------
+    InputError
+        When the record lacks what is needed, or ``model`` is not the one that drew it.
+    """
+    try:
+        options = DrawOptions(
+            steps=record["steps"],
+            guidance_scale=record["guidance_scale"],
+            count=len(record["seeds"]),
+            seed=record["seeds"][0],
+            scheduler=record["scheduler"],
+            guidance_interval=tuple(record["guidance_interval"]),
+        )
+        prompt = Prompt(
+            text=record["prompt"],
+            negative=record["negative"],
+            transcript=Transcript.from_json(record["transcript"]) if record["transcript"] else None,
+        )
+        index = record["index"]
+    except (KeyError, TypeError) as error:
+        raise InputError(
+            f"The record lacks {error}, so the picture cannot be made again. "
+            "It was written by another version, or by hand."
+        ) from error
+    return draw(model, prompt, options, on_step=on_step)[index]
+
+
+def _draw_safely(
+    model: Model,
+    prompt: Prompt,
+    options: DrawOptions,
+    seeds: list[int],
+    on_step: Callable[[Step], object] | None,
+) -> list[Image]:
+    """Sample and decode; where memory or half precision fails, go on more modestly and say so."""
+    import torch
+
+    try:
+        latents = sample_latents(model, prompt, options, seeds, on_step)
+        images = decode(model, latents)
+    except torch.OutOfMemoryError as error:
+        if len(seeds) == 1:
+            raise S2iError(
+                f"The GPU has too little free memory for one picture of {model.base.size_px} px "
+                f"({error}). Close other notebooks that use it, or take --model pocket."
+            ) from error
+        torch.cuda.empty_cache()
+        half = len(seeds) // 2
+        log.warning("Memory is short: drawing %d pictures as %d and %d.",
+                    len(seeds), half, len(seeds) - half)  # fmt: skip
+        parts = (seeds[:half], seeds[half:])
+        return [
+            image for part in parts for image in _draw_safely(model, prompt, options, part, on_step)
+        ]
+    if torch.isfinite(latents).all() and not all(is_black(image) for image in images):
+        return images
+    if model.dtype == torch.float32:
+        raise S2iError(
+            "The pictures came out black, or not as numbers, in full precision too: the weights "
+            f"({model.source}) are damaged or were trained too far. Take an earlier checkpoint."
+        )
+    log.warning("Half precision gave black pictures: drawing again in full precision.")
+    model.pipeline.to(torch.float32)
+    model.embeddings.clear()
+    return _draw_safely(model, prompt, options, seeds, on_step)
+
+
+def is_black(image: Image) -> bool:
+    """Whether no pixel is brighter than 3 %: what a decoder makes of NaN, never a night scene."""
+    return image.convert("L").point(lambda value: value >= 8).getbbox() is None
 
 
 def check_prompt(model: Model, prompt: Prompt) -> None:
@@ -158,25 +255,45 @@ def sample_latents(
     """
     import torch
 
-    pipeline, guidance = model.pipeline, _guidance(model, options)
+    pipeline = model.pipeline
+    guidance, (low, high) = _guidance(model, options), _guidance_interval(model, options)
     scheduler = make_scheduler(model, options.scheduler)
     scheduler.set_timesteps(options.steps, device=model.device)
+    alphas = pipeline.scheduler.alphas_cumprod
     with torch.inference_mode():
-        is_guided = guidance != 1.0
-        texts = [prompt.negative, prompt.text] if is_guided else [prompt.text]
-        embeddings = encode_prompts(model, texts).repeat_interleave(len(seeds), dim=0)
+        embeddings = encode_prompts(model, [prompt.negative, prompt.text])
+        embeddings = embeddings.repeat_interleave(len(seeds), dim=0)
         latents = initial_noise(model, seeds) * scheduler.init_noise_sigma
         for number, t in enumerate(scheduler.timesteps, start=1):
-            noisy = torch.cat([latents, latents]) if is_guided else latents
-            noisy = scheduler.scale_model_input(noisy, t)
-            predicted = pipeline.unet(noisy, t, encoder_hidden_states=embeddings).sample
+            noisy = scheduler.scale_model_input(latents, t)
+            is_guided = guidance != 1.0 and low <= float(t) / len(alphas) <= high
             if is_guided:
+                both = torch.cat([noisy, noisy])
+                predicted = pipeline.unet(both, t, encoder_hidden_states=embeddings).sample
                 without, with_prompt = predicted.chunk(2)
                 predicted = without + guidance * (with_prompt - without)
+            else:
+                text = embeddings[len(seeds) :]
+                predicted = pipeline.unet(noisy, t, encoder_hidden_states=text).sample
             latents = scheduler.step(predicted, t, latents).prev_sample
             if on_step is not None:
-                on_step(Step(number, len(scheduler.timesteps), latents))
+                alpha = float(alphas[round(float(t))])
+                denoised = estimate_denoised(noisy, predicted, alpha, model.base.prediction_type)
+                on_step(Step(number, len(scheduler.timesteps), latents, denoised))
     return latents
+
+
+def estimate_denoised(
+    noisy: torch.Tensor, predicted: torch.Tensor, alpha: float, prediction_type: str
+) -> torch.Tensor:
+    """What the finished latents would be if the prediction were exact.
+
+    ``alpha`` is the share of the signal's variance at this noise level (alphas_cumprod).
+    Source: Ho et al. 2020, eq. 15, for epsilon; Salimans & Ho 2022, appendix D, for v.
+    """
+    if prediction_type == "v_prediction":
+        return alpha**0.5 * noisy - (1 - alpha) ** 0.5 * predicted
+    return (noisy - (1 - alpha) ** 0.5 * predicted) / alpha**0.5
 
 
 def initial_noise(model: Model, seeds: list[int]) -> torch.Tensor:
@@ -197,36 +314,82 @@ def initial_noise(model: Model, seeds: list[int]) -> torch.Tensor:
 def encode_prompts(model: Model, texts: list[str]) -> torch.Tensor:
     """Text embeddings, shape = (len(texts), token_limit, width), kept with the model for next time.
 
+    Each text is encoded alone, so that its embedding is the same in every company.
     Source: SD 2.x takes the text encoder's last hidden state; its folder leaves the top layer out.
     """
     import torch
 
     tokenizer, encoder = model.pipeline.tokenizer, model.pipeline.text_encoder
-    missing = [text for text in dict.fromkeys(texts) if text not in model.embeddings]
-    if missing:
-        ids = tokenizer(
-            missing,
+    for text in texts:
+        if text in model.embeddings:
+            continue
+        tokens = tokenizer(
+            text,
             padding="max_length",
             max_length=model.base.token_limit,
             truncation=True,
             return_tensors="pt",
-        ).input_ids
+        )
         with torch.inference_mode():
-            encoded = encoder(ids.to(encoder.device))[0]
-        model.embeddings.update(zip(missing, encoded, strict=True))
+            model.embeddings[text] = encoder(tokens.input_ids.to(encoder.device))[0][0]
     return torch.stack([model.embeddings[text] for text in texts])
 
 
 def decode(model: Model, latents: torch.Tensor) -> list[Image]:
-    """Latents, shape = (n, channels, h, w), through the VAE into RGB pictures of size_px."""
+    """Latents, shape = (n, channels, h, w), through the VAE into RGB pictures of size_px.
+
+    One at a time: the VAE needs more memory a picture than the U-Net does.
+    """
     import torch
     from PIL import Image
 
     vae = model.pipeline.vae
+    images = []
+    for one in latents.split(1):
+        with torch.inference_mode():
+            pixels = vae.decode(one.to(vae.dtype) / vae.config.scaling_factor).sample[0]
+        pixels = ((pixels.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+        images.append(Image.fromarray(pixels.permute(1, 2, 0).cpu().numpy()))
+    return images
+
+
+def preview(model: Model, latents: torch.Tensor) -> list[Image]:
+    """A rough picture of each latent without the VAE: a linear map to colours, a pixel a latent.
+
+    The map is fitted once a model, by least squares on what its VAE makes of plain colours.
+    """
+    import torch
+    from PIL import Image
+
+    if model.latent_to_rgb is None:
+        model.latent_to_rgb = _fit_latent_to_rgb(model)
+    weight, bias = model.latent_to_rgb
     with torch.inference_mode():
-        pixels = vae.decode(latents / vae.config.scaling_factor).sample
-    pixels = ((pixels.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-    return [Image.fromarray(array) for array in pixels.permute(0, 2, 3, 1).cpu().numpy()]
+        pixels = torch.einsum("nchw,cd->nhwd", latents.float().cpu(), weight) + bias
+        pixels = ((pixels.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    return [Image.fromarray(array) for array in pixels.numpy()]
+
+
+def _fit_latent_to_rgb(model: Model) -> tuple[torch.Tensor, torch.Tensor]:
+    """weight, shape = (channels, 3), and bias, shape = (3,), from latents to RGB in -1 to 1."""
+    import torch
+
+    vae, cell_px = model.pipeline.vae, model.pipeline.vae_scale_factor
+    side = 8  # latents a side: small enough to be quick, large enough to have an inside
+    generator = torch.Generator("cpu").manual_seed(0)
+    # Smooth colour fields: a few random colours, enlarged.
+    colours = torch.rand((32, 3, 3, 3), generator=generator) * 2 - 1
+    fields = torch.nn.functional.interpolate(colours, size=side * cell_px, mode="bilinear")
+    targets = torch.nn.functional.avg_pool2d(fields, cell_px)
+    with torch.inference_mode():
+        moments = [vae.encode(field.to(vae.device, vae.dtype)).latent_dist.mode()
+                   for field in fields.split(1)]  # fmt: skip
+    latents = torch.cat(moments).float().cpu() * vae.config.scaling_factor
+    inputs = latents.permute(0, 2, 3, 1).reshape(-1, latents.shape[1])
+    inputs = torch.cat([inputs, torch.ones(len(inputs), 1)], dim=1)
+    outputs = targets.permute(0, 2, 3, 1).reshape(-1, 3)
+    solution = torch.linalg.lstsq(inputs, outputs).solution
+    return solution[:-1], solution[-1]
 
 
 def make_scheduler(model: Model, name: str) -> Any:
@@ -266,6 +429,10 @@ def explain_unknown_words(base: BaseModel, text: str) -> str | None:
         f"({', '.join(nouns[:: max(1, len(nouns) // 12)][:12])}, ...) and the colours "
         f"{', '.join(words['colours'])}."
     )
+
+
+def _guidance_interval(model: Model, options: DrawOptions) -> tuple[float, float]:
+    return options.guidance_interval or model.base.guidance_interval
 
 
 def _guidance(model: Model, options: DrawOptions) -> float:

@@ -62,6 +62,8 @@ class BaseModel:
     download_gib: float = 0.0
     gpu_gib: float = 0.0
     """Free memory that drawing on a GPU needs; 0 when a CPU does."""
+    guidance_interval: tuple[float, float] = (0.0, 1.0)
+    """Noise levels between which guidance pays."""
     finetune: FinetuneDefaults = field(
         default_factory=lambda: FinetuneDefaults("full", 1e-6, 800, 200)
     )
@@ -146,6 +148,8 @@ class Model:
     """The fine-tuned run whose weights are in it, as SUBJECT/RUN."""
     embeddings: dict[str, torch.Tensor] = field(default_factory=dict)
     """Prompt embeddings by text, so that a prompt is encoded once."""
+    latent_to_rgb: tuple[torch.Tensor, torch.Tensor] | None = None
+    """The linear map that previews use, fitted when it is first asked for."""
 
     @property
     def device(self) -> torch.device:

@@ -70,3 +70,23 @@ def test_a_disk_that_takes_nothing_leaves_nothing_behind(picture, tmp_path):
     with pytest.raises(S2iError, match="could not be written"):
         gallery.save(picture, tmp_path / "not there")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_pictures_are_listed_by_what_their_records_say(picture, pocket, tmp_path):
+    [dog] = draw(pocket, "a dog", DrawOptions(steps=2, seed=9))
+    saved = [gallery.save(each, tmp_path) for each in (picture, dog)]
+    Image.new("RGB", (4, 4)).save(tmp_path / "stray.png")
+    assert set(gallery.list_pictures(tmp_path)) == set(saved)
+    assert gallery.list_pictures(tmp_path, prompt="DOG") == [saved[1]]
+    assert gallery.list_pictures(tmp_path, seed=4) == [saved[0]]
+    assert gallery.list_pictures(tmp_path, seed=4, prompt="dog") == []
+
+
+def test_the_grid_shows_every_picture_in_its_place():
+    colours = ["red", "lime", "blue", "yellow", "black"]
+    images = [Image.new("RGB", (8, 8), colour) for colour in colours]
+    sheet = gallery.grid(images, columns=3, cell_px=16)
+    assert sheet.size == (3 * 20 - 4, 2 * 20 - 4)
+    centres = [sheet.getpixel((i % 3 * 20 + 8, i // 3 * 20 + 8)) for i in range(5)]
+    assert centres == [Image.new("RGB", (1, 1), colour).getpixel((0, 0)) for colour in colours]
+    assert sheet.getpixel((50, 30)) == (255, 255, 255)

@@ -1,15 +1,22 @@
 """Prompt + model -> pictures, with the real pocket model."""
 
+import json
+
 import numpy as np
 import pytest
 
-from s2i_lib.errors import InputError
+from s2i_lib import models
+from s2i_lib.drive import Drive
+from s2i_lib.errors import InputError, S2iError
 from s2i_lib.generate import (
     SCHEDULERS,
     DrawOptions,
     draw,
     encode_prompts,
+    estimate_denoised,
     explain_unknown_words,
+    preview,
+    redo,
     unknown_words,
 )
 from s2i_lib.models import REGISTRY, known_words
@@ -153,3 +160,116 @@ def test_words_that_pocket_never_saw_are_named():
     assert "never seen the word glockenspiel" in text
     assert "yellow" in text
     assert explain_unknown_words(REGISTRY["sd2.1-base"], "a glockenspiel") is None
+
+
+def test_guidance_outside_its_interval_costs_nothing_and_inside_does(pocket):
+    sizes = []
+    hook = pocket.pipeline.unet.register_forward_pre_hook(
+        lambda _, args: sizes.append(len(args[0]))
+    )
+    try:
+        draw(pocket, "a cat", DrawOptions(seed=1, steps=10, guidance_interval=(0.5, 1)))
+        draw(pocket, "a cat", DrawOptions(seed=1, steps=10, guidance_interval=(0, 1)))
+        draw(pocket, "a cat", DrawOptions(seed=1, steps=10, guidance_scale=1))
+    finally:
+        hook.remove()
+    assert sizes == [2] * 5 + [1] * 5 + [2] * 10 + [1] * 10
+
+
+def test_redo_gives_the_same_picture_bit_for_bit(pocket):
+    made = draw(pocket, "a red heart", DrawOptions(seed=20, steps=6, count=3))
+    for picture in made[::2]:
+        again = redo(pocket, json.loads(json.dumps(picture.record)))
+        assert again.image.tobytes() == picture.image.tobytes()
+        assert again.record == picture.record
+
+
+def test_a_record_that_lacks_something_is_refused(pocket):
+    record = draw(pocket, "a cat", DrawOptions(steps=1))[0].record
+    del record["seeds"]
+    with pytest.raises(InputError, match="lacks 'seeds'"):
+        redo(pocket, record)
+
+
+def test_the_preview_has_the_colours_of_the_picture(pocket):
+    steps = []
+    [picture] = draw(
+        pocket, "a cat on a blue background", DrawOptions(seed=2), on_step=steps.append
+    )
+    side = steps[-1].denoised.shape[-1]
+    small = np.asarray(picture.image.resize((side, side)), float)
+    errors = [
+        np.abs(np.asarray(preview(pocket, step.denoised)[0], float) - small).mean()
+        for step in (steps[0], steps[9], steps[-1])
+    ]
+    assert errors[-1] < 30  # of 255, for a linear map
+    assert errors[0] > errors[-1]
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
+def test_the_estimate_of_the_finished_latents_is_exact_for_an_exact_prediction(kind):
+    import torch
+    from diffusers import DDPMScheduler
+
+    generator = torch.Generator().manual_seed(0)
+    clean, noise = (torch.randn((1, 4, 3, 3), generator=generator) for _ in range(2))
+    scheduler = DDPMScheduler(prediction_type=kind)
+    t = torch.tensor([400])
+    noisy = scheduler.add_noise(clean, noise, t)
+    exact = noise if kind == "epsilon" else scheduler.get_velocity(clean, noise, t)
+    found = estimate_denoised(noisy, exact, float(scheduler.alphas_cumprod[400]), kind)
+    assert torch.allclose(found, clean, atol=1e-5)
+
+
+def test_short_memory_halves_the_batch_and_says_so(pocket, caplog):
+    import torch
+
+    def little_memory(_, args):
+        if len(args[0]) > 4:  # two pictures with guidance
+            raise torch.OutOfMemoryError("tried to allocate")
+
+    whole = draw(pocket, "a cat", DrawOptions(seed=1, steps=3, count=4))
+    hook = pocket.pipeline.unet.register_forward_pre_hook(little_memory)
+    try:
+        halves = draw(pocket, "a cat", DrawOptions(seed=1, steps=3, count=4))
+    finally:
+        hook.remove()
+    assert "drawing 4 pictures as 2 and 2" in caplog.text
+    for one, other in zip(whole, halves, strict=True):
+        assert abs(np.asarray(one.image, int) - np.asarray(other.image, int)).max() <= 1
+
+    def no_memory(_, args):
+        raise torch.OutOfMemoryError("tried to allocate")
+
+    hook = pocket.pipeline.unet.register_forward_pre_hook(no_memory)
+    try:
+        with pytest.raises(S2iError, match="too little free memory for one picture"):
+            draw(pocket, "a cat", DrawOptions(steps=1, count=2))
+    finally:
+        hook.remove()
+
+
+def test_black_pictures_in_half_precision_are_drawn_again_in_full(tmp_path, caplog):
+    """Real fp16 on the CPU; the overflow is forced where SD 2.1 at 768 px has it, in the U-Net."""
+    import torch
+
+    model = models.load("pocket", drive=Drive(tmp_path), dtype=torch.float16)
+
+    def overflow(_, __, output):
+        if output.sample.dtype == torch.float16:
+            output.sample.fill_(float("nan"))
+
+    hook = model.pipeline.unet.register_forward_hook(overflow)
+    [picture] = draw(model, "a cat on a yellow background", DrawOptions(seed=1, steps=8))
+    hook.remove()
+    assert "again in full precision" in caplog.text
+    assert model.dtype == torch.float32
+    assert background(picture.image) == "yellow"
+
+    def always_overflow(_, __, output):
+        output.sample.fill_(float("nan"))
+
+    hook = model.pipeline.unet.register_forward_hook(always_overflow)
+    with pytest.raises(S2iError, match="black"):
+        draw(model, "a cat", DrawOptions(steps=1))
+    hook.remove()

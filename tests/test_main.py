@@ -171,3 +171,15 @@ def test_import_is_light():
     took, *heavy = done.stdout.split()
     assert float(took) < 0.3
     assert heavy == []
+
+
+def test_redo_makes_the_same_picture_from_the_record_inside(run, tmp_path):
+    run("draw", "a cat", "--model", "pocket", "--count", 2, "--steps", 3, "--out", tmp_path)
+    pictures = sorted(tmp_path.glob("*.png"))
+    status, out, _ = run("redo", pictures[1], "--out", tmp_path / "again", "--json")
+    report = json.loads(out)
+    assert status == 0
+    assert report["is_same"] is True
+    assert Path(report["picture"]) != pictures[1]
+    status, _, err = run("redo", tmp_path / "none.png")
+    assert (status, "no picture" in err) == (2, True)
