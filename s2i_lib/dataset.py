@@ -26,6 +26,7 @@ from s2i_lib.photos import (
     import_zip,
     is_photo_name,
     keep_photo,
+    no_decoder_warnings,
     read_photo,
 )
 from s2i_lib.subject import (
@@ -141,7 +142,8 @@ def build_dataset(
     home = make_folder(drive.subject(subject.name))
     earlier = _read_manifest(home / "manifest.json") if (home / "manifest.json").exists() else {}
     consent = _settle_consent(subject, consent, earlier)
-    refused, ignored = _take_photos(Path(photos), home / "photos") if photos else ([], [])
+    with no_decoder_warnings():
+        refused, ignored = _take_photos(Path(photos), home / "photos") if photos else ([], [])
     names, others = _list_photos(home / "photos")
     if not names and not refused:
         raise InputError(
@@ -153,7 +155,7 @@ def build_dataset(
         raise InputError(
             f"There is no photo {unknown[0]!r} to crop. There are: {', '.join(names) or 'none'}."
         )
-    with tempfile.TemporaryDirectory(prefix="s2i-dataset-") as staged:
+    with no_decoder_warnings(), tempfile.TemporaryDirectory(prefix="s2i-dataset-") as staged:
         looks = list(
             _look_at_all(home / "photos", names, by_hand, subject, options, Path(staged), callback)
         )

@@ -7,7 +7,10 @@ import io
 import re
 import stat
 import struct
+import warnings
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -163,6 +166,14 @@ def decode_photo(data: bytes, name: str, *, at_least_px: int | None = None) -> P
     )  # fmt: skip
 
 
+@contextmanager
+def no_decoder_warnings() -> Iterator[None]:
+    """Silence Pillow on odd EXIF and large sizes, which are dealt with here. Not for threads."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="PIL")
+        yield
+
+
 def to_srgb(image: Image) -> tuple[Image, list[str]]:
     """Any mode and profile -> 8-bit sRGB over white, and what was done for it, in words."""
     import numpy as np
@@ -172,9 +183,10 @@ def to_srgb(image: Image) -> tuple[Image, list[str]]:
     profile = image.info.get("icc_profile")
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         values = np.asarray(image).astype(np.float32)
-        full = (
-            65535.0 if values.max(initial=0) > 255 else 255.0 if values.max(initial=0) > 1 else 1.0
-        )
+        # 16 bits say so; of 32-bit numbers only their size tells what white is.
+        whites = (65535.0,) if image.mode.startswith("I;16") else (1.0, 255.0, 65535.0)
+        highest = values.max(initial=0)
+        full = next((white for white in whites if highest <= white), whites[-1])
         image = Image.fromarray((np.clip(values / full, 0, 1) * 255).round().astype(np.uint8))
         notes.append("reduced to 8 bits")
         profile = None  # it spoke of the deep values

@@ -151,12 +151,12 @@ def judge(measures: Measures, crop: Box, width: int, height: int, options: Datas
     """The verdict on one photo of ``width`` x ``height`` pixels by itself."""
     if min(width, height) < options.min_crop_px:
         return "too small"
-    if crop.size < options.min_crop_px:
-        return "subject too small"
     if measures.light < options.min_light or measures.crop_light < options.min_crop_light:
         return "too dark"
     if measures.clipped > options.max_clipped:
         return "too bright"
+    if crop.size < options.min_crop_px:
+        return "subject too small"
     if measures.blur > options.max_blur:
         return "blurry"
     if measures.touching > options.max_touching:
