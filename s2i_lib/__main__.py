@@ -312,6 +312,30 @@ def redo(
     print(f"The same  {'yes, bit for bit' if is_same else 'no: another machine or other versions'}")
 
 
+@app.command()
+def forget(
+    name: Annotated[str, typer.Argument(help="The subject's name.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Delete without asking.")] = False,
+    drive: DriveOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Delete everything that is kept of a subject, after listing it."""
+    from s2i_lib import privacy
+
+    traces = privacy.find_traces(open_drive(drive), name)
+    for trace in traces:
+        if as_json:
+            print(json.dumps({"what": trace.what, "path": str(trace.path), "deleted": yes}))
+        else:
+            print(f"{trace.what:26} {trace.size_bytes / 1e6:8.1f} MB  {trace.path}")
+    if not yes and (as_json or not typer.confirm(f"Delete all of this for good, all of {name}?")):
+        _complain("Nothing was deleted. Answer y, or give --yes, to delete what is listed.")
+        return
+    privacy.forget(traces)
+    print(f"Nothing is kept of {name} any more.", file=sys.stderr)
+
+
 class _Studio:
     """What `speak` and `draw` share: the checks before anything slow, then wish by wish."""
 

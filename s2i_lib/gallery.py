@@ -144,7 +144,11 @@ def write_page(wishes: Sequence[Wish], path: Path, *, title: str) -> Path:
             "notes": wish.notes,
             "clip": None if wish.clip is None else _data_uri("audio/wav", wav_bytes(wish.clip)),
             "pictures": [
-                {"uri": _data_uri("image/png", file.read_bytes()), "record": read_record(file)}
+                {
+                    "name": file.name,
+                    "uri": _data_uri("image/png", file.read_bytes()),
+                    "record": read_record(file),
+                }
                 for file in wish.pictures
             ],
         }

@@ -15,6 +15,7 @@ from s2i_lib.errors import InputError, S2iError
 from s2i_lib.models import BaseModel, Model, known_words
 from s2i_lib.prompt import Prompt
 from s2i_lib.speech import Transcript
+from s2i_lib.subject import Subject
 
 if TYPE_CHECKING:
     import torch
@@ -141,6 +142,7 @@ def draw(
         "model": model.base.name,
         "source": model.source,
         "run": model.run,
+        "subjects": [asdict(subject) for subject in prompt.subjects],
         "transcript": prompt.transcript.to_json() if prompt.transcript else None,
         "versions": {"s2i_lib": __version__}
         | {name: version(name) for name in ("torch", "diffusers", "transformers")},
@@ -173,6 +175,7 @@ def redo(
         prompt = Prompt(
             text=record["prompt"],
             negative=record["negative"],
+            subjects=tuple(Subject(**subject) for subject in record["subjects"]),
             transcript=Transcript.from_json(record["transcript"]) if record["transcript"] else None,
         )
         index = record["index"]

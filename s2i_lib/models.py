@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from s2i_lib.drive import Drive, folder_name
+from s2i_lib.drive import Drive, folder_name, sha256_of
 from s2i_lib.errors import InputError, S2iError
 
 if TYPE_CHECKING:
@@ -509,7 +509,7 @@ def verify(folder: Path) -> None:
         return
     for name, expected in json.loads(listed.read_text())["sha256"].items():
         path = folder / name
-        found = file_sha256(path) if path.is_file() else "nothing"
+        found = sha256_of(path) if path.is_file() else "nothing"
         if found != expected:
             raise InputError(
                 f"The weights in {path} are not the ones that belong there: found SHA-256 "
@@ -518,15 +518,10 @@ def verify(folder: Path) -> None:
             )
 
 
-def file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def write_checksums(folder: Path, source: str) -> None:
     """Vouch for every safetensors file below ``folder``, and say where they came from."""
     files = sorted(path.relative_to(folder) for path in folder.rglob("*.safetensors"))
-    sums = {path.as_posix(): file_sha256(folder / path) for path in files}
+    sums = {path.as_posix(): sha256_of(folder / path) for path in files}
     text = json.dumps({"source": source, "sha256": sums}, indent=1)
     (folder / CHECKSUMS).write_text(text + "\n")
 

@@ -1,0 +1,110 @@
+"""Everything that is kept of a subject: found, shown, and deleted for good."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from s2i_lib.drive import Drive, folder_name, remove
+from s2i_lib.errors import InputError
+
+
+@dataclass(frozen=True)
+class Trace:
+    """One file or folder that would not be there without the subject."""
+
+    what: str
+    path: Path
+
+    @property
+    def size_bytes(self) -> int:
+        files = [self.path] if self.path.is_file() else self.path.rglob("*")
+        return sum(file.stat().st_size for file in files if file.is_file())
+
+
+def find_traces(drive: Drive, name: str) -> list[Trace]:
+    """All that is kept of the subject called ``name``, and nothing of anybody else's.
+
+    Its photos, dataset and card; its runs; class images that no other subject's run was made with;
+    pictures that show it (drawn with a run of it, or with its name in the words) and the recordings
+    that they came from.
+
+    Raises
+    ------
+    InputError
+        When nothing is kept under that name; the known subjects are listed.
+    """
+    slug = folder_name(name)
+    traces = [
+        Trace(what, path)
+        for what, path in (
+            ("photos, dataset and card", drive.subjects / slug),
+            ("fine-tuned runs", drive.runs / slug),
+        )
+        if path.exists()
+    ]
+    traces += [Trace("class images", path) for path in _own_class_images(drive, slug)]
+    traces += [Trace("picture", path) for path in _kept_with(drive.creations, slug)]
+    traces += [Trace("recording", path) for path in _kept_with(drive.recordings, slug)]
+    if not traces:
+        folders = {path.name for path in (*drive.subjects.glob("*/"), *drive.runs.glob("*/"))}
+        known = ", ".join(sorted(folders)) or "none"
+        raise InputError(
+            f"Nothing is kept of {name!r} in {drive.root} (known there: {known}). "
+            "Check the spelling, or name another Drive folder with --drive."
+        )
+    return traces
+
+
+def forget(traces: list[Trace]) -> None:
+    """Delete for good what `find_traces` found."""
+    for trace in traces:
+        remove(trace.path)
+
+
+def _own_class_images(drive: Drive, slug: str) -> list[Path]:
+    """Class images of prompts that runs of this subject used and no other subject's did."""
+    own: set[str] = set()
+    others: set[str] = set()
+    for card in drive.runs.glob("*/*/run.json"):
+        prompt = _read(card).get("class_prompt")
+        if prompt:
+            (own if card.parents[1].name == slug else others).add(folder_name(prompt))
+    return [
+        folder
+        for prompt in sorted(own - others)
+        for folder in sorted(drive.class_images.glob(f"{prompt}-*"))
+        # "a dog" must not take "a dog house" with it: what follows is the key, without dashes
+        if "-" not in folder.name.removeprefix(f"{prompt}-")
+    ]
+
+
+def _kept_with(folder: Path, slug: str) -> Iterator[Path]:
+    """Each file whose record names the subject, with its record and the page that shows it."""
+    shown: list[str] = []
+    for record_path in sorted(folder.rglob("*.json")):
+        if _names(_read(record_path), slug):
+            files = [f for f in record_path.parent.glob(f"{record_path.stem}.*") if f.is_file()]
+            shown += [f.name for f in files]
+            yield from sorted(files)
+    for page in sorted(folder.rglob("*.html")):
+        text = page.read_text(errors="replace")
+        if page.name not in shown and any(name in text for name in shown):
+            yield page
+
+
+def _names(record: dict[str, Any], slug: str) -> bool:
+    subjects = [subject.get("name", "") for subject in record.get("subjects") or []]
+    run = str(record.get("run") or "").split("/")[0]
+    return slug in {run, *(folder_name(name) for name in subjects if name.strip())}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        record = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}

@@ -1,0 +1,102 @@
+"""Forgetting a subject takes all of it, and nothing of anybody else's."""
+
+import json
+
+import numpy as np
+import pytest
+
+from s2i_lib import gallery
+from s2i_lib.errors import InputError
+from s2i_lib.generate import DrawOptions, draw
+from s2i_lib.privacy import find_traces, forget
+from s2i_lib.prompt import make_prompt
+from s2i_lib.subject import Subject, save_subject
+
+REX, LUNA = Subject("Rex", "dog"), Subject("Luna", "cat", "ohwx")
+
+
+@pytest.fixture
+def shared(drive, pocket):
+    """A Drive that Rex and Luna share: {subject: its files}."""
+    own = {}
+    for subject, other_prompt in ((REX, "a dog"), (LUNA, "a cat")):
+        before = files(drive)
+        save_subject(drive, subject)
+        photos = drive.subject(subject.name) / "photos"
+        photos.mkdir()
+        (photos / "one.jpg").write_bytes(b"photo")
+        run = drive.runs / subject.name.lower() / "20260101"
+        run.mkdir(parents=True)
+        (run / "run.json").write_text(json.dumps({"class_prompt": other_prompt}))
+        (run / "weights.safetensors").write_bytes(b"weights")
+        class_images = drive.class_images / f"{other_prompt.replace(' ', '-')}-0123456789ab"
+        class_images.mkdir(parents=True)
+        (class_images / "latents.safetensors").write_bytes(b"latents")
+        drive.creations.mkdir(exist_ok=True)
+        prompt = make_prompt(f"{subject.name} on a red background", [REX, LUNA], chosen=subject)
+        [picture] = draw(pocket, prompt, DrawOptions(steps=1, seed=1))
+        path = gallery.save(picture, drive.creations)
+        gallery.write_page(
+            [gallery.Wish(prompt.text, [path], clip=np.zeros(160, np.float32))],
+            drive.creations / f"page of {subject.name}.html",
+            title="Page",
+        )
+        drive.recordings.mkdir(exist_ok=True)
+        (drive.recordings / f"{path.stem}.wav").write_bytes(b"voice")
+        (drive.recordings / f"{path.stem}.json").write_text(path.with_suffix(".json").read_text())
+        own[subject.name] = files(drive) - before
+    # what nobody's is: class images of a longer prompt, a picture without a subject, a stray file
+    before = files(drive)
+    house = drive.class_images / "a-dog-house-0123456789ab"
+    house.mkdir()
+    (house / "latents.safetensors").write_bytes(b"latents")
+    gallery.save(draw(pocket, "a house", DrawOptions(steps=1))[0], drive.creations)
+    (drive.creations / "notes.json").write_text("[1]")
+    own["nobody"] = files(drive) - before
+    return own
+
+
+def files(drive) -> set:
+    return {path for path in drive.root.rglob("*") if path.is_file()}
+
+
+def test_all_of_one_goes_and_all_of_the_others_stays(drive, shared):
+    traces = find_traces(drive, "rex")
+    assert {trace.what for trace in traces} == {
+        "photos, dataset and card", "fine-tuned runs", "class images", "picture", "recording",
+    }  # fmt: skip
+    assert files(drive) == set.union(*shared.values())  # finding deletes nothing
+    forget(traces)
+    assert files(drive) == shared["Luna"] | shared["nobody"]
+    with pytest.raises(InputError, match=r"Nothing is kept of 'rex'.*luna"):
+        find_traces(drive, "rex")
+
+
+def test_class_images_that_another_run_was_made_with_stay(drive, shared):
+    card = drive.runs / "luna" / "20260101" / "run.json"
+    card.write_text(json.dumps({"class_prompt": "a dog"}))
+    assert "class images" not in {trace.what for trace in find_traces(drive, "Rex")}
+
+
+def test_the_command_lists_asks_and_deletes(drive, shared, monkeypatch, capsys):
+    import sys
+
+    from s2i_lib.__main__ import main
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["s2i_lib", "forget", *words, "--drive", str(drive.root)])
+        try:
+            status = main()
+        except SystemExit as stop:
+            status = stop.code or 0
+        return status, capsys.readouterr().out
+
+    everything = files(drive)
+    _, listed = run("Rex", "--json")
+    assert {json.loads(line)["deleted"] for line in listed.splitlines()} == {False}
+    assert files(drive) == everything
+    status, listed = run("Rex", "--yes")
+    assert status == 0
+    assert "fine-tuned runs" in listed
+    assert files(drive) == shared["Luna"] | shared["nobody"]
+    assert run("Rex", "--yes")[0] == 2
