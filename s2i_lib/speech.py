@@ -37,6 +37,7 @@ MAX_DECODES = 3  # of one window: plain Whisper takes up to six
 MAX_COMPRESSION_RATIO = 2.4
 MIN_AVG_LOGPROB = -1.0
 MAX_NO_SPEECH = 0.6
+MAX_HINTS = 20  # names that Whisper is told: its memory of earlier text has 223 tokens
 LEAD_S = 0.5  # silence put before the speech: a first word without a beginning is misheard
 MAX_WORDS_PER_S = 7.0  # auctioneers reach six; endless repetition far more
 
@@ -182,6 +183,11 @@ class Listener:
 
                 get_vad_model()
                 self._engine = _load_chosen(self.options, self.drive)
+        return self
+
+    def share(self, other: Listener) -> Listener:
+        """Use the engine that ``other`` has loaded, for other names or another language."""
+        self._engine, self._lock = other.load()._engine, other._lock
         return self
 
     def hear(
@@ -437,8 +443,12 @@ def _translate(
 
 
 def names_hint(names: Sequence[str]) -> str:
-    """What Whisper is told was said just before, so that it expects these names."""
-    return f"{', '.join(names)}." if names else ""
+    """What Whisper is told was said just before, so that it expects these names.
+
+    A sentence of the kind that is said here does as well as a bare list, without the list's habit
+    of turning ordinary words into names (benchmarks/README.md).
+    """
+    return f"A picture of {' and '.join(names[:MAX_HINTS])}." if names else ""
 
 
 def _max_tokens(window: Window, language: str) -> int:

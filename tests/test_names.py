@@ -1,0 +1,82 @@
+"""Names are found as they were misheard, and ordinary words stay what they are."""
+
+import json
+import shutil
+import subprocess
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from s2i_lib.drive import Drive
+from s2i_lib.names import find_names, sounds_same
+from s2i_lib.speech import HearOptions, Listener
+from s2i_lib.subject import Subject
+
+LINES = (Path(__file__).parent / "data" / "names.jsonl").read_text().splitlines()
+SENTENCES = [json.loads(line) for line in LINES]
+
+
+def score(pairs):
+    """Recall of the names, and the share of sentences with a name that was not said."""
+    said = found = alarms = 0
+    for wanted, got in pairs:
+        wanted, got = Counter(wanted), Counter(got)
+        said += wanted.total()
+        found += (wanted & got).total()
+        alarms += bool(got - wanted)
+    return found / said, alarms / len(pairs)
+
+
+def names_in(text, sentence):
+    subjects = [Subject.parse(subject) for subject in sentence["subjects"]]
+    return [mention.subject.name for mention in find_names(text, subjects)]
+
+
+def test_names_are_found_in_what_whisper_typically_writes():
+    written = [sentence for sentence in SENTENCES if sentence["set"] != "spoken"]
+    assert len(written) >= 150
+    recall, alarms = score([(s["names"], names_in(s["text"], s)) for s in written])
+    assert recall >= 0.97
+    assert alarms <= 0.01
+
+
+@pytest.mark.slow
+def test_names_are_found_in_what_whisper_really_writes(tmp_path):
+    if not shutil.which("flite"):
+        pytest.skip("no spoken names were tested: flite is missing (apt-get install flite)")
+    spoken = [sentence for sentence in SENTENCES if sentence["set"] == "spoken"]
+    assert len(spoken) >= 30
+    results = {"told": [], "untold": []}
+    plain = Listener(HearOptions(model="tiny.en"), Drive(tmp_path)).load()
+    for sentence in spoken:
+        clip = tmp_path / "clip.wav"
+        subprocess.run(["flite", "-voice", "slt", "-t", sentence["text"], "-o", clip], check=True)
+        names = tuple(Subject.parse(subject).name for subject in sentence["subjects"])
+        written = plain.hear(clip).text
+        exact = [name for name in names if name.lower() in written.lower()]
+        results["untold"].append((sentence["names"], exact))
+        told = Listener(HearOptions(model="tiny.en", names=names), plain.drive).share(plain)
+        results["told"].append((sentence["names"], names_in(told.hear(clip).text, sentence)))
+    recall, alarms = score(results["told"])
+    assert recall >= score(results["untold"])[0] + 0.25
+    assert alarms <= 0.03  # one of 38 sentences
+
+
+@pytest.mark.parametrize(("name", "said"), [("rex", "wrecks"), ("luna", "lunar"), ("otto", "auto")])
+def test_look_alikes_sound_the_same(name, said):
+    assert sounds_same(name, said)
+
+
+@pytest.mark.parametrize(("name", "said"), [("rex", "rocks"), ("max", "makes"), ("milo", "mellow")])
+def test_other_vowels_sound_different(name, said):
+    assert not sounds_same(name, said)
+
+
+def test_mentions_do_not_overlap_and_keep_their_place():
+    subjects = [Subject("Rex", "dog"), Subject("Rex Junior", "puppy", "zwx")]
+    text = "Rex, Rex Junior and Rex's ball"
+    mentions = find_names(text, subjects)
+    assert [m.subject.name for m in mentions] == ["Rex", "Rex Junior", "Rex"]
+    assert [text[m.start : m.end] for m in mentions] == ["Rex", "Rex Junior", "Rex's"]
+    assert [m.is_possessive for m in mentions] == [False, False, True]
