@@ -1,0 +1,27 @@
+// One recording for a waiting cell in Colab. The Python half is colab.py.
+import { make, makeFrame, makeLines } from "../transport/page.js";
+import { crc32 } from "../transport/transport.js";
+import { makeRecordButton } from "./recorder.js";
+
+// Resolves with {size, crc} or {code, message}; the bytes are then fetched with s2iPiece.
+function recordOnce(options, style) {
+  return new Promise((resolve) => {
+    document.head.append(make("style", {}, style));
+    const lines = makeLines();
+    const recordButton = makeRecordButton({
+      lines,
+      options: () => options,
+      onProblem: (error) => resolve({ code: error.code || "other", message: error.message }),
+      onRecording(bytes, seconds) {
+        recordButton.close();
+        recordButton.button.disabled = true;
+        lines.say(`${seconds.toFixed(1)} seconds recorded.`);
+        window.s2iPiece = (start, length) =>
+          btoa(Array.from(bytes.subarray(start, start + length), (b) => String.fromCharCode(b)).join(""));
+        resolve({ size: bytes.length, crc: crc32(bytes) });
+      },
+    });
+    makeFrame(document.body, "Microphone", recordButton.element, lines.status, lines.problem);
+    lines.say("Ready. Press Speak, or hold it while you speak.");
+  });
+}

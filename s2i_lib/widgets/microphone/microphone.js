@@ -1,0 +1,36 @@
+// A button that records one utterance after another. The Python half is __init__.py.
+import { makeFrame, makeLines } from "../transport/page.js";
+import { Transport } from "../transport/transport.js";
+import { RATE_HZ, makeRecordButton } from "./recorder.js";
+
+function render({ model, el }) {
+  const lines = makeLines();
+  const transport = new Transport(model);
+  const recordButton = makeRecordButton({
+    lines,
+    options: () => ({ maxS: model.get("max_s"), silenceS: model.get("silence_s") }),
+    onState: (state) => (frame.dataset.state = state),
+    onProblem: (error) =>
+      transport.tell("problem", { code: error.code || "other", message: error.message }),
+    async onRecording(bytes, seconds) {
+      lines.say(`Sending ${seconds.toFixed(1)} seconds.`);
+      try {
+        await transport.push(new Blob([bytes]), { kind: "speech", rate_hz: RATE_HZ });
+        frame.dataset.state = "done";
+        lines.say(`${seconds.toFixed(1)} seconds arrived.`);
+      } catch (error) {
+        frame.dataset.state = "error";
+        lines.complain(error.message);
+      }
+    },
+  });
+  const frame = makeFrame(el, "Microphone", recordButton.element, lines.status, lines.problem);
+  frame.dataset.state = "idle";
+  lines.say("Ready. Press Speak, or hold it while you speak.");
+  return () => {
+    recordButton.close();
+    transport.close();
+  };
+}
+
+export default { render };
