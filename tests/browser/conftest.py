@@ -68,7 +68,7 @@ def chromium(playwright, tmp_path):
                 executable_path=CHROMIUM, args=flags, ignore_default_args=DEFAULTS_IN_THE_WAY
             )
             stack.callback(browser.close)
-            page = browser.new_page(viewport={"width": 1000, "height": 900})
+            page = browser.new_page(viewport={"width": 1000, "height": 1200})
             page.set_default_timeout(20_000)
             return page
 

@@ -1,0 +1,458 @@
+"""Press, speak, see: one widget from the microphone to the picture."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import traitlets
+
+from s2i_lib.drive import Drive, folder_name, make_folder, write_file
+from s2i_lib.errors import InputError, S2iError
+from s2i_lib.widgets import join_modules, join_styles
+from s2i_lib.widgets.microphone import RATE_HZ, pcm_to_float
+from s2i_lib.widgets.studio.worker import Cancelled, Worker
+from s2i_lib.widgets.transport import ByteWidget
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL.Image import Image
+
+    from s2i_lib.dataset import Subject
+    from s2i_lib.generate import Picture, Step
+    from s2i_lib.models import Model
+    from s2i_lib.prompt import Prompt
+    from s2i_lib.speech import Listener, Transcript
+
+log = logging.getLogger(__name__)
+
+MOST_PICTURES = 8
+PREVIEW_EVERY_S = 0.2  # five rough pictures a second are enough to see it appear
+STRIP_LENGTH = 24  # pictures that stay in the strip; older ones stay on the Drive
+
+# A choice of Whisper's hundred; what is heard in another is named by its code.
+LANGUAGES = {
+    "en": "English", "de": "German", "fr": "French", "es": "Spanish", "it": "Italian",
+    "pt": "Portuguese", "nl": "Dutch", "pl": "Polish", "cs": "Czech", "sv": "Swedish",
+    "da": "Danish", "fi": "Finnish", "el": "Greek", "tr": "Turkish", "ru": "Russian",
+    "uk": "Ukrainian", "ar": "Arabic", "he": "Hebrew", "hi": "Hindi", "id": "Indonesian",
+    "vi": "Vietnamese", "th": "Thai", "zh": "Chinese", "ja": "Japanese", "ko": "Korean",
+}  # fmt: skip
+
+DEFAULTS: dict[str, Any] = {
+    "subject": "",  # the name of the one whose identifier the model knows; "" for none
+    "model": "auto",
+    "steps": 20,
+    "guidance": None,  # None: the model's own
+    "count": 1,
+    "seed": 0,
+    "is_seed_locked": False,
+    "negative": "",
+    "language": "",  # "": found out
+    "stop_on_silence": False,
+    "keep_recordings": False,
+    "read_aloud": False,
+}
+
+
+@dataclass
+class Shown:
+    """A picture in the strip."""
+
+    picture: Picture
+    path: Path | None
+    """Where it is kept, if it is."""
+
+
+class Studio(ByteWidget):
+    """Hears a wish, shows the prompt that it becomes, and draws it before your eyes.
+
+    Models load in the background from the moment that the studio is made. Work happens on a thread
+    of its own, so that the kernel stays free; a new wish stops the running one between two steps.
+
+    Parameters
+    ----------
+    drive : Drive
+        Where subjects and runs are found, and pictures are kept.
+    keep : bool
+        Whether each picture is kept on the Drive as it comes; otherwise only where "Keep" is
+        pressed.
+    settings
+        What the controls begin with; see ``DEFAULTS``.
+    listener, model
+        Loaded ones, to share what a notebook has loaded before.
+    """
+
+    _esm = join_modules("studio/studio.js")
+    _css = join_styles("microphone/microphone.css", "studio/studio.css")
+
+    state = traitlets.Unicode(
+        "loading", help="loading, ready, hearing, drawing, done, stopped, error"
+    ).tag(sync=True)
+    status = traitlets.Unicode("", help="what goes on, in words").tag(sync=True)
+    complaint = traitlets.Unicode("", help="what went wrong, in words").tag(sync=True)
+    subjects: traitlets.List[Any] = traitlets.List(help="names that can be spoken").tag(sync=True)
+    models: traitlets.List[Any] = traitlets.List(help="models and runs to choose from").tag(
+        sync=True
+    )
+    languages = traitlets.Dict(help="code -> name").tag(sync=True)
+    settings = traitlets.Dict(help="what the controls say").tag(sync=True)
+    heard = traitlets.Dict(help="text, language, doubts").tag(sync=True)
+    prompt = traitlets.Dict(help="text, negative, marks (start, end), notes").tag(sync=True)
+    pictures: traitlets.List[Any] = traitlets.List(
+        help="the last wish's: id, alt, seed, is_kept"
+    ).tag(sync=True)
+    strip: traitlets.List[Any] = traitlets.List(help="all of this session, the newest first").tag(
+        sync=True
+    )
+    max_s = traitlets.Float(60.0, help="longest recording, in seconds").tag(sync=True)
+
+    def __init__(
+        self,
+        drive: Drive,
+        *,
+        keep: bool = True,
+        settings: dict[str, Any] | None = None,
+        listener: Listener | None = None,
+        model: Model | None = None,
+    ) -> None:
+        from s2i_lib.dataset import list_subjects
+        from s2i_lib.models import REGISTRY
+
+        if unknown := set(settings or {}) - set(DEFAULTS):
+            raise InputError(
+                f"The studio has no setting {sorted(unknown)[0]!r}. It has {', '.join(DEFAULTS)}."
+            )
+        self.drive, self.keep = drive, keep
+        self.seconds: list[dict[str, float]] = []
+        """Of each wish: the seconds of its stages."""
+        self._shown: dict[str, Shown] = {}
+        self._ids = itertools.count(1)
+        self._listener = listener
+        self._listening_to = None if listener is None else ""
+        self._model = model
+        self._loaded_name: str | None = None
+        self._loading = threading.RLock()
+        self._worker = Worker(self._report)
+        self._subjects = list_subjects(drive)
+        super().__init__(
+            settings={**DEFAULTS, **(settings or {})},
+            subjects=[subject.name for subject in self._subjects],
+            models=["auto", *REGISTRY, *_list_runs(drive)],
+            languages=LANGUAGES,
+        )
+        if model is not None:
+            self._loaded_name = self.settings["model"]
+        threading.Thread(target=self._load_all, name="studio-load", daemon=True).start()
+
+    # --- what the browser asks for ---------------------------------------------------------------
+
+    def _received(self, data: bytes, meta: dict[str, Any]) -> str:
+        """A recording as PCM, or a file that was dropped."""
+        source: np.ndarray | bytes = data
+        if meta.get("kind") == "speech":
+            source = pcm_to_float(data)
+        self.problem = self.problem_code = ""
+        self._worker.submit(lambda: self._hear_and_draw(source))
+        return "queued"
+
+    def _asked(self, name: str) -> bytes:
+        shown = self._shown.get(name)
+        if shown is None:
+            raise InputError(f"There is no picture {name!r} any more.")
+        stream = io.BytesIO()
+        shown.picture.image.save(stream, "PNG")
+        return stream.getvalue()
+
+    def _told(self, message: dict[str, Any]) -> None:
+        kind = message["type"]
+        if kind == "say":
+            text = str(message["text"])
+            self._worker.submit(lambda: self._draw_words(text))
+        elif kind == "draw":
+            wanted = {"text": str(message["text"]), "negative": self.prompt.get("negative", "")}
+            self._worker.submit(lambda: self._draw_prompt(wanted))
+        elif kind == "cancel_wish":
+            self._worker.cancel()
+            self.status = "Stopping after this step."
+        elif kind == "keep":
+            self._set_kept(str(message["id"]), is_kept=bool(message["is_kept"]))
+        elif kind == "delete":
+            self._delete(str(message["id"]))
+
+    def say(self, text: str) -> None:
+        """Wish for a picture in words, as if they had been spoken."""
+        self._worker.submit(lambda: self._draw_words(text))
+
+    def hear(self, source: str | Path | bytes | np.ndarray) -> None:
+        """Wish for a picture with a recording."""
+        self._worker.submit(lambda: self._hear_and_draw(source))
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Wait for the wishes so far; never do so in a cell that the browser has to answer to."""
+        return self._worker.wait(timeout_s)
+
+    # --- the way of a wish -----------------------------------------------------------------------
+
+    def _hear_and_draw(self, source: str | Path | bytes | np.ndarray) -> None:
+        times: dict[str, float] = {}
+        self._show("hearing", "Hearing what you said.")
+        with _stage(times, "load Whisper"):
+            listener = self._get_listener()
+        self._worker.check()
+        with _stage(times, "hear"):
+            rate_hz = None if isinstance(source, (str, Path, bytes)) else RATE_HZ
+            transcript = listener.hear(source, rate_hz)
+        if self.settings["keep_recordings"]:
+            self._keep_recording(source, transcript)
+        self.heard = {
+            "text": transcript.text,
+            "language": self.languages.get(transcript.language, transcript.language),
+            "english": transcript.english if transcript.language != "en" else "",
+            "doubts": list(transcript.doubts),
+        }
+        self._draw_words(transcript, times)
+
+    def _draw_words(self, heard: str | Transcript, times: dict[str, float] | None = None) -> None:
+        from s2i_lib.prompt import make_prompt
+
+        times = {} if times is None else times
+        if isinstance(heard, str):
+            self.heard = {"text": heard, "language": "", "english": "", "doubts": []}
+        with _stage(times, "load model"):
+            model = self._get_model()
+        self._worker.check()
+        with _stage(times, "prompt"):
+            prompt = make_prompt(
+                heard,
+                self._subjects,
+                chosen=self._chosen(),
+                count_tokens=model.count_tokens,
+                token_limit=model.base.token_limit,
+            )
+        negative = ", ".join(filter(None, [prompt.negative, self.settings["negative"].strip()]))
+        self._draw(model, replace(prompt, negative=negative), times)
+
+    def _draw_prompt(self, wanted: dict[str, str]) -> None:
+        from s2i_lib.prompt import Prompt
+
+        times: dict[str, float] = {}
+        with _stage(times, "load model"):
+            model = self._get_model()
+        self._draw(model, Prompt(wanted["text"].strip(), negative=wanted["negative"]), times)
+
+    def _draw(self, model: Model, prompt: Prompt, times: dict[str, float]) -> None:
+        from s2i_lib.generate import DrawOptions, draw, explain_unknown_words
+
+        unknown = explain_unknown_words(model.base, prompt.text)
+        self.prompt = {
+            "text": prompt.text,
+            "negative": prompt.negative,
+            "marks": _marks(prompt.text, self._subjects),
+            "notes": [*prompt.notes, *([unknown] if unknown else [])],
+        }
+        settings = self.settings
+        options = DrawOptions(
+            steps=settings["steps"],
+            guidance_scale=settings["guidance"],
+            count=min(settings["count"], MOST_PICTURES),
+            seed=settings["seed"] if settings["is_seed_locked"] else None,
+        )
+        self._show("drawing", f"Drawing with {model.base.name}.")
+        with _stage(times, "draw"):
+            pictures = draw(model, prompt, options, on_step=self._make_step_callback(model))
+        with _stage(times, "save"):
+            entries = [self._enter(picture) for picture in pictures]
+        self.seconds.append(times)
+        with self.hold_sync():
+            self.pictures = entries
+            self.strip = [*entries, *self.strip][:STRIP_LENGTH]
+            self.settings = {**self.settings, "seed": pictures[0].record["seed"]}
+            count = "the picture is" if len(entries) == 1 else f"{len(entries)} pictures are"
+            self._show("done", f"Done: {count} here after {sum(times.values()):.1f} seconds.")
+        self._forget_old()
+
+    def _make_step_callback(self, model: Model) -> Callable[[Step], None]:
+        last = 0.0
+
+        def on_step(step: Step) -> None:
+            nonlocal last
+            self._worker.check()
+            now = time.monotonic()
+            if now - last < PREVIEW_EVERY_S and step.number < step.total:
+                return
+            last = now
+            self.send(
+                {"type": "step", "number": step.number, "total": step.total},
+                buffers=[_rough_picture(model, step)],
+            )
+
+        return on_step
+
+    # --- pictures --------------------------------------------------------------------------------
+
+    def _enter(self, picture: Picture) -> dict[str, Any]:
+        key = f"picture-{next(self._ids)}"
+        path = self._save(picture) if self.keep else None
+        self._shown[key] = Shown(picture, path)
+        return {
+            "id": key,
+            "alt": picture.record["prompt"],
+            "seed": picture.record["seed"],
+            "is_kept": path is not None,
+        }
+
+    def _save(self, picture: Picture) -> Path:
+        from s2i_lib.gallery import save
+
+        return save(picture, make_folder(self.drive.creations))
+
+    def _set_kept(self, key: str, *, is_kept: bool) -> None:
+        shown = self._shown[key]
+        if is_kept and shown.path is None:
+            shown.path = self._save(shown.picture)
+        elif not is_kept and shown.path is not None:
+            _remove(shown.path)
+            shown.path = None
+        self._update(key, is_kept=shown.path is not None)
+
+    def _delete(self, key: str) -> None:
+        shown = self._shown.pop(key)
+        if shown.path is not None:
+            _remove(shown.path)
+        with self.hold_sync():
+            self.pictures = [entry for entry in self.pictures if entry["id"] != key]
+            self.strip = [entry for entry in self.strip if entry["id"] != key]
+
+    def _update(self, key: str, **changes: Any) -> None:
+        def changed(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+            return [{**e, **changes} if e["id"] == key else e for e in entries]
+
+        with self.hold_sync():
+            self.pictures, self.strip = changed(self.pictures), changed(self.strip)
+
+    def _forget_old(self) -> None:
+        shown = {entry["id"] for entry in [*self.strip, *self.pictures]}
+        for key in set(self._shown) - shown:
+            del self._shown[key]
+
+    # --- models ----------------------------------------------------------------------------------
+
+    def _load_all(self) -> None:
+        try:
+            self._show("loading", "Loading the models. You can speak already.")
+            self._get_model()
+            self._get_listener()
+            if self.state == "loading":
+                self._show("ready", "Ready. Press Speak, or hold it while you speak.")
+        except Exception as error:
+            self._report(error)
+
+    def _get_model(self) -> Model:
+        """The chosen model, loaded."""
+        from s2i_lib.models import load
+
+        with self._loading:
+            name = self.settings["model"]
+            if self._model is None or self._loaded_name != name:
+                self._model = None  # frees the old one before the new one needs room
+                base, run = ("auto", name) if "/" in name else (name, None)
+                self._model = load(base, drive=self.drive, run=run)
+                self._loaded_name = name
+            return self._model
+
+    def _get_listener(self) -> Listener:
+        """A listener for the chosen language, loaded."""
+        from s2i_lib.speech import HearOptions, Listener
+
+        with self._loading:
+            language = self.settings["language"]
+            if self._listener is None or self._listening_to != language:
+                names = tuple(subject.name for subject in self._subjects)
+                options = HearOptions(language=language or None, names=names)
+                self._listener, self._listening_to = Listener(options, self.drive), language
+            return self._listener.load()
+
+    def _chosen(self) -> Subject | None:
+        """The subject that was chosen, else the one that the chosen run was trained on."""
+        name, run = self.settings["subject"], self.settings["model"]
+        folder = folder_name(name) if name else run.partition("/")[0] if "/" in run else None
+        return next((each for each in self._subjects if folder_name(each.name) == folder), None)
+
+    # --- what is said ----------------------------------------------------------------------------
+
+    def _show(self, state: str, status: str) -> None:
+        with self.hold_sync():
+            self.state, self.status = state, status
+            if state != "error":
+                self.complaint = ""
+
+    def _report(self, error: Exception) -> None:
+        if isinstance(error, Cancelled):
+            self._show("stopped", "Stopped. Nothing was kept of it.")
+            return
+        if not isinstance(error, S2iError):
+            log.error("The studio has failed", exc_info=error)
+        words = str(error) if isinstance(error, S2iError) else f"{type(error).__name__}: {error}"
+        with self.hold_sync():
+            self.state, self.status, self.complaint = "error", "", words
+
+    def _keep_recording(
+        self, source: str | Path | bytes | np.ndarray, transcript: Transcript
+    ) -> None:
+        from s2i_lib.gallery import file_stem, wav_bytes
+        from s2i_lib.speech import load_audio
+
+        samples = load_audio(source) if isinstance(source, (str, Path, bytes)) else source
+        folder = make_folder(self.drive.recordings)
+        write_file(folder / f"{file_stem(transcript.text)}.wav", wav_bytes(samples))
+
+
+@contextmanager
+def _stage(times: dict[str, float], name: str) -> Iterator[None]:
+    began = time.perf_counter()
+    yield
+    times[name] = times.get(name, 0.0) + time.perf_counter() - began
+
+
+def _marks(text: str, subjects: list[Subject]) -> list[list[int]]:
+    """Where subjects are named in a prompt: [start, end] of each."""
+    found = []
+    for subject in subjects:
+        start = text.find(subject.phrase)
+        if start >= 0:
+            found.append([start, start + len(subject.phrase)])
+    return sorted(found)
+
+
+def _rough_picture(model: Model, step: Step) -> bytes:
+    """The first picture of a batch as far as it has come, as a small JPEG."""
+    from s2i_lib.generate import preview
+
+    image: Image = preview(model, step.denoised[:1])[0]
+    stream = io.BytesIO()
+    image.save(stream, "JPEG", quality=80)
+    return stream.getvalue()
+
+
+def _remove(path: Path) -> None:
+    """Delete a kept picture and its record."""
+    for file in (path, path.with_suffix(".json")):
+        file.unlink(missing_ok=True)
+
+
+def _list_runs(drive: Drive) -> list[str]:
+    """All finished runs on the Drive as SUBJECT/RUN, the newest first."""
+    from s2i_lib.models import WEIGHTS, read_card
+
+    done = [path.parent for path in drive.runs.glob(f"*/*/{WEIGHTS}") if read_card(path.parent)]
+    newest = sorted(done, key=lambda path: path.stat().st_mtime, reverse=True)
+    return [f"{path.parent.name}/{path.name}" for path in newest]

@@ -1,0 +1,73 @@
+"""A thread with a queue of one: a new wish takes the place of the one that runs."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+
+log = logging.getLogger(__name__)
+
+
+class Cancelled(Exception):  # noqa: N818  (it is no error: nobody wants the picture any more)
+    """Raised inside of a wish, between two steps, when it is no longer wanted."""
+
+
+class Worker:
+    """Runs one wish at a time, the newest first; older ones that wait are dropped.
+
+    A wish is a function without arguments that calls ``check`` often; there it ends with
+    `Cancelled` when a newer wish has come or ``cancel`` was called.
+    """
+
+    def __init__(self, on_error: Callable[[Exception], object]) -> None:
+        self._on_error = on_error
+        self._condition = threading.Condition()
+        self._next: Callable[[], object] | None = None
+        self._is_running = False
+        self._is_cancelled = False
+        self._thread: threading.Thread | None = None
+
+    def submit(self, wish: Callable[[], object]) -> None:
+        """Run ``wish`` as soon as the one that runs has stopped."""
+        with self._condition:
+            self._next = wish
+            self._is_cancelled = True
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="studio", daemon=True)
+                self._thread.start()
+            self._condition.notify_all()
+
+    def cancel(self) -> None:
+        """Stop the running wish between two steps, and drop the one that waits."""
+        with self._condition:
+            self._next = None
+            self._is_cancelled = True
+
+    def check(self) -> None:
+        """Raise `Cancelled` if the running wish is no longer wanted."""
+        if self._is_cancelled:
+            raise Cancelled
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Wait until nothing runs or waits; whether that came to be in time."""
+        with self._condition:
+            return self._condition.wait_for(
+                lambda: self._next is None and not self._is_running, timeout_s
+            )
+
+    def _work(self) -> None:
+        while True:
+            with self._condition:
+                self._condition.wait_for(lambda: self._next is not None)
+                wish, self._next = self._next, None
+                self._is_running, self._is_cancelled = True, False
+            try:
+                assert wish is not None
+                wish()
+            except Exception as error:  # the thread must outlive any wish
+                self._on_error(error)
+            finally:
+                with self._condition:
+                    self._is_running = False
+                    self._condition.notify_all()

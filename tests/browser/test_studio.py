@@ -1,0 +1,178 @@
+"""From a voice to a picture in a real JupyterLab: real Whisper, the pocket model, a WAV file."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from s2i_lib.gallery import read_record, wav_bytes
+from s2i_lib.speech import load_audio
+
+CLIP = Path(__file__).parents[2] / "s2i_lib/samples/red_car.wav"
+WORDS = {"red", "car", "yellow", "background"}
+
+STUDIO = """
+from s2i_lib.widgets.studio import Studio
+studio = Studio(drive, settings={"model": "pocket"})
+studio
+"""
+SECONDS = 1000
+PATIENCE = 300 * SECONDS  # imports and weights from a cold disk on a busy machine
+
+
+@pytest.fixture(scope="session")
+def voice(tmp_path_factory):
+    """The sample clip with quiet around it (Chromium plays it as soon as it opens), its seconds."""
+    speech = load_audio(CLIP)
+    quiet = np.zeros(2 * 16_000, np.float32)
+    path = tmp_path_factory.mktemp("voice") / "voice.wav"
+    path.write_bytes(wav_bytes(np.concatenate([quiet, speech, quiet])))
+    return path, 2.5 + len(speech) / 16_000
+
+
+def state(frame, *states: str) -> None:
+    """Wait until the studio is in one of these states."""
+    selector = ", ".join(f"section.s2i[data-state={each}]" for each in states)
+    frame.page.wait_for_selector(selector, timeout=PATIENCE)
+
+
+@pytest.mark.parametrize("is_dark", [False, True], ids=["light", "dark"])
+def test_spoken_wish_becomes_a_picture_in_the_page_and_on_the_drive(
+    lab, chromium, set_up, tmp_path, voice, look, assert_accessible, is_dark
+):
+    wav, seconds = voice
+    theme = "dark" if is_dark else "light"
+    page = chromium(wav=f"{wav}%noloop")
+    notebook = lab.open(page, set_up, STUDIO, is_dark=is_dark)
+    frame = page.locator("section.s2i")
+    state(frame, "ready")
+    look(frame, f"studio-idle-{theme}")
+    button = frame.locator(".s2i-speak")
+    button.press("Enter")  # by keyboard alone
+    state(frame, "listening")
+    page.wait_for_timeout(seconds * SECONDS * 0.6)
+    look(frame, f"studio-listening-{theme}")
+    assert button.get_attribute("aria-pressed") == "true"
+    page.wait_for_timeout(seconds * SECONDS * 0.4)
+    button.press("Space")
+    state(frame, "done", "error")
+    assert notebook.python("studio.complaint") == ""
+    heard = notebook.python("studio.heard['text']")
+    assert set(re.findall(r"\w+", heard.lower())) >= WORDS, heard
+    prompt = notebook.python("studio.prompt['text']")
+    image = frame.get_by_role("img", name=prompt, exact=True)
+    page.wait_for_function(
+        "() => [...document.querySelectorAll('.s2i-gallery img')].some(i => i.naturalWidth === 64)"
+    )
+    assert image.count() == 1
+    look(frame, f"studio-done-{theme}")
+    assert_accessible(page)
+    (kept,) = (tmp_path / "drive/creations").glob("*.png")
+    record = read_record(kept)
+    assert record["prompt"] == prompt and record["model"] == "pocket"
+    assert record["transcript"]["text"] == heard
+    assert record["seed"] == notebook.python("studio.pictures[0]['seed']")
+    assert not (tmp_path / "drive/recordings").exists(), "nobody asked to keep the recording"
+
+
+def test_pictures_are_kept_deleted_and_outlive_the_page(lab, chromium, set_up, tmp_path, look):
+    page = chromium()
+    notebook = lab.open(page, set_up, STUDIO)
+    frame = page.locator("section.s2i")
+    state(frame, "ready")
+    said = frame.get_by_label("What you said, or type it")
+    said.fill("two yellow balls")
+    said.press("Enter")
+    state(frame, "done")
+    first = notebook.python("studio.pictures[0]['seed']")
+    folder = tmp_path / "drive/creations"
+    assert len(list(folder.glob("*.png"))) == 1
+    frame.get_by_role("button", name=f"Keep seed {first}").click()
+    notebook.wait_for("not studio.pictures[0]['is_kept']")
+    assert not list(folder.iterdir())
+    frame.get_by_role("button", name=f"Keep seed {first}").click()
+    notebook.wait_for("studio.pictures[0]['is_kept']")
+    frame.get_by_role("button", name="New seed").click()
+    notebook.wait_for("len(studio.strip) == 2", timeout_s=60)
+    state(frame, "done")
+    assert notebook.python("studio.pictures[0]['seed']") != first
+    assert len(list(folder.glob("*.png"))) == 2
+    page.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
+    page.wait_for_timeout(1 * SECONDS)
+    notebook = lab.reopen(page, "test.ipynb")  # the same kernel goes on
+    frame = page.locator("section.s2i")
+    frame.locator(".s2i-strip2 li").nth(1).wait_for()
+    assert said.input_value() == "two yellow balls"
+    frame.get_by_role("button", name=re.compile(f"Show again: .*seed {first}")).click()
+    frame.get_by_role("button", name=f"Delete seed {first}").click()
+    notebook.wait_for("len(studio.strip) == 1")
+    assert len(list(folder.glob("*.png"))) == 1
+
+
+def test_new_wish_takes_the_place_of_the_running_one_and_stop_stops(
+    lab, chromium, set_up, tmp_path, look
+):
+    page = chromium()
+    notebook = lab.open(page, set_up, STUDIO.replace('"pocket"}', '"pocket", "steps": 100}'))
+    frame = page.locator("section.s2i")
+    state(frame, "ready")
+    said = frame.get_by_label("What you said, or type it")
+    said.fill("a red car")
+    said.press("Enter")
+    state(frame, "drawing")
+    frame.get_by_text(re.compile(r"Drawing \d+ of 100")).wait_for()
+    frame.get_by_role("img", name="The picture so far, rough").wait_for()
+    look(frame, "studio-drawing-light")
+    said.fill("a blue tree")
+    said.press("Enter")
+    notebook.wait_for("studio.prompt.get('text') == 'a blue tree'")
+    frame.get_by_role("button", name="Stop drawing").click()
+    state(frame, "stopped")
+    frame.get_by_text("Stopped.").wait_for()
+    assert notebook.python("studio.strip") == []
+    assert not (tmp_path / "drive/creations").exists(), "a stopped wish leaves nothing behind"
+
+
+PROBLEMS = {
+    "refused": ({"allow": False}, "The microphone was refused."),
+    "missing": ({"has_devices": False}, "No microphone was found."),
+}
+
+
+@pytest.mark.parametrize("code", PROBLEMS)
+def test_microphone_says_why_it_does_not_open(lab, chromium, set_up, look, assert_accessible, code):
+    devices, sentence = PROBLEMS[code]
+    page = chromium(**devices)
+    notebook = lab.open(page, set_up, STUDIO, is_dark=code == "refused")
+    frame = page.locator("section.s2i")
+    frame.locator(".s2i-speak").click()
+    frame.locator("[role=alert]", has_text=sentence).wait_for()
+    assert notebook.wait_for("studio.problem_code") == code
+    look(frame, f"studio-{code}")
+    assert_accessible(page)
+
+
+def test_every_control_is_reached_by_tab_and_shows_its_focus(lab, chromium, set_up):
+    page = chromium()
+    lab.open(page, set_up, STUDIO)
+    frame = page.locator("section.s2i")
+    frame.locator("summary").press("Enter")
+    frame.locator(".s2i-speak").focus()
+    reached = set()
+    for _ in range(30):
+        found = page.evaluate(
+            """() => {
+              const e = document.activeElement, inside = e.closest('section.s2i');
+              return inside && [e.tagName + (e.textContent || e.ariaLabel || e.type).slice(0, 12),
+                                getComputedStyle(e).outlineStyle];
+            }"""
+        )
+        if not found:
+            break
+        assert found[1] == "solid", found
+        reached.add(found[0])
+        page.keyboard.press("Tab")
+    assert len(reached) >= 12, reached

@@ -1,0 +1,110 @@
+"""The studio's Python half without a browser: the queue of one, and what a wish leaves behind."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from s2i_lib.drive import Drive
+from s2i_lib.errors import InputError
+from s2i_lib.gallery import read_record
+from s2i_lib.widgets import join_modules
+from s2i_lib.widgets.studio import Studio
+from s2i_lib.widgets.studio.worker import Cancelled, Worker
+
+
+def test_newest_wish_wins_and_the_running_one_ends_between_steps():
+    ended, began = [], threading.Event()
+    worker = Worker(lambda error: ended.append(type(error)))
+
+    def endless():
+        began.set()
+        while True:
+            worker.check()
+
+    worker.submit(endless)
+    assert began.wait(5)
+    worker.submit(lambda: ended.append("second"))
+    assert worker.wait(5)
+    assert ended == [Cancelled, "second"]
+
+
+def test_wishes_that_wait_are_dropped_but_the_last():
+    done, gate, began = [], threading.Event(), threading.Event()
+    worker = Worker(done.append)
+
+    def first():
+        began.set()
+        gate.wait(5)
+
+    worker.submit(first)
+    assert began.wait(5)
+    for number in range(5):
+        worker.submit(lambda number=number: done.append(number))
+    gate.set()
+    assert worker.wait(5) and done == [4]
+
+
+def test_thread_outlives_a_wish_that_fails():
+    errors, done = [], []
+    worker = Worker(errors.append)
+    worker.submit(lambda: 1 / 0)
+    assert worker.wait(5)
+    worker.submit(lambda: done.append(1))
+    assert worker.wait(5)
+    assert isinstance(errors[0], ZeroDivisionError) and done == [1]
+
+
+def test_cancel_drops_the_wish_that_waits_too():
+    done, gate, began = [], threading.Event(), threading.Event()
+    worker = Worker(done.append)
+
+    def first():
+        began.set()
+        gate.wait(5)
+        worker.check()
+
+    worker.submit(first)
+    assert began.wait(5)
+    worker.submit(lambda: done.append("never"))
+    worker.cancel()
+    gate.set()
+    assert worker.wait(5)
+    assert [type(each) for each in done] == [Cancelled]
+
+
+def test_unknown_setting_is_refused_with_the_known_ones(tmp_path):
+    with pytest.raises(InputError, match=r"no setting 'colour'.*guidance"):
+        Studio(Drive(tmp_path), settings={"colour": "red"})
+
+
+@pytest.mark.parametrize("entry", ["microphone/microphone.js", "studio/studio.js"])
+def test_browser_halves_join_into_one_module(entry):
+    text = join_modules(entry)
+    assert text.count("class Recorder") == 1 and "\nimport " not in text
+
+
+@pytest.mark.slow
+def test_typed_wish_is_drawn_kept_and_can_be_deleted(tmp_path):
+    studio = Studio(Drive(tmp_path), settings={"model": "pocket", "steps": 3, "count": 2})
+    studio.say("a red car on a yellow background")
+    assert studio.wait(240), studio.status
+    assert studio.complaint == "" and studio.state == "done"
+    files = sorted((tmp_path / "creations").glob("*.png"))
+    records = [read_record(file) for file in files]
+    assert {r["seed"] for r in records} == {p["seed"] for p in studio.pictures}
+    assert studio._asked(studio.pictures[0]["id"]).startswith(b"\x89PNG")
+    for entry in studio.pictures:
+        studio._told({"type": "delete", "id": entry["id"]})
+    assert not list((tmp_path / "creations").iterdir()) and studio.strip == []
+    assert set(studio.seconds[0]) == {"load model", "prompt", "draw", "save"}
+
+
+@pytest.mark.slow
+def test_what_cannot_be_drawn_is_said_and_leaves_nothing(tmp_path):
+    studio = Studio(Drive(tmp_path), settings={"model": "pocket"})
+    studio.say("please draw me")
+    assert studio.wait(240)
+    assert studio.state == "error" and "Nothing is left to draw" in studio.complaint
+    assert not (tmp_path / "creations").exists()
