@@ -7,10 +7,15 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
-from tests.browser.lab import run_lab
+from s2i_lib.gallery import wav_bytes
+from s2i_lib.speech import load_audio
+from tests.browser.lab import REPOSITORY, run_lab
+
+CLIP = REPOSITORY / "s2i_lib/samples/red_car.wav"
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 QUIET = [
@@ -101,3 +106,17 @@ def assert_accessible():
         assert results.violations_count == 0, results.generate_report()
 
     return check
+
+
+@pytest.fixture(scope="session")
+def speech():
+    """The sample clip twice, float32 at 16 kHz: browsers take tones for noise and remove them."""
+    clip = load_audio(CLIP)
+    return np.concatenate([clip, clip])
+
+
+@pytest.fixture(scope="session")
+def wav(tmp_path_factory, speech):
+    path = tmp_path_factory.mktemp("speech") / "speech.wav"
+    path.write_bytes(wav_bytes(speech))
+    return f"{path}%noloop"

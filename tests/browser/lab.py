@@ -102,7 +102,7 @@ class Notebook:
         return value
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
@@ -111,7 +111,7 @@ def _free_port() -> int:
 @contextlib.contextmanager
 def run_lab(root: Path) -> Iterator[Lab]:
     """Start JupyterLab with a home of its own, so that nobody's settings change the tests."""
-    port, token = _free_port(), "test"
+    port, token = free_port(), "test"
     with tempfile.TemporaryDirectory(prefix="jupyter") as home:
         settings = Path(home, "settings", "@jupyterlab", "apputils-extension")
         settings.mkdir(parents=True)
@@ -138,7 +138,7 @@ def run_lab(root: Path) -> Iterator[Lab]:
             )
         try:
             address = f"http://127.0.0.1:{port}"
-            _wait_until_up(f"{address}/api/status?token={token}", server, log)
+            wait_until_up(f"{address}/api/status?token={token}", server, log)
             yield Lab(address, token, root)
         finally:
             server.terminate()
@@ -148,7 +148,7 @@ def run_lab(root: Path) -> Iterator[Lab]:
                 server.kill()
 
 
-def _wait_until_up(address: str, server: subprocess.Popen, log: Path) -> None:
+def wait_until_up(address: str, server: subprocess.Popen, log: Path) -> None:
     end = time.monotonic() + START_S
     while True:
         try:

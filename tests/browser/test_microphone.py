@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import base64
-from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.signal import fftconvolve
 
 from s2i_lib.errors import S2iError
-from s2i_lib.gallery import wav_bytes
-from s2i_lib.speech import load_audio
 from s2i_lib.widgets.microphone.colab import record
 
 RATE_HZ = 16_000
-CLIP = Path(__file__).parents[2] / "s2i_lib/samples/red_car.wav"
 
 MICROPHONE = """
 import base64
@@ -26,20 +22,6 @@ heard = []
 w.on_recording(heard.append)
 w
 """
-
-
-@pytest.fixture(scope="session")
-def speech():
-    """The sample clip twice, float32 at 16 kHz: browsers take tones for noise and remove them."""
-    clip = load_audio(CLIP)
-    return np.concatenate([clip, clip])
-
-
-@pytest.fixture(scope="session")
-def wav(tmp_path_factory, speech):
-    path = tmp_path_factory.mktemp("speech") / "speech.wav"
-    path.write_bytes(wav_bytes(speech))
-    return f"{path}%noloop"
 
 
 def likeness(heard: np.ndarray, played: np.ndarray) -> float:
