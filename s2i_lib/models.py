@@ -68,7 +68,11 @@ class BaseModel:
         default_factory=lambda: FinetuneDefaults("full", 1e-6, 800, 200)
     )
     scorer: str | None = None
-    """What measures likeness: a folder below ``folder``, or a hub repository."""
+    """The CLIP that measures likeness and prompt fidelity: below ``folder``, or on the hub."""
+    dino: str | None = None
+    """The self-supervised transformer that measures likeness: a folder or a hub repository."""
+    lpips: str | None = None
+    """The network that measures diversity: a safetensors file, or REPOSITORY:FILE on the hub."""
     words: str | None = None
     """File below ``folder`` with the words it was trained on, for a model that knows few."""
 
@@ -77,6 +81,9 @@ class BaseModel:
 # Stability AI deleted its repositories in November 2025, so mirrors
 # come first. Guidance 7.5: the pipeline's own default.
 _SD = FinetuneDefaults(method="full", learning_rate=1e-6, steps=800, class_images=200)
+# DINO ViT-S/16 is the DreamBooth paper's; LPIPS is its authors' version 0.1 on AlexNet.
+_DINO = "facebook/dino-vits16"
+_LPIPS = "achiru/DiffSynth-Studio-ImageMetrics:LPIPS/alexnet.safetensors"
 _OPENRAIL = "CreativeML Open RAIL++-M"
 
 REGISTRY: dict[str, BaseModel] = {
@@ -113,6 +120,8 @@ REGISTRY: dict[str, BaseModel] = {
             gpu_gib=6.0,
             finetune=_SD,
             scorer="openai/clip-vit-large-patch14",
+            dino=_DINO,
+            lpips=_LPIPS,
         ),
         BaseModel(
             name="sd2.1",
@@ -130,6 +139,8 @@ REGISTRY: dict[str, BaseModel] = {
             gpu_gib=8.0,
             finetune=_SD,
             scorer="openai/clip-vit-large-patch14",
+            dino=_DINO,
+            lpips=_LPIPS,
         ),
     )
 }

@@ -1,0 +1,452 @@
+"""The networks that measure pictures: CLIP (pictures and texts), DINO (pictures), LPIPS (pairs).
+
+Loaded with transformers' own classes and without torchvision, from a folder, the Drive or the hub.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from s2i_lib.drive import Drive, folder_name
+from s2i_lib.errors import InputError, S2iError
+from s2i_lib.models import CHECKSUMS, BaseModel, file_sha256, verify, write_checksums
+from s2i_lib.scores import unit
+
+if TYPE_CHECKING:
+    import torch
+    from PIL.Image import Image
+
+log = logging.getLogger(__name__)
+
+BATCH = 32  # pictures at a time: a ViT-L/14 in fp32 then takes under 2 GiB
+
+
+# --- pictures as tensors ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How a network wants its pictures, as its folder's JSON says."""
+
+    size: int
+    """Shorter side after resizing, in pixels."""
+    crop: int | None
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    resample: int = 3  # bicubic
+    is_square: bool = False
+    """Resizes both sides to ``size``, whatever the shape was."""
+
+    @classmethod
+    def read(cls, folder: Path) -> Preparation:
+        """From processor_config.json (transformers 5) or preprocessor_config.json (before)."""
+        found: dict[str, Any] = {}
+        for name in ("processor_config.json", "preprocessor_config.json"):
+            if (folder / name).is_file():
+                found = json.loads((folder / name).read_text())
+                found = found.get("image_processor", found)
+                break
+        try:
+            size, crop = found["size"], found.get("crop_size")
+            sides = size if isinstance(size, dict) else {"shortest_edge": size}
+            return cls(
+                size=sides.get("shortest_edge") or sides["height"],
+                crop=_side(crop) if found.get("do_center_crop") else None,
+                mean=tuple(found["image_mean"]),
+                std=tuple(found["image_std"]),
+                resample=found.get("resample", 3),
+                is_square="shortest_edge" not in sides or not found.get("do_center_crop"),
+            )
+        except (KeyError, TypeError) as error:
+            raise InputError(
+                f"{folder} does not say how pictures are prepared for it ({error} is missing). "
+                "Expected a processor_config.json or preprocessor_config.json as transformers "
+                "writes it. Copy the whole folder again."
+            ) from error
+
+    def __call__(self, images: Sequence[Image]) -> torch.Tensor:
+        """Pictures of any size as the network's input, shape = (n, 3, side, side), float32."""
+        import torch
+
+        arrays = np.stack([np.asarray(self._fit(image), np.float32) for image in images]) / 255
+        arrays = (arrays - np.array(self.mean, np.float32)) / np.array(self.std, np.float32)
+        return torch.from_numpy(arrays.transpose(0, 3, 1, 2).copy())
+
+    def _fit(self, image: Image) -> Image:
+        image, short = image.convert("RGB"), min(image.size)
+        # the longer side is cut off, not rounded, as transformers does
+        width, height = (
+            self.size if self.is_square or side == short else int(side * self.size / short)
+            for side in image.size
+        )
+        image = image.resize((width, height), self.resample)
+        if self.crop is None:
+            return image
+        left, top = (width - self.crop) // 2, (height - self.crop) // 2
+        return image.crop((left, top, left + self.crop, top + self.crop))
+
+
+def _side(crop: Any) -> int:
+    return crop["height"] if isinstance(crop, dict) else crop
+
+
+# --- the networks -------------------------------------------------------------------------------
+
+
+@dataclass
+class ClipScorer:
+    """A two-tower network that sees pictures and reads texts."""
+
+    network: Any
+    tokenizer: Any
+    prepare: Preparation
+    name: str
+    """Goes into the report beside every number that it gave."""
+    sha256: str
+
+    def images(self, images: Sequence[Image]) -> np.ndarray:
+        """Unit vectors, shape = (len(images), features)."""
+        return _embed(images, self._see)
+
+    def texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Unit vectors, shape = (len(texts), features); a text too long for it is cut."""
+        return _embed(texts, self._read)
+
+    def _see(self, images: Sequence[Image]) -> torch.Tensor:
+        pixels = self.prepare(images).to(self.network.device, self.network.dtype)
+        return _pooled(self.network.get_image_features(pixel_values=pixels))
+
+    def _read(self, texts: Sequence[str]) -> torch.Tensor:
+        tokens = self.tokenizer(
+            list(texts),
+            padding=True,
+            truncation=True,
+            max_length=self.network.config.text_config.max_position_embeddings,
+            return_tensors="pt",
+        ).to(self.network.device)
+        return _pooled(
+            self.network.get_text_features(
+                input_ids=tokens.input_ids, attention_mask=tokens.attention_mask
+            )
+        )
+
+
+@dataclass
+class DinoScorer:
+    """A vision transformer trained without labels, so that it sees what tells individuals apart."""
+
+    network: Any
+    prepare: Preparation
+    name: str
+    sha256: str
+
+    def images(self, images: Sequence[Image]) -> np.ndarray:
+        """Unit vectors of the class token, shape = (len(images), features)."""
+        return _embed(images, self._see)
+
+    def _see(self, images: Sequence[Image]) -> torch.Tensor:
+        pixels = self.prepare(images).to(self.network.device, self.network.dtype)
+        return self.network(pixels).last_hidden_state[:, 0]
+
+
+@dataclass
+class LpipsScorer:
+    """The learned perceptual distance of two pictures, 0 for equal ones.
+
+    Source: Zhang et al. 2018, https://arxiv.org/abs/1801.03924, version 0.1 on AlexNet.
+    """
+
+    network: Any
+    name: str
+    sha256: str
+    size_px: int = 224
+
+    def distances(self, images: Sequence[Image]) -> np.ndarray:
+        """Of every picture to every other, shape = (n, n), symmetric, zero on the diagonal."""
+        import torch
+
+        prepare = Preparation(self.size_px, self.size_px, (0.5,) * 3, (0.5,) * 3, is_square=True)
+        with torch.inference_mode():
+            pixels = prepare(images).to(next(self.network.parameters()).device)
+            features = [self.network.features(image[None]) for image in pixels]
+            table = np.zeros((len(images),) * 2)
+            for i, one in enumerate(features):
+                for j in range(i):
+                    table[i, j] = table[j, i] = float(self.network.distance(one, features[j]))
+        return table
+
+
+def make_lpips_network(channels: Sequence[int] = (64, 192, 384, 256, 256)) -> Any:
+    """AlexNet's convolutions and LPIPS's five linear layers, under the lpips package's names."""
+    import torch
+    from torch import nn
+    from torch.nn import functional as F
+
+    def conv(place: int, i: int, o: int, kernel: int, stride: int = 1, padding: int = 0) -> Any:
+        layer = nn.Conv2d(i, o, kernel, stride=stride, padding=padding)
+        return nn.ModuleDict({str(place): layer})
+
+    class Lpips(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            a, b, c, d, e = channels
+            # the numbers are the layers' places in torchvision's AlexNet, as the names keep them
+            self.net = nn.ModuleDict(
+                {
+                    "slice1": conv(0, 3, a, 11, stride=4, padding=2),
+                    "slice2": conv(3, a, b, 5, padding=2),
+                    "slice3": conv(6, b, c, 3, padding=1),
+                    "slice4": conv(8, c, d, 3, padding=1),
+                    "slice5": conv(10, d, e, 3, padding=1),
+                }
+            )
+            for i, width in enumerate(channels):
+                linear = nn.ModuleDict({"1": nn.Conv2d(width, 1, 1, bias=False)})
+                setattr(self, f"lin{i}", nn.ModuleDict({"model": linear}))
+            self.register_buffer("shift", torch.tensor([-0.030, -0.088, -0.188]), persistent=False)
+            self.register_buffer("scale", torch.tensor([0.458, 0.448, 0.450]), persistent=False)
+
+        def features(self, pixels: torch.Tensor) -> list[torch.Tensor]:
+            """Of pictures in -1 to 1: each layer's maps, of length 1 at every place."""
+            x = (pixels - self.shift.view(3, 1, 1)) / self.scale.view(3, 1, 1)
+            maps = []
+            for i, part in enumerate(self.net.values()):
+                x = F.max_pool2d(x, 3, 2) if i in (1, 2) else x
+                (layer,) = part.values()
+                x = F.relu(layer(x))
+                maps.append(x / (x.square().sum(1, keepdim=True).sqrt() + 1e-10))
+            return maps
+
+        def distance(self, one: list[torch.Tensor], other: list[torch.Tensor]) -> torch.Tensor:
+            total = torch.zeros(len(one[0]), device=one[0].device)
+            for i, (a, b) in enumerate(zip(one, other, strict=True)):
+                linear = getattr(self, f"lin{i}")["model"]["1"]
+                total = total + linear((a - b).square()).mean(dim=(1, 2, 3))
+            return total
+
+    return Lpips().eval()
+
+
+def _pooled(output: Any) -> torch.Tensor:
+    """transformers 5 wraps the features that 4 returned as they were."""
+    return getattr(output, "pooler_output", output)
+
+
+def _embed(things: Sequence[Any], network: Callable[[Sequence[Any]], torch.Tensor]) -> np.ndarray:
+    import torch
+
+    if not things:
+        raise InputError("There is nothing to embed (found 0 pictures or texts, need 1 or more).")
+    with torch.inference_mode():
+        parts = [
+            network(things[i : i + BATCH]).float().cpu().numpy()
+            for i in range(0, len(things), BATCH)
+        ]
+    return unit(np.concatenate(parts))
+
+
+# --- loading ------------------------------------------------------------------------------------
+
+
+@dataclass
+class Scorers:
+    """What can measure here; ``missing`` says why the others cannot, a sentence each."""
+
+    clip: ClipScorer | None = None
+    dino: DinoScorer | None = None
+    lpips: LpipsScorer | None = None
+    missing: dict[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            kind: {"name": scorer.name, "sha256": scorer.sha256}
+            for kind in ("clip", "dino", "lpips")
+            if (scorer := getattr(self, kind)) is not None
+        } | ({"missing": self.missing} if self.missing else {})
+
+
+def load_scorers(
+    base: BaseModel, drive: Drive, device: torch.device | None = None, **instead: str | None
+) -> Scorers:
+    """Load what the registry names for ``base``; one that cannot be had does not stop the others.
+
+    Parameters
+    ----------
+    **instead
+        clip, dino, lpips: a folder, a file or a hub repository to take in place of the registry's.
+    """
+    scorers = Scorers()
+    for kind, named, load in (
+        ("clip", base.scorer, load_clip),
+        ("dino", base.dino, load_dino),
+        ("lpips", base.lpips, load_lpips),
+    ):
+        source = instead.get(kind) or _below(base, named)
+        if source is None:
+            scorers.missing[kind] = f"{base.name} names no {kind.upper()} network."
+            continue
+        try:
+            setattr(scorers, kind, load(source, drive, device))
+        except S2iError as error:
+            scorers.missing[kind] = str(error)
+    return scorers
+
+
+def _below(base: BaseModel, named: str | None) -> str | None:
+    if named and base.folder is not None and (base.folder / named).exists():
+        return str(base.folder / named)
+    return named
+
+
+def load_clip(source: str, drive: Drive, device: torch.device | None = None) -> ClipScorer:
+    """A CLIPModel or VisionTextDualEncoderModel from a folder or the hub, in fp32.
+
+    Raises
+    ------
+    S2iError
+        When it cannot be had or read.
+    """
+    from transformers import AutoModel, AutoTokenizer
+
+    folder = find_network(source, drive)
+    network = _load(folder, AutoModel, device)
+    if not hasattr(network, "get_text_features"):
+        raise InputError(
+            f"{folder} is a {type(network).__name__}, which cannot compare pictures with texts. "
+            "Expected a CLIPModel or a VisionTextDualEncoderModel."
+        )
+    tokenizer = _read(folder, lambda: AutoTokenizer.from_pretrained(str(folder)))
+    return ClipScorer(network, tokenizer, Preparation.read(folder), source, _digest(folder))
+
+
+def load_dino(source: str, drive: Drive, device: torch.device | None = None) -> DinoScorer:
+    """A ViTModel from a folder or the hub, in fp32. Raises as ``load_clip`` does."""
+    from transformers import AutoModel
+
+    folder = find_network(source, drive)
+    network = _load(folder, AutoModel, device)
+    if not hasattr(network.config, "patch_size") or hasattr(network, "get_text_features"):
+        raise InputError(
+            f"{folder} is a {type(network).__name__}. Expected a vision transformer: ViTModel."
+        )
+    return DinoScorer(network, Preparation.read(folder), source, _digest(folder))
+
+
+def load_lpips(source: str, drive: Drive, device: torch.device | None = None) -> LpipsScorer:
+    """LPIPS from a safetensors file, or REPOSITORY:FILE on the hub. Raises as ``load_clip`` does.
+
+    The file has the tensors of the lpips package's own network (net.slice1.0.weight ...).
+    """
+    from safetensors.torch import load_file
+
+    path = Path(source)
+    if not path.is_file():
+        repository, _, name = source.partition(":")
+        if not name:
+            raise InputError(
+                f"There is no LPIPS file {source}. Expected a safetensors file, or "
+                "REPOSITORY:FILE on the hub."
+            )
+        path = find_network(repository, drive, only=name) / name
+    tensors = _read(path, lambda: load_file(path))
+    widths = [len(tensors[k]) for k in sorted(tensors) if k.startswith("net.") and "weight" in k]
+    # Names sort by slice: slice1.0, slice2.3, slice3.6 ...
+    network = _read(path, lambda: _filled(make_lpips_network(widths), tensors))
+    network = network.to(device) if device is not None else network
+    return LpipsScorer(network, source, file_sha256(path))
+
+
+def _filled(network: Any, tensors: dict[str, Any]) -> Any:
+    wanted = {k: v for k, v in tensors.items() if k.startswith(("net.", "lin"))}
+    wanted = {k: v for k, v in wanted.items() if not k.startswith("lins.")}
+    network.load_state_dict(wanted)
+    return network
+
+
+def find_network(source: str, drive: Drive, *, only: str | None = None) -> Path:
+    """A folder with a network: ``source`` itself, the Drive's copy, else the hub's, then kept.
+
+    Raises
+    ------
+    S2iError
+        When it is nowhere; each place is named with its reason.
+    """
+    if Path(source).is_dir():
+        verify(Path(source))
+        return Path(source)
+    kept = drive.models / folder_name(source)
+    tried = [f"{source}: no folder here", f"{kept}: not there yet"]
+    if (kept / CHECKSUMS).is_file():
+        try:
+            verify(kept)
+            return kept
+        except InputError as error:
+            tried[1] = str(error)
+    try:
+        return _download(source, kept, only)
+    except Exception as error:  # the hub's client raises a dozen unrelated kinds
+        tried.append(f"hub: {_first_line(error)}")
+    raise S2iError(
+        f"The network {source}, which measures pictures, could not be had. Tried: "
+        + "; ".join(tried)
+        + f". Check the network connection and try again, or copy its folder to {kept}. What "
+        "needs no such network is scored all the same."
+    )
+
+
+def _download(repository: str, kept: Path, only: str | None) -> Path:
+    """Fetch a network to the Drive; the checksums are written last, so a half copy has none."""
+    from huggingface_hub import HfApi, snapshot_download
+
+    info = HfApi().model_info(repository, timeout=20)
+    names = {sibling.rfilename for sibling in info.siblings or []}
+    if only is None and "model.safetensors" not in names:
+        raise S2iError("it has no model.safetensors")
+    wanted = [only] if only else ["*.json", "*.txt", "model.safetensors"]
+    snapshot_download(repository, revision=info.sha, allow_patterns=wanted, local_dir=kept)
+    write_checksums(kept, f"{repository}@{(info.sha or 'unknown')[:12]}")
+    return kept
+
+
+def _load(folder: Path, kind: Any, device: torch.device | None) -> Any:
+    import torch
+    import transformers
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    network = _read(
+        folder,
+        lambda: kind.from_pretrained(
+            str(folder), dtype=torch.float32, use_safetensors=True, local_files_only=True
+        ),
+    )
+    return network.to(device).eval() if device is not None else network.eval()
+
+
+def _read(path: Path, load: Callable[[], Any]) -> Any:
+    """What ``load`` gives; what the libraries raise over a damaged file becomes our error."""
+    from safetensors import SafetensorError
+
+    try:
+        return load()
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise InputError(
+            f"{path} cannot be loaded ({_first_line(error)}). Expected a network as transformers "
+            "or lpips saves it, with safetensors weights. Copy it again."
+        ) from error
+
+
+def _digest(folder: Path) -> str:
+    return file_sha256(folder / "model.safetensors")
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0][:160]

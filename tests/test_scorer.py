@@ -1,0 +1,264 @@
+"""The networks that measure: the shipped one, and small random ones of the hub's classes."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from s2i_lib.errors import InputError, S2iError
+from s2i_lib.models import PACKAGE, REGISTRY
+from s2i_lib.scorer import (
+    Preparation,
+    find_network,
+    load_clip,
+    load_dino,
+    load_lpips,
+    load_scorers,
+    make_lpips_network,
+)
+
+
+def noise(count: int = 3, size=(40, 30), seed: int = 0) -> list[Image.Image]:
+    rng = np.random.default_rng(seed)
+    return [Image.fromarray(rng.integers(0, 256, (*size, 3), np.uint8)) for _ in range(count)]
+
+
+@pytest.fixture(scope="module")
+def dual(tmp_path_factory):
+    """A VisionTextDualEncoderModel of a MobileNet and a CLIP text tower, random and small."""
+    import torch
+    from transformers import (
+        CLIPTextConfig,
+        CLIPTokenizer,
+        MobileNetV1Config,
+        VisionTextDualEncoderConfig,
+        VisionTextDualEncoderModel,
+    )
+
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("dual")
+    tokenizer = CLIPTokenizer.from_pretrained(PACKAGE / "pocket" / "tokenizer")
+    vision = MobileNetV1Config(
+        image_size=32, depth_multiplier=0.25, hidden_size=256, tf_padding=False, hidden_act="relu"
+    )
+    text = CLIPTextConfig(
+        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=16, num_hidden_layers=1,
+        num_attention_heads=2, max_position_embeddings=32,
+        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
+    )  # fmt: skip
+    config = VisionTextDualEncoderConfig.from_vision_text_configs(vision, text, projection_dim=8)
+    VisionTextDualEncoderModel(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    write_preparation(folder, 32)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def dino(tmp_path_factory):
+    """A ViT of DINO's class, random and small, with the configuration file of the real one."""
+    import torch
+    from transformers import ViTConfig, ViTModel
+
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("dino")
+    config = ViTConfig(
+        hidden_size=24, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32,
+        image_size=32, patch_size=16,
+    )  # fmt: skip
+    ViTModel(config, add_pooling_layer=False).save_pretrained(folder)
+    (folder / "preprocessor_config.json").write_text(
+        json.dumps({"do_resize": True, "size": 32, "resample": 3, "do_normalize": True,
+                    "image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]})
+    )  # fmt: skip
+    return folder
+
+
+@pytest.fixture(scope="module")
+def lpips_file(tmp_path_factory):
+    import torch
+    from safetensors.torch import save_file
+
+    torch.manual_seed(0)
+    network = make_lpips_network((4, 6, 8, 6, 6))
+    for name, weight in network.named_parameters():
+        if name.startswith("lin"):
+            weight.data.abs_()  # as LPIPS is trained: a distance has no negative parts
+    path = tmp_path_factory.mktemp("lpips") / "alexnet.safetensors"
+    save_file(network.state_dict(), path)
+    return path
+
+
+def write_preparation(folder, side: int) -> None:
+    card = {
+        "image_processor_type": "CLIPImageProcessor", "size": {"shortest_edge": side},
+        "crop_size": {"height": side, "width": side}, "do_center_crop": True, "resample": 3,
+        "image_mean": [0.5] * 3, "image_std": [0.5] * 3,
+    }  # fmt: skip
+    (folder / "processor_config.json").write_text(json.dumps({"image_processor": card}))
+
+
+# --- preparation --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [(64, 64), (90, 61), (33, 128), (300, 200)])
+def test_pictures_are_prepared_as_transformers_does_it(size):
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+    folder = PACKAGE / "pocket" / "scorer"
+    images = noise(2, size)
+    theirs = CLIPImageProcessorPil.from_pretrained(folder)(images, return_tensors="np")
+    ours = Preparation.read(folder)(images).numpy()
+    assert np.abs(ours - theirs["pixel_values"]).max() < 1e-5
+
+
+def test_dino_resizes_the_whole_picture_without_a_crop(dino):
+    from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
+
+    images = noise(2, (50, 90))
+    theirs = ViTImageProcessorPil.from_pretrained(dino)(images, return_tensors="np")
+    assert np.abs(Preparation.read(dino)(images).numpy() - theirs["pixel_values"]).max() < 1e-5
+
+
+def test_a_folder_that_does_not_say_how_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"processor_config\.json"):
+        Preparation.read(tmp_path)
+
+
+# --- networks -----------------------------------------------------------------------------------
+
+
+def shipped(drive):
+    return load_clip(str(PACKAGE / "pocket" / "scorer"), drive)
+
+
+@pytest.mark.parametrize("which", ["shipped", "dual"])
+def test_clip_gives_unit_vectors_of_pictures_and_texts(which, dual, drive):
+    scorer = shipped(drive) if which == "shipped" else load_clip(str(dual), drive)
+    seen, read = scorer.images(noise()), scorer.texts(["a cat", "a red car on a blue background"])
+    assert seen.shape[1] == read.shape[1]
+    assert np.allclose(np.linalg.norm(seen, axis=1), 1)
+    assert np.allclose(np.linalg.norm(read, axis=1), 1)
+
+
+def test_clip_agrees_with_the_networks_own_logits(drive):
+    import torch
+
+    scorer = shipped(drive)
+    images, texts = noise(), ["a cat", "a red car"]
+    tokens = scorer.tokenizer(texts, padding=True, return_tensors="pt")
+    with torch.inference_mode():
+        logits = scorer.network(
+            input_ids=tokens.input_ids,
+            attention_mask=tokens.attention_mask,
+            pixel_values=scorer.prepare(images),
+        ).logits_per_image
+    ours = scorer.images(images) @ scorer.texts(texts).T
+    assert np.allclose(ours, logits.numpy() / scorer.network.logit_scale.exp().item(), atol=1e-5)
+
+
+def test_a_batch_gives_what_each_picture_gives_alone(dual, drive, monkeypatch):
+    scorer, images = load_clip(str(dual), drive), noise(5)
+    together = scorer.images(images)
+    monkeypatch.setattr("s2i_lib.scorer.BATCH", 2)
+    assert np.allclose(scorer.images(images), together, atol=1e-6)
+
+
+def test_the_shipped_scorer_tells_colours_apart(drive):
+    scorer = shipped(drive)
+    plain = [Image.new("RGB", (64, 64), colour) for colour in ("red", "blue")]
+    texts = scorer.texts(["a cat on a red background", "a cat on a blue background"])
+    table = scorer.images(plain) @ texts.T
+    assert table[0, 0] > table[0, 1]
+    assert table[1, 1] > table[1, 0]
+
+
+def test_dino_gives_unit_vectors_and_equal_pictures_agree(dino, drive):
+    scorer = load_dino(str(dino), drive)
+    [one, other] = noise(2)
+    seen = scorer.images([one, other, one])
+    assert seen.shape == (3, 24)
+    assert np.allclose(np.linalg.norm(seen, axis=1), 1)
+    assert seen[0] @ seen[2] == pytest.approx(1)
+    assert seen[0] @ seen[1] < 0.9999
+
+
+def test_lpips_is_a_distance(lpips_file, drive):
+    scorer = load_lpips(str(lpips_file), drive)
+    [one, other] = noise(2, (100, 100))
+    mixed = Image.blend(one, other, 0.2)
+    table = scorer.distances([one, other, mixed, one])
+    assert np.allclose(table, table.T)
+    assert table[0, 3] == np.diag(table).max() == 0
+    assert 0 < table[0, 2] < table[0, 1]
+
+
+def test_lpips_by_hand_with_one_channel_networks():
+    """Every map has one channel, so each is 1 or 0 everywhere after it is made of length 1."""
+    import torch
+
+    network = make_lpips_network((1,) * 5)
+    with torch.no_grad():
+        for name, weight in network.named_parameters():
+            weight.fill_(1.0 if "weight" in name else 0.0)
+        bright = network.features(torch.ones(1, 3, 64, 64))
+        dark = network.features(-torch.ones(1, 3, 64, 64))  # below 0 after the first layer
+        assert float(network.distance(bright, dark)) == pytest.approx(5.0)
+        assert float(network.distance(bright, bright)) == 0
+
+
+def test_the_real_lpips_has_the_number_of_weights_that_is_published():
+    """9.88 MB in fp32 on the hub: AlexNet's five convolutions and 1152 linear weights."""
+    count = sum(weight.numel() for weight in make_lpips_network().parameters())
+    assert count == 2_469_696 + 1152
+
+
+# --- loading ------------------------------------------------------------------------------------
+
+
+def test_a_network_that_is_nowhere_names_every_place(drive):
+    with pytest.raises(S2iError) as error:
+        find_network("facebook/dino-vits16", drive)
+    assert "facebook/dino-vits16" in str(error.value)
+    assert str(drive.models) in str(error.value)
+    assert "hub:" in str(error.value)
+
+
+def test_a_copy_on_the_drive_is_taken_and_a_damaged_one_is_not(dual, drive):
+    import shutil
+
+    from s2i_lib.models import write_checksums
+
+    kept = drive.models / "some-dual"
+    shutil.copytree(dual, kept)
+    write_checksums(kept, "some/dual@0")
+    assert load_clip("some/dual", drive).images(noise()).shape == (3, 8)
+    weights = kept / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"!")
+    with pytest.raises(S2iError, match="damaged or half copied"):
+        load_clip("some/dual", drive)
+
+
+def test_cut_off_weights_are_one_sentence(dual, tmp_path, drive):
+    import shutil
+
+    folder = shutil.copytree(dual, tmp_path / "cut")
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    with pytest.raises(InputError, match="cannot be loaded"):
+        load_clip(str(folder), drive)
+
+
+def test_a_network_of_the_wrong_kind_is_named(dino, dual, drive):
+    with pytest.raises(InputError, match="ViTModel, which cannot compare"):
+        load_clip(str(dino), drive)
+    with pytest.raises(InputError, match="Expected a vision transformer"):
+        load_dino(str(dual), drive)
+
+
+def test_what_cannot_be_had_does_not_stop_the_others(lpips_file, drive):
+    scorers = load_scorers(REGISTRY["pocket"], drive, dino="nobody/nothing", lpips=str(lpips_file))
+    assert scorers.clip is not None
+    assert scorers.lpips is not None
+    assert scorers.dino is None
+    assert "nobody/nothing" in scorers.missing["dino"]
