@@ -1,0 +1,159 @@
+"""A model is drawn from and scored, with the real pocket model and its real scorer."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from s2i_lib.errors import InputError
+from s2i_lib.evaluate import MEANING, EvaluateOptions, choose_prompts, dreambench, evaluate
+from s2i_lib.generate import unknown_words
+from s2i_lib.models import REGISTRY
+from s2i_lib.scorer import Scorers, load_scorers
+from s2i_lib.subject import Subject
+
+CAR = Subject("Racer", "car", "sks", "object")
+QUICK = EvaluateOptions(prompts=2, seeds=2, class_pictures=3, steps=2, resamples=200)
+
+
+@pytest.fixture(scope="module")
+def scorers(tmp_path_factory):
+    from s2i_lib.drive import Drive
+
+    return load_scorers(REGISTRY["pocket"], Drive(tmp_path_factory.mktemp("drive")))
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photos")
+    paths = [folder / f"{colour}.png" for colour in ("red", "green")]
+    for path in paths:
+        Image.new("RGB", (80, 80), path.stem).save(path)
+    return paths
+
+
+@pytest.fixture(scope="module")
+def done(pocket, scorers, photos):
+    return evaluate(pocket, CAR, photos, scorers, QUICK)
+
+
+# --- prompts ------------------------------------------------------------------------------------
+
+
+def test_dreambench_is_whole_and_says_where_it_is_from():
+    protocol = dreambench()
+    for kind in ("object", "live"):
+        assert len(set(protocol[kind])) == 25
+        assert all(prompt.count("{subject}") == 1 for prompt in protocol[kind])
+    assert len(set(protocol["object"]) & set(protocol["live"])) == 15
+    assert "google/dreambooth" in protocol["source"]
+    assert protocol["licence"] == "CC BY 4.0"
+
+
+@pytest.mark.parametrize(
+    ("kind", "only"),
+    [("object", "with the Eiffel Tower"), ("animal", "a santa hat"), ("person", "a santa hat")],
+)
+def test_the_protocol_fits_the_kind_of_subject(kind, only):
+    subject = Subject("X", "thing", "sks", kind)
+    prompts, notes = choose_prompts(REGISTRY["sd2.1-base"], subject, 25)
+    assert len(prompts) == 25
+    assert notes == []
+    assert any(only in prompt for prompt in prompts)
+    assert all("sks thing" in prompt for prompt in prompts)
+
+
+def test_a_model_of_few_words_is_asked_only_what_it_knows():
+    prompts, [note] = choose_prompts(REGISTRY["pocket"], CAR, 25)
+    assert len(prompts) == len(set(prompts)) >= 10
+    assert not any(unknown_words(REGISTRY["pocket"], prompt) for prompt in prompts)
+    assert "not papers" in note
+
+
+@pytest.mark.parametrize("bad", [{"prompts": 0}, {"seeds": 0}, {"class_pictures": 1}])
+def test_options_that_measure_nothing_are_refused(bad):
+    with pytest.raises(InputError, match=next(iter(bad))):
+        EvaluateOptions(**bad)
+
+
+# --- scores -------------------------------------------------------------------------------------
+
+
+def test_everything_that_the_shipped_scorer_can_measure_is_scored(done):
+    assert set(done.scores) == {
+        "clip_i", "clip_t", "pres_clip", "div_clip", "class_div_clip", "copies",
+    }  # fmt: skip
+    assert set(done.scores) < set(MEANING)
+    assert all(s.low <= s.mean <= s.high for s in done.scores.values())
+    assert len(done.pictures) == len(done.images) == 4
+    assert [p.seed for p in done.pictures] == [0, 1, 0, 1]
+
+
+def test_scores_are_the_means_of_the_pictures_scores(done):
+    for key in ("clip_i", "clip_t"):
+        each = [getattr(picture, key) for picture in done.pictures]
+        assert done.scores[key].mean == pytest.approx(np.mean(each), abs=1e-5)
+
+
+def test_pictures_are_the_ones_that_draw_makes(done, pocket):
+    from s2i_lib.generate import DrawOptions, draw
+
+    [picture] = draw(pocket, done.pictures[3].prompt, DrawOptions(steps=2, seed=1))
+    difference = np.asarray(picture.image, int) - np.asarray(done.images[3], int)
+    assert np.abs(difference).max() <= 1
+
+
+def test_again_gives_the_same_bytes(done, pocket, scorers, photos):
+    again = evaluate(pocket, CAR, photos, scorers, QUICK)
+    assert json.dumps(again.to_json()) == json.dumps(done.to_json())
+
+
+def test_the_report_says_all_that_is_needed_to_do_it_again(done):
+    report = json.loads(json.dumps(done.to_json()))
+    assert report["options"]["seeds"] == 2
+    assert report["scorers"]["clip"].keys() == {"name", "sha256"}
+    assert report["versions"].keys() >= {"torch", "diffusers", "transformers"}
+    assert len(report["prompts"]) == 2
+
+
+def test_without_photos_the_rest_is_scored(pocket, scorers):
+    result = evaluate(pocket, CAR, [], scorers, QUICK)
+    assert set(result.scores) == {"clip_t", "div_clip", "class_div_clip"}
+    assert any("no photos of Racer" in note for note in result.notes)
+
+
+def test_without_any_scorer_the_pictures_are_still_there(pocket, photos):
+    missing = Scorers(missing={"clip": "the network x could not be had."})
+    result = evaluate(pocket, CAR, photos, missing, replace(QUICK, prompts=1))
+    assert result.scores == {}
+    assert len(result.images) == 2
+    assert "Not scored by CLIP: the network x could not be had." in result.notes
+
+
+def test_a_picture_that_is_a_photo_is_flagged_as_copied(pocket, scorers, photos):
+    """The photos are the very pictures that will be drawn, so each is nearest to itself."""
+    drawn = evaluate(pocket, CAR, [], scorers, QUICK)
+    folder = photos[0].parent
+    for i in (0, 3):
+        drawn.images[i].save(folder / f"drawn-{i}.png")
+    own = [folder / "drawn-0.png", folder / "drawn-3.png"]
+    result = evaluate(pocket, CAR, own, scorers, QUICK)
+    assert [result.pictures[i].is_copy for i in (0, 3)] == [True, True]
+    assert [result.pictures[i].nearest_photo for i in (0, 3)] == [0, 1]
+    assert result.pictures[0].nearest_cosine == pytest.approx(1, abs=1e-5)
+
+
+def test_a_photo_that_cannot_be_opened_is_named(pocket, scorers, tmp_path):
+    (tmp_path / "bad.png").write_bytes(b"nothing")
+    with pytest.raises(InputError, match=r"bad\.png"):
+        evaluate(pocket, CAR, [tmp_path / "bad.png"], scorers, QUICK)
+
+
+def test_the_callback_counts_prompts_up_to_all(pocket, scorers):
+    seen = []
+    evaluate(
+        pocket, CAR, [], scorers, QUICK, callback=lambda done, total: seen.append((done, total))
+    )
+    assert seen == [(0, 3), (1, 3), (2, 3), (3, 3)]
