@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from s2i_lib.drive import Drive, folder_name
+from s2i_lib.drive import Drive, folder_name, sha256_of
 from s2i_lib.errors import InputError, S2iError
-from s2i_lib.models import CHECKSUMS, BaseModel, file_sha256, verify, write_checksums
+from s2i_lib.models import CHECKSUMS, BaseModel, verify, write_checksums
 from s2i_lib.scores import unit
 
 if TYPE_CHECKING:
@@ -360,7 +360,7 @@ def load_lpips(source: str, drive: Drive, device: torch.device | None = None) ->
     # Names sort by slice: slice1.0, slice2.3, slice3.6 ...
     network = _read(path, lambda: _filled(make_lpips_network(widths), tensors))
     network = network.to(device) if device is not None else network
-    return LpipsScorer(network, source, file_sha256(path))
+    return LpipsScorer(network, source, sha256_of(path))
 
 
 def _filled(network: Any, tensors: dict[str, Any]) -> Any:
@@ -444,7 +444,7 @@ def _read(path: Path, load: Callable[[], Any]) -> Any:
 
 
 def _digest(folder: Path) -> str:
-    return file_sha256(folder / "model.safetensors")
+    return sha256_of(folder / "model.safetensors")
 
 
 def _first_line(error: BaseException) -> str:
