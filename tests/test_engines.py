@@ -1,0 +1,217 @@
+"""Weights, languages and bounded decoding; what has no weights here runs on small random ones."""
+
+import hashlib
+import shutil
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+from sounds import JFK
+
+from s2i_lib import tiny_en
+from s2i_lib.audio import RATE_HZ, read_audio
+from s2i_lib.drive import Drive
+from s2i_lib.engines import MODELS, Decoded, find_weights
+from s2i_lib.errors import InputError, S2iError
+from s2i_lib.speech import (
+    MAX_DECODES,
+    HearOptions,
+    Listener,
+    Window,
+    _hear_windows,
+    choose_models,
+    find_windows,
+    hear,
+)
+
+
+@pytest.fixture(scope="module")
+def random_multilingual(tmp_path_factory):
+    """Multilingual Whisper in miniature, untrained: right in every shape, in no word."""
+    import torch
+    from whisper.model import ModelDimensions, Whisper
+
+    torch.manual_seed(0)
+    dims = ModelDimensions(80, 1500, 64, 2, 1, 51865, 448, 64, 2, 1)
+    model = Whisper(dims)
+    torch.nn.init.normal_(model.decoder.positional_embedding, std=0.02)
+    path = tmp_path_factory.mktemp("weights") / "random.pt"
+    torch.save({"dims": asdict(dims), "model_state_dict": model.state_dict()}, path)
+    return path
+
+
+@pytest.mark.slow
+def test_language_is_detected_and_decodes_are_bounded_in_a_real_multilingual_model(
+    random_multilingual, tmp_path
+):
+    options = HearOptions(engine="openai-whisper", model=str(random_multilingual), device="cpu")
+    listener = Listener(options, Drive(tmp_path)).load()
+    engine = listener._engine
+    assert engine.is_multilingual
+    passes = []
+    decode = engine.decode
+    engine.decode = lambda *a, **k: passes.append(k["task"]) or decode(*a, **k)
+    try:
+        transcript = listener.hear(read_audio(JFK).samples[: 4 * RATE_HZ], RATE_HZ)
+    except InputError as error:
+        assert "Nothing was said" in str(error)
+    else:
+        assert 0 < transcript.language_probability < 0.5
+        assert any("The language is a guess" in doubt for doubt in transcript.doubts)
+    assert 1 <= len(passes) <= MAX_DECODES
+    assert "transcribe" in passes
+
+
+class Scripted:
+    """An engine that says what it is told to: the trained multilingual weights are not here."""
+
+    name = "scripted"
+
+    def __init__(self, said, model="small", language=("de", 0.97)):
+        self.said, self.model, self.language = list(said), model, language
+        self.is_multilingual = True
+        self.passes = []
+
+    def encode(self, samples, context_s):
+        return context_s
+
+    def detect_language(self, encoded):
+        return self.language
+
+    def decode(self, encoded, *, language, task, hint, temperature, max_tokens):
+        self.passes.append((task, encoded, hint, temperature))
+        text, avg_logprob = self.said[min(len(self.passes), len(self.said)) - 1]
+        return Decoded(text, (1, 2), avg_logprob, 0.01)
+
+    def word_times(self, encoded, decoded, language):
+        return []
+
+
+def listen(engine, options=None, seconds=3.0):
+    window = Window(0, np.zeros(int(seconds * RATE_HZ), np.float32), seconds)
+    audio = read_audio(JFK)
+    return _hear_windows(engine, audio, [window], options or HearOptions())
+
+
+def test_german_is_kept_and_translated():
+    engine = Scripted([("ein roter Hund", -0.2), ("a red dog", -0.3)])
+    transcript = listen(engine)
+    assert (transcript.text, transcript.english) == ("ein roter Hund", "a red dog")
+    assert (transcript.language, transcript.language_probability) == ("de", 0.97)
+    assert [task for task, *_ in engine.passes] == ["transcribe", "translate"]
+    assert transcript.doubts == ()
+
+
+def test_turbo_refuses_german_and_says_what_it_heard():
+    with pytest.raises(InputError, match=r"cannot translate.*ein roter Hund.*--language en"):
+        listen(Scripted([("ein roter Hund", -0.2)], model="turbo"))
+
+
+@pytest.mark.parametrize("language", ["en", "de"])
+def test_no_clip_takes_more_than_three_decodes(language):
+    loop = ("draw me a cat " * 12, -0.1)
+    engine = Scripted([loop], language=(language, 0.99))
+    transcript = listen(engine)
+    assert len(engine.passes) == transcript.n_decodes == MAX_DECODES
+    assert any("repeat" in doubt for doubt in transcript.doubts)
+
+
+def test_a_loop_is_heard_again_in_the_whole_window_without_the_names():
+    loop = ("a dog on the beach a dog on the beach", -0.1)
+    engine = Scripted([loop, ("a dog on the beach", -0.3)], language=("en", 0.99))
+    transcript = listen(engine, HearOptions(names=("Rex",)))
+    assert transcript.text == "a dog on the beach"
+    assert [(context_s, bool(hint)) for _, context_s, hint, _ in engine.passes] == [
+        (10, True),
+        (30, False),
+    ]
+
+
+def test_uncertain_words_and_languages_are_doubted():
+    transcript = listen(Scripted([("mumble mumble", -1.4)], language=("en", 0.3)))
+    assert any("unsure of the words" in doubt for doubt in transcript.doubts)
+    assert any("language is a guess" in doubt for doubt in transcript.doubts)
+
+
+def test_long_recordings_are_split_at_pauses_into_windows_that_whisper_takes():
+    clip = read_audio(JFK).samples
+    pause = np.zeros(RATE_HZ, np.float32)
+    audio = read_audio(np.concatenate([clip, pause] * 5), rate_hz=RATE_HZ)
+    windows = find_windows(audio, 2.0)
+    assert len(windows) >= 3
+    assert all(len(window.samples) <= 28.0 * RATE_HZ for window in windows)
+    speech_s = sum(window.speech_s for window in windows)
+    assert 5 * 7 < speech_s < 5 * 11.5
+
+
+@pytest.mark.parametrize(
+    ("language", "device", "memory_gib", "best"),
+    [
+        (None, "cuda", 14, "small"),
+        ("en", "cuda", 14, "small.en"),
+        (None, "cuda", 3, "base"),
+        (None, "cpu", 12, "base"),
+        ("de", "cpu", 1, "tiny"),
+    ],
+)
+def test_auto_fits_device_memory_and_language(language, device, memory_gib, best):
+    names = choose_models(language, device, memory_gib)
+    assert names[0] == best
+    assert all(name in MODELS for name in names)
+    if language not in (None, "en"):
+        assert all(MODELS[name].can_translate for name in names)
+
+
+def test_damaged_weights_are_named(tmp_path, monkeypatch):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "model.bin").write_bytes(b"not the weights")
+    monkeypatch.setattr(tiny_en, "package_folder", lambda: folder)
+    with pytest.raises(
+        S2iError, match=r"model\.bin have the SHA-256 .* expected 1a5afae0"
+    ) as error:
+        hear(JFK, HearOptions(engine="faster-whisper", model="tiny.en"), Drive(tmp_path))
+    assert error.value.exit_status == 1
+
+
+@pytest.mark.parametrize("engine", ["openai-whisper", "faster-whisper"])
+def test_weights_that_cannot_be_loaded_are_named(engine, tmp_path):
+    bad = tmp_path / "mine"
+    if engine == "openai-whisper":
+        bad.write_bytes(b"PK\x03\x04 not a checkpoint")
+    else:
+        bad.mkdir()
+    with pytest.raises(S2iError, match=f"The weights {bad} cannot be loaded") as error:
+        hear(JFK, HearOptions(engine=engine, model=str(bad)), Drive(tmp_path))
+    assert "\n" not in str(error.value)
+
+
+def test_downloaded_weights_are_checked_and_kept_on_the_drive(tmp_path, monkeypatch):
+    import whisper
+
+    content = b"weights" * 1000
+    source = tmp_path / hashlib.sha256(content).hexdigest() / "base.pt"
+    source.parent.mkdir()
+    source.write_bytes(content)
+    monkeypatch.setitem(whisper._MODELS, "base", source.as_uri())
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    drive = Drive(tmp_path / "drive")
+    kept = find_weights("openai-whisper", "base", drive)
+    assert kept == drive.models / "whisper" / "base.pt"
+    assert kept.read_bytes() == content
+    shutil.rmtree(source.parent)  # from now on there is no network
+    assert find_weights("openai-whisper", "base", drive) == kept
+
+
+def test_download_with_a_wrong_checksum_is_not_kept(tmp_path, monkeypatch):
+    import whisper
+
+    source = tmp_path / ("0" * 64) / "base.pt"
+    source.parent.mkdir()
+    source.write_bytes(b"something else")
+    monkeypatch.setitem(whisper._MODELS, "base", source.as_uri())
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    drive = Drive(tmp_path / "drive")
+    with pytest.raises(S2iError, match="checksum"):
+        find_weights("openai-whisper", "base", drive)
+    assert not (drive.models / "whisper" / "base.pt").exists()
