@@ -225,8 +225,9 @@ def publish_state(state: Path, run: Path, phase: Phase = lambda name: None) -> N
         remove(oldest)
     publish(state, run / state.name, phase)
     phase("pointing")
-    pointer = {"state": state.name, "state_json": sha256_of(run / state.name / "state.json")}
-    write_file(run / "latest.json", (json.dumps(pointer, indent=2) + "\n").encode())
+    pointer = {"state": state.name, "state_json": sha256_of(state / "state.json")}
+    text = json.dumps(pointer, indent=2) + "\n"
+    publish(write_file(state.parent / "latest.json", text.encode()), run / "latest.json")
     phase("pointed")
     for older in states(run)[:-MAX_SLOTS]:
         remove(older)

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from s2i_lib.errors import InputError, S2iError
 
@@ -331,7 +332,7 @@ class Publisher:
                 name, job = next(iter(self._jobs.items()))
             try:
                 job()
-            except (OSError, NotTakenError) as error:
+            except (OSError, S2iError) as error:
                 fault = _name_fault(error)
                 if fault != failing:
                     self.report(
@@ -359,12 +360,13 @@ class Publisher:
                     self._changed.notify_all()
 
 
-def _name_fault(error: OSError | NotTakenError) -> str:
-    if isinstance(error, NotTakenError):
+def _name_fault(error: OSError | S2iError) -> str:
+    cause = error if isinstance(error, OSError) else error.__cause__
+    if not isinstance(cause, OSError):
         return str(error).rstrip(".")
-    number = error.errno or 0
-    remedy = REMEDIES.get(number)
-    return f"{error.strerror or error} (errno {number})" + (f". {remedy}" if remedy else "")
+    remedy = REMEDIES.get(cause.errno or 0)
+    named = f"{cause.strerror or cause} (errno {cause.errno})"
+    return f"{named}. {remedy}" if remedy else named
 
 
 # ---- Lease: one writer a run ----
@@ -404,6 +406,9 @@ class Lease:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
+    _live: ClassVar[set[str]] = set()
+    """Tokens that this process holds: what a dead mount would not let it give back is not one."""
+
     def acquire(self) -> Lease:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         holder = self._read()
@@ -419,11 +424,13 @@ class Lease:
                 f"Another process took {self.path.parent} at the same moment. "
                 "Nothing was written. Start one of the two again."
             )
+        self._live.add(self.token)
         self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
         self._thread.start()
         return self
 
     def release(self) -> None:
+        self._live.discard(self.token)
         self._stop.set()
         if self._thread:
             self._thread.join()
@@ -436,6 +443,8 @@ class Lease:
     def _is_alive(self, holder: dict) -> bool:
         """Whether the holder still lives: at once on this machine, else by watching for a beat."""
         if holder.get("machine") == _machine():
+            if holder.get("pid") == os.getpid():
+                return holder.get("token") in self._live
             return _start_of(holder.get("pid", 0)) == holder.get("start") is not None
         self.report(
             f"{self.path.parent.name} was last held by {holder.get('host')}. "

@@ -1,0 +1,48 @@
+"""A fine-tuning process that can be killed at a given moment.
+
+The fork server imports this once, so that twenty processes need not load the libraries each."""
+
+import collections
+import contextlib
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import diffusers  # noqa: F401  (loaded before the fork)
+import peft  # noqa: F401
+import torch
+import transformers  # noqa: F401
+from test_finetune import SHORT
+from tiny_model import draw_dataset
+
+from s2i_lib.drive import Drive
+from s2i_lib.finetune import finetune
+
+
+def run(root: str, tiny: str, phase: str = "", count: int = 1) -> None:
+    """Train below ``root``; SIGKILL itself when ``phase`` comes a ``count``-th time."""
+    torch.set_num_threads(1)
+    os.environ["S2I_LOCAL"] = f"{root}/local"
+    left = count
+    seen = collections.Counter()
+
+    def watch(event, info):
+        nonlocal left
+        seen[event] += 1
+        left -= event == phase
+        while event == "step" and seen["saving"] > seen["pointed"]:
+            time.sleep(0.01)  # each state is on the Drive before the next: every phase does come
+        if event == phase and not left:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    with Path(root, "log").open("a") as log, contextlib.redirect_stderr(log):
+        finetune(
+            Drive(Path(root) / "drive"),
+            draw_dataset(Path(root) / "photos"),
+            model=tiny,
+            watch=watch,
+            report=lambda text: print(text, file=sys.stderr, flush=True),
+            **SHORT,
+        )

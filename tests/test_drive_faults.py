@@ -1,0 +1,169 @@
+"""Under each fault of the Drive training finishes, what was good stays, the copy catches up."""
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from test_finetune import digest, start
+from tiny_model import draw_dataset, make_pipeline
+
+from s2i_lib import checkpoint
+from s2i_lib.drive import Drive
+from s2i_lib.models import read_card
+
+pytestmark = pytest.mark.slow
+
+# The fault, and what the user must be told of it.
+FAULTS = {
+    "full": "No space left on device (errno 28)",
+    "io error": "Input/output error (errno 5)",
+    "dead mount": "(errno 107)",
+    "cut short": "reads back different",
+    "rename fails": "Input/output error (errno 5)",
+}
+
+
+class Mount:
+    """A mounted faulty Drive; ``fault`` switches."""
+
+    def __init__(self, folder: Path):
+        self.behind, self.path = folder / "behind", folder / "mounted"
+        self.control = folder / "fault"
+        self.behind.mkdir(parents=True)
+        self.path.mkdir()
+        self.fault("")
+        script = Path(__file__).with_name("faulty_drive.py")
+        command = [sys.executable, script, self.behind, self.path, self.control]
+        self.process = subprocess.Popen(command)
+        deadline = time.monotonic() + 60
+        while not os.path.ismount(self.path):
+            assert self.process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.05)
+
+    def fault(self, name: str) -> None:
+        part = self.control.with_suffix(".new")
+        part.write_text(name)
+        part.rename(self.control)
+
+    def close(self) -> None:
+        self.fault("")
+        subprocess.run(["fusermount3", "-u", "-z", self.path], check=False)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(10)
+        self.process.kill()
+
+
+@pytest.fixture
+def mount(tmp_path):
+    if not (Path("/dev/fuse").exists() and shutil.which("fusermount3")):
+        pytest.skip("FUSE is missing here, so a Drive that misbehaves cannot be made")
+    mount = Mount(tmp_path / "fuse")
+    yield mount
+    mount.close()
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model") / "tiny"
+    make_pipeline().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def fast_retries(tmp_path, monkeypatch):
+    from s2i_lib.drive import Publisher
+
+    monkeypatch.setenv("S2I_LOCAL", str(tmp_path / "local"))
+    monkeypatch.setattr(Publisher.__init__, "__defaults__", ("The Drive", 0.1, 0.5))
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    return draw_dataset(tmp_path / "photos")
+
+
+@pytest.fixture
+def whole(tmp_path, dataset, tiny):
+    """The digest of the run's weights on a Drive without faults."""
+    run, _, _ = start(Drive(tmp_path / "sound"), dataset, tiny)
+    return digest(run)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_training_goes_on_through_a_fault_and_the_copy_catches_up(
+    mount, dataset, tiny, whole, fault
+):
+    """It begins after the first state is safe, and ends when training does."""
+    drive = Drive(mount.path / "s2i")
+    run = drive.runs / "violet" / "tiny-01"
+    during = []
+
+    def watch(event, info):
+        if event == "pointed" and not during:
+            mount.fault(fault)
+            during.append(None)
+        if event == "samples" and info["step"] == 8:
+            time.sleep(1)  # for the copy to be tried
+            behind = Drive(mount.behind / "s2i").runs / "violet" / "tiny-01"
+            during.append(checkpoint.newest_state([behind], pytest.fail))
+            mount.fault("")
+
+    def slow_steps(event, info):
+        watch(event, info)
+        if event == "step":
+            time.sleep(0.5)  # the first state shall be on the Drive before the second is saved
+
+    finished, said, _ = start(drive, dataset, tiny, watch=slow_steps)
+    assert finished == run and digest(run) == whole
+    assert during[1] is not None and during[1].name == "state-00000003"
+    assert any(FAULTS[fault] in line for line in said), said
+    assert any("takes files again" in line for line in said), said
+    assert read_card(run)["status"] == "finished"
+    assert checkpoint.newest_state([run], pytest.fail).name == "state-00000008"
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_that_stays_leaves_the_good_state_and_a_later_start_only_copies(
+    mount, dataset, tiny, whole, fault
+):
+    drive = Drive(mount.path / "s2i")
+    begun = []
+
+    def watch(event, info):
+        if event == "step":
+            time.sleep(0.5)
+        if event == "pointed" and not begun:
+            begun.append(event)
+            mount.fault(fault)
+
+    run, said, _ = start(drive, dataset, tiny, watch=watch, patience_s=2)
+    behind = Drive(mount.behind / "s2i").runs / "violet" / "tiny-01"
+    assert checkpoint.newest_state([behind], pytest.fail).name == "state-00000003"
+    assert not (behind / "weights").exists()
+    assert any("Not on the Drive yet" in line for line in said), said
+    mount.fault("")
+    again, said, events = start(drive, dataset, tiny)
+    assert again == run and digest(run) == whole
+    assert not [event for event, _ in events if event == "step"]
+    assert checkpoint.newest_state([run], pytest.fail).name == "state-00000008"
+
+
+def test_a_slow_drive_holds_nothing_up(mount, dataset, tiny, whole):
+    drive = Drive(mount.path / "s2i")
+    stamps = {}
+
+    def watch(event, info):
+        stamps.setdefault(event, time.monotonic())
+        if event == "step":
+            stamps["last step"] = time.monotonic()
+        if event == "publishing":
+            mount.fault("slow")
+
+    run, _, _ = start(drive, dataset, tiny, watch=watch)
+    assert digest(run) == whole
+    assert stamps["last step"] < stamps["finishing"]
