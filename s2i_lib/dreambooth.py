@@ -137,7 +137,11 @@ class FinetuneOptions:
                 f"There is no option {sorted(unknown)[0]!r}. Known: {', '.join(sorted(known))}."
             )
         chosen = {name: value for name, value in changes.items() if value is not None}
-        return cls(**{**defaults, **chosen})
+        values: dict[str, Any] = {**defaults, **chosen}
+        for name, value in values.items():
+            if isinstance(value, list):  # as it comes from JSON
+                values[name] = tuple(value)
+        return cls(**values)
 
 
 def parse_options(pairs: Sequence[str]) -> dict[str, Any]:

@@ -45,8 +45,10 @@ from s2i_lib.models import (
     choose,
     fingerprint,
     load,
+    pick_device,
     read_card,
 )
+from s2i_lib.plan import Plan, descend, make_plan, probe_steps, settle_options
 from s2i_lib.subject import Subject
 
 if TYPE_CHECKING:
@@ -134,29 +136,37 @@ def finetune(
     S2iError
         When training fails: not-a-number, black pictures, a run that somebody else holds.
     """
-    check_dataset(dataset)
-    base = choose(model)
-    defaults = {**defaults_of(base), "with_mirror": dataset.mirror}
-    options = FinetuneOptions.for_model(defaults, **changes)
+    base, wanted = choose_options(dataset, model, changes)
+    options = settle_options(wanted, pick_device(), report)
     accelerator = make_accelerator(options.precision)
     device = accelerator.device
     report = report if accelerator.is_main_process else (lambda text: None)
-    # On the CPU in fp32: the master weights, of which only what trains moves to the device.
-    source = str(base.folder) if base.name not in REGISTRY else base.name
-    loaded = load(source, drive=drive, device=torch.device("cpu"), dtype=torch.float32)
-    run = choose_run(drive, dataset, loaded, options, name, report)
-    if is_finished(run, dataset, loaded, options):
+    loaded = load_for_training(base, drive)
+    run = choose_run(drive, dataset, loaded, wanted, name, report)
+    if is_finished(run, dataset, loaded, wanted):
         report(f"{run.name} is finished already; there is nothing left to train.")
         return run.folder
+    earlier = read_card(run.local) or run.card()
+    if earlier.get("wanted") == as_json(wanted):  # what was settled then holds for the whole run
+        options = FinetuneOptions.for_model(earlier["options"])
+    elif device.type == "cuda":
+        options, seconds = descend(
+            options, lambda trial: probe_steps(loaded, trial, accelerator), report
+        )
+        report(f"A step takes {seconds:.2f} s, so training takes {minutes(options, seconds)}.")
+    plan = make_plan(loaded, options, device, drive)
+    report(str(plan))
+    plan.check()
 
     with ExitStack() as stack:
         keeper = Keeper(run, report, watch, patience_s, accelerator.is_main_process)
         stack.callback(keeper.close)
-        card = run_card(dataset, loaded, options)
+        card = run_card(dataset, loaded, options, wanted)
         keeper.begin(card)
         data = prepare_data(loaded, dataset, options, accelerator, drive, keeper)
         learner = dreambooth.make_learner(loaded.pipeline, options, device)
         resume(learner, run, options, accelerator, report)
+        keeper.catch_up()
         sampler = Sampler(loaded, dataset.subject, options, keeper, accelerator.autocast)
         distribute(accelerator, learner)
         recorder = Recorder(learner, options, accelerator, keeper, sampler)
@@ -164,6 +174,39 @@ def finetune(
         dreambooth.train(learner, data, options, accelerator, recorder)
         recorder.finish(card)
     return run.folder
+
+
+def plan_run(drive: Drive, dataset: Dataset, *, model: str = "auto", **changes: Any) -> Plan:
+    """What ``finetune`` with the same arguments would do; nothing is trained or written."""
+    base, options = choose_options(dataset, model, changes)
+    device = pick_device()
+    options = settle_options(options, device, log.info)
+    return make_plan(load_for_training(base, drive), options, device, drive)
+
+
+def choose_options(
+    dataset: Dataset, model: str, changes: dict[str, Any]
+) -> tuple[BaseModel, FinetuneOptions]:
+    """The base model, and its defaults with what the user changed."""
+    check_dataset(dataset)
+    base = choose(model)
+    defaults = {**defaults_of(base), "with_mirror": dataset.mirror}
+    return base, FinetuneOptions.for_model(defaults, **changes)
+
+
+def load_for_training(base: BaseModel, drive: Drive) -> Model:
+    """On the CPU in fp32: the master weights, of which only what trains moves to the device."""
+    source = str(base.folder) if base.name not in REGISTRY else base.name
+    return load(source, drive=drive, device=torch.device("cpu"), dtype=torch.float32)
+
+
+def minutes(options: FinetuneOptions, seconds_a_step: float) -> str:
+    return f"about {options.steps * seconds_a_step / 60:.0f} minutes"
+
+
+def as_json(options: FinetuneOptions) -> dict[str, Any]:
+    """Options as they come back from a JSON file."""
+    return json.loads(json.dumps(asdict(options)))
 
 
 def make_accelerator(precision: str) -> Accelerator:
@@ -233,13 +276,15 @@ def is_finished(run: Run, dataset: Dataset, model: Model, options: FinetuneOptio
     card = run.card()
     return (
         card.get("status") == "finished"
-        and card["options"] == json.loads(json.dumps(asdict(options)))
+        and card.get("wanted") == as_json(options)
         and card["dataset"]["sha256"] == dataset.sha256
         and card["base"]["fingerprint"] == fingerprint(model.pipeline)
     )
 
 
-def run_card(dataset: Dataset, model: Model, options: FinetuneOptions) -> dict[str, Any]:
+def run_card(
+    dataset: Dataset, model: Model, options: FinetuneOptions, wanted: FinetuneOptions
+) -> dict[str, Any]:
     """run.json: all that is needed to know what a run is, and to make it again."""
     subject = dataset.subject
     return {
@@ -256,6 +301,7 @@ def run_card(dataset: Dataset, model: Model, options: FinetuneOptions) -> dict[s
             "licence": model.base.licence,
         },
         "options": asdict(options),
+        "wanted": asdict(wanted),  # before the machine's limits changed some of them
         "scores": {},
         "seconds": 0.0,
         "versions": {"s2i_lib": __version__}
@@ -319,8 +365,7 @@ class Keeper:
         self.watch(name, {})
 
     def write_card(self, card: dict[str, Any]) -> None:
-        text = json.dumps(card, indent=2) + "\n"
-        self.put(write_file(self.run.local / RUN_CARD, text.encode()))
+        self.put(write_file(self.run.local / RUN_CARD, _as_bytes(card)))
 
     def put(self, path: Path, folder: Path | None = None) -> None:
         """Publish one file of the local folder to the same place on the Drive."""
@@ -333,13 +378,25 @@ class Keeper:
         def job() -> None:
             for old in checkpoint.states(self.run.local)[: -checkpoint.MAX_SLOTS]:
                 shutil.rmtree(old, ignore_errors=True)
-            state = checkpoint.save_state(snapshot, self.run.local, self.phase)
-            self._drive.submit(
-                "the run's state",
-                lambda: checkpoint.publish_state(state, self.run.folder, self.phase),
-            )
+            self.publish_state(checkpoint.save_state(snapshot, self.run.local, self.phase))
 
         self._local.submit("the run's state", job)
+
+    def publish_state(self, state: Path) -> None:
+        """Queue a local state for the Drive, in place of an older one that still waits."""
+        self._drive.submit(
+            "the run's state",
+            lambda: checkpoint.publish_state(state, self.run.folder, self.phase),
+        )
+
+    def catch_up(self) -> None:
+        """Publish what an earlier session left on this disk only."""
+        if not self.is_main:
+            return
+        for sheet in sorted((self.run.local / "samples").glob("step-*.png")):
+            self.put(sheet)
+        for state in checkpoint.states(self.run.local)[-1:]:
+            self.publish_state(state)
 
     def wait_for_save(self) -> None:
         """Two snapshots of a large model do not fit into Colab's memory."""
@@ -347,11 +404,12 @@ class Keeper:
 
     def end(self, weights: Path, card: dict[str, Any]) -> None:
         """Publish the weights; only then does run.json say that the run is finished."""
+        write_file(self.run.local / RUN_CARD, _as_bytes(card))
 
         def job() -> None:
             publish(weights, self.run.folder / weights.name, self.phase)
             self.phase("finishing")
-            write_file(self.run.folder / RUN_CARD, (json.dumps(card, indent=2) + "\n").encode())
+            publish(self.run.local / RUN_CARD, self.run.folder / RUN_CARD)
 
         self._drive.submit("the weights", job)
 
@@ -372,6 +430,10 @@ class Keeper:
         finally:
             if self._lease:
                 self._lease.release()
+
+
+def _as_bytes(card: dict[str, Any]) -> bytes:
+    return (json.dumps(card, indent=2) + "\n").encode()
 
 
 # ---- Data ----
@@ -418,10 +480,14 @@ def get_class_latents(
     kept = drive.class_images / prior.class_folder(card)
     local = local_folder(drive, kept)
 
+    bar = tqdm(desc="Class images", unit="image", disable=not keeper.is_main, leave=False)
+
     def count(done: int, total: int) -> None:
+        bar.total = total
+        bar.update(done - bar.n)
         keeper.watch("class_images", {"done": done, "total": total})
 
-    with accelerator.autocast():
+    with accelerator.autocast(), bar:
         pipe.unet.to(accelerator.device)
         latents = prior.class_latents(
             pipe,
@@ -629,7 +695,6 @@ class Recorder:
             "step": self.learner.step,
             "seconds_a_step": round(seconds / steps, 4),
         }
-        write_file(self.keeper.run.local / RUN_CARD, (json.dumps(card, indent=2) + "\n").encode())
         self.keeper.wait_for_save()  # the last state goes first
         self.keeper.end(path, card)
 

@@ -40,6 +40,9 @@ class FinetuneDefaults:
     learning_rate: float
     steps: int
     class_images: int
+    precision: Literal["fp32", "fp16"] = "fp32"
+    with_8bit_adam: bool = False
+    with_checkpointing: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,17 @@ class BaseModel:
 # SD 2.x: learning rate and 200 class images of diffusers' DreamBooth guide.
 # Stability AI deleted its repositories in November 2025, so mirrors
 # come first. Guidance 7.5: the pipeline's own default.
-_SD = FinetuneDefaults(method="full", learning_rate=1e-6, steps=800, class_images=200)
+# On a T4 (15 GiB) fp32 weights, gradients and AdamW alone would take 12.9 GiB, hence 8-bit AdamW
+# and checkpointing.
+_SD = FinetuneDefaults(
+    method="full",
+    learning_rate=1e-6,
+    steps=800,
+    class_images=200,
+    precision="fp16",
+    with_8bit_adam=True,
+    with_checkpointing=True,
+)
 # DINO ViT-S/16 is the DreamBooth paper's; LPIPS is its authors' version 0.1 on AlexNet.
 _DINO = "facebook/dino-vits16"
 _LPIPS = "achiru/DiffSynth-Studio-ImageMetrics:LPIPS/alexnet.safetensors"

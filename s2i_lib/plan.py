@@ -1,0 +1,292 @@
+"""What a fine-tuning run will need, said and checked before it begins."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from s2i_lib.dreambooth import (
+    FinetuneOptions,
+    Moments,
+    TrainingData,
+    find_8bit_fault,
+    make_learner,
+    train,
+)
+from s2i_lib.drive import Drive, free_bytes
+from s2i_lib.errors import InputError, S2iError
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from s2i_lib.models import Model
+
+GIB = 1024**3
+PROBE_STEPS = 2  # AdamW makes its state in the first, so that the second is the peak
+LORA_RATE = (
+    1e-4  # diffusers' LoRA scripts; additions that start at 0 need larger steps than weights
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will happen; ``str`` of it is what the user reads."""
+
+    model: str
+    device: str
+    options: FinetuneOptions
+    trained: int
+    """Parameters that are trained ..."""
+    total: int
+    """... of those of the U-Net and, if it is trained, the text encoder."""
+    memory_gib: dict[str, float]
+    """On the device, by what holds it."""
+    device_free_gib: float
+    drive_gib: float
+    """The most that the run's folder takes while it trains."""
+    drive_free_gib: float
+
+    @property
+    def peak_gib(self) -> float:
+        return sum(self.memory_gib.values())
+
+    @property
+    def problems(self) -> list[str]:
+        """Why it cannot work, each with what to change; empty if it can."""
+        found = []
+        if self.peak_gib > self.device_free_gib and not next_rung(self.options):
+            found.append(
+                f"Training needs about {self.peak_gib:.1f} GiB on {self.device} and "
+                f"{self.device_free_gib:.1f} are free. Take a smaller model, or a larger GPU."
+            )
+        if self.drive_gib > self.drive_free_gib:
+            found.append(
+                f"The run takes up to {self.drive_gib:.1f} GiB on the Drive and "
+                f"{self.drive_free_gib:.1f} are free. Delete old runs (`python -m s2i_lib runs "
+                "--prune`), or choose method lora, whose files are small."
+            )
+        return found
+
+    def check(self) -> None:
+        """Refuse early.
+
+        Raises
+        ------
+        InputError
+            With everything that stands in the way, and what to change.
+        """
+        if self.problems:
+            raise InputError(" ".join(self.problems))
+
+    def __str__(self) -> str:
+        o = self.options
+        parts = ", ".join(f"{name} {gib:.1f}" for name, gib in self.memory_gib.items())
+        adam = "8-bit AdamW" if o.with_8bit_adam else "AdamW"
+        images = f"{o.batch_size} photos" + (f" + {o.batch_size} class images" * o.with_prior)
+        rows = {
+            "Model": f"{self.model} on {self.device}, {o.precision}",
+            "Trains": f"{self.trained / 1e6:.1f} of {self.total / 1e6:.1f} million parameters "
+            f"({o.method}), {adam}, learning rate {o.learning_rate:g}",
+            "Steps": f"{o.steps} of {images}",
+            "Memory": f"about {self.peak_gib:.1f} GiB ({parts}); {self.device_free_gib:.1f} free",
+            "Drive": f"up to {self.drive_gib:.2f} GiB; {self.drive_free_gib:.1f} free",
+        }
+        return "\n".join(f"{name:8}{text}" for name, text in rows.items())
+
+
+def make_plan(model: Model, options: FinetuneOptions, device: torch.device, drive: Drive) -> Plan:
+    """Count the parameters and say what a run with these options needs."""
+    trained, total = count_parameters(model.pipeline, options)
+    return Plan(
+        model=model.base.name,
+        device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        options=options,
+        trained=trained,
+        total=total,
+        memory_gib=estimate_memory(trained, total, options, model.base.size_px),
+        device_free_gib=free_memory(device) / GIB,
+        drive_gib=state_bytes(trained, options) / GIB,
+        drive_free_gib=free_bytes(drive.root) / GIB,
+    )
+
+
+def count_parameters(pipe: Any, options: FinetuneOptions) -> tuple[int, int]:
+    """Parameters that are trained, and all those on the device."""
+    total = sum(p.numel() for p in pipe.unet.parameters())
+    if options.with_text_encoder:
+        total += sum(p.numel() for p in pipe.text_encoder.parameters())
+    if options.method == "full":
+        return total, total
+    additions = 0
+    for name, module in pipe.unet.named_modules():
+        if isinstance(module, torch.nn.Linear) and name.endswith(options.lora_targets):
+            additions += options.lora_rank * (module.in_features + module.out_features)
+    return additions, total + additions
+
+
+# Activations of one image of 512 px in the full-size U-Net, kept for the backward pass, in bytes a
+# parameter of the U-Net: fitted to benchmarks/memory.py's measurements, which README there lists.
+ACTIVATION_BYTES = {
+    # (computed in half precision, gradient checkpointing)
+    (True, False): 4.4,
+    (True, True): 0.9,
+    (False, False): 6.6,
+    (False, True): 1.2,
+}
+
+
+def estimate_memory(
+    trained: int, total: int, options: FinetuneOptions, size_px: int
+) -> dict[str, float]:
+    """Peak memory of a step on the device in GiB, by what holds it.
+
+    Weights 4 bytes each (frozen ones under half precision: 2), gradients 4 and AdamW 8 (in 8 bits:
+    2) of each that is trained; activations in proportion to the model, the images and their area.
+    """
+    is_half = options.precision != "fp32"
+    frozen_bytes = 2 if is_half and options.method == "lora" else 4
+    images = options.batch_size // options.accumulation * (2 if options.with_prior else 1)
+    each = ACTIVATION_BYTES[is_half, options.with_checkpointing] * (size_px / 512) ** 2
+    holders = {
+        "weights": 4 * trained + frozen_bytes * (total - trained),
+        "gradients": 4 * trained,
+        "optimizer": (2 if options.with_8bit_adam else 8) * trained,
+        "mean of weights": 4 * trained * bool(options.ema_decay) * (options.ema_device == "model"),
+        "activations": images * each * total,
+    }
+    return {name: value / GIB for name, value in holders.items() if value}
+
+
+def state_bytes(trained: int, options: FinetuneOptions) -> int:
+    """Two states and the weights to keep: the most that lies on the Drive at any moment."""
+    each = 4 + (2 if options.with_8bit_adam else 8) + (4 if options.ema_decay else 0)
+    return trained * (2 * each + 2)
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that are free on ``device``; of the CPU, what the system could still give."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        with open("/proc/meminfo") as file:  # noqa: PTH123 (a pseudo-file)
+            lines = dict(line.split(":", 1) for line in file)
+        return int(lines["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        return 1 << 62  # not Linux: no early refusal
+
+
+# ---- What the machine cannot do is replaced before training, and said ----
+
+
+def settle_options(
+    options: FinetuneOptions, device: torch.device, report: Callable[[str], None]
+) -> FinetuneOptions:
+    """Replace what this device cannot do by what it can."""
+    if options.precision != "fp32" and device.type != "cuda":
+        report(f"Precision {options.precision} needs a CUDA GPU, so this computes in fp32.")
+        options = replace(options, precision="fp32")
+    if options.precision == "bf16" and torch.cuda.get_device_capability(device) < (8, 0):
+        # A T4 says that it supports bf16 and computes it in software, many times slower.
+        report("bf16 needs compute capability 8 or more, so this computes in fp16.")
+        options = replace(options, precision="fp16")
+    if options.with_8bit_adam and (fault := find_8bit_fault(device)):
+        report(f"bitsandbytes does not work here ({fault}), so AdamW keeps its state in fp32.")
+        options = replace(options, with_8bit_adam=False)
+    return options
+
+
+def next_rung(options: FinetuneOptions) -> tuple[FinetuneOptions, str] | None:
+    """The next way to need less memory, and how it is announced; None at the ladder's foot."""
+    if not options.with_checkpointing:
+        return replace(options, with_checkpointing=True), (
+            "gradient checkpointing: activations are computed twice, a third more time"
+        )
+    if options.method == "full" and not options.with_8bit_adam and not find_8bit_fault("cpu"):
+        return replace(options, with_8bit_adam=True), "8-bit AdamW"
+    if options.accumulation < options.batch_size:
+        return replace(options, accumulation=options.batch_size), (
+            f"one photo at a time, {options.batch_size} in a step: the result stays the same"
+        )
+    if options.method == "full":
+        changed = replace(
+            options,
+            method="lora",
+            learning_rate=max(options.learning_rate, LORA_RATE),
+            with_text_encoder=False,
+            with_8bit_adam=False,
+        )
+        return changed, (
+            f"LoRA of rank {options.lora_rank} with learning rate {changed.learning_rate:g}, "
+            "the text encoder untrained"
+        )
+    return None
+
+
+def descend(
+    options: FinetuneOptions,
+    probe: Callable[[FinetuneOptions], float],
+    report: Callable[[str], None],
+) -> tuple[FinetuneOptions, float]:
+    """Try real steps, one rung down whenever memory runs out; what works, seconds a step.
+
+    Raises
+    ------
+    S2iError
+        When even the last rung does not fit.
+    """
+    while True:
+        try:
+            return options, probe(options)
+        except torch.OutOfMemoryError as error:
+            rung = next_rung(options)
+            if rung is None:
+                raise S2iError(
+                    "Memory runs out even with LoRA, gradient checkpointing and one photo at a "
+                    "time. End other programs on this GPU (Runtime > Restart session), or choose "
+                    "a smaller model."
+                ) from error
+            options, sentence = rung
+            report(f"A trial step ran out of memory. Before training begins: {sentence}.")
+
+
+def probe_steps(model: Model, options: FinetuneOptions, accelerator: Accelerator) -> float:
+    """Train a copy for two steps on noise; the seconds that the second one took."""
+    pipe = model.pipeline
+    trial = SimpleNamespace(
+        unet=copy.deepcopy(pipe.unet),
+        text_encoder=copy.deepcopy(pipe.text_encoder),
+        scheduler=pipe.scheduler,
+    )
+    size = pipe.unet.config.sample_size
+    latents = torch.zeros(1, pipe.unet.config.in_channels, size, size)
+    tokens = torch.zeros(2, pipe.tokenizer.model_max_length, dtype=torch.long)
+    data = TrainingData(
+        instances=Moments(latents, latents),
+        mirrored=None,
+        class_latents=latents if options.with_prior else None,
+        tokens=tokens,
+        embeddings=torch.zeros(*tokens.shape, pipe.unet.config.cross_attention_dim),
+    )
+    stamps: list[float] = []
+
+    def stamp(step: int, losses: Any) -> None:
+        losses.instance.item()
+        stamps.append(time.monotonic())
+
+    learner = None
+    try:
+        learner = make_learner(trial, options, accelerator.device)
+        train(learner, data, replace(options, steps=PROBE_STEPS), accelerator, stamp)
+    finally:
+        del learner, trial
+        gc.collect()
+        if accelerator.device.type == "cuda":
+            torch.cuda.empty_cache()
+    return stamps[-1] - stamps[-2]

@@ -1,0 +1,149 @@
+"""The estimate against real parameter counts, the ladder, and what is refused early."""
+
+import dataclasses
+
+import pytest
+import torch
+from accelerate import Accelerator
+from tiny_model import make_pipeline
+
+from s2i_lib import dreambooth as db
+from s2i_lib import plan
+from s2i_lib.errors import InputError, S2iError
+from s2i_lib.models import REGISTRY, Model
+
+OPTIONS = db.FinetuneOptions(batch_size=4)
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def model():
+    return Model(REGISTRY["pocket"], make_pipeline(), "made here")
+
+
+def out_of_memory_until(is_enough, tried):
+    """A probe that fails as CUDA does, until the options need little enough."""
+
+    def probe(options):
+        tried.append(options)
+        if not is_enough(options):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return 0.5
+
+    return probe
+
+
+RUNGS = {
+    "nothing": lambda o: True,
+    "checkpointing": lambda o: o.with_checkpointing,
+    "8-bit": lambda o: o.with_8bit_adam,
+    "one photo at a time": lambda o: o.accumulation == 4,
+    "LoRA": lambda o: o.method == "lora",
+}
+
+
+@pytest.mark.parametrize("rung", RUNGS)
+def test_the_ladder_goes_down_as_far_as_it_must_and_announces_each_rung(rung):
+    if db.find_8bit_fault("cpu"):
+        pytest.skip("bitsandbytes does not work here, so its rung is left out")
+    tried, said = [], []
+    options, seconds = plan.descend(OPTIONS, out_of_memory_until(RUNGS[rung], tried), said.append)
+    n_rungs = list(RUNGS).index(rung)
+    assert len(said) == n_rungs and len(tried) == n_rungs + 1
+    assert options == tried[-1] and seconds == 0.5
+    assert options.batch_size == 4, "the result of a step stays the same"
+    if rung == "nothing":
+        assert options == OPTIONS
+    if rung == "LoRA":
+        assert "LoRA of rank 8 with learning rate 0.0001" in said[-1]
+
+
+def test_below_the_last_rung_it_gives_up_with_what_to_do():
+    with pytest.raises(S2iError, match="smaller model"):
+        plan.descend(OPTIONS, out_of_memory_until(lambda o: False, []), lambda text: None)
+
+
+def test_other_errors_than_memory_are_not_swallowed():
+    def probe(options):
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    with pytest.raises(RuntimeError, match="mat1"):
+        plan.descend(OPTIONS, probe, pytest.fail)
+
+
+def test_a_probe_of_real_steps_leaves_the_model_as_it_was(model):
+    before = {k: v.clone() for k, v in model.pipeline.unet.state_dict().items()}
+    seconds = plan.probe_steps(model, OPTIONS, Accelerator(cpu=True))
+    assert seconds > 0
+    after = model.pipeline.unet.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[k], after[k]) for k in before)
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_counted_parameters_are_those_that_the_learner_trains(model, method):
+    options = dataclasses.replace(OPTIONS, method=method)
+    trained, total = plan.count_parameters(model.pipeline, options)
+    learner = db.make_learner(model.pipeline, options)
+    assert trained == sum(p.numel() for p in learner.parameters.values())
+    assert total == sum(p.numel() for p in learner.unet.parameters())
+
+
+def test_the_space_on_the_drive_is_that_of_the_files(model, tmp_path):
+    from s2i_lib import checkpoint
+
+    learner = db.make_learner(model.pipeline, OPTIONS)
+    for parameter in learner.parameters.values():
+        parameter.grad = torch.ones_like(parameter)
+    learner.optimizer.step()
+    state = checkpoint.save_state(checkpoint.take_snapshot(learner, {}), tmp_path)
+    weights = checkpoint.save_weights(learner, OPTIONS, tmp_path / "weights")
+    one, kept = (
+        sum(p.stat().st_size for p in folder.rglob("*.safetensors")) for folder in (state, weights)
+    )
+    trained, _ = plan.count_parameters(model.pipeline, OPTIONS)
+    # of so small a model a fifth is names
+    assert plan.state_bytes(trained, OPTIONS) == pytest.approx(2 * one + kept, rel=0.25)
+
+
+def test_a_full_drive_or_device_is_refused_before_training(model, drive):
+    made = plan.make_plan(model, OPTIONS, CPU, drive)
+    made.check()
+    full_drive = dataclasses.replace(made, drive_free_gib=0.0)
+    with pytest.raises(InputError, match="runs --prune"):
+        full_drive.check()
+    at_the_foot = dataclasses.replace(
+        OPTIONS, method="lora", with_checkpointing=True, accumulation=4
+    )
+    with pytest.raises(InputError, match="smaller model"):
+        dataclasses.replace(made, options=at_the_foot, device_free_gib=0.0).check()
+
+
+def test_the_plan_says_what_will_happen(model, drive):
+    said = str(plan.make_plan(model, OPTIONS, CPU, drive))
+    for words in ("pocket on cpu", "full", "learning rate 1e-06", "4 photos + 4 class", "free"):
+        assert words in said
+
+
+def test_half_precision_without_a_gpu_becomes_fp32_and_that_is_said():
+    said = []
+    options = dataclasses.replace(OPTIONS, precision="fp16")
+    assert plan.settle_options(options, CPU, said.append).precision == "fp32"
+    assert "CUDA" in said[0]
+
+
+def test_a_gpu_that_only_claims_bf16_computes_in_fp16(monkeypatch):
+    """A T4: compute capability 7.5, and is_bf16_supported() is true."""
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
+    said = []
+    options = dataclasses.replace(OPTIONS, precision="bf16")
+    settled = plan.settle_options(options, torch.device("cuda"), said.append)
+    assert settled.precision == "fp16" and "capability" in said[0]
+
+
+def test_8bit_adamw_that_does_not_work_is_replaced_and_that_is_said(monkeypatch):
+    monkeypatch.setattr(plan, "find_8bit_fault", lambda device: "OSError: libcudart not found")
+    said = []
+    options = dataclasses.replace(OPTIONS, with_8bit_adam=True)
+    assert not plan.settle_options(options, CPU, said.append).with_8bit_adam
+    assert "libcudart" in said[0]
