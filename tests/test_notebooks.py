@@ -172,6 +172,21 @@ def test_notebook_1_in_colab_with_photos_on_the_drive(tmp_path, answer):
 
 
 @pytest.mark.slow
+def test_notebook_3_draws_a_first_picture_and_a_page_without_a_click(tmp_path):
+    root = tmp_path / "drive"
+    path = REPOSITORY / "notebooks" / "3_speech_to_image.ipynb"
+    said = run(path, tmp_path, {"S2I_DRIVE": str(root)}, MODEL="pocket", STEPS=3)
+    heard = re.search(r"^Heard: (.*)$", said, re.MULTILINE)[1].lower()
+    assert "red car" in heard and "yellow background" in heard
+    pictures, pages = sorted(root.glob("creations/*.png")), list(root.glob("creations/*.html"))
+    assert len(pictures) == 2 and len(pages) == 1  # the first, and the batch of one
+    assert pages[0].read_text().count("data:image/png") == 2
+    outputs = [o for c in code_cells(tmp_path / "ran.ipynb") for o in c.outputs]
+    shown = [o for o in outputs if "image/png" in o.get("data", {})]
+    assert len(shown) == 2, "the picture, and the bar chart of how it went"
+
+
+@pytest.mark.slow
 def test_set_up_cell_clones_where_the_library_is_nowhere(tmp_path):
     """The cell itself, with Colab's /content moved, in a kernel that cannot see the library."""
     source = code_cells(NOTEBOOKS[0])[0].source.replace("/content", str(tmp_path / "content"))

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from s2i_lib.dataset import Subject
+    from s2i_lib.gallery import Wish
     from s2i_lib.generate import Picture, Step
     from s2i_lib.models import Model
     from s2i_lib.prompt import Prompt
@@ -134,6 +135,8 @@ class Studio(ByteWidget):
         self.drive, self.keep = drive, keep
         self.seconds: list[dict[str, float]] = []
         """Of each wish: the seconds of its stages."""
+        self._wishes: list[tuple[Wish, list[Shown]]] = []
+        self._clip: np.ndarray | None = None  # of the running wish, where it may be kept
         self._shown: dict[str, Shown] = {}
         self._ids = itertools.count(1)
         self._listener = listener
@@ -200,10 +203,36 @@ class Studio(ByteWidget):
         """Wait for the wishes so far; never do so in a cell that the browser has to answer to."""
         return self._worker.wait(timeout_s)
 
+    def png(self, key: str) -> bytes:
+        """The PNG of a picture in the strip, by its id."""
+        return self._asked(key)
+
+    def write_page(self, title: str = "Said and drawn") -> Path:
+        """One self-contained HTML page of what this session has kept, to hand out.
+
+        Raises
+        ------
+        InputError
+            When nothing has been kept.
+        """
+        from s2i_lib.gallery import file_stem, write_page
+
+        kept = []
+        for wish, shown in self._wishes:
+            if paths := [each.path for each in shown if each.path and each.path.exists()]:
+                kept.append(replace(wish, pictures=paths))
+        if not kept:
+            raise InputError(
+                "No picture of this session has been kept, so there is nothing to make a page of. "
+                'Press "Keep" below a picture first.'
+            )
+        return write_page(kept, self.drive.creations / f"{file_stem(title)}.html", title=title)
+
     # --- the way of a wish -----------------------------------------------------------------------
 
     def _hear_and_draw(self, source: str | Path | bytes | np.ndarray) -> None:
         times: dict[str, float] = {}
+        self._clip = None
         self._show("hearing", "Hearing what you said.")
         with _stage(times, "load Whisper"):
             listener = self._get_listener()
@@ -212,7 +241,7 @@ class Studio(ByteWidget):
             rate_hz = None if isinstance(source, (str, Path, bytes)) else RATE_HZ
             transcript = listener.hear(source, rate_hz)
         if self.settings["keep_recordings"]:
-            self._keep_recording(source, transcript)
+            self._clip = self._keep_recording(source, transcript)
         self.heard = {
             "text": transcript.text,
             "language": self.languages.get(transcript.language, transcript.language),
@@ -226,6 +255,7 @@ class Studio(ByteWidget):
 
         times = {} if times is None else times
         if isinstance(heard, str):
+            self._clip = None
             self.heard = {"text": heard, "language": "", "english": "", "doubts": []}
         with _stage(times, "load model"):
             model = self._get_model()
@@ -250,6 +280,7 @@ class Studio(ByteWidget):
         self._draw(model, Prompt(wanted["text"].strip(), negative=wanted["negative"]), times)
 
     def _draw(self, model: Model, prompt: Prompt, times: dict[str, float]) -> None:
+        from s2i_lib.gallery import Wish
         from s2i_lib.generate import DrawOptions, draw, explain_unknown_words
 
         unknown = explain_unknown_words(model.base, prompt.text)
@@ -272,6 +303,9 @@ class Studio(ByteWidget):
         with _stage(times, "save"):
             entries = [self._enter(picture) for picture in pictures]
         self.seconds.append(times)
+        transcript = prompt.transcript
+        wish = Wish(prompt.text, (), transcript.text if transcript else None, self._clip)
+        self._wishes.append((wish, [self._shown[entry["id"]] for entry in entries]))
         with self.hold_sync():
             self.pictures = entries
             self.strip = [*entries, *self.strip][:STRIP_LENGTH]
@@ -328,6 +362,7 @@ class Studio(ByteWidget):
         shown = self._shown.pop(key)
         if shown.path is not None:
             _remove(shown.path)
+            shown.path = None
         with self.hold_sync():
             self.pictures = [entry for entry in self.pictures if entry["id"] != key]
             self.strip = [entry for entry in self.strip if entry["id"] != key]
@@ -407,13 +442,16 @@ class Studio(ByteWidget):
 
     def _keep_recording(
         self, source: str | Path | bytes | np.ndarray, transcript: Transcript
-    ) -> None:
+    ) -> np.ndarray:
         from s2i_lib.gallery import file_stem, wav_bytes
+        from s2i_lib.photos import free_path
         from s2i_lib.speech import load_audio
 
         samples = load_audio(source) if isinstance(source, (str, Path, bytes)) else source
         folder = make_folder(self.drive.recordings)
-        write_file(folder / f"{file_stem(transcript.text)}.wav", wav_bytes(samples))
+        path = free_path(folder / f"{file_stem(transcript.text)}.wav")
+        write_file(path, wav_bytes(samples))
+        return samples
 
 
 @contextmanager
