@@ -472,7 +472,7 @@ def token_counter(base: BaseModel, drive: Drive) -> Callable[[str], int] | None:
     from transformers import CLIPTokenizer
 
     tokenizer = CLIPTokenizer.from_pretrained(str(folder))
-    return lambda text: len(tokenizer(text, truncation=False).input_ids)
+    return lambda text: len(tokenizer(text, truncation=False, verbose=False).input_ids)
 
 
 def _quiet_diffusers() -> Any:

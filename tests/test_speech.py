@@ -55,12 +55,40 @@ def test_words_carry_times_on_request(listener):
     assert 5.5 < country.start_s < 6.5  # as the recording has it
 
 
-@pytest.mark.parametrize("what", ["noise", "chord", "clicks"])
+def test_speech_lost_in_noise_is_doubted(listener):
+    """At -5 dB tiny.en makes up sentences; they must not pass for what was said."""
+    clip = load_audio(JFK)
+    noise = np.random.default_rng(0).normal(0, np.sqrt(np.square(clip).mean() * 10**0.5), len(clip))
+    try:
+        transcript = listener.hear(clip + noise.astype(np.float32), RATE_HZ)
+    except InputError as error:
+        assert "Nothing was said" in str(error)
+        return
+    assert jiwer.wer(JFK_WORDS, plain(transcript.text)) < 0.35 or transcript.doubts
+
+
+def test_loudness_of_the_recording_does_not_matter(listener):
+    clip = load_audio(JFK)
+    assert plain(listener.hear(clip * 0.002, RATE_HZ).text) == JFK_WORDS
+    clipped = plain(listener.hear(np.clip(clip * 8, -1, 1), RATE_HZ).text)
+    assert jiwer.wer(JFK_WORDS, clipped) < 0.1
+
+
+def test_same_recording_same_words(listener):
+    first, second = listener.hear(RED_CAR), listener.hear(RED_CAR)
+    assert (first.text, first.segments) == (second.text, second.segments)
+
+
+@pytest.mark.parametrize("what", ["noise", "chord", "melody", "clicks"])
 def test_no_speech_gives_no_words(what, tmp_path):
     time_s = np.arange(4 * RATE_HZ) / RATE_HZ
     sounds = {
         "noise": np.random.default_rng(0).normal(0, 0.1, len(time_s)),
         "chord": sum(np.sin(2 * np.pi * f * time_s) for f in (262, 330, 392)) / 4,
+        "melody": np.sin(
+            2 * np.pi * np.cumsum(220 * 2 ** (np.floor(time_s * 4) % 12 / 12)) / RATE_HZ
+        )
+        * np.exp(-4 * (time_s % 0.25)),
         "clicks": (np.arange(len(time_s)) % 8000 < 20) * 0.9,
     }
     with pytest.raises(InputError, match="Nothing was said"):
