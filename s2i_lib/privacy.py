@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from s2i_lib.drive import Drive, folder_name, remove
+from s2i_lib.drive import Drive, folder_name, local_folder, remove
 from s2i_lib.errors import InputError
 
 
@@ -38,15 +38,20 @@ def find_traces(drive: Drive, name: str) -> list[Trace]:
         When nothing is kept under that name; the known subjects are listed.
     """
     slug = folder_name(name)
+    class_images = _own_class_images(drive, slug)
+    runs = drive.runs / slug
     traces = [
         Trace(what, path)
         for what, path in (
             ("photos, dataset and card", drive.subjects / slug),
-            ("fine-tuned runs", drive.runs / slug),
+            ("fine-tuned runs", runs),
+            *(("class images", path) for path in class_images),
+            # what training left on this computer's own disk
+            ("fine-tuned runs", local_folder(drive, runs)),
+            *(("class images", local_folder(drive, path)) for path in class_images),
         )
         if path.exists()
     ]
-    traces += [Trace("class images", path) for path in _own_class_images(drive, slug)]
     traces += [Trace("picture", path) for path in _kept_with(drive.creations, slug)]
     traces += [Trace("recording", path) for path in _kept_with(drive.recordings, slug)]
     if not traces:

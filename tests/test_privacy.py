@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from s2i_lib import gallery
+from s2i_lib.drive import local_folder
 from s2i_lib.errors import InputError
 from s2i_lib.generate import DrawOptions, draw
 from s2i_lib.privacy import find_traces, forget
@@ -13,6 +14,11 @@ from s2i_lib.prompt import make_prompt
 from s2i_lib.subject import Subject, save_subject
 
 REX, LUNA = Subject("Rex", "dog"), Subject("Luna", "cat", "ohwx")
+
+
+@pytest.fixture(autouse=True)
+def local_disk(tmp_path, monkeypatch):
+    monkeypatch.setenv("S2I_LOCAL", str(tmp_path / "local"))
 
 
 @pytest.fixture
@@ -29,6 +35,9 @@ def shared(drive, pocket):
         run.mkdir(parents=True)
         (run / "run.json").write_text(json.dumps({"class_prompt": other_prompt}))
         (run / "weights.safetensors").write_bytes(b"weights")
+        local = local_folder(drive, run)
+        local.mkdir(parents=True)
+        (local / "state.safetensors").write_bytes(b"state")
         class_images = drive.class_images / f"{other_prompt.replace(' ', '-')}-0123456789ab"
         class_images.mkdir(parents=True)
         (class_images / "latents.safetensors").write_bytes(b"latents")
@@ -57,7 +66,9 @@ def shared(drive, pocket):
 
 
 def files(drive) -> set:
-    return {path for path in drive.root.rglob("*") if path.is_file()}
+    """Every file on the Drive and of this Drive on the local disk."""
+    places = (drive.root, local_folder(drive, drive.root))
+    return {path for place in places for path in place.rglob("*") if path.is_file()}
 
 
 def test_all_of_one_goes_and_all_of_the_others_stays(drive, shared):
