@@ -285,6 +285,103 @@ def finetune(
 
 
 @app.command()
+def evaluate(
+    runs: Annotated[
+        list[str], typer.Argument(metavar="RUN...", help="SUBJECT/RUN, SUBJECT or a path.")
+    ],
+    prompts: Annotated[int, typer.Option("--prompts", help="Of DreamBench's 25.")] = 25,
+    seeds: Annotated[int, typer.Option("--seeds", help="Pictures of each prompt.")] = 4,
+    first_seed: Annotated[int, typer.Option("--seed", help="The first of these seeds.")] = 0,
+    steps: StepsOption = 20,
+    subject: SubjectOption = None,
+    base: Annotated[
+        bool, typer.Option("--base", help="Score the model before fine-tuning beside it.")
+    ] = False,
+    speech: Annotated[
+        Path | None,
+        typer.Option("--speech", help="Folder of clips, each with what it says in a .txt."),
+    ] = None,
+    clip: Annotated[
+        str | None, typer.Option("--clip", help="Another CLIP: a folder or hub repository.")
+    ] = None,
+    dino: Annotated[
+        str | None, typer.Option("--dino", help="Another DINO: a folder or hub repository.")
+    ] = None,
+    lpips: Annotated[
+        str | None, typer.Option("--lpips", help="LPIPS: a file, or REPOSITORY:FILE.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder for the report [default: evaluations in the run]."),
+    ] = None,
+    drive: DriveOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Measure how alike, how faithful and how free a run's pictures are; several side by side."""
+    from s2i_lib.evaluate import EvaluateOptions, evaluate_run
+    from s2i_lib.models import find_run
+    from s2i_lib.report import write_report
+    from s2i_lib.spoken import read_clips
+
+    place = open_drive(drive)
+    options = EvaluateOptions(prompts, seeds, first_seed=first_seed, steps=steps)
+    chosen = _subject(place, subject) if subject else None
+    clips = read_clips(speech) if speech else []
+    done, folders = [], []
+
+    def measure(run: str, is_base: bool = False) -> None:
+        folders.append(find_run(place, run))
+        with tqdm(desc=f"Evaluating {run}", unit="prompt", leave=False) as bar:
+
+            def show(number: int, total: int) -> None:
+                bar.total, bar.n = total, number
+                bar.refresh()
+
+            done.append(
+                evaluate_run(
+                    place,
+                    run,
+                    options,
+                    subject=chosen,
+                    is_base=is_base,
+                    clips=clips,
+                    callback=show,
+                    clip=clip,
+                    dino=dino,
+                    lpips=lpips,
+                )
+            )
+
+    refused = None
+    try:
+        _for_each(runs, measure, what="runs")
+    except InputError as error:
+        if not done:
+            raise
+        refused = error
+    if base:
+        measure(runs[0], is_base=True)
+    page, data = write_report(done, make_folder(out or folders[0] / "evaluations"))
+    for each in done:
+        if as_json:
+            print(json.dumps(each.to_json(), ensure_ascii=False))
+            continue
+        print(f"Run       {each.name}")
+        for name, score in each.scores.items():
+            print(f"  {name:16}{score}")
+        if each.speech:
+            print(f"  word error rate {each.speech['word_error_rate']:.3f}")
+        _print_notes(each.notes)
+    if as_json:
+        print(json.dumps({"page": str(page), "data": str(data)}))
+    else:
+        print(f"Page      {page}\nNumbers   {data}")
+    if refused:
+        raise refused
+
+
+@app.command()
 def redo(
     picture: Annotated[Path, typer.Argument(help="A PNG that this program made.")],
     out: OutOption = None,
@@ -550,19 +647,19 @@ def _known_subjects(drive: Drive, given: list[Subject]) -> list[Subject]:
     return [*given, *(subject for subject in list_subjects(drive) if subject.name not in names)]
 
 
-def _for_each(clips: list[str], handle: Callable[[str], None]) -> None:
-    """Handle clip by clip; one that cannot be used does not stop the others, but is reported."""
+def _for_each(given: list[str], handle: Callable[[str], None], what: str = "clips") -> None:
+    """Handle one by one; one that cannot be used does not stop the others, but is reported."""
     refused = 0
-    for clip in clips:
+    for one in given:
         try:
-            handle(clip)
+            handle(one)
         except InputError as error:
-            if len(clips) == 1:
+            if len(given) == 1:
                 raise
             refused += 1
-            _complain(f"{clip}: {error}")
+            _complain(f"{one}: {error}")
     if refused:
-        raise InputError(f"{refused} of {len(clips)} clips could not be used; see above.")
+        raise InputError(f"{refused} of {len(given)} {what} could not be used; see above.")
 
 
 def _print_heard(transcript: Transcript, clip: str | None) -> None:

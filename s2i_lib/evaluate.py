@@ -18,7 +18,7 @@ import numpy as np
 
 from s2i_lib import __version__
 from s2i_lib.errors import InputError
-from s2i_lib.models import BaseModel, Model, known_words
+from s2i_lib.models import REGISTRY, BaseModel, Model, known_words
 from s2i_lib.scores import (
     RESAMPLES,
     Score,
@@ -31,9 +31,12 @@ from s2i_lib.scores import (
 )
 
 if TYPE_CHECKING:
+    import torch
     from PIL.Image import Image
 
+    from s2i_lib.drive import Drive
     from s2i_lib.scorer import Scorers
+    from s2i_lib.spoken import Clip
     from s2i_lib.subject import Subject
 
 BATCH = 4  # pictures at a time: what a T4 has room for at 512 px
@@ -45,11 +48,11 @@ MEANING = {
     "clip_i": "↑ likeness to the photos (CLIP-I)",
     "clip_t": "↑ prompt fidelity (CLIP-T), the identifier left out",
     "pres_dino": "↓ likeness of plain class pictures to the photos (PRES): the class has turned",
-    "pres_clip": "↓ the same, by CLIP",
+    "pres_clip": "↓ likeness of plain class pictures to the photos (PRES, by CLIP)",
     "div_lpips": "↑ diversity of pictures of one prompt (DIV, LPIPS)",
-    "div_clip": "↑ the same, as 1 - cosine of CLIP; no figure of the paper's",
+    "div_clip": "↑ diversity of pictures of one prompt, as 1 - cosine of CLIP",
     "class_div_lpips": "↑ diversity of plain class pictures (LPIPS)",
-    "class_div_clip": "↑ the same, as 1 - cosine of CLIP",
+    "class_div_clip": "↑ diversity of plain class pictures, as 1 - cosine of CLIP",
     "copies": "↓ share of pictures that are nearer to a photo than photos are to each other",
 }
 
@@ -121,6 +124,8 @@ class Evaluation:
     scorers: dict[str, Any]
     notes: list[str]
     photos: list[str] = field(default_factory=list)
+    speech: dict[str, Any] | None = None
+    """Of clips that were heard (``spoken.evaluate_speech``), where there were any."""
     curve: list[dict[str, Any]] = field(default_factory=list)
     """Of training: lines with a step, losses and whatever was scored at it."""
     images: list[Image] = field(default_factory=list)
@@ -137,6 +142,7 @@ class Evaluation:
             "source": self.source,
             "options": asdict(self.options),
             "scores": {key: asdict(score) for key, score in self.scores.items()},
+            "speech": self._speech_json(),
             "notes": self.notes,
             "scorers": self.scorers,
             "photos": self.photos,
@@ -146,6 +152,11 @@ class Evaluation:
             "versions": {"s2i_lib": __version__}
             | {name: version(name) for name in ("torch", "diffusers", "transformers", "numpy")},
         }
+
+    def _speech_json(self) -> dict[str, Any] | None:
+        if self.speech is None:
+            return None
+        return {k: asdict(v) if isinstance(v, Score) else v for k, v in self.speech.items()}
 
 
 @functools.cache
@@ -217,12 +228,14 @@ def evaluate(
     images, seeds = [], []
     for done, prompt in enumerate(prompts):
         callback(done, len(prompts) + 1)
-        drawn = _draw(model, prompt, options.seeds, options)
+        drawn = draw_pictures(model, prompt, options.seeds, options)
         images += [picture.image for picture in drawn]
         seeds += [picture.record["seed"] for picture in drawn]
     callback(len(prompts), len(prompts) + 1)
     class_prompt = caption(f"a {subject.phrase}", subject)
-    of_class = [p.image for p in _draw(model, class_prompt, options.class_pictures, options)]
+    of_class = [
+        p.image for p in draw_pictures(model, class_prompt, options.class_pictures, options)
+    ]
     callback(len(prompts) + 1, len(prompts) + 1)
     asked = [prompt for prompt in prompts for _ in range(options.seeds)]
     scores, pictures = _score(images, of_class, real, asked, seeds, subject, scorers, options)
@@ -243,7 +256,7 @@ def evaluate(
     )
 
 
-def _draw(model: Model, prompt: str, count: int, options: EvaluateOptions) -> list[Any]:
+def draw_pictures(model: Model, prompt: str, count: int, options: EvaluateOptions) -> list[Any]:
     """A few at a time: a picture depends on its own seed only, and memory on how many there are."""
     from s2i_lib.generate import DrawOptions, draw
 
@@ -342,3 +355,109 @@ def _open(path: Path) -> Image:
             f"The photo {path} cannot be opened ({error}). Build the dataset again with "
             "notebooks/1_capture_dataset.ipynb."
         ) from error
+
+
+# --- a run on the Drive -------------------------------------------------------------------------
+
+
+def evaluate_run(
+    drive: Drive,
+    run: str,
+    options: EvaluateOptions | None = None,
+    *,
+    subject: Subject | None = None,
+    is_base: bool = False,
+    clips: Sequence[Clip] = (),
+    device: torch.device | None = None,
+    callback: Callable[[int, int], object] = lambda done, total: None,
+    **instead: str | None,
+) -> Evaluation:
+    """Evaluate the weights of a run against the photos that it learned from.
+
+    Parameters
+    ----------
+    run
+        SUBJECT/RUN, SUBJECT, or the path of a run or diffusers folder.
+    subject
+        Needed for weights from elsewhere, which do not say whom they show.
+    is_base
+        Score the model that the run was made from instead: what fine-tuning started at.
+    clips
+        Recordings with their words; with any, hearing is scored, too.
+    **instead
+        clip, dino, lpips: networks to take in place of the registry's (``load_scorers``).
+
+    Raises
+    ------
+    InputError
+        There is no such run, it has no weights, or nobody says whom it shows.
+    """
+    from s2i_lib.models import find_run, load, read_card
+    from s2i_lib.scorer import load_scorers
+    from s2i_lib.speech import HearOptions, Listener
+    from s2i_lib.spoken import evaluate_speech
+
+    folder = find_run(drive, run)
+    card = read_card(folder)
+    subject = subject or _subject_of(folder, card)
+    if is_base and card:
+        made_from = card["base"]
+        is_known = made_from["name"] in REGISTRY
+        model = load(made_from["name" if is_known else "source"], drive=drive, device=device)
+    else:
+        model = load(drive=drive, run=str(folder), device=device)
+    photos, notes = _photos_of(drive, subject, card)
+    scorers = load_scorers(model.base, drive, device, **instead)
+    result = evaluate(model, subject, photos, scorers, options, callback=callback)
+    result.notes[:0] = notes
+    if clips:
+        listener = Listener(HearOptions(names=(subject.name,)), drive).load()
+        result.speech = evaluate_speech(
+            model, clips, listener, [subject], scorers.clip, result.options
+        )
+    if is_base:
+        result.name = f"{model.base.name}, not fine-tuned"
+    else:
+        result.curve = _read_curve(folder)
+    return result
+
+
+def _subject_of(folder: Path, card: dict[str, Any]) -> Subject:
+    from s2i_lib.subject import Subject
+
+    try:
+        return Subject(**card["subject"])
+    except (KeyError, TypeError) as error:
+        raise InputError(
+            f"{folder} does not say whom its weights show (no subject in its run.json). Say it "
+            "with --subject NAME:CLASS_NOUN:IDENTIFIER, for instance Rex:dog:sks."
+        ) from error
+
+
+def _photos_of(
+    drive: Drive, subject: Subject, card: dict[str, Any]
+) -> tuple[list[Path], list[str]]:
+    """The crops of the subject's photos; none, with the reason, where there are none."""
+    from s2i_lib.dataset import load_dataset
+
+    try:
+        dataset = load_dataset(drive, subject.name)
+    except InputError as error:
+        return [], [str(error)]
+    learned = card.get("dataset", {}).get("sha256", dataset.sha256)
+    changed = (
+        f"The photos of {subject.name} have changed since this run learned from them: its likeness "
+        "is to those of today."
+    )
+    return list(dataset.images), [] if learned == dataset.sha256 else [changed]
+
+
+def _read_curve(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a run's metrics.jsonl; a damaged one ends the curve, not the report."""
+    lines: list[dict[str, Any]] = []
+    try:
+        for line in (folder / "metrics.jsonl").read_text().splitlines():
+            lines.append(json.loads(line))
+    except (OSError, ValueError):
+        pass
+    return [line for line in lines if isinstance(line, dict) and "step" in line]

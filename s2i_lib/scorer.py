@@ -293,7 +293,10 @@ def load_scorers(
             scorers.missing[kind] = f"{base.name} names no {kind.upper()} network."
             continue
         try:
-            setattr(scorers, kind, load(source, drive, device))
+            scorer = load(source, drive, device)
+            if source != (instead.get(kind) or named):  # it ships with the model: no path of ours
+                scorer.name = f"{base.name}/{named}"
+            setattr(scorers, kind, scorer)
         except S2iError as error:
             scorers.missing[kind] = str(error)
     return scorers

@@ -1,0 +1,175 @@
+"""From hearing to seeing: how much of a wish survives the microphone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from s2i_lib.errors import InputError, S2iError
+from s2i_lib.prompt import Prompt, make_prompt
+from s2i_lib.scores import (
+    bootstrap,
+    caption,
+    name_recall,
+    r_precision,
+    speech_gap,
+    text_cosines,
+    word_error_rate,
+)
+
+if TYPE_CHECKING:
+    from s2i_lib.evaluate import EvaluateOptions
+    from s2i_lib.models import Model
+    from s2i_lib.scorer import ClipScorer
+    from s2i_lib.speech import Listener
+    from s2i_lib.subject import Subject
+
+AUDIO = {".wav", ".mp3", ".m4a", ".flac", ".ogg", ".opus", ".webm", ".aac"}
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A recording, and the words that are said in it."""
+
+    audio: Path
+    text: str
+
+
+def read_clips(folder: Path) -> list[Clip]:
+    """The recordings of a folder, each with the words said in a .txt of the same name.
+
+    Raises
+    ------
+    InputError
+        When there is no recording, or one has no words.
+    """
+    audio = sorted(p for p in folder.glob("*") if p.suffix.lower() in AUDIO)
+    if not audio:
+        raise InputError(
+            f"There are no recordings in {folder} (found 0, need 1 or more). Expected clips such "
+            "as one.wav, and beside each a one.txt with the words that are said."
+        )
+    clips = []
+    for path in audio:
+        words = path.with_suffix(".txt")
+        text = words.read_text(encoding="utf-8").strip() if words.is_file() else ""
+        if not text:
+            raise InputError(
+                f"{path.name} has no {words.name} with the words that are said, so what is heard "
+                "cannot be held against them. Write that file."
+            )
+        clips.append(Clip(path, text))
+    return clips
+
+
+def evaluate_speech(
+    model: Model,
+    clips: Sequence[Clip],
+    listener: Listener,
+    subjects: Sequence[Subject],
+    clip_scorer: ClipScorer | None,
+    options: EvaluateOptions,
+    callback: Callable[[int, int], object] = lambda done, total: None,
+) -> dict[str, Any]:
+    """Hear every clip, draw what was heard and what was typed from the same noise, and compare.
+
+    Returns
+    -------
+    dict
+        word_error_rate, name_recall (None: no name was said), speech_gap and r_precision (Scores;
+        missing without a scorer, the latter also with one clip), and of each clip what was said,
+        heard and drawn.
+    """
+    from s2i_lib.evaluate import draw_pictures
+
+    rows: list[dict[str, Any]] = []
+    spoken, typed = [], []
+    for number, clip in enumerate(clips):
+        callback(number, len(clips))
+        meant, heard = _prompt(model, clip.text, subjects), None
+        try:
+            transcript = listener.hear(str(clip.audio))
+            heard = _prompt(model, transcript, subjects)
+        except S2iError as error:  # silence is a result, too: every word is missing
+            rows.append({"problem": str(error)})
+        else:
+            rows.append({"heard": transcript.text})
+        rows[-1] |= {
+            "clip": clip.audio.name,
+            "said": clip.text,
+            "typed_prompt": meant.text,
+            "spoken_prompt": heard.text if heard else None,
+            "names_said": [s.name for s in meant.subjects],
+            "names_heard": [s.name for s in heard.subjects] if heard else [],
+        }
+        if clip_scorer is not None:
+            from_text = draw_pictures(model, meant.text, options.seeds, options)
+            from_speech = (
+                draw_pictures(model, heard.text, options.seeds, options) if heard else None
+            )
+            typed.append(clip_scorer.images([p.image for p in from_text]))
+            spoken.append(
+                clip_scorer.images([p.image for p in from_speech]) if from_speech else None
+            )
+    callback(len(clips), len(clips))
+    scores: dict[str, Any] = {
+        "word_error_rate": word_error_rate(
+            [row["said"] for row in rows], [row.get("heard", "") for row in rows]
+        ),
+        "name_recall": name_recall(
+            [row["names_said"] for row in rows], [row["names_heard"] for row in rows]
+        ),
+        "clips": rows,
+    }
+    if clip_scorer is not None:
+        captions = [_bare(row["typed_prompt"], subjects) for row in rows]
+        scores |= _fidelity(clip_scorer.texts(captions), captions, spoken, typed, options)
+    return scores
+
+
+def _fidelity(
+    texts: np.ndarray,
+    captions: list[str],
+    spoken: list[np.ndarray | None],
+    typed: list[np.ndarray],
+    options: EvaluateOptions,
+) -> dict[str, Any]:
+    """Speech gap and R-precision; a clip that gave no picture counts as 0 and as a miss."""
+    seeds, settings = options.seeds, {"seed": options.bootstrap_seed}
+
+    def own(images: np.ndarray, i: int) -> np.ndarray:
+        return text_cosines(images, np.repeat(texts[i : i + 1], seeds, axis=0))
+
+    gap = speech_gap(
+        [np.zeros(seeds) if s is None else own(s, i) for i, s in enumerate(spoken)],
+        [own(t, i) for i, t in enumerate(typed)],
+        **settings,
+    )
+    found: dict[str, Any] = {"speech_gap": gap}
+    choices = list(dict.fromkeys(captions))
+    if len(choices) > 1:
+        table = np.stack([texts[captions.index(text)] for text in choices])
+        hits = [
+            np.zeros(seeds)
+            if s is None
+            else r_precision(s @ table.T, [choices.index(captions[i])] * seeds)
+            for i, s in enumerate(spoken)
+        ]
+        found["r_precision"] = bootstrap(np.stack(hits), **settings)
+    return found
+
+
+def _prompt(model: Model, words: Any, subjects: Sequence[Subject]) -> Prompt:
+    return make_prompt(
+        words, subjects, count_tokens=model.count_tokens, token_limit=model.base.token_limit
+    )
+
+
+def _bare(prompt: str, subjects: Sequence[Subject]) -> str:
+    for subject in subjects:
+        prompt = caption(prompt, subject)
+    return prompt

@@ -1,0 +1,133 @@
+"""`evaluate` as a user meets it: real weights, real networks, and every wrong turn."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from s2i_lib import __main__ as command_line
+from s2i_lib.errors import InputError
+from s2i_lib.evaluate import EvaluateOptions, evaluate_run
+from s2i_lib.models import PACKAGE
+from s2i_lib.spoken import read_clips
+
+WEIGHTS = PACKAGE / "pocket"  # a diffusers folder like any from elsewhere
+QUICK = ("--prompts", 1, "--seeds", 2, "--steps", 2, "--subject", "Racer:car:sks")
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, tmp_path):
+    """Run a command in this process, in an empty folder: (exit status, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("S2I_DRIVE", str(tmp_path / "drive"))
+
+    def _run(*words):
+        monkeypatch.setattr(sys, "argv", ["s2i_lib", *map(str, words)])
+        try:
+            status = command_line.main()
+        except SystemExit as stop:
+            status = stop.code or 0
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return _run
+
+
+def unfinished(drive_root: Path) -> str:
+    """A run that was begun and has no weights yet."""
+    folder = drive_root / "runs" / "racer" / "begun"
+    folder.mkdir(parents=True)
+    card = {
+        "status": "training",
+        "subject": {"name": "Racer", "class_noun": "car"},
+        "base": {"name": "pocket", "source": "the package"},
+    }
+    (folder / "run.json").write_text(json.dumps(card))
+    return "racer/begun"
+
+
+def test_json_is_one_object_a_line_and_the_page_lies_where_it_says(run, tmp_path):
+    status, out, _ = run("evaluate", WEIGHTS, *QUICK, "--out", tmp_path / "made", "--json")
+    assert status == 0
+    scores, files = [json.loads(line) for line in out.splitlines()]
+    assert scores["scores"]["clip_t"]["n"] == 2
+    assert scores["subject"]["name"] == "Racer"
+    assert Path(files["page"]).read_text().startswith("<!doctype html>")
+    assert json.loads(Path(files["data"]).read_text())["runs"] == [scores]
+    assert any("no photos" in note for note in scores["notes"])
+
+
+def test_a_run_without_weights_is_one_sentence(run, tmp_path):
+    status, out, err = run("evaluate", unfinished(tmp_path / "drive"), "--prompts", 1)
+    assert (status, out) == (2, "")
+    assert "no weights in" in err
+    assert "Traceback" not in err
+
+
+def test_of_several_runs_those_that_can_be_scored_are(run, tmp_path):
+    begun = unfinished(tmp_path / "drive")
+    status, out, err = run("evaluate", begun, WEIGHTS, *QUICK, "--out", tmp_path / "made")
+    assert status == 2
+    assert "no weights in" in err
+    assert "1 of 2 runs could not be used" in " ".join(err.split())
+    assert "clip_t" in out
+    assert len(list((tmp_path / "made").glob("*.html"))) == 1
+
+
+def test_a_scorer_that_cannot_be_had_leaves_the_pictures_and_says_why(run, tmp_path):
+    status, out, _ = run(
+        "evaluate", WEIGHTS, *QUICK, "--clip", "nobody/nothing", "--out", tmp_path / "made"
+    )
+    assert status == 0
+    assert "Not scored by CLIP" in out
+    [page] = (tmp_path / "made").glob("*.html")
+    assert "nobody/nothing" in page.read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        (["nobody"], "no run 'nobody'"),
+        ([WEIGHTS], "does not say whom its weights show"),
+        ([WEIGHTS, "--prompts", 0], "prompts is 0"),
+        ([WEIGHTS, "--speech", "none"], "no recordings in none"),
+    ],
+)
+def test_wrong_input_is_one_paragraph(run, words, what):
+    status, out, err = run("evaluate", *words)
+    assert (status, out) == (2, "")
+    assert what in " ".join(err.split())
+
+
+def test_clips_need_their_words(tmp_path):
+    shutil.copy(PACKAGE / "samples" / "red_car.wav", tmp_path / "one.wav")
+    with pytest.raises(InputError, match=r"one\.wav has no one\.txt"):
+        read_clips(tmp_path)
+    (tmp_path / "one.txt").write_text("a red car\n")
+    [clip] = read_clips(tmp_path)
+    assert clip.text == "a red car"
+
+
+def test_hearing_is_scored_from_the_clip_to_the_picture(tmp_path, drive):
+    """The sample is heard without an error, so that both prompts, and their pictures, agree."""
+    from s2i_lib.subject import Subject
+
+    for name in ("one", "two"):
+        shutil.copy(PACKAGE / "samples" / "red_car.wav", tmp_path / f"{name}.wav")
+    (tmp_path / "one.txt").write_text("A red car on a yellow background.")
+    (tmp_path / "two.txt").write_text("A blue Racer.")  # not what is said in it
+    options = EvaluateOptions(prompts=1, seeds=2, class_pictures=2, steps=3, resamples=200)
+    result = evaluate_run(
+        drive, str(WEIGHTS), options, subject=Subject("Racer", "car"), clips=read_clips(tmp_path)
+    )
+    speech = result.speech
+    one, two = speech["clips"]
+    assert one["heard"].lower().startswith("a red car on a yellow background")
+    assert speech["word_error_rate"] > 0  # of the second clip only
+    assert speech["name_recall"] == 0  # Racer was said in the words, and not in the clip
+    assert one["typed_prompt"].lower() == one["spoken_prompt"].lower()
+    assert "sks car" in two["typed_prompt"]
+    assert {"speech_gap", "r_precision"} <= set(speech)
+    assert result.to_json()["speech"]["speech_gap"]["n"] == 4
