@@ -187,6 +187,20 @@ def test_notebook_3_draws_a_first_picture_and_a_page_without_a_click(tmp_path):
 
 
 @pytest.mark.slow
+def test_notebook_4_measures_a_first_try_where_there_is_no_run_yet(tmp_path):
+    root = tmp_path / "drive"
+    path = REPOSITORY / "notebooks" / "4_evaluate.ipynb"
+    said = run(path, tmp_path, {"S2I_DRIVE": str(root)}, PROMPTS=2, SEEDS=1, STEPS=3)
+    assert "heard  A red car on a yellow background" in said
+    [page] = root.glob("runs/racer/first-try/evaluations/*.html")
+    [numbers] = page.parent.glob("*.json")
+    before, after = json.loads(numbers.read_text())["runs"]
+    assert "not fine-tuned" in before["name"]
+    assert {"clip_i", "clip_t", "pres_clip"} <= set(after["scores"])
+    assert after["speech"]["word_error_rate"] == 0
+
+
+@pytest.mark.slow
 def test_set_up_cell_clones_where_the_library_is_nowhere(tmp_path):
     """The cell itself, with Colab's /content moved, in a kernel that cannot see the library."""
     source = code_cells(NOTEBOOKS[0])[0].source.replace("/content", str(tmp_path / "content"))
