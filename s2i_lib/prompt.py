@@ -243,12 +243,13 @@ def replace_names(
     seen: set[Subject] = set()
     for mention in mentions:
         subject = mention.subject
-        start, words = _phrase_start(text, mention)
+        start, words, has_article = _phrase_start(text, mention)
         end = _phrase_end(text, mention)
         noun = subject.phrase if subject == chosen else subject.class_noun
         body = " ".join([*words, noun])
-        article = "the" if subject in seen else article_for(body)
-        parts.append(text[at:start] + f"{article} {body}" + ("'s" if mention.is_possessive else ""))
+        article = "the " if subject in seen else f"{article_for(body)} "
+        parts.append(text[at:start] + (article if has_article else "") + body)
+        parts.append("'s" if mention.is_possessive else "")
         at = end
         if subject not in seen and _spelled_otherwise(mention):
             notes.append(f"{mention.heard!r} was taken for {subject.name}.")
@@ -267,29 +268,28 @@ def _spelled_otherwise(mention: Mention) -> bool:
     return mention.similarity < 1
 
 
-def _phrase_start(text: str, mention: Mention) -> tuple[int, list[str]]:
-    """Where the noun phrase around a name begins ("my happy dog Rex"), and its adjectives."""
+def _phrase_start(text: str, mention: Mention) -> tuple[int, list[str], bool]:
+    """Where the noun phrase around a name begins ("my happy dog Rex"), its adjectives, its article.
+
+    There is no article after a possessor: "Anika's dog Rex" is "Anika's sks dog".
+    """
     tokens = [token for token in tokenize(text) if token.end <= mention.start]
     start = mention.start
     words: list[str] = []
     noun = mention.subject.class_noun.lower().split()
-    if (
-        tokens
-        and tokens[-1].text == ","
-        and [t.text.lower() for t in tokens[-1 - len(noun) : -1]] == noun
-    ):
-        tokens = tokens[:-1]  # "my dog, Rex"
-    if [token.text.lower() for token in tokens[-len(noun) :]] == noun:
-        rest = tokens[: -len(noun)]
-        if rest and (_is_determiner(rest[-1].text) or rest[-1].text.lower() in _ADJECTIVES):
-            tokens, start = rest, tokens[-len(noun)].start
+    before = tokens
+    if before and before[-1].text.lower() in (",", "named", "called"):
+        before = before[:-1]  # "my dog, Rex", "a dog named Rex"
+    if [token.text.lower() for token in before[-len(noun) :]] == noun:
+        tokens, start = before[: -len(noun)], before[-len(noun)].start
     while tokens and tokens[-1].text.lower() in _ADJECTIVES:
         token = tokens.pop()
         words.insert(0, token.text.lower())
         start = token.start
     if tokens and _is_determiner(tokens[-1].text):
-        start = tokens[-1].start
-    return start, words
+        return tokens[-1].start, words, True
+    possessed = bool(tokens) and re.search(r"['’]s$|s['’]$", tokens[-1].text) is not None
+    return start, words, not (possessed and start < mention.start)
 
 
 def _is_determiner(word: str) -> bool:

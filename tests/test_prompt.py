@@ -39,6 +39,9 @@ def count_words(text: str) -> int:
         ("a man wrecks the car", "a man wrecks the car"),
         ("a T-Rex in the jungle", "a T-Rex in the jungle"),
         ("draw Rex", "a sks dog"),
+        ("a dog named Rex on a train", "a sks dog on a train"),
+        ("Hugo's dog Rex", "an ohwx owl's dog"),
+        ("a cat and Rex", "a cat and a sks dog"),
     ],
 )
 def test_names_become_identifier_and_noun(said, asked):
