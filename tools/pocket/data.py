@@ -79,7 +79,8 @@ def photo_crops(count: int, seed: int = 5) -> np.ndarray:
 def main() -> None:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 8
     with Pool(2) as pool:
-        pool.map(draw_shard, [HELD_BACK, *range(count)], chunksize=1)
+        both = [FIRST_SHARDS, FIRST_SHARDS + 1]  # for the scorer and the judge
+        pool.map(draw_shard, [HELD_BACK, *both, *range(count)], chunksize=1)
     crops = work_folder() / "photo_crops.npy"
     if not crops.exists():
         np.save(crops, photo_crops(PHOTO_CROPS))

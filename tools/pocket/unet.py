@@ -10,6 +10,8 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +26,7 @@ from tools.pocket.training import load_state, save_state, work_folder
 CHANNELS, TEXT_WIDTH, TEXT_LAYERS = (128, 256), 192, 2
 BATCH = 64
 MATRIX_LR, VECTOR_LR, EMBEDDING_LR = 1e-3, 6e-4, 2e-3
+DECAY = 0.01  # weight decay of the matrices
 WARMUP, PLAIN_UNTIL = 60, 600  # steps; until then plain scenes (one, as it is) come more often
 NO_PROMPT = 0.1  # share of captions dropped, for classifier-free guidance
 EMA = 0.998
@@ -34,35 +37,6 @@ SCHEDULE = {  # SD 2's own noise schedule; trailing steps begin where training e
     "beta_schedule": "scaled_linear",
     "prediction_type": "v_prediction",
 }
-
-
-class Muon(torch.optim.Optimizer):
-    """Momentum, orthogonalised: every matrix moves equally in all its directions.
-
-    torch.optim.Muon takes 2-D parameters only, and here most weights are convolutions: each is
-    seen as a matrix (out, in * height * width). Source: Jordan et al. 2024, scaled as in Moonlight
-    (arXiv:2502.16982) so that learning rates are AdamW's.
-    """
-
-    def __init__(
-        self, parameters: Iterable, lr: float, momentum: float = 0.95, decay: float = 0.01
-    ):
-        super().__init__(parameters, {"lr": lr, "momentum": momentum, "decay": decay})
-
-    @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
-        for group in self.param_groups:
-            for p in group["params"]:
-                if p.grad is None:
-                    continue
-                state = self.state[p]
-                mean = state.setdefault("momentum", torch.zeros_like(p))
-                mean.lerp_(p.grad, 1 - group["momentum"])
-                direction = p.grad.lerp(mean, group["momentum"]).reshape(len(p), -1)
-                update = orthogonalised(direction)
-                scale = 0.2 * max(update.shape) ** 0.5
-                p.mul_(1 - group["lr"] * group["decay"])
-                p.add_(update.reshape(p.shape).to(p.dtype), alpha=-group["lr"] * scale)
 
 
 def orthogonalised(matrix: torch.Tensor, steps: int = 4) -> torch.Tensor:
@@ -115,24 +89,71 @@ def make_models() -> tuple[UNet2DConditionModel, CLIPTextModel]:
     return unet, text
 
 
-def make_optimizers(modules: torch.nn.Module) -> list[torch.optim.Optimizer]:
-    matrices, embeddings, others = [], [], []
-    for name, p in modules.named_parameters():
-        if "embedding" in name and "time" not in name:
-            embeddings.append(p)
-        elif p.ndim >= 2 and "conv_in" not in name and "conv_out" not in name:
-            matrices.append(p)
-        else:
-            others.append(p)
-    adam = torch.optim.AdamW(
-        [
-            {"params": others, "lr": VECTOR_LR, "weight_decay": 0.0},
-            {"params": embeddings, "lr": EMBEDDING_LR, "weight_decay": 0.0},
+@dataclass
+class Shared:
+    """Everything that training changes, in memory that all workers share."""
+
+    modules: torch.nn.ModuleDict
+    gradients: list[list[torch.Tensor]]  # of each worker, for each parameter
+    momentum: list[torch.Tensor]
+    squares: list[torch.Tensor]  # second moments, for what Adam trains; else empty
+    ema: list[torch.Tensor]
+    loss: torch.Tensor  # of each worker, at this step
+
+
+def make_shared(workers: int) -> Shared:
+    unet, text = make_models()
+    modules = torch.nn.ModuleDict({"unet": unet, "text": text})
+    modules.to(memory_format=torch.channels_last).share_memory()
+    parameters = [p.detach() for p in modules.parameters()]
+    names = [name for name, _ in modules.named_parameters()]
+    zeros = [torch.zeros_like(p) for p in parameters]
+    return Shared(
+        modules=modules,
+        gradients=[[z.clone().share_memory_() for z in zeros] for _ in range(workers)],
+        momentum=[z.clone().share_memory_() for z in zeros],
+        squares=[
+            (z.clone() if kind_of(n, z) != "matrix" else torch.zeros(0)).share_memory_()
+            for n, z in zip(names, zeros, strict=True)
         ],
-        betas=(0.9, 0.98),
-        fused=True,
+        ema=[p.clone().share_memory_() for p in parameters],
+        loss=torch.zeros(workers).share_memory_(),
     )
-    return [Muon(matrices, lr=MATRIX_LR), adam]
+
+
+def kind_of(name: str, parameter: torch.Tensor) -> str:
+    """Say how a parameter is trained: matrices by Muon, embeddings and the rest by Adam."""
+    if "token_embedding" in name or "position_embedding" in name:
+        return "embedding"
+    inner = parameter.ndim >= 2 and "unet.conv_in" not in name and "unet.conv_out" not in name
+    return "matrix" if inner else "other"
+
+
+@torch.no_grad()
+def update(shared: Shared, index: int, kind: str, share: float, step: int) -> None:
+    """Move one parameter by its gradient, the mean over the workers, and its running average.
+
+    Muon (momentum, then orthogonalised, so that a matrix moves equally in all directions) takes a
+    convolution as a matrix (out, in * height * width); torch.optim.Muon takes 2-D parameters only.
+    Source: Jordan et al. 2024, scaled as in arXiv:2502.16982 so that learning rates are Adam's.
+    """
+    p = list(shared.modules.parameters())[index]
+    gradient = torch.stack([g[index] for g in shared.gradients]).mean(0)
+    mean = shared.momentum[index]
+    if kind == "matrix":
+        mean.lerp_(gradient, 0.05)
+        direction = orthogonalised(gradient.lerp(mean, 0.95).reshape(len(p), -1))
+        rate = MATRIX_LR * share * 0.2 * max(direction.shape) ** 0.5
+        p.mul_(1 - MATRIX_LR * share * DECAY)
+        p.add_(direction.reshape(p.shape).to(p.dtype), alpha=-rate)
+    else:
+        rate = (EMBEDDING_LR if kind == "embedding" else VECTOR_LR) * share
+        square = shared.squares[index]
+        mean.lerp_(gradient, 0.1)
+        square.lerp_(gradient.square(), 0.02)
+        size = (square / (1 - 0.98 ** (step + 1))).sqrt_().add_(1e-8)
+        p.addcdiv_(mean, size, value=-rate / (1 - 0.9 ** (step + 1)))
+    shared.ema[index].lerp_(p, 1 - min(EMA, (1 + step) / (10 + step)))
 
 
 class Examples:
@@ -190,98 +211,141 @@ def validate(modules: torch.nn.ModuleDict, examples: Examples, scheduler: DDPMSc
     return f"v-MSE {float(fifths.mean()):.4f}, by fifths of t: {said}"
 
 
-def save_models(modules: torch.nn.ModuleDict, ema: list[torch.Tensor], folder: Path) -> None:
+def save_models(averages: list[torch.Tensor], folder: Path) -> None:
     """Write the averaged weights as two ordinary model folders."""
     unet, text = make_models()
     clean = torch.nn.ModuleDict({"unet": unet, "text": text})
     with torch.no_grad():
-        for p, average in zip(clean.parameters(), ema, strict=True):
+        for p, average in zip(clean.parameters(), averages, strict=True):
             p.copy_(average)
     unet.save_pretrained(folder / "unet")
     text.save_pretrained(folder / "text_encoder")
 
 
-def train(until: int, branch_steps: int, minutes: float, name: str, shards: int) -> None:
-    """Train the trunk until a step, or a branch of `branch_steps` from where the trunk is."""
-    work = work_folder()
-    trunk_file, branch_file = work / "unet_trunk.pt", work / "unet_branch.pt"
-    unet, text = make_models()
-    modules = torch.nn.ModuleDict({"unet": unet, "text": text})
-    modules.to(memory_format=torch.channels_last)
-    optimizers = make_optimizers(modules)
-    ema = [p.detach().clone() for p in modules.parameters()]
-    rates = [[g["lr"] for g in o.param_groups] for o in optimizers]
-    step, end, own_file = 0, until, trunk_file
-    if branch_steps:
-        own_file = branch_file
-    state = load_state(own_file) or load_state(trunk_file)
-    if state:
-        modules.load_state_dict(state["modules"])
-        for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
-        ema, step = state["ema"], state["step"]
-    fork = state.get("fork", step) if state else 0
-    if branch_steps:
-        end = fork + branch_steps
-    factor = vae.load().config.scaling_factor
-    examples, held_back = Examples(range(shards), factor), Examples([data.HELD_BACK], factor)
-    scheduler = DDPMScheduler(**SCHEDULE)
-    count = sum(p.numel() for p in unet.parameters()) / 1e6
-    print(f"U-Net {count:.1f} M, {len(examples.latents)} scenes, step {step} to {end}", flush=True)
-    began, first, recent, saved_at = time.time(), step, [], time.time()
+@dataclass(frozen=True)
+class Plan:
+    """A run: the trunk until a step, or a branch of some steps from where the trunk is."""
 
-    def save() -> None:
-        state = {
-            "modules": modules.state_dict(),
-            "optimizers": [o.state_dict() for o in optimizers],
-            "ema": ema,
-            "step": step,
-            "fork": fork,
-        }
-        save_state(state, own_file)
-        save_models(modules, ema, work / name)
+    mode: str = "trunk"
+    until: int = 30_000
+    branch_steps: int = 600
+    minutes: float = 1e6
+    shards: int = 8
+    workers: int = 2
 
-    while step < end and time.time() - began < minutes * 60:
+    def share(self, step: int, fork: int) -> float:
+        """Return the share of the learning rate at a step."""
         warm = min(1.0, (step + 1) / WARMUP)
-        share = (end - step) / branch_steps if branch_steps else warm
-        for optimizer, base in zip(optimizers, rates, strict=True):
-            for group, rate in zip(optimizer.param_groups, base, strict=True):
-                group["lr"] = rate * share
+        return warm * (1 - (step - fork) / self.branch_steps if self.mode == "branch" else 1.0)
+
+
+def restore(shared: Shared, plan: Plan) -> tuple[int, int]:
+    """Load the newest state; return the step it is at and the step at which a branch left."""
+    work = work_folder()
+    trunk = load_state(work / "unet_trunk.pt")
+    branch = load_state(work / "unet_branch.pt") if plan.mode == "branch" else None
+    # A finished branch is left alone: the next one starts from where the trunk is now.
+    state = branch if branch and branch["step"] < branch["fork"] + plan.branch_steps else trunk
+    if not state:
+        return 0, 0
+    shared.modules.load_state_dict(state["modules"])
+    for key in ("momentum", "squares", "ema"):
+        for mine, saved in zip(getattr(shared, key), state[key], strict=True):
+            mine.copy_(saved)
+    return state["step"], state["fork"] if state is branch else state["step"]
+
+
+def save(shared: Shared, plan: Plan, step: int, fork: int) -> None:
+    state = {"modules": shared.modules.state_dict(), "step": step, "fork": fork}
+    state |= {key: getattr(shared, key) for key in ("momentum", "squares", "ema")}
+    save_state(state, work_folder() / f"unet_{plan.mode}.pt")
+    save_models(shared.ema, work_folder() / f"unet_{plan.mode}")
+
+
+def work(rank: int, shared: Shared, plan: Plan, step: int, fork: int, meet: Barrier) -> None:
+    """Train as one of several single-thread workers: half of each batch, half of the updates.
+
+    They meet twice a step. Threads that meet at every operation stand still whenever one of the
+    cores is busy with something else.
+    """
+    torch.set_num_threads(1)
+    factor = vae.load().config.scaling_factor
+    examples, held_back = Examples(range(plan.shards), factor), Examples([data.HELD_BACK], factor)
+    scheduler = DDPMScheduler(**SCHEDULE)
+    named = list(shared.modules.named_parameters())
+    for (_, parameter), gradient in zip(named, shared.gradients[rank], strict=True):
+        parameter.grad = gradient
+    costs = [p.numel() * min(p.shape[0], 256) if p.ndim >= 2 else 1 for _, p in named]
+    mine, loads = [], [0] * plan.workers
+    for i in sorted(range(len(named)), key=lambda i: -costs[i]):
+        least = loads.index(min(loads))
+        loads[least] += costs[i]
+        if least == rank:
+            mine.append((i, kind_of(*named[i])))
+    end = fork + plan.branch_steps if plan.mode == "branch" else plan.until
+    began = saved_at = time.time()
+    first, recent = step, []
+    if rank == 0:
+        size = sum(p.numel() for p in shared.modules["unet"].parameters()) / 1e6
+        print(
+            f"U-Net {size:.1f} M, {len(examples.latents)} scenes, step {step} to {end}", flush=True
+        )
+    while step < end:
         batch = examples.batch(step, BATCH, max(0.0, 1 - step / PLAIN_UNTIL))
-        loss = losses(modules, batch, scheduler).mean()
+        part = {key: value[rank :: plan.workers] for key, value in batch.items()}
+        for gradient in shared.gradients[rank]:
+            gradient.zero_()
+        loss = losses(shared.modules, part, scheduler).mean()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(modules.parameters(), 1.0)
-        for optimizer in optimizers:
-            optimizer.step()
-            optimizer.zero_grad()
-        recent.append(float(loss.detach()))
+        shared.loss[rank] = loss.detach()
+        meet.wait()
+        for i, kind in mine:
+            update(shared, i, kind, plan.share(step, fork), step)
         step += 1
-        keep = min(EMA, (1 + step) / (10 + step))
-        torch._foreach_lerp_(ema, [p.detach() for p in modules.parameters()], 1 - keep)
-        if step % 50 == 0:
+        stop = time.time() - began > plan.minutes * 60
+        if rank == 0:
+            recent.append(float(shared.loss.mean()))
+            shared.loss[0] = float("nan") if stop else 0.0  # how rank 0 tells the others to stop
+        meet.wait()
+        stop = bool(shared.loss[0].isnan())
+        if rank == 0 and step % 50 == 0:
             rate = (step - first) * BATCH / (time.time() - began)
-            mean = np.mean(recent[-50:])
-            print(f"step {step} loss {mean:.4f} {rate:.1f} pictures/s", flush=True)
-        if step % 250 == 0:
-            print("  ", validate(modules, held_back, scheduler), flush=True)
-        if time.time() - saved_at > 300:
-            save()
+            print(f"step {step} loss {np.mean(recent[-50:]):.4f} {rate:.1f} pictures/s", flush=True)
+        if rank == 0 and (step % 250 == 0 or step == end or stop):
+            print("  ", validate(shared.modules, held_back, scheduler), flush=True)
+        if rank == 0 and (time.time() - saved_at > 300 or step == end or stop):
+            save(shared, plan, step, fork)
             saved_at = time.time()
-    print("  ", validate(modules, held_back, scheduler), flush=True)
-    save()
+        meet.wait()  # nobody changes what is being written
+        if stop:
+            return
+
+
+def train(plan: Plan) -> None:
+    shared = make_shared(plan.workers)
+    step, fork = restore(shared, plan)
+    context = torch.multiprocessing.get_context("spawn")
+    meet = context.Barrier(plan.workers)
+    crew = [
+        context.Process(target=work, args=(rank, shared, plan, step, fork, meet))
+        for rank in range(plan.workers)
+    ]
+    for worker in crew:
+        worker.start()
+    for worker in crew:
+        worker.join()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("mode", choices=["trunk", "branch"])
-    parser.add_argument("--until", type=int, default=100_000, help="last step of the trunk")
-    parser.add_argument("--steps", type=int, default=600, help="length of the branch")
-    parser.add_argument("--minutes", type=float, default=1e6, help="stop (and save) after this")
-    parser.add_argument("--shards", type=int, default=8, help="how many shards of scenes to use")
-    options = parser.parse_args()
-    branch_steps = options.steps if options.mode == "branch" else 0
-    name = "unet_" + options.mode
-    train(options.until, branch_steps, options.minutes, name, options.shards)
+    parser.add_argument("--until", type=int, default=Plan.until, help="last step of the trunk")
+    parser.add_argument("--steps", type=int, default=Plan.branch_steps, help="of the branch")
+    parser.add_argument("--minutes", type=float, default=Plan.minutes, help="then save and stop")
+    parser.add_argument("--shards", type=int, default=Plan.shards, help="of scenes to use")
+    parser.add_argument("--workers", type=int, default=Plan.workers, help="processes")
+    o = parser.parse_args()
+    train(Plan(o.mode, o.until, o.steps, o.minutes, o.shards, o.workers))
 
 
 if __name__ == "__main__":

@@ -237,13 +237,13 @@ def train(steps: int, name: str = "vae") -> None:
         optimizer.step()
         losses.append(float(loss.detach()))
         done = step + 1
-        if done % 100 == 0:
+        if done % 25 == 0:
             rate = (done - begin) * BATCH / (time.time() - began)
             print(
-                f"step {done}/{steps} loss {np.mean(losses[-100:]):.4f} {rate:.0f} pictures/s",
+                f"step {done}/{steps} loss {np.mean(losses[-25:]):.4f} {rate:.0f} pictures/s",
                 flush=True,
             )
-        if done % 400 == 0 or done == steps:
+        if done % 100 == 0 or done == steps:
             vae.eval()
             print("  ", report(vae), flush=True)
             vae.train()
