@@ -143,7 +143,9 @@ def finetune(
     report = report if accelerator.is_main_process else (lambda text: None)
     loaded = load_for_training(base, drive)
     run = choose_run(drive, dataset, loaded, wanted, name, report)
-    if is_finished(run, dataset, loaded, wanted):
+    # What one process finds on the Drive may change before another looks: the first one decides.
+    run, is_done = prior.from_main(accelerator, (run, is_finished(run, dataset, loaded, wanted)))
+    if is_done:
         report(f"{run.name} is finished already; there is nothing left to train.")
         return run.folder
     earlier = read_card(run.local) or run.card()
@@ -154,6 +156,7 @@ def finetune(
             options, lambda trial: probe_steps(loaded, trial, accelerator), report
         )
         report(f"A step takes {seconds:.2f} s, so training takes {minutes(options, seconds)}.")
+    options = prior.from_main(accelerator, options)
     plan = make_plan(loaded, options, device, drive)
     report(str(plan))
     plan.check()

@@ -224,3 +224,17 @@ def test_set_up_cell_clones_where_the_library_is_nowhere(tmp_path):
         tmp_path / "x.ipynb", tmp_path, {"PYTHONPATH": "", "S2I_DRIVE": str(tmp_path / "drive")}
     )
     assert said.count(str(tmp_path / "content/s2i/s2i_lib/__init__.py")) == 2
+
+
+@pytest.mark.slow
+def test_notebook_2_trains_on_the_sample_and_a_second_run_all_trains_nothing(tmp_path):
+    root = tmp_path / "drive"
+    environment = {"S2I_DRIVE": str(root), "S2I_LOCAL": str(tmp_path / "local")}
+    forms = {"MODEL": "pocket", "STEPS": 12}
+    said = run(NOTEBOOKS[1], tmp_path, environment, **forms)
+    assert "goes on with the sample photos" in said
+    assert "runs/racer/pocket-01 is finished." in said
+    assert "Racer can be drawn now, as “a sks car”." in said
+    assert (root / "runs/racer/pocket-01/weights/unet").is_dir()
+    again = run(NOTEBOOKS[1], tmp_path, environment, **forms)
+    assert "is finished already" in again
