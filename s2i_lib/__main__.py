@@ -433,6 +433,58 @@ def forget(
     print(f"Nothing is kept of {name} any more.", file=sys.stderr)
 
 
+@app.command()
+def export(
+    run: Annotated[str, typer.Argument(help="SUBJECT/RUN, SUBJECT, or a run's folder.")],
+    form: Annotated[str, typer.Option("--format", help="diffusers or lora.")],
+    out: Annotated[Path | None, typer.Option("--out", help="File or folder to write.")] = None,
+    drive: DriveOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Write a run's weights in a format that other programs load."""
+    from s2i_lib.export import export as export_run
+
+    path = export_run(open_drive(drive), run, form, out)
+    print(json.dumps({"path": str(path), "format": form}) if as_json else f"Written   {path}")
+
+
+@app.command()
+def runs(
+    prune: Annotated[bool, typer.Option("--prune", help="Offer to delete states.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete all that is offered.")] = False,
+    drive: DriveOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """List fine-tuned runs with size and scores; delete what they no longer need."""
+    from s2i_lib.runs import list_runs, prunable, size_of
+    from s2i_lib.runs import prune as prune_states
+
+    found = list_runs(open_drive(drive))
+    for run in found:
+        facts = {"run": run.name, "status": run.status, "step": run.step, "scores": run.scores}
+        if as_json:
+            print(json.dumps({**facts, "bytes": run.size_bytes, "state_bytes": run.state_bytes}))
+            continue
+        scores = ", ".join(f"{key} {value}" for key, value in run.scores.items())
+        print(
+            f"{run.name:30} {run.status:10} step {run.step:5}  {run.size_bytes / 1e6:9.1f} MB"
+            f" ({run.state_bytes / 1e6:.1f} in states)  {scores}"
+        )
+    if not found and not as_json:
+        print("There are no runs yet.")
+    if not prune:
+        return
+    chosen = []
+    for path, meaning in prunable(found):
+        question = f"{meaning}. Delete its {size_of(path) / 1e6:.1f} MB?"
+        if yes or typer.confirm(question, err=True):
+            chosen.append(path)
+    freed = prune_states(chosen)
+    print(json.dumps({"freed_bytes": freed}) if as_json else f"Freed     {freed / 1e6:.1f} MB")
+
+
 class _Studio:
     """What `speak` and `draw` share: the checks before anything slow, then wish by wish."""
 

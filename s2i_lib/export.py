@@ -1,0 +1,114 @@
+"""A run's weights in the formats that other programs read."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from s2i_lib.drive import Drive
+from s2i_lib.errors import InputError
+from s2i_lib.models import LORA, RUN_CARD, WEIGHTS, find_run, load, read_card
+
+if TYPE_CHECKING:
+    import torch
+
+FORMATS = ("diffusers", "lora")
+
+
+def export(drive: Drive, run: str, form: str, out: Path | None = None) -> Path:
+    """Write a run's weights for use elsewhere.
+
+    Parameters
+    ----------
+    run : str
+        SUBJECT/RUN, SUBJECT, or the path of a run's folder.
+    form : str
+        "diffusers": a folder that ``from_pretrained`` loads, everything in it, fp16.
+        "lora": one safetensors file with kohya's names, which diffusers, ComfyUI and A1111 load.
+    out : Path, optional
+        Where to; the default is ``export/`` in the run's folder.
+
+    Returns
+    -------
+    Path
+        The folder or file that was written.
+
+    Raises
+    ------
+    InputError
+        When the run has no weights in that form, or something is at ``out`` already.
+    """
+    folder = find_run(drive, run)
+    card = read_card(folder)
+    if form not in FORMATS:
+        raise InputError(f"There is no format {form!r}. Choose one of {', '.join(FORMATS)}.")
+    name = f"{folder.parent.name}-{folder.name}"
+    suffix = ".safetensors" if form == "lora" else ""
+    target = out or folder / "export" / f"{name}{suffix}"
+    if target.exists():
+        raise InputError(
+            f"{target} exists already and is not overwritten. Name another place with --out."
+        )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if form == "diffusers":
+        return _export_diffusers(drive, folder, target)
+    if not (folder / WEIGHTS / LORA).is_file():
+        raise InputError(
+            f"{folder.name} was trained with method {card.get('options', {}).get('method')}, so it "
+            "has no LoRA. Export it as diffusers, or train with --method lora."
+        )
+    return _export_lora(folder, card, target)
+
+
+def _export_diffusers(drive: Drive, run: Path, target: Path) -> Path:
+    """The whole pipeline; a LoRA is merged into the U-Net."""
+    import torch
+
+    pipeline = load(drive=drive, run=str(run), device=torch.device("cpu"), dtype=torch.float32)
+    pipe = pipeline.pipeline
+    if (run / WEIGHTS / LORA).is_file():
+        pipe.fuse_lora()
+        pipe.unload_lora_weights()
+    part = target.with_name(f".{target.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    pipe.to(dtype=torch.float16).save_pretrained(part, safe_serialization=True)
+    shutil.copy(run / RUN_CARD, part / RUN_CARD)
+    part.rename(target)
+    return target
+
+
+def _export_lora(run: Path, card: dict[str, Any], target: Path) -> Path:
+    from safetensors.torch import load_file, save_file
+
+    options = card["options"]
+    weights = kohya_names(load_file(run / WEIGHTS / LORA), options["lora_alpha"])
+    metadata = {
+        "ss_network_dim": str(options["lora_rank"]),
+        "ss_network_alpha": str(options["lora_alpha"]),
+        "ss_sd_model_name": card["base"]["name"],
+        "modelspec.title": f"{run.parent.name}/{run.name}",
+        "modelspec.trigger_phrase": card["instance_prompt"],
+        "modelspec.license": card["base"]["licence"],
+    }
+    part = target.with_name(f".{target.name}.part")
+    save_file(weights, part, metadata=metadata)
+    part.rename(target)
+    return target
+
+
+def kohya_names(weights: dict[str, torch.Tensor], alpha: float) -> dict[str, torch.Tensor]:
+    """PEFT's names as kohya's scripts have them: unet.a.b.lora_A.weight, lora_unet_a_b.lora_down.
+
+    Source: https://github.com/kohya-ss/sd-scripts, networks/lora.py.
+    """
+    import torch
+
+    renamed = {}
+    for name, weight in weights.items():
+        layer, _, end = name.removeprefix("unet.").rpartition(".lora_")
+        layer = "lora_unet_" + layer.replace(".", "_")
+        side = {"A.weight": "lora_down", "B.weight": "lora_up"}[end]
+        renamed[f"{layer}.{side}.weight"] = weight
+        renamed[f"{layer}.alpha"] = torch.tensor(float(alpha), dtype=weight.dtype)
+    return renamed

@@ -1,0 +1,111 @@
+"""Round trips: exported, loaded by the library it is for, the same numbers for the same seed."""
+
+import json
+
+import pytest
+import torch
+from test_finetune import start
+from tiny_model import draw_dataset, make_pipeline
+from typer.testing import CliRunner
+
+from s2i_lib import dreambooth, models, prior
+from s2i_lib.__main__ import app
+from s2i_lib.drive import Drive
+from s2i_lib.errors import InputError
+from s2i_lib.export import export
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A Drive with a full run and a LoRA run, whose alpha is not its rank."""
+    root = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("S2I_LOCAL", str(root / "local"))
+        make_pipeline().save_pretrained(root / "tiny")
+        drive, dataset = Drive(root / "drive"), draw_dataset(root / "photos")
+        start(drive, dataset, root / "tiny", name="full", learning_rate=1e-2)
+        lora = {"method": "lora", "lora_rank": 2, "lora_alpha": 6, "learning_rate": 1e-1}
+        start(drive, dataset, root / "tiny", name="lora", **lora)
+    return drive
+
+
+def latents(pipe):
+    """What the model samples for one seed."""
+    pipe.to(dtype=torch.float32)
+    embeddings = dreambooth.embed_prompts(pipe, ["", "a sks cat"])
+    options = prior.SamplerOptions(steps=4, guidance_scale=2.0)
+    return prior.sample_latents(pipe, embeddings, [1, 2], options)
+
+
+def check_same_pictures(trained, pipe, run):
+    """Within 1 % of what the training changed."""
+    expected = latents(models.load(drive=trained, run=run).pipeline)
+    error = float((latents(pipe) - expected).abs().mean())
+    change = float((latents(make_pipeline()) - expected).abs().mean())
+    assert change > 0.01, "training changed too little to see an error by"
+    assert error < 0.05 * change, (error, change)
+
+
+@pytest.mark.parametrize("run", ["violet/full", "violet/lora"])
+def test_a_diffusers_folder_draws_what_the_run_does(trained, tmp_path, run):
+    from diffusers import StableDiffusionPipeline
+
+    folder = export(trained, run, "diffusers", tmp_path / "out")
+    pipe = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None)
+    check_same_pictures(trained, pipe, run)
+    assert not list(folder.rglob("*.bin"))
+    assert json.loads((folder / "run.json").read_text())["subject"]["name"] == "Violet"
+
+
+def test_a_lora_file_with_kohyas_names_draws_what_the_run_does(trained, tmp_path):
+    from safetensors import safe_open
+
+    path = export(trained, "violet/lora", "lora", tmp_path / "violet.safetensors")
+    with safe_open(path, "pt") as file:
+        names = set(file.keys())
+        assert file.metadata()["modelspec.trigger_phrase"] == "a sks cat"
+    assert all(name.startswith("lora_unet_") for name in names)
+    assert {name.split(".", 1)[1] for name in names} == {
+        "lora_down.weight",
+        "lora_up.weight",
+        "alpha",
+    }
+    base = models.read_card(trained.runs / "violet" / "lora")["base"]["source"]
+    pipe = models.load(base, drive=trained).pipeline
+    pipe.load_lora_weights(str(path.parent), weight_name=path.name)
+    check_same_pictures(trained, pipe, "violet/lora")
+
+
+def test_what_cannot_be_exported_is_explained(trained, tmp_path):
+    with pytest.raises(InputError, match="method full, so it has no LoRA"):
+        export(trained, "violet/full", "lora")
+    with pytest.raises(InputError, match="Choose one of"):
+        export(trained, "violet/full", "gguf")
+    (tmp_path / "there").write_text("mine")
+    with pytest.raises(InputError, match="not overwritten"):
+        export(trained, "violet/full", "diffusers", tmp_path / "there")
+    assert (tmp_path / "there").read_text() == "mine"
+
+
+def test_runs_lists_sizes_and_prunes_only_states_that_the_user_agrees_to(trained):
+    def call(*arguments, **settings):
+        done = CliRunner().invoke(
+            app, ["runs", "--drive", str(trained.root), *arguments], **settings
+        )
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    (trained.runs / ".ipynb_checkpoints").mkdir(exist_ok=True)
+    full, lora = (json.loads(line) for line in call("--json").splitlines())
+    assert full["run"] == "violet/full" and full["status"] == "finished" and full["step"] == 8
+    assert full["bytes"] > full["state_bytes"] > lora["state_bytes"] > 0
+    call("--prune", input="n\nn\nn\nn\n")
+    assert json.loads(call("--json").splitlines()[0]) == full
+    call("--prune", input="y\nn\nn\nn\n")
+    left = json.loads(call("--json").splitlines()[0])
+    assert 0 < left["state_bytes"] < full["state_bytes"]
+    call("--prune", "--yes")
+    assert [json.loads(line)["state_bytes"] for line in call("--json").splitlines()] == [0, 0]
+    assert models.load(drive=trained, run="violet/full").run == "violet/full"
