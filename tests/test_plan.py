@@ -147,3 +147,17 @@ def test_8bit_adamw_that_does_not_work_is_replaced_and_that_is_said(monkeypatch)
     options = dataclasses.replace(OPTIONS, with_8bit_adam=True)
     assert not plan.settle_options(options, CPU, said.append).with_8bit_adam
     assert "libcudart" in said[0]
+
+
+def test_the_estimate_is_near_what_fake_tensors_measured_for_sd21():
+    """866 M parameters, 2 images of 512 px, fp16 autocast, checkpointing, AdamW: 13.16 GiB.
+
+    Source: torch.distributed._tools.mem_tracker.MemTracker over two whole steps.
+    """
+    options = dataclasses.replace(
+        OPTIONS, batch_size=1, precision="fp16", with_checkpointing=True, with_prior=True
+    )
+    parts = plan.estimate_memory(865_910_724, 865_910_724, options, 512)
+    assert sum(parts.values()) == pytest.approx(13.16, rel=0.15)
+    assert parts["weights"] == pytest.approx(3.23, rel=0.01)
+    assert parts["optimizer"] == pytest.approx(6.45, rel=0.01)
