@@ -240,10 +240,14 @@ def smooth(values: np.ndarray, share: float = 0.1) -> np.ndarray:
     return (total[last] - total[first]) / (last - first)
 
 
-def figure_uri(figure: Figure) -> str:
+def figure_png(figure: Figure) -> bytes:
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=110, bbox_inches="tight")
-    return _uri("png", stream.getvalue())
+    return stream.getvalue()
+
+
+def figure_uri(figure: Figure) -> str:
+    return _uri("png", figure_png(figure))
 
 
 def image_uri(image: Image) -> str:
