@@ -66,7 +66,8 @@ def value(point: Point, first: Point) -> float:
 def choose_best(points: Sequence[Point]) -> Point:
     """The point of the largest ``value``; of equals the earliest, which was trained the least.
 
-    The first point is what drift is measured from, so it should be that of step 0.
+    The first point is what drift is measured from, so it should be that of step 0; this one, the
+    model before it was trained, is chosen only where there is no other.
 
     Raises
     ------
@@ -80,7 +81,11 @@ def choose_best(points: Sequence[Point]) -> Point:
             "No checkpoint has a likeness or a prompt fidelity, so none can be called the best. "
             "Sample prompts with {subject} in them, and have a scorer and photos."
         )
-    return max(points, key=lambda point: value(point, points[0]))
+    return max(_trained(points), key=lambda point: value(point, points[0]))
+
+
+def _trained(points: Sequence[Point]) -> Sequence[Point]:
+    return [point for point in points if point.step] or points
 
 
 def is_past_peak(
@@ -90,9 +95,9 @@ def is_past_peak(
 
     Source: early stopping with patience, Prechelt 1998, "Early Stopping - But When?".
     """
-    if len(points) <= patience:
+    values = [value(point, points[0]) for point in _trained(points)]
+    if len(values) <= patience:
         return False
-    values = [value(point, points[0]) for point in points]
     return max(values[-patience:]) < (1 - tolerance) * max(values[:-patience])
 
 

@@ -95,6 +95,10 @@ class FinetuneOptions:
     """Steps between these samples; 0 draws them before and after only."""
     save_every: int = 100
     """Steps between saved states: what a killed session loses at most."""
+    keep: Literal["best", "last"] = "best"
+    """Which step's weights a run ends with; "best" needs samples and a scorer at hand."""
+    with_early_stop: bool = False
+    """Ends training when three samplings in a row are worse than the best; one process only."""
     is_deterministic: bool = False
     """Only algorithms that give the same bits on every run of a GPU; slower."""
 
@@ -104,6 +108,7 @@ class FinetuneOptions:
             ("schedule", SCHEDULES),
             ("precision", PRECISIONS),
             ("ema_device", ("model", "cpu")),
+            ("keep", ("best", "last")),
         ):
             if getattr(self, name) not in choices:
                 raise InputError(

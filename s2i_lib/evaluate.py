@@ -218,7 +218,7 @@ def evaluate(
     """
     options = options or EvaluateOptions()
     prompts, notes = choose_prompts(model.base, subject, options.prompts)
-    real = [_open(path) for path in photos]
+    real = [open_photo(path) for path in photos]
     if not real:
         notes.append(
             f"There are no photos of {subject.name} (found 0, need 1 or more), so likeness, "
@@ -344,7 +344,8 @@ def _groups(things: Any, size: int) -> list[Any]:
     return [things[i : i + size] for i in range(0, len(things), size)]
 
 
-def _open(path: Path) -> Image:
+def open_photo(path: Path) -> Image:
+    """A photo in RGB; InputError where it cannot be opened."""
     from PIL import Image, UnidentifiedImageError
 
     try:
@@ -418,7 +419,7 @@ def evaluate_run(
     if is_base:
         result.name = f"{model.base.name}, not fine-tuned"
     else:
-        result.curve = _read_curve(folder)
+        result.curve = read_curve(folder, card.get("kept_step"))
     return result
 
 
@@ -452,12 +453,17 @@ def _photos_of(
     return list(dataset.images), [] if learned == dataset.sha256 else [changed]
 
 
-def _read_curve(folder: Path) -> list[dict[str, Any]]:
-    """The lines of a run's metrics.jsonl; a damaged one ends the curve, not the report."""
+def read_curve(folder: Path, kept_step: int | None = None) -> list[dict[str, Any]]:
+    """The lines of a run's metrics.jsonl and scores.jsonl; a damaged one ends the curve there."""
     lines: list[dict[str, Any]] = []
-    try:
-        for line in (folder / "metrics.jsonl").read_text().splitlines():
-            lines.append(json.loads(line))
-    except (OSError, ValueError):
-        pass
-    return [line for line in lines if isinstance(line, dict) and "step" in line]
+    for name in ("metrics.jsonl", "scores.jsonl"):
+        try:
+            for line in (folder / name).read_text().splitlines():
+                lines.append(json.loads(line))
+        except (OSError, ValueError):
+            continue
+    found = [line for line in lines if isinstance(line, dict) and "step" in line]
+    return [
+        line | {"is_best": True} if "likeness" in line and line["step"] == kept_step else line
+        for line in found
+    ]

@@ -36,6 +36,7 @@ from s2i_lib.drive import (
     write_file,
 )
 from s2i_lib.errors import InputError, S2iError
+from s2i_lib.judge import Judge, make_watcher
 from s2i_lib.models import (
     REGISTRY,
     RUN_CARD,
@@ -172,9 +173,13 @@ def finetune(
         keeper.catch_up()
         sampler = Sampler(loaded, dataset.subject, options, keeper, accelerator.autocast)
         distribute(accelerator, learner)
-        recorder = Recorder(learner, options, accelerator, keeper, sampler)
+        judge = make_judge(loaded, dataset, learner, options, drive, keeper)
+        recorder = Recorder(learner, options, accelerator, keeper, sampler, judge)
         recorder.start()
-        dreambooth.train(learner, data, options, accelerator, recorder)
+        try:
+            dreambooth.train(learner, data, options, accelerator, recorder)
+        except PastPeak as stop:
+            report(str(stop))
         recorder.finish(card)
     return run.folder
 
@@ -375,6 +380,10 @@ class Keeper:
         target = (folder or self.run.folder / path.relative_to(self.run.local).parent) / path.name
         self._drive.submit(f"{target.parent.name}/{target.name}", lambda: publish(path, target))
 
+    def submit(self, name: str, job: Callable[[], object]) -> None:
+        """Queue what else is to be written to the Drive."""
+        self._drive.submit(name, job)
+
     def save(self, snapshot: checkpoint.Snapshot) -> None:
         """Write a state locally, then publish it; the caller only waits for an earlier one."""
 
@@ -405,7 +414,9 @@ class Keeper:
         """Two snapshots of a large model do not fit into Colab's memory."""
         self._local.wait()
 
-    def end(self, weights: Path, card: dict[str, Any]) -> None:
+    def end(
+        self, weights: Path, card: dict[str, Any], then: Callable[[], None] = lambda: None
+    ) -> None:
         """Publish the weights; only then does run.json say that the run is finished."""
         write_file(self.run.local / RUN_CARD, _as_bytes(card))
 
@@ -413,6 +424,7 @@ class Keeper:
             publish(weights, self.run.folder / weights.name, self.phase)
             self.phase("finishing")
             publish(self.run.local / RUN_CARD, self.run.folder / RUN_CARD)
+            then()
 
         self._drive.submit("the weights", job)
 
@@ -547,6 +559,28 @@ def distribute(accelerator: Accelerator, learner: Learner) -> None:
 # ---- While it trains ----
 
 
+class PastPeak(Exception):  # noqa: N818 - nothing went wrong
+    """Training ends early, on purpose: the last samplings were all worse than the best."""
+
+
+def make_judge(
+    model: Model,
+    dataset: Dataset,
+    learner: Learner,
+    options: FinetuneOptions,
+    drive: Drive,
+    keeper: Keeper,
+) -> Judge | None:
+    """What scores the samples and keeps the best step, in the main process."""
+    if not keeper.is_main:
+        return None
+    watcher = make_watcher(model, dataset.subject, dataset.images, options, drive)
+    if watcher is None:
+        return None
+    run = keeper.run
+    return Judge(watcher, learner, options, run.local, run.folder, keeper.submit)
+
+
 class Sampler:
     """Draws the same prompts from the same noise at intervals, and looks whether they are black."""
 
@@ -571,8 +605,8 @@ class Sampler:
             steps=20, guidance_scale=model.base.guidance_scale, guided_until=1.0
         )
 
-    def draw(self, step: int) -> None:
-        """Save a grid with a row for each prompt.
+    def draw(self, step: int) -> dict[str, list[Image.Image]]:
+        """Save a grid with a row for each prompt; gives the pictures by prompt.
 
         Raises
         ------
@@ -580,9 +614,9 @@ class Sampler:
             When every picture is of one flat colour or not a number.
         """
         if not self.prompts:
-            return
+            return {}
         pipe = self.model.pipeline
-        rows: list[Image.Image] = []
+        drawn: dict[str, list[Image.Image]] = {}
         is_flat = True
         for prompt in self.prompts:
             embeddings = dreambooth.embed_prompts(pipe, ["", prompt])
@@ -591,7 +625,7 @@ class Sampler:
                 latents = prior.sample_latents(pipe, embeddings, seeds, self.options)
             pictures = prior.decode_latents(pipe.vae, latents)
             is_flat &= all(low == high for p in pictures for low, high in p.getextrema())
-            rows += pictures
+            drawn[prompt] = pictures
         if is_flat:
             raise S2iError(
                 f"At step {step} the model draws only flat pictures, black or of one colour: its "
@@ -600,9 +634,11 @@ class Sampler:
             )
         path = self.keeper.run.local / "samples" / f"step-{step:06}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
+        rows = [picture for pictures in drawn.values() for picture in pictures]
         prior.contact_sheet(rows, SAMPLES_EACH).save(path)
         self.keeper.put(path)
         self.keeper.watch("samples", {"step": step, "path": path, "prompts": self.prompts})
+        return drawn
 
 
 class Recorder:
@@ -615,9 +651,10 @@ class Recorder:
         accelerator: Accelerator,
         keeper: Keeper,
         sampler: Sampler,
+        judge: Judge | None = None,
     ):
         self.learner, self.options, self.accelerator = learner, options, accelerator
-        self.keeper, self.sampler = keeper, sampler
+        self.keeper, self.sampler, self.judge = keeper, sampler, judge
         self.is_main = accelerator.is_main_process
         self.metrics = keeper.run.local / "metrics.jsonl"
         self._unread: list[tuple[int, Losses]] = []
@@ -632,7 +669,7 @@ class Recorder:
                 total=self.options.steps, initial=self.learner.step, desc="Training", unit="step"
             )
             if self.learner.step == 0:
-                self.sampler.draw(0)
+                self.sample(0)
                 self._began = time.monotonic()
 
     def __call__(self, step: int, losses: Losses) -> None:
@@ -647,9 +684,23 @@ class Recorder:
         self.bar.update()
         self.keeper.check()
         if is_sampled or is_last:
-            self.sampler.draw(step)
+            self.sample(step)
         if is_saved:
             self.save()
+        if is_sampled and self.is_past_peak:
+            if not is_saved:
+                self.save()
+            raise PastPeak(f"Training ends at step {step}: it has been better before.")
+
+    def sample(self, step: int) -> None:
+        drawn = self.sampler.draw(step)
+        if self.judge is not None:
+            self.judge.see(step, drawn)
+
+    @property
+    def is_past_peak(self) -> bool:
+        may_stop = self.options.with_early_stop and self.accelerator.num_processes == 1
+        return may_stop and self.judge is not None and self.judge.watcher.is_past_peak
 
     def _read(self) -> None:
         """Bring the losses since the last reading over from the device, in one go."""
@@ -691,6 +742,9 @@ class Recorder:
             return
         self.bar.close()
         path = checkpoint.save_weights(self.learner, self.options, self.keeper.run.local / WEIGHTS)
+        if self.judge is not None:
+            path, kept = self.judge.choose(path)
+            card |= kept
         steps = max(1, self.learner.step - self._first)
         seconds = time.monotonic() - self._began
         card |= {
@@ -699,7 +753,7 @@ class Recorder:
             "seconds_a_step": round(seconds / steps, 4),
         }
         self.keeper.wait_for_save()  # the last state goes first
-        self.keeper.end(path, card)
+        self.keeper.end(path, card, self.judge.forget if self.judge else lambda: None)
 
     def _recover_metrics(self) -> None:
         lines = []

@@ -308,6 +308,16 @@ def _below(base: BaseModel, named: str | None) -> str | None:
     return named
 
 
+def clip_source(base: BaseModel) -> str | None:
+    """Where the CLIP of ``base`` is: a folder that ships with it, or a hub repository."""
+    return _below(base, base.scorer)
+
+
+def is_here(source: str, drive: Drive) -> bool:
+    """Whether a network is on this disk or the Drive, so that nothing need be downloaded."""
+    return Path(source).is_dir() or (drive.models / folder_name(source) / CHECKSUMS).is_file()
+
+
 def load_clip(source: str, drive: Drive, device: torch.device | None = None) -> ClipScorer:
     """A CLIPModel or VisionTextDualEncoderModel from a folder or the hub, in fp32.
 

@@ -7,7 +7,8 @@ from s2i_lib.errors import InputError
 
 
 def curve(*triples) -> list[Point]:
-    return [Point(100 * i, *triple) for i, triple in enumerate(triples)]
+    """Points of steps 100, 200, ..."""
+    return [Point(100 * i, *triple) for i, triple in enumerate(triples, start=1)]
 
 
 def test_value_by_hand():
@@ -18,12 +19,12 @@ def test_value_by_hand():
 
 def test_the_best_is_neither_the_most_alike_nor_the_most_faithful():
     points = curve((0.5, 0.30, 0.5), (0.8, 0.28, 0.5), (0.9, 0.15, 0.5))
-    assert choose_best(points).step == 100
+    assert choose_best(points).step == 200
 
 
 def test_drift_of_the_class_decides_between_equals():
     points = curve((0.5, 0.3, 0.5), (0.8, 0.3, 0.9), (0.8, 0.3, 0.55))
-    assert choose_best(points).step == 200
+    assert choose_best(points).step == 300
 
 
 def test_scaling_a_score_changes_nothing():
@@ -34,16 +35,22 @@ def test_scaling_a_score_changes_nothing():
 
 
 def test_what_was_not_scored_is_left_out():
-    assert choose_best(curve((None, 0.2, None), (None, 0.3, None))).step == 100
-    assert choose_best(curve((0.7, None, None), (0.6, None, None))).step == 0
+    assert choose_best(curve((None, 0.2, None), (None, 0.3, None))).step == 200
+    assert choose_best(curve((0.7, None, None), (0.6, None, None))).step == 100
+
+
+def test_the_model_before_training_is_never_what_a_run_ends_with():
+    points = [Point(0, 0.9, 0.9, 0.5), *curve((0.5, 0.3, 0.5), (0.6, 0.3, 0.5))]
+    assert choose_best(points).step == 200
+    assert choose_best(points[:1]).step == 0
 
 
 def test_of_equals_the_earliest_is_kept():
-    assert choose_best(curve((0.5, 0.3, 0.5), (0.8, 0.3, 0.5), (0.8, 0.3, 0.5))).step == 100
+    assert choose_best(curve((0.5, 0.3, 0.5), (0.8, 0.3, 0.5), (0.8, 0.3, 0.5))).step == 200
 
 
 def test_a_negative_cosine_is_worth_nothing_even_beside_another_negative():
-    assert choose_best(curve((-0.5, -0.5, None), (0.1, 0.1, None))).step == 100
+    assert choose_best(curve((-0.5, -0.5, None), (0.1, 0.1, None))).step == 200
 
 
 @pytest.mark.parametrize("points", [[], curve((None, None, 0.5))])

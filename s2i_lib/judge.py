@@ -1,0 +1,154 @@
+"""While a run is trained: scores each sampling, and keeps the weights of the best step.
+
+Points go to scores.jsonl beside the run's metrics; the best weights so far to ``best``, so that a
+session that ends has lost neither. It draws nothing: it looks at the samples that are drawn anyway.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from s2i_lib import checkpoint
+from s2i_lib.best import Point, Watcher
+from s2i_lib.drive import Drive, publish, remove, write_file
+from s2i_lib.errors import S2iError
+from s2i_lib.scorer import clip_source, is_here, load_clip
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from s2i_lib.dreambooth import FinetuneOptions, Learner
+    from s2i_lib.models import Model
+    from s2i_lib.subject import Subject
+
+log = logging.getLogger(__name__)
+
+SCORES = "scores.jsonl"
+BEST = "best"
+STEP = "step.json"
+
+
+def make_watcher(
+    model: Model, subject: Subject, photos: Sequence[Path], options: FinetuneOptions, drive: Drive
+) -> Watcher | None:
+    """What scores the samples of a run; None where it shall not, or no scorer is at hand.
+
+    Nothing is downloaded for it: `evaluate` keeps the hub's scorer on the Drive, and from then on
+    it is at hand.
+    """
+    from s2i_lib.evaluate import open_photo
+
+    source = clip_source(model.base)
+    if options.keep == "last" or not options.sample_every or source is None:
+        return None
+    if not is_here(source, drive):
+        log.info(
+            "The scorer %s is not on this disk or the Drive, so the last step is kept and not the "
+            "best one. `python -m s2i_lib evaluate` fetches it.",
+            source,
+        )
+        return None
+    try:
+        return Watcher(load_clip(source, drive), subject, [open_photo(path) for path in photos])
+    except S2iError as error:
+        log.warning("The last step is kept and not the best one: %s", error)
+        return None
+
+
+class Judge:
+    """Knows the best step of a run so far, and has its weights."""
+
+    def __init__(
+        self,
+        watcher: Watcher,
+        learner: Learner,
+        options: FinetuneOptions,
+        local: Path,
+        folder: Path,
+        submit: Callable[[str, Callable[[], object]], None],
+    ):
+        """
+        Parameters
+        ----------
+        local, folder
+            The run on the local disk and on the Drive.
+        submit
+            Queues a job that writes to the Drive: its name, and what it does.
+        """
+        self.watcher, self.learner, self.options = watcher, learner, options
+        self.local, self.folder, self.submit = local, folder, submit
+        self._resume()
+
+    def see(self, step: int, drawn: Mapping[str, Sequence[Image]]) -> Point | None:
+        """Score one sampling; where it is the best so far, keep the weights."""
+        if not drawn:
+            return None
+        point = self.watcher.add(step, drawn)
+        lines = "".join(json.dumps(p.to_json()) + "\n" for p in self.watcher.points)
+        path = write_file(self.local / SCORES, lines.encode())
+        self.submit(SCORES, lambda: publish(path, self.folder / SCORES))
+        if step and self.watcher.is_best:
+            self._keep(step)
+        return point
+
+    def choose(self, last: Path) -> tuple[Path, dict[str, Any]]:
+        """The weights to end with (in ``last``), the best step's if they are found, and a record.
+
+        Where the best weights are gone (a session that ended before the Drive had them) it is the
+        last ones, and the record for run.json says so.
+        """
+        trained = [point for point in self.watcher.points if point.step]
+        if not trained:
+            return last, {}
+        best = self.watcher.best
+        kept = self.learner.step
+        if best.step != kept and (found := self._find(best.step)):
+            shutil.rmtree(last)
+            shutil.copytree(found, last, ignore=shutil.ignore_patterns(STEP))
+            kept = best.step
+        shown = next(point for point in trained if point.step == kept)
+        scores = {k: v for k, v in shown.to_json().items() if k != "step" and v is not None}
+        return last, {"kept_step": kept, "best_step": best.step, "scores": scores}
+
+    def forget(self) -> None:
+        """Delete the copy of the best weights on the Drive: the run's weights are it now."""
+        remove(self.folder / BEST)
+
+    def _keep(self, step: int) -> None:
+        path = checkpoint.save_weights(self.learner, self.options, self._place(step))
+        (path / STEP).write_text(json.dumps({"step": step}))
+
+        def job() -> None:
+            publish(path, self.folder / BEST)
+            for other in self.local.glob(f"{BEST}-*"):
+                if other.name < path.name:
+                    shutil.rmtree(other, ignore_errors=True)
+
+        self.submit("the best weights", job)
+
+    def _place(self, step: int) -> Path:
+        return self.local / f"{BEST}-{step:08}"
+
+    def _find(self, step: int) -> Path | None:
+        for place in (self._place(step), self.folder / BEST):
+            try:
+                if json.loads((place / STEP).read_text())["step"] == step:
+                    return place
+            except (OSError, ValueError, KeyError, TypeError):
+                continue
+        return None
+
+    def _resume(self) -> None:
+        """Take up the points of an earlier session, up to the step that training goes on from."""
+        for place in (self.local, self.folder):
+            try:
+                lines = [json.loads(line) for line in (place / SCORES).read_text().splitlines()]
+                self.watcher.resume([p for p in lines if p["step"] <= self.learner.step])
+                return
+            except (OSError, ValueError, KeyError, TypeError):
+                continue

@@ -1,0 +1,167 @@
+"""Training that is scored while it goes on, and ends with its best step."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny_model import draw_dataset, make_pipeline
+
+from s2i_lib.best import Point, Watcher
+from s2i_lib.dreambooth import FinetuneOptions, make_learner
+from s2i_lib.judge import BEST, SCORES, Judge, make_watcher
+from s2i_lib.models import PACKAGE, REGISTRY, Model
+from s2i_lib.scorer import load_clip
+from s2i_lib.subject import Subject
+
+CAR = Subject("Racer", "car", "sks")
+
+
+@pytest.fixture(scope="module")
+def scorer(tmp_path_factory):
+    from s2i_lib.drive import Drive
+
+    return load_clip(str(PACKAGE / "pocket" / "scorer"), Drive(tmp_path_factory.mktemp("drive")))
+
+
+def plain(colour: str, count: int = 2) -> list[Image.Image]:
+    return [Image.new("RGB", (64, 64), colour)] * count
+
+
+def test_prompts_with_the_identifier_are_the_subject_and_the_others_the_class(scorer):
+    watcher = Watcher(scorer, CAR, plain("red"))
+    point = watcher.add(0, {"a sks car": plain("red"), "a car": plain("blue")})
+    assert point.likeness == pytest.approx(1, abs=1e-5)
+    assert point.class_likeness < 0.95
+    expected = scorer.images(plain("red")[:1]) @ scorer.texts(["a car"]).T
+    assert point.fidelity == pytest.approx(float(expected[0, 0]), abs=1e-5)
+
+
+def test_without_photos_only_fidelity_is_scored(scorer):
+    point = Watcher(scorer, CAR, []).add(0, {"a sks car": plain("red"), "a car": plain("blue")})
+    assert (point.likeness, point.class_likeness) == (None, None)
+    assert point.fidelity is not None
+
+
+def test_a_step_that_is_scored_again_after_a_resume_takes_the_old_ones_place(scorer):
+    watcher = Watcher(scorer, CAR, plain("red"))
+    watcher.resume([Point(0, 0.1, 0.1, 0.1).to_json(), Point(20, 0.2, 0.1, 0.1).to_json()])
+    watcher.add(10, {"a sks car": plain("red")})
+    assert [point.step for point in watcher.points] == [0, 10]
+
+
+def test_a_scorer_that_is_not_at_hand_is_not_fetched(drive, caplog):
+    caplog.set_level("INFO", "s2i_lib")
+    base = replace(REGISTRY["sd2.1-base"], scorer="nobody/nothing")
+    model = Model(base, make_pipeline(), "here")
+    assert make_watcher(model, CAR, [], FinetuneOptions(), drive) is None
+    assert "the last step is kept" in caplog.text
+    assert make_watcher(model, CAR, [], FinetuneOptions(keep="last"), drive) is None
+
+
+def judged(scorer, tmp_path, learner, points=()):
+    local, folder = tmp_path / "local", tmp_path / "folder"
+    local.mkdir(exist_ok=True)
+    folder.mkdir(exist_ok=True)
+    watcher = Watcher(scorer, CAR, plain("red"))
+    options = FinetuneOptions()
+    judge = Judge(watcher, learner, options, local, folder, lambda name, job: job())
+    for step, colour in points:
+        learner.step = step
+        with_step(learner, step)
+        judge.see(step, {"a sks car": plain(colour)})
+    return judge
+
+
+def with_step(learner, step):
+    """Mark the weights so that each step's can be told from another's."""
+    import torch
+
+    with torch.no_grad():
+        for weight in learner.parameters.values():
+            weight.fill_(step / 100)
+
+
+@pytest.fixture
+def learner():
+    return make_learner(make_pipeline(), FinetuneOptions())
+
+
+def kept_value(folder) -> float:
+    from safetensors.torch import load_file
+
+    tensors = load_file(folder / "unet" / "diffusion_pytorch_model.safetensors")
+    [value] = {float(tensor.float().mean()) for tensor in tensors.values()}
+    return value
+
+
+def test_the_best_steps_weights_are_what_the_run_ends_with(scorer, tmp_path, learner):
+    from s2i_lib.checkpoint import save_weights
+
+    judge = judged(scorer, tmp_path, learner, [(0, "blue"), (25, "red"), (50, "blue")])
+    last = save_weights(learner, FinetuneOptions(), tmp_path / "weights")
+    assert kept_value(last) == 0.5
+    path, record = judge.choose(last)
+    assert (record["kept_step"], record["best_step"]) == (25, 25)
+    assert record["scores"]["likeness"] == pytest.approx(1, abs=1e-5)
+    assert kept_value(path) == 0.25
+    judge.forget()
+    assert not (tmp_path / "folder" / BEST).exists()
+
+
+def test_the_best_survives_a_session_that_lost_its_disk(scorer, tmp_path, learner):
+    import shutil
+
+    from s2i_lib.checkpoint import save_weights
+
+    judged(scorer, tmp_path, learner, [(0, "blue"), (25, "red"), (50, "blue")])
+    shutil.rmtree(tmp_path / "local")
+    again = judged(scorer, tmp_path, learner)
+    assert [point.step for point in again.watcher.points] == [0, 25, 50]
+    last = save_weights(learner, FinetuneOptions(), tmp_path / "weights")
+    assert kept_value(again.choose(last)[0]) == 0.25
+
+
+def test_best_weights_that_are_gone_leave_the_last_and_the_record_says_so(
+    scorer, tmp_path, learner
+):
+    import shutil
+
+    from s2i_lib.checkpoint import save_weights
+
+    judge = judged(scorer, tmp_path, learner, [(0, "blue"), (25, "red"), (50, "blue")])
+    for path in (*(tmp_path / "local").glob("best-*"), tmp_path / "folder" / BEST):
+        shutil.rmtree(path)
+    last = save_weights(learner, FinetuneOptions(), tmp_path / "weights")
+    path, record = judge.choose(last)
+    assert (record["kept_step"], record["best_step"]) == (50, 25)
+    assert kept_value(path) == 0.5
+
+
+@pytest.mark.slow
+def test_a_run_of_the_pocket_model_ends_with_its_best_step_to_the_bit(drive, tmp_path):
+    """The same run that stops at that step has the same weights: scoring changes no training."""
+    from safetensors.torch import load_file
+
+    from s2i_lib.finetune import finetune
+    from s2i_lib.models import read_card
+
+    dataset = draw_dataset(tmp_path / "photos")
+    few = {"class_image_count": 8, "sample_every": 1, "learning_rate": 3e-4, "seed": 1}
+    prompts = ("a {subject}", "a {noun}")
+    judged = finetune(
+        drive, dataset, model="pocket", name="judged", steps=3, sample_prompts=prompts, **few
+    )
+    card = read_card(judged)
+    points = [json.loads(line) for line in (judged / SCORES).read_text().splitlines()]
+    assert [point["step"] for point in points] == [0, 1, 2, 3]
+    assert card["kept_step"] == card["best_step"]
+    assert card["scores"]["likeness"] == points[card["best_step"]]["likeness"]
+    assert not (judged / BEST).exists()
+    plain_run = finetune(
+        drive, dataset, model="pocket", name="plain", keep="last", steps=card["best_step"], **few
+    )
+    name = "weights/unet/diffusion_pytorch_model.safetensors"
+    ours, theirs = load_file(judged / name), load_file(plain_run / name)
+    assert all(np.array_equal(ours[key], theirs[key]) for key in theirs)
