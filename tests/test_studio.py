@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import threading
+from types import SimpleNamespace
 
 import pytest
 
+from s2i_lib.dataset import Subject, save_subject
 from s2i_lib.drive import Drive
 from s2i_lib.errors import InputError
 from s2i_lib.gallery import read_record
 from s2i_lib.widgets import join_modules
-from s2i_lib.widgets.studio import Studio
+from s2i_lib.widgets.studio import Studio, _marks
 from s2i_lib.widgets.studio.worker import Cancelled, Worker
+
+NO_MODEL = SimpleNamespace(load=lambda: None)  # stands for a loaded one where nothing is drawn
 
 
 def test_newest_wish_wins_and_the_running_one_ends_between_steps():
@@ -77,6 +81,14 @@ def test_cancel_drops_the_wish_that_waits_too():
 def test_unknown_setting_is_refused_with_the_known_ones(tmp_path):
     with pytest.raises(InputError, match=r"no setting 'colour'.*guidance"):
         Studio(Drive(tmp_path), settings={"colour": "red"})
+
+
+def test_subject_of_a_run_is_chosen_and_marked_in_the_prompt(tmp_path):
+    drive, rex = Drive(tmp_path), Subject("Rex", "dog", "sks")
+    save_subject(drive, rex)
+    studio = Studio(drive, settings={"model": "rex/20261122"}, listener=NO_MODEL, model=NO_MODEL)
+    assert studio.subjects == ["Rex"] and studio._chosen() == rex
+    assert _marks("a photo of a sks dog on grass", [rex]) == [[13, 20]]
 
 
 @pytest.mark.parametrize("entry", ["microphone/microphone.js", "studio/studio.js"])

@@ -58,6 +58,8 @@ def test_spoken_wish_becomes_a_picture_in_the_page_and_on_the_drive(
     assert button.get_attribute("aria-pressed") == "true"
     page.wait_for_timeout(seconds * SECONDS * 0.4)
     button.press("Space")
+    frame.locator(".s2i-rough:visible, .s2i-gallery img").first.wait_for(timeout=PATIENCE)
+    look(frame, f"studio-drawing-{theme}")  # the rough picture, where the machine is slow enough
     state(frame, "done", "error")
     assert notebook.python("studio.complaint") == ""
     heard = notebook.python("studio.heard['text']")
@@ -125,7 +127,6 @@ def test_new_wish_takes_the_place_of_the_running_one_and_stop_stops(
     state(frame, "drawing")
     frame.get_by_text(re.compile(r"Drawing \d+ of 100")).wait_for()
     frame.get_by_role("img", name="The picture so far, rough").wait_for()
-    look(frame, "studio-drawing-light")
     said.fill("a blue tree")
     said.press("Enter")
     notebook.wait_for("studio.prompt.get('text') == 'a blue tree'")
