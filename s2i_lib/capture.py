@@ -6,9 +6,11 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from s2i_lib.archive import import_zip
+from s2i_lib.copies import keep_photo
 from s2i_lib.drive import COLAB_MOUNT, Drive
 from s2i_lib.errors import InputError
-from s2i_lib.photos import import_zip, is_photo_name, keep_photo, read_photo
+from s2i_lib.photos import is_photo_name, read_photo
 
 if TYPE_CHECKING:
     from s2i_lib.dataset import Dataset
@@ -24,7 +26,7 @@ PREVIEW_PX = 840  # shown at 420 in the crop widget
 class PhotoFolder:
     """The photos of one subject, in ``subjects/<name>/photos``; what the widgets show and fill.
 
-    Photos are kept as `photos.keep_photo` does: checked, without GPS and EXIF, never over another.
+    Photos are kept as `copies.keep_photo` does: checked, without GPS and EXIF, never over another.
     """
 
     def __init__(self, path: Path) -> None:

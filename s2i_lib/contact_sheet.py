@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 THUMB_PX = 240
 GAP_PX = 18
-TEXT_PX = 92  # name, verdict and three lines of reason
+LINE_PX = 15  # of a reason
 INK, GREY, LINE = "#1d1d1f", "#6e6e73", "#d2d2d7"
 COLOURS = {True: "#1a7f37", False: "#b42318"}  # contrast with white 5.1 and 6.6
 WARNING = "#9a6700"  # 4.9
@@ -41,7 +41,9 @@ def draw_contact_sheet(
 
     columns = max(3, min(5, len(verdicts)))
     rows = -(-len(verdicts) // columns)
-    cell_w, cell_h = THUMB_PX + GAP_PX, THUMB_PX + TEXT_PX + GAP_PX
+    reasons = [textwrap.wrap(verdict.reason, 39)[:5] for verdict in verdicts]
+    text_px = 28 + LINE_PX * max(map(len, reasons), default=0)
+    cell_w, cell_h = THUMB_PX + GAP_PX, THUMB_PX + text_px + GAP_PX
     width = columns * cell_w + GAP_PX
     bold, small = _font(20, bold=True), _font(12)
     lines = [line for text in advice for line in textwrap.wrap(text, width // 8)]
@@ -62,8 +64,8 @@ def draw_contact_sheet(
         draw.text((x, y), verdict.verdict, fill=colour, font=_font(14, bold=True))
         name = textwrap.shorten(verdict.photo, 22, placeholder="…")
         draw.text((x + THUMB_PX, y + 2), name, fill=GREY, font=small, anchor="ra")
-        for line_number, line in enumerate(textwrap.wrap(verdict.reason, 39)[:4]):
-            draw.text((x, y + 20 + 15 * line_number), line, fill=INK, font=small)
+        for line_number, line in enumerate(reasons[number]):
+            draw.text((x, y + 20 + LINE_PX * line_number), line, fill=INK, font=small)
     stream = io.BytesIO()
     sheet.save(stream, "JPEG", quality=90, subsampling=0)
     return stream.getvalue()

@@ -287,7 +287,7 @@ def salient_box(pixels: np.ndarray) -> tuple[tuple[int, int, int, int], float] |
     if count < 2 or weights.max() <= 0:
         return None
     large = stats[1:][weights >= 0.25 * weights.max()]
-    if large[:, cv2.CC_STAT_AREA].sum() < 0.005 * height * width:
+    if large[:, cv2.CC_STAT_AREA].sum() < 0.001 * height * width:
         return None
     left, top = large[:, 0].min(), large[:, 1].min()
     right, bottom = (large[:, 0] + large[:, 2]).max(), (large[:, 1] + large[:, 3]).max()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import logging
@@ -10,22 +9,31 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from s2i_lib.archive import ZipImport, import_zip
 from s2i_lib.contact_sheet import draw_contact_sheet
-from s2i_lib.crop import Box, Found, find_subject, parse_crop, shrunk, square_around
+from s2i_lib.copies import keep_photo
+from s2i_lib.crop import Box, find_subject, parse_crop, shrunk, square_around
 from s2i_lib.drive import Drive, make_folder, write_file
 from s2i_lib.errors import InputError
+from s2i_lib.manifest import (
+    Dataset,
+    Look,
+    crops_by_hand,
+    dataset_hash,
+    load_dataset,
+    manifest_of,
+    read_manifest,
+    sha256_of,
+)
 from s2i_lib.photos import (
     PhotoFile,
-    ZipImport,
     decode_photo,
     free_path,
-    import_zip,
     is_photo_name,
-    keep_photo,
     no_decoder_warnings,
     read_photo,
 )
@@ -33,13 +41,14 @@ from s2i_lib.subject import (
     KINDS,
     Subject,
     card_path,
+    check_identifier,
     guess_kind,
     list_subjects,
     load_subject,
     save_subject,
 )
-from s2i_lib.variety import Traits, advise, find_duplicates, traits_of
-from s2i_lib.verdict import DatasetOptions, Measures, Verdict, explain, judge, measure
+from s2i_lib.variety import advise, find_duplicates, traits_of
+from s2i_lib.verdict import DatasetOptions, Verdict, explain, judge, measure
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -52,7 +61,6 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 1
 WORKERS = 2  # threads: Pillow, OpenCV and zlib let go of the interpreter while they work
 OVERVIEW_PX = 512  # shorter side of the small copy that the subject is looked for in
 THUMB_PX = 480
@@ -60,50 +68,6 @@ PNG_LEVEL = 2  # of zlib: 0.07 s for a crop, 5 % larger than level 4, which take
 
 Callback = Callable[[int, int, str], None]
 """Called after each photo with how many are done, of how many, and the photo's name."""
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """What training reads."""
-
-    subject: Subject
-    folder: Path
-    """Holds the crops: subjects/<name>/dataset."""
-    verdicts: tuple[Verdict, ...]
-    """On every photo, in the order of their names."""
-    ignored: tuple[str, ...]
-    """Other files that lay among the photos, and were left alone."""
-    advice: tuple[str, ...]
-    """On the set as a whole, and what to shoot next; a sentence each."""
-    contact_sheet: Path
-    sha256: str
-    """Of all crops together."""
-    mirror: bool
-    """Whether training may mirror the crops."""
-    consent: str | None = None
-
-    @property
-    def images(self) -> tuple[Path, ...]:
-        """The crops of the photos that are kept: square RGB PNGs."""
-        return tuple(self.folder / v.image for v in self.verdicts if v.is_kept and v.image)
-
-    @property
-    def manifest(self) -> Path:
-        return self.folder.parent / "manifest.json"
-
-
-@dataclass(frozen=True)
-class _Look:
-    """What is known of one photo after it was looked at by itself."""
-
-    verdict: Verdict
-    sha256: str | None = None
-    png_sha256: str | None = None
-    measures: Measures | None = None
-    found: Found | None = None
-    traits: Traits | None = None
-    thumb: Image | None = None
-    facts: Mapping[str, Any] | None = None
 
 
 def build_dataset(
@@ -139,8 +103,9 @@ def build_dataset(
         No photos at all, no consent, an unknown name in ``crops``, a crop outside of its photo.
     """
     options = options or DatasetOptions()
+    check_identifier(subject.identifier, drive)
     home = make_folder(drive.subject(subject.name))
-    earlier = _read_manifest(home / "manifest.json") if (home / "manifest.json").exists() else {}
+    earlier = read_manifest(home / "manifest.json") if (home / "manifest.json").exists() else {}
     consent = _settle_consent(subject, consent, earlier)
     with no_decoder_warnings():
         refused, ignored = _take_photos(Path(photos), home / "photos") if photos else ([], [])
@@ -150,7 +115,7 @@ def build_dataset(
             f"No photos in {home / 'photos'} (found 0, need {options.few} to {options.many}). "
             "Run notebooks/1_capture_dataset.ipynb, or copy photos there."
         )
-    by_hand = _crops_by_hand(earlier) | dict(crops or {})
+    by_hand = crops_by_hand(earlier) | dict(crops or {})
     if unknown := sorted(set(crops or {}) - set(names)):
         raise InputError(
             f"There is no photo {unknown[0]!r} to crop. There are: {', '.join(names) or 'none'}."
@@ -160,7 +125,7 @@ def build_dataset(
             _look_at_all(home / "photos", names, by_hand, subject, options, Path(staged), callback)
         )
         looks = _without_duplicates(looks, options)
-        looks = sorted([*(_Look(v) for v in refused), *looks], key=lambda look: look.verdict.photo)
+        looks = sorted([*(Look(v) for v in refused), *looks], key=lambda look: look.verdict.photo)
         _publish_crops(looks, Path(staged), make_folder(home / "dataset"), earlier)
     verdicts = tuple(look.verdict for look in looks)
     kept = [look.traits for look in looks if look.verdict.is_kept and look.traits]
@@ -178,60 +143,12 @@ def build_dataset(
         ignored=tuple(sorted({*ignored, *others})),
         advice=tuple(advice),
         contact_sheet=write_file(home / "contact_sheet.jpg", sheet),
-        sha256=_dataset_hash(looks),
+        sha256=dataset_hash(looks),
         mirror=subject.kind == "animal" if options.mirror is None else options.mirror,
         consent=consent,
     )
     save_subject(drive, subject)
-    write_file(dataset.manifest, _manifest(dataset, looks, options))
-    return dataset
-
-
-def load_dataset(drive: Drive, name: str) -> Dataset:
-    """The dataset of a subject, with every crop held against the manifest.
-
-    Raises
-    ------
-    InputError
-        There is none, it has no usable photo, or a crop is missing or was changed.
-    """
-    home = drive.subject(name)
-    if not (home / "manifest.json").is_file():
-        load_subject(drive, name)  # says so where not even the subject is known
-        raise InputError(
-            f"The photos of {name} have not been checked and cropped yet: {home} has no "
-            "manifest.json. Run notebooks/1_capture_dataset.ipynb or `python -m s2i_lib dataset`."
-        )
-    manifest = _read_manifest(home / "manifest.json")
-    try:
-        dataset = Dataset(
-            subject=Subject(**manifest["subject"]),
-            folder=home / "dataset",
-            verdicts=tuple(_verdict_from(entry) for entry in manifest["photos"]),
-            ignored=tuple(manifest["ignored"]),
-            advice=tuple(manifest["advice"]),
-            contact_sheet=home / "contact_sheet.jpg",
-            sha256=manifest["sha256"],
-            mirror=manifest["mirror"],
-            consent=manifest["consent"],
-        )
-        sums = {e["image"]: e["image_sha256"] for e in manifest["photos"] if e["image"]}
-    except (KeyError, TypeError) as error:
-        raise InputError(
-            f"The manifest {home / 'manifest.json'} lacks {error}. Build the dataset again with "
-            "notebooks/1_capture_dataset.ipynb or `python -m s2i_lib dataset`."
-        ) from error
-    if not dataset.images:
-        raise InputError(
-            f"None of the photos of {name} can be used; {dataset.contact_sheet} says why. "
-            "Take others and run notebooks/1_capture_dataset.ipynb again."
-        )
-    for path in dataset.images:
-        if not path.is_file() or _sha256(path.read_bytes()) != sums[path.name]:
-            raise InputError(
-                f"{path} is missing or not what the manifest says. Build the dataset again with "
-                "notebooks/1_capture_dataset.ipynb or `python -m s2i_lib dataset`."
-            )
+    write_file(dataset.manifest, manifest_of(dataset, looks, options))
     return dataset
 
 
@@ -303,10 +220,10 @@ def _look_at_all(
     options: DatasetOptions,
     staged: Path,
     callback: Callback | None,
-) -> Iterator[_Look]:
+) -> Iterator[Look]:
     from tqdm.auto import tqdm
 
-    def look(name: str) -> _Look:
+    def look(name: str) -> Look:
         return _look_at(folder / name, by_hand.get(name), subject, options, staged)
 
     with ThreadPoolExecutor(WORKERS) as pool:
@@ -319,14 +236,14 @@ def _look_at_all(
 
 def _look_at(
     path: Path, by_hand: Any, subject: Subject, options: DatasetOptions, staged: Path
-) -> _Look:
+) -> Look:
     """Read, find, crop, measure and judge one photo; its crop goes to ``staged``/<name>.png."""
 
     try:
         data = _read_bytes(path)
         photo = decode_photo(data, path.name, at_least_px=OVERVIEW_PX)
     except InputError as error:
-        return _Look(Verdict(path.name, "unreadable", str(error)))
+        return Look(Verdict(path.name, "unreadable", str(error)))
     overview, size = photo.image, (photo.width, photo.height)
     found = find_subject(overview, look_for_faces=subject.kind == "person")
     box = square_around(found.region, found.frame, *size, options.margin)
@@ -336,15 +253,15 @@ def _look_at(
     if by_hand is not None:
         box, method = by_hand.check(path.name, *size), "by hand"
     crop = _cut(data, photo, box, options.max_crop_px)
-    measures = measure(overview, crop, found, *size)
+    measures = measure(overview, crop, box, found, *size)
     name = judge(measures, box, *size, options)
     stream = io.BytesIO()
     crop.save(stream, "PNG", compress_level=PNG_LEVEL)
     (staged / f"{path.name}.png").write_bytes(stream.getvalue())
-    return _Look(
+    return Look(
         Verdict(path.name, name, explain(name, box, *size, options), *size, box, method),
         photo.sha256,
-        _sha256(stream.getvalue()),
+        sha256_of(stream.getvalue()),
         measures,
         found,
         traits_of(overview, found),
@@ -369,7 +286,7 @@ def _cut(data: bytes, photo: PhotoFile, box: Box, max_px: int) -> Image:
     return photo.image.resize(size, Image.Resampling.LANCZOS, box=(left, top, right, bottom))
 
 
-def _without_duplicates(looks: list[_Look], options: DatasetOptions) -> list[_Look]:
+def _without_duplicates(looks: list[Look], options: DatasetOptions) -> list[Look]:
     """The same looks with near-duplicates named, and a file name for every crop that is kept."""
     # Of a burst the one with the largest, then the sharpest crop stays.
     ranked = sorted(
@@ -406,12 +323,12 @@ def _without_duplicates(looks: list[_Look], options: DatasetOptions) -> list[_Lo
     return result
 
 
-def _publish_crops(looks: list[_Look], staged: Path, folder: Path, earlier: dict[str, Any]) -> None:
+def _publish_crops(looks: list[Look], staged: Path, folder: Path, earlier: dict[str, Any]) -> None:
     """Make ``folder`` hold the kept crops; what a user put or changed there is set aside."""
     ours = {e["image"]: e["image_sha256"] for e in earlier.get("photos", []) if e.get("image")}
     new = {look.verdict.image: look for look in looks if look.verdict.image}
     for path in sorted(folder.glob("*.png")):
-        found = _sha256(path.read_bytes())
+        found = sha256_of(path.read_bytes())
         if path.name in new and found == new[path.name].png_sha256:
             del new[path.name]
         elif found == ours.get(path.name):
@@ -422,69 +339,3 @@ def _publish_crops(looks: list[_Look], staged: Path, folder: Path, earlier: dict
             shutil.move(path, free_path(aside / path.name))
     for name, look in new.items():
         write_file(folder / str(name), (staged / f"{look.verdict.photo}.png").read_bytes())
-
-
-def _manifest(dataset: Dataset, looks: list[_Look], options: DatasetOptions) -> bytes:
-    manifest = {
-        "schema_version": SCHEMA_VERSION,
-        "subject": asdict(dataset.subject),
-        "sha256": dataset.sha256,
-        "mirror": dataset.mirror,
-        "consent": dataset.consent,
-        "advice": dataset.advice,
-        "options": asdict(options),
-        "photos": [
-            {
-                **asdict(look.verdict),
-                "sha256": look.sha256,
-                "image_sha256": look.png_sha256 if look.verdict.image else None,
-                "transform": "upright, 8-bit sRGB, square crop, Lanczos down to max_crop_px",
-                **(look.facts or {}),
-                "measures": {
-                    key: round(value, 4) for key, value in asdict(look.measures).items()
-                } if look.measures else None,
-            }
-            for look in looks
-        ],
-        "ignored": dataset.ignored,
-    }  # fmt: skip
-    return (json.dumps(manifest, indent=2, ensure_ascii=False) + "\n").encode()
-
-
-def _read_manifest(path: Path) -> dict[str, Any]:
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        version = manifest["schema_version"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"The manifest {path} cannot be read ({error}). Delete it and build the dataset again."
-        ) from error
-    if version != SCHEMA_VERSION:
-        raise InputError(
-            f"The manifest {path} has schema version {version}, and this program reads "
-            f"{SCHEMA_VERSION}. Update the program, or delete the file and build the dataset again."
-        )
-    return manifest
-
-
-def _verdict_from(entry: dict[str, Any]) -> Verdict:
-    fields = {key: entry[key] for key in Verdict.__dataclass_fields__}
-    return Verdict(**fields | {"crop": Box(**entry["crop"]) if entry["crop"] else None})
-
-
-def _crops_by_hand(earlier: dict[str, Any]) -> dict[str, Any]:
-    """Crops that somebody made, each with the hash of the photo for which it holds."""
-    return {
-        entry["photo"]: (Box(**entry["crop"]), entry["sha256"])
-        for entry in earlier.get("photos", [])
-        if entry["method"] == "by hand"
-    }
-
-
-def _dataset_hash(looks: list[_Look]) -> str:
-    lines = [f"{look.verdict.image} {look.png_sha256}\n" for look in looks if look.verdict.image]
-    return _sha256("".join(lines).encode())
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()

@@ -9,7 +9,10 @@ from typing import Literal
 
 from s2i_lib.drive import Drive, write_file
 from s2i_lib.errors import InputError
+from s2i_lib.models import REGISTRY
 
+# Tokens that CLIP's vocabulary has whole and that hardly a caption has used.
+RARE_TOKENS = ("sks", "ohwx", "zwx")
 Kind = Literal["person", "animal", "object"]
 KINDS: tuple[Kind, ...] = ("person", "animal", "object")
 # What the kind is guessed from where it is not given; a wrong guess costs a face crop or a mirror.
@@ -73,6 +76,29 @@ def guess_kind(class_noun: str) -> Kind:
     words = class_noun.lower().split()
     last = words[-1] if words else ""
     return "person" if last in PEOPLE else "animal" if last in ANIMALS else "object"
+
+
+def check_identifier(identifier: str, drive: Drive) -> None:
+    """Hold an identifier against the tokenizers at hand: pocket's, and those kept on the Drive.
+
+    One that is cut into pieces has no embedding of its own, and its pieces mean other things.
+
+    Raises
+    ------
+    InputError
+        When a tokenizer cuts it up that keeps another rare token whole; that one is named.
+    """
+    for base in REGISTRY.values():
+        path = (base.folder or drive.models / base.name) / "tokenizer" / "vocab.json"
+        if not path.is_file():
+            continue
+        words = json.loads(path.read_text(encoding="utf-8"))
+        whole = [token for token in RARE_TOKENS if f"{token}</w>" in words]
+        if whole and f"{identifier.lower()}</w>" not in words:
+            raise InputError(
+                f"The identifier {identifier!r} is not one token for {base.name}, which would read "
+                f"it in pieces that mean other things. Take {' or '.join(whole)}."
+            )
 
 
 def card_path(drive: Drive, name: str) -> Path:

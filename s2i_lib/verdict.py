@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from s2i_lib.crop import Box, Found
+from s2i_lib.crop import Box, Found, Region
 from s2i_lib.errors import InputError
 
 if TYPE_CHECKING:
+    import numpy as np
     from PIL.Image import Image
 
 Name = Literal[
@@ -47,11 +48,15 @@ class DatasetOptions:
     0.53 at most when two stops too dark."""
     min_crop_light: float = 0.2
     """The same for the brightest 10 % of the crop, for a subject in the dark below a lamp."""
-    max_clipped: float = 0.3
-    """Part of the subject's middle in which a colour channel is full. Measured."""
+    max_clipped: float = 0.15
+    """Part of the crop's middle in which two colour channels are full (one is, in a bright red).
+    Measured: good photos reach 0.01, those 2.5 stops too bright begin at 0.16. The pure white
+    around a cut-out does not count."""
     max_touching: float = 0.25
     """Of the subject's width or height, on the edge of the photo; beyond, it is called cut off,
     and kept. Measured."""
+    min_held: float = 0.8
+    """Of the subject's box, held by the crop; below, the same: a square cannot hold it all."""
     max_likeness: float = 0.58
     """Correlation of the details of two photos, one laid over the other. Measured: different photos
     reach 0.45, edited copies of one begin at 0.66."""
@@ -84,6 +89,7 @@ class Measures:
     crop_light: float
     clipped: float
     touching: float
+    held: float
     subject: float
     """Longer side of the subject in parts of the photo's shorter side."""
 
@@ -111,7 +117,18 @@ class Verdict:
         return self.verdict in KEPT
 
 
-def measure(overview: Image, crop: Image, found: Found, width: int, height: int) -> Measures:
+def held(box: Box, region: Region, width: int, height: int) -> float:
+    """The part of ``region`` that lies in ``box``, of a photo of ``width`` x ``height`` pixels."""
+    left, top, right, bottom = box.corners
+    across = min(right, region.right * width) - max(left, region.left * width)
+    down = min(bottom, region.bottom * height) - max(top, region.top * height)
+    area = region.width * width * region.height * height
+    return max(0.0, across) * max(0.0, down) / area if area else 1.0
+
+
+def measure(
+    overview: Image, crop: Image, box: Box, found: Found, width: int, height: int
+) -> Measures:
     """Measure a photo of ``width`` x ``height`` pixels on a small copy of it and on its crop.
 
     Parameters
@@ -130,21 +147,42 @@ def measure(overview: Image, crop: Image, found: Found, width: int, height: int)
     light = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY) / 255
     crop_light = cv2.resize(grey, (LIGHT_PX, LIGHT_PX), interpolation=cv2.INTER_AREA) / 255
     region = found.region
-    # The middle of the subject: what is clipped around it may be a white wall.
-    across = [region.left + region.width * part for part in (0.2, 0.8)]
-    down = [region.top + region.height * part for part in (0.2, 0.8)]
-    middle = small[
-        int(down[0] * LIGHT_PX) : int(down[1] * LIGHT_PX) + 1,
-        int(across[0] * LIGHT_PX) : int(across[1] * LIGHT_PX) + 1,
-    ]
     return Measures(
         blur=float(blur_effect(sharp, h_size=11)) if side > 16 else 1.0,
         light=float(np.quantile(light, 0.98)),
         crop_light=float(np.quantile(crop_light, 0.9)),
-        clipped=float((middle.max(axis=2) >= 253).mean()),
+        clipped=_clipped(crop, is_cut_out=_is_cut_out(small)),
         touching=found.touches,
+        held=held(box, region, width, height),
         subject=max(region.width * width, region.height * height) / min(width, height),
     )
+
+
+def _is_cut_out(pixels: np.ndarray) -> bool:
+    """Whether a picture, shape (height, width, 3), stands on pure white, as web shops show it."""
+    import numpy as np
+
+    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+    return bool((border.min(axis=1) >= 254).mean() > 0.9)
+
+
+def _clipped(crop: Image, *, is_cut_out: bool) -> float:
+    """The part of a crop's middle in which two of three colour channels are full."""
+    import cv2
+    import numpy as np
+
+    pixels = cv2.resize(np.asarray(crop), (LIGHT_PX, LIGHT_PX), interpolation=cv2.INTER_AREA)
+    counts = np.ones(pixels.shape[:2], bool)
+    if is_cut_out:
+        is_white = pixels.min(axis=2) >= 250
+        _, parts = cv2.connectedComponents(is_white.astype(np.uint8))
+        outer = np.unique(np.concatenate([parts[0], parts[-1], parts[:, 0], parts[:, -1]]))
+        counts = ~(is_white & np.isin(parts, outer))
+    middle = slice(LIGHT_PX // 5, LIGHT_PX - LIGHT_PX // 5)
+    is_full = (np.median(pixels, axis=2) >= 250) & counts
+    # Of a white sheet nothing is left, and all of it is full.
+    left = counts[middle, middle].mean()
+    return float(is_full[middle, middle].mean() / left) if left > 0.05 else 1.0
 
 
 def judge(measures: Measures, crop: Box, width: int, height: int, options: DatasetOptions) -> Name:
@@ -159,7 +197,7 @@ def judge(measures: Measures, crop: Box, width: int, height: int, options: Datas
         return "subject too small"
     if measures.blur > options.max_blur:
         return "blurry"
-    if measures.touching > options.max_touching:
+    if measures.touching > options.max_touching or measures.held < options.min_held:
         return "cut off"
     if crop.size < options.warn_crop_px:
         return "crop small"
@@ -174,7 +212,7 @@ def explain(name: Name, crop: Box, width: int, height: int, options: DatasetOpti
             f"Kept, but the crop is {crop.size} px wide and SD 2.1 would upscale it to "
             f"{options.warn_crop_px}: go closer."
         ),
-        "cut off": "Kept, but the subject seems to be cut off at the edge: step back a little.",
+        "cut off": "Kept, but the subject seems to be cut off: step back, or turn the phone.",
         "too small": (
             f"The photo is {width} x {height} px and needs {options.min_crop_px} at least: "
             "send the original, not a preview."

@@ -5,8 +5,10 @@ import json
 import pytest
 from PIL import Image
 
-from s2i_lib.dataset import Box, build_dataset, load_dataset, sample_subject
+from s2i_lib.dataset import Box, Subject, build_dataset, load_dataset, sample_subject
 from s2i_lib.drive import Drive
+from s2i_lib.errors import InputError
+from s2i_lib.subject import check_identifier
 
 
 @pytest.fixture
@@ -49,3 +51,54 @@ def test_crop_by_hand_lasts_until_it_is_taken_back(drive):
     assert build_dataset(subject, drive, crops={"00.jpg": wanted}).verdicts[0].crop == wanted
     assert build_dataset(subject, drive).verdicts[0].crop == wanted
     assert build_dataset(subject, drive, crops={"00.jpg": None}).verdicts[0].crop == found
+
+
+def test_an_identifier_that_a_tokenizer_cuts_up_is_refused(drive):
+    kept = drive.models / "sd2.1-base" / "tokenizer"
+    kept.mkdir(parents=True)
+    (kept / "vocab.json").write_text('{"sks</w>": 0, "r": 1, "ex</w>": 2}')
+    check_identifier("SKS", drive)
+    with pytest.raises(InputError, match="Take sks"):
+        check_identifier("rex", drive)
+
+
+def test_people_are_cropped_only_with_consent_which_is_asked_for_once(drive):
+    sample_subject(drive)
+    person = Subject("Racer", "man", kind="person")
+    with pytest.raises(InputError, match="--consent"):
+        build_dataset(person, drive)
+    sentence = "I, Racer, agree to this. 2026-08-19"
+    assert build_dataset(person, drive, consent=sentence).consent == sentence
+    assert build_dataset(person, drive).consent == sentence
+    assert load_dataset(drive, "Racer").consent == sentence
+
+
+def test_a_changed_crop_is_noticed_and_what_a_user_changed_is_set_aside(drive):
+    subject = sample_subject(drive)
+    crop = build_dataset(subject, drive).images[0]
+    ours = crop.read_bytes()
+    crop.write_bytes(b"edited by hand")
+    with pytest.raises(InputError, match="not what the manifest says"):
+        load_dataset(drive, subject.name)
+    build_dataset(subject, drive)
+    assert crop.read_bytes() == ours
+    assert (crop.parent.parent / "set_aside" / crop.name).read_bytes() == b"edited by hand"
+
+
+def test_a_photo_taken_away_takes_only_its_own_crop_away(drive):
+    subject = sample_subject(drive)
+    before = build_dataset(subject, drive)
+    (drive.subject(subject.name) / "photos" / "03.jpg").unlink()
+    after = build_dataset(subject, drive)
+    assert [path.name for path in after.images] == ["00.png", "01.png", "02.png", "04.png"]
+    assert not (before.folder / "03.png").exists() and before.sha256 != after.sha256
+
+
+def test_without_photos_or_with_unknown_crops_the_error_says_what_to_do(drive):
+    with pytest.raises(InputError, match="found 0, need 4 to 30"):
+        build_dataset(Subject("Nobody", "dog"), drive)
+    subject = sample_subject(drive)
+    with pytest.raises(InputError, match="There are: 00"):
+        build_dataset(subject, drive, crops={"99.jpg": Box(0, 0, 10)})
+    with pytest.raises(InputError, match="does not lie in the photo"):
+        build_dataset(subject, drive, crops={"00.jpg": Box(900, 900, 500)})
