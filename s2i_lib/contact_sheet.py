@@ -41,7 +41,7 @@ def draw_contact_sheet(
 
     columns = max(3, min(5, len(verdicts)))
     rows = -(-len(verdicts) // columns)
-    reasons = [textwrap.wrap(verdict.reason, 39)[:5] for verdict in verdicts]
+    reasons = [textwrap.wrap(verdict.reason, 37)[:5] for verdict in verdicts]
     text_px = 28 + LINE_PX * max(map(len, reasons), default=0)
     cell_w, cell_h = THUMB_PX + GAP_PX, THUMB_PX + text_px + GAP_PX
     width = columns * cell_w + GAP_PX
