@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTokenizer, VisionTextDualEncoderModel
 
 from s2i_lib.models import write_checksums
 from tools.pocket import world
@@ -27,6 +27,23 @@ def say_float32(config_file: Path) -> None:
         if "dtype" in part:
             part["dtype"] = "float32"
     config_file.write_text(json.dumps(config, indent=2) + "\n")
+
+
+def copy_classic_files(folder: Path) -> None:
+    """Put CLIP's own tokenizer files beside tokenizer.json."""
+    for name in ("vocab.json", "merges.txt"):
+        shutil.copy(work_folder() / "tokenizer" / name, folder / name)
+
+
+def assemble_scorer(out: Path) -> None:
+    """Write the scorer alone; it has a tokenizer of its own, so it fits whatever lies beside it."""
+    shutil.rmtree(out / "scorer", ignore_errors=True)
+    shutil.copytree(work_folder() / "scorer", out / "scorer")
+    scorer = VisionTextDualEncoderModel.from_pretrained(work_folder() / "scorer")
+    scorer.to(torch.float16).save_pretrained(out / "scorer")
+    say_float32(out / "scorer" / "config.json")
+    copy_classic_files(out / "scorer")
+    write_checksums(out, "the package")
 
 
 def assemble(unet_folder: Path, out: Path) -> None:
@@ -47,17 +64,8 @@ def assemble(unet_folder: Path, out: Path) -> None:
     )
     pipeline.to(torch.float16).save_pretrained(out, safe_serialization=True)
     say_float32(out / "text_encoder" / "config.json")
-    if (work / "scorer").exists():
-        from transformers import VisionTextDualEncoderModel
-
-        shutil.rmtree(out / "scorer", ignore_errors=True)
-        shutil.copytree(work / "scorer", out / "scorer")
-        scorer = VisionTextDualEncoderModel.from_pretrained(work / "scorer")
-        scorer.to(torch.float16).save_pretrained(out / "scorer")
-        say_float32(out / "scorer" / "config.json")
-    for folder in (out / "tokenizer", out / "scorer"):
-        for name in ("vocab.json", "merges.txt"):
-            shutil.copy(work / "tokenizer" / name, folder / name)
+    copy_classic_files(out / "tokenizer")
+    assemble_scorer(out)
     (out / "words.json").write_text(json.dumps(world.known_words(), indent=1) + "\n")
     write_checksums(out, "the package")
     size = sum(f.stat().st_size for f in out.rglob("*") if f.is_file())
@@ -68,8 +76,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--unet", type=Path, default=work_folder() / "unet_branch")
     parser.add_argument("--out", type=Path, default=SHIPPED)
+    parser.add_argument("--scorer-only", action="store_true")
     options = parser.parse_args()
-    assemble(options.unet, options.out)
+    if options.scorer_only:
+        assemble_scorer(options.out)
+    else:
+        assemble(options.unet, options.out)
 
 
 if __name__ == "__main__":

@@ -20,16 +20,18 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from tools.pocket import world
 
 
-def stand_ins() -> dict[str, str]:
-    """Words that show what another word shows: {"kitten": "cat", "kittens": "cat", ...}."""
-    pairs = [(other, thing.noun) for thing in world.THINGS for other in (thing.noun, *thing.also)]
-    pairs += [(world.plural(word), noun) for word, noun in pairs]
-    pairs += [(word, size) for size, words in world.SIZES.items() for word in words]
-    pairs += list(world.SAME_COLOUR.items())
-    return {word: noun for word, noun in pairs if word != noun}
+def stand_ins() -> dict[str, list[str]]:
+    """For each word those that show the same: {"kittens": ["cat", "kitten", "kitty"], ...}."""
+    groups = [[thing.noun, *thing.also] for thing in world.THINGS]
+    groups += list(world.SIZES.values())
+    groups += [[painted, heard] for heard, painted in world.SAME_COLOUR.items()]
+    same = {word: group for group in groups for word in group}
+    return same | {world.plural(word): group for word, group in same.items()}
 
 
-def embed(token: str, old: CLIPTokenizer, table: torch.Tensor, words: dict[str, str]):
+def embed(
+    token: str, old: CLIPTokenizer, table: torch.Tensor, words: dict[str, list[str]]
+) -> torch.Tensor | None:
     """The old table's row, or mean of rows, for a token of the new vocabulary; None: unknown."""
     vocabulary = old.get_vocab()
     if token in vocabulary:
@@ -37,7 +39,8 @@ def embed(token: str, old: CLIPTokenizer, table: torch.Tensor, words: dict[str, 
     if not token.endswith("</w>"):
         return None  # a piece that only ever stood inside longer words
     word = token.removesuffix("</w>")
-    pieces = old.tokenize(words.get(word, word))
+    spelled = [old.tokenize(each) for each in (*words.get(word, ()), word)]
+    pieces = min(spelled, key=len)  # of equals the first: the everyday word
     return table[[vocabulary[piece] for piece in pieces]].mean(0) if pieces else None
 
 

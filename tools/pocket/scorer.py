@@ -27,7 +27,7 @@ from tools.pocket import data, world
 from tools.pocket.tokenizer import MAX_LENGTH
 from tools.pocket.training import as_tensor, cosine, load_state, save_state, work_folder
 
-STEPS, BATCH, PEAK_LR = 350, 128, 1.5e-3
+STEPS, BATCH, PEAK_LR = 900, 128, 1.5e-3
 TEXT_WIDTH, FEATURES = 192, 128
 SHARDS = (100, 101)  # beyond data.FIRST_SHARDS: both appearances alike
 SCALE_LIMIT = 40.0  # of the logits: a cosine of 0.1 decides by 4 nats
