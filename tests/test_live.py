@@ -1,0 +1,47 @@
+"""The live panel: what it shows follows from the events, and nothing in it can run."""
+
+import pytest
+from PIL import Image
+
+from s2i_lib.live import LivePanel
+
+
+@pytest.fixture
+def panel(monkeypatch):
+    panel = LivePanel()
+    monkeypatch.setattr(panel, "show", lambda: None)  # there is no notebook around a test
+    return panel
+
+
+def lines(first, last, loss=0.5):
+    return [
+        {"step": s, "instance_loss": loss, "prior_loss": loss / 2} for s in range(first, last + 1)
+    ]
+
+
+def test_progress_and_both_losses_are_shown(panel):
+    panel("class_images", {"done": 8, "total": 48})
+    assert "Class images: 8 of 48." in panel.html()
+    panel("step", {"lines": lines(1, 10), "steps": 40})
+    panel("step", {"lines": lines(11, 20), "steps": 40})
+    shown = panel.html()
+    assert "Step 20 of 40, loss 0.500, 0.0 minutes left." in shown
+    assert shown.count("<polyline") == 2 and "prior loss" in shown
+    last_x = float(shown.split("points='")[1].split("'")[0].split()[-1].split(",")[0])
+    assert last_x == 560
+
+
+def test_the_first_and_the_newest_samples_stand_side_by_side(panel, tmp_path):
+    for step in (0, 100, 200):
+        path = tmp_path / f"{step}.png"
+        Image.new("RGB", (8, 8), (step, 0, 0)).save(path)
+        panel("samples", {"step": step, "path": path, "prompts": ["a <b>sks</b> cat"]})
+    shown = panel.html()
+    assert "Step 0<" in shown and "Step 200<" in shown and "Step 100<" not in shown
+    assert "<b>sks" not in shown and "&lt;b&gt;sks" in shown
+
+
+def test_events_of_saving_from_another_thread_change_nothing(panel):
+    before = panel.html()
+    panel("publishing", {})
+    assert panel.html() == before
