@@ -8,8 +8,8 @@ import struct
 from pathlib import Path
 from zlib import crc32
 
-from s2i_lib.drive import make_folder, write_file
-from s2i_lib.photos import ORIENTATION, decode_photo, exif_facts, free_path, is_photo_name
+from s2i_lib.drive import free_path, make_folder, write_file
+from s2i_lib.photos import ORIENTATION, decode_photo, exif_facts, is_photo_name
 
 
 def keep_photo(data: bytes, name: str, folder: Path) -> Path:

@@ -17,7 +17,7 @@ from s2i_lib.archive import ZipImport, import_zip
 from s2i_lib.contact_sheet import draw_contact_sheet
 from s2i_lib.copies import keep_photo
 from s2i_lib.crop import Box, find_subject, parse_crop, shrunk, square_around
-from s2i_lib.drive import Drive, make_folder, write_file
+from s2i_lib.drive import Drive, free_path, make_folder, write_file
 from s2i_lib.errors import InputError
 from s2i_lib.manifest import (
     Dataset,
@@ -32,7 +32,6 @@ from s2i_lib.manifest import (
 from s2i_lib.photos import (
     PhotoFile,
     decode_photo,
-    free_path,
     is_photo_name,
     no_decoder_warnings,
     read_photo,

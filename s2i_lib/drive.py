@@ -112,6 +112,16 @@ def make_folder(path: Path) -> Path:
     return path
 
 
+def free_path(path: Path) -> Path:
+    """``path``, or path-2, path-3, ... where something is already called so (in any case)."""
+    there = path.parent.iterdir() if path.parent.is_dir() else ()
+    taken = {other.name.lower() for other in there}
+    free, number = path, 2
+    while free.name.lower() in taken:
+        free, number = path.with_name(f"{path.stem}-{number}{path.suffix}"), number + 1
+    return free
+
+
 def write_file(path: Path, data: bytes) -> Path:
     """Write a new file whole or not at all: under a temporary name, flushed, then renamed.
 

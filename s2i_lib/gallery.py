@@ -8,18 +8,21 @@ import json
 import re
 import wave
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from s2i_lib.drive import write_file
+from s2i_lib.drive import free_path, write_file
 from s2i_lib.errors import InputError
 from s2i_lib.generate import Picture
 
 if TYPE_CHECKING:
     import numpy as np
     from PIL.Image import Image
+
+    from s2i_lib.speech import Transcript
+    from s2i_lib.subject import Subject
 
 RECORD_KEY = "s2i"  # the PNG text chunk that holds the record as JSON
 PAGE_TEMPLATE = Path(__file__).with_name("gallery_page.html")
@@ -51,10 +54,29 @@ def save(picture: Picture, folder: Path) -> Path:
     info.add_itxt(RECORD_KEY, text)
     buffer = io.BytesIO()
     picture.image.save(buffer, "PNG", pnginfo=info)
-    path = _free_name(folder, f"{file_stem(record['prompt'])}-{record['seed']}", ".png")
+    path = free_path(folder / f"{file_stem(record['prompt'])}-{record['seed']}.png")
     pretty = json.dumps(record, ensure_ascii=False, indent=1) + "\n"
     write_file(path, buffer.getvalue())
     write_file(path.with_suffix(".json"), pretty.encode())
+    return path
+
+
+def save_recording(
+    sound: np.ndarray, transcript: Transcript, subjects: Sequence[Subject], folder: Path
+) -> Path:
+    """Write a recording as WAV and, beside it, what was heard and which ``subjects`` were named.
+
+    The names are what `s2i_lib.privacy` finds a subject's recordings by.
+    """
+    record = {
+        "transcript": transcript.to_json(),
+        "subjects": [asdict(subject) for subject in subjects],
+        "saved_at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    path = free_path(folder / f"{file_stem(transcript.text)}.wav")
+    write_file(path, wav_bytes(sound))
+    text = json.dumps(record, ensure_ascii=False, indent=1) + "\n"
+    write_file(path.with_suffix(".json"), text.encode())
     return path
 
 
@@ -155,7 +177,7 @@ def write_page(wishes: Sequence[Wish], path: Path, *, title: str) -> Path:
         for wish in wishes
     ]
     page = template.render(title=title, wishes=sections)
-    return write_file(_free_name(path.parent, path.stem, path.suffix), page.encode())
+    return write_file(free_path(path), page.encode())
 
 
 def file_stem(prompt: str) -> str:
@@ -173,15 +195,6 @@ def wav_bytes(sound: np.ndarray, rate_hz: int = 16_000) -> bytes:
         file.setframerate(rate_hz)
         file.writeframes((sound.clip(-1, 1) * 32767).round().astype("<i2").tobytes())
     return buffer.getvalue()
-
-
-def _free_name(folder: Path, stem: str, suffix: str) -> Path:
-    """The first of stem, stem-2, stem-3 ... that is not taken."""
-    path, number = folder / f"{stem}{suffix}", 1
-    while path.exists():
-        number += 1
-        path = folder / f"{stem}-{number}{suffix}"
-    return path
 
 
 def _data_uri(kind: str, data: bytes) -> str:

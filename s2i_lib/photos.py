@@ -229,15 +229,6 @@ def exif_facts(image: Image) -> tuple[int, bool]:
     return (orientation if orientation in range(1, 9) else 1), has_gps
 
 
-def free_path(path: Path) -> Path:
-    """``path``, or path-2, path-3, ... where something is already called so (in any case)."""
-    taken = {other.name.lower() for other in path.parent.iterdir()}
-    free, number = path, 2
-    while free.name.lower() in taken:
-        free, number = path.with_name(f"{path.stem}-{number}{path.suffix}"), number + 1
-    return free
-
-
 _heif_is_registered = False
 
 

@@ -11,6 +11,7 @@ from s2i_lib.errors import InputError
 from s2i_lib.generate import DrawOptions, draw
 from s2i_lib.privacy import find_traces, forget
 from s2i_lib.prompt import make_prompt
+from s2i_lib.speech import Transcript
 from s2i_lib.subject import Subject, save_subject
 
 REX, LUNA = Subject("Rex", "dog"), Subject("Luna", "cat", "ohwx")
@@ -51,8 +52,9 @@ def shared(drive, pocket):
             title="Page",
         )
         drive.recordings.mkdir(exist_ok=True)
-        (drive.recordings / f"{path.stem}.wav").write_bytes(b"voice")
-        (drive.recordings / f"{path.stem}.json").write_text(path.with_suffix(".json").read_text())
+        gallery.save_recording(
+            np.zeros(160, np.float32), spoken(prompt.text), prompt.subjects, drive.recordings
+        )
         own[subject.name] = files(drive) - before
     # what nobody's is: class images of a longer prompt, a picture without a subject, a stray file
     before = files(drive)
@@ -63,6 +65,10 @@ def shared(drive, pocket):
     (drive.creations / "notes.json").write_text("[1]")
     own["nobody"] = files(drive) - before
     return own
+
+
+def spoken(text: str) -> Transcript:
+    return Transcript(text, "en", 1.0, text, (), "faster-whisper", "tiny.en", 1.0, 0.1)
 
 
 def files(drive) -> set:

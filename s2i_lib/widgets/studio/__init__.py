@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import traitlets
 
-from s2i_lib.drive import Drive, folder_name, make_folder, write_file
+from s2i_lib.drive import Drive, folder_name, make_folder
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.widgets import join_modules, join_styles
 from s2i_lib.widgets.microphone import RATE_HZ, pcm_to_float
@@ -443,14 +443,14 @@ class Studio(ByteWidget):
     def _keep_recording(
         self, source: str | Path | bytes | np.ndarray, transcript: Transcript
     ) -> np.ndarray:
-        from s2i_lib.gallery import file_stem, wav_bytes
-        from s2i_lib.photos import free_path
+        from s2i_lib.gallery import save_recording
+        from s2i_lib.names import find_names
         from s2i_lib.speech import load_audio
 
         samples = load_audio(source) if isinstance(source, (str, Path, bytes)) else source
+        named = {m.subject.name: m.subject for m in find_names(transcript.english, self._subjects)}
         folder = make_folder(self.drive.recordings)
-        path = free_path(folder / f"{file_stem(transcript.text)}.wav")
-        write_file(path, wav_bytes(samples))
+        save_recording(samples, transcript, list(named.values()), folder)
         return samples
 
 
