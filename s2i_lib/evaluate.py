@@ -185,8 +185,9 @@ def choose_prompts(base: BaseModel, subject: Subject, count: int) -> tuple[list[
     chosen = [*known, *grounds][:count]
     note = (
         f"{base.name} knows the words of {len(known)} of DreamBench's {len(protocol)} prompts for "
-        f"this kind of subject, so {len(chosen) - len(known[:count])} plain backgrounds stand in "
-        "for the others. These scores compare runs of this model, not papers."
+        "this kind of subject; plain backgrounds stand in for the others "
+        f"({len(chosen) - len(known[:count])} of {len(chosen)} here). These scores compare runs of "
+        "this model, not papers."
     )
     return [p.format(subject=subject.phrase) for p in chosen], [note]
 
