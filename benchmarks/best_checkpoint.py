@@ -1,0 +1,141 @@
+"""Is the checkpoint that training keeps the one that a full evaluation likes best?
+
+    python -m benchmarks.best_checkpoint                    # 3 subjects x 2 seeds; hours
+    python -m benchmarks.best_checkpoint --subjects 1 --seeds 1 --every 2 --samplings 2   # a try
+
+Each run of the pocket model is trained once with ``keep="best"``. Then it is trained again up to
+every step that was sampled (training is a function of the seed, so these are the very weights that
+it went through), and each of them is scored in full. The table says how far below the best full
+score the chosen step is, and what the best single step for all runs would have got. Prints
+markdown, and one JSON line a run before it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from s2i_lib.best import Point, value
+from s2i_lib.dataset import Dataset, Subject, build_dataset, sample_subject
+from s2i_lib.drive import Drive
+from s2i_lib.evaluate import EvaluateOptions, Evaluation, evaluate_run
+from s2i_lib.finetune import finetune
+from s2i_lib.models import read_card
+
+PROMPTS = ("a {subject}", "a {subject} on a blue background", "a {noun}")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One subject with one seed."""
+
+    subject: str
+    seed: int
+    chosen: int
+    full: dict[int, float]
+    """Value by the full evaluation, by step."""
+
+
+def drawn_subject(drive: Drive, name: str, noun: str, colours: tuple[str, str]) -> Subject:
+    """Photos of something made up: a shape of two colours on five grounds."""
+    from PIL import Image, ImageDraw
+
+    subject = Subject(name, noun, "sks", "object")
+    folder = drive.subject(name) / "photos"
+    folder.mkdir(parents=True)
+    for i, ground in enumerate(("white", "lightgreen", "khaki", "lightblue", "lightgray")):
+        image = Image.new("RGB", (512, 512), ground)
+        pen, x, y = ImageDraw.Draw(image), 90 + 17 * i, 120 - 11 * i
+        pen.rounded_rectangle((x, y, x + 240, y + 290), 40, fill=colours[0])
+        pen.ellipse((x + 190, y + 60, x + 320, y + 210), outline=colours[0], width=30)
+        for stripe in range(3):
+            pen.rectangle((x, y + 50 + 80 * stripe, x + 240, y + 80 + 80 * stripe), fill=colours[1])
+        image.save(folder / f"{i}.png")
+    return subject
+
+
+def datasets(drive: Drive, count: int) -> list[Dataset]:
+    made = [
+        lambda: sample_subject(drive),
+        lambda: drawn_subject(drive, "Stripes", "mug", ("purple", "white")),
+        lambda: drawn_subject(drive, "Bee", "cup", ("black", "gold")),
+    ]
+    return [build_dataset(make(), drive) for make in made[:count]]
+
+
+def as_point(step: int, evaluation: Evaluation) -> Point:
+    likeness, fidelity, of_class = (
+        evaluation.scores[key].mean for key in ("clip_i", "clip_t", "pres_clip")
+    )
+    return Point(step, likeness, fidelity, of_class)
+
+
+def study(
+    drive: Drive, dataset: Dataset, seed: int, steps: list[int], full: EvaluateOptions
+) -> Run:
+    """Train with the rule, then score every step that it could have chosen."""
+    common = {"model": "pocket", "seed": seed, "sample_prompts": PROMPTS}
+    name = f"seed{seed}"
+    judged = finetune(drive, dataset, name=name, steps=steps[-1], sample_every=steps[0], **common)
+    first = as_point(0, evaluate_run(drive, str(judged), full, is_base=True))
+    scored = {}
+    for step in steps:
+        run = finetune(
+            drive, dataset, name=f"{name}-{step}", steps=step, sample_every=0, keep="last", **common
+        )
+        scored[step] = value(as_point(step, evaluate_run(drive, str(run), full)), first)
+    return Run(dataset.subject.name, seed, read_card(judged)["kept_step"], scored)
+
+
+def table(runs: list[Run], steps: list[int]) -> str:
+    """Markdown: a row a run, then the means."""
+    lines = [
+        "| subject, seed | chosen step | its full score | best step | its full score | loss |",
+        "|---|---|---|---|---|---|",
+    ]
+    losses = []
+    for run in runs:
+        best = max(run.full, key=lambda step: run.full[step])
+        losses.append(1 - run.full[run.chosen] / run.full[best])
+        lines.append(
+            f"| {run.subject}, {run.seed} | {run.chosen} | {run.full[run.chosen]:.4f} | {best} | "
+            f"{run.full[best]:.4f} | {losses[-1]:.1%} |"
+        )
+    chosen = sum(run.full[run.chosen] for run in runs) / len(runs)
+    fixed = {step: sum(run.full[step] for run in runs) / len(runs) for step in steps}
+    within = sum(loss <= 0.03 for loss in losses)
+    means = ", ".join(f"{step}: {mean:.4f}" for step, mean in fixed.items())
+    lines += ["", f"Within 3 % of the best: {within} of {len(runs)} runs. Mean full score of the "
+              f"chosen steps {chosen:.4f}; of a fixed step: {means}."]  # fmt: skip
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--subjects", type=int, default=3, choices=(1, 2, 3))
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--every", type=int, default=30, help="steps between samplings")
+    parser.add_argument("--samplings", type=int, default=6)
+    parser.add_argument("--prompts", type=int, default=8, help="of the full evaluation")
+    parser.add_argument("--draw-steps", type=int, default=20)
+    given = parser.parse_args()
+    steps = [given.every * (i + 1) for i in range(given.samplings)]
+    full = EvaluateOptions(
+        prompts=given.prompts, seeds=2, first_seed=1000, steps=given.draw_steps
+    )  # other seeds than the samples that the choice was made by
+    runs = []
+    with tempfile.TemporaryDirectory(prefix="s2i-best-") as folder:
+        drive = Drive(Path(folder))
+        for dataset in datasets(drive, given.subjects):
+            for seed in range(given.seeds):
+                runs.append(study(drive, dataset, seed, steps, full))
+                print(json.dumps(runs[-1].__dict__), file=sys.stderr, flush=True)
+    print(table(runs, steps))
+
+
+if __name__ == "__main__":
+    main()
