@@ -17,7 +17,7 @@ from tools.pocket import world
 from tools.pocket.scorer import SHARDS, Renders
 from tools.pocket.training import as_tensor, cosine, load_state, save_state, work_folder
 
-STEPS, BATCH, PEAK_LR = 350, 128, 3e-3
+STEPS, BATCH, PEAK_LR = 800, 128, 3e-3
 
 
 class Judge(nn.Module):
@@ -88,10 +88,10 @@ def load() -> Judge:
         loss.backward()
         optimizer.step()
         recent.append(float(loss.detach()))
-        if (step + 1) % 25 == 0:
+        if (step + 1) % 100 == 0:
             took = time.time() - began
             print(
-                f"judge: step {step + 1}, loss {np.mean(recent[-25:]):.3f}, {took:.0f} s",
+                f"judge: step {step + 1}, loss {np.mean(recent[-100:]):.3f}, {took:.0f} s",
                 flush=True,
             )
     save_state(judge.state_dict(), file)
