@@ -106,9 +106,12 @@ def square_around(region: Region, frame: Region, width: int, height: int, margin
     holds the region's middle, and of what is too tall the top, where heads are. Both are parts of a
     photo of ``width`` x ``height`` pixels.
     """
-    left, top = round(frame.left * width), round(frame.top * height)
-    right, bottom = round(frame.right * width), round(frame.bottom * height)
-    room = max(1, min(right - left, bottom - top))
+    # However thin the frame and small the photo, it holds a pixel of the photo.
+    left = min(round(frame.left * width), width - 1)
+    top = min(round(frame.top * height), height - 1)
+    right = max(round(frame.right * width), left + 1)
+    bottom = max(round(frame.bottom * height), top + 1)
+    room = min(right - left, bottom - top)
     longer = max(region.width * width, region.height * height)
     size = min(room, max(1, round(longer * (1 + 2 * margin))))
 

@@ -11,6 +11,16 @@ os.environ["HF_ENDPOINT"] = "http://127.0.0.1:9"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
 
+def pytest_configure(config):
+    """Property tests try the same examples in every run, so that CI answers for the change alone;
+    `make full` tries new ones. No deadline: the machine may be busy."""
+    import hypothesis
+
+    is_full = config.getoption("--full")
+    hypothesis.settings.register_profile("s2i", derandomize=not is_full, deadline=None)
+    hypothesis.settings.load_profile("s2i")
+
+
 def pytest_addoption(parser):
     parser.addoption("--full", action="store_true", help="run at the full lengths and counts")
 

@@ -3,7 +3,7 @@
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from PIL import Image
 
 from s2i_lib.crop import Box, Region, find_subject, parse_crop, square_around, without_bars
@@ -26,6 +26,7 @@ def regions(draw, inside: Region = Region(0.0, 0.0, 1.0, 1.0)) -> Region:  # noq
 
 
 @given(regions(), regions(), sides, sides, margins)
+@example(Region(0, 0, 0, 0), Region(0, 1, 0, 1), 1, 1, 0.0)
 def test_every_crop_lies_in_the_photo(region, frame, width, height, margin):
     box = square_around(region, frame, width, height, margin)
     assert box.check("photo", width, height) is box
