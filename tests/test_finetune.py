@@ -119,7 +119,7 @@ def test_starting_a_finished_run_again_does_nothing(drive, dataset, tiny):
     run, _, _ = start(drive, dataset, tiny)
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
     again, said, events = start(drive, dataset, tiny)
-    assert again == run and events == [] and "finished already" in said[0]
+    assert again == run and events == [] and any("finished already" in line for line in said)
     assert before == {path: path.stat().st_mtime_ns for path in run.rglob("*")}
 
 
@@ -172,7 +172,7 @@ def test_other_photos_begin_a_new_run_and_that_is_said(drive, dataset, tiny):
     with pytest.raises(KilledError):
         start(drive, dataset, tiny, watch=kill_at(5))
     run, said, _ = start(drive, dataclasses.replace(dataset, sha256="new"), tiny)
-    assert run.name == "tiny-02" and "photos have changed" in said[0]
+    assert run.name == "tiny-02" and any("photos have changed" in line for line in said)
 
 
 @pytest.mark.slow
