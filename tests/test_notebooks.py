@@ -223,9 +223,13 @@ def test_set_up_cell_clones_where_the_library_is_nowhere(tmp_path):
     stream = io.StringIO()
     nbformat.write(notebook, stream)
     (tmp_path / "x.ipynb").write_text(stream.getvalue())
-    said = run(
-        tmp_path / "x.ipynb", tmp_path, {"PYTHONPATH": "", "S2I_DRIVE": str(tmp_path / "drive")}
+    # An environment made by `make test` has the library as an editable install: hidden here.
+    (tmp_path / "hide").mkdir()
+    (tmp_path / "hide" / "sitecustomize.py").write_text(
+        "import sys\nsys.meta_path = [f for f in sys.meta_path if '__editable__' not in repr(f)]\n"
     )
+    hidden = {"PYTHONPATH": str(tmp_path / "hide"), "S2I_DRIVE": str(tmp_path / "drive")}
+    said = run(tmp_path / "x.ipynb", tmp_path, hidden)
     assert said.count(str(tmp_path / "content/s2i/s2i_lib/__init__.py")) == 2
 
 
