@@ -543,7 +543,7 @@ class _Studio:
         )
         if negative:
             prompt = replace(prompt, negative=", ".join(filter(None, [prompt.negative, negative])))
-        unknown = explain_unknown_words(base, prompt.text)
+        unknown = explain_unknown_words(base, prompt.text, self.model.taught)
         doubts = prompt.transcript.doubts if prompt.transcript else ()
         notes = [*doubts, *prompt.notes, *([unknown] if unknown else [])]
         with self.stage("draw"), tqdm(total=options.steps, desc="Drawing", leave=False) as bar:

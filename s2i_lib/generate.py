@@ -403,16 +403,22 @@ def make_scheduler(model: Model, name: str) -> Any:
     return getattr(diffusers, kind).from_config(model.pipeline.scheduler.config, **settings)
 
 
-def unknown_words(base: BaseModel, text: str) -> list[str]:
-    """The words of ``text`` that a small model was never trained on, in order, each once."""
+def unknown_words(base: BaseModel, text: str, taught: str = "") -> list[str]:
+    """The words of ``text`` that a small model was never trained on, in order, each once.
+
+    They may be in its vocabulary: weights can be older than the words they ship with. The words of
+    ``taught`` are known, too: those that a run was fine-tuned with.
+    """
     words = known_words(base)
     if words is None:
         return []
-    known: set[str] = set()
+    plurals = words["plurals"]
+    unseen = {form for noun in words["unseen"] for form in (noun, plurals[noun])}
+    known = set(taught.lower().split())
     for kind in words.values():
         entries = [*kind.keys(), *kind.values()] if isinstance(kind, dict) else kind
         for entry in entries:
-            if isinstance(entry, str):
+            if isinstance(entry, str) and entry not in unseen:
                 known.update(entry.lower().split())
     said = re.findall(r"[^\W\d_]+(?:['-][^\W\d_]+)*", text.lower())
     return [
@@ -420,12 +426,12 @@ def unknown_words(base: BaseModel, text: str) -> list[str]:
     ]
 
 
-def explain_unknown_words(base: BaseModel, text: str) -> str | None:
+def explain_unknown_words(base: BaseModel, text: str, taught: str = "") -> str | None:
     """One paragraph on the words that ``base`` has never seen and on what it knows, or None."""
-    strange, words = unknown_words(base, text), known_words(base)
+    strange, words = unknown_words(base, text, taught), known_words(base)
     if not strange or words is None:
         return None
-    nouns = words["nouns"]
+    nouns = [noun for noun in words["nouns"] if noun not in words["unseen"]]
     return (
         f"The {base.name} model has never seen the word{'s'[: len(strange) > 1]} "
         f"{', '.join(strange)}, so the picture is a guess. It knows {len(nouns)} things "

@@ -170,6 +170,8 @@ class Model:
     """Where the weights came from: a folder or a hub repository with its revision."""
     run: str | None = None
     """The fine-tuned run whose weights are in it, as SUBJECT/RUN."""
+    taught: str = ""
+    """The prompt that the run was fine-tuned with, such as "a sks dog"."""
     embeddings: dict[str, torch.Tensor] = field(default_factory=dict)
     """Prompt embeddings by text, so that a prompt is encoded once."""
     latent_to_rgb: tuple[torch.Tensor, torch.Tensor] | None = None
@@ -382,6 +384,7 @@ def _load_run(
     model = load(name, drive=drive, device=device, dtype=dtype)
     load_weights(model.pipeline, run / WEIGHTS)
     model.run = f"{run.parent.name}/{run.name}"
+    model.taught = card.get("instance_prompt", "")
     return model
 
 

@@ -1,6 +1,7 @@
 """Prompt + model -> pictures, with the real pocket model."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -160,6 +161,31 @@ def test_words_that_pocket_never_saw_are_named():
     assert "never seen the word glockenspiel" in text
     assert "yellow" in text
     assert explain_unknown_words(REGISTRY["sd2.1-base"], "a glockenspiel") is None
+
+
+@pytest.mark.parametrize("unseen", [[], ["teapot", "woman", "hot dog"]])
+def test_words_that_the_weights_were_not_shown_are_not_called_known(unseen, tmp_path):
+    shipped = REGISTRY["pocket"]
+    words = known_words(shipped) | {"unseen": unseen}
+    (tmp_path / "words.json").write_text(json.dumps(words))
+    base = replace(shipped, folder=tmp_path)
+    prompt = "two women with a teapot, a dog with a hot dog on a red background"
+    strange = ["women", "teapot", "hot"] if unseen else []
+    assert unknown_words(base, prompt) == strange
+    assert unknown_words(base, "a sks woman", taught="a sks woman") == []
+    said = explain_unknown_words(base, prompt)
+    if not unseen:
+        assert said is None
+        return
+    assert "never seen the words women, teapot, hot, so the picture is a guess" in said
+    assert f"knows {len(words['nouns']) - 3} things" in said
+
+
+def test_what_is_said_to_be_known_was_seen(pocket):
+    words = known_words(pocket.base)
+    for noun in words["nouns"]:
+        is_strange = explain_unknown_words(pocket.base, f"a {noun}") is not None
+        assert is_strange == (noun in words["unseen"])
 
 
 def test_guidance_outside_its_interval_costs_nothing_and_inside_does(pocket):

@@ -66,6 +66,7 @@ def assemble(unet_folder: Path, out: Path) -> None:
     say_float32(out / "text_encoder" / "config.json")
     copy_classic_files(out / "tokenizer")
     assemble_scorer(out)
+    # What was trained here was trained on the whole world, so no word of it is unseen.
     (out / "words.json").write_text(json.dumps(world.known_words(), indent=1) + "\n")
     write_checksums(out, "the package")
     size = sum(f.stat().st_size for f in out.rglob("*") if f.is_file())

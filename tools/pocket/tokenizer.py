@@ -1,4 +1,4 @@
-"""Make the pocket model's CLIPTokenizer and `words.json`, the list of the words it knows.
+"""Make the pocket model's CLIPTokenizer, in which every word of the world is one token.
 
 Byte-level BPE in CLIP's format, learned on common English words; then whatever the world can say,
 the identifiers and the words that people speak most are made whole tokens by further merges. All
@@ -13,7 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from tools.pocket import world
-from tools.pocket.training import SHIPPED, work_folder
+from tools.pocket.training import work_folder
 
 MAX_LENGTH = 32  # tokens; the longest caption of the world has 14, and attention to padding costs
 LEARNED_SIZE = 3000  # tokens of the BPE itself, before the whole words are added
@@ -134,7 +134,6 @@ def main() -> None:
 
     folder = work_folder() / "tokenizer"
     make(folder)
-    (SHIPPED / "words.json").write_text(json.dumps(world.known_words(), indent=1) + "\n")
     tokenizer = CLIPTokenizer.from_pretrained(folder)
     broken = [w for w in whole_words() if len(tokenizer(w)["input_ids"]) != 3]
     if broken:

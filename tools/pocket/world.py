@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import zlib
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -390,8 +391,12 @@ def words(rng: np.random.Generator, scene: Scene, aside: list[str] | None = None
     return said
 
 
-def known_words() -> dict:
-    """Return what the library needs to know about the vocabulary (`words.json`)."""
+def known_words(unseen: Collection[str] = ()) -> dict:
+    """Return what the library needs to know about the vocabulary (`words.json`).
+
+    `unseen` are those of its nouns that the weights beside it were never shown; weights that were
+    trained on this world have none.
+    """
     said = [w for t in THINGS for w in (t.noun, *t.also)] + list(KINDS_OF)
     other = {w for t in TEMPLATES for w in t.replace("{}", "").split()}
     other |= {"a", "an", "the", "one", "on", "with", "background"}
@@ -404,6 +409,7 @@ def known_words() -> dict:
         "counts": COUNTS,
         "identifiers": IDENTIFIERS,
         "other": sorted(other),
+        "unseen": sorted(unseen),
     }
 
 

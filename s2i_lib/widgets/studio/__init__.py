@@ -283,7 +283,7 @@ class Studio(ByteWidget):
         from s2i_lib.gallery import Wish
         from s2i_lib.generate import DrawOptions, draw, explain_unknown_words
 
-        unknown = explain_unknown_words(model.base, prompt.text)
+        unknown = explain_unknown_words(model.base, prompt.text, model.taught)
         self.prompt = {
             "text": prompt.text,
             "negative": prompt.negative,
