@@ -64,6 +64,10 @@ NegativeOption = Annotated[str, typer.Option("--negative", help="What must not b
 GuidanceOption = Annotated[
     float | None, typer.Option("--guidance", help="How closely to follow the prompt; 1 is off.")
 ]
+ClassroomOption = Annotated[
+    bool,
+    typer.Option("--classroom", help="Refuse words of a list; have a safety checker look."),
+]
 OutOption = Annotated[
     Path | None,
     typer.Option("--out", help="Folder for pictures [default: creations on the Drive]."),
@@ -101,6 +105,7 @@ def speak(
     whisper: WhisperOption = "auto",
     language: LanguageOption = None,
     limit_s: LimitOption = 60.0,
+    classroom: ClassroomOption = False,
     out: OutOption = None,
     drive: DriveOption = None,
     as_json: JsonOption = False,
@@ -110,7 +115,7 @@ def speak(
     from s2i_lib.speech import HearOptions, Listener, load_audio
 
     options = _draw_options(steps, guidance, count, seed)
-    studio = _Studio(model, run, subject, drive, out, as_json)
+    studio = _Studio(model, run, subject, drive, out, as_json, classroom)
     names = tuple(subject.name for subject in studio.subjects)
     hearing = HearOptions(
         engine=engine, model=whisper, language=language, names=names, limit_s=limit_s
@@ -143,6 +148,7 @@ def draw(
     count: CountOption = 1,
     negative: NegativeOption = "",
     guidance: GuidanceOption = None,
+    classroom: ClassroomOption = False,
     out: OutOption = None,
     drive: DriveOption = None,
     as_json: JsonOption = False,
@@ -152,7 +158,9 @@ def draw(
     if not prompt.strip():
         raise InputError(EMPTY_PROMPT)
     options = _draw_options(steps, guidance, count, seed)
-    studio = _Studio(model, run, subject, drive, out, as_json)
+    studio = _Studio(model, run, subject, drive, out, as_json, classroom)
+    if studio.classroom:
+        studio.classroom.check(prompt)
     studio.load_model()
     studio.fulfil(prompt, options, negative)
     studio.finish()
@@ -496,10 +504,13 @@ class _Studio:
         drive: Path | None,
         out: Path | None,
         as_json: bool,
+        classroom: bool,
     ) -> None:
+        from s2i_lib.classroom import Classroom
         from s2i_lib.models import choose
 
         self.drive, self.as_json, self.run = open_drive(drive), as_json, run
+        self.classroom = Classroom(self.drive) if classroom else None
         self.base = choose(model)
         self.chosen = _subject(self.drive, subject) if subject else None
         self.subjects = _known_subjects(self.drive, [self.chosen] if self.chosen else [])
@@ -547,7 +558,13 @@ class _Studio:
         doubts = prompt.transcript.doubts if prompt.transcript else ()
         notes = [*doubts, *prompt.notes, *([unknown] if unknown else [])]
         with self.stage("draw"), tqdm(total=options.steps, desc="Drawing", leave=False) as bar:
-            pictures = draw(self.model, prompt, options, on_step=lambda _: bar.update())
+            pictures = draw(
+                self.model,
+                prompt,
+                options,
+                on_step=lambda _: bar.update(),
+                classroom=self.classroom,
+            )
         with self.stage("save"):
             paths = [save(picture, self.folder) for picture in pictures]
         transcript = prompt.transcript

@@ -55,6 +55,10 @@ class Drive:
     def recordings(self) -> Path:
         return self.root / "recordings"
 
+    @property
+    def classroom_words(self) -> Path:
+        return self.root / "classroom_words.txt"
+
     def subject(self, name: str) -> Path:
         """The folder of the subject that is called ``name`` ("Rex" and "rex" are one)."""
         return self.subjects / folder_name(name)

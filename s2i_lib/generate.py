@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
 
+    from s2i_lib.classroom import Classroom
+
 log = logging.getLogger(__name__)
 
 MAX_COUNT = 64
@@ -113,8 +115,9 @@ def draw(
     options: DrawOptions | None = None,
     *,
     on_step: Callable[[Step], object] | None = None,
+    classroom: Classroom | None = None,
 ) -> list[Picture]:
-    """Draw ``options.count`` pictures of a prompt in one batch.
+    """Draw ``options.count`` pictures of a prompt in one batch; fewer where some are held back.
 
     Picture ``i`` starts from noise of a CPU generator of its own, seeded with ``seed + i``, so it
     is the same picture alone, in any batch and on any device, up to rounding.
@@ -122,12 +125,15 @@ def draw(
     Raises
     ------
     InputError
-        When the prompt is empty or longer than the model can read.
+        When the prompt is empty or longer than the model can read; in classroom mode also when it
+        has a word that is not drawn there, or every picture was held back.
     """
     options = options or DrawOptions()
     if isinstance(prompt, str):
         prompt = Prompt(text=prompt.strip())
     check_prompt(model, prompt)
+    if classroom is not None:
+        classroom.check_prompt(prompt)
     first = secrets.randbelow(SEEDS - options.count) if options.seed is None else options.seed
     seeds = [(first + i) % SEEDS for i in range(options.count)]
     images = _draw_safely(model, prompt, options, seeds, on_step)
@@ -147,10 +153,28 @@ def draw(
         "versions": {"s2i_lib": __version__}
         | {name: version(name) for name in ("torch", "diffusers", "transformers")},
     }
-    return [
+    pictures = [
         Picture(image, record | {"seed": seed, "index": i})
         for i, (image, seed) in enumerate(zip(images, seeds, strict=True))
     ]
+    return pictures if classroom is None else _fit_for_class(classroom, model, pictures)
+
+
+def _fit_for_class(classroom: Classroom, model: Model, pictures: list[Picture]) -> list[Picture]:
+    """The pictures that a class may see; what was held back is said."""
+    is_unfit = classroom.find_unfit(model, [picture.image for picture in pictures])
+    if not any(is_unfit):
+        return pictures
+    count, total = sum(is_unfit), len(pictures)
+    what = "the picture" if total == 1 else f"{count} of {total} pictures"
+    said = (
+        f"The safety checker held {what} back as not fit for a class. It is wrong now and then: "
+        "try another seed, or other words."
+    )
+    if all(is_unfit):
+        raise InputError(said)
+    log.warning(said)
+    return [picture for picture, unfit in zip(pictures, is_unfit, strict=True) if not unfit]
 
 
 def redo(

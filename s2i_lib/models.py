@@ -76,6 +76,9 @@ class BaseModel:
     """The self-supervised transformer that measures likeness: a folder or a hub repository."""
     lpips: str | None = None
     """The network that measures diversity: a safetensors file, or REPOSITORY:FILE on the hub."""
+    safety_checker: str | None = None
+    """What looks at its pictures in classroom mode: a folder or a hub repository. None for a model
+    that was trained on nothing but harmless things."""
     words: str | None = None
     """File below ``folder`` with the words it was trained on, for a model that knows few."""
 
@@ -97,6 +100,8 @@ _SD = FinetuneDefaults(
 # DINO ViT-S/16 is the DreamBooth paper's; LPIPS is its authors' version 0.1 on AlexNet.
 _DINO = "facebook/dino-vits16"
 _LPIPS = "achiru/DiffSynth-Studio-ImageMetrics:LPIPS/alexnet.safetensors"
+# Trained with Stable Diffusion 1 and fit for any picture (1.2 GB); SD 2.x ships none.
+SAFETY_CHECKER = "CompVis/stable-diffusion-safety-checker"
 _OPENRAIL = "CreativeML Open RAIL++-M"
 
 REGISTRY: dict[str, BaseModel] = {
@@ -135,6 +140,7 @@ REGISTRY: dict[str, BaseModel] = {
             scorer="openai/clip-vit-large-patch14",
             dino=_DINO,
             lpips=_LPIPS,
+            safety_checker=SAFETY_CHECKER,
         ),
         BaseModel(
             name="sd2.1",
@@ -154,6 +160,7 @@ REGISTRY: dict[str, BaseModel] = {
             scorer="openai/clip-vit-large-patch14",
             dino=_DINO,
             lpips=_LPIPS,
+            safety_checker=SAFETY_CHECKER,
         ),
     )
 }
@@ -304,6 +311,7 @@ def _describe_folder(folder: Path) -> BaseModel:
         folder=folder,
         gpu_gib=like.gpu_gib,
         finetune=like.finetune,
+        safety_checker=SAFETY_CHECKER,
         scorer=like.scorer if like.folder is None else str(like.folder / (like.scorer or "")),
         words=None,
     )

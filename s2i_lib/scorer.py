@@ -315,7 +315,13 @@ def clip_source(base: BaseModel) -> str | None:
 
 def is_here(source: str, drive: Drive) -> bool:
     """Whether a network is on this disk or the Drive, so that nothing need be downloaded."""
-    return Path(source).is_dir() or (drive.models / folder_name(source) / CHECKSUMS).is_file()
+    return Path(source).is_dir() or _is_kept(drive.models / folder_name(source))
+
+
+def _is_kept(folder: Path) -> bool:
+    """Whether a network is there whole: vouched for, or copied by hand (no download under way)."""
+    by_hand = (folder / "model.safetensors").is_file() and not (folder / ".cache").is_dir()
+    return (folder / CHECKSUMS).is_file() or by_hand
 
 
 def load_clip(source: str, drive: Drive, device: torch.device | None = None) -> ClipScorer:
@@ -329,7 +335,7 @@ def load_clip(source: str, drive: Drive, device: torch.device | None = None) -> 
     from transformers import AutoModel, AutoTokenizer
 
     folder = find_network(source, drive)
-    network = _load(folder, AutoModel, device)
+    network = load_network(folder, AutoModel, device)
     if not hasattr(network, "get_text_features"):
         raise InputError(
             f"{folder} is a {type(network).__name__}, which cannot compare pictures with texts. "
@@ -344,7 +350,7 @@ def load_dino(source: str, drive: Drive, device: torch.device | None = None) -> 
     from transformers import AutoModel
 
     folder = find_network(source, drive)
-    network = _load(folder, AutoModel, device)
+    network = load_network(folder, AutoModel, device)
     if not hasattr(network.config, "patch_size") or hasattr(network, "get_text_features"):
         raise InputError(
             f"{folder} is a {type(network).__name__}. Expected a vision transformer: ViTModel."
@@ -396,7 +402,7 @@ def find_network(source: str, drive: Drive, *, only: str | None = None) -> Path:
         return Path(source)
     kept = drive.models / folder_name(source)
     tried = [f"{source}: no folder here", f"{kept}: not there yet"]
-    if (kept / CHECKSUMS).is_file():
+    if _is_kept(kept):
         try:
             verify(kept)
             return kept
@@ -407,10 +413,10 @@ def find_network(source: str, drive: Drive, *, only: str | None = None) -> Path:
     except Exception as error:  # the hub's client raises a dozen unrelated kinds
         tried.append(f"hub: {_first_line(error)}")
     raise S2iError(
-        f"The network {source}, which measures pictures, could not be had. Tried: "
+        f"The network {source}, which looks at pictures, could not be had. Tried: "
         + "; ".join(tried)
         + f". Check the network connection and try again, or copy its folder to {kept}. What "
-        "needs no such network is scored all the same."
+        "needs no such network goes on all the same."
     )
 
 
@@ -428,7 +434,8 @@ def _download(repository: str, kept: Path, only: str | None) -> Path:
     return kept
 
 
-def _load(folder: Path, kind: Any, device: torch.device | None) -> Any:
+def load_network(folder: Path, kind: Any, device: torch.device | None = None) -> Any:
+    """A network of class ``kind`` from a folder, safetensors only, in fp32, ready to be asked."""
     import torch
     import transformers
 

@@ -94,6 +94,16 @@ def test_one_bad_clip_does_not_take_the_others_with_it(run, tmp_path):
     assert "Page" in out
 
 
+def test_classroom_refuses_what_was_heard_by_the_list_on_the_drive(run, tmp_path):
+    (tmp_path / "drive").mkdir()
+    (tmp_path / "drive" / "classroom_words.txt").write_text("car\n")
+    words = ("speak", CLIP, "--model", "pocket", "--steps", 2, "--drive", "drive")
+    status, out, err = run(*words, "--classroom")
+    assert status == 2 and "“car” is on the list" in err and out == ""
+    assert not list((tmp_path / "drive").rglob("*.png"))
+    assert run(*words)[0] == 0, "off unless it is asked for"
+
+
 @pytest.mark.parametrize(
     ("words", "status", "message"),
     [
@@ -109,6 +119,7 @@ def test_one_bad_clip_does_not_take_the_others_with_it(run, tmp_path):
         (["draw", "a cat", "--subject", "rex:"], 2, "class noun is empty"),
         (["draw", "a cat", "--drive", "text.wav"], 2, "is a file"),
         (["draw", "a cat", "--model", "sd2.1-base"], 1, "Manojb/stable-diffusion-2-1-base: "),
+        (["draw", "a NAKED cat", "--classroom"], 2, "“naked” is on the list"),
         (["draw"], 2, "Missing argument"),
     ],
 )

@@ -86,7 +86,8 @@ def test_unknown_setting_is_refused_with_the_known_ones(tmp_path):
 def test_subject_of_a_run_is_chosen_and_marked_in_the_prompt(tmp_path):
     drive, rex = Drive(tmp_path), Subject("Rex", "dog", "sks")
     save_subject(drive, rex)
-    studio = Studio(drive, settings={"model": "rex/20261122"}, listener=NO_MODEL, model=NO_MODEL)
+    settings = {"model": "rex/20261122"}
+    studio = Studio(drive, settings=settings, classroom=False, listener=NO_MODEL, model=NO_MODEL)
     assert studio.subjects == ["Rex"] and studio._chosen() == rex
     assert _marks("a photo of a sks dog on grass", [rex]) == [[13, 20]]
 
@@ -120,3 +121,17 @@ def test_what_cannot_be_drawn_is_said_and_leaves_nothing(tmp_path):
     assert studio.wait(240)
     assert studio.state == "error" and "Nothing is left to draw" in studio.complaint
     assert not (tmp_path / "creations").exists()
+
+
+@pytest.mark.slow
+def test_class_is_told_what_is_refused_and_does_not_see_it_drawn(tmp_path):
+    (tmp_path / "classroom_words.txt").write_text("car\n")
+    studio = Studio(Drive(tmp_path), settings={"model": "pocket", "steps": 2})
+    studio.say("two red cars")
+    assert studio.wait(240)
+    assert studio.state == "error" and "“cars” is on the list" in studio.complaint
+    assert studio.prompt == {} and studio.strip == []
+    assert "classroom_words.txt are not drawn, and pictures are not checked" in studio.rules
+    studio.say("two red balls")
+    assert studio.wait(240)
+    assert studio.state == "done" and studio.complaint == ""

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL.Image import Image
 
+    from s2i_lib.classroom import Classroom
     from s2i_lib.dataset import Subject
     from s2i_lib.gallery import Wish
     from s2i_lib.generate import Picture, Step
@@ -88,6 +89,9 @@ class Studio(ByteWidget):
         pressed.
     settings
         What the controls begin with; see ``DEFAULTS``.
+    classroom : bool
+        Whether words of a list are refused and pictures looked at by a safety checker; see
+        ``s2i_lib.classroom``. It is no control of the widget, lest the class switch it off.
     listener, model
         Loaded ones, to share what a notebook has loaded before.
     """
@@ -114,6 +118,7 @@ class Studio(ByteWidget):
     strip: traitlets.List[Any] = traitlets.List(help="all of this session, the newest first").tag(
         sync=True
     )
+    rules = traitlets.Unicode("", help="what classroom mode does, in words").tag(sync=True)
     max_s = traitlets.Float(60.0, help="longest recording, in seconds").tag(sync=True)
 
     def __init__(
@@ -122,9 +127,11 @@ class Studio(ByteWidget):
         *,
         keep: bool = True,
         settings: dict[str, Any] | None = None,
+        classroom: bool = True,
         listener: Listener | None = None,
         model: Model | None = None,
     ) -> None:
+        from s2i_lib.classroom import Classroom
         from s2i_lib.dataset import list_subjects
         from s2i_lib.models import REGISTRY
 
@@ -133,6 +140,7 @@ class Studio(ByteWidget):
                 f"The studio has no setting {sorted(unknown)[0]!r}. It has {', '.join(DEFAULTS)}."
             )
         self.drive, self.keep = drive, keep
+        self.classroom: Classroom | None = Classroom(drive) if classroom else None
         self.seconds: list[dict[str, float]] = []
         """Of each wish: the seconds of its stages."""
         self._wishes: list[tuple[Wish, list[Shown]]] = []
@@ -283,6 +291,8 @@ class Studio(ByteWidget):
         from s2i_lib.gallery import Wish
         from s2i_lib.generate import DrawOptions, draw, explain_unknown_words
 
+        if self.classroom:
+            self.classroom.check_prompt(prompt)  # before it is shown
         unknown = explain_unknown_words(model.base, prompt.text, model.taught)
         self.prompt = {
             "text": prompt.text,
@@ -299,7 +309,13 @@ class Studio(ByteWidget):
         )
         self._show("drawing", f"Drawing with {model.base.name}.")
         with _stage(times, "draw"):
-            pictures = draw(model, prompt, options, on_step=self._make_step_callback(model))
+            pictures = draw(
+                model,
+                prompt,
+                options,
+                on_step=self._make_step_callback(model),
+                classroom=self.classroom,
+            )
         with _stage(times, "save"):
             entries = [self._enter(picture) for picture in pictures]
         self.seconds.append(times)
@@ -311,7 +327,10 @@ class Studio(ByteWidget):
             self.strip = [*entries, *self.strip][:STRIP_LENGTH]
             self.settings = {**self.settings, "seed": pictures[0].record["seed"]}
             count = "the picture is" if len(entries) == 1 else f"{len(entries)} pictures are"
-            self._show("done", f"Done: {count} here after {sum(times.values()):.1f} seconds.")
+            done = f"Done: {count} here after {sum(times.values()):.1f} seconds."
+            if held_back := options.count - len(entries):
+                done += f" The safety checker held {held_back} more back."
+            self._show("done", done)
         self._forget_old()
 
     def _make_step_callback(self, model: Model) -> Callable[[Step], None]:
@@ -402,6 +421,8 @@ class Studio(ByteWidget):
                 base, run = ("auto", name) if "/" in name else (name, None)
                 self._model = load(base, drive=self.drive, run=run)
                 self._loaded_name = name
+            if self.classroom:
+                self.rules = self.classroom.describe(self._model)
             return self._model
 
     def _get_listener(self) -> Listener:

@@ -283,6 +283,8 @@ function render({ model, el }) {
       else if (inputs[name] !== inputs[name].getRootNode().activeElement) inputs[name].value = value ?? "";
   }
 
+  const rules = make("p", { class: "s2i-quiet" });
+
   // --- together ----------------------------------------------------------------------------------
   const frame = makeFrame(
     el,
@@ -302,6 +304,7 @@ function render({ model, el }) {
     make("div", { class: "s2i-row" }, again),
     strip,
     controls,
+    rules,
   );
   for (const type of ["dragover", "drop"])
     frame.addEventListener(type, (event) => {
@@ -324,6 +327,8 @@ function render({ model, el }) {
   const showStatus = () => model.get("status") && lines.say(model.get("status"));
   const showComplaint = () => lines.complain(model.get("complaint"));
 
+  const showRules = () => (rules.textContent = model.get("rules"));
+
   const shows = {
     heard: showHeard,
     prompt: showPrompt,
@@ -333,6 +338,7 @@ function render({ model, el }) {
     state: showState,
     status: showStatus,
     complaint: showComplaint,
+    rules: showRules,
   };
   for (const [name, show] of Object.entries(shows)) {
     model.on(`change:${name}`, show);
