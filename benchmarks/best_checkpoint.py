@@ -22,9 +22,11 @@ from pathlib import Path
 from s2i_lib.best import Point, value
 from s2i_lib.dataset import Dataset, Subject, build_dataset, sample_subject
 from s2i_lib.drive import Drive
-from s2i_lib.evaluate import EvaluateOptions, Evaluation, evaluate_run
+from s2i_lib.evaluate import evaluate_run
+from s2i_lib.evaluation import Evaluation
 from s2i_lib.finetune import finetune
 from s2i_lib.models import read_card
+from s2i_lib.protocol import EvaluateOptions
 
 PROMPTS = ("a {subject}", "a {subject} on a blue background", "a {noun}")
 

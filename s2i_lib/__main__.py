@@ -327,8 +327,9 @@ def evaluate(
     debug: DebugOption = False,
 ) -> None:
     """Measure how alike, how faithful and how free a run's pictures are; several side by side."""
-    from s2i_lib.evaluate import EvaluateOptions, evaluate_run
+    from s2i_lib.evaluate import evaluate_run
     from s2i_lib.models import find_run
+    from s2i_lib.protocol import EvaluateOptions
     from s2i_lib.report import write_report
     from s2i_lib.spoken import read_clips
 

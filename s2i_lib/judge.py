@@ -17,6 +17,7 @@ from s2i_lib import checkpoint
 from s2i_lib.best import Point, Watcher
 from s2i_lib.drive import Drive, publish, remove, write_file
 from s2i_lib.errors import S2iError
+from s2i_lib.manifest import open_photo
 from s2i_lib.scorer import clip_source, is_here, load_clip
 
 if TYPE_CHECKING:
@@ -41,8 +42,6 @@ def make_watcher(
     Nothing is downloaded for it: `evaluate` keeps the hub's scorer on the Drive, and from then on
     it is at hand.
     """
-    from s2i_lib.evaluate import open_photo
-
     source = clip_source(model.base)
     if options.keep == "last" or not options.sample_every or source is None:
         return None

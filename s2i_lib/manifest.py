@@ -178,3 +178,17 @@ def dataset_hash(looks: list[Look]) -> str:
 
 def sha256_of(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
+
+
+def open_photo(path: Path) -> Image:
+    """A photo in RGB; InputError where it cannot be opened."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except (OSError, UnidentifiedImageError) as error:
+        raise InputError(
+            f"The photo {path} cannot be opened ({error}). Build the dataset again with "
+            "notebooks/1_capture_dataset.ipynb."
+        ) from error

@@ -16,7 +16,7 @@ from importlib.resources import files
 from jellyfish import metaphone
 from rapidfuzz.distance import JaroWinkler, Levenshtein
 
-from s2i_lib.dataset import Subject
+from s2i_lib.subject import Subject
 
 WORD = re.compile(r"[^\W_]+(?:[-'’][^\W_]+)*|[^\w\s]")
 

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from s2i_lib.dataset import Subject
 from s2i_lib.errors import InputError
 from s2i_lib.names import DETERMINERS, POSSESSIVES, Mention, find_names, tokenize, word_set
 from s2i_lib.speech import Transcript
+from s2i_lib.subject import Subject, article_for
 
 TOKEN_LIMIT = 77  # CLIP's, of which two mark the start and the end
 
@@ -302,16 +302,6 @@ def _phrase_end(text: str, mention: Mention) -> int:
     again = re.compile(rf",?\s+(?:the|my|our|your)\s+{noun}\b(?!['’])", re.IGNORECASE)
     found = again.match(text, mention.end)
     return found.end() if found and not mention.is_possessive else mention.end
-
-
-def article_for(words: str) -> str:
-    """ "a" or "an", by sound: an hour, a unicorn."""
-    word = words.lower()
-    if re.match(r"(?:hour|honest|heir|honou?r)", word):
-        return "an"
-    if re.match(r"(?:uni(?!n)|use|usu|eu|one\b|once)", word):
-        return "a"
-    return "an" if word[0] in "aeiou" else "a"
 
 
 # --- numbers, negatives, length -----------------------------------------------------------------

@@ -14,7 +14,7 @@ import numpy as np
 
 from s2i_lib.drive import free_path, make_folder, write_file
 from s2i_lib.errors import InputError
-from s2i_lib.evaluate import MEANING, Evaluation, PictureScore
+from s2i_lib.evaluation import MEANING, Evaluation, PictureScore
 from s2i_lib.scores import LEVEL, caption
 
 if TYPE_CHECKING:

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from s2i_lib.errors import InputError, S2iError
+from s2i_lib.subject import Subject, article_for
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from s2i_lib.subject import Subject
 
 RESAMPLES = 2000  # of the bootstrap: its own error is then below a tenth of the interval
 LEVEL = 0.95
@@ -157,8 +157,6 @@ def bootstrap(
 
 def caption(prompt: str, subject: Subject) -> str:
     """``prompt`` without the identifier: "a sks apple in snow" becomes "an apple in snow"."""
-    from s2i_lib.prompt import article_for
-
     name = re.escape(subject.identifier)
     text = re.sub(
         rf"\b(a|an)\s+{name}\s+(\w+)",

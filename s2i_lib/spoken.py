@@ -11,6 +11,7 @@ import numpy as np
 
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.prompt import Prompt, make_prompt
+from s2i_lib.protocol import EvaluateOptions, draw_pictures
 from s2i_lib.scores import (
     bootstrap,
     caption,
@@ -22,7 +23,6 @@ from s2i_lib.scores import (
 )
 
 if TYPE_CHECKING:
-    from s2i_lib.evaluate import EvaluateOptions
     from s2i_lib.models import Model
     from s2i_lib.scorer import ClipScorer
     from s2i_lib.speech import Listener
@@ -84,8 +84,6 @@ def evaluate_speech(
         missing without a scorer, the latter also with one clip), and of each clip what was said,
         heard and drawn.
     """
-    from s2i_lib.evaluate import draw_pictures
-
     rows: list[dict[str, Any]] = []
     spoken, typed = [], []
     for number, clip in enumerate(clips):

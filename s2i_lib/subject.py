@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -147,3 +148,13 @@ def list_subjects(drive: Drive) -> list[Subject]:
         except (ValueError, TypeError, InputError):
             continue  # a half-copied card must not hide the other subjects
     return subjects
+
+
+def article_for(words: str) -> str:
+    """ "a" or "an", by sound: an hour, a unicorn."""
+    word = words.lower()
+    if re.match(r"(?:hour|honest|heir|honou?r)", word):
+        return "an"
+    if re.match(r"(?:uni(?!n)|use|usu|eu|one\b|once)", word):
+        return "a"
+    return "an" if word[0] in "aeiou" else "a"

@@ -8,9 +8,10 @@ import pytest
 from PIL import Image
 
 from s2i_lib.errors import InputError
-from s2i_lib.evaluate import MEANING, EvaluateOptions, choose_prompts, dreambench, evaluate
+from s2i_lib.evaluation import MEANING, evaluate
 from s2i_lib.generate import unknown_words
 from s2i_lib.models import REGISTRY
+from s2i_lib.protocol import EvaluateOptions, choose_prompts, dreambench
 from s2i_lib.scorer import Scorers, load_scorers
 from s2i_lib.subject import Subject
 

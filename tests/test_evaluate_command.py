@@ -9,8 +9,9 @@ import pytest
 
 from s2i_lib import __main__ as command_line
 from s2i_lib.errors import InputError
-from s2i_lib.evaluate import EvaluateOptions, evaluate_run
+from s2i_lib.evaluate import evaluate_run
 from s2i_lib.models import PACKAGE
+from s2i_lib.protocol import EvaluateOptions
 from s2i_lib.spoken import read_clips
 
 WEIGHTS = PACKAGE / "pocket"  # a diffusers folder like any from elsewhere

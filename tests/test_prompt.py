@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from s2i_lib.errors import InputError
-from s2i_lib.prompt import Prompt, article_for, make_prompt
-from s2i_lib.subject import Subject
+from s2i_lib.prompt import Prompt, make_prompt
+from s2i_lib.subject import Subject, article_for
 
 REX = Subject("Rex", "dog")
 LUNA = Subject("Luna", "cat", "zwx")

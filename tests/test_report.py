@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from s2i_lib.errors import InputError
-from s2i_lib.evaluate import EvaluateOptions, Evaluation, PictureScore
+from s2i_lib.evaluation import Evaluation, PictureScore
+from s2i_lib.protocol import EvaluateOptions
 from s2i_lib.report import draw_curve, draw_scores, render_page, smooth, write_report
 from s2i_lib.scores import Score
 from s2i_lib.subject import Subject
