@@ -3,11 +3,11 @@
     python -m benchmarks.best_checkpoint                    # 3 subjects x 2 seeds; hours
     python -m benchmarks.best_checkpoint --subjects 1 --seeds 1 --every 2 --samplings 2   # a try
 
-Each run of the pocket model is trained once with ``keep="best"``. Then it is trained again up to
-every step that was sampled (training is a function of the seed, so these are the very weights that
-it went through), and each of them is scored in full. The table says how far below the best full
-score the chosen step is, and what the best single step for all runs would have got. Prints
-markdown, and one JSON line a run before it.
+Each run of the pocket model is trained once with ``keep="best"``. Then it is trained again, in
+pieces that end at every step that was sampled (training is a function of the seed, so these are the
+very weights that it went through), and each of them is scored in full. The table says how far below
+the best full score the chosen step is, and what the best single step for all runs would have got.
+Prints markdown, and one JSON line a run before it.
 """
 
 from __future__ import annotations
@@ -81,13 +81,20 @@ def study(
 ) -> Run:
     """Train with the rule, then score every step that it could have chosen."""
     common = {"model": "pocket", "seed": seed, "sample_prompts": PROMPTS}
+    quietly = common | {"sample_prompts": (), "sample_every": 0, "keep": "last"}
     name = f"seed{seed}"
     judged = finetune(drive, dataset, name=name, steps=steps[-1], sample_every=steps[0], **common)
     first = as_point(0, evaluate_run(drive, str(judged), full, is_base=True))
     scored = {}
-    for step in steps:
+    for step in steps:  # more steps of one run: it goes on where it ended
         run = finetune(
-            drive, dataset, name=f"{name}-{step}", steps=step, sample_every=0, keep="last", **common
+            drive,
+            dataset,
+            name=f"{name}-pieces",
+            steps=step,
+            sample_every=0,
+            keep="last",
+            **quietly,
         )
         scored[step] = value(as_point(step, evaluate_run(drive, str(run), full)), first)
     return Run(dataset.subject.name, seed, read_card(judged)["kept_step"], scored)
