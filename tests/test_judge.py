@@ -165,3 +165,24 @@ def test_a_run_of_the_pocket_model_ends_with_its_best_step_to_the_bit(drive, tmp
     name = "weights/unet/diffusion_pytorch_model.safetensors"
     ours, theirs = load_file(judged / name), load_file(plain_run / name)
     assert all(np.array_equal(ours[key], theirs[key]) for key in theirs)
+
+
+@pytest.mark.slow
+def test_a_training_that_is_past_its_peak_ends_there_and_keeps_the_peak(drive, tmp_path):
+    """A learning rate that wrecks the model: likeness and prior fall, and three samplings tell."""
+    from s2i_lib.finetune import finetune
+    from s2i_lib.models import read_card
+
+    said: list[str] = []
+    wrecking = {"class_image_count": 8, "sample_every": 2, "learning_rate": 3e-3, "steps": 40}
+    options = wrecking | {"with_early_stop": True, "sample_prompts": ("a {subject}", "a {noun}")}
+    run = finetune(
+        drive, draw_dataset(tmp_path / "photos"), model="pocket", report=said.append, **options
+    )
+    card = read_card(run)
+    points = [json.loads(line) for line in (run / SCORES).read_text().splitlines()]
+    assert card["status"] == "finished"
+    assert card["step"] == points[-1]["step"] < 40
+    assert any("better before" in sentence for sentence in said)
+    assert card["kept_step"] == card["best_step"] <= card["step"] - 2 * 3
+    assert finetune(drive, draw_dataset(tmp_path / "again"), model="pocket", **options) == run
