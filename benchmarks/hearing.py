@@ -49,6 +49,8 @@ SYSTEMS = {
     "openai-whisper": "s2i_lib, openai-whisper",
     "faster-whisper": "s2i_lib, faster-whisper (int8)",
 }
+# Sets of sentences, in the order in which they were written, each scored before it was looked at.
+FRESH = ("held-out", "held-out 2", "held-out 3", "held-out 4", "held-out 5")
 SNRS_DB = (None, 20, 10, 5, 0)
 JFK_WORDS = (
     "and so my fellow americans ask not what your country can do for you "
@@ -239,7 +241,7 @@ def names_table(folder: Path, threads: int) -> str:
     lines = (DATA / "names.jsonl").read_text().splitlines()
     sentences: list[dict[str, Any]] = [json.loads(line) for line in lines]
     rows = []
-    for which in ("dev", "held-out"):
+    for which in ("dev", *FRESH):
         written = [sentence for sentence in sentences if sentence["set"] == which]
         pairs = [(s["names"], _names(s["text"], s)) for s in written]
         rows.append(_names_row(f"written, {which}", pairs))
@@ -301,9 +303,12 @@ NOTES = {
     "clips that have a third of their words wrong, and 2 of 33 others.",
     "windows": "At 6 s tiny.en repeats itself: 0.57 on slt's 48 clips, without the guard against "
     "loops.",
-    "names": "The held-out sentences were scored once before anything was tuned: recall 0.915, one "
-    "false alarm in 94; their misses were looked at after that, so they are no longer unseen. "
-    "Whisper alone: the name is somewhere in its text, letter for letter.",
+    "names": "Each held-out set has names of its own (the first those of dev) and was scored once, "
+    "before its misses were looked at and the rules made more general for the next. At that first "
+    "look, in order: recall 0.915, 0.952, 0.905, 0.957, 0.980, with 1, 5, 0, 1 and 1 false alarms. "
+    "The last of these is what to expect of names and sentences that nobody tuned for; the rows "
+    "above are of the code as it is now. Whisper alone: the name is somewhere in its text, letter "
+    "for letter.",
 }
 
 

@@ -35,16 +35,17 @@ BEFORE_A_NAME = word_set(
 # Words that can follow a name but hardly a verb's or plural's look-alike.
 AFTER_A_NAME = word_set(
     """on in at with and or as wearing under over by near beside behind from to into inside is was
-    are sitting standing sleeping running jumping flying playing swimming riding holding eating
-    looking dressed made next above below between during after before like who dancing reading
-    driving walking lying cooking surfing skiing surrounded covered painted chasing"""
+    are across along against through onto up without while asleep awake alone sitting standing
+    sleeping running jumping flying playing swimming riding holding eating looking dressed made next
+    above below between during after before like who dancing reading driving walking lying cooking
+    surfing skiing surrounded covered painted chasing"""
 )
 DETERMINERS = word_set(
     """a an the some any no this that these those every each two three four five six seven eight
     nine ten many several few all both another"""
 )
 POSSESSIVES = word_set("my our your his her their")
-# What these hold is poured or grown, not named: "a mug of cocoa", "a field of daisy chains".
+# What these hold is poured or grown, not named: "a mug of cocoa", "a field of daisies".
 CONTAINERS = word_set(
     """cup cups mug mugs glass glasses bowl bowls bottle bottles bag bags pile piles field fields
     bunch box boxes plate plates slice slices piece pieces jar jars bouquet handful pot"""
@@ -131,7 +132,8 @@ def _match(
         return None
     mention = Mention(span[0].start, span[-1].end, subject, heard, is_possessive)
     if heard_joined == joined:
-        return mention if _is_the_name(tokens, first, stem, joined) else None
+        is_name = _is_the_name(tokens, first, last, stem, joined, subject, is_possessive)
+        return mention if is_name else None
     score = _similarity(name, said)
     if score < MIN_SIMILARITY or heard_joined.endswith(joined):  # a T-Rex is no Rex
         return None
@@ -141,12 +143,17 @@ def _match(
         return None  # so short a name is like too many words: Max and mac
     new = [word for word in said if word not in name]
     n_ordinary = sum(word in ordinary_words() or len(word) < 2 for word in new)
-    if n_ordinary and not (len(said) == len(name) and n_ordinary < len(new)):
-        if not sounds_same(joined, heard_joined):
+    # Of a name of several words one that means nothing else vouches for the others: "Ant Rosa".
+    is_vouched_for = len(said) == len(name) and any(
+        word not in ordinary_words() and len(word) > 1 for word in said
+    )
+    if n_ordinary and not is_vouched_for:
+        if not _words_sound_same(name, said):
             return None
         if n_ordinary == len(new):  # nothing but the place in the sentence says that it is a name
+            is_held = first > 1 and tokens[first - 2].text.lower() in CONTAINERS
             alone = len(said) > 1
-            if not _stands_like_a_name(before, after, subject, between_words=alone):
+            if is_held or not _stands_like_a_name(before, after, subject, between_words=alone):
                 return None
         score -= 0.1
     return replace(mention, similarity=min(score, 0.99))
@@ -180,25 +187,39 @@ def _letters(text: str) -> str:
     return "".join(character for character in text.casefold() if character.isalnum())
 
 
-def _is_the_name(tokens: Sequence[Token], first: int, heard: str, name: str) -> bool:
-    """Whether a word spelled like the name is the name ("Daisy", not "a daisy"; never "T-Rex")."""
+def _is_the_name(
+    tokens: Sequence[Token],
+    first: int,
+    last: int,
+    heard: str,
+    name: str,
+    subject: Subject,
+    is_possessive: bool,
+) -> bool:
+    """Whether a word spelled like the name is the name ("Daisy", not "a daisy"; never "T-Rex").
+
+    Of a name that is a word of the dictionary, too, the capital letter says which it is, except
+    where a sentence begins: "Daisy on a hill" and "Daisy chains on a hill" differ in what follows.
+    """
     before = tokens[first - 1] if first else None
+    after = tokens[last] if last < len(tokens) else None
+    word = before.text.lower() if before is not None else ""
     earlier = tokens[first - 2].text.lower() if first > 1 else ""
-    if before is not None and before.text.lower() in ("tyrannosaurus", "t"):
+    if word in ("tyrannosaurus", "t") or (word in (".", "-") and earlier == "t"):
         return False
-    if before is not None and before.text in ".-" and earlier == "t":
-        return False
-    if name not in ordinary_words() or before is None:
+    if name not in ordinary_words():
         return True
-    is_capital = heard[:1].isupper()
-    word = before.text.lower()
-    if word in DETERMINERS:  # "A Daisy in a vase", as Whisper writes it
-        return False
-    if is_capital and before.is_word:
+    if word == subject.class_noun.split()[-1].lower():  # "my cat ginger"
         return True
-    if word == "of" and earlier in CONTAINERS:
+    if not heard[:1].isupper() or word in DETERMINERS:  # "A Daisy in a vase", as Whisper writes it
         return False
-    return not before.is_word or word in BEFORE_A_NAME or word in POSSESSIVES or is_capital
+    if before is not None and before.is_word:
+        return True
+    follower = after.text.lower() if after is not None else ""
+    ends = after is None or not after.is_word or follower in AFTER_A_NAME
+    next_word = tokens[last + 1].text.lower() if last + 1 < len(tokens) else ""
+    is_verb = follower.endswith(("ing", "ed")) or next_word in DETERMINERS | POSSESSIVES
+    return ends or is_possessive or is_verb  # "Poppy sees a bird", not "Poppy seeds on a bun"
 
 
 def _stands_like_a_name(
@@ -218,7 +239,13 @@ def _stands_like_a_name(
 
 def sounds_same(name: str, said: str) -> bool:
     """Same consonants (Metaphone) and same vowels: "wrecks" and "Rex", but not "rocks"."""
-    return sound_key(name) == sound_key(said)
+    return any(sound_key(way) == sound_key(said) for way in ways_to_say(name))
+
+
+def _words_sound_same(name: Sequence[str], said: Sequence[str]) -> bool:
+    if len(name) == len(said):
+        return all(map(sounds_same, name, said))
+    return sounds_same("".join(name), "".join(said))
 
 
 def same_consonants(name: str, said: str) -> bool:
@@ -231,9 +258,12 @@ def sound_key(word: str) -> tuple[str, str]:
 
     Source: Lawrence Philips' Metaphone for the consonants; it drops the vowels inside, so they are
     taken from the spelling: long by a silent e ("makes"), double vowels as one, y as i, and a final
-    "er" as "a", as in "Lunar" for "Luna".
+    "er" as "a", as in "Lunar" for "Luna". A glide that two vowels make by themselves is none:
+    "Miya" is "Mia", "Fraya" is "Freya".
     """
     spelled = re.sub(r"(?:er|ar|or|re|ah|uh|a)$", "a", word.casefold())
+    spelled = re.sub(r"[ae]y(?=[aou])", "A", spelled)
+    spelled = re.sub(r"(?<=i)y(?=[aeou])|(?<=[ou])w(?=[aei])", "", spelled)
     consonants = metaphone(spelled)
     vowels = re.sub(r"([aeiou])([^aeiouy])es?$", lambda m: m[1].upper() + m[2], spelled)
     for found, sound in (
@@ -274,9 +304,21 @@ def _word_similarity(name: str, said: str) -> float:
 
 @cache
 def ways_to_say(name: str) -> tuple[str, ...]:
-    """The name as it is spelled, and with letters that other languages say otherwise."""
+    """The name as it is spelled, and with letters that other words or languages say otherwise."""
     ways = [name]
-    for letters, other in (("ch", "k"), ("ch", "sh"), ("th", "t"), ("j", "y"), ("w", "v")):
-        if letters in name:
-            ways.append(name.replace(letters, other))
+    for letters, other in (
+        ("ch", "k"),
+        ("ch", "sh"),
+        ("th", "t"),
+        ("j", "y"),
+        ("y(?=[aeou])", "j"),
+        ("w", "v"),
+        ("u(?=[nmv])", "o"),  # English has "son" beside "sun", "some" beside "sum"
+        ("^s[ei](?=[aou])", "sh"),  # Irish and Welsh: Sean, Sian
+        ("^h(?=[aeiou])", ""),  # the sound that is lost, or added, most easily
+        ("^(?=[aeiou])", "h"),
+    ):
+        way = re.sub(letters, other, name)
+        if way != name:
+            ways.append(way)
     return tuple(ways)

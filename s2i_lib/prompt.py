@@ -92,7 +92,7 @@ def make_prompt(
     if chosen is not None and chosen not in used:
         notes.append(
             f"{chosen.name} was not named, so the picture need not show {chosen.name}. "
-            f"Say the name to have it drawn."
+            f"Say the name, or write it with a capital letter, to have it drawn."
         )
     text = tidy(number_words(text))
     if not any(character.isalnum() for character in text):

@@ -63,7 +63,37 @@ def test_names_are_found_in_what_whisper_really_writes(tmp_path):
     assert alarms <= 0.03  # one of 38 sentences
 
 
-@pytest.mark.parametrize(("name", "said"), [("rex", "wrecks"), ("luna", "lunar"), ("otto", "auto")])
+@pytest.mark.parametrize(
+    ("text", "is_named"),
+    [
+        ("Ginger on a pillow.", True),
+        ("A photo of Ginger in the rain.", True),
+        ("my cat ginger in the rain", True),
+        ("Ginger's basket", True),
+        ("Ginger sees a bird.", True),
+        ("Ginger seeds on a plate.", False),
+        ("Ginger root on a plate.", False),
+        ("a plate of fish with ginger", False),
+        ("lemon and ginger", False),
+        ("A Ginger in a vase.", False),
+    ],
+)
+def test_of_a_name_that_is_a_word_the_capital_letter_says_which(text, is_named):
+    assert bool(find_names(text, [Subject("Ginger", "cat")])) == is_named
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("rex", "wrecks"),
+        ("luna", "lunar"),
+        ("otto", "auto"),
+        ("mia", "miya"),
+        ("freya", "fraya"),
+        ("sean", "shan"),
+        ("hamid", "amid"),
+    ],
+)
 def test_look_alikes_sound_the_same(name, said):
     assert sounds_same(name, said)
 
