@@ -445,7 +445,7 @@ def forget(
 @app.command()
 def export(
     run: Annotated[str, typer.Argument(help="SUBJECT/RUN, SUBJECT, or a run's folder.")],
-    form: Annotated[str, typer.Option("--format", help="diffusers or lora.")],
+    form: Annotated[str, typer.Option("--format", help="diffusers, single-file or lora.")],
     out: Annotated[Path | None, typer.Option("--out", help="File or folder to write.")] = None,
     drive: DriveOption = None,
     as_json: JsonOption = False,

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 from s2i_lib.drive import Drive
 from s2i_lib.errors import InputError
 from s2i_lib.models import LORA, RUN_CARD, WEIGHTS, find_run, load, read_card
+from s2i_lib.single_file import check_layout, write_single_file
 
 if TYPE_CHECKING:
     import torch
+    from diffusers import StableDiffusionPipeline
 
-FORMATS = ("diffusers", "lora")
+FORMATS = ("diffusers", "single-file", "lora")
 
 
 def export(drive: Drive, run: str, form: str, out: Path | None = None) -> Path:
@@ -25,6 +27,7 @@ def export(drive: Drive, run: str, form: str, out: Path | None = None) -> Path:
         SUBJECT/RUN, SUBJECT, or the path of a run's folder.
     form : str
         "diffusers": a folder that ``from_pretrained`` loads, everything in it, fp16.
+        "single-file": one safetensors file and its yaml, which A1111 and ComfyUI load, fp16.
         "lora": one safetensors file with kohya's names, which diffusers, ComfyUI and A1111 load.
     out : Path, optional
         Where to; the default is ``export/`` in the run's folder.
@@ -44,15 +47,17 @@ def export(drive: Drive, run: str, form: str, out: Path | None = None) -> Path:
     if form not in FORMATS:
         raise InputError(f"There is no format {form!r}. Choose one of {', '.join(FORMATS)}.")
     name = f"{folder.parent.name}-{folder.name}"
-    suffix = ".safetensors" if form == "lora" else ""
+    suffix = "" if form == "diffusers" else ".safetensors"
     target = out or folder / "export" / f"{name}{suffix}"
-    if target.exists():
-        raise InputError(
-            f"{target} exists already and is not overwritten. Name another place with --out."
-        )
-    target.parent.mkdir(parents=True, exist_ok=True)
+    for path in [target] + [target.with_suffix(".yaml")] * (form == "single-file"):
+        if path.exists():
+            raise InputError(
+                f"{path} exists already and is not overwritten. Name another place with --out."
+            )
     if form == "diffusers":
         return _export_diffusers(drive, folder, target)
+    if form == "single-file":
+        return _export_single_file(drive, folder, card, target)
     if not (folder / WEIGHTS / LORA).is_file():
         raise InputError(
             f"{folder.name} was trained with method {card.get('options', {}).get('method')}, so it "
@@ -61,21 +66,46 @@ def export(drive: Drive, run: str, form: str, out: Path | None = None) -> Path:
     return _export_lora(folder, card, target)
 
 
-def _export_diffusers(drive: Drive, run: Path, target: Path) -> Path:
-    """The whole pipeline; a LoRA is merged into the U-Net."""
+def _load_merged(drive: Drive, run: Path) -> StableDiffusionPipeline:
+    """The whole pipeline in fp16; a LoRA is merged into the U-Net."""
     import torch
 
-    pipeline = load(drive=drive, run=str(run), device=torch.device("cpu"), dtype=torch.float32)
-    pipe = pipeline.pipeline
+    model = load(drive=drive, run=str(run), device=torch.device("cpu"), dtype=torch.float32)
+    pipe = model.pipeline
     if (run / WEIGHTS / LORA).is_file():
         pipe.fuse_lora()
         pipe.unload_lora_weights()
+    return pipe.to(dtype=torch.float16)
+
+
+def _export_diffusers(drive: Drive, run: Path, target: Path) -> Path:
+    pipe = _load_merged(drive, run)
     part = target.with_name(f".{target.name}.part")
     shutil.rmtree(part, ignore_errors=True)
-    pipe.to(dtype=torch.float16).save_pretrained(part, safe_serialization=True)
-    shutil.copy(run / RUN_CARD, part / RUN_CARD)
+    pipe.save_pretrained(part, safe_serialization=True)
+    if (run / RUN_CARD).is_file():
+        shutil.copy(run / RUN_CARD, part / RUN_CARD)
     part.rename(target)
     return target
+
+
+def _export_single_file(drive: Drive, run: Path, card: dict[str, Any], target: Path) -> Path:
+    pipe = _load_merged(drive, run)
+    check_layout(pipe, f"{run.parent.name}/{run.name}")
+    metadata = {"modelspec.prediction_type": pipe.scheduler.config["prediction_type"]}
+    if card:
+        metadata |= _model_spec(run, card)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    return write_single_file(pipe, target, metadata)
+
+
+def _model_spec(run: Path, card: dict[str, Any]) -> dict[str, str]:
+    """What other programs show of a file. Source: https://github.com/Stability-AI/ModelSpec."""
+    return {
+        "modelspec.title": f"{run.parent.name}/{run.name}",
+        "modelspec.trigger_phrase": card["instance_prompt"],
+        "modelspec.license": card["base"]["licence"],
+    }
 
 
 def _export_lora(run: Path, card: dict[str, Any], target: Path) -> Path:
@@ -87,10 +117,9 @@ def _export_lora(run: Path, card: dict[str, Any], target: Path) -> Path:
         "ss_network_dim": str(options["lora_rank"]),
         "ss_network_alpha": str(options["lora_alpha"]),
         "ss_sd_model_name": card["base"]["name"],
-        "modelspec.title": f"{run.parent.name}/{run.name}",
-        "modelspec.trigger_phrase": card["instance_prompt"],
-        "modelspec.license": card["base"]["licence"],
+        **_model_spec(run, card),
     }
+    target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f".{target.name}.part")
     save_file(weights, part, metadata=metadata)
     part.rename(target)

@@ -1,0 +1,268 @@
+"""One safetensors file with its yaml, as A1111 and ComfyUI load Stable Diffusion 2.x.
+
+The file has the names of the original code (https://github.com/Stability-AI/stablediffusion), which
+numbers blocks through where diffusers nests them, and OpenCLIP's names for the text encoder.
+
+Source of the names: diffusers, scripts/convert_diffusers_to_original_stable_diffusion.py, and
+diffusers/loaders/single_file_utils.py, which reads them back.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from s2i_lib.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+    from diffusers import StableDiffusionPipeline
+
+    Weights = dict[str, torch.Tensor]
+
+# What both yaml and names take for granted; widths and heads are free.
+LAYOUT: dict[str, dict[str, Any]] = {
+    "unet": {
+        "down_block_types": ["CrossAttnDownBlock2D"] * 3 + ["DownBlock2D"],
+        "up_block_types": ["UpBlock2D"] + ["CrossAttnUpBlock2D"] * 3,
+        "layers_per_block": 2,
+        "use_linear_projection": True,
+        "norm_num_groups": 32,
+    },
+    "vae": {
+        "down_block_types": ["DownEncoderBlock2D"] * 4,
+        "layers_per_block": 2,
+        "mid_block_add_attention": True,
+        "norm_num_groups": 32,
+    },
+}
+
+
+def check_layout(pipe: StableDiffusionPipeline, name: str) -> None:
+    """Refuse a model that the programs which read such a file cannot build.
+
+    Raises
+    ------
+    InputError
+        Naming the first part that differs from Stable Diffusion 2.x.
+    """
+    for part, wanted in LAYOUT.items():
+        config = getattr(pipe, part).config
+        for key, value in wanted.items():
+            found = config.get(key, True)  # mid_block_add_attention is newer than SD 2.x's files
+            found = list(found) if isinstance(found, tuple) else found
+            if found != value:
+                raise InputError(
+                    f"{name} is not built like Stable Diffusion 2.x ({part}.{key} is {found}, "
+                    f"expected {value}), and A1111 and ComfyUI can load nothing else from one "
+                    "file. Export it as diffusers, or fine-tune sd2.1-base or sd2.1."
+                )
+
+
+def original_weights(pipe: StableDiffusionPipeline) -> Weights:
+    """All weights under the original code's names, fp16 on the CPU."""
+    import torch
+
+    weights = {
+        f"model.diffusion_model.{unet_name(name)}": weight
+        for name, weight in pipe.unet.state_dict().items()
+    }
+    for name, weight in pipe.vae.state_dict().items():
+        renamed = vae_name(name)
+        if re.search(r"\.attn_1\.(q|k|v|proj_out)\.weight", renamed):
+            weight = weight[..., None, None]  # convolutions of 1 x 1 there
+        weights[f"first_stage_model.{renamed}"] = weight
+    for name, weight in open_clip_weights(pipe.text_encoder.state_dict()).items():
+        weights[f"cond_stage_model.model.{name}"] = weight
+    return {name: w.to("cpu", torch.float16).contiguous() for name, w in weights.items()}
+
+
+RESNET = {
+    "norm1": "in_layers.0",
+    "conv1": "in_layers.2",
+    "time_emb_proj": "emb_layers.1",
+    "norm2": "out_layers.0",
+    "conv2": "out_layers.3",
+    "conv_shortcut": "skip_connection",
+}
+OUTSIDE_BLOCKS = {
+    "time_embedding.linear_1": "time_embed.0",
+    "time_embedding.linear_2": "time_embed.2",
+    "conv_in": "input_blocks.0.0",
+    "conv_norm_out": "out.0",
+    "conv_out": "out.2",
+}
+BLOCK = re.compile(
+    r"(down|mid|up)_blocks?\.(?:(\d)\.)?(resnets|attentions|downsamplers|upsamplers)\.(\d)\.(.+)"
+)
+
+
+def unet_name(name: str) -> str:
+    """A parameter's name in the original U-Net.
+
+    Each level has three places there: two (going up: three) resnets with their attention in the
+    same place, and going down the convolution that halves the size.
+    """
+    match = BLOCK.fullmatch(name)
+    if match is None:
+        layer, _, end = name.rpartition(".")
+        return f"{OUTSIDE_BLOCKS[layer]}.{end}"
+    side, level, kind, index, rest = match.groups()
+    if kind == "resnets":
+        layer, _, end = rest.rpartition(".")
+        rest = f"{RESNET[layer]}.{end}"
+    if side == "mid":
+        return f"middle_block.{1 if kind == 'attentions' else 2 * int(index)}.{rest}"
+    place = 3 * int(level) + int(index)
+    if kind == "downsamplers":
+        return f"input_blocks.{place + 3}.0.op.{rest.removeprefix('conv.')}"
+    if kind == "upsamplers":
+        return f"output_blocks.{place + 2}.{1 if level == '0' else 2}.{rest}"
+    slot = 1 if kind == "attentions" else 0
+    if side == "down":
+        return f"input_blocks.{place + 1}.{slot}.{rest}"
+    return f"output_blocks.{place}.{slot}.{rest}"
+
+
+VAE_RULES = [
+    (r"down_blocks\.(\d)\.resnets\.", r"down.\1.block."),
+    (r"down_blocks\.(\d)\.downsamplers\.0\.", r"down.\1.downsample."),
+    (r"up_blocks\.(\d)\.resnets\.", lambda m: f"up.{3 - int(m[1])}.block."),
+    (r"up_blocks\.(\d)\.upsamplers\.0\.", lambda m: f"up.{3 - int(m[1])}.upsample."),
+    (r"mid_block\.resnets\.(\d)\.", lambda m: f"mid.block_{int(m[1]) + 1}."),
+    (r"mid_block\.attentions\.0\.", "mid.attn_1."),
+    (r"\.group_norm\.", ".norm."),
+    (r"\.to_([qkv])\.", r".\1."),
+    (r"\.to_out\.0\.", ".proj_out."),
+    (r"\.conv_norm_out\.", ".norm_out."),
+    (r"\.conv_shortcut\.", ".nin_shortcut."),
+]
+
+
+def vae_name(name: str) -> str:
+    """A parameter's name in the original autoencoder, whose decoder counts from the output."""
+    for pattern, replacement in VAE_RULES:
+        name = re.sub(pattern, replacement, name)  # type: ignore[call-overload]
+    return name
+
+
+OPEN_CLIP_RULES = [
+    ("encoder.layers.", "transformer.resblocks."),
+    (".layer_norm1.", ".ln_1."),
+    (".layer_norm2.", ".ln_2."),
+    (".mlp.fc1.", ".mlp.c_fc."),
+    (".mlp.fc2.", ".mlp.c_proj."),
+    (".self_attn.", ".attn."),
+    ("final_layer_norm.", "ln_final."),
+    ("embeddings.token_embedding.", "token_embedding."),
+    ("embeddings.position_embedding.weight", "positional_embedding"),
+]
+
+
+def open_clip_weights(weights: Weights) -> Weights:
+    """A CLIP text encoder's weights as OpenCLIP has them: query, key and value in one matrix."""
+    import torch
+
+    renamed = {}
+    for name, weight in weights.items():
+        name = name.removeprefix("text_model.")
+        for theirs, original in OPEN_CLIP_RULES:
+            name = name.replace(theirs, original)
+        renamed[name] = weight
+    for query in [name for name in renamed if ".q_proj." in name]:
+        parts = [renamed.pop(query.replace(".q_proj.", f".{x}_proj.")) for x in "qkv"]
+        renamed[query.replace(".q_proj.", ".in_proj_")] = torch.cat(parts)
+    return renamed
+
+
+def original_config(pipe: StableDiffusionPipeline) -> dict[str, Any]:
+    """What the yaml says: how the original code builds the networks, and what the U-Net predicts.
+
+    Source: configs/stable-diffusion/v2-inference.yaml and v2-inference-v.yaml of
+    https://github.com/Stability-AI/stablediffusion.
+    """
+    unet, vae, noise = pipe.unet.config, pipe.vae.config, pipe.scheduler.config
+    widths, vae_widths = unet["block_out_channels"], vae["block_out_channels"]
+    heads = unet["attention_head_dim"]  # diffusers' name for their number
+    params: dict[str, Any] = {
+        "linear_start": noise["beta_start"],
+        "linear_end": noise["beta_end"],
+        "timesteps": noise["num_train_timesteps"],
+        "num_timesteps_cond": 1,
+        "log_every_t": 200,
+        "first_stage_key": "jpg",
+        "cond_stage_key": "txt",
+        "image_size": unet["sample_size"],
+        "channels": unet["in_channels"],
+        "cond_stage_trainable": False,
+        "conditioning_key": "crossattn",
+        "monitor": "val/loss_simple_ema",
+        "scale_factor": vae["scaling_factor"],
+        "use_ema": False,
+        "unet_config": {
+            "target": "ldm.modules.diffusionmodules.openaimodel.UNetModel",
+            "params": {
+                "use_checkpoint": True,
+                "use_fp16": True,
+                "image_size": 32,  # unused there, as in the original
+                "in_channels": unet["in_channels"],
+                "out_channels": unet["out_channels"],
+                "model_channels": widths[0],
+                "attention_resolutions": [4, 2, 1],
+                "num_res_blocks": 2,
+                "channel_mult": [width // widths[0] for width in widths],
+                "num_head_channels": widths[0] // (heads if isinstance(heads, int) else heads[0]),
+                "use_spatial_transformer": True,
+                "use_linear_in_transformer": True,
+                "transformer_depth": 1,
+                "context_dim": unet["cross_attention_dim"],
+                "legacy": False,
+            },
+        },
+        "first_stage_config": {
+            "target": "ldm.models.autoencoder.AutoencoderKL",
+            "params": {
+                "embed_dim": vae["latent_channels"],
+                "monitor": "val/rec_loss",
+                "ddconfig": {
+                    "double_z": True,
+                    "z_channels": vae["latent_channels"],
+                    "resolution": 256,
+                    "in_channels": vae["in_channels"],
+                    "out_ch": vae["out_channels"],
+                    "ch": vae_widths[0],
+                    "ch_mult": [width // vae_widths[0] for width in vae_widths],
+                    "num_res_blocks": 2,
+                    "attn_resolutions": [],
+                    "dropout": 0.0,
+                },
+                "lossconfig": {"target": "torch.nn.Identity"},
+            },
+        },
+        "cond_stage_config": {
+            "target": "ldm.modules.encoders.modules.FrozenOpenCLIPEmbedder",
+            "params": {"freeze": True, "layer": "penultimate"},
+        },
+    }
+    if noise["prediction_type"] == "v_prediction":
+        params["parameterization"] = "v"
+    return {
+        "model": {
+            "base_learning_rate": 1e-4,
+            "target": "ldm.models.diffusion.ddpm.LatentDiffusion",
+            "params": params,
+        }
+    }
+
+
+def write_single_file(pipe: StableDiffusionPipeline, path: Path, metadata: dict[str, str]) -> Path:
+    """Write ``path`` and the yaml beside it; what is half written has another name."""
+    import yaml
+    from safetensors.torch import save_file
+
+    part = path.with_name(f".{path.name}.part")
+    save_file(original_weights(pipe), part, metadata={"format": "pt", **metadata})
+    path.with_suffix(".yaml").write_text(yaml.safe_dump(original_config(pipe), sort_keys=False))
+    part.rename(path)
+    return path
