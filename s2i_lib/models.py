@@ -10,7 +10,9 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -455,18 +457,18 @@ def load_pipeline(
 ) -> StableDiffusionPipeline:
     """Load a diffusers folder, safetensors only, without a safety checker (SD 2.1 ships none)."""
     device = device or pick_device()
-    diffusers = _quiet_diffusers()
     has_fp16 = any(folder.glob("unet/*.fp16.safetensors"))
     try:
-        pipeline = diffusers.StableDiffusionPipeline.from_pretrained(
-            str(folder),
-            variant="fp16" if has_fp16 else None,
-            torch_dtype=dtype or pick_dtype(device),
-            use_safetensors=True,
-            local_files_only=True,
-            safety_checker=None,
-            requires_safety_checker=False,
-        )
+        with _hidden("bitsandbytes"):
+            pipeline = _quiet_diffusers().StableDiffusionPipeline.from_pretrained(
+                str(folder),
+                variant="fp16" if has_fp16 else None,
+                torch_dtype=dtype or pick_dtype(device),
+                use_safetensors=True,
+                local_files_only=True,
+                safety_checker=None,
+                requires_safety_checker=False,
+            )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise InputError(
             f"The model in {folder} cannot be loaded ({_short(error)}). Expected a diffusers "
@@ -484,6 +486,24 @@ def token_counter(base: BaseModel, drive: Drive) -> Callable[[str], int] | None:
 
     tokenizer = CLIPTokenizer.from_pretrained(str(folder))
     return lambda text: len(tokenizer(text, truncation=False, verbose=False).input_ids)
+
+
+@contextmanager
+def _hidden(package: str) -> Iterator[None]:
+    """Let libraries that import ``package`` wherever it is installed do without it.
+
+    diffusers imports bitsandbytes for weights in 4 and 8 bits, which none of ours are: seconds on
+    every start, and a complaint where its CPU kernels lack a package. They look once, so it stays
+    hidden from them and can be imported by its name afterwards, by 8-bit AdamW.
+    """
+    if package in sys.modules:
+        yield
+        return
+    sys.modules[package] = None  # type: ignore[assignment]  # "not there", as Python documents it
+    try:
+        yield
+    finally:
+        del sys.modules[package]
 
 
 def _quiet_diffusers() -> Any:

@@ -2,8 +2,11 @@
 
 import dataclasses
 import http.server
+import importlib.util
 import json
 import shutil
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -49,6 +52,28 @@ def test_pocket_loads_in_fp32_with_everything_in_one_precision(pocket):
 
     parts = (pocket.pipeline.unet, pocket.pipeline.vae, pocket.pipeline.text_encoder)
     assert {weight.dtype for part in parts for weight in part.parameters()} == {torch.float32}
+
+
+@pytest.mark.slow
+def test_loading_says_nothing_and_leaves_bitsandbytes_for_8_bit_adam(tmp_path):
+    """In a process of its own, since libraries look for bitsandbytes once."""
+    code = """if True:
+        import sys
+        from pathlib import Path
+        from s2i_lib import dreambooth, models
+        from s2i_lib.drive import Drive
+        models.load("pocket", drive=Drive(Path(sys.argv[1])))
+        print("bitsandbytes" in sys.modules)
+        print("loaded", file=sys.stderr)
+        print(dreambooth.find_8bit_fault("cpu"))
+    """
+    done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith("loaded"), "loading a model complains"
+    was_loaded, fault = done.stdout.splitlines()
+    assert was_loaded == "False"
+    is_installed = importlib.util.find_spec("bitsandbytes") is not None
+    assert fault == "None" if is_installed else "No module named 'bitsandbytes'" in fault
 
 
 def test_a_changed_byte_is_noticed(folder, drive):
