@@ -310,6 +310,45 @@ class OpenAIWhisper:
             found = find_alignment(self._whisper, tokenizer, text_tokens, mel, mel.shape[1])
         return [Word(w.word, float(w.start), float(w.end), float(w.probability)) for w in found]
 
+    def listening(
+        self, encoded: Any, decoded: Decoded, language: str
+    ) -> tuple[list[str], np.ndarray]:
+        """Each token's text, and where in the sound the decoder listened to choose it.
+
+        The second has the shape (tokens, positions of 20 ms), and each row sums to 1: the mean of
+        the alignment heads, before the smoothing that ``word_times`` adds.
+        Source: ``find_alignment`` in openai/whisper, timing.py.
+        """
+        import torch
+        from whisper.model import disable_sdpa
+        from whisper.tokenizer import get_tokenizer
+
+        tokenizer = get_tokenizer(
+            self.is_multilingual,
+            num_languages=self._whisper.num_languages,
+            language=language,
+            task="transcribe",
+        )
+        text_tokens = [token for token in decoded.tokens if token < tokenizer.eot]
+        before = [*tokenizer.sot_sequence, tokenizer.no_timestamps]
+        tokens = torch.tensor([[*before, *text_tokens]], device=self._device)
+        scores: list[torch.Tensor] = []
+        hooks = [
+            block.cross_attn.register_forward_hook(lambda _, __, outs: scores.append(outs[-1][0]))
+            for block in self._whisper.decoder.blocks
+        ]
+        try:
+            with torch.inference_mode(), disable_sdpa(), self._context(encoded[0].shape[1]):
+                self._whisper.decoder(tokens, encoded[0])
+        finally:
+            for hook in hooks:
+                hook.remove()
+        heads = self._whisper.alignment_heads.indices().T
+        shares = torch.stack([scores[layer][head] for layer, head in heads]).softmax(dim=-1)
+        chosen_at = slice(len(before) - 1, len(before) - 1 + len(text_tokens))
+        texts = [tokenizer.decode([token]) for token in text_tokens]
+        return texts, shares.mean(dim=0)[chosen_at].float().cpu().numpy()
+
 
 def _unreadable(path: Path, error: Exception) -> S2iError:
     return S2iError(

@@ -1,0 +1,206 @@
+"""What notebook 5 shows and asks: rows of pictures, heat maps, flip-books, checks of exercises."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from s2i_lib.errors import InputError
+from s2i_lib.generate import encode_prompts, estimate_denoised
+from s2i_lib.models import REGISTRY, Model, known_words
+
+if TYPE_CHECKING:
+    import torch
+    from IPython.display import Image as Shown
+    from PIL.Image import Image
+
+FLIP_PX = 288  # side of a flip-book's pictures
+BORDER = 8  # the border is an eighth of the side wide: background in nearly every sticker
+
+
+# --- showing -------------------------------------------------------------------------------------
+
+
+def show(
+    images: Sequence[Image | np.ndarray],
+    titles: Sequence[str],
+    *,
+    alt: str,
+    columns: int | None = None,
+    colours: str = "viridis",
+) -> Shown:
+    """Pictures in rows, each under its title, as one PNG with an alternative text.
+
+    Parameters
+    ----------
+    images
+        Pictures, or maps of shape (height, width), drawn in ``colours`` from their own least to
+        their own largest value. Pixels stay squares, however few they are.
+    """
+    from matplotlib.figure import Figure
+
+    columns = columns or min(len(images), 8)
+    rows = -(-len(images) // columns)
+    figure = Figure(figsize=(max(1.6 * columns, 3.2), 1.9 * rows))
+    cells = figure.subplots(rows, columns, squeeze=False).flat
+    for cell in cells:
+        cell.axis("off")
+    for cell, image, title in zip(figure.axes, images, titles, strict=False):
+        cell.imshow(np.asarray(image), interpolation="nearest", cmap=colours)
+        cell.set_title(title, fontsize=9)
+    return show_figure(figure, alt=alt)
+
+
+def show_figure(figure: Any, *, alt: str) -> Shown:
+    """A matplotlib figure as a PNG with an alternative text, once and not twice."""
+    from IPython.display import Image as Shown
+
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=110, bbox_inches="tight", facecolor="white")
+    return Shown(data=stream.getvalue(), alt=alt)
+
+
+def heat(image: Image, shares: np.ndarray, size_px: int = 256) -> Image:
+    """A picture in greys under a map in colours: dark blue where it is least, yellow where most.
+
+    Parameters
+    ----------
+    shares
+        shape = (side, side), any range; enlarged smoothly to the picture.
+    """
+    import PIL.Image
+    from matplotlib import colormaps
+
+    low, high = float(shares.min()), float(shares.max())
+    level = (shares - low) / max(high - low, 1e-12)
+    size = (size_px, size_px)
+    grey = np.asarray(image.convert("L").convert("RGB").resize(size), np.float32)
+    smooth = PIL.Image.fromarray(level.astype(np.float32)).resize(
+        size, PIL.Image.Resampling.BICUBIC
+    )
+    colour = colormaps["viridis"](np.asarray(smooth).clip(0, 1))[..., :3] * 255
+    return PIL.Image.fromarray((0.35 * grey + 0.65 * colour).astype(np.uint8))
+
+
+def flipbook(images: Sequence[Image], captions: Sequence[str], label: str) -> Any:
+    """A slider over pictures that are drawn already, so that moving it costs nothing.
+
+    Raises
+    ------
+    InputError
+        When there is nothing to flip through, or the captions are not as many.
+    """
+    import ipywidgets
+
+    if not images or len(images) != len(captions):
+        raise InputError(
+            f"Found {len(images)} pictures and {len(captions)} captions; a flip-book needs one "
+            "caption for each picture, and at least one picture. Run the cells above first."
+        )
+    frames = [_png(image) for image in images]
+    picture = ipywidgets.Image(value=frames[0], format="png", width=FLIP_PX, height=FLIP_PX)
+    slider = ipywidgets.SelectionSlider(
+        options=[(caption, index) for index, caption in enumerate(captions)],
+        description=label,
+        layout=ipywidgets.Layout(width="480px"),
+        style={"description_width": "initial"},
+    )
+    slider.observe(lambda change: setattr(picture, "value", frames[change["new"]]), names="value")
+    return ipywidgets.VBox([slider, picture])
+
+
+def _png(image: Image) -> bytes:
+    import PIL.Image
+
+    stream = io.BytesIO()
+    image.resize((FLIP_PX, FLIP_PX), PIL.Image.Resampling.NEAREST).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def check(is_solved: bool, hint: str) -> str:
+    """What an exercise's last line says; never an error, so that Run all goes on."""
+    return "Solved." if is_solved else f"Not yet. {hint}"
+
+
+# --- measuring -----------------------------------------------------------------------------------
+
+
+def difference(one: Image, other: Image) -> float:
+    """Root mean square over all pixels and colours, in levels from 0 (equal) to 255."""
+    if one.size != other.size:
+        raise InputError(
+            f"Pictures of {one.size} and {other.size} pixels cannot be compared. Resize one."
+        )
+    a, b = (np.asarray(image.convert("RGB"), np.float64) for image in (one, other))
+    return float(np.sqrt(np.mean((a - b) ** 2)))
+
+
+def border_share(image: Image, colour: str) -> float:
+    """Share of the border's pixels whose nearest colour, of those a prompt can name, is ``colour``.
+
+    Raises
+    ------
+    InputError
+        When it is none of them; they are listed.
+    """
+    words = known_words(REGISTRY["pocket"]) or {}
+    named: dict[str, list[int]] = words["colours"]
+    if colour not in named:
+        raise InputError(f"There is no colour {colour!r}. Take one of {', '.join(named)}.")
+    pixels = np.asarray(image.convert("RGB"), np.float64)
+    width = max(1, min(image.size) // BORDER)
+    inside = np.zeros(pixels.shape[:2], bool)
+    inside[width:-width, width:-width] = True
+    ring = pixels[~inside]
+    palette = np.array(list(named.values()), np.float64)
+    nearest = ((ring[:, None] - palette) ** 2).sum(axis=2).argmin(axis=1)
+    return float((palette[nearest] == named[colour]).all(axis=1).mean())
+
+
+def snr(model: Model, t: int) -> float:
+    """Signal to noise at step ``t`` of the model's noise schedule, as a ratio of variances."""
+    alpha = float(model.pipeline.scheduler.alphas_cumprod[t])
+    return alpha / (1 - alpha)
+
+
+def encode(model: Model, images: Sequence[Image]) -> torch.Tensor:
+    """Pictures of the model's size as latents, shape = (n, channels, height, width), scaled.
+
+    The posterior's mean: what ``decode`` brings back best.
+    """
+    import torch
+
+    from s2i_lib.dreambooth import encode_images
+
+    arrays = np.stack([np.asarray(image.convert("RGB"), np.float32) for image in images])
+    pixels = torch.from_numpy(arrays / 127.5 - 1).permute(0, 3, 1, 2)
+    mean = encode_images(model.pipeline.vae, pixels).mean
+    return mean.to(model.device, model.dtype)
+
+
+class Guess(NamedTuple):
+    """What the U-Net takes the noise, and so the picture, to be; shapes as the noisy latents."""
+
+    noise: torch.Tensor
+    clean: torch.Tensor
+
+
+def guess(model: Model, text: str, noisy: torch.Tensor, t: int) -> Guess:
+    """Ask the U-Net once, without guidance, what is noise in ``noisy`` and what is picture.
+
+    Parameters
+    ----------
+    noisy
+        shape = (n, channels, height, width), scaled latents with the noise of step ``t``.
+    """
+    import torch
+
+    alpha = float(model.pipeline.scheduler.alphas_cumprod[t])
+    with torch.inference_mode():
+        text_states = encode_prompts(model, [text]).repeat(len(noisy), 1, 1)
+        said = model.pipeline.unet(noisy, t, encoder_hidden_states=text_states).sample
+        clean = estimate_denoised(noisy, said, alpha, model.base.prediction_type)
+        return Guess((noisy - alpha**0.5 * clean) / (1 - alpha) ** 0.5, clean)
