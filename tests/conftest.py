@@ -1,6 +1,7 @@
 """What the tests share: --full, which also lengthens the tests that have a short form; models."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -42,3 +43,14 @@ def pocket(tmp_path_factory):
     from s2i_lib import models
 
     return models.load("pocket", drive=Drive(tmp_path_factory.mktemp("drive")))
+
+
+@pytest.fixture(scope="session")
+def colab_python(tmp_path_factory) -> Path:
+    """The Python of an environment with Colab's versions; what cannot be had is said aloud."""
+    from tests.colab_python import make_environment
+
+    python, why_not = make_environment(tmp_path_factory.mktemp("colab") / "made")
+    if python is None:
+        pytest.skip(why_not)
+    return python

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
-COLAB = ROOT / "tests" / "data" / "colab-pip-freeze.gpu.txt"
+from tests.colab_python import COLAB, ROOT, canonical, pins, requirement_lines
 
 # Where the tests' own environment leaves Colab's versions: torch (the CPU build of a newer
 # release), JupyterLab 4 with ipywidgets 8, which is what people have at home (Colab's widgets are
@@ -19,16 +18,6 @@ LOCAL = """
     websocket-client rpds-py send2trash argon2-cffi-bindings wcwidth psutil setuptools
     triton tifffile
 """
-
-
-def canonical(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
-def pins(path: Path) -> dict[str, str]:
-    lines = (line.split(";")[0].strip() for line in path.read_text().splitlines())
-    pairs = (line.split("==") for line in lines if "==" in line and not line.startswith("#"))
-    return {canonical(name): version for name, version in pairs}
 
 
 def test_constraints_are_colabs_versions_where_colab_ships_the_package():
@@ -74,11 +63,6 @@ def test_requirements_change_nothing_that_colab_ships(tmp_path):
     print("added to Colab:", ", ".join(added))
     assert {"faster-whisper", "openai-whisper", "av", "rapidfuzz"} <= set(added)
     assert {canonical(name) for name in names} <= set(resolved) | {"torch"}
-
-
-def requirement_lines() -> list[str]:
-    lines = (ROOT / "requirements.txt").read_text().splitlines()
-    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
 
 
 def overridden(folder: Path) -> Path:

@@ -6,13 +6,10 @@ Colab's own page is not to be had; notebook 6 has the ipywidgets 7 front end tha
 from __future__ import annotations
 
 import base64
-import contextlib
 import hashlib
 import json
 import os
-import shutil
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -22,42 +19,6 @@ import pytest
 from tests.browser.lab import REPOSITORY, free_port, wait_until_up
 from tests.browser.test_capture import drop, noise_png
 from tests.browser.test_microphone import MICROPHONE, RATE_HZ, likeness
-
-PINS = [
-    "ipywidgets==7.7.1", "ipython==7.34.0", "ipykernel==6.17.1", "anywidget==0.9.21",
-    "notebook==6.5.7", "numpy==2.1.3", "pillow==11.3.0", "pillow-heif", "setuptools<81",
-]  # fmt: skip
-
-
-def find_python_313() -> str | None:
-    """A Python 3.13 that starts: on the path, or one of pyenv's."""
-    candidates = [shutil.which("python3.13"), *Path.home().glob(".pyenv/versions/3.13*/bin/python")]
-    for candidate in filter(None, candidates):
-        with contextlib.suppress(OSError):
-            done = subprocess.run([candidate, "--version"], capture_output=True, text=True)
-            if done.stdout.startswith("Python 3.13"):
-                return str(candidate)
-    return None
-
-
-@pytest.fixture(scope="session")
-def colab_python(tmp_path_factory) -> Path:
-    """The Python of an environment with Colab's versions; $S2I_COLAB_ENV names one to reuse."""
-    if ready := os.environ.get("S2I_COLAB_ENV"):
-        return Path(ready, "bin", "python")
-    python = find_python_313()
-    if python is None:
-        pytest.skip("no Python 3.13 was found, so Colab's versions were NOT tested")
-    folder = tmp_path_factory.mktemp("colab") / "environment"
-    uv = [sys.executable, "-m", "uv"]
-    subprocess.run([*uv, "venv", "-q", "--python", python, folder], check=True)
-    target = folder / "bin" / "python"
-    done = subprocess.run(
-        [*uv, "pip", "install", "-q", "--python", target, *PINS], capture_output=True, text=True
-    )
-    if done.returncode != 0:
-        pytest.skip(f"Colab's versions could not be installed: {done.stderr.strip()[-300:]}")
-    return target
 
 
 class Classic:
