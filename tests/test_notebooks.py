@@ -245,3 +245,48 @@ def test_notebook_2_trains_on_the_sample_and_a_second_run_all_trains_nothing(tmp
     assert (root / "runs/racer/pocket-01/weights/unet").is_dir()
     again = run(NOTEBOOKS[1], tmp_path, environment, **forms)
     assert "is finished already" in again
+
+
+# One answer to each exercise of notebook 5, in place of what its cell begins with.
+ANSWERS = {
+    "coarseness = 0.01": "coarseness = next(c for c in np.geomspace(0.02, 8, 60) if 4.5 < "
+    "difference(decode(model, (latents[:1] / c).round() * c)[0], back[0]) < 9.5)",
+    "t = 100": "t = min(range(1000), key=lambda t: abs(snr(model, t) - 1))",
+    '"a red car on a yellow background", "car"': "PROMPT, max(words, key=lambda w: "
+    "looked.of(w)[0].mean() / looked.of(w).mean())",
+    "guidance = 0.0": "guidance = 3.0",
+    '"euler", 3': '"dpm++", 14',
+    'way = "overfitted"': 'way = "with prior"',
+    "from_s, to_s = 0.0, 1.0": "[(from_s, to_s)] = "
+    '[(w.start_s, w.end_s) for w in heard.words if "yellow" in w.text]',
+}
+
+
+@pytest.mark.slow
+def test_notebook_5_runs_through_leaves_nothing_and_its_exercises_can_be_solved(tmp_path, full):
+    path = REPOSITORY / "notebooks" / "5_inside_latent_diffusion.ipynb"
+    notebook = read(path)
+    exercises = [c for c in notebook.cells if c.cell_type == "code" and "check(" in c.source]
+    assert len(exercises) == len(ANSWERS)
+    for cell, (question, answer) in zip(exercises, ANSWERS.items(), strict=True):
+        assert cell.source.count(question) == 1
+        cell.source = cell.source.replace(question, answer)
+    nbformat.write(notebook, tmp_path / "answered.ipynb")
+    (tmp_path / "tmp").mkdir()
+    environment = {
+        "S2I_DRIVE": str(tmp_path / "drive"),
+        "S2I_LOCAL": str(tmp_path / "local"),
+        "TMPDIR": str(tmp_path / "tmp"),
+    }
+    forms = {} if full else {"STEPS": 10, "TRAIN_STEPS": 20}
+    said = run(tmp_path / "answered.ipynb", tmp_path, environment, **forms)
+    assert (said.count("Solved."), said.count("Not yet.")) == (len(ANSWERS), 0), said
+    kept = [*(tmp_path / "drive").rglob("*"), *(tmp_path / "local").rglob("*")]
+    kept += (tmp_path / "tmp").glob("lesson-*")
+    assert [path.name for path in kept if path.is_file() or path.name.startswith("lesson-")] == []
+    cells = code_cells(tmp_path / "ran.ipynb")
+    for cell in cells:
+        kinds = {kind for o in cell.outputs for kind in o.get("data", {"stream": 0})}
+        is_form = "parameters" in cell.metadata.get("tags", []) or "# Parameters" in cell.source
+        assert kinds or is_form, f"this cell ends in nothing to look at:\n{cell.source}"
+        assert not [o for o in cell.outputs if o.get("name") == "stderr"], cell.outputs
