@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,6 @@ from s2i_lib.engines import (
     WINDOW_S,
     Decoded,
     Engine,
-    Task,
     Word,
     find_weights,
     has_cuda,
@@ -32,7 +31,7 @@ __all__ = ["HearOptions", "Listener", "Segment", "Transcript", "Word", "hear", "
 
 logger = logging.getLogger(__name__)
 
-MAX_DECODES = 3  # of one window: plain Whisper takes up to six
+MAX_DECODES = 3  # of a clip: plain Whisper takes up to six of every 30 s
 # Whisper's own thresholds. Source: openai/whisper, transcribe.py:44-46.
 MAX_COMPRESSION_RATIO = 2.4
 MIN_AVG_LOGPROB = -1.0
@@ -41,6 +40,8 @@ MAX_NO_SPEECH = 0.6
 # (tiny.en, 25 clips clean and in noise of 10, 5 and 0 dB, see benchmarks/README.md).
 DOUBTFUL_LOGPROB = -0.6
 MAX_HINTS = 20  # names that Whisper is told: its memory of earlier text has 223 tokens
+# Of chunks no longer than this three windows hold 60 s: each is filled to 27.5 - 10 s at least.
+PACKED_S = 10.0
 LEAD_S = 0.5  # silence put before the speech: a first word without a beginning is misheard
 MAX_WORDS_PER_S = 7.0  # auctioneers reach six; endless repetition far more
 
@@ -299,6 +300,8 @@ class Window:
 def find_windows(audio: Audio, margin_s: float) -> list[Window]:
     """Trim silence, even out the loudness, split what is longer than Whisper's window at pauses.
 
+    A clip of up to 60 s gives at most MAX_DECODES windows (with the default margin).
+
     Raises
     ------
     InputError
@@ -318,24 +321,31 @@ def find_windows(audio: Audio, margin_s: float) -> list[Window]:
         max_speech_duration_s=longest_s,
     )
     chunks = get_speech_timestamps(samples, options)
-    if not chunks:
+    spans = _join(chunks, longest_s)
+    if len(spans) > MAX_DECODES:  # one decode each: shorter chunks fill the windows better
+        shorter = replace(options, max_speech_duration_s=PACKED_S)
+        spans = min(spans, _join(get_speech_timestamps(samples, shorter), longest_s), key=len)
+    if not spans:
         raise InputError(
             f"Nothing was said: there is sound in these {audio.duration_s:.1f} s, but no speech. "
             "Speak closer to the microphone, or choose another file."
         )
-    spans: list[list[int]] = []  # start, end, samples of speech
-    for chunk in chunks:
-        length = chunk["end"] - chunk["start"]
-        if spans and chunk["end"] - spans[-1][0] <= longest_s * RATE_HZ:
-            spans[-1][1] = chunk["end"]
-            spans[-1][2] += length
-        else:
-            spans.append([chunk["start"], chunk["end"], length])
     lead = np.zeros(int(LEAD_S * RATE_HZ), np.float32)
     return [
         Window(a - len(lead), np.concatenate([lead, samples[a:b]]), speech / RATE_HZ)
         for a, b, speech in spans
     ]
+
+
+def _join(chunks: Sequence[dict[str, int]], longest_s: float) -> list[tuple[int, int, int]]:
+    """Chunks of speech -> as few windows as a walk from the left finds: start, end, its speech."""
+    spans: list[tuple[int, int, int]] = []
+    for chunk in chunks:
+        start, speech = chunk["start"], 0
+        if spans and chunk["end"] - spans[-1][0] <= longest_s * RATE_HZ:
+            start, _, speech = spans.pop()
+        spans.append((start, chunk["end"], speech + chunk["end"] - chunk["start"]))
+    return spans
 
 
 def _hear_windows(
@@ -350,23 +360,17 @@ def _hear_windows(
             f"The model {engine.model} hears English only, and {language!r} was asked for. "
             "Name a multilingual model, for instance --whisper small."
         )
-    heard: list[Decoded] = []
-    segments, english, n_decodes = [], [], 0
-    for window, features in zip(windows, encoded, strict=True):
-        budget = MAX_DECODES if language == "en" else MAX_DECODES - 1
-        said, features, n_passes = _decode(
-            engine, window, features, options, language, "transcribe", budget
-        )
-        n_decodes += n_passes
-        heard.append(said)
-        segments.append(_segment(engine, window, features, said, options, language))
-        if language == "en":
-            english.append(said.text)
-        elif said.text:
-            english.append(
-                _translate(engine, window, features, options, language, probability, said.text)
-            )
-            n_decodes += 1
+    takes = [_Takes(window, features) for window, features in zip(windows, encoded, strict=True)]
+    n_decodes = _transcribe(engine, takes, options, language)
+    heard = [take.best for take in takes]
+    segments = [_segment(engine, take, options, language) for take in takes]
+    english = [said.text for said in heard]
+    if language != "en":
+        english = []
+        for take in takes:
+            if take.best.text:
+                english.append(_translate(engine, take, options, language, probability))
+                n_decodes += 1
     text = " ".join(said.text for said in heard if said.text)
     if not any(character.isalnum() for character in text) or all(map(_is_silence, heard)):
         raise InputError(
@@ -394,57 +398,96 @@ def _encode(engine: Engine, window: Window, options: HearOptions, *, whole: bool
     return engine.encode(window.samples, float(context_s))
 
 
-def _decode(
-    engine: Engine,
-    window: Window,
-    encoded: Any,
-    options: HearOptions,
-    language: str,
-    task: Task,
-    budget: int,
-) -> tuple[Decoded, Any, int]:
-    """Decode; where the result is no good, again in Whisper's whole window, then less strictly.
+@dataclass
+class _Takes:
+    """A window and what was made of it so far, each with the features that it came from."""
 
-    Returns the best, the features that it came from, and the number of passes (at most ``budget``).
+    window: Window
+    encoded: Any
+    tries: list[tuple[Decoded, Any]] = field(default_factory=list)
+
+    @property
+    def is_bad(self) -> bool:
+        return _is_bad(self.tries[-1][0], self.window)
+
+    @property
+    def _chosen(self) -> tuple[Decoded, Any]:
+        if not self.is_bad:
+            return self.tries[-1]
+        sane = [one for one in self.tries if not _repeats(one[0], self.window)] or self.tries
+        return max(sane, key=lambda one: one[0].avg_logprob)
+
+    @property
+    def best(self) -> Decoded:
+        return self._chosen[0]
+
+    @property
+    def best_encoded(self) -> Any:
+        return self._chosen[1]
+
+
+def _transcribe(
+    engine: Engine, takes: Sequence[_Takes], options: HearOptions, language: str
+) -> int:
+    """Decode every window; those that come out bad again, in Whisper's whole window, then less
+    strictly, as long as the clip stays within MAX_DECODES. Returns the number of decodes.
+
+    The bound holds for the clip: 28 s of English can be tried three times, two windows have one
+    more try between them (the worse one gets it), and three, which take 60 s, have none. What no
+    second try can mend is said in the transcript's doubts. What is not English needs another decode
+    a window for the translation, so that its bound holds for one window, and there are no second
+    tries beyond that. A longer limit means one decode a window.
     """
-    hint = names_hint(options.names)
-    tries: list[tuple[Decoded, Any]] = []
-    for attempt in range(budget):
-        if attempt == 1:
-            encoded = _encode(engine, window, options, whole=True)
-            hint = ""  # the names themselves may have led it astray
-        said = engine.decode(
-            encoded,
-            language=language,
-            task=task,
-            hint=hint,
-            temperature=0.4 if attempt == 2 else 0.0,
-            max_tokens=_max_tokens(window, language),
-        )
-        tries.append((said, encoded))
-        if not _is_bad(said, window):
-            return said, encoded, attempt + 1
-    sane = [one for one in tries if not _repeats(one[0], window)] or tries
-    said, encoded = max(sane, key=lambda one: one[0].avg_logprob)
-    return said, encoded, budget
+    for take in takes:
+        _try(engine, take, options, language)
+    n_decodes = len(takes)
+    spare = MAX_DECODES - n_decodes * (1 if language == "en" else 2)
+    while spare > 0 and (bad := [take for take in takes if take.is_bad]):
+        _try(engine, min(bad, key=_promise), options, language)
+        n_decodes += 1
+        spare -= 1
+    return n_decodes
+
+
+def _promise(take: _Takes) -> tuple[int, bool, float]:
+    """Orders windows by how much another try may help: the least tried, then the worst, first."""
+    said = take.best
+    return len(take.tries), not _repeats(said, take.window), said.avg_logprob
+
+
+def _try(engine: Engine, take: _Takes, options: HearOptions, language: str) -> None:
+    attempt = len(take.tries)
+    if attempt == 1:
+        take.encoded = _encode(engine, take.window, options, whole=True)
+    said = engine.decode(
+        take.encoded,
+        language=language,
+        task="transcribe",
+        hint=names_hint(options.names) if attempt == 0 else "",  # they may have led it astray
+        temperature=0.4 if attempt == 2 else 0.0,
+        max_tokens=_max_tokens(take.window, language),
+    )
+    take.tries.append((said, take.encoded))
 
 
 def _translate(
-    engine: Engine,
-    window: Window,
-    encoded: Any,
-    options: HearOptions,
-    language: str,
-    probability: float,
-    text: str,
+    engine: Engine, take: _Takes, options: HearOptions, language: str, probability: float
 ) -> str:
     model = MODELS.get(engine.model)
     if model and not model.can_translate:
         raise InputError(
             f"{_cannot_translate(engine.model, language)} Heard ({language}, probability "
-            f"{probability:.2f}): {text!r}. If that was English, say so with --language en."
+            f"{probability:.2f}): {take.best.text!r}. If that was English, say so with "
+            "--language en."
         )
-    said, _, _ = _decode(engine, window, encoded, options, language, "translate", budget=1)
+    said = engine.decode(
+        take.best_encoded,
+        language=language,
+        task="translate",
+        hint=names_hint(options.names),
+        temperature=0.0,
+        max_tokens=_max_tokens(take.window, language),
+    )
     return said.text
 
 
@@ -481,20 +524,14 @@ def _is_silence(said: Decoded) -> bool:
     return said.no_speech_prob > MAX_NO_SPEECH and said.avg_logprob < MIN_AVG_LOGPROB
 
 
-def _segment(
-    engine: Engine,
-    window: Window,
-    encoded: Any,
-    said: Decoded,
-    options: HearOptions,
-    language: str,
-) -> Segment:
+def _segment(engine: Engine, take: _Takes, options: HearOptions, language: str) -> Segment:
+    window, said = take.window, take.best
     offset_s = window.start / RATE_HZ
     start_s = max(0.0, offset_s + LEAD_S)
     end_s = offset_s + len(window.samples) / RATE_HZ
     words: list[Word] = []
     if options.word_times:
-        for word in engine.word_times(encoded, said, language):
+        for word in engine.word_times(take.best_encoded, said, language):
             text = word.text.strip()
             if words and text and not any(map(str.isalnum, text)):
                 words[-1] = replace(words[-1], text=words[-1].text + text)  # a mark is no word

@@ -6,19 +6,23 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sounds import JFK
 
 from s2i_lib import tiny_en
-from s2i_lib.audio import RATE_HZ, read_audio
+from s2i_lib.audio import LIMIT_S, RATE_HZ, read_audio
 from s2i_lib.drive import Drive
 from s2i_lib.engines import MODELS, Decoded, find_weights
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.speech import (
     MAX_DECODES,
+    PACKED_S,
     HearOptions,
     Listener,
     Window,
     _hear_windows,
+    _join,
     choose_models,
     find_windows,
     hear,
@@ -87,10 +91,10 @@ class Scripted:
         return []
 
 
-def listen(engine, options=None, seconds=3.0):
+def listen(engine, options=None, seconds=3.0, count=1):
     window = Window(0, np.zeros(int(seconds * RATE_HZ), np.float32), seconds)
     audio = read_audio(JFK)
-    return _hear_windows(engine, audio, [window], options or HearOptions())
+    return _hear_windows(engine, audio, [window] * count, options or HearOptions())
 
 
 def test_german_is_kept_and_translated():
@@ -114,6 +118,56 @@ def test_no_clip_takes_more_than_three_decodes(language):
     transcript = listen(engine)
     assert len(engine.passes) == transcript.n_decodes == MAX_DECODES
     assert any("repeat" in doubt for doubt in transcript.doubts)
+
+
+def test_windows_of_a_long_clip_share_its_three_decodes():
+    loop, sound, lost = ("draw me a cat " * 12, -0.1), ("a cat", -0.2), ("mumble", -1.4)
+    for said, texts in (
+        ([lost, loop, sound], ["mumble", "a cat"]),  # the loop is the worse of the two
+        ([sound, loop, sound], ["a cat", "a cat"]),
+        ([sound, sound], ["a cat", "a cat"]),
+        ([sound, loop, loop, sound], ["a cat", loop[0], loop[0]]),  # three windows: none to spare
+    ):
+        engine = Scripted(said, language=("en", 0.99))
+        transcript = listen(engine, seconds=20.0, count=len(texts))
+        assert [segment.text for segment in transcript.segments] == texts
+        assert len(engine.passes) == transcript.n_decodes <= MAX_DECODES
+    assert any("repeat" in doubt for doubt in transcript.doubts)
+
+
+def test_a_long_clip_in_german_has_one_decode_and_one_translation_a_window():
+    engine = Scripted([("der Hund " * 40, -0.1)])
+    assert listen(engine, seconds=20.0, count=2).n_decodes == 4
+    assert [task for task, *_ in engine.passes] == ["transcribe"] * 2 + ["translate"] * 2
+
+
+@given(st.lists(st.tuples(st.floats(0, 12), st.floats(0.2, PACKED_S)), min_size=1, max_size=40))
+def test_three_windows_hold_any_minute_of_chunks(pauses_and_lengths):
+    chunks, at_s = [], 0.0
+    for pause_s, length_s in pauses_and_lengths:
+        if at_s + pause_s + length_s > LIMIT_S:
+            continue
+        start, end = at_s + pause_s, at_s + pause_s + length_s
+        chunks.append({"start": int(start * RATE_HZ), "end": int(end * RATE_HZ)})
+        at_s = end
+    spans = _join(chunks, 27.5)
+    assert len(spans) <= MAX_DECODES
+    assert all(end - start <= 27.5 * RATE_HZ for start, end, _ in spans)
+    assert sum(speech for *_, speech in spans) == sum(c["end"] - c["start"] for c in chunks)
+
+
+def test_a_minute_that_packs_badly_is_cut_into_three_windows():
+    """2, 26, 2 and 26 s of speech without a breath: as they come, no two fit into one window."""
+    words = read_audio(JFK).samples[int(0.5 * RATE_HZ) : 2 * RATE_HZ]
+    speech = np.resize(words, 26 * RATE_HZ)
+    pause = np.zeros(int(0.9 * RATE_HZ), np.float32)
+    short = speech[: 2 * RATE_HZ]
+    clip = np.concatenate([short, pause, speech, pause, short, pause, speech])
+    audio = read_audio(clip, rate_hz=RATE_HZ)
+    assert 55 < audio.duration_s < 60
+    windows = find_windows(audio, 2.0)
+    assert len(windows) <= MAX_DECODES
+    assert all(len(window.samples) <= 28.0 * RATE_HZ for window in windows)
 
 
 def test_a_loop_is_heard_again_in_the_whole_window_without_the_names():

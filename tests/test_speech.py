@@ -67,6 +67,24 @@ def test_speech_lost_in_noise_is_doubted(listener):
     assert jiwer.wer(JFK_WORDS, plain(transcript.text)) < 0.35 or transcript.doubts
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("length_s", [45, 59])
+def test_a_long_clip_in_noise_takes_no_more_than_three_decodes(listener, length_s, monkeypatch):
+    """Two and three windows at -9 dB, where tiny.en loops."""
+    clip = np.concatenate([load_audio(JFK), np.zeros(RATE_HZ, np.float32)])
+    clip = np.resize(clip, length_s * RATE_HZ)
+    noise = np.random.default_rng(0).normal(0, np.sqrt(np.square(clip).mean() * 10**0.9), len(clip))
+    made = []
+    decode = listener._engine.decode
+    monkeypatch.setattr(
+        listener._engine, "decode", lambda *a, **k: made.append(decode(*a, **k)) or made[-1]
+    )
+    transcript = listener.hear((clip + noise).astype(np.float32), RATE_HZ)
+    assert any(one.compression_ratio > 2.4 or one.avg_logprob < -1 for one in made)  # provoked
+    assert len(made) == transcript.n_decodes == 3
+    assert transcript.doubts
+
+
 def test_loudness_of_the_recording_does_not_matter(listener):
     clip = load_audio(JFK)
     assert plain(listener.hear(clip * 0.002, RATE_HZ).text) == JFK_WORDS
