@@ -35,7 +35,12 @@ VARIANTS = {
 }
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+SLOW = {"mean of weights", "schedule", "accumulation"}  # the others are the four kinds of state
+
+
+@pytest.mark.parametrize(
+    "variant", [pytest.param(v, marks=[pytest.mark.slow] * (v in SLOW)) for v in VARIANTS]
+)
 def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(data, tmp_path, variant):
     options = dataclasses.replace(OPTIONS, **VARIANTS[variant])
     if options.with_8bit_adam and (fault := db.find_8bit_fault("cpu")):

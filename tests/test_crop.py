@@ -62,6 +62,7 @@ def test_of_what_is_too_tall_the_top_is_kept():
     assert box.top <= 0.05 * 1600 and box.size == 900
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(
     st.integers(24, 200), st.integers(24, 200), st.integers(0, 2**32 - 1),

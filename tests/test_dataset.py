@@ -44,6 +44,7 @@ def test_crops_are_square_rgb_and_as_large_as_the_manifest_says(drive):
             assert image.width == min(entry["crop"]["size"], 1024)
 
 
+@pytest.mark.slow
 def test_crop_by_hand_lasts_until_it_is_taken_back(drive):
     subject = sample_subject(drive)
     found = build_dataset(subject, drive).verdicts[0].crop
@@ -62,6 +63,7 @@ def test_an_identifier_that_a_tokenizer_cuts_up_is_refused(drive):
         check_identifier("rex", drive)
 
 
+@pytest.mark.slow
 def test_people_are_cropped_only_with_consent_which_is_asked_for_once(drive):
     sample_subject(drive)
     person = Subject("Racer", "man", kind="person")
@@ -73,6 +75,7 @@ def test_people_are_cropped_only_with_consent_which_is_asked_for_once(drive):
     assert load_dataset(drive, "Racer").consent == sentence
 
 
+@pytest.mark.slow
 def test_a_changed_crop_is_noticed_and_what_a_user_changed_is_set_aside(drive):
     subject = sample_subject(drive)
     crop = build_dataset(subject, drive).images[0]

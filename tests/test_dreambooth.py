@@ -238,6 +238,7 @@ def test_mirrored_moments_are_used_only_when_asked_for(data):
 # ---- The loop ----
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss_on_its_own_data(data):
     """Compared with a learner that stands still, on the very same draws."""
     options = dataclasses.replace(OPTIONS, steps=40, learning_rate=4e-3, batch_size=4)
@@ -266,6 +267,7 @@ def test_lora_trains_only_its_additions_and_starts_as_the_base_model(pipe, data)
     assert all(torch.equal(base[name], after[name]) for name in base)
 
 
+@pytest.mark.slow
 def test_checkpointing_gives_the_same_weights(data):
     plain, _ = run(make_pipeline(), data, OPTIONS)
     saved, _ = run(make_pipeline(), data, dataclasses.replace(OPTIONS, with_checkpointing=True))

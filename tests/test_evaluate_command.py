@@ -67,6 +67,7 @@ def test_a_run_without_weights_is_one_sentence(run, tmp_path):
     assert "Traceback" not in err
 
 
+@pytest.mark.slow
 def test_of_several_runs_those_that_can_be_scored_are(run, tmp_path):
     begun = unfinished(tmp_path / "drive")
     status, out, err = run("evaluate", begun, WEIGHTS, *QUICK, "--out", tmp_path / "made")
@@ -77,6 +78,7 @@ def test_of_several_runs_those_that_can_be_scored_are(run, tmp_path):
     assert len(list((tmp_path / "made").glob("*.html"))) == 1
 
 
+@pytest.mark.slow
 def test_a_scorer_that_cannot_be_had_leaves_the_pictures_and_says_why(run, tmp_path):
     status, out, _ = run(
         "evaluate", WEIGHTS, *QUICK, "--clip", "nobody/nothing", "--out", tmp_path / "made"
@@ -111,6 +113,7 @@ def test_clips_need_their_words(tmp_path):
     assert clip.text == "a red car"
 
 
+@pytest.mark.slow
 def test_hearing_is_scored_from_the_clip_to_the_picture(tmp_path, drive):
     """The sample is heard without an error, so that both prompts, and their pictures, agree."""
     from s2i_lib.subject import Subject

@@ -26,6 +26,7 @@ def test_what_is_missing_is_found_by_name_whatever_its_range(tmp_path, monkeypat
     assert session.missing_requirements() == ["no-such-package-s2i>=1.2"]
 
 
+@pytest.mark.slow
 def test_failed_installation_names_the_package_and_changes_nothing(tmp_path, monkeypatch):
     (tmp_path / "requirements.txt").write_text("no-such-package-s2i @ file:///nowhere/x.whl\n")
     monkeypatch.setattr(session, "REPOSITORY", tmp_path)
