@@ -1,6 +1,7 @@
 # make demo    say it, see it: installs what it needs, then turns a spoken clip into a picture
 # make test    everything that CI runs (make quick: the part that takes under two minutes)
 # make full    the tests at the full lengths and counts; hours
+# make badges REPO=owner/name   writes the repository's address into the README and the notebooks
 # make pocket  trains the pocket model from nothing; ten hours and more on two cores, resumable
 
 SHELL := /bin/bash
@@ -14,7 +15,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 LISTS := pyproject.toml requirements.txt constraints.txt
 
-.PHONY: demo test quick full lint system pocket clean
+.PHONY: demo test quick full lint system badges pocket clean
 
 demo: .venv/.demo
 	$(BIN)/python -m s2i_lib speak "$(AUDIO)" --model pocket --out "$(OUT)"
@@ -49,6 +50,9 @@ system:
 .venv/.test: $(LISTS) | .venv/bin/python
 	$(PIP) --quiet -e '.[tiny-en,test]'
 	@touch $@ .venv/.demo
+
+badges: .venv/bin/python
+	@$(BIN)/python tools/badges.py "$(REPO)"
 
 # Each script goes on where it was stopped; the state is in tools/pocket/.work (S2I_POCKET_WORK).
 POCKET_STEPS ?= 30000

@@ -223,14 +223,32 @@ def test_set_up_cell_clones_where_the_library_is_nowhere(tmp_path):
     stream = io.StringIO()
     nbformat.write(notebook, stream)
     (tmp_path / "x.ipynb").write_text(stream.getvalue())
-    # An environment made by `make test` has the library as an editable install: hidden here.
+    said = run(tmp_path / "x.ipynb", tmp_path, without_library(tmp_path))
+    assert said.count(str(tmp_path / "content/s2i/s2i_lib/__init__.py")) == 2
+
+
+def without_library(tmp_path: Path) -> dict[str, str]:
+    """An environment made by `make test` has the library as an editable install: hidden here."""
     (tmp_path / "hide").mkdir()
     (tmp_path / "hide" / "sitecustomize.py").write_text(
         "import sys\nsys.meta_path = [f for f in sys.meta_path if '__editable__' not in repr(f)]\n"
     )
-    hidden = {"PYTHONPATH": str(tmp_path / "hide"), "S2I_DRIVE": str(tmp_path / "drive")}
-    said = run(tmp_path / "x.ipynb", tmp_path, hidden)
-    assert said.count(str(tmp_path / "content/s2i/s2i_lib/__init__.py")) == 2
+    return {"PYTHONPATH": str(tmp_path / "hide"), "S2I_DRIVE": str(tmp_path / "drive")}
+
+
+@pytest.mark.slow
+def test_set_up_cell_says_what_to_do_where_there_is_nothing_to_clone(tmp_path):
+    """As with the placeholder for an address: git must not ask for a password, and wait for it."""
+    source = code_cells(NOTEBOOKS[0])[0].source.replace("/content", str(tmp_path / "content"))
+    source = re.sub(r'REPO = "[^"]*"', f'REPO = "{tmp_path / "nowhere"}"', source)
+    assert "GIT_TERMINAL_PROMPT=0" in source
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
+    nbformat.write(notebook, tmp_path / "x.ipynb")
+    with pytest.raises(AssertionError, match="No module named 's2i_lib'"):
+        run(tmp_path / "x.ipynb", tmp_path, without_library(tmp_path))
+    outputs = code_cells(tmp_path / "ran.ipynb")[-1].outputs
+    said = "".join(o.text for o in outputs if o.output_type == "stream")
+    assert "Found no s2i_lib: set REPO above" in said
 
 
 @pytest.mark.slow
