@@ -1,6 +1,6 @@
 """Measure the verdicts and crops of `s2i_lib.dataset` on real photos and degraded copies of them.
 
-    python benchmarks/photos.py --photos DIR
+    python -m benchmarks.photos --photos DIR
 
 DIR holds a folder of good photos for each subject, such as the DreamBooth dataset's. Printed are
 precision and recall of each verdict, and, where the subject's box is known (BOXES), how much of it
@@ -67,30 +67,37 @@ def shaken(photo: Image.Image, parts: float, degrees: float) -> Image.Image:
 
 def exposed(photo: Image.Image, stops: float) -> Image.Image:
     """With 2**stops of the light, as a camera clips it."""
-    linear = (np.asarray(photo) / 255.0) ** 2.2 * 2.0**stops
-    return Image.fromarray((np.clip(linear, 0, 1) ** (1 / 2.2) * 255).round().astype(np.uint8))
+    linear = (np.arange(256) / 255.0) ** 2.2 * 2.0**stops
+    values = (np.clip(linear, 0, 1) ** (1 / 2.2) * 255).round().astype(np.uint8)
+    return Image.fromarray(values[np.asarray(photo)])
 
 
-def far_away(photo: Image.Image, box: tuple[float, ...], longer_px: int) -> Image.Image:
-    """The subject alone, ``longer_px`` large, on a floor of 1600 x 1200 px with a soft shade."""
-    width, height = photo.size
+def cut_out(photo: Image.Image, box: tuple[float, ...]) -> Image.Image:
+    """The subject alone, RGBA; looked for at 320 px, since it is to be smaller than that."""
+    small = ImageOps.contain(photo, (320, 320))
+    width, height = small.size
     left, top, right, bottom = (
         int(edge * side) for edge, side in zip(box, (width, height) * 2, strict=True)
     )
     labels = np.zeros((height, width), np.uint8)
     area = (left, top, max(right - left, 1), max(bottom - top, 1))
-    bgr = np.ascontiguousarray(np.asarray(photo)[..., ::-1])
+    bgr = np.ascontiguousarray(np.asarray(small)[..., ::-1])
     cv2.setRNGSeed(0)
     models = np.zeros((1, 65)), np.zeros((1, 65))
     cv2.grabCut(bgr, labels, area, *models, 3, cv2.GC_INIT_WITH_RECT)
-    mask = Image.fromarray(np.where(labels & 1, 255, 0).astype(np.uint8))
-    scale = longer_px / max(right - left, bottom - top)
-    size = max(1, round((right - left) * scale)), max(1, round((bottom - top) * scale))
+    small.putalpha(Image.fromarray(np.where(labels & 1, 255, 0).astype(np.uint8)))
+    return small.crop((left, top, right, bottom))
+
+
+def far_away(subject: Image.Image, longer_px: int) -> Image.Image:
+    """The subject (RGBA), ``longer_px`` large, on a floor of 1600 x 1200 px with a soft shade."""
+    scale = longer_px / max(subject.size)
+    size = max(1, round(subject.width * scale)), max(1, round(subject.height * scale))
     shade = np.linspace(150, 205, 1200)[:, None, None] + np.zeros((1200, 1600, 3))
     noise = np.random.default_rng(0).normal(0, 4, shade.shape)
     floor = Image.fromarray((shade + noise).clip(0, 255).astype(np.uint8))
-    cut = photo.crop((left, top, right, bottom)).resize(size, Image.Resampling.LANCZOS)
-    floor.paste(cut, (700, 500), mask.crop((left, top, right, bottom)).resize(size))
+    cut = subject.resize(size, Image.Resampling.LANCZOS)
+    floor.paste(cut, (700, 500), cut)
     return floor
 
 
@@ -180,8 +187,9 @@ def cases(subjects: dict[str, list[Image.Image]]) -> Iterator[tuple[str, str, st
                 for how, edit in edits.items()
             }
             if subject in BOXES:
+                alone = cut_out(photo, BOXES[subject][index])
                 for px in (120, 140):
-                    far = far_away(photo, BOXES[subject][index], px)
+                    far = far_away(alone, px)
                     degraded[f"subject too small, {px} px"] = ("subject too small", far)
             given_to = verdicts_on(
                 {f"{name}.jpg": jpeg(copy) for name, (_, copy) in degraded.items()}, one_by_one
