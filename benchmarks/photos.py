@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import itertools
 import sys
 import tempfile
 from collections import Counter, defaultdict
@@ -143,6 +144,7 @@ EDITED: dict[str, Edit] = {
 LARGEST_PX = (
     1000  # of the photos that are degraded: enough for every verdict, and four times as fast
 )
+FREE = 0.02  # of the photo's side beside a subject that counts as whole
 ORIENTATIONS = (2, 3, 4, 5, 6, 7, 8)
 # EXIF orientation -> what a camera that was held so has stored (the inverse of making it upright).
 STORED = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}
@@ -188,7 +190,7 @@ def cases(subjects: dict[str, list[Image.Image]]) -> Iterator[tuple[str, str, st
             }
             if subject in BOXES:
                 alone = cut_out(photo, BOXES[subject][index])
-                for px in (120, 140):
+                for px in (120, 140, 160):
                     far = far_away(alone, px)
                     degraded[f"subject too small, {px} px"] = ("subject too small", far)
             given_to = verdicts_on(
@@ -197,7 +199,12 @@ def cases(subjects: dict[str, list[Image.Image]]) -> Iterator[tuple[str, str, st
             for name, (right, _) in degraded.items():
                 yield name, right, given_to[f"{name}.jpg"]
             # The best of them stays, whichever it is; all others repeat it.
-            copies = {f"{how}.jpg": jpeg(edit(photo)) for how, edit in EDITED.items()}
+            edited = {how: edit(photo) for how, edit in EDITED.items()}
+            copies = {
+                f"{how}.jpg": jpeg(copy)
+                for how, copy in edited.items()
+                if min(copy.size) >= one_by_one.min_crop_px  # else that is what is wrong
+            }
             given_to = verdicts_on({"original.jpg": jpeg(photo), **copies})
             repeats = [name for name, given in given_to.items() if given not in kept]
             for how in sorted(given_to, key=lambda name: name not in repeats)[: len(copies)]:
@@ -259,6 +266,32 @@ def crops(subjects: dict[str, list[Image.Image]]) -> Iterator[tuple[str, float]]
                 yield subject, min(1.0, max(held_w, 0) * max(held_h, 0) / possible)
 
 
+def cuts(subjects: dict[str, list[Image.Image]]) -> Iterator[tuple[str, str, str]]:
+    """What was done, whether the photo's edge cuts the subject off, and whether that was said."""
+    random = np.random.default_rng(0)
+    for subject, photos in subjects.items():
+        for photo, (left, top, right, bottom) in zip(photos, BOXES.get(subject, []), strict=False):
+            views = {}
+            for part in (0.2, 0.4):
+                across, down = part * (right - left), part * (bottom - top)
+                views[f"without {part:.0%} on the left"] = (left + across, 0, 1, 1)
+                views[f"without {part:.0%} on the right"] = (0, 0, right - across, 1)
+                views[f"without {part:.0%} above"] = (0, top + down, 1, 1)
+                views[f"without {part:.0%} below"] = (0, 0, 1, bottom - down)
+            if min(left, top) > FREE and max(right, bottom) < 1 - FREE:
+                views["untouched"] = (0, 0, 1, 1)
+                for number in range(3):
+                    views[f"framed anew {number}"] = (
+                        random.uniform(0, left - FREE), random.uniform(0, top - FREE),
+                        random.uniform(right + FREE, 1), random.uniform(bottom + FREE, 1),
+                    )  # fmt: skip
+            for done, view in views.items():
+                edges = [round(e * s) for e, s in zip(view, photo.size * 2, strict=True)]
+                found = find_subject(photo.crop(edges), look_for_faces=False)
+                said = "cut off" if found.touches > DatasetOptions().max_touching else "whole"
+                yield done, "cut off" if done.startswith("without") else "whole", said
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--photos", type=Path, required=True, help="a folder of folders of photos")
@@ -273,16 +306,18 @@ def main() -> None:
         if folder.is_dir()
     }
     found = []
-    for done, right, given in cases(subjects):
-        found.append((done, right, given))
+    for case in itertools.chain(cases(subjects), cuts(subjects)):
+        done, right, given = case
+        found.append(case)
         if right != given:
             print(f"{done} -> {given}", file=sys.stderr)
-    print("verdict            precision  recall  cases")
+    print("| verdict | precision | recall | cases |\n|---|---|---|---|")
     for verdict, (precision, recall, count) in score(found).items():
-        print(f"{verdict:18} {precision:9.3f} {recall:7.3f} {count:6}")
+        print(f"| {verdict} | {precision:.3f} | {recall:.3f} | {count} |")
     wrong = Counter((done, given) for done, right, given in found if right != given)
+    print()
     for (done, given), count in sorted(wrong.items()):
-        print(f"  wrong: {done} -> {given}, {count} times")
+        print(f"wrong: {done} -> {given}, {count} times")
     held = defaultdict(list)
     for subject, share in crops(subjects):
         held[subject].append(share)

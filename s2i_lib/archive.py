@@ -16,8 +16,6 @@ from s2i_lib.photos import FORMATS, MAX_FILE_BYTES, first_line, is_photo_name, t
 MAX_ZIP_ENTRIES = 500
 MAX_ZIP_BYTES = 2 * 2**30  # unpacked; 500 photos of 4 MB
 
-ORIENTATION, GPS = 0x0112, 0x8825  # EXIF tags
-
 
 @dataclass(frozen=True)
 class ZipImport:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from s2i_lib.errors import InputError
+from s2i_lib.salience import salient_box
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,6 +17,7 @@ Method = Literal["by hand", "face", "what stands out", "centre"]
 
 ANALYSIS_PX = 224  # longest side on which the subject is looked for
 FACE_PX = 480  # and faces, which are small parts of a picture
+NEAR = 0.75  # of the photo's sides; a second look that shows more of it than this finds no more
 
 
 @dataclass(frozen=True)
@@ -136,25 +138,46 @@ def find_subject(image: Image, *, look_for_faces: bool) -> Found:
     """
     import numpy as np
 
-    pixels = np.asarray(shrunk(image, ANALYSIS_PX))
-    frame = without_bars(pixels)
+    frame = without_bars(np.asarray(shrunk(image, ANALYSIS_PX)))
     if look_for_faces and (face := find_face(image)) is not None:
         return Found(face, "face", frame)
-    height, width = pixels.shape[:2]
-    left, right = round(frame.left * width), round(frame.right * width)
-    top, bottom = round(frame.top * height), round(frame.bottom * height)
-    found = salient_box(np.ascontiguousarray(pixels[top:bottom, left:right]))
+    found = _look(image, frame)
     if found is None:
         return Found(frame, "centre", frame)
+    region, touches = found
+    # What is small is seen in a few pixels, and its box is loose: a second look from close by.
+    near = _around(region, frame, image)
+    if near.width < NEAR * frame.width and near.height < NEAR * frame.height:
+        region = (_look(image, near) or found)[0]
+    return Found(region, "what stands out", frame, touches)
+
+
+def _look(image: Image, view: Region) -> tuple[Region, float] | None:
+    """What stands out in a part of ``image``, and how much of it touches the edge of that part."""
+    import numpy as np
+
+    left, right = round(view.left * image.width), round(view.right * image.width)
+    top, bottom = round(view.top * image.height), round(view.bottom * image.height)
+    if min(right - left, bottom - top) < 16:
+        return None
+    seen = shrunk(image.crop((left, top, right, bottom)), ANALYSIS_PX)
+    found = salient_box(np.asarray(seen))
+    if found is None:
+        return None
     box, touches = found
-    return Found(
-        Region(
-            (left + box[0]) / width, (top + box[1]) / height,
-            (left + box[2]) / width, (top + box[3]) / height,
-        ),
-        "what stands out",
-        frame,
-        touches,
+    x, y = (right - left) / seen.width, (bottom - top) / seen.height
+    edges = (left + box[0] * x, top + box[1] * y, left + box[2] * x, top + box[3] * y)
+    sides = (image.width, image.height) * 2
+    return Region(*(edge / side for edge, side in zip(edges, sides, strict=True))), touches
+
+
+def _around(region: Region, frame: Region, image: Image) -> Region:
+    """``region`` with its longer side all around it, as far as ``frame`` goes."""
+    longer = max(region.width * image.width, region.height * image.height)
+    across, down = longer / image.width, longer / image.height
+    return Region(
+        max(frame.left, region.left - across), max(frame.top, region.top - down),
+        min(frame.right, region.right + across), min(frame.bottom, region.bottom + down),
     )  # fmt: skip
 
 
@@ -180,9 +203,12 @@ def without_bars(pixels: np.ndarray) -> Region:
         """How many lines from the first on are flat and of one colour, at most a third of all."""
         lines = lines.astype(int)
         flat = (lines.max(axis=1) - lines.min(axis=1)).max(axis=1) <= 12  # JPEG noise stays below
-        same = np.abs(lines.mean(axis=1) - lines[0].mean(axis=0)).max(axis=1) <= 6
-        count = int(np.argmin(np.append(flat & same, False)))
-        return count if count <= len(lines) // 3 else 0
+        apart = np.abs(lines.mean(axis=1) - lines[0].mean(axis=0)).max(axis=1)
+        count = int(np.argmin(np.append(flat & (apart <= 6), False)))
+        # Behind a bar something else begins; a wall's soft shade goes on as it was.
+        behind = min(count + 1, len(lines) - 1)
+        is_shade = flat[behind] and apart[behind] <= 18
+        return 0 if is_shade or count > len(lines) // 3 else count
 
     import numpy as np
 
@@ -242,112 +268,3 @@ def _face_cascade():
     from skimage.feature import Cascade
 
     return Cascade(lbp_frontal_face_cascade_filename())
-
-
-def salient_box(pixels: np.ndarray) -> tuple[tuple[int, int, int, int], float] | None:
-    """Left, top, right, bottom of what stands out, and how much of it touches the edge; or None.
-
-    What the border of a picture cannot reach through like colours is the subject (geodesic saliency
-    on superpixels), more so near the centre; GrabCut then draws its outline.
-
-    Parameters
-    ----------
-    pixels : np.ndarray, shape = (height, width, 3), uint8
-
-    Source: Wei et al., Geodesic Saliency Using Background Priors, ECCV 2012; Rother et al.,
-    GrabCut, SIGGRAPH 2004.
-    """
-    import cv2
-    import numpy as np
-
-    height, width = pixels.shape[:2]
-    if min(height, width) < 16:
-        return None
-    saliency = _geodesic_saliency(pixels)
-    y, x = np.mgrid[:height, :width]
-    distance2 = ((x + 0.5) / width - 0.5) ** 2 + ((y + 0.5) / height - 0.5) ** 2
-    saliency = saliency * np.exp(-distance2 / (2 * 0.35**2))
-    if saliency.max() < 1:  # a plain wall
-        return None
-    scaled = (saliency / saliency.max() * 255).astype(np.uint8)
-    threshold, _ = cv2.threshold(scaled, 0, 255, cv2.THRESH_OTSU)
-    labels = np.where(scaled > threshold, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
-    labels[scaled > max(threshold * 1.6, np.quantile(scaled, 0.95))] = cv2.GC_FGD
-    edge = max(2, min(height, width) // 50)
-    labels[:edge] = labels[:, :edge] = labels[:, -edge:] = cv2.GC_BGD
-    labels[scaled < 13] = cv2.GC_BGD
-    is_subject = labels & 1 == 1
-    if is_subject.any() and not is_subject.all():
-        cv2.setRNGSeed(0)  # GrabCut begins with a random k-means
-        models = np.zeros((1, 65)), np.zeros((1, 65))
-        cv2.grabCut(
-            np.ascontiguousarray(pixels[..., ::-1]), labels, None, *models, 3,
-            cv2.GC_INIT_WITH_MASK,
-        )  # fmt: skip
-        is_subject = labels & 1 == 1
-    count, parts, stats, _ = cv2.connectedComponentsWithStats(is_subject.astype(np.uint8))
-    weights = np.bincount(parts.ravel(), saliency.ravel(), minlength=count)[1:]
-    if count < 2 or weights.max() <= 0:
-        return None
-    large = stats[1:][weights >= 0.25 * weights.max()]
-    if large[:, cv2.CC_STAT_AREA].sum() < 0.001 * height * width:
-        return None
-    left, top = large[:, 0].min(), large[:, 1].min()
-    right, bottom = (large[:, 0] + large[:, 2]).max(), (large[:, 1] + large[:, 3]).max()
-    is_subject = np.isin(parts, 1 + np.flatnonzero(weights >= 0.25 * weights.max()))
-    lines = (
-        (is_subject[:, edge], bottom - top),
-        (is_subject[:, -edge - 1], bottom - top),
-        (is_subject[edge], right - left),
-        (is_subject[-1], right - left),  # below, GrabCut may reach the edge: things stand there
-    )
-    touches = max(float(line.sum() / length) for line, length in lines)
-    return (int(left), int(top), int(right), int(bottom)), touches
-
-
-def _geodesic_saliency(pixels: np.ndarray) -> np.ndarray:
-    """For each pixel: the least sum of colour steps (CIELAB) on a way to the picture's border."""
-    import cv2
-    import numpy as np
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import dijkstra
-    from skimage.segmentation import slic
-
-    lab = cv2.cvtColor(pixels.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
-    parts = slic(
-        lab, 250, compactness=10, max_num_iter=5, convert2lab=False, start_label=0, channel_axis=-1
-    )
-    count = int(parts.max()) + 1
-    areas = np.bincount(parts.ravel(), minlength=count)
-    mean = np.stack(
-        [
-            np.bincount(parts.ravel(), lab[..., c].ravel(), minlength=count) / areas
-            for c in range(3)
-        ],
-        axis=1,
-    )
-    beside = np.concatenate(
-        [
-            np.stack([parts[:, :-1].ravel(), parts[:, 1:].ravel()], axis=1),
-            np.stack([parts[:-1].ravel(), parts[1:].ravel()], axis=1),
-        ]
-    )
-    beside = np.unique(np.sort(beside[beside[:, 0] != beside[:, 1]], axis=1), axis=0)
-    steps = np.linalg.norm(mean[beside[:, 0]] - mean[beside[:, 1]], axis=1)
-    border = np.unique(np.concatenate([parts[0], parts[-1], parts[:, 0], parts[:, -1]]))
-    # A part of the border that is unlike most of the border may be the subject, cut off there.
-    apart = np.linalg.norm(mean[border][:, None] - mean[border][None], axis=2)
-    unlike = np.sort(apart, axis=1)[:, len(border) // 3]
-    outside = count
-    weights = np.maximum(np.concatenate([steps, unlike]) - 3, 0.01)  # 3: just visible in CIELAB
-    ways = coo_matrix(
-        (
-            weights,
-            (
-                np.concatenate([beside[:, 0], border]),
-                np.concatenate([beside[:, 1], np.full(len(border), outside)]),
-            ),
-        ),
-        shape=(count + 1, count + 1),
-    )
-    return dijkstra(ways.tocsr(), directed=False, indices=outside)[parts]
