@@ -55,7 +55,10 @@ SubjectOption = Annotated[
     typer.Option("--subject", help="Subject on the Drive, or NAME:CLASS_NOUN:IDENTIFIER."),
 ]
 RunOption = Annotated[
-    str | None, typer.Option("--run", help="Fine-tuned weights: SUBJECT/RUN, SUBJECT or a path.")
+    str | None,
+    typer.Option(
+        "--run", help="Weights: SUBJECT/RUN, SUBJECT, or the path of a LoRA, checkpoint or folder."
+    ),
 ]
 SeedOption = Annotated[int | None, typer.Option("--seed", help="The same seed, the same picture.")]
 StepsOption = Annotated[int, typer.Option("--steps", help="Denoising steps.")]
@@ -406,16 +409,20 @@ def redo(
     record = read_record(picture)
     place = open_drive(drive)
     folder = make_folder(out or place.creations)
-    model = load(record.get("model", "auto"), drive=place, run=record.get("run"))
+    model = load(generate.model_named_in(record), drive=place, run=record.get("run"))
+    doubt = generate.compare_weights(model, record)
+    if doubt:
+        _complain(doubt, "Note")
     with tqdm(total=record.get("steps"), desc="Drawing", leave=False) as bar:
         again = generate.redo(model, record, on_step=lambda _: bar.update())
     path = save(again, folder)
     is_same = same_pixels(picture, path)
     if as_json:
-        print(json.dumps({"picture": str(path), "is_same": is_same}))
+        print(json.dumps({"picture": str(path), "is_same": is_same, "weights": doubt or "same"}))
         return
     print(f"Picture   {path}")
-    print(f"The same  {'yes, bit for bit' if is_same else 'no: another machine or other versions'}")
+    why_not = "other weights" if doubt else "another machine or other versions"
+    print(f"The same  {'yes, bit for bit' if is_same else f'no: {why_not}'}")
 
 
 @app.command()
@@ -508,11 +515,16 @@ class _Studio:
         classroom: bool,
     ) -> None:
         from s2i_lib.classroom import Classroom
-        from s2i_lib.models import choose
+        from s2i_lib.models import REGISTRY, choose, find_run
 
         self.drive, self.as_json, self.run = open_drive(drive), as_json, run
         self.classroom = Classroom(self.drive) if classroom else None
-        self.base = choose(model)
+        self.model_name = model
+        if run is not None:
+            find_run(self.drive, run)
+        if run is None or model != "auto":  # what a run was made from, it knows best
+            base = choose(model)
+            self.model_name = base.name if base.name in REGISTRY else model
         self.chosen = _subject(self.drive, subject) if subject else None
         self.subjects = _known_subjects(self.drive, [self.chosen] if self.chosen else [])
         self.folder = make_folder(out or self.drive.creations)
@@ -530,7 +542,7 @@ class _Studio:
         from s2i_lib.models import load
 
         with self.stage("load model"):
-            self.model = load(self.base.name, drive=self.drive, run=self.run)
+            self.model = load(self.model_name, drive=self.drive, run=self.run)
 
     def fulfil(
         self,
@@ -756,8 +768,8 @@ def _wrap(text: str, indent: int = 0) -> str:
     )
 
 
-def _complain(message: str) -> None:
-    print(_wrap(f"Error: {message}"), file=sys.stderr)
+def _complain(message: str, kind: str = "Error") -> None:
+    print(_wrap(f"{kind}: {message}"), file=sys.stderr)
 
 
 def _log_to_stderr() -> None:

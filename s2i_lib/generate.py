@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from s2i_lib import __version__
 from s2i_lib.errors import InputError, S2iError
-from s2i_lib.models import BaseModel, Model, known_words
+from s2i_lib.models import REGISTRY, BaseModel, Model, known_words
 from s2i_lib.prompt import Prompt
 from s2i_lib.speech import Transcript
 from s2i_lib.subject import Subject
@@ -148,6 +148,7 @@ def draw(
         "model": model.base.name,
         "source": model.source,
         "run": model.run,
+        "hashes": model.hashes(),
         "subjects": [asdict(subject) for subject in prompt.subjects],
         "transcript": prompt.transcript.to_json() if prompt.transcript else None,
         "versions": {"s2i_lib": __version__}
@@ -175,6 +176,32 @@ def _fit_for_class(classroom: Classroom, model: Model, pictures: list[Picture]) 
         raise InputError(said)
     log.warning(said)
     return [picture for picture, unfit in zip(pictures, is_unfit, strict=True) if not unfit]
+
+
+def model_named_in(record: dict[str, Any]) -> str:
+    """What to load for a record: a name in the registry, or the folder that it came from."""
+    name = record.get("model", "auto")
+    return name if name in REGISTRY else record.get("source", name)
+
+
+def compare_weights(model: Model, record: dict[str, Any]) -> str | None:
+    """Say in what the weights in ``model`` differ from those that drew a picture; None: in nothing.
+
+    A record of an older version has no hashes, and nothing is said of it.
+    """
+    before, now = record.get("hashes", {}), model.hashes()
+    changed = [
+        f"those of the {part} {record.get(part)} (SHA-256 {before[part][:12]} then, "
+        f"{now.get(part, 'none')[:12]} now)"
+        for part in before
+        if now.get(part) != before[part]
+    ]
+    if not changed:
+        return None
+    return (
+        f"The weights are not the ones that drew this picture: {' and '.join(changed)}. What is "
+        "drawn now will look different; with the weights of then it would be the same."
+    )
 
 
 def redo(

@@ -11,9 +11,11 @@ import json
 import logging
 import shutil
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -167,6 +169,19 @@ REGISTRY: dict[str, BaseModel] = {
     )
 }
 
+# What a single file is taken for by the length of the text embeddings that it reads, where no
+# model is named. SD 1 has no entry above: it is drawn with where somebody brings it.
+_FAMILIES = {
+    768: replace(
+        REGISTRY["sd2.1-base"],
+        name="sd1.5",
+        summary="Stable Diffusion 1, 512 px, brought as a file",
+        sources=("stable-diffusion-v1-5/stable-diffusion-v1-5",),
+        licence="CreativeML Open RAIL-M, or as given by whoever made it",
+    ),
+    1024: REGISTRY["sd2.1-base"],
+}
+
 
 @dataclass
 class Model:
@@ -186,6 +201,13 @@ class Model:
     latent_to_rgb: tuple[torch.Tensor, torch.Tensor] | None = None
     """The linear map that previews use, fitted when it is first asked for."""
 
+    digests: dict[str, Future[str]] = field(default_factory=dict)
+    """SHA-256 of the weights, "model" and "run", computed beside loading and drawing."""
+
+    def hashes(self) -> dict[str, str]:
+        """The digests of the weights; waits where they are not done yet (a large new file)."""
+        return {part: digest.result() for part, digest in self.digests.items()}
+
     @property
     def device(self) -> torch.device:
         return self.pipeline.unet.device
@@ -202,15 +224,18 @@ class Model:
 def find_run(drive: Drive, run: str) -> Path:
     """The folder of a fine-tuned run: a path, or SUBJECT/RUN or SUBJECT on the Drive.
 
-    Of a subject with several runs it is the one whose likeness scored best, else the newest.
+    A path may also be a file or a folder of weights from elsewhere; see `s2i_lib.brought`. Of a
+    subject with several runs it is the one whose likeness scored best, else the newest.
 
     Raises
     ------
     InputError
         When there is none; the runs on the Drive are listed.
     """
+    if Path(run).is_file():
+        return Path(run)
     for folder in (Path(run), drive.runs / run):
-        if (folder / "model_index.json").is_file() or (folder / RUN_CARD).is_file():
+        if any((folder / name).is_file() for name in (RUN_CARD, "model_index.json", LORA)):
             return folder
     done = [path.parent for path in drive.runs.glob(f"*/*/{WEIGHTS}") if read_card(path.parent)]
     own = [f for f in done if _is_name(run) and f.parent.name == folder_name(run)]
@@ -366,7 +391,8 @@ def load(
     device, dtype
         Default: a CUDA GPU in fp16 where there is one, else the CPU in fp32.
     run
-        Fine-tuned weights to draw with: SUBJECT/RUN, SUBJECT, or the path of a diffusers folder.
+        Fine-tuned weights to draw with: SUBJECT/RUN, SUBJECT, or a path: a diffusers folder, a
+        LoRA (for the model called ``name``) or a single-file checkpoint.
 
     Raises
     ------
@@ -376,26 +402,64 @@ def load(
         When no source gave the weights; each is listed with its reason.
     """
     if run is not None:
-        return _load_run(find_run(drive, run), drive=drive, device=device, dtype=dtype)
+        return _load_run(find_run(drive, run), name, drive=drive, device=device, dtype=dtype)
     base = choose(name)
     folder, source = find_weights(base, drive)
-    return Model(base, load_pipeline(folder, device=device, dtype=dtype), source)
+    model = Model(base, load_pipeline(folder, device=device, dtype=dtype), source)
+    model.digests["model"] = _in_background(lambda: digest_of(folder))
+    return model
 
 
 def _load_run(
-    run: Path, *, drive: Drive, device: torch.device | None, dtype: torch.dtype | None
+    run: Path, name: str, *, drive: Drive, device: torch.device | None, dtype: torch.dtype | None
 ) -> Model:
     """The base model that a run was made from, with the run's weights in it."""
     card = read_card(run)
     if not card:
-        return load(str(run), drive=drive, device=device, dtype=dtype)
+        return _load_brought(run, name, drive=drive, device=device, dtype=dtype)
     made_from = card["base"]
     name = made_from["name"] if made_from["name"] in REGISTRY else made_from["source"]
     model = load(name, drive=drive, device=device, dtype=dtype)
     load_weights(model.pipeline, run / WEIGHTS)
+    model.digests["run"] = _in_background(lambda: digest_of(run / WEIGHTS))
     model.run = f"{run.parent.name}/{run.name}"
     model.taught = card.get("instance_prompt", "")
     return model
+
+
+def _load_brought(
+    path: Path, name: str, *, drive: Drive, device: torch.device | None, dtype: torch.dtype | None
+) -> Model:
+    """Weights from elsewhere; a LoRA goes into the model called ``name``."""
+    from s2i_lib import brought
+
+    if (path / "model_index.json").is_file():
+        model = load(str(path), drive=drive, device=device, dtype=dtype)
+        model.run = str(path.resolve())
+        return model
+    found = brought.inspect(path / LORA if path.is_dir() else path)
+    if found.kind == "lora":
+        model = load(name, drive=drive, device=device, dtype=dtype)
+        brought.load_lora(model.pipeline, found, model.base.name)
+    else:
+        device = device or pick_device()
+        base = _FAMILIES.get(found.text_width or 0) if name not in REGISTRY else None
+        base = base or choose(name)
+        log.info("%s is taken for the kind of model that %s is.", path, base.name)
+        config = _find_config(base, drive)
+        with _hidden("bitsandbytes"):
+            _quiet_diffusers()
+            pipeline = brought.load_checkpoint(found, config, dtype or pick_dtype(device))
+        model = Model(base, pipeline.to(device), str(found.path.resolve()))
+    model.digests["run"] = _in_background(lambda: digest_of(found.path))
+    model.run = str(found.path.resolve())
+    return model
+
+
+def _find_config(base: BaseModel, drive: Drive) -> str:
+    """A folder with the configuration of ``base`` if one is here, else a hub repository."""
+    folder = base.folder or drive.models / base.name
+    return str(folder) if (folder / "model_index.json").is_file() else base.sources[0]
 
 
 def load_weights(pipeline: StableDiffusionPipeline, folder: Path) -> None:
@@ -430,6 +494,48 @@ def load_weights(pipeline: StableDiffusionPipeline, folder: Path) -> None:
                 f"{path} does not fit the base model ({_short(error)}). It is damaged, or the base "
                 "model has changed since; run.json names the one it was made from."
             ) from error
+
+
+def digest_of(path: Path) -> str:
+    """The SHA-256 of a file of weights, or one over all the weights that a folder draws with.
+
+    What checksums.json says is taken from there: loading has just held the files against it.
+    """
+    if path.is_file():
+        return _sha256_once(path)
+    listed = path / CHECKSUMS
+    known = json.loads(listed.read_text())["sha256"] if listed.is_file() else {}
+    digest = hashlib.sha256()
+    for file in sorted(path.rglob("*.safetensors")):
+        name = file.relative_to(path)
+        if name.parts[0] in (LORA, "text_encoder", "unet", "vae"):  # no scorer, no safety checker
+            sha256 = known.get(name.as_posix()) or _sha256_once(file)
+            digest.update(f"{name.as_posix()} {sha256}\n".encode())
+    return digest.hexdigest()
+
+
+def _sha256_once(path: Path) -> str:
+    facts = path.stat()
+    return _sha256_of_version(path, facts.st_size, facts.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=64)
+def _sha256_of_version(path: Path, size: int, changed_ns: int) -> str:
+    return sha256_of(path)
+
+
+def _in_background(work: Callable[[], str]) -> Future[str]:
+    """What ``work`` gives, from a thread that nobody waits for when the program ends."""
+    future: Future[str] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except OSError as error:  # the Drive went away: the picture is worth more than its hash
+            future.set_result(f"unknown ({error.strerror or error})")
+
+    threading.Thread(target=run, name="hash", daemon=True).start()
+    return future
 
 
 def fingerprint(pipeline: StableDiffusionPipeline) -> str:

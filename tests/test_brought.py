@@ -1,0 +1,206 @@
+"""What people bring with --run PATH: LoRA files, single-file checkpoints, diffusers folders."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from one_file import original_names
+from safetensors.torch import load_file, save_file
+from tiny_model import make_pipeline
+
+from s2i_lib import models
+from s2i_lib.brought import inspect
+from s2i_lib.errors import InputError
+from s2i_lib.export import kohya_names
+from s2i_lib.generate import DrawOptions, compare_weights, draw, model_named_in, redo
+
+pytestmark = pytest.mark.slow
+
+OPTIONS = DrawOptions(steps=3, seed=7, guidance_scale=2.0)
+RANK, ALPHA = 2, 6
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """A diffusers folder with a small model of odd shapes."""
+    folder = tmp_path_factory.mktemp("tiny") / "tiny"
+    make_pipeline().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def loras(tiny, tmp_path_factory):
+    """The same LoRA in diffusers' layout and in kohya's, and a model with it, made by PEFT."""
+    from peft import LoraConfig, get_peft_model_state_dict
+
+    folder = tmp_path_factory.mktemp("loras")
+    pipeline = models.load_pipeline(tiny)
+    config = LoraConfig(r=RANK, lora_alpha=RANK, target_modules=["to_q", "to_v"])
+    pipeline.unet.add_adapter(config)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for name, weight in pipeline.unet.named_parameters():
+            if "lora_" in name:
+                weight.copy_(torch.randn(weight.shape, generator=generator))
+    state = get_peft_model_state_dict(pipeline.unet)
+    pipeline.save_lora_weights(folder / "diffusers", unet_lora_layers=state)
+    flat = load_file(folder / "diffusers" / models.LORA)
+    # kohya's files carry alpha; twice the strength at half the numbers is the same LoRA
+    halved = {n: w / 2 if "lora_B" in n else w for n, w in flat.items()}
+    save_file(kohya_names(halved, 2 * RANK), folder / "kohya.safetensors")
+    return folder, pipeline
+
+
+def pixels(model, prompt="a cat"):
+    [picture] = draw(model, prompt, OPTIONS)
+    return torch.tensor(list(picture.image.tobytes()), dtype=torch.float32)
+
+
+@pytest.mark.parametrize("name", ["diffusers", f"diffusers/{models.LORA}", "kohya.safetensors"])
+def test_lora_from_elsewhere_draws_what_its_maker_sees(loras, tiny, drive, name):
+    folder, made = loras
+    model = models.load(str(tiny), drive=drive, run=str(folder / name))
+    with_it = models.Model(model.base, made, "here")
+    plain = models.load(str(tiny), drive=drive)
+    changed = (pixels(with_it) - pixels(plain)).abs().mean()
+    assert changed > 1, "the LoRA must be seen, or this test sees nothing"
+    assert (pixels(model) - pixels(with_it)).abs().max() <= 1
+    assert model.run.endswith(".safetensors")
+
+
+def test_lora_for_another_model_is_refused(loras, drive):
+    folder, _ = loras
+    with pytest.raises(InputError, match=r"kohya.safetensors does not fit pocket .*--model"):
+        models.load("pocket", drive=drive, run=str(folder / "kohya.safetensors"))
+
+
+def test_lora_of_another_width_is_refused(loras, tiny, drive, tmp_path):
+    folder, _ = loras
+    wide = {
+        name: torch.cat([w, w], 1) if "lora_A" in name else w
+        for name, w in load_file(folder / "diffusers" / models.LORA).items()
+    }
+    save_file(wide, tmp_path / "wide.safetensors")
+    with pytest.raises(InputError, match="does not fit tiny"):
+        models.load(str(tiny), drive=drive, run=str(tmp_path / "wide.safetensors"))
+
+
+def test_checkpoint_in_one_file_draws_what_its_folder_does(tiny, drive, tmp_path):
+    path = tmp_path / "brought.safetensors"
+    save_file(original_names(make_pipeline(seed=5)), path)
+    make_pipeline(seed=5).save_pretrained(tmp_path / "folder")
+    model = models.load(str(tiny), drive=drive, run=str(path))
+    assert torch.equal(pixels(model), pixels(models.load(str(tmp_path / "folder"), drive=drive)))
+    assert not torch.equal(pixels(model), pixels(models.load(str(tiny), drive=drive)))
+    assert model.hashes() == {"run": models.digest_of(path)}
+
+
+@pytest.mark.parametrize("lost", ["first_stage_model.", "cond_stage_model.", "shape"])
+def test_checkpoint_that_lacks_a_part_is_refused(tiny, drive, tmp_path, lost):
+    tensors = original_names(make_pipeline())
+    if lost == "shape":
+        name = "model.diffusion_model.out.2.weight"
+        tensors[name] = torch.cat([tensors[name]] * 2)
+    tensors = {name: weight for name, weight in tensors.items() if not name.startswith(lost)}
+    save_file(tensors, tmp_path / "part.safetensors")
+    with pytest.raises(InputError, match="cannot be loaded with the configuration of"):
+        models.load(str(tiny), drive=drive, run=str(tmp_path / "part.safetensors"))
+
+
+def test_without_a_named_model_the_file_says_what_it_is(drive, tmp_path):
+    """Its configuration would come from the hub, which cannot be reached here."""
+    name = "model.diffusion_model.input_blocks.2.1.transformer_blocks.0.attn2.to_k.weight"
+    for width, repository in ((768, "stable-diffusion-v1-5"), (1024, "sd2-community")):
+        path = tmp_path / f"{width}.safetensors"
+        save_file({name: torch.zeros(8, width)}, path)
+        with pytest.raises(InputError, match=f"the configuration of {repository}/"):
+            models.load("auto", drive=drive, run=str(path))
+
+
+@pytest.mark.parametrize(
+    ("name", "names", "message"),
+    [
+        ("model.ckpt", None, "is a pickle: opening it can run"),
+        ("model.PT", None, "is a pickle"),
+        ("text.safetensors", None, "cannot be read as safetensors"),
+        ("vae.safetensors", ["decoder.conv_in.weight"], "neither a LoRA nor .* decoder.conv_in"),
+        (
+            "xl.safetensors",
+            ["conditioner.embedders.0.x", "model.diffusion_model.x"],
+            "Diffusion XL",
+        ),
+        ("loha.safetensors", ["lora_unet_x.hada_w1_a", "lora_unet_x.hada_w1"], "LoHa"),
+    ],
+)
+def test_wrong_files_are_told_apart(tmp_path, name, names, message):
+    path = tmp_path / name
+    if names is None:
+        path.write_text("no weights")
+    else:
+        save_file({each: torch.zeros(2, 2) for each in names}, path)
+    with pytest.raises(InputError, match=message):
+        inspect(path)
+
+
+def test_folder_with_pickles_only_is_refused(tiny, drive, tmp_path):
+    folder = shutil.copytree(tiny, tmp_path / "old")
+    (folder / "unet/diffusion_pytorch_model.safetensors").rename(
+        folder / "unet/diffusion_pytorch_model.bin"
+    )
+    with pytest.raises(InputError, match="Expected a diffusers folder with safetensors"):
+        models.load(drive=drive, run=str(folder))
+
+
+@pytest.mark.parametrize("kind", ["folder", "model", "lora", "checkpoint"])
+def test_picture_of_what_was_brought_can_be_made_again(loras, tiny, drive, tmp_path, kind):
+    path = tmp_path / "brought.safetensors"
+    save_file(original_names(make_pipeline(seed=5)), path)
+    name, run = {
+        "folder": ("auto", str(tiny)),
+        "model": (str(tiny), None),
+        "lora": (str(tiny), str(loras[0] / "kohya.safetensors")),
+        "checkpoint": (str(tiny), str(path)),
+    }[kind]
+    [picture] = draw(models.load(name, drive=drive, run=run), "a cat", OPTIONS)
+    record = json.loads(json.dumps(picture.record))
+    if kind == "checkpoint":
+        assert record["source"] == str(path)
+        return  # its configuration is named on the command line
+    again = models.load(model_named_in(record), drive=drive, run=record["run"])
+    assert compare_weights(again, record) is None
+    assert redo(again, record).image.tobytes() == picture.image.tobytes()
+
+
+def test_other_weights_are_noticed_before_a_picture_is_made_again(loras, tiny, drive, tmp_path):
+    lora = shutil.copy(loras[0] / "kohya.safetensors", tmp_path / "mine.safetensors")
+    [picture] = draw(models.load(str(tiny), drive=drive, run=str(lora)), "a cat", OPTIONS)
+    weights = {name: 2 * weight for name, weight in load_file(lora).items()}
+    save_file(weights, lora)
+    again = models.load(str(tiny), drive=drive, run=str(lora))
+    doubt = compare_weights(again, picture.record)
+    assert doubt and f"those of the run {lora}" in doubt and "those of the model" not in doubt
+    del picture.record["hashes"]  # as older records are
+    assert compare_weights(again, picture.record) is None
+
+
+def test_kohyas_lora_of_the_text_encoder_is_loaded_too(tiny, drive, tmp_path):
+    names = {f"self_attn_{part}_proj": (12, 12) for part in ("q", "k", "v", "out")}
+    names |= {"mlp_fc1": (12, 16), "mlp_fc2": (16, 12)}
+    tensors = {}
+    for name, (inputs, outputs) in names.items():
+        layer = f"lora_te_text_model_encoder_layers_0_{name}"
+        tensors[f"{layer}.lora_down.weight"] = torch.randn(RANK, inputs)
+        tensors[f"{layer}.lora_up.weight"] = torch.randn(outputs, RANK)
+        tensors[f"{layer}.alpha"] = torch.tensor(float(ALPHA))
+    save_file(tensors, tmp_path / "text.safetensors")
+    encoder = models.load(
+        str(tiny), drive=drive, run=str(tmp_path / "text.safetensors")
+    ).pipeline.text_encoder
+    layer = encoder.get_submodule("encoder.layers.0.self_attn.q_proj")
+    inputs = torch.randn(1, 12)
+    name = "lora_te_text_model_encoder_layers_0_self_attn_q_proj"
+    down, up = tensors[f"{name}.lora_down.weight"], tensors[f"{name}.lora_up.weight"]
+    expected = layer.base_layer(inputs) + inputs @ down.T @ up.T * (ALPHA / RANK)
+    assert torch.allclose(layer(inputs), expected, atol=1e-4)
+    assert sum(".lora_A." in key for key, _ in encoder.named_parameters()) == len(names)
