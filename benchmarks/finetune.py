@@ -25,22 +25,24 @@ def compare_steps(rounds: int = 12, each: int = 5) -> dict[str, float]:
     import torch
     from accelerate import Accelerator
 
-    from s2i_lib import dreambooth, models
+    from s2i_lib import batches, dreambooth, models
     from s2i_lib.drive import Drive
+    from s2i_lib.learner import make_learner
+    from s2i_lib.options import FinetuneOptions
 
     drive = Drive(Path(tempfile.mkdtemp()))
     pipe = models.load("pocket", drive=drive, device=torch.device("cpu")).pipeline
-    options = dreambooth.FinetuneOptions(learning_rate=RATE, steps=rounds * each, batch_size=1)
+    options = FinetuneOptions(learning_rate=RATE, steps=rounds * each, batch_size=1)
     size, channels = pipe.unet.config.sample_size, pipe.unet.config.in_channels
     some = torch.randn(5, channels, size, size)
-    data = dreambooth.TrainingData(
-        dreambooth.Moments(some, some.abs()),
+    data = batches.TrainingData(
+        batches.Moments(some, some.abs()),
         None,
         torch.randn(N_CLASS_IMAGES, channels, size, size),
-        dreambooth.token_ids(pipe, ["a sks car", "a car"]),
-        dreambooth.embed_prompts(pipe, ["a sks car", "a car"]),
+        batches.token_ids(pipe, ["a sks car", "a car"]),
+        batches.embed_prompts(pipe, ["a sks car", "a car"]),
     )
-    learner = dreambooth.make_learner(pipe, options)
+    learner = make_learner(pipe, options)
     accelerator = Accelerator(cpu=True)
     weights = list(learner.parameters.values())
     noisy, wanted = torch.randn(2, 2, channels, size, size)

@@ -262,9 +262,9 @@ def finetune(
 ) -> None:
     """Teach a model a subject (DreamBooth); the same command goes on where a session stopped."""
     from s2i_lib.dataset import load_dataset
-    from s2i_lib.dreambooth import parse_options
     from s2i_lib.finetune import finetune as run_finetune
     from s2i_lib.models import read_card
+    from s2i_lib.options import parse_options
 
     place = open_drive(drive)
     changes = {

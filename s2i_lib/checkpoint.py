@@ -17,10 +17,11 @@ from typing import Any
 
 import torch
 
-from s2i_lib.dreambooth import FinetuneOptions, Learner
 from s2i_lib.drive import publish, remove, sha256_of, write_file
 from s2i_lib.errors import InputError, S2iError
+from s2i_lib.learner import Learner
 from s2i_lib.models import LORA
+from s2i_lib.options import FinetuneOptions
 
 FORMAT = 1
 MAX_SLOTS = 2

@@ -23,8 +23,9 @@ from s2i_lib.scorer import clip_source, is_here, load_clip
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from s2i_lib.dreambooth import FinetuneOptions, Learner
+    from s2i_lib.learner import Learner
     from s2i_lib.models import Model
+    from s2i_lib.options import FinetuneOptions
     from s2i_lib.subject import Subject
 
 log = logging.getLogger(__name__)

@@ -173,7 +173,7 @@ def encode(model: Model, images: Sequence[Image]) -> torch.Tensor:
     """
     import torch
 
-    from s2i_lib.dreambooth import encode_images
+    from s2i_lib.batches import encode_images
 
     arrays = np.stack([np.asarray(image.convert("RGB"), np.float32) for image in images])
     pixels = torch.from_numpy(arrays / 127.5 - 1).permute(0, 3, 1, 2)

@@ -12,16 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from s2i_lib.dreambooth import (
-    FinetuneOptions,
-    Moments,
-    TrainingData,
-    find_8bit_fault,
-    make_learner,
-    train,
-)
+from s2i_lib.batches import Moments, TrainingData
+from s2i_lib.dreambooth import train
 from s2i_lib.drive import Drive, free_bytes
 from s2i_lib.errors import InputError, S2iError
+from s2i_lib.learner import find_8bit_fault, make_learner
+from s2i_lib.options import FinetuneOptions
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

@@ -10,8 +10,8 @@ from test_dreambooth import OPTIONS, make_data, run, weights_of
 from tiny_model import make_pipeline
 
 from s2i_lib import checkpoint, models
-from s2i_lib import dreambooth as db
 from s2i_lib.errors import InputError, S2iError
+from s2i_lib.learner import find_8bit_fault, make_learner
 
 
 @pytest.fixture(scope="module")
@@ -43,19 +43,19 @@ SLOW = {"mean of weights", "schedule", "accumulation"}  # the others are the fou
 )
 def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(data, tmp_path, variant):
     options = dataclasses.replace(OPTIONS, **VARIANTS[variant])
-    if options.with_8bit_adam and (fault := db.find_8bit_fault("cpu")):
+    if options.with_8bit_adam and (fault := find_8bit_fault("cpu")):
         pytest.skip(f"bitsandbytes does not work here: {fault}")
     whole, losses = run(make_pipeline(), data, options)
     first, before = run(make_pipeline(), data, options, until=3)
     state = save(first, tmp_path)
-    second = db.make_learner(make_pipeline(seed=5), options)
+    second = make_learner(make_pipeline(seed=5), options)
     base = make_pipeline()  # what is not trained comes from the base model, not from the state
     second.unet.load_state_dict(
         {k: v for k, v in base.unet.state_dict().items() if k in second.unet.state_dict()},
         strict=False,
     )
     if options.method == "lora":
-        second = db.make_learner(base, options)
+        second = make_learner(base, options)
     if not options.with_text_encoder:
         second.text_encoder = None
     checkpoint.restore(second, state)
@@ -109,7 +109,7 @@ def test_the_newest_state_of_two_places_counts(data, tmp_path):
 
 def test_two_states_at_most_lie_on_the_drive_and_the_newest_is_pointed_to(data, tmp_path):
     local, drive = tmp_path / "local", tmp_path / "drive"
-    learner = db.make_learner(make_pipeline(), OPTIONS)
+    learner = make_learner(make_pipeline(), OPTIONS)
     for step in range(1, 6):
         learner.step = step
         state = save(learner, local)
@@ -125,7 +125,7 @@ def test_two_states_at_most_lie_on_the_drive_and_the_newest_is_pointed_to(data, 
 
 
 def test_weights_that_are_not_numbers_are_never_saved(data):
-    learner = db.make_learner(make_pipeline(), OPTIONS)
+    learner = make_learner(make_pipeline(), OPTIONS)
     with torch.no_grad():
         learner.unet.conv_in.weight[0, 0] = torch.nan
     with pytest.raises(S2iError, match=r"conv_in.*not numbers"):
@@ -133,8 +133,8 @@ def test_weights_that_are_not_numbers_are_never_saved(data):
 
 
 def test_a_state_of_another_model_is_refused(data, tmp_path):
-    state = save(db.make_learner(make_pipeline(), OPTIONS), tmp_path)
-    lora = db.make_learner(make_pipeline(), dataclasses.replace(OPTIONS, method="lora"))
+    state = save(make_learner(make_pipeline(), OPTIONS), tmp_path)
+    lora = make_learner(make_pipeline(), dataclasses.replace(OPTIONS, method="lora"))
     with pytest.raises(InputError, match="another model or method"):
         checkpoint.restore(lora, state)
 
@@ -201,7 +201,7 @@ def test_the_accelerator_is_not_needed_to_restore(data, tmp_path):
     """Wrapped by it or not, the same state goes in and out."""
     learner, _ = run(make_pipeline(), data, OPTIONS, until=2)
     state = save(learner, tmp_path)
-    wrapped = db.make_learner(make_pipeline(), OPTIONS)
+    wrapped = make_learner(make_pipeline(), OPTIONS)
     accelerator = Accelerator(cpu=True)
     wrapped.optimizer = accelerator.prepare(wrapped.optimizer)
     checkpoint.restore(wrapped, state)

@@ -9,10 +9,12 @@ import torch
 from accelerate import Accelerator
 from tiny_model import draw_dataset, make_pipeline
 
-from s2i_lib import dreambooth as db
+from s2i_lib import batches, dreambooth
 from s2i_lib.errors import InputError, S2iError
+from s2i_lib.learner import find_8bit_fault, make_learner
+from s2i_lib.options import FinetuneOptions, learning_rate_at
 
-OPTIONS = db.FinetuneOptions(steps=6, learning_rate=1e-3, batch_size=2, class_image_count=8)
+OPTIONS = FinetuneOptions(steps=6, learning_rate=1e-3, batch_size=2, class_image_count=8)
 
 
 @pytest.fixture
@@ -28,19 +30,19 @@ def data(pipe, tmp_path):
 def make_data(pipe, folder):
     dataset = draw_dataset(folder / "photos")
     prompts = [f"a {dataset.subject.phrase}", "a cat"]
-    images = db.read_images(dataset.images, 16)
-    return db.TrainingData(
-        instances=db.encode_images(pipe.vae, images),
-        mirrored=db.encode_images(pipe.vae, images.flip(3)),
+    images = batches.read_images(dataset.images, 16)
+    return batches.TrainingData(
+        instances=batches.encode_images(pipe.vae, images),
+        mirrored=batches.encode_images(pipe.vae, images.flip(3)),
         class_latents=torch.randn(8, 3, 8, 8, generator=torch.Generator().manual_seed(1)),
-        tokens=db.token_ids(pipe, prompts),
-        embeddings=db.embed_prompts(pipe, prompts),
+        tokens=batches.token_ids(pipe, prompts),
+        embeddings=batches.embed_prompts(pipe, prompts),
     )
 
 
 def run(pipe, data, options, learner=None, until=None):
     """Train and return the learner and its losses."""
-    learner = learner or db.make_learner(pipe, options)
+    learner = learner or make_learner(pipe, options)
     losses = []
 
     def note(step, step_losses):
@@ -49,7 +51,7 @@ def run(pipe, data, options, learner=None, until=None):
             raise StopIteration
 
     with contextlib.suppress(StopIteration):
-        db.train(learner, data, options, Accelerator(cpu=True), note)
+        dreambooth.train(learner, data, options, Accelerator(cpu=True), note)
     return learner, losses
 
 
@@ -72,31 +74,31 @@ def test_velocity_and_noise_agree_with_diffusers(pipe):
     rng = torch.Generator().manual_seed(0)
     latents, noise = torch.randn(2, 5, 3, 8, 8, generator=rng)
     timesteps = torch.tensor([0, 1, 500, 998, 999])
-    alpha, sigma = db.signal_and_noise(scheduler.alphas_cumprod, timesteps)
+    alpha, sigma = dreambooth.signal_and_noise(scheduler.alphas_cumprod, timesteps)
     expected = scheduler.add_noise(latents, noise, timesteps)
     torch.testing.assert_close(alpha * latents + sigma * noise, expected)
-    velocity = db.target("v_prediction", latents, noise, alpha, sigma)
+    velocity = dreambooth.target("v_prediction", latents, noise, alpha, sigma)
     torch.testing.assert_close(velocity, scheduler.get_velocity(latents, noise, timesteps))
-    assert db.target("epsilon", latents, noise, alpha, sigma) is noise
+    assert dreambooth.target("epsilon", latents, noise, alpha, sigma) is noise
 
 
 def test_min_snr_weight_agrees_with_diffusers_and_with_the_paper(pipe):
     from diffusers.training_utils import compute_snr
 
     timesteps = torch.tensor([1, 100, 500, 999])
-    alpha, sigma = db.signal_and_noise(pipe.scheduler.alphas_cumprod, timesteps)
+    alpha, sigma = dreambooth.signal_and_noise(pipe.scheduler.alphas_cumprod, timesteps)
     snr = (alpha / sigma).square().flatten()
     torch.testing.assert_close(snr, compute_snr(pipe.scheduler, timesteps))
     given = torch.tensor([0.5, 5.0, 20.0])
-    epsilon = db.min_snr_weight("epsilon", given, gamma=5)
+    epsilon = dreambooth.min_snr_weight("epsilon", given, gamma=5)
     torch.testing.assert_close(epsilon, torch.tensor([1.0, 1.0, 0.25]))
-    velocity = db.min_snr_weight("v_prediction", given, gamma=5)
+    velocity = dreambooth.min_snr_weight("v_prediction", given, gamma=5)
     torch.testing.assert_close(velocity, torch.tensor([0.5 / 1.5, 5 / 6, 5 / 21]))
 
 
 def test_loss_of_each_sample_is_its_own_mean_weighted_by_its_own_timestep():
     prediction = torch.tensor([[[[1.0, 3.0]]], [[[0.0, 2.0]]]])
-    losses = db.sample_losses(
+    losses = dreambooth.sample_losses(
         prediction, torch.zeros(2, 1, 1, 2), "epsilon", torch.tensor([10.0, 2.5]), gamma=5
     )
     torch.testing.assert_close(losses, torch.tensor([5.0 * 0.5, 2.0]))
@@ -141,12 +143,12 @@ def test_the_prior_weight_scales_only_the_class_images_gradient(pipe, data):
 def test_learning_rate_agrees_with_diffusers_schedulers(name):
     from diffusers.optimization import get_scheduler
 
-    options = db.FinetuneOptions(steps=40, learning_rate=0.5, schedule=name, warmup_steps=10)
+    options = FinetuneOptions(steps=40, learning_rate=0.5, schedule=name, warmup_steps=10)
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.5)
     full_name = "constant_with_warmup" if name == "constant" else name
     schedule = get_scheduler(full_name, optimizer, num_warmup_steps=10, num_training_steps=40)
     for step in range(40):
-        assert db.learning_rate_at(step, options) == pytest.approx(optimizer.param_groups[0]["lr"])
+        assert learning_rate_at(step, options) == pytest.approx(optimizer.param_groups[0]["lr"])
         optimizer.step()
         schedule.step()
 
@@ -155,15 +157,15 @@ def test_learning_rate_agrees_with_diffusers_schedulers(name):
 
 
 def test_a_draw_depends_on_seed_step_position_and_stream_and_on_nothing_else():
-    def noise(seed=0, step=3, position=1, stream=db.INSTANCE):
+    def noise(seed=0, step=3, position=1, stream=batches.INSTANCE):
         options = dataclasses.replace(OPTIONS, seed=seed)
-        return db.draw(options, step, position, stream, (3, 8, 8), 1000).noise
+        return batches.draw(options, step, position, stream, (3, 8, 8), 1000).noise
 
     torch.manual_seed(1)
     first = noise()
     torch.manual_seed(2)
     assert torch.equal(first, noise())
-    for other in ({"seed": 1}, {"step": 4}, {"position": 0}, {"stream": db.CLASS}):
+    for other in ({"seed": 1}, {"step": 4}, {"position": 0}, {"stream": batches.CLASS}):
         assert not torch.equal(first, noise(**other))
 
 
@@ -178,12 +180,12 @@ def test_the_global_batch_is_the_same_however_it_is_divided(data):
 
 def test_every_image_comes_once_before_any_comes_again():
     for epoch in range(5):
-        seen = [db.pick(7, db.INSTANCE, epoch * 6 + i, 6) for i in range(6)]
+        seen = [batches.pick(7, batches.INSTANCE, epoch * 6 + i, 6) for i in range(6)]
         assert sorted(seen) == list(range(6))
 
 
 def test_noise_is_standard_normal_and_timesteps_are_uniform():
-    draws = [db.draw(OPTIONS, s, 0, db.INSTANCE, (3, 8, 8), 1000) for s in range(1000)]
+    draws = [batches.draw(OPTIONS, s, 0, batches.INSTANCE, (3, 8, 8), 1000) for s in range(1000)]
     noise = torch.stack([d.noise for d in draws])
     assert abs(noise.mean()) < 0.01 and abs(noise.std() - 1) < 0.01
     counts = torch.histc(torch.tensor([float(d.timestep) for d in draws]), 10, 0, 1000)
@@ -191,9 +193,9 @@ def test_noise_is_standard_normal_and_timesteps_are_uniform():
 
 
 def test_offset_noise_is_constant_over_each_channel():
-    plain = db.draw(OPTIONS, 0, 0, db.INSTANCE, (3, 8, 8), 1000)
+    plain = batches.draw(OPTIONS, 0, 0, batches.INSTANCE, (3, 8, 8), 1000)
     options = dataclasses.replace(OPTIONS, offset_noise=0.1)
-    added = db.draw(options, 0, 0, db.INSTANCE, (3, 8, 8), 1000).noise - plain.noise
+    added = batches.draw(options, 0, 0, batches.INSTANCE, (3, 8, 8), 1000).noise - plain.noise
     assert added.abs().max() > 0.001
     torch.testing.assert_close(added, added[:, :1, :1].expand(3, 8, 8))
 
@@ -211,10 +213,10 @@ def test_the_cached_step_has_the_loss_of_the_uncached_one(pipe, data, tmp_path):
     dataset = draw_dataset(tmp_path / "photos")
     losses = []
     for position in range(2):
-        chance = db.draw(options, 0, position, db.INSTANCE, (3, 8, 8), 1000)
-        image = dataset.images[db.pick(0, db.INSTANCE, position, 3)]
+        chance = batches.draw(options, 0, position, batches.INSTANCE, (3, 8, 8), 1000)
+        image = dataset.images[batches.pick(0, batches.INSTANCE, position, 3)]
         with torch.no_grad():
-            posterior = pipe.vae.encode(db.read_images([image], 16)).latent_dist
+            posterior = pipe.vae.encode(batches.read_images([image], 16)).latent_dist
             latents = (posterior.mean + posterior.std * chance.posterior) * 0.7
             timestep = torch.tensor([chance.timestep])
             noisy = pipe.scheduler.add_noise(latents, chance.noise[None], timestep)
@@ -287,13 +289,13 @@ def test_the_text_encoder_is_trained_when_asked_for_and_only_then(data):
 
 def test_the_mean_of_weights_trails_behind_them(pipe, data):
     learner, _ = run(pipe, data, dataclasses.replace(OPTIONS, ema_decay=0.9))
-    start = weights_of(db.make_learner(make_pipeline(), OPTIONS))
+    start = weights_of(make_learner(make_pipeline(), OPTIONS))
     mean = torch.cat([m.flatten() for m in learner.ema.values()])
     assert 0 < difference(weights_of(learner), mean) < difference(weights_of(learner), start)
 
 
 def test_8bit_adam_trains(pipe, data):
-    fault = db.find_8bit_fault("cpu")
+    fault = find_8bit_fault("cpu")
     if fault:
         pytest.skip(f"bitsandbytes does not work here: {fault}")
     _, losses = run(pipe, data, dataclasses.replace(OPTIONS, with_8bit_adam=True, steps=20))
@@ -317,20 +319,20 @@ def test_8bit_adam_trains(pipe, data):
 )
 def test_options_that_cannot_work_are_refused(wrong):
     with pytest.raises(InputError):
-        db.FinetuneOptions(**wrong)
+        FinetuneOptions(**wrong)
 
 
 def test_unknown_options_are_named():
     with pytest.raises(InputError, match="batchsize"):
-        db.FinetuneOptions.for_model({}, batchsize=2)
+        FinetuneOptions.for_model({}, batchsize=2)
 
 
 def test_a_prompt_that_is_too_long_is_an_error(pipe):
     with pytest.raises(InputError, match="tokens"):
-        db.token_ids(pipe, ["a cat " * 50])
+        batches.token_ids(pipe, ["a cat " * 50])
 
 
 def test_an_unknown_prediction_type_is_an_error():
     one = torch.ones(1, 1, 1, 1)
     with pytest.raises(S2iError, match="sample"):
-        db.target("sample", one, one, one, one)
+        dreambooth.target("sample", one, one, one, one)

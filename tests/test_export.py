@@ -8,7 +8,7 @@ from test_finetune import start
 from tiny_model import draw_dataset, make_pipeline
 from typer.testing import CliRunner
 
-from s2i_lib import dreambooth, models, prior
+from s2i_lib import batches, models, prior
 from s2i_lib.__main__ import app
 from s2i_lib.drive import Drive
 from s2i_lib.errors import InputError
@@ -34,7 +34,7 @@ def trained(tmp_path_factory):
 def latents(pipe):
     """What the model samples for one seed."""
     pipe.to(dtype=torch.float32)
-    embeddings = dreambooth.embed_prompts(pipe, ["", "a sks cat"])
+    embeddings = batches.embed_prompts(pipe, ["", "a sks cat"])
     options = prior.SamplerOptions(steps=4, guidance_scale=2.0)
     return prior.sample_latents(pipe, embeddings, [1, 2], options)
 

@@ -9,9 +9,10 @@ from PIL import Image
 from tiny_model import draw_dataset, make_pipeline
 
 from s2i_lib.best import Point, Watcher
-from s2i_lib.dreambooth import FinetuneOptions, make_learner
 from s2i_lib.judge import BEST, SCORES, Judge, make_watcher
+from s2i_lib.learner import make_learner
 from s2i_lib.models import PACKAGE, REGISTRY, Model
+from s2i_lib.options import FinetuneOptions
 from s2i_lib.scorer import load_clip
 from s2i_lib.subject import Subject
 

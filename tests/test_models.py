@@ -60,12 +60,12 @@ def test_loading_says_nothing_and_leaves_bitsandbytes_for_8_bit_adam(tmp_path):
     code = """if True:
         import sys
         from pathlib import Path
-        from s2i_lib import dreambooth, models
+        from s2i_lib import learner, models
         from s2i_lib.drive import Drive
         models.load("pocket", drive=Drive(Path(sys.argv[1])))
         print("bitsandbytes" in sys.modules)
         print("loaded", file=sys.stderr)
-        print(dreambooth.find_8bit_fault("cpu"))
+        print(learner.find_8bit_fault("cpu"))
     """
     done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -7,12 +7,13 @@ import torch
 from accelerate import Accelerator
 from tiny_model import make_pipeline
 
-from s2i_lib import dreambooth as db
 from s2i_lib import plan
 from s2i_lib.errors import InputError, S2iError
+from s2i_lib.learner import find_8bit_fault, make_learner
 from s2i_lib.models import REGISTRY, Model
+from s2i_lib.options import FinetuneOptions
 
-OPTIONS = db.FinetuneOptions(batch_size=4)
+OPTIONS = FinetuneOptions(batch_size=4)
 CPU = torch.device("cpu")
 
 
@@ -44,7 +45,7 @@ RUNGS = {
 
 @pytest.mark.parametrize("rung", RUNGS)
 def test_the_ladder_goes_down_as_far_as_it_must_and_announces_each_rung(rung):
-    if db.find_8bit_fault("cpu"):
+    if find_8bit_fault("cpu"):
         pytest.skip("bitsandbytes does not work here, so its rung is left out")
     tried, said = [], []
     options, seconds = plan.descend(OPTIONS, out_of_memory_until(RUNGS[rung], tried), said.append)
@@ -84,7 +85,7 @@ def test_a_probe_of_real_steps_leaves_the_model_as_it_was(model):
 def test_counted_parameters_are_those_that_the_learner_trains(model, method):
     options = dataclasses.replace(OPTIONS, method=method)
     trained, total = plan.count_parameters(model.pipeline, options)
-    learner = db.make_learner(model.pipeline, options)
+    learner = make_learner(model.pipeline, options)
     assert trained == sum(p.numel() for p in learner.parameters.values())
     assert total == sum(p.numel() for p in learner.unet.parameters())
 
@@ -92,7 +93,7 @@ def test_counted_parameters_are_those_that_the_learner_trains(model, method):
 def test_the_space_on_the_drive_is_that_of_the_files(model, tmp_path):
     from s2i_lib import checkpoint
 
-    learner = db.make_learner(model.pipeline, OPTIONS)
+    learner = make_learner(model.pipeline, OPTIONS)
     for parameter in learner.parameters.values():
         parameter.grad = torch.ones_like(parameter)
     learner.optimizer.step()

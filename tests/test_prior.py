@@ -8,7 +8,7 @@ import torch
 from accelerate import Accelerator
 from tiny_model import make_pipeline
 
-from s2i_lib import dreambooth, prior
+from s2i_lib import batches, prior
 from s2i_lib.errors import InputError
 
 FULL_GUIDANCE = prior.SamplerOptions(steps=5, guidance_scale=3.0, guided_until=1.0, batch_size=4)
@@ -24,7 +24,7 @@ def get(pipe, folder, count, options=FULL_GUIDANCE, prompt="a cat", keep=lambda 
     rounds = []
     latents = prior.class_latents(
         pipe,
-        dreambooth.embed_prompts(pipe, ["", prompt]),
+        batches.embed_prompts(pipe, ["", prompt]),
         prior.class_card(pipe, prompt, options),
         count,
         [folder / prior.class_folder(prior.class_card(pipe, prompt, options))],
@@ -39,7 +39,7 @@ def test_sampling_agrees_with_the_diffusers_pipeline(pipe):
     from diffusers import DPMSolverMultistepScheduler
 
     ours = prior.sample_latents(
-        pipe, dreambooth.embed_prompts(pipe, ["", "a cat"]), [5, 6], FULL_GUIDANCE
+        pipe, batches.embed_prompts(pipe, ["", "a cat"]), [5, 6], FULL_GUIDANCE
     )
     pipe.set_progress_bar_config(disable=True)
     pipe.scheduler = DPMSolverMultistepScheduler.from_config(
@@ -58,7 +58,7 @@ def test_sampling_agrees_with_the_diffusers_pipeline(pipe):
 def test_the_guidance_interval_saves_evaluations_and_1_switches_guidance_off(pipe):
     sizes = []
     pipe.unet.register_forward_pre_hook(lambda module, args: sizes.append(len(args[0])))
-    embeddings = dreambooth.embed_prompts(pipe, ["", "a cat"])
+    embeddings = batches.embed_prompts(pipe, ["", "a cat"])
     half = dataclasses.replace(FULL_GUIDANCE, steps=4, guided_until=0.5)
     prior.sample_latents(pipe, embeddings, [1, 2], half)
     assert sizes == [4, 4, 2, 2]

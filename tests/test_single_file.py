@@ -6,7 +6,7 @@ import yaml
 from test_finetune import start
 from tiny_model import draw_dataset
 
-from s2i_lib import dreambooth, models, prior
+from s2i_lib import batches, models, prior
 from s2i_lib.drive import Drive
 from s2i_lib.errors import InputError
 from s2i_lib.export import export
@@ -100,7 +100,7 @@ def read_back(path, folder):
 def picture(pipe, steps):
     """What the model draws for one seed, values from -1 to 1."""
     pipe.to(dtype=torch.float32)
-    embeddings = dreambooth.embed_prompts(pipe, ["", "a sks cat"])
+    embeddings = batches.embed_prompts(pipe, ["", "a sks cat"])
     options = prior.SamplerOptions(steps=steps, guidance_scale=2.0)
     latents = prior.sample_latents(pipe, embeddings, [1], options)
     with torch.no_grad():

@@ -1,0 +1,149 @@
+"""What a run keeps: saved on the local disk, published to the Drive in the background."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from s2i_lib import checkpoint
+from s2i_lib.drive import Lease, Publisher, make_folder, publish, remove, tidy, write_file
+from s2i_lib.errors import InputError, S2iError
+from s2i_lib.models import RUN_CARD, read_card
+from s2i_lib.run import Run
+
+Watch = Callable[[str, dict[str, Any]], None]
+"""Is told what happens as it happens: a name and what belongs to it. A live panel, a test."""
+
+
+class Keeper:
+    """Saves a run on the local disk and publishes it, in the background; holds the lease.
+
+    Only the main process of several has one that writes.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        report: Callable[[str], None],
+        watch: Watch,
+        patience_s: float,
+        is_main: bool,
+    ):
+        self.run, self.report, self.watch = run, report, watch
+        self.patience_s, self.is_main = patience_s, is_main
+        self._lease: Lease | None = None
+        if is_main:
+            make_folder(run.folder)
+            self._lease = Lease(run.folder, report).acquire()
+            run.local.mkdir(parents=True, exist_ok=True)
+            tidy(run.folder)
+            tidy(run.local)
+            self._local = Publisher(report, place="The local disk")
+            self._drive = Publisher(report)
+
+    def begin(self, card: dict[str, Any]) -> None:
+        if not self.is_main:
+            return
+        earlier = read_card(self.run.local) or self.run.card()
+        if earlier:
+            base = earlier["base"]
+            if base["fingerprint"] != card["base"]["fingerprint"]:
+                raise InputError(
+                    f"{self.run.name} was made from {base['name']} with other weights than "
+                    f"{card['base']['name']} has here. Start a new run with --name."
+                )
+            if earlier["dataset"]["sha256"] != card["dataset"]["sha256"]:
+                self.report(
+                    f"The photos have changed since {self.run.name} began: from here on it learns "
+                    "the new ones. For a run of the new ones only, give another --name."
+                )
+        self.write_card(card)
+
+    def check(self) -> None:
+        """End this process's training when another one has taken the run over."""
+        if self._lease and self._lease.is_lost:
+            raise S2iError(f"Another process trains {self.run.name} now; this one has stopped.")
+
+    def phase(self, name: str) -> None:
+        self.watch(name, {})
+
+    def write_card(self, card: dict[str, Any]) -> None:
+        self.put(write_file(self.run.local / RUN_CARD, _as_bytes(card)))
+
+    def put(self, path: Path, folder: Path | None = None) -> None:
+        """Publish one file of the local folder to the same place on the Drive."""
+        target = (folder or self.run.folder / path.relative_to(self.run.local).parent) / path.name
+        self._drive.submit(f"{target.parent.name}/{target.name}", lambda: publish(path, target))
+
+    def submit(self, name: str, job: Callable[[], object]) -> None:
+        """Queue what else is to be written to the Drive."""
+        self._drive.submit(name, job)
+
+    def save(self, snapshot: checkpoint.Snapshot) -> None:
+        """Write a state locally, then publish it; the caller only waits for an earlier one."""
+
+        def job() -> None:
+            for old in checkpoint.states(self.run.local)[: -checkpoint.MAX_SLOTS]:
+                shutil.rmtree(old, ignore_errors=True)
+            self.publish_state(checkpoint.save_state(snapshot, self.run.local, self.phase))
+
+        self._local.submit("the run's state", job)
+
+    def publish_state(self, state: Path) -> None:
+        """Queue a local state for the Drive, in place of an older one that still waits."""
+        self._drive.submit(
+            "the run's state",
+            lambda: checkpoint.publish_state(state, self.run.folder, self.phase),
+        )
+
+    def catch_up(self) -> None:
+        """Publish what an earlier session left on this disk only."""
+        if not self.is_main:
+            return
+        for sheet in sorted((self.run.local / "samples").glob("step-*.png")):
+            self.put(sheet)
+        for state in checkpoint.states(self.run.local)[-1:]:
+            self.publish_state(state)
+
+    def wait_for_save(self) -> None:
+        """Two snapshots of a large model do not fit into Colab's memory."""
+        self._local.wait()
+
+    def end(
+        self, weights: Path, card: dict[str, Any], then: Callable[[], None] = lambda: None
+    ) -> None:
+        """Publish the weights; only then does run.json say that the run is finished."""
+        write_file(self.run.local / RUN_CARD, _as_bytes(card))
+
+        def job() -> None:
+            publish(weights, self.run.folder / weights.name, self.phase)
+            self.phase("finishing")
+            publish(self.run.local / RUN_CARD, self.run.folder / RUN_CARD)
+            then()
+
+        self._drive.submit("the weights", job)
+
+    def close(self) -> None:
+        if not self.is_main:
+            return
+        try:
+            self._local.close(self.patience_s)
+            unwritten = self._drive.close(self.patience_s)
+            if unwritten:
+                self.report(
+                    f"Not on the Drive yet: {', '.join(unwritten)}. All of it is in "
+                    f"{self.run.local}; run the same again when the Drive is back, and it is "
+                    "copied without training anew."
+                )
+            elif self.run.card().get("status") == "finished":
+                remove(self.run.local)
+        finally:
+            if self._lease:
+                self._lease.release()
+
+
+def _as_bytes(card: dict[str, Any]) -> bytes:
+    return (json.dumps(card, indent=2) + "\n").encode()

@@ -1,0 +1,170 @@
+"""Everything that a fine-tuning run depends on besides its data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+from s2i_lib.errors import InputError
+
+METHODS = ("full", "lora")
+SCHEDULES = ("constant", "linear", "cosine")
+PRECISIONS = ("fp32", "fp16", "bf16")
+# Attention's four projections: what the LoRA paper adapts (https://arxiv.org/abs/2106.09685, 4.2).
+ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
+
+
+@dataclass(frozen=True)
+class FinetuneOptions:
+    """Everything that a run depends on besides its data; written whole into run.json.
+
+    The defaults of method, steps, learning rate and the other fields that a model's entry in
+    ``models.py`` names come from there: ``FinetuneOptions.for_model``.
+    """
+
+    method: Literal["full", "lora"] = "full"
+    """All weights of the U-Net, or low-rank additions to its attention (less memory)."""
+    steps: int = 400
+    """Optimizer steps; 100 to 200 for each photo is the usual range."""
+    learning_rate: float = 1e-6
+    """For full fine-tuning of SD 2.x: above 5e-6 faces burn in."""
+    batch_size: int = 1
+    """Instance images in an optimizer step over all processes; as many class images come on top."""
+    accumulation: int = 1
+    """Parts that a step's batch is computed in, one after the other, to save memory."""
+    with_prior: bool = True
+    """Prior preservation: class images keep "a dog" from turning into this dog."""
+    prior_weight: float = 1.0
+    """Weight of the class images' loss. Source: the paper, lambda = 1."""
+    class_image_count: int = 200
+    """Class images to learn from. Source: the paper uses about 200 for 4 photos."""
+    with_text_encoder: bool = False
+    """Also trains the text encoder: better faces, at 1.4 GB more memory and no cached prompts."""
+    with_mirror: bool = False
+    """Learns each photo's mirror image too; wrong for writing and for faces, which are lopsided."""
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """How the learning rate goes on after the warm-up; the last two end at 0."""
+    warmup_steps: int = 0
+    """Steps over which the learning rate rises from 0."""
+    with_8bit_adam: bool = False
+    """bitsandbytes' AdamW: a quarter of the optimizer's memory. torch's AdamW where it fails."""
+    precision: Literal["fp32", "fp16", "bf16"] = "fp32"
+    """Of the computation; trained weights stay in fp32."""
+    with_checkpointing: bool = False
+    """Computes activations twice instead of keeping them: less memory, a third more time."""
+    gradient_clip: float = 1.0
+    """Largest norm of the gradient; one strange image cannot throw the weights off."""
+    weight_decay: float = 1e-2
+    """Of AdamW. Source: its paper and diffusers' script."""
+    lora_rank: int = 8
+    """Rank of the additions; 4 to 32."""
+    lora_alpha: int = 8
+    """Additions count alpha / rank times; equal to the rank means once."""
+    lora_targets: tuple[str, ...] = ATTENTION
+    """Layers with additions, by the end of their name."""
+    ema_decay: float = 0.0
+    """Keeps a running mean of the weights and ends with it; 0 is off, 0.999 usual for long runs."""
+    ema_device: Literal["model", "cpu"] = "model"
+    """Where that mean lives; on the CPU it takes no memory of the GPU, and some time."""
+    min_snr_gamma: float = 0.0
+    """Caps the weight of nearly clean images. 0 is off: it slows what an object's shape is learnt
+    from. 5 in https://arxiv.org/abs/2303.09556."""
+    offset_noise: float = 0.0
+    """A constant added to each channel's noise, so that very dark and bright pictures are learnt.
+    Source: https://www.crosslabs.org/blog/diffusion-with-offset-noise, 0.1 there."""
+    seed: int = 0
+    """Of everything random in training."""
+    sample_prompts: tuple[str, ...] = ("a {subject}", "a {subject} on a beach", "a {noun}")
+    """Drawn at intervals with fixed seeds; {subject} and {noun} are filled in."""
+    sample_every: int = 100
+    """Steps between these samples; 0 draws them before and after only."""
+    save_every: int = 100
+    """Steps between saved states: what a killed session loses at most."""
+    keep: Literal["best", "last"] = "best"
+    """Which step's weights a run ends with; "best" needs samples and a scorer at hand."""
+    with_early_stop: bool = False
+    """Ends training when three samplings in a row are worse than the best; one process only."""
+    is_deterministic: bool = False
+    """Only algorithms that give the same bits on every run of a GPU; slower."""
+
+    def __post_init__(self) -> None:
+        for name, choices in (
+            ("method", METHODS),
+            ("schedule", SCHEDULES),
+            ("precision", PRECISIONS),
+            ("ema_device", ("model", "cpu")),
+            ("keep", ("best", "last")),
+        ):
+            if getattr(self, name) not in choices:
+                raise InputError(
+                    f"{name} is {getattr(self, name)!r}; expected one of {', '.join(choices)}."
+                )
+        for name in ("steps", "batch_size", "accumulation", "class_image_count", "lora_rank"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} is {getattr(self, name)}; expected 1 or more.")
+        for name in ("learning_rate", "gradient_clip"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise InputError(f"{name} is {getattr(self, name)}; expected more than 0.")
+        if self.batch_size % self.accumulation:
+            raise InputError(
+                f"A batch of {self.batch_size} cannot be computed in {self.accumulation} equal "
+                "parts. Choose accumulation so that it divides batch_size."
+            )
+        if not 0 <= self.ema_decay < 1:
+            raise InputError(f"ema_decay is {self.ema_decay}; expected 0 (off) to below 1.")
+        if self.with_text_encoder and self.method == "lora":
+            raise InputError(
+                "The text encoder is trained with method full only. "
+                "Leave with_text_encoder off, or choose method full."
+            )
+
+    @classmethod
+    def for_model(cls, defaults: dict[str, Any], **changes: Any) -> FinetuneOptions:
+        """The defaults of a model's registry entry, with what the user changed (None: not)."""
+        known = {field.name for field in fields(cls)}
+        if unknown := set(changes) - known:
+            raise InputError(
+                f"There is no option {sorted(unknown)[0]!r}. Known: {', '.join(sorted(known))}."
+            )
+        chosen = {name: value for name, value in changes.items() if value is not None}
+        values: dict[str, Any] = {**defaults, **chosen}
+        for name, value in values.items():
+            if isinstance(value, list):  # as it comes from JSON
+                values[name] = tuple(value)
+        return cls(**values)
+
+
+def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
+    """NAME=VALUE pairs, as the command line gives them, as fields of FinetuneOptions."""
+    kinds: dict[str, Any] = {f.name: type(f.default) for f in fields(FinetuneOptions)}
+    changes: dict[str, Any] = {}
+    for pair in pairs:
+        name, _, text = pair.partition("=")
+        kind = kinds.get(name)
+        try:
+            if kind is None:
+                raise ValueError("no such option")
+            if kind is bool:
+                changes[name] = {"true": True, "false": False}[text.lower()]
+            elif kind is tuple:
+                changes[name] = tuple(part.strip() for part in text.split(","))
+            else:
+                changes[name] = kind(text)
+        except (ValueError, KeyError) as error:
+            expected = f"{name}=<{kind.__name__}>" if kind else f"one of {', '.join(kinds)}"
+            raise InputError(f"--option {pair} cannot be used; expected {expected}.") from error
+    return changes
+
+
+def learning_rate_at(step: int, options: FinetuneOptions) -> float:
+    """The learning rate of step ``step``: a function of it, so that nothing has to be saved."""
+    if step < options.warmup_steps:
+        return options.learning_rate * step / options.warmup_steps
+    done = (step - options.warmup_steps) / max(1, options.steps - options.warmup_steps)
+    if options.schedule == "linear":
+        return options.learning_rate * max(0.0, 1 - done)
+    if options.schedule == "cosine":
+        return options.learning_rate * max(0.0, 0.5 * (1 + math.cos(math.pi * done)))
+    return options.learning_rate

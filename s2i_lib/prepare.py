@@ -1,0 +1,88 @@
+"""All that a run learns from, made ready before its first step."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from tqdm.auto import tqdm
+
+from s2i_lib import batches, prior
+from s2i_lib.batches import TrainingData
+from s2i_lib.drive import Drive, local_folder
+from s2i_lib.keeper import Keeper
+from s2i_lib.models import Model
+from s2i_lib.options import FinetuneOptions
+from s2i_lib.run import Dataset
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+
+def prepare_data(
+    model: Model,
+    dataset: Dataset,
+    options: FinetuneOptions,
+    accelerator: Accelerator,
+    drive: Drive,
+    keeper: Keeper,
+) -> TrainingData:
+    """Encode the photos and prompts once, get the class images; then free what made them."""
+    pipe, subject, device = model.pipeline, dataset.subject, accelerator.device
+    prompts = [f"a {subject.phrase}", f"a {subject.class_noun}"]
+    embeddings = batches.embed_prompts(pipe, prompts)
+    images = batches.read_images(dataset.images, model.base.size_px)
+    pipe.vae.to(device)
+    instances = batches.encode_images(pipe.vae, images)
+    mirrored = batches.encode_images(pipe.vae, images.flip(3)) if options.with_mirror else None
+    class_latents = None
+    if options.with_prior:
+        class_latents = get_class_latents(model, prompts[1], options, accelerator, drive, keeper)
+    pipe.vae.to("cpu")
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    tokens = batches.token_ids(pipe, prompts)
+    return TrainingData(instances, mirrored, class_latents, tokens, embeddings)
+
+
+def get_class_latents(
+    model: Model,
+    prompt: str,
+    options: FinetuneOptions,
+    accelerator: Accelerator,
+    drive: Drive,
+    keeper: Keeper,
+) -> torch.Tensor:
+    """Class images from the Drive's cache or sampled now, with a contact sheet to look at."""
+    pipe = model.pipeline
+    sampler = prior.SamplerOptions(guidance_scale=model.base.guidance_scale, seed=options.seed)
+    card = prior.class_card(pipe, prompt, sampler)
+    kept = drive.class_images / prior.class_folder(card)
+    local = local_folder(drive, kept)
+
+    bar = tqdm(desc="Class images", unit="image", disable=not keeper.is_main, leave=False)
+
+    def count(done: int, total: int) -> None:
+        bar.total = total
+        bar.update(done - bar.n)
+        keeper.watch("class_images", {"done": done, "total": total})
+
+    with accelerator.autocast(), bar:
+        pipe.unet.to(accelerator.device)
+        latents = prior.class_latents(
+            pipe,
+            batches.embed_prompts(pipe, ["", prompt]),
+            card,
+            options.class_image_count,
+            [local, kept],
+            accelerator,
+            count,
+            keep=lambda path: keeper.put(path, kept),
+        )
+    if keeper.is_main and not (kept / "sheet.png").exists():
+        local.mkdir(parents=True, exist_ok=True)
+        pictures = prior.decode_latents(pipe.vae, latents[: prior.SHEET_COUNT])
+        sheet = local / "sheet.png"
+        prior.contact_sheet(pictures, columns=4).save(sheet)
+        keeper.put(sheet, kept)
+    return latents

@@ -1,0 +1,223 @@
+"""While a run trains: its losses, samples and states at intervals, and its end."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import torch
+from tqdm.auto import tqdm
+
+from s2i_lib import batches, checkpoint, prior
+from s2i_lib.dreambooth import Losses
+from s2i_lib.drive import write_file
+from s2i_lib.errors import InputError, S2iError
+from s2i_lib.judge import Judge
+from s2i_lib.keeper import Keeper
+from s2i_lib.learner import Learner
+from s2i_lib.models import WEIGHTS, Model
+from s2i_lib.options import FinetuneOptions, learning_rate_at
+from s2i_lib.subject import Subject
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+    from PIL import Image
+
+READ_EVERY = 10  # steps between readings of the loss: each one waits for the device
+SAMPLES_EACH = 4  # pictures of each sample prompt
+SAMPLE_SEED = 1_000_000  # far from the seeds of class images
+
+
+class PastPeak(Exception):  # noqa: N818 - nothing went wrong
+    """Training ends early, on purpose: the last samplings were all worse than the best."""
+
+
+class Sampler:
+    """Draws the same prompts from the same noise at intervals, and looks whether they are black."""
+
+    def __init__(
+        self,
+        model: Model,
+        subject: Subject,
+        options: FinetuneOptions,
+        keeper: Keeper,
+        autocast: Callable[[], Any],
+    ):
+        self.model, self.keeper, self.autocast = model, keeper, autocast
+        names = {"subject": subject.phrase, "noun": subject.class_noun}
+        try:
+            self.prompts = [prompt.format(**names) for prompt in options.sample_prompts]
+        except (KeyError, IndexError, ValueError) as error:
+            raise InputError(
+                f"A sample prompt cannot be filled in ({error}). "
+                "Only {subject} and {noun} may stand in braces."
+            ) from error
+        self.options = prior.SamplerOptions(
+            steps=20, guidance_scale=model.base.guidance_scale, guided_until=1.0
+        )
+
+    def draw(self, step: int) -> dict[str, list[Image.Image]]:
+        """Save a grid with a row for each prompt; gives the pictures by prompt.
+
+        Raises
+        ------
+        S2iError
+            When every picture is of one flat colour or not a number.
+        """
+        if not self.prompts:
+            return {}
+        pipe = self.model.pipeline
+        drawn: dict[str, list[Image.Image]] = {}
+        is_flat = True
+        for prompt in self.prompts:
+            embeddings = batches.embed_prompts(pipe, ["", prompt])
+            seeds = range(SAMPLE_SEED, SAMPLE_SEED + SAMPLES_EACH)
+            with self.autocast():
+                latents = prior.sample_latents(pipe, embeddings, seeds, self.options)
+            pictures = prior.decode_latents(pipe.vae, latents)
+            is_flat &= all(low == high for p in pictures for low, high in p.getextrema())
+            drawn[prompt] = pictures
+        if is_flat:
+            raise S2iError(
+                f"At step {step} the model draws only flat pictures, black or of one colour: its "
+                "numbers have overflowed. Nothing good was overwritten. Use precision fp32 or a "
+                "lower learning rate."
+            )
+        path = self.keeper.run.local / "samples" / f"step-{step:06}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        rows = [picture for pictures in drawn.values() for picture in pictures]
+        prior.contact_sheet(rows, SAMPLES_EACH).save(path)
+        self.keeper.put(path)
+        self.keeper.watch("samples", {"step": step, "path": path, "prompts": self.prompts})
+        return drawn
+
+
+class Recorder:
+    """The training loop's callback: reads losses now and then, saves and samples at intervals."""
+
+    def __init__(
+        self,
+        learner: Learner,
+        options: FinetuneOptions,
+        accelerator: Accelerator,
+        keeper: Keeper,
+        sampler: Sampler,
+        judge: Judge | None = None,
+    ):
+        self.learner, self.options, self.accelerator = learner, options, accelerator
+        self.keeper, self.sampler, self.judge = keeper, sampler, judge
+        self.is_main = accelerator.is_main_process
+        self.metrics = keeper.run.local / "metrics.jsonl"
+        self._unread: list[tuple[int, Losses]] = []
+        self._saved_at = learner.step
+
+    def start(self) -> None:
+        """Continue the log of an earlier session up to the step it resumes at; sample step 0."""
+        if self.is_main:
+            self._recover_metrics()
+            self._began, self._first = time.monotonic(), self.learner.step
+            self.bar = tqdm(
+                total=self.options.steps, initial=self.learner.step, desc="Training", unit="step"
+            )
+            if self.learner.step == 0:
+                self.sample(0)
+                self._began = time.monotonic()
+
+    def __call__(self, step: int, losses: Losses) -> None:
+        self._unread.append((step, losses))
+        is_last = step == self.options.steps
+        is_sampled = bool(self.options.sample_every) and step % self.options.sample_every == 0
+        is_saved = step % self.options.save_every == 0 or is_last
+        if step % READ_EVERY == 0 or is_sampled or is_saved:
+            self._read()
+        if not self.is_main:
+            return
+        self.bar.update()
+        self.keeper.check()
+        if is_sampled or is_last:
+            self.sample(step)
+        if is_saved:
+            self.save()
+        if is_sampled and self.is_past_peak:
+            if not is_saved:
+                self.save()
+            raise PastPeak(f"Training ends at step {step}: it has been better before.")
+
+    def sample(self, step: int) -> None:
+        drawn = self.sampler.draw(step)
+        if self.judge is not None:
+            self.judge.see(step, drawn)
+
+    @property
+    def is_past_peak(self) -> bool:
+        may_stop = self.options.with_early_stop and self.accelerator.num_processes == 1
+        return may_stop and self.judge is not None and self.judge.watcher.is_past_peak
+
+    def _read(self) -> None:
+        """Bring the losses since the last reading over from the device, in one go."""
+        if not self._unread:
+            return
+        rows = torch.stack([torch.stack(losses) for _, losses in self._unread]).tolist()
+        lines = []
+        for (step, _), (instance, prior_loss) in zip(self._unread, rows, strict=True):
+            if not math.isfinite(instance + prior_loss):
+                raise S2iError(
+                    f"The loss is not a number (NaN) at step {step}. Nothing was overwritten: the "
+                    "last saved state is whole. Use precision fp32 or a lower learning rate."
+                )
+            rate = learning_rate_at(step - 1, self.options)
+            line = {"step": step, "instance_loss": instance, "learning_rate": rate}
+            if self.options.with_prior:
+                line["prior_loss"] = prior_loss
+            lines.append(line)
+        self._unread.clear()
+        if not self.is_main:
+            return
+        with self.metrics.open("a") as file:
+            file.writelines(json.dumps(line) + "\n" for line in lines)
+        mean = sum(line["instance_loss"] for line in lines) / len(lines)
+        self.bar.set_postfix(loss=f"{mean:.3f}", refresh=False)
+        self.keeper.watch("step", {"lines": lines, "steps": self.options.steps})
+
+    def save(self) -> None:
+        self.keeper.wait_for_save()
+        meta = {"options": asdict(self.options)}
+        snapshot = checkpoint.take_snapshot(self.learner, meta, self.accelerator.scaler)
+        self.keeper.save(snapshot)
+        self.keeper.put(self.metrics)
+        self._saved_at = self.learner.step
+
+    def finish(self, card: dict[str, Any]) -> None:
+        """Write the weights to draw with, and say that the run is finished."""
+        if not self.is_main:
+            return
+        self.bar.close()
+        path = checkpoint.save_weights(self.learner, self.options, self.keeper.run.local / WEIGHTS)
+        if self.judge is not None:
+            path, kept = self.judge.choose(path)
+            card |= kept
+        steps = max(1, self.learner.step - self._first)
+        seconds = time.monotonic() - self._began
+        card |= {
+            "status": "finished",
+            "step": self.learner.step,
+            "seconds_a_step": round(seconds / steps, 4),
+        }
+        self.keeper.wait_for_save()  # the last state goes first
+        self.keeper.end(path, card, self.judge.forget if self.judge else lambda: None)
+
+    def _recover_metrics(self) -> None:
+        lines = []
+        for place in (self.metrics, self.keeper.run.folder / self.metrics.name):
+            try:
+                lines = [json.loads(line) for line in place.read_text().splitlines()]
+            except (OSError, ValueError):
+                continue
+            break
+        kept = [line for line in lines if line["step"] <= self.learner.step]
+        text = "".join(json.dumps(line) + "\n" for line in kept)
+        write_file(self.metrics, text.encode())

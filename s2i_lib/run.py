@@ -1,0 +1,124 @@
+"""One fine-tuning run: its folders, its card, and which one goes on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Protocol
+
+from s2i_lib import __version__
+from s2i_lib.drive import Drive, folder_name, local_folder
+from s2i_lib.models import Model, fingerprint, read_card
+from s2i_lib.options import FinetuneOptions
+from s2i_lib.subject import Subject
+
+
+class Dataset(Protocol):
+    """What a run needs of a subject's dataset (``dataset.load_dataset``)."""
+
+    @property
+    def images(self) -> Sequence[Path]: ...
+    @property
+    def subject(self) -> Subject: ...
+    @property
+    def sha256(self) -> str: ...
+    @property
+    def mirror(self) -> bool: ...
+
+
+@dataclass(frozen=True)
+class Run:
+    """A fine-tuning run on the Drive, and where on the local disk it is worked on."""
+
+    folder: Path
+    local: Path
+
+    @property
+    def name(self) -> str:
+        return f"{self.folder.parent.name}/{self.folder.name}"
+
+    def card(self) -> dict[str, Any]:
+        return read_card(self.folder)
+
+
+def choose_run(
+    drive: Drive,
+    dataset: Dataset,
+    model: Model,
+    options: FinetuneOptions,
+    name: str | None,
+    report: Callable[[str], None],
+) -> Run:
+    """The run to work on: the named one, else the newest that can go on, else a new one."""
+    parent = drive.runs / folder_name(dataset.subject.name)
+
+    def run_at(folder: Path) -> Run:
+        return Run(folder, local_folder(drive, folder))
+
+    if name is not None:
+        return run_at(parent / folder_name(name))
+    stem = folder_name(model.base.name)
+    taken = sorted(
+        path for path in parent.glob(f"{stem}-*") if path.name[len(stem) + 1 :].isdigit()
+    )
+    for folder in reversed(taken):
+        run = run_at(folder)
+        card = run.card()
+        if is_finished(run, dataset, model, options):
+            return run
+        if card.get("status") == "finished" or not card:
+            continue
+        if card["dataset"]["sha256"] != dataset.sha256:
+            report(f"{run.name} is unfinished, but its photos have changed: a new run begins.")
+        elif card["base"]["fingerprint"] != fingerprint(model.pipeline):
+            report(f"{run.name} is unfinished, but of other base weights: a new run begins.")
+        else:
+            return run
+    number = int(taken[-1].name[len(stem) + 1 :]) + 1 if taken else 1
+    return run_at(parent / f"{stem}-{number:02}")
+
+
+def is_finished(run: Run, dataset: Dataset, model: Model, options: FinetuneOptions) -> bool:
+    """Whether the run ended with the same options on the same photos and base weights."""
+    card = run.card()
+    return (
+        card.get("status") == "finished"
+        and card.get("wanted") == as_json(options)
+        and card["dataset"]["sha256"] == dataset.sha256
+        and card["base"]["fingerprint"] == fingerprint(model.pipeline)
+    )
+
+
+def run_card(
+    dataset: Dataset, model: Model, options: FinetuneOptions, wanted: FinetuneOptions
+) -> dict[str, Any]:
+    """run.json: all that is needed to know what a run is, and to make it again."""
+    subject = dataset.subject
+    return {
+        "status": "training",
+        "step": 0,
+        "subject": asdict(subject),
+        "instance_prompt": f"a {subject.phrase}",
+        "class_prompt": f"a {subject.class_noun}",
+        "dataset": {"sha256": dataset.sha256, "images": len(dataset.images)},
+        "base": {
+            "name": model.base.name,
+            "source": model.source,
+            "fingerprint": fingerprint(model.pipeline),
+            "licence": model.base.licence,
+        },
+        "options": asdict(options),
+        "wanted": asdict(wanted),  # before the machine's limits changed some of them
+        "scores": {},
+        "seconds": 0.0,
+        "versions": {"s2i_lib": __version__}
+        | {name: version(name) for name in ("torch", "diffusers", "transformers", "peft")},
+    }
+
+
+def as_json(options: FinetuneOptions) -> dict[str, Any]:
+    """Options as they come back from a JSON file."""
+    return json.loads(json.dumps(asdict(options)))
