@@ -634,9 +634,13 @@ def dataset(
         str | None,
         typer.Option("--kind", help="person, animal or object [default: by the class noun]."),
     ] = None,
-    consent: Annotated[
+    consent_by: Annotated[
         str | None,
-        typer.Option("--consent", help="Of a person: one sentence with name and date."),
+        typer.Option("--consent-by", help="Of a person: the name of who agrees to this."),
+    ] = None,
+    consent_on: Annotated[
+        str | None,
+        typer.Option("--consent-on", help="And the day, as 2026-08-19."),
     ] = None,
     crop: Annotated[
         list[str] | None,
@@ -652,6 +656,7 @@ def dataset(
 ) -> None:
     """Check and crop photos of a subject: crops, contact sheet and manifest to train from."""
     from s2i_lib.dataset import (
+        Consent,
         DatasetOptions,
         Subject,
         build_dataset,
@@ -660,8 +665,13 @@ def dataset(
         parse_crop,
     )
 
+    if not subject:
+        raise InputError(
+            "Whose photos are these? Say --subject with the name as it is spoken, and --class-noun "
+            "with what it is one of, for instance --subject Rex --class-noun dog."
+        )
     root = open_drive(drive)
-    if subject and not class_noun:  # a known one, built again
+    if not class_noun:  # a known one, built again
         who = load_subject(root, subject)
     else:
         who = Subject(subject, class_noun, identifier, kind or guess_kind(class_noun))  # type: ignore[arg-type]
@@ -671,7 +681,7 @@ def dataset(
         photos=photos,
         options=DatasetOptions(mirror=mirror),
         crops=dict(parse_crop(text) for text in crop or []),
-        consent=consent,
+        consent=Consent.given(consent_by, consent_on),
     )
     if as_json:
         for verdict in built.verdicts:
@@ -706,6 +716,8 @@ def _print_dataset(built: Dataset) -> None:
     print(f"Crops     {built.folder} ({len(built.images)} of {len(built.verdicts)})")
     print(f"Sheet     {built.contact_sheet}")
     print(f"Manifest  {built.manifest}")
+    if built.consent:
+        print(_wrap(f"Consent   {built.consent.sentence(built.subject.name)}", indent=10))
 
 
 def _draw_options(steps: int, guidance: float | None, count: int, seed: int | None) -> DrawOptions:

@@ -10,10 +10,12 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from s2i_lib.archive import ZipImport, import_zip
+from s2i_lib.consent import Consent
 from s2i_lib.contact_sheet import draw_contact_sheet
 from s2i_lib.copies import keep_photo
 from s2i_lib.crop import Box, find_subject, parse_crop, shrunk, square_around
@@ -30,6 +32,7 @@ from s2i_lib.manifest import (
     sha256_of,
 )
 from s2i_lib.photos import (
+    FORMATS,
     PhotoFile,
     decode_photo,
     is_photo_name,
@@ -53,9 +56,10 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 __all__ = [
-    "KINDS", "Box", "Dataset", "DatasetOptions", "PhotoFile", "Subject", "Verdict", "ZipImport",
-    "build_dataset", "card_path", "guess_kind", "import_zip", "keep_photo", "list_subjects",
-    "load_dataset", "load_subject", "parse_crop", "read_photo", "sample_subject", "save_subject",
+    "KINDS", "Box", "Consent", "Dataset", "DatasetOptions", "PhotoFile", "Subject", "Verdict",
+    "ZipImport", "build_dataset", "card_path", "guess_kind", "import_zip", "keep_photo",
+    "list_subjects", "load_dataset", "load_subject", "parse_crop", "read_photo", "sample_subject",
+    "save_subject",
 ]  # fmt: skip
 
 log = logging.getLogger(__name__)
@@ -76,7 +80,7 @@ def build_dataset(
     photos: str | Path | None = None,
     options: DatasetOptions | None = None,
     crops: Mapping[str, Box | None] | None = None,
-    consent: str | None = None,
+    consent: Consent | None = None,
     callback: Callback | None = None,
 ) -> Dataset:
     """Check and crop the photos of a subject, and write what training needs beside them.
@@ -94,16 +98,18 @@ def build_dataset(
         Name of a photo -> the square to cut from it. It lasts until the photo changes; None takes
         it back.
     consent
-        For people: one sentence with name and date. Kept, so it is asked for once.
+        For people: who agrees, and when. Kept in the manifest, so it is asked for once.
 
     Raises
     ------
     InputError
-        No photos at all, no consent, an unknown name in ``crops``, a crop outside of its photo.
+        No photos at all, no consent, an unknown name in ``crops``, a crop outside of its photo, a
+        folder that is another subject's.
     """
     options = options or DatasetOptions()
     check_identifier(subject.identifier, drive)
-    home = make_folder(drive.subject(subject.name))
+    home = drive.subject(subject.name)
+    _check_folder_is_its_own(subject, drive)
     earlier = read_manifest(home / "manifest.json") if (home / "manifest.json").exists() else {}
     consent = _settle_consent(subject, consent, earlier)
     with no_decoder_warnings():
@@ -163,14 +169,36 @@ def sample_subject(drive: Drive) -> Subject:
     return subject
 
 
-def _settle_consent(subject: Subject, consent: str | None, earlier: dict[str, Any]) -> str | None:
-    """The consent given now or earlier; people are not cropped without."""
-    consent = (consent or "").strip() or earlier.get("consent")
-    if subject.kind == "person" and not consent:
+def _check_folder_is_its_own(subject: Subject, drive: Drive) -> None:
+    """Two names that give one folder ("Rex" and "Rex!") would mix their photos."""
+    if not card_path(drive, subject.name).is_file():
+        return
+    other = next(
+        (
+            known.name
+            for known in list_subjects(drive)
+            if card_path(drive, known.name) == card_path(drive, subject.name)
+        ),
+        subject.name,
+    )
+    if other.casefold() != subject.name.casefold():
         raise InputError(
-            f"{subject.name} is a person, so a sentence of consent is needed, with name and date. "
-            f"Give it with --consent, for instance: I, {subject.name}, agree that these photos of "
-            "me are used to train a model that draws me. 2026-08-19"
+            f"The folder {drive.subject(subject.name)} is that of {other!r}. Give "
+            f"{subject.name!r} a name that differs in letters or digits, or say {other!r}."
+        )
+
+
+def _settle_consent(
+    subject: Subject, consent: Consent | None, earlier: dict[str, Any]
+) -> Consent | None:
+    """The consent given now or earlier; people are not cropped without."""
+    consent = consent or Consent.from_record(earlier.get("consent"))
+    if subject.kind == "person" and consent is None:
+        raise InputError(
+            f"{subject.name} is a person, whose consent is needed (a parent's for a child). Give "
+            "the name of who agrees and the day: --consent-by "
+            f"'{subject.name}' --consent-on {date.today()}, or CONSENT_BY and CONSENT_ON in the "
+            "notebook."
         )
     return consent
 
@@ -188,12 +216,24 @@ def _take_photos(source: Path, folder: Path) -> tuple[list[Verdict], list[str]]:
     """Keep the photos of a folder, a zip or one file; what cannot be read, and what is no photo."""
     if not source.exists():
         raise InputError(f"There is no {source}. Name a folder of photos, a zip, or one photo.")
-    if source.is_file() and source.suffix.lower() == ".zip":
-        imported = import_zip(source, folder)
-        return [Verdict(Path(name).name, "unreadable", why) for name, why in imported.refused], []
     if source.resolve() == folder.resolve():
         return [], []
-    names, ignored = _list_photos(source) if source.is_dir() else ([source.name], [])
+    if source.is_file() and source.suffix.lower() == ".zip":
+        imported = import_zip(source, folder)
+        refused = [
+            Verdict(Path(name).name, "unreadable", why)
+            for name, why in imported.refused
+            if is_photo_name(Path(name).name)
+        ]
+        ignored = [name for name, _ in imported.refused if not is_photo_name(Path(name).name)]
+        if not imported.kept and not refused:
+            raise _no_photos_in(source, ignored)
+        return refused, ignored
+    names, ignored = _list_photos(source if source.is_dir() else source.parent)
+    if source.is_file():
+        names, ignored = [name for name in names if name == source.name], []
+    if not names:
+        raise _no_photos_in(source, ignored)
     refused = []
     for name in names:
         path = source / name if source.is_dir() else source
@@ -202,6 +242,14 @@ def _take_photos(source: Path, folder: Path) -> tuple[list[Verdict], list[str]]:
         except InputError as error:
             refused.append(Verdict(name, "unreadable", str(error)))
     return refused, ignored
+
+
+def _no_photos_in(source: Path, others: list[str]) -> InputError:
+    found = f"found {', '.join(others[:5])}{' ...' * (len(others) > 5)}" if others else "found none"
+    return InputError(
+        f"There are no photos in {source} ({found}). Expected files such as JPEG, PNG or HEIC "
+        f"({', '.join(FORMATS)}) in the folder or zip itself; name it, or one photo."
+    )
 
 
 def _read_bytes(path: Path) -> bytes:

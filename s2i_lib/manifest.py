@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from s2i_lib.consent import Consent
 from s2i_lib.crop import Box, Found
 from s2i_lib.drive import Drive
 from s2i_lib.errors import InputError
@@ -40,7 +41,7 @@ class Dataset:
     """Of all crops together."""
     mirror: bool
     """Whether training may mirror the crops."""
-    consent: str | None = None
+    consent: Consent | None = None
 
     @property
     def images(self) -> tuple[Path, ...]:
@@ -72,7 +73,7 @@ def manifest_of(dataset: Dataset, looks: list[Look], options: DatasetOptions) ->
         "subject": asdict(dataset.subject),
         "sha256": dataset.sha256,
         "mirror": dataset.mirror,
-        "consent": dataset.consent,
+        "consent": dataset.consent.record(dataset.subject.name) if dataset.consent else None,
         "advice": dataset.advice,
         "options": asdict(options),
         "photos": [
@@ -97,6 +98,9 @@ def read_manifest(path: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         version = manifest["schema_version"]
+        if version == SCHEMA_VERSION:
+            for entry in manifest["photos"]:
+                _ = [entry[key] for key in ("photo", "method", "crop", "image", "image_sha256")]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"The manifest {path} cannot be read ({error}). Delete it and build the dataset again."
@@ -135,7 +139,7 @@ def load_dataset(drive: Drive, name: str) -> Dataset:
             contact_sheet=home / "contact_sheet.jpg",
             sha256=manifest["sha256"],
             mirror=manifest["mirror"],
-            consent=manifest["consent"],
+            consent=Consent.from_record(manifest["consent"]),
         )
         sums = {e["image"]: e["image_sha256"] for e in manifest["photos"] if e["image"]}
     except (KeyError, TypeError) as error:

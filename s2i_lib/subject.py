@@ -16,11 +16,15 @@ from s2i_lib.models import REGISTRY
 RARE_TOKENS = ("sks", "ohwx", "zwx")
 Kind = Literal["person", "animal", "object"]
 KINDS: tuple[Kind, ...] = ("person", "animal", "object")
-# What the kind is guessed from where it is not given; a wrong guess costs a face crop or a mirror.
+# What the kind is guessed from where it is not given; a wrong guess costs a face crop, a mirror, or
+# the question for consent.
 PEOPLE = frozenset({
     "person", "people", "man", "woman", "boy", "girl", "child", "kid", "baby", "toddler",
     "face", "selfie", "portrait", "teenager", "lady", "gentleman", "guy", "teacher", "student",
-    "friend", "mother", "father", "grandmother", "grandfather", "actor",
+    "friend", "mother", "father", "grandmother", "grandfather", "actor", "human", "adult", "women",
+    "men", "daughter", "son", "sister", "brother", "wife", "husband", "mum", "mom", "dad",
+    "grandma", "grandpa", "aunt", "uncle", "cousin", "niece", "nephew", "bride", "groom", "couple",
+    "family", "actress", "singer", "dancer", "doctor", "nurse", "musician", "artist",
 })  # fmt: skip
 ANIMALS = frozenset({
     "animal", "pet", "dog", "puppy", "cat", "kitten", "horse", "pony", "bird", "parrot",

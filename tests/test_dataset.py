@@ -1,14 +1,18 @@
 """From photos to a dataset: what is written, the same twice, and that nothing is lost."""
 
 import json
+import zipfile
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from s2i_lib.dataset import Box, Subject, build_dataset, load_dataset, sample_subject
+from s2i_lib.dataset import Box, Consent, Subject, build_dataset, load_dataset, sample_subject
 from s2i_lib.drive import Drive
 from s2i_lib.errors import InputError
 from s2i_lib.subject import check_identifier
+
+SAMPLE = Path(__file__).parents[1] / "s2i_lib" / "samples" / "rc_car" / "00.jpg"
 
 
 @pytest.fixture
@@ -67,15 +71,44 @@ def test_an_identifier_that_a_tokenizer_cuts_up_is_refused(drive):
 def test_people_are_cropped_only_with_consent_which_is_asked_for_once(drive):
     sample_subject(drive)
     person = Subject("Racer", "man", kind="person")
-    with pytest.raises(InputError, match="--consent"):
+    with pytest.raises(InputError, match="--consent-by 'Racer' --consent-on"):
         build_dataset(person, drive)
-    sentence = "I, Racer, agree to this. 2026-08-19"
-    assert build_dataset(person, drive, consent=sentence).consent == sentence
-    assert build_dataset(person, drive).consent == sentence
-    assert load_dataset(drive, "Racer").consent == sentence
+    consent = Consent("Ada Lovelace", "2026-01-19")
+    built = build_dataset(person, drive, consent=consent)
+    assert built == build_dataset(person, drive) == load_dataset(drive, "Racer")
+    assert built.consent == consent
+    assert json.loads(built.manifest.read_text())["consent"] == {
+        "by": "Ada Lovelace",
+        "on": "2026-01-19",
+        "sentence": "I, Ada Lovelace, agree that photos of Racer are used to train a model that "
+        "draws Racer. 2026-01-19",
+    }
 
 
-@pytest.mark.slow
+def test_a_consent_without_name_or_date_in_the_manifest_is_asked_for_again(drive):
+    sample_subject(drive)
+    person = Subject("Racer", "man", kind="person")
+    manifest = build_dataset(person, drive, consent=Consent("Ada", "2026-01-19")).manifest
+    record = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps(record | {"consent": "yes"}))
+    with pytest.raises(InputError, match="consent is needed"):
+        build_dataset(person, drive)
+
+
+def test_consent_has_a_name_and_a_day_that_has_come():
+    assert Consent.given(" ", None) is None
+    assert Consent("Ada  Lovelace ", "19.1.2026") == Consent("Ada Lovelace", "2026-01-19")
+    assert "photos of me" in Consent("ada", "2026-01-19").sentence("Ada")
+    for by in ("", "?", "yes", "I agree.", "me", "12"):
+        with pytest.raises(InputError, match="name of who agrees"):
+            Consent(by, "2026-01-19")
+    for on in ("", "yesterday", "01/02/2026", "2026-13-01", "31.2.2026"):
+        with pytest.raises(InputError, match="the date on which"):
+            Consent("Ada", on)
+    with pytest.raises(InputError, match="still to come"):
+        Consent("Ada", "2999-01-01")
+
+
 def test_a_changed_crop_is_noticed_and_what_a_user_changed_is_set_aside(drive):
     subject = sample_subject(drive)
     crop = build_dataset(subject, drive).images[0]
@@ -95,6 +128,48 @@ def test_a_photo_taken_away_takes_only_its_own_crop_away(drive):
     after = build_dataset(subject, drive)
     assert [path.name for path in after.images] == ["00.png", "01.png", "02.png", "04.png"]
     assert not (before.folder / "03.png").exists() and before.sha256 != after.sha256
+
+
+def test_a_source_without_photos_is_named_and_nothing_is_made(drive, tmp_path):
+    empty, notes, packed = tmp_path / "empty", tmp_path / "notes.txt", tmp_path / "packed.zip"
+    empty.mkdir()
+    notes.write_text("hello")
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("notes.txt", "hello")
+    for source in (empty, notes, packed):
+        with pytest.raises(InputError, match=f"no photos in .*{source.name}"):
+            build_dataset(Subject("Rex", "dog"), drive, photos=source)
+    assert not drive.subject("Rex").exists()
+
+
+def test_what_is_no_photo_in_a_zip_is_listed_and_not_judged(drive, tmp_path):
+    packed = tmp_path / "packed.zip"
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.write(SAMPLE, "album/00.jpg")
+        archive.writestr("album/notes.txt", "hello")
+        archive.writestr("album/broken.jpg", "hello")
+    built = build_dataset(Subject("Racer", "car"), drive, photos=packed)
+    assert built.ignored == ("album/notes.txt",)
+    assert {v.photo: v.verdict for v in built.verdicts} == {
+        "00.jpg": "fine", "broken.jpg": "unreadable",
+    }  # fmt: skip
+
+
+def test_two_names_of_one_folder_do_not_mix_their_photos(drive):
+    build_dataset(sample_subject(drive), drive)
+    with pytest.raises(InputError, match="is that of 'Racer'"):
+        build_dataset(Subject("Racer!", "car"), drive)
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[1]", '{"schema_version": 1, "photos": [{}]}', '{"schema_version": 1}']
+)
+def test_a_damaged_manifest_is_named(drive, text):
+    subject = sample_subject(drive)
+    path = drive.subject(subject.name) / "manifest.json"
+    path.write_text(text)
+    with pytest.raises(InputError, match=r"manifest\.json cannot be read"):
+        build_dataset(subject, drive)
 
 
 def test_without_photos_or_with_unknown_crops_the_error_says_what_to_do(drive):
