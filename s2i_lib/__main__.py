@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import json
 import logging
 import sys
@@ -9,9 +11,9 @@ import textwrap
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, cast, get_type_hints
 
 import typer
 from tqdm.auto import tqdm
@@ -23,8 +25,8 @@ from s2i_lib.generate import EMPTY_PROMPT
 
 if TYPE_CHECKING:
     from s2i_lib.dataset import Dataset, Subject
-    from s2i_lib.generate import DrawOptions
     from s2i_lib.speech import Transcript
+    from s2i_lib.subject import Kind
 
 app = typer.Typer(
     help="Speak a sentence, see the picture.",
@@ -93,32 +95,59 @@ DebugOption = Annotated[
 ]
 
 
+@dataclass(frozen=True)
+class _Order:
+    """What `speak` and `draw` are both told: each field is an option of theirs."""
+
+    model: ModelOption = "auto"
+    run: RunOption = None
+    subject: SubjectOption = None
+    seed: SeedOption = None
+    steps: StepsOption = 20
+    count: CountOption = 1
+    negative: NegativeOption = ""
+    guidance: GuidanceOption = None
+    classroom: ClassroomOption = False
+    out: OutOption = None
+    drive: DriveOption = None
+    as_json: JsonOption = False
+    debug: DebugOption = False
+
+
+def _takes_order(command: Callable[..., None]) -> Callable[..., None]:
+    """Give typer a command with the options of `_Order` in place of its parameter ``order``."""
+    hints = get_type_hints(command, include_extras=True)
+    hints |= get_type_hints(_Order, include_extras=True)
+    own = [p for p in inspect.signature(command).parameters.values() if p.name != "order"]
+    shared = [inspect.Parameter(f.name, own[0].KEYWORD_ONLY, default=f.default)
+              for f in fields(_Order)]  # fmt: skip
+
+    @functools.wraps(command)
+    def run(**given: Any) -> None:
+        order = _Order(**{field.name: given.pop(field.name) for field in fields(_Order)})
+        command(**given, order=order)
+
+    parameters = [p.replace(annotation=hints[p.name]) for p in (*own, *shared)]
+    vars(run)["__signature__"] = inspect.Signature(parameters)
+    run.__annotations__ = {p.name: p.annotation for p in parameters}
+    return run
+
+
 @app.command()
+@_takes_order
 def speak(
     audio: Annotated[list[str], typer.Argument(help="Recordings: wav, mp3, m4a, webm ...")],
-    model: ModelOption = "auto",
-    run: RunOption = None,
-    subject: SubjectOption = None,
-    seed: SeedOption = None,
-    steps: StepsOption = 20,
-    count: CountOption = 1,
-    negative: NegativeOption = "",
-    guidance: GuidanceOption = None,
     engine: EngineOption = "auto",
     whisper: WhisperOption = "auto",
     language: LanguageOption = None,
     limit_s: LimitOption = 60.0,
-    classroom: ClassroomOption = False,
-    out: OutOption = None,
-    drive: DriveOption = None,
-    as_json: JsonOption = False,
-    debug: DebugOption = False,
+    *,
+    order: _Order,
 ) -> None:
     """Turn spoken sentences into pictures, and a page of the clips, words and pictures."""
     from s2i_lib.speech import HearOptions, Listener, load_audio
 
-    options = _draw_options(steps, guidance, count, seed)
-    studio = _Studio(model, run, subject, drive, out, as_json, classroom)
+    studio = _Studio(order)
     names = tuple(subject.name for subject in studio.subjects)
     hearing = HearOptions(
         engine=engine, model=whisper, language=language, names=names, limit_s=limit_s
@@ -132,7 +161,7 @@ def speak(
     def handle(clip: str) -> None:
         with studio.stage("hear"):
             transcript = listener.hear(clip)
-        studio.fulfil(transcript, options, negative, clip=clip)
+        studio.fulfil(transcript, clip=clip)
 
     try:
         _for_each(audio, handle)
@@ -141,31 +170,20 @@ def speak(
 
 
 @app.command()
+@_takes_order
 def draw(
     prompt: Annotated[str, typer.Argument(help="What the picture shows.")],
-    model: ModelOption = "auto",
-    run: RunOption = None,
-    subject: SubjectOption = None,
-    seed: SeedOption = None,
-    steps: StepsOption = 20,
-    count: CountOption = 1,
-    negative: NegativeOption = "",
-    guidance: GuidanceOption = None,
-    classroom: ClassroomOption = False,
-    out: OutOption = None,
-    drive: DriveOption = None,
-    as_json: JsonOption = False,
-    debug: DebugOption = False,
+    *,
+    order: _Order,
 ) -> None:
     """Turn a typed sentence into pictures: the same as speak, without speech."""
     if not prompt.strip():
         raise InputError(EMPTY_PROMPT)
-    options = _draw_options(steps, guidance, count, seed)
-    studio = _Studio(model, run, subject, drive, out, as_json, classroom)
+    studio = _Studio(order)
     if studio.classroom:
         studio.classroom.check(prompt)
     studio.load_model()
-    studio.fulfil(prompt, options, negative)
+    studio.fulfil(prompt)
     studio.finish()
 
 
@@ -504,30 +522,29 @@ def runs(
 class _Studio:
     """What `speak` and `draw` share: the checks before anything slow, then wish by wish."""
 
-    def __init__(
-        self,
-        model: str,
-        run: str | None,
-        subject: str | None,
-        drive: Path | None,
-        out: Path | None,
-        as_json: bool,
-        classroom: bool,
-    ) -> None:
+    def __init__(self, order: _Order) -> None:
         from s2i_lib.classroom import Classroom
+        from s2i_lib.generate import DrawOptions
         from s2i_lib.models import REGISTRY, choose, find_run
 
-        self.drive, self.as_json, self.run = open_drive(drive), as_json, run
-        self.classroom = Classroom(self.drive) if classroom else None
-        self.model_name = model
-        if run is not None:
-            find_run(self.drive, run)
-        if run is None or model != "auto":  # what a run was made from, it knows best
-            base = choose(model)
-            self.model_name = base.name if base.name in REGISTRY else model
-        self.chosen = _subject(self.drive, subject) if subject else None
+        self.order = order
+        self.options = DrawOptions(
+            steps=order.steps,
+            guidance_scale=order.guidance,
+            count=order.count,
+            seed=order.seed,
+        )
+        self.drive = open_drive(order.drive)
+        self.classroom = Classroom(self.drive) if order.classroom else None
+        self.model_name = order.model
+        if order.run is not None:
+            find_run(self.drive, order.run)
+        if order.run is None or order.model != "auto":  # what a run was made from, it knows best
+            base = choose(order.model)
+            self.model_name = base.name if base.name in REGISTRY else order.model
+        self.chosen = _subject(self.drive, order.subject) if order.subject else None
         self.subjects = _known_subjects(self.drive, [self.chosen] if self.chosen else [])
-        self.folder = make_folder(out or self.drive.creations)
+        self.folder = make_folder(order.out or self.drive.creations)
         self.seconds: dict[str, float] = {}
         self.wishes: list[Wish] = []
 
@@ -542,22 +559,15 @@ class _Studio:
         from s2i_lib.models import load
 
         with self.stage("load model"):
-            self.model = load(self.model_name, drive=self.drive, run=self.run)
+            self.model = load(self.model_name, drive=self.drive, run=self.order.run)
 
-    def fulfil(
-        self,
-        heard: str | Transcript,
-        options: DrawOptions,
-        negative: str,
-        *,
-        clip: str | None = None,
-    ) -> None:
+    def fulfil(self, heard: str | Transcript, *, clip: str | None = None) -> None:
         """One wish: words -> prompt -> pictures -> files -> report."""
         from s2i_lib.generate import draw, explain_unknown_words
         from s2i_lib.prompt import make_prompt
         from s2i_lib.speech import load_audio
 
-        base = self.model.base
+        base, options = self.model.base, self.options
         prompt = make_prompt(
             heard,
             self.subjects,
@@ -565,8 +575,9 @@ class _Studio:
             count_tokens=self.model.count_tokens,
             token_limit=base.token_limit,
         )
-        if negative:
-            prompt = replace(prompt, negative=", ".join(filter(None, [prompt.negative, negative])))
+        if self.order.negative:
+            negative = ", ".join(filter(None, [prompt.negative, self.order.negative]))
+            prompt = replace(prompt, negative=negative)
         unknown = explain_unknown_words(base, prompt.text, self.model.taught)
         doubts = prompt.transcript.doubts if prompt.transcript else ()
         notes = [*doubts, *prompt.notes, *([unknown] if unknown else [])]
@@ -590,7 +601,7 @@ class _Studio:
                 notes=notes,
             )
         )
-        if self.as_json:
+        if self.order.as_json:
             report = {"clip": clip, "prompt": prompt.to_json(), "notes": notes}
             print(json.dumps(report | {"pictures": [str(path) for path in paths]}), flush=True)
             return
@@ -610,7 +621,7 @@ class _Studio:
             title = "Spoken and drawn" if self.wishes[0].heard else "Drawn"
             page = write_page(self.wishes, self.folder / f"{stem}.html", title=title)
         seconds = {name: round(value, 2) for name, value in self.seconds.items()}
-        if self.as_json:
+        if self.order.as_json:
             print(json.dumps({"page": str(page), "seconds": seconds}))
         else:
             print(f"Page      {page}")
@@ -674,7 +685,8 @@ def dataset(
     if not class_noun:  # a known one, built again
         who = load_subject(root, subject)
     else:
-        who = Subject(subject, class_noun, identifier, kind or guess_kind(class_noun))  # type: ignore[arg-type]
+        said = cast("Kind | None", kind)  # Subject checks that it is one
+        who = Subject(subject, class_noun, identifier, said or guess_kind(class_noun))
     built = build_dataset(
         who,
         root,
@@ -718,12 +730,6 @@ def _print_dataset(built: Dataset) -> None:
     print(f"Manifest  {built.manifest}")
     if built.consent:
         print(_wrap(f"Consent   {built.consent.sentence(built.subject.name)}", indent=10))
-
-
-def _draw_options(steps: int, guidance: float | None, count: int, seed: int | None) -> DrawOptions:
-    from s2i_lib.generate import DrawOptions
-
-    return DrawOptions(steps=steps, guidance_scale=guidance, count=count, seed=seed)
 
 
 def _subject(drive: Drive, given: str) -> Subject:

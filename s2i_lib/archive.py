@@ -40,6 +40,7 @@ def import_zip(source: bytes | str | Path, folder: Path) -> ZipImport:
     name = "The zip" if isinstance(source, bytes) else Path(source).name
     try:
         archive = zipfile.ZipFile(io.BytesIO(source) if isinstance(source, bytes) else source)
+    # NotImplementedError is how zipfile says that it does not know a kind of compression.
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise InputError(
             f"{name} is not a zip that can be read ({first_line(error)}). "

@@ -10,6 +10,7 @@ diffusers/loaders/single_file_utils.py, which reads them back.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -125,7 +126,7 @@ def unet_name(name: str) -> str:
     return f"output_blocks.{place}.{slot}.{rest}"
 
 
-VAE_RULES = [
+VAE_RULES: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     (r"down_blocks\.(\d)\.resnets\.", r"down.\1.block."),
     (r"down_blocks\.(\d)\.downsamplers\.0\.", r"down.\1.downsample."),
     (r"up_blocks\.(\d)\.resnets\.", lambda m: f"up.{3 - int(m[1])}.block."),
@@ -143,7 +144,7 @@ VAE_RULES = [
 def vae_name(name: str) -> str:
     """A parameter's name in the original autoencoder, whose decoder counts from the output."""
     for pattern, replacement in VAE_RULES:
-        name = re.sub(pattern, replacement, name)  # type: ignore[call-overload]
+        name = re.sub(pattern, replacement, name)
     return name
 
 

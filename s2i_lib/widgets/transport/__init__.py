@@ -167,7 +167,7 @@ class ByteWidget(anywidget.AnyWidget):
         self.on_msg(self._on_message)
 
     def _received(self, data: bytes, meta: dict[str, Any]) -> Any:
-        raise NotImplementedError
+        raise S2iError(f"{type(self).__name__} takes no files.")
 
     def _asked(self, name: str) -> bytes:
         raise S2iError(f"Nothing is called {name!r} here.")
