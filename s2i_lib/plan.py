@@ -127,17 +127,17 @@ def count_parameters(pipe: Any, options: FinetuneOptions) -> tuple[int, int]:
     return additions, total + additions
 
 
-# Activations of one image of 512 px in the full-size U-Net, kept for the backward pass, in bytes a
-# parameter of the U-Net. Half precision with checkpointing is measured with fake tensors (0.30 GiB
-# for 2 images of 866 M parameters: 0.2); the others are generous guesses until they are measured,
-# and the trial steps on a GPU have the last word.
+# Activations of one image of 512 px in Stable Diffusion's U-Net, in bytes a parameter of the U-Net.
+# Fitted to what benchmarks/memory.py counts with fake tensors; benchmarks/README.md has the table.
 ACTIVATION_BYTES = {
-    # (computed in half precision, gradient checkpointing)
-    (True, False): 4.4,
-    (True, True): 0.2,
-    (False, False): 6.6,
-    (False, True): 1.2,
+    # (method, computed in half precision)
+    ("full", False): 2.67,
+    ("full", True): 1.46,
+    ("lora", False): 2.67,  # not counted; frozen layers keep less
+    ("lora", True): 1.3,
 }
+# ... and with gradient checkpointing: what is kept of all blocks, and one block at a time.
+CHECKPOINTED_BYTES = {False: 0.33, True: 0.18}
 
 
 def estimate_memory(
@@ -145,19 +145,30 @@ def estimate_memory(
 ) -> dict[str, float]:
     """Peak memory of a step on the device in GiB, by what holds it.
 
-    Weights 4 bytes each (frozen ones under half precision: 2), gradients 4 and AdamW 8 (in 8 bits:
-    2) of each that is trained; activations in proportion to the model, the images and their area.
+    Weights 4 bytes each (frozen ones under half precision: 2), AdamW 8 (in 8 bits: 2) of each that
+    is trained. Activations, in proportion to the model, the images and their area, are at their
+    most before there are gradients (4 bytes each), and have gone when these are whole: the larger
+    of the two counts, except that the gradients of a step's earlier parts are there all along.
+    Autocast holds a half-precision copy of trained weights until the backward pass.
     """
     is_half = options.precision != "fp32"
     frozen_bytes = 2 if is_half and options.method == "lora" else 4
     images = options.batch_size // options.accumulation * (2 if options.with_prior else 1)
-    each = ACTIVATION_BYTES[is_half, options.with_checkpointing] * (size_px / 512) ** 2
+    area = (size_px / 512) ** 2
+    gradients = 4 * trained
+    checkpointed = images * area * CHECKPOINTED_BYTES[is_half] * total
+    copies = 2 * trained if is_half else 0
+    each = ACTIVATION_BYTES[options.method, is_half]
+    forward = copies + (
+        checkpointed if options.with_checkpointing else images * area * each * total
+    )
+    there_already = gradients if options.accumulation > 1 else 0
     holders = {
         "weights": 4 * trained + frozen_bytes * (total - trained),
-        "gradients": 4 * trained,
         "optimizer": (2 if options.with_8bit_adam else 8) * trained,
         "mean of weights": 4 * trained * bool(options.ema_decay) * (options.ema_device == "model"),
-        "activations": images * each * total,
+        "gradients": gradients,
+        "activations": max(checkpointed, forward + there_already - gradients),
     }
     return {name: value / GIB for name, value in holders.items() if value}
 

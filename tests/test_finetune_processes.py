@@ -20,11 +20,16 @@ STEPS = 20
 
 
 def train(root: Path, n_processes: int, tiny: Path) -> Path:
-    """The command line under torch.distributed; the run's folder."""
+    """The command line, under ``accelerate launch`` for more than one process; the run's folder."""
     drive = Drive(root / "drive")
     build_dataset(sample_subject(drive), drive)
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={n_processes}"]
+    launcher = ["-m", "accelerate.commands.launch", "--multi_gpu", "--mixed_precision", "no"]
+    # accelerate finds a free port for 0. torch.distributed.run does not: with --master_port=0 the
+    # store listens on one, but the processes are told port 0 and wait for it for ever.
+    launcher += ["--num_processes", str(n_processes), "--main_process_port", "0"]
     options = {"steps": STEPS, "batch-size": 4, "accumulation": 2, "class-images": 16}
+    if n_processes == 1:
+        launcher = []
     command = [sys.executable, *launcher, "-m", "s2i_lib", "finetune", "--subject", "Racer"]
     command += ["--model", str(tiny), "--option", "sample_every=0", "--learning-rate", "1e-4"]
     command += [part for name, value in options.items() for part in (f"--{name}", str(value))]

@@ -1,12 +1,15 @@
 """The estimate against real parameter counts, the ladder, and what is refused early."""
 
 import dataclasses
+import re
+from pathlib import Path
 
 import pytest
 import torch
 from accelerate import Accelerator
 from tiny_model import make_pipeline
 
+from benchmarks import memory
 from s2i_lib import plan
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.learner import find_8bit_fault, make_learner
@@ -150,15 +153,32 @@ def test_8bit_adamw_that_does_not_work_is_replaced_and_that_is_said(monkeypatch)
     assert "libcudart" in said[0]
 
 
-def test_the_estimate_is_near_what_fake_tensors_measured_for_sd21():
-    """866 M parameters, 2 images of 512 px, fp16 autocast, checkpointing, AdamW: 13.16 GiB.
+def read_memory_table():
+    """GiB counted for each setting, from benchmarks/README.md."""
+    text = (Path(__file__).parents[1] / "benchmarks" / "README.md").read_text()
+    rows = re.findall(r"^\| (\S.*?) \| (\d+\.\d+) \| \d+\.\d+ \| \d\.\d+ \|$", text, re.MULTILINE)
+    return {name: float(counted) for name, counted in rows if name in memory.SETTINGS}
 
-    Source: torch.distributed._tools.mem_tracker.MemTracker over two whole steps.
-    """
-    options = dataclasses.replace(
-        OPTIONS, batch_size=1, precision="fp16", with_checkpointing=True, with_prior=True
-    )
-    parts = plan.estimate_memory(865_910_724, 865_910_724, options, 512)
-    assert sum(parts.values()) == pytest.approx(13.16, rel=0.15)
-    assert parts["weights"] == pytest.approx(3.23, rel=0.01)
-    assert parts["optimizer"] == pytest.approx(6.45, rel=0.01)
+
+def estimate(options):
+    """For the U-Net of Stable Diffusion 2.1, with LoRA of rank 8 on its attention."""
+    total = 865_910_724
+    trained = 1_659_904 if options.method == "lora" else total
+    total += trained if options.method == "lora" else 0
+    return sum(plan.estimate_memory(trained, total, options, 512).values())
+
+
+def test_the_estimate_is_within_15_percent_of_what_fake_tensors_counted():
+    counted = read_memory_table()
+    assert len(counted) >= 5
+    for name, gib in counted.items():
+        assert estimate(memory.SETTINGS[name]) == pytest.approx(gib, rel=0.15), name
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", memory.SETTINGS)
+def test_fake_tensors_still_count_what_the_table_says(name):
+    gib, trained, total = memory.measure(memory.SETTINGS[name])
+    assert gib == pytest.approx(read_memory_table()[name], rel=0.02)
+    parts = plan.estimate_memory(trained, total, memory.SETTINGS[name], 512)
+    assert sum(parts.values()) == pytest.approx(gib, rel=0.15)
