@@ -177,9 +177,12 @@ def draw(
     order: _Order,
 ) -> None:
     """Turn a typed sentence into pictures: the same as speak, without speech."""
+    from s2i_lib.prompt import make_prompt
+
     if not prompt.strip():
         raise InputError(EMPTY_PROMPT)
     studio = _Studio(order)
+    make_prompt(prompt, studio.subjects, chosen=studio.chosen)  # refuses before anything slow
     if studio.classroom:
         studio.classroom.check(prompt)
     studio.load_model()

@@ -348,7 +348,7 @@ def _checked_mono(channels: np.ndarray, name: str) -> np.ndarray:
     if not np.isfinite(channels).all():
         bad = int((~np.isfinite(channels)).sum())
         raise InputError(
-            f"{name} has {bad} samples that are not numbers (NaN or infinite). "
+            f"{name}: {bad} of the samples are not numbers (NaN or infinite). "
             "Record it again, or export it as 16-bit wav."
         )
     peaks = np.abs(channels).max(axis=1)

@@ -103,6 +103,7 @@ def make_prompt(
     if count_tokens is not None:
         text, more = fit(text, count_tokens, token_limit)
         notes += more
+        used = [s for s in used if s.class_noun.lower() in text.lower()]  # none that was left out
     return Prompt(
         text=text,
         negative=find_negatives(text),
@@ -373,7 +374,7 @@ _PADDING = (
 
 
 def fit(text: str, count_tokens: Callable[[str], int], limit: int) -> tuple[str, list[str]]:
-    """Drop padding while the text is too long; what is still beyond the limit is named, not cut."""
+    """Drop padding while the text is too long, then whole words at its end; the notes say which."""
     dropped: list[str] = []
     for padding in _PADDING:
         if count_tokens(text) <= limit:
@@ -397,8 +398,9 @@ def fit(text: str, count_tokens: Callable[[str], int], limit: int) -> tuple[str,
             else:
                 high = middle - 1
         beyond = " ".join(words_[low:])
+        text = tidy(" ".join(words_[:low]))
         notes.append(
-            f"The sentence has {n_tokens} tokens and the model reads {limit}: {beyond!r} has no "
-            "effect on the picture. Say it in fewer words, the important ones first."
+            f"The sentence has {n_tokens} tokens and the model reads {limit}, so {beyond!r} was "
+            "left out. Say it in fewer words, the important ones first."
         )
     return text, notes

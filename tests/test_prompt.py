@@ -145,9 +145,12 @@ def test_padding_goes_first_and_nothing_is_cut_in_silence():
     assert "red door and a garden" in short.text
     assert any("was left out" in note for note in short.notes)
     long = make_prompt(said, count_tokens=count_words, token_limit=8)
-    assert long.text.endswith("a garden")
-    [note] = [note for note in long.notes if "no effect" in note]
-    assert "'door and a garden'" in note
+    assert long.text == "a big house with a red"
+    [note] = [note for note in long.notes if "so 'door and a garden' was left out" in note]
+    assert "has 12 tokens and the model reads 8" in note
+    far = make_prompt(f"{said} and Rex", [REX], count_tokens=count_words, token_limit=8)
+    assert far.text == long.text
+    assert far.subjects == ()
     assert make_prompt(said, count_tokens=count_words).notes == ()
 
 
