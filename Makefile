@@ -1,4 +1,5 @@
 # make demo    say it, see it: installs what it needs, then turns a spoken clip into a picture
+# make lab     opens the notebooks in JupyterLab
 # make test    everything that CI runs (make quick: the part that takes under two minutes)
 # make full    the tests at the full lengths and counts; hours
 # make badges REPO=owner/name   writes the repository's address into the README and the notebooks
@@ -15,10 +16,14 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 LISTS := pyproject.toml requirements.txt constraints.txt
 
-.PHONY: demo test quick full lint system badges pocket clean
+.PHONY: demo lab test quick full lint system badges pocket clean
 
 demo: .venv/.demo
 	$(BIN)/python -m s2i_lib speak "$(AUDIO)" --model pocket --out "$(OUT)"
+
+lab: .venv/.demo
+	$(PIP) --quiet 'jupyterlab>=4'
+	$(BIN)/jupyter lab notebooks
 
 test: .venv/.test system lint
 	$(BIN)/python -m pytest -m "not full"
