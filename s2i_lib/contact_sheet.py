@@ -58,10 +58,7 @@ def draw_contact_sheet(
         y = head + number // columns * cell_h
         _draw_thumb(sheet, x, y, verdict, thumbs.get(verdict.photo))
         y += THUMB_PX + 6
-        colour = COLOURS[verdict.is_kept]
-        if verdict.is_kept and verdict.verdict != "fine":
-            colour = WARNING
-        draw.text((x, y), verdict.verdict, fill=colour, font=_font(14, bold=True))
+        draw.text((x, y), verdict.verdict, fill=_colour(verdict), font=_font(14, bold=True))
         name = textwrap.shorten(verdict.photo, 22, placeholder="…")
         draw.text((x + THUMB_PX, y + 2), name, fill=GREY, font=small, anchor="ra")
         for line_number, line in enumerate(reasons[number]):
@@ -96,8 +93,13 @@ def _draw_thumb(sheet: Image, x: int, y: int, verdict: Verdict, photo: Image | N
     l, t, r, b = (round(edge * ratio) for edge in verdict.crop.corners)  # noqa: E741
     sheet.paste(Image.blend(thumb, Image.new("RGB", thumb.size, "white"), 0.55), (left, top))
     sheet.paste(thumb.crop((l, t, r, b)), (left + l, top + t))
-    colour = COLOURS[verdict.is_kept]
-    draw.rectangle((left + l, top + t, left + r - 1, top + b - 1), outline=colour, width=2)
+    edges = (left + l, top + t, left + r - 1, top + b - 1)
+    draw.rectangle(edges, outline=_colour(verdict), width=2)
+
+
+def _colour(verdict: Verdict) -> str:
+    """Of the verdict's word and of the crop's frame."""
+    return COLOURS[verdict.is_kept] if verdict.verdict == "fine" or not verdict.is_kept else WARNING
 
 
 def _font(size: int, *, bold: bool = False) -> FreeTypeFont | ImageFont:

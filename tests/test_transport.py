@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 import zlib
 
 import pytest
@@ -10,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from s2i_lib.errors import InputError
-from s2i_lib.widgets import join_modules
+from s2i_lib.widgets import FOLDER, join_modules
 from s2i_lib.widgets.transport import CHUNK_BYTES, Inbox
 
 
@@ -93,3 +95,13 @@ def test_joined_module_has_each_part_once_and_no_import_left():
     assert text.count("class Transport") == 1
     assert text.count("function makeFrame") == 1
     assert "\nimport " not in text and text.count("export ") == text.count("export default") == 1
+
+
+def test_widgets_are_found_where_the_library_lies_behind_a_link(tmp_path):
+    """As with a folder on a Drive that is a shortcut to another."""
+    (tmp_path / "s2i_lib").symlink_to(FOLDER.parent, target_is_directory=True)
+    code = "from s2i_lib.widgets import join_modules; print(join_modules('camera/camera.js'))"
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert run.stdout.strip() == join_modules("camera/camera.js").strip()
