@@ -1,8 +1,8 @@
 """Hearing, beside plain Whisper: seconds, memory, word error rate, noise, names.
 
-    python benchmarks/hearing.py                      # all tables, about twenty minutes
-    python benchmarks/hearing.py names windows        # some of them
-    python benchmarks/hearing.py --write              # into benchmarks/README.md
+    python -m benchmarks.hearing                      # all tables, about fifteen minutes
+    python -m benchmarks.hearing names windows        # some of them
+    python -m benchmarks.hearing --write              # into benchmarks/README.md
 
 Needs Debian's flite for the clips. Each system runs in a process of its own (so that its peak
 memory is its own) and gets the clips in turn with the others, so that a busy machine is busy for
@@ -312,13 +312,21 @@ NOTES = {
 }
 
 
+def processor() -> str:
+    """As the kernel names it ("AMD EPYC"), else the kind of machine."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
 def compose(tables: dict[str, str]) -> str:
     parts = [
         "## Hearing",
         "",
-        f"Made by `python benchmarks/hearing.py --write` on {platform.machine()}, "
-        f"{os.cpu_count()} cores ({platform.system()}, Python {platform.python_version()}), CPU "
-        "only. The clips are synthesised (flite, voices slt and rms; and Kennedy), so they rank "
+        f"Made by `python -m benchmarks.hearing --write` on {os.cpu_count()} cores of a shared "
+        f"{processor()} ({platform.system()}, Python {platform.python_version()}), CPU only. The "
+        "clips are synthesised (flite, voices slt and rms; and Kennedy), so they rank "
         "systems and say little about a microphone in a kitchen. OpenAI's tiny.en throughout: no "
         "multilingual weights could be had here, so detection and translation are tested for "
         "their logic only (tests/test_engines.py).",
