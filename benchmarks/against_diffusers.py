@@ -1,0 +1,274 @@
+"""From photos to weights: this library against diffusers' own DreamBooth script.
+
+    python -m benchmarks.against_diffusers PATH/TO/train_dreambooth.py [--steps 200]
+    python -m benchmarks.against_diffusers PATH/TO/train_dreambooth.py --full-size   # 20 minutes
+
+The script is that of the installed version, v0.39.0:examples/dreambooth/train_dreambooth.py of
+https://github.com/huggingface/diffusers; its code is no part of this repository. Both sides are a
+fresh process with the pocket model, the same crops, 48 class images, 1 photo + 1 class image a step
+and no sample pictures; each keeps what it keeps by default in so many steps. CPU seconds decide,
+since other programs may run here; one thread each, so that none is spent on waiting.
+
+With --full-size the model is Stable Diffusion 2.1 with random weights, for a few steps of 1 photo
+at 512 px without class images. fp32 AdamW does not fit into 24 GiB beside anything else, so both
+sides take 8-bit AdamW.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).parent
+SAVE_EVERY = 500  # the script's --checkpointing_steps, so that neither saves on the way
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one whole process took."""
+
+    total_cpu_s: float
+    total_s: float
+    class_images_cpu_s: float
+    step_cpu_s: float
+    """Median from one step to the next."""
+    peak_gib: float
+
+
+def run(command: list[str], stamps: Path, threads: int) -> Measured:
+    """Run a process that notes its times in ``stamps``; what it used, read from the system."""
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "ACCELERATE_USE_CPU": "true"}
+    began = time.perf_counter()
+    process = subprocess.Popen(command, env=environment, cwd=HERE.parent)
+    _, status, used = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - began
+    if status:
+        raise SystemExit(f"{command[1]} failed")
+    noted = json.loads(stamps.read_text())
+    steps = [cpu for _, cpu, *_ in noted["steps"]]
+    return Measured(
+        total_cpu_s=used.ru_utime + used.ru_stime,
+        total_s=seconds,
+        class_images_cpu_s=sum(end - cpu for _, cpu, _, end in noted.get("class images", [])),
+        step_cpu_s=statistics.median(b - a for a, b in itertools.pairwise(steps)),
+        peak_gib=used.ru_maxrss * 1024 / 2**30,
+    )
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What both sides do."""
+
+    model: Path
+    size_px: int
+    steps: int
+    class_images: int
+    """0: without prior preservation."""
+    with_8bit_adam: bool
+    threads: int
+    learning_rate: float = 1e-4
+
+
+def ours(work: Path, sizes: Sizes) -> Measured:
+    stamps = work / "ours.json"
+    (work / "sizes.json").write_text(json.dumps({**vars(sizes), "model": str(sizes.model)}))
+    command = [sys.executable, str(Path(__file__)), "--child", str(work), str(stamps)]
+    return run(command, stamps, sizes.threads)
+
+
+def theirs(work: Path, script: Path, sizes: Sizes) -> Measured:
+    card, stamps = json.loads((work / "subject.json").read_text()), work / "theirs.json"
+    options = {
+        "pretrained_model_name_or_path": sizes.model,
+        "instance_data_dir": work / "crops",
+        "instance_prompt": f"a {card['identifier']} {card['class_noun']}",
+        "class_data_dir": work / "class",
+        "class_prompt": f"a {card['class_noun']}",
+        "num_class_images": sizes.class_images,
+        "sample_batch_size": 8,
+        "resolution": sizes.size_px,
+        "train_batch_size": 1,
+        "max_train_steps": sizes.steps,
+        "learning_rate": sizes.learning_rate,
+        "checkpointing_steps": SAVE_EVERY,
+        "seed": 0,
+        "output_dir": work / "theirs",
+    }
+    runner = [sys.executable, str(HERE / "run_train_dreambooth.py"), str(stamps), str(script)]
+    named = [part for name, value in options.items() for part in (f"--{name}", str(value))]
+    flags = ["--with_prior_preservation"] * bool(sizes.class_images)
+    flags += ["--use_8bit_adam"] * sizes.with_8bit_adam
+    return run([*runner, *named, *flags], stamps, sizes.threads)
+
+
+def prepare(work: Path) -> None:
+    """The sample subject's crops, for either side."""
+    import shutil
+
+    from s2i_lib.dataset import build_dataset, sample_subject
+    from s2i_lib.drive import Drive
+
+    drive = Drive(work / "drive")
+    subject = sample_subject(drive)
+    dataset = build_dataset(subject, drive)
+    (work / "crops").mkdir()
+    for path in dataset.images:
+        shutil.copy(path, work / "crops")
+    card = {
+        "name": subject.name,
+        "identifier": subject.identifier,
+        "class_noun": subject.class_noun,
+    }
+    (work / "subject.json").write_text(json.dumps(card))
+
+
+def child(work: Path, stamps: Path) -> None:
+    """Our side, in its own process: photos to weights, noting when things happen."""
+    from accelerate import Accelerator
+
+    from s2i_lib.dataset import load_dataset
+    from s2i_lib.drive import Drive
+    from s2i_lib.finetune import finetune
+
+    drive = Drive(work / "drive")
+    noted: dict[str, list] = {"class images": [], "steps": []}
+
+    def now() -> list[float]:
+        return [time.perf_counter(), time.process_time()]
+
+    last: list[float] = []
+
+    def watch(event: str, info: dict) -> None:
+        nonlocal last
+        if event == "class_images":  # the first of them comes before the first batch
+            noted["class images"] += [[*last, *now()]] if last else []
+            last = now()
+
+    clip = Accelerator.clip_grad_norm_
+
+    def noted_clip(*args, **named):  # type: ignore[no-untyped-def]
+        began, result = now(), clip(*args, **named)
+        noted["steps"].append([*began, *now()])
+        return result
+
+    Accelerator.clip_grad_norm_ = noted_clip  # type: ignore[method-assign]
+    name = json.loads((work / "subject.json").read_text())["name"]
+    sizes = Sizes(**json.loads((work / "sizes.json").read_text()))
+    finetune(
+        drive,
+        load_dataset(drive, name),
+        model=str(sizes.model),
+        watch=watch,
+        method="full",
+        precision="fp32",
+        with_checkpointing=False,
+        with_8bit_adam=sizes.with_8bit_adam,
+        steps=sizes.steps,
+        learning_rate=sizes.learning_rate,
+        with_prior=bool(sizes.class_images),
+        class_image_count=sizes.class_images or None,
+        save_every=SAVE_EVERY,
+        sample_prompts=(),
+        sample_every=0,
+    )
+    stamps.write_text(json.dumps(noted))
+
+
+def make_full_size(folder: Path) -> None:
+    """Stable Diffusion 2.1's configuration with random weights, and the pocket's tokenizer."""
+    import torch
+    from diffusers import (
+        AutoencoderKL,
+        DDIMScheduler,
+        StableDiffusionPipeline,
+        UNet2DConditionModel,
+    )
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+    from s2i_lib.models import PACKAGE
+
+    torch.manual_seed(0)
+    text = CLIPTextConfig(
+        vocab_size=49408,
+        hidden_size=1024,
+        intermediate_size=4096,
+        num_hidden_layers=23,
+        num_attention_heads=16,
+        hidden_act="gelu",
+    )
+    StableDiffusionPipeline(
+        vae=AutoencoderKL(
+            sample_size=512,
+            block_out_channels=(128, 256, 512, 512),
+            down_block_types=("DownEncoderBlock2D",) * 4,
+            up_block_types=("UpDecoderBlock2D",) * 4,
+            layers_per_block=2,
+        ),
+        text_encoder=CLIPTextModel(text),
+        tokenizer=CLIPTokenizer.from_pretrained(PACKAGE / "pocket" / "tokenizer"),
+        unet=UNet2DConditionModel(
+            sample_size=64,
+            cross_attention_dim=1024,
+            attention_head_dim=(5, 10, 20, 20),
+            use_linear_projection=True,
+        ),
+        scheduler=DDIMScheduler(beta_schedule="scaled_linear", clip_sample=False),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    ).save_pretrained(folder)
+
+
+def table(rows: list[tuple[Measured, Measured]]) -> str:
+    """Medians over the rounds, and the ratio of each."""
+    lines = ["| | train_dreambooth.py | s2i_lib | ratio |", "|---|---|---|---|"]
+    for field, text in (
+        ("total_cpu_s", "photos to weights, CPU seconds"),
+        ("total_s", "photos to weights, seconds on the clock"),
+        ("class_images_cpu_s", "class images, CPU seconds"),
+        ("step_cpu_s", "a step, CPU seconds"),
+        ("peak_gib", "peak memory, GiB"),
+    ):
+        a, b = (statistics.median(getattr(row[side], field) for row in rows) for side in (0, 1))
+        lines.append(f"| {text} | {a:.3g} | {b:.3g} | {b / a:.2f} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("script", type=Path, nargs="?")
+    parser.add_argument("--steps", type=int, help="[default: 200, or 3 of the full size]")
+    parser.add_argument("--class-images", type=int, default=48)
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--full-size", action="store_true")
+    parser.add_argument("--child", nargs=2, type=Path, help=argparse.SUPPRESS)
+    chosen = parser.parse_args()
+    sys.path.insert(0, str(HERE.parent))
+    if chosen.child:
+        child(*chosen.child)
+        sys.exit()
+    pocket = HERE.parent / "s2i_lib" / "pocket"
+    measured = []
+    for _ in range(chosen.rounds):
+        with tempfile.TemporaryDirectory() as folder:
+            work = Path(folder)
+            os.environ["S2I_LOCAL"] = f"{folder}/local"
+            prepare(work)
+            if chosen.full_size:
+                make_full_size(work / "model")
+                sizes = Sizes(work / "model", 512, chosen.steps or 3, 0, True, chosen.threads)
+            else:
+                n = chosen.steps or 200
+                sizes = Sizes(pocket, 64, n, chosen.class_images, False, chosen.threads)
+            measured.append((theirs(work, chosen.script, sizes), ours(work, sizes)))
+    print(table(measured))
