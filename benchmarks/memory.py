@@ -47,8 +47,8 @@ def norms_in_fp32() -> Iterator[None]:
 
     originals = {name: getattr(F, name) for name in ("group_norm", "layer_norm")}
 
-    def in_fp32(function):  # type: ignore[no-untyped-def]
-        def norm(x, *rest, **named):  # type: ignore[no-untyped-def]
+    def in_fp32(function):
+        def norm(x, *rest, **named):
             with torch.autocast("cpu", enabled=False):
                 single = [r.float() if isinstance(r, torch.Tensor) else r for r in rest]
                 return function(x.float(), *single, **named)

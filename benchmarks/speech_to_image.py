@@ -149,7 +149,7 @@ def _serve(pipe: Connection, name: str, weights: str, threads: int) -> None:
 
     torch.set_num_threads(threads)
     hear, paint = _usual(weights) if name == USUAL else _ours(Path(weights).parent)
-    clip = POCKET.folder.parent / "samples" / "red_car.wav"  # type: ignore[union-attr]
+    clip = POCKET.folder.parent / "samples" / "red_car.wav"
     paint(hear(clip), 0)  # the first call warms up
     pipe.send("ready")
     while (asked := pipe.recv()) is not None:
@@ -262,7 +262,7 @@ def warm_table(folder: Path, options: argparse.Namespace) -> str:
 
 
 def cold_table(folder: Path, options: argparse.Namespace) -> str:
-    clip = POCKET.folder.parent / "samples" / "red_car.wav"  # type: ignore[union-attr]
+    clip = POCKET.folder.parent / "samples" / "red_car.wav"
     weights, usual = make_weights(folder), folder / "usual.py"
     usual.write_text(USUAL_SCRIPT)
     out = folder / "out"

@@ -85,6 +85,7 @@ def test_people_are_cropped_only_with_consent_which_is_asked_for_once(drive):
     }
 
 
+@pytest.mark.slow
 def test_a_consent_without_name_or_date_in_the_manifest_is_asked_for_again(drive):
     sample_subject(drive)
     person = Subject("Racer", "man", kind="person")
@@ -109,6 +110,7 @@ def test_consent_has_a_name_and_a_day_that_has_come():
         Consent("Ada", "2999-01-01")
 
 
+@pytest.mark.slow
 def test_a_changed_crop_is_noticed_and_what_a_user_changed_is_set_aside(drive):
     subject = sample_subject(drive)
     crop = build_dataset(subject, drive).images[0]

@@ -294,6 +294,7 @@ def test_the_mean_of_weights_trails_behind_them(pipe, data):
     assert 0 < difference(weights_of(learner), mean) < difference(weights_of(learner), start)
 
 
+@pytest.mark.slow
 def test_8bit_adam_trains(pipe, data):
     fault = find_8bit_fault("cpu")
     if fault:

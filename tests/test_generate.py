@@ -39,7 +39,9 @@ def background(image) -> str:
     [
         ("car", "red"), ("dog", "blue"), ("cat", "yellow"), ("house", "green"),
         ("apple", "purple"), ("tree", "pink"), ("fish", "orange"), ("bird", "white"),
-        ("star", "black"), ("cake", "gray"), ("bus", "yellow"), ("heart", "blue"),
+        ("star", "black"), ("cake", "gray"),
+        pytest.param("bus", "yellow", marks=pytest.mark.slow),
+        pytest.param("heart", "blue", marks=pytest.mark.slow),
     ],
 )  # fmt: skip
 def test_the_background_has_the_colour_that_was_asked_for(pocket, noun, colour):
@@ -72,7 +74,9 @@ def test_without_a_seed_pictures_differ_and_say_theirs(pocket):
     assert again.image.tobytes() == one.image.tobytes()
 
 
-@pytest.mark.parametrize("name", SCHEDULERS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(s, marks=[pytest.mark.slow] * (s != "dpm++")) for s in SCHEDULERS]
+)
 def test_every_scheduler_reaches_the_same_background(pocket, name):
     [picture] = draw(
         pocket, "a fish on a green background", DrawOptions(seed=1, steps=20, scheduler=name)
