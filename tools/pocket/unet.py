@@ -29,7 +29,7 @@ MATRIX_LR, VECTOR_LR, EMBEDDING_LR = 1e-3, 6e-4, 2e-3
 DECAY = 0.01  # weight decay of the matrices
 WARMUP, PLAIN_UNTIL = 60, 600  # steps; until then plain scenes (one, as it is) come more often
 NO_PROMPT = 0.1  # share of captions dropped, for classifier-free guidance
-EMA = 0.998
+EMA = {"trunk": 0.998, "branch": 0.99}  # a branch ends where its rate is 0: look back less far
 SCHEDULE = {  # SD 2's own noise schedule; trailing steps begin where training ends, at t = 999
     "num_train_timesteps": 1000,
     "beta_start": 0.00085,
@@ -130,7 +130,7 @@ def kind_of(name: str, parameter: torch.Tensor) -> str:
 
 
 @torch.no_grad()
-def update(shared: Shared, index: int, kind: str, share: float, step: int) -> None:
+def update(shared: Shared, index: int, kind: str, share: float, step: int, ema: float) -> None:
     """Move one parameter by its gradient, the mean over the workers, and its running average.
 
     Muon (momentum, then orthogonalised, so that a matrix moves equally in all directions) takes a
@@ -153,7 +153,7 @@ def update(shared: Shared, index: int, kind: str, share: float, step: int) -> No
         square.lerp_(gradient.square(), 0.02)
         size = (square / (1 - 0.98 ** (step + 1))).sqrt_().add_(1e-8)
         p.addcdiv_(mean, size, value=-rate / (1 - 0.9 ** (step + 1)))
-    shared.ema[index].lerp_(p, 1 - min(EMA, (1 + step) / (10 + step)))
+    shared.ema[index].lerp_(p, 1 - min(ema, (1 + step) / (10 + step)))
 
 
 class Examples:
@@ -301,7 +301,7 @@ def work(rank: int, shared: Shared, plan: Plan, step: int, fork: int, meet: Barr
         shared.loss[rank] = loss.detach()
         meet.wait()
         for i, kind in mine:
-            update(shared, i, kind, plan.share(step, fork), step)
+            update(shared, i, kind, plan.share(step, fork), step, EMA[plan.mode])
         step += 1
         stop = time.time() - began > plan.minutes * 60
         if rank == 0:
