@@ -269,8 +269,8 @@ def finetune(
     prior: Annotated[bool, typer.Option(help="Learn class images too.")] = True,
     class_images: Annotated[int | None, typer.Option("--class-images")] = None,
     text_encoder: Annotated[
-        bool, typer.Option("--text-encoder", help="Train the text encoder too.")
-    ] = False,
+        bool | None, typer.Option(help="Train the text encoder too [default: the model's].")
+    ] = None,
     precision: Annotated[str | None, typer.Option("--precision", help="fp32, fp16, bf16.")] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Of all that is random.")] = None,
     option: Annotated[

@@ -130,6 +130,8 @@ class FinetuneOptions:
             )
         chosen = {name: value for name, value in changes.items() if value is not None}
         values: dict[str, Any] = {**defaults, **chosen}
+        if values.get("method") == "lora":  # a model's default for full fine-tuning
+            values["with_text_encoder"] = chosen.get("with_text_encoder", False)
         for name, value in values.items():
             if isinstance(value, list):  # as it comes from JSON
                 values[name] = tuple(value)

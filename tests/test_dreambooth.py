@@ -337,3 +337,11 @@ def test_an_unknown_prediction_type_is_an_error():
     one = torch.ones(1, 1, 1, 1)
     with pytest.raises(S2iError, match="sample"):
         dreambooth.target("sample", one, one, one, one)
+
+
+def test_a_text_encoder_trained_by_default_does_not_forbid_lora():
+    defaults = {"with_text_encoder": True, "steps": 5}
+    assert FinetuneOptions.for_model(defaults).with_text_encoder
+    assert not FinetuneOptions.for_model(defaults, method="lora").with_text_encoder
+    with pytest.raises(InputError, match="method full"):
+        FinetuneOptions.for_model(defaults, method="lora", with_text_encoder=True)
