@@ -21,6 +21,7 @@ from s2i_lib.errors import S2iError
 log = logging.getLogger(__name__)
 
 REPOSITORY = Path(s2i_lib.__file__).parents[1]
+_set_here = ""  # what ``start`` put into S2I_DRIVE: not the user's choice when the cell runs again
 
 
 def start(say: Callable[[str], None] = print) -> Drive:
@@ -32,11 +33,16 @@ def start(say: Callable[[str], None] = print) -> Drive:
         ``$S2I_DRIVE`` if that is set; in Colab the mounted Google Drive, or the runtime's own disk
         where the mount was refused; else s2i_drive beside the project's folders.
     """
+    global _set_here
     for line in install_missing():
         say(line)
+    if os.environ.get("S2I_DRIVE") == _set_here:
+        os.environ.pop("S2I_DRIVE", None)
     drive, where = _open(in_colab="COLAB_RELEASE_TAG" in os.environ)
     make_folder(drive.root)
-    os.environ["S2I_DRIVE"] = str(drive.root)  # so that a command in a cell finds the same place
+    if not os.environ.get("S2I_DRIVE"):
+        # So that a command in a cell finds the same place.
+        os.environ["S2I_DRIVE"] = _set_here = str(drive.root)
     free_gb = shutil.disk_usage(drive.root).free / 1e9
     say(f"{where} {free_gb:.0f} GB are free there.")
     return drive

@@ -53,3 +53,20 @@ def test_local_folder_is_said_and_lies_beside_the_notebooks(tmp_path, monkeypatc
     drive = session.start(said.append)
     assert drive.root == tmp_path / "s2i_drive"
     assert "This is not Colab" in said[-1]
+
+
+def test_running_the_cell_again_asks_again_and_still_heeds_the_users_own_folder(
+    tmp_path, monkeypatch
+):
+    monkeypatch.delenv("COLAB_RELEASE_TAG", raising=False)
+    monkeypatch.setenv("S2I_DRIVE", "")
+    monkeypatch.setattr(session, "REPOSITORY", tmp_path)
+    monkeypatch.setattr(session, "_set_here", "")
+    (tmp_path / "notebooks").mkdir()
+    said = []
+    first, second = session.start(said.append), session.start(said.append)
+    assert first.root == second.root and said[1] == said[3]
+    assert "This is not Colab" in said[3], "it took its own choice for the user's"
+    monkeypatch.setenv("S2I_DRIVE", str(tmp_path / "mine"))
+    assert session.start(said.append).root == tmp_path / "mine"
+    assert session.start(said.append).root == tmp_path / "mine"
