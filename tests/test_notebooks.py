@@ -10,10 +10,14 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import nbformat
+import psutil
 import pytest
+from test_finetune import digest
+from tiny_model import make_pipeline
 
 from s2i_lib.drive import Drive
 
@@ -111,8 +115,10 @@ def test_links_between_notebooks_lead_somewhere(path):
             assert target in planned
 
 
-def run(path: Path, tmp_path: Path, environment: dict[str, str], **parameters) -> str:
-    """Run a notebook as papermill does; everything that it printed."""
+def launch(
+    path: Path, tmp_path: Path, environment: dict[str, str], **parameters
+) -> subprocess.Popen:
+    """Begin to run a notebook as papermill does; it writes what came of it into ran.ipynb."""
     code = (
         "import sys, json, papermill\n"
         "papermill.execute_notebook(sys.argv[1], sys.argv[2], parameters=json.loads(sys.argv[3]),"
@@ -121,15 +127,55 @@ def run(path: Path, tmp_path: Path, environment: dict[str, str], **parameters) -
     output = tmp_path / "ran.ipynb"
     (tmp_path / "elsewhere").mkdir(exist_ok=True)
     home = {"PYTHONPATH": str(REPOSITORY), "IPYTHONDIR": str(tmp_path)}
-    done = subprocess.run(
+    return subprocess.Popen(
         [sys.executable, "-c", code, path, output, json.dumps(parameters), tmp_path / "elsewhere"],
         env={**os.environ, **home, **environment},
-        capture_output=True,
-        text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    outputs = [o for c in code_cells(output) for o in c.outputs]
+
+
+def run(path: Path, tmp_path: Path, environment: dict[str, str], **parameters) -> str:
+    """Run a notebook to its end; everything that it printed."""
+    running = launch(path, tmp_path, environment, **parameters)
+    _, complaints = running.communicate()
+    assert running.returncode == 0, complaints[-3000:]
+    outputs = [o for c in code_cells(tmp_path / "ran.ipynb") for o in c.outputs]
     return "".join(o.text for o in outputs if o.output_type == "stream")
+
+
+def colab(tmp_path: Path, answer: str = "allow") -> tuple[dict[str, str], Path]:
+    """The environment of a kernel in Colab, as near as it can be had, and its MyDrive."""
+    content = tmp_path / "content"
+    content.mkdir(exist_ok=True)
+    environment = {
+        "PYTHONPATH": f"{FAKE_COLAB}:{REPOSITORY}",
+        "COLAB_RELEASE_TAG": "release-colab_20260819",
+        "FAKE_COLAB_CONTENT": str(content),
+        "FAKE_COLAB_MOUNT": answer,
+        "S2I_DRIVE": "",
+        "S2I_LOCAL": str(tmp_path / "local"),
+    }
+    return environment, content / "drive" / "MyDrive"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("answer", ["allow", "refuse", "hang"])
+@every_notebook
+def test_set_up_in_colab_says_where_everything_is_kept_each_time(path, answer, tmp_path):
+    """Twice in one runtime, then in the next one, whatever the user answers."""
+    environment, mydrive = colab(tmp_path, answer)
+    source = code_cells(path)[0].source
+    cells = [nbformat.v4.new_code_cell(source) for _ in range(2)]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    nbformat.write(notebook, tmp_path / "x.ipynb")
+    for _ in range(2):
+        said = run(tmp_path / "x.ipynb", tmp_path, environment)
+        if answer == "allow":
+            assert said.count("Everything is kept on your Google Drive") == 2
+            assert (mydrive / "s2i").is_dir()
+        else:
+            assert said.count("Google Drive was not opened") == said.count("DELETED") == 2
+            assert not mydrive.exists() and (tmp_path / "content" / "s2i_drive").is_dir()
 
 
 @pytest.mark.slow
@@ -146,16 +192,7 @@ def test_notebook_1_without_photos_goes_on_with_the_sample_and_says_so(tmp_path)
 @pytest.mark.parametrize("answer", ["allow", "refuse", "hang"])
 def test_notebook_1_in_colab_with_photos_on_the_drive(tmp_path, answer):
     """The set-up cell as Colab sees it; the photos of the sample stand for a user's own."""
-    content = tmp_path / "content"
-    mydrive = content / "drive/MyDrive"
-    environment = {
-        "PYTHONPATH": f"{FAKE_COLAB}:{REPOSITORY}",
-        "COLAB_RELEASE_TAG": "release-colab_20260819",
-        "FAKE_COLAB_CONTENT": str(content),
-        "FAKE_COLAB_MOUNT": answer,
-        "S2I_DRIVE": "",
-    }
-    content.mkdir()
+    environment, mydrive = colab(tmp_path, answer)
     photos = Drive(mydrive / "s2i").subject("Racer") / "photos"
     if answer == "allow":  # what an earlier session left
         photos.mkdir(parents=True)
@@ -263,6 +300,38 @@ def test_notebook_2_trains_on_the_sample_and_a_second_run_all_trains_nothing(tmp
     assert (root / "runs/racer/pocket-01/weights/unet").is_dir()
     again = run(NOTEBOOKS[1], tmp_path, environment, **forms)
     assert "is finished already" in again
+
+
+@pytest.mark.slow
+def test_notebook_2_whose_kernel_was_killed_goes_on_and_ends_as_if_it_had_not(tmp_path):
+    """As when Colab takes the runtime away while it trains: SIGKILL, and Run all once more."""
+    tiny = make_pipeline()
+    tiny.unet.register_to_config(sample_size=32)  # 64 px: what is shipped, so with its defaults
+    tiny.save_pretrained(tmp_path / "tiny")
+    forms = {"MODEL": str(tmp_path / "tiny"), "STEPS": 220}
+
+    def home(name: str) -> dict[str, str]:
+        folder = tmp_path / name
+        return {"S2I_DRIVE": str(folder / "drive"), "S2I_LOCAL": str(folder / "local")}
+
+    killed = launch(NOTEBOOKS[1], tmp_path, home("killed"), **forms)
+    trained = tmp_path / "killed/drive/runs/racer/tiny-01"
+    while not list(trained.glob("state-*")):
+        assert killed.poll() is None, killed.stderr.read()[-3000:]
+        time.sleep(0.05)
+    [kernel] = [child for child in psutil.Process(killed.pid).children(recursive=True)
+                if "ipykernel_launcher" in " ".join(child.cmdline())]  # fmt: skip
+    kernel.kill()
+    _, complaints = killed.communicate()
+    assert killed.returncode != 0 and "DeadKernelError" in complaints
+    assert not (trained / "weights").exists(), "it was killed too late to prove anything"
+
+    said = run(NOTEBOOKS[1], tmp_path, home("killed"), **forms)
+    assert re.search(r"racer/tiny-01 goes on at step [12]00 of 220", said)
+    assert "runs/racer/tiny-01 is finished." in said
+    run(NOTEBOOKS[1], tmp_path, home("whole"), **forms)
+    ends = [digest(tmp_path / name / "drive/runs/racer/tiny-01") for name in ("killed", "whole")]
+    assert ends[0] == ends[1]
 
 
 # One answer to each exercise of notebook 5, in place of what its cell begins with.
