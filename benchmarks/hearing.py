@@ -1,6 +1,6 @@
 """Hearing, beside plain Whisper: seconds, memory, word error rate, noise, names.
 
-    python -m benchmarks.hearing                      # all tables, about fifteen minutes
+    python -m benchmarks.hearing                      # all tables; noise takes longest
     python -m benchmarks.hearing names windows        # some of them
     python -m benchmarks.hearing --write              # into benchmarks/README.md
 
