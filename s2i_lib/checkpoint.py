@@ -59,17 +59,20 @@ class Snapshot:
         return f"state-{self.meta['step']:08}"
 
 
-def take_snapshot(learner: Learner, meta: dict[str, Any], scaler: Any = None) -> Snapshot:
+def take_snapshot(
+    learner: Learner, meta: dict[str, Any], scaler: Any = None, is_last: bool = False
+) -> Snapshot:
     """Copy what training needs in order to go on: weights, optimizer, scaler, mean, step.
 
-    The learning rate and everything random are functions of the step, so they need no state.
+    The learning rate and everything random are functions of the step, so they need no state. After
+    the last step nothing changes any more, so that what lies on the CPU need not be copied.
 
     Raises
     ------
     S2iError
         When a weight is not a number: that is never saved over something good.
     """
-    trained = {name: _copy(p.detach()) for name, p in learner.parameters.items()}
+    trained = {name: _on_cpu(p, not is_last) for name, p in learner.parameters.items()}
     if bad := next((name for name, w in trained.items() if not w.isfinite().all()), None):
         raise S2iError(
             f"The weights of {bad} are not numbers any more (NaN) at step {learner.step}. Nothing "
@@ -81,12 +84,14 @@ def take_snapshot(learner: Learner, meta: dict[str, Any], scaler: Any = None) ->
     for name, parameter in learner.parameters.items():
         for key, value in learner.optimizer.state.get(parameter, {}).items():
             if isinstance(value, torch.Tensor):
-                moments[f"{name}/{key}"] = _copy(value)
+                # bitsandbytes has one table for all weights, and a file takes no tensor twice
+                is_own = key in ("exp_avg", "exp_avg_sq")
+                moments[f"{name}/{key}"] = _on_cpu(value, not (is_last and is_own))
             else:
                 numbers[f"{name}/{key}"] = value
     tensors = {TRAINED: trained, OPTIMIZER: moments}
     if learner.ema:
-        tensors[EMA] = {name: _copy(mean) for name, mean in learner.ema.items()}
+        tensors[EMA] = {name: _on_cpu(mean, not is_last) for name, mean in learner.ema.items()}
     state = {
         "format": FORMAT,
         "step": learner.step,
@@ -96,8 +101,8 @@ def take_snapshot(learner: Learner, meta: dict[str, Any], scaler: Any = None) ->
     return Snapshot(tensors, {**meta, **state})
 
 
-def _copy(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.detach().to("cpu", copy=True).contiguous()
+def _on_cpu(tensor: torch.Tensor, is_copy: bool) -> torch.Tensor:
+    return tensor.detach().to("cpu", copy=is_copy).contiguous()
 
 
 @torch.no_grad()

@@ -186,7 +186,8 @@ class Recorder:
     def save(self) -> None:
         self.keeper.wait_for_save()
         meta = {"options": asdict(self.options)}
-        snapshot = checkpoint.take_snapshot(self.learner, meta, self.accelerator.scaler)
+        is_last = self.learner.step == self.options.steps
+        snapshot = checkpoint.take_snapshot(self.learner, meta, self.accelerator.scaler, is_last)
         self.keeper.save(snapshot)
         self.keeper.put(self.metrics)
         self._saved_at = self.learner.step
