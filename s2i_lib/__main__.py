@@ -8,8 +8,10 @@ import json
 import logging
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -25,6 +27,8 @@ from s2i_lib.generate import EMPTY_PROMPT
 
 if TYPE_CHECKING:
     from s2i_lib.dataset import Dataset, Subject
+    from s2i_lib.models import Model
+    from s2i_lib.processes import Processes
     from s2i_lib.speech import Transcript
     from s2i_lib.subject import Kind
 
@@ -154,17 +158,22 @@ def speak(
     )
     for clip in audio:
         load_audio(clip, limit_s=limit_s)  # all are checked before anything slow
-    with studio.stage("load Whisper"):
-        listener = Listener(hearing, studio.drive).load()
-    studio.load_model()
+    with studio.processes.main_first():  # it downloads, the others find what it has kept
+        with studio.stage("load Whisper"):
+            listener = Listener(hearing, studio.drive).load()
+        if studio.processes.is_alone:
+            studio.start_loading()  # beside hearing the first clip
+        else:
+            studio.load_model()
 
     def handle(clip: str) -> None:
         with studio.stage("hear"):
             transcript = listener.hear(clip)
+        studio.load_model()
         studio.fulfil(transcript, clip=clip)
 
     try:
-        _for_each(audio, handle)
+        _for_each(audio, handle, processes=studio.processes)
     finally:
         studio.finish()
 
@@ -529,7 +538,9 @@ class _Studio:
         from s2i_lib.classroom import Classroom
         from s2i_lib.generate import DrawOptions
         from s2i_lib.models import REGISTRY, choose, find_run
+        from s2i_lib.processes import Processes
 
+        self.processes = Processes()
         self.order = order
         self.options = DrawOptions(
             steps=order.steps,
@@ -550,6 +561,7 @@ class _Studio:
         self.folder = make_folder(order.out or self.drive.creations)
         self.seconds: dict[str, float] = {}
         self.wishes: list[Wish] = []
+        self._loading: Future[Model] | None = None
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -558,11 +570,26 @@ class _Studio:
         yield
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
-    def load_model(self) -> None:
+    def start_loading(self) -> None:
+        """Load the model on a thread, while something else is done."""
         from s2i_lib.models import load
 
+        def work() -> None:
+            try:
+                loading.set_result(load(self.model_name, drive=self.drive, run=self.order.run))
+            except BaseException as error:
+                loading.set_exception(error)
+
+        loading = self._loading = Future()
+        threading.Thread(target=work, name="load model", daemon=True).start()
+
+    def load_model(self) -> None:
+        """Wait until the model is loaded; the seconds are those that were waited."""
+        if self._loading is None:
+            self.start_loading()
+        assert self._loading is not None
         with self.stage("load model"):
-            self.model = load(self.model_name, drive=self.drive, run=self.order.run)
+            self.model = self._loading.result()
 
     def fulfil(self, heard: str | Transcript, *, clip: str | None = None) -> None:
         """One wish: words -> prompt -> pictures -> files -> report."""
@@ -593,7 +620,7 @@ class _Studio:
                 classroom=self.classroom,
             )
         with self.stage("save"):
-            paths = [save(picture, self.folder) for picture in pictures]
+            paths = [save(picture, self.folder, self.processes.mark) for picture in pictures]
         transcript = prompt.transcript
         self.wishes.append(
             Wish(
@@ -616,8 +643,10 @@ class _Studio:
             print(f"Picture   {path}")
 
     def finish(self) -> None:
-        """Write the page of all wishes and report the seconds of each stage."""
-        if not self.wishes:
+        """Write the page of all wishes, of all processes, and report the seconds of each stage."""
+        self.wishes = self.processes.gather(self.wishes)
+        self.processes.close()
+        if not self.wishes or not self.processes.is_main:
             return
         with self.stage("save"):
             stem = self.wishes[0].pictures[0].stem
@@ -750,19 +779,26 @@ def _known_subjects(drive: Drive, given: list[Subject]) -> list[Subject]:
     return [*given, *(subject for subject in list_subjects(drive) if subject.name not in names)]
 
 
-def _for_each(given: list[str], handle: Callable[[str], None], what: str = "clips") -> None:
+def _for_each(
+    given: list[str],
+    handle: Callable[[str], None],
+    what: str = "clips",
+    processes: Processes | None = None,
+) -> None:
     """Handle one by one; one that cannot be used does not stop the others, but is reported."""
-    refused = 0
-    for one in given:
+    refused = []
+    for one in processes.share(given) if processes else given:
         try:
             handle(one)
         except InputError as error:
-            if len(given) == 1:
+            if len(given) == 1 and (processes is None or processes.is_alone):
                 raise
-            refused += 1
+            refused.append(one)
             _complain(f"{one}: {error}")
+    if processes:
+        refused = processes.gather(refused)
     if refused:
-        raise InputError(f"{refused} of {len(given)} {what} could not be used; see above.")
+        raise InputError(f"{len(refused)} of {len(given)} {what} could not be used; see above.")
 
 
 def _print_heard(transcript: Transcript, clip: str | None) -> None:

@@ -41,10 +41,11 @@ class Wish:
     notes: Sequence[str] = ()
 
 
-def save(picture: Picture, folder: Path) -> Path:
+def save(picture: Picture, folder: Path, mark: str = "") -> Path:
     """Write a PNG with its record inside and the same record as JSON beside it.
 
-    The name says when, what and which seed; a name that is taken is never written over.
+    The name says when, what and which seed; a name that is taken is never written over. Where
+    several processes write at once, each has its own ``mark`` at the end of the name.
     """
     from PIL.PngImagePlugin import PngInfo
 
@@ -54,7 +55,7 @@ def save(picture: Picture, folder: Path) -> Path:
     info.add_itxt(RECORD_KEY, text)
     buffer = io.BytesIO()
     picture.image.save(buffer, "PNG", pnginfo=info)
-    path = free_path(folder / f"{file_stem(record['prompt'])}-{record['seed']}.png")
+    path = free_path(folder / f"{file_stem(record['prompt'])}-{record['seed']}{mark}.png")
     pretty = json.dumps(record, ensure_ascii=False, indent=1) + "\n"
     write_file(path, buffer.getvalue())
     write_file(path.with_suffix(".json"), pretty.encode())
