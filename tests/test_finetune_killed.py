@@ -103,6 +103,7 @@ def test_killed_in_a_phase_and_started_again_it_ends_the_same(
     check_whole(tmp_path, whole)
 
 
+@pytest.mark.timeout(4 * 3600)  # two dozen pairs of runs in `make full`, on a busy machine
 def test_killed_at_random_moments_it_ends_the_same(processes, tiny, whole, tmp_path, full):
     moments = random.Random(0)
     killed = 0
