@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import copy
 import io
 import json
 import os
@@ -14,12 +15,16 @@ import time
 from pathlib import Path
 
 import nbformat
+import PIL.Image
 import psutil
 import pytest
+import torch
 from test_finetune import digest
 from tiny_model import make_pipeline
 
 from s2i_lib.drive import Drive
+from s2i_lib.gallery import read_record
+from s2i_lib.generate import DrawOptions, draw
 
 REPOSITORY = Path(__file__).parents[1]
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
@@ -221,6 +226,29 @@ def test_notebook_3_draws_a_first_picture_and_a_page_without_a_click(tmp_path):
     outputs = [o for c in code_cells(tmp_path / "ran.ipynb") for o in c.outputs]
     shown = [o for o in outputs if "image/png" in o.get("data", {})]
     assert len(shown) == 2, "the picture, and the bar chart of how it went"
+
+
+@pytest.mark.slow
+def test_notebook_3_draws_with_a_model_that_somebody_shared(tmp_path, pocket):
+    """A diffusers folder behind a shortcut in the user's Drive, named in one parameter."""
+    environment, mydrive = colab(tmp_path)
+    shared = mydrive.parent / ".shortcut-targets-by-id" / "1aBcD" / "Model Files"
+    tuned = copy.deepcopy(pocket.pipeline.unet)
+    with torch.no_grad():
+        tuned.conv_out.bias.add_(0.05)
+    pipeline = type(pocket.pipeline)(**{**pocket.pipeline.components, "unet": tuned})
+    pipeline.save_pretrained(shared)
+    mydrive.mkdir(parents=True)
+    (mydrive / "Model Files").symlink_to(shared, target_is_directory=True)
+    path = REPOSITORY / "notebooks" / "3_speech_to_image.ipynb"
+    said = run(path, tmp_path, environment, MODEL=str(mydrive / "Model Files"), STEPS=3)
+    assert "Everything is kept on your Google Drive" in said
+    pictures = sorted((mydrive / "s2i" / "creations").glob("*.png"))
+    assert len(pictures) == 2
+    record = read_record(pictures[0])
+    assert record["model"] == "Model Files" and record["size_px"] == pocket.base.size_px
+    before = draw(pocket, record["prompt"], DrawOptions(steps=3, seed=record["seed"]))
+    assert before[0].image.tobytes() != PIL.Image.open(pictures[0]).tobytes()
 
 
 @pytest.mark.slow
