@@ -71,10 +71,10 @@ class Notebook:
     def __init__(self, page) -> None:
         self.page = page
 
-    def run_all(self) -> None:
+    def run_all(self, longest_s: float = START_S) -> None:
         page = self.page
         page.evaluate("() => window.jupyterapp.commands.execute('notebook:run-all-cells')")
-        page.wait_for_function(_IS_IDLE, timeout=START_S * MILLISECONDS)
+        page.wait_for_function(_IS_IDLE, timeout=longest_s * MILLISECONDS)
 
     def set_theme(self, name: str) -> None:
         self.page.evaluate(
@@ -109,13 +109,18 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def run_lab(root: Path) -> Iterator[Lab]:
-    """Start JupyterLab with a home of its own, so that nobody's settings change the tests."""
+def run_lab(root: Path, **plugins: str) -> Iterator[Lab]:
+    """Start JupyterLab with a home of its own, so that nobody's settings change the tests.
+
+    ``plugins`` are settings as JSON, by "extension/plugin" of JupyterLab's own.
+    """
     port, token = free_port(), "test"
     with tempfile.TemporaryDirectory(prefix="jupyter") as home:
-        settings = Path(home, "settings", "@jupyterlab", "apputils-extension")
-        settings.mkdir(parents=True)
-        (settings / "notification.jupyterlab-settings").write_text('{"fetchNews": "false"}')
+        plugins = {"apputils-extension/notification": '{"fetchNews": "false"}', **plugins}
+        for plugin, text in plugins.items():
+            settings = Path(home, "settings", "@jupyterlab", f"{plugin}.jupyterlab-settings")
+            settings.parent.mkdir(parents=True, exist_ok=True)
+            settings.write_text(text)
         environment = {
             **os.environ,
             "JUPYTER_CONFIG_DIR": f"{home}/config",
