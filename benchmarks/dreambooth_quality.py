@@ -9,7 +9,9 @@ seeds are drawn before and after, and compared by the scorer that ships with the
 - likeness: "a sks <noun>" to the photos; should rise,
 - drift: "a <noun>" to the photos; should stay where it was,
 - kept: "a <noun>" and three other nouns, each picture to the one that the base model draws from the
-  same seed; 1 is unchanged.
+  same seed; 1 is unchanged,
+- blue: share of "a sks <noun> on a blue background" whose border is blue,
+- seconds from photos to weights; the first run of a subject draws the class images, too.
 
 Prints markdown, and one JSON line a run before it.
 """
@@ -20,9 +22,14 @@ import argparse
 import json
 import statistics
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from PIL import Image
+
+from benchmarks.pocket import background_of
 from s2i_lib.dataset import Dataset, build_dataset, sample_subject, save_subject
 from s2i_lib.drive import Drive
 from s2i_lib.finetune import finetune
@@ -40,12 +47,15 @@ MEASURES = {
     "drift": "likeness of a noun",
     "kept noun": "a noun as before",
     "kept others": "other nouns as before",
+    "blue": "blue background",
+    "seconds": "seconds",
 }
+BLUE = 20  # pictures
 
 
 def sticker_subject(drive: Drive) -> Subject:
     """Photos of something made up: a purple cat with white stripes, on five grounds."""
-    from PIL import Image, ImageDraw
+    from PIL import ImageDraw
 
     subject = Subject("Violet", "cat", "sks", "animal")
     folder = drive.subject(subject.name) / "photos"
@@ -63,10 +73,12 @@ def sticker_subject(drive: Drive) -> Subject:
     return subject
 
 
-def see(model: Model, prompts: list[str], count: int, clip: ClipScorer) -> dict[str, Any]:
-    """Embeddings of ``count`` pictures of each prompt."""
-    options = DrawOptions(count=count, seed=FIRST_SEED)
-    return {p: clip.images([drawn.image for drawn in draw(model, p, options)]) for p in prompts}
+def pictures_of(model: Model, prompt: str, count: int) -> list[Image.Image]:
+    return [drawn.image for drawn in draw(model, prompt, DrawOptions(count=count, seed=FIRST_SEED))]
+
+
+def is_blue(picture: Image.Image) -> bool:
+    return background_of(np.asarray(picture)) == "blue"
 
 
 def measure(seen: dict[str, Any], base: dict[str, Any], real: Any, subject: Subject) -> dict:
@@ -80,42 +92,63 @@ def measure(seen: dict[str, Any], base: dict[str, Any], real: Any, subject: Subj
     }
 
 
-def study(drive: Drive, dataset: Dataset, seeds: int, steps: int | None, pictures: int) -> list:
-    """A row for the base model, then one for each seed with and without prior preservation."""
-    subject = dataset.subject
-    prompts = [f"a {subject.phrase}", f"a {subject.class_noun}", *(f"a {o}" for o in OTHERS)]
-    model = load("pocket", drive=drive)
-    clip = load_scorers(model.base, drive).clip
-    if clip is None:
-        raise SystemExit("The pocket model's scorer is missing; install the package again.")
-    real = clip.images([open_photo(path) for path in dataset.images])
-    base = see(model, prompts, pictures, clip)
+class Study:
+    """One subject: what the model draws before, and after each run."""
 
-    def row(way: str, seed: int | None, seen: dict[str, Any]) -> dict[str, Any]:
-        done = {"subject": subject.name, "way": way, "seed": seed}
-        done |= measure(seen, base, real, subject)
-        print(json.dumps(done), flush=True)
-        return done
+    def __init__(self, drive: Drive, dataset: Dataset, count: int):
+        self.drive, self.dataset, self.count = drive, dataset, count
+        self.subject = subject = dataset.subject
+        self.prompts = [f"a {subject.phrase}", f"a {subject.class_noun}"]
+        self.prompts += [f"a {other}" for other in OTHERS]
+        model = load("pocket", drive=drive)
+        clip = load_scorers(model.base, drive).clip
+        if clip is None:
+            raise SystemExit("The pocket model's scorer is missing; install the package again.")
+        self.clip: ClipScorer = clip
+        self.real = clip.images([open_photo(path) for path in dataset.images])
+        self.base: dict[str, Any] = {}
+        self.shown: list[list[Image.Image]] = []
+        self.rows: list[dict[str, Any]] = []
+        self.add("before", None, model, 0.0)
 
-    rows = [row("before", None, base)]
-    for seed in range(seeds):
-        for way, with_prior in (("with prior", True), ("without", False)):
-            run = finetune(
-                drive,
-                dataset,
-                model="pocket",
-                name=f"{way[:7].strip()}-{seed}",
-                steps=steps,
-                seed=seed,
-                with_prior=with_prior,
-                sample_prompts=(),
-                sample_every=0,
-                keep="last",
-            )
-            rows.append(
-                row(way, seed, see(load(drive=drive, run=str(run)), prompts, pictures, clip))
-            )
-    return rows
+    def add(self, way: str, seed: int | None, model: Model, seconds: float) -> None:
+        drawn = {prompt: pictures_of(model, prompt, self.count) for prompt in self.prompts}
+        seen = {prompt: self.clip.images(pictures) for prompt, pictures in drawn.items()}
+        self.base = self.base or seen
+        blue = pictures_of(model, f"a {self.subject.phrase} on a blue background", BLUE)
+        row = {"subject": self.subject.name, "way": way, "seed": seed}
+        row |= measure(seen, self.base, self.real, self.subject)
+        row |= {"blue": sum(map(is_blue, blue)) / BLUE, "seconds": seconds}
+        own, noun = (drawn[prompt] for prompt in self.prompts[:2])
+        self.shown.append([*own[:4], *blue[:4], *noun[:4]])
+        self.rows.append(row)
+        print(json.dumps(row), flush=True)
+
+    def run(self, seed: int, with_prior: bool, steps: int | None) -> None:
+        began = time.perf_counter()
+        run = finetune(
+            self.drive,
+            self.dataset,
+            model="pocket",
+            name=f"{'prior' if with_prior else 'without'}-{seed}",
+            steps=steps,
+            seed=seed,
+            with_prior=with_prior,
+            sample_prompts=(),
+            sample_every=0,
+            keep="last",
+        )
+        seconds = time.perf_counter() - began
+        model = load(drive=self.drive, run=str(run))
+        self.add("with prior" if with_prior else "without", seed, model, seconds)
+
+    def grid(self, side: int = 96) -> Image.Image:
+        """A row a run: four of the subject, four of it on blue, four of the class."""
+        sheet = Image.new("RGB", (len(self.shown[0]) * side, len(self.shown) * side))
+        for y, row in enumerate(self.shown):
+            for x, picture in enumerate(row):
+                sheet.paste(picture.resize((side, side)), (x * side, y * side))
+        return sheet
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -143,13 +176,21 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="optimizer steps [default: the model's]")
     parser.add_argument("--pictures", type=int, default=8, help="of each prompt")
     parser.add_argument("--out", type=Path, help="also write the table to this file")
+    parser.add_argument("--grids", type=Path, help="folder for a picture of each subject's runs")
     given = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory(prefix="s2i-quality-") as folder:
         drive = Drive(Path(folder))
-        for make in (sample_subject, sticker_subject)[: given.subjects]:
+        for make in (sticker_subject, sample_subject)[: given.subjects]:
             dataset = build_dataset(make(drive), drive)
-            rows += study(drive, dataset, given.seeds, given.steps, given.pictures)
+            study = Study(drive, dataset, given.pictures)
+            for seed in range(given.seeds):
+                for with_prior in (True, False):
+                    study.run(seed, with_prior, given.steps)
+            rows += study.rows
+            if given.grids:
+                given.grids.mkdir(parents=True, exist_ok=True)
+                study.grid().save(given.grids / f"{dataset.subject.name.lower()}.png")
     print(table(rows))
     if given.out:
         given.out.write_text(table(rows) + "\n")
