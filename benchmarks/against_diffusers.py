@@ -172,6 +172,7 @@ def child(work: Path, stamps: Path) -> None:
         precision="fp32",
         with_checkpointing=False,
         with_8bit_adam=sizes.with_8bit_adam,
+        with_text_encoder=False,  # as the script has it without --train_text_encoder
         steps=sizes.steps,
         learning_rate=sizes.learning_rate,
         with_prior=bool(sizes.class_images),
