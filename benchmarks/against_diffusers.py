@@ -155,12 +155,12 @@ def child(work: Path, stamps: Path) -> None:
 
     clip = Accelerator.clip_grad_norm_
 
-    def noted_clip(*args, **named):  # type: ignore[no-untyped-def]
+    def noted_clip(*args, **named):
         began, result = now(), clip(*args, **named)
         noted["steps"].append([*began, *now()])
         return result
 
-    Accelerator.clip_grad_norm_ = noted_clip  # type: ignore[method-assign]
+    Accelerator.clip_grad_norm_ = noted_clip
     name = json.loads((work / "subject.json").read_text())["name"]
     sizes = Sizes(**json.loads((work / "sizes.json").read_text()))
     finetune(

@@ -81,8 +81,8 @@ def stand_in_for_torchvision() -> None:
         sys.modules[module.__name__] = module
     for part in (Compose, Resize, RandomCrop, ToTensor, Normalize):
         setattr(transforms, part.__name__, part)
-    transforms.InterpolationMode = Image.Resampling  # type: ignore[attr-defined]
-    whole.transforms = transforms  # type: ignore[attr-defined]
+    transforms.InterpolationMode = Image.Resampling
+    whole.transforms = transforms
 
 
 def note_times(stamps: dict[str, list[float]]) -> None:
@@ -90,12 +90,12 @@ def note_times(stamps: dict[str, list[float]]) -> None:
     from accelerate import Accelerator
     from diffusers import StableDiffusionPipeline
 
-    def noted(function, name):  # type: ignore[no-untyped-def]
-        def call(*args, **named):  # type: ignore[no-untyped-def]
+    def noted(function, name):
+        def call(*args, **named):
             began, cpu = time.perf_counter(), time.process_time()
             result = function(*args, **named)
             ended = time.perf_counter(), time.process_time()
-            stamps.setdefault(name, []).append([began, cpu, *ended])  # type: ignore[arg-type]
+            stamps.setdefault(name, []).append([began, cpu, *ended])
             return result
 
         return call

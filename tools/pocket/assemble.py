@@ -29,6 +29,13 @@ def say_float32(config_file: Path) -> None:
     config_file.write_text(json.dumps(config, indent=2) + "\n")
 
 
+def forget_path(config_file: Path) -> None:
+    """Take out where the part lay when it was put in: that is this machine's business."""
+    config = json.loads(config_file.read_text())
+    config.pop("_name_or_path", None)
+    config_file.write_text(json.dumps(config, indent=2) + "\n")
+
+
 def copy_classic_files(folder: Path) -> None:
     """Put CLIP's own tokenizer files beside tokenizer.json."""
     for name in ("vocab.json", "merges.txt"):
@@ -64,6 +71,8 @@ def assemble(unet_folder: Path, out: Path) -> None:
     )
     pipeline.to(torch.float16).save_pretrained(out, safe_serialization=True)
     say_float32(out / "text_encoder" / "config.json")
+    for part in ("unet", "vae"):
+        forget_path(out / part / "config.json")
     copy_classic_files(out / "tokenizer")
     assemble_scorer(out)
     # What was trained here was trained on the whole world, so no word of it is unseen.
