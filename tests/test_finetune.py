@@ -71,8 +71,10 @@ def kill_at(wanted):
 
 
 def digest(run):
-    (path,) = (run / "weights").rglob("*.safetensors")
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    """Of all that was trained: the U-Net, and the text encoder where that is the default."""
+    files = sorted((run / "weights").rglob("*.safetensors"))
+    assert files
+    return [(path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in files]
 
 
 def test_a_run_leaves_everything_that_is_promised_and_nothing_else(drive, dataset, tiny):
