@@ -6,6 +6,7 @@ Everything in which the models differ is data in ``REGISTRY``; no other module a
 from __future__ import annotations
 
 import functools
+import gc
 import hashlib
 import json
 import logging
@@ -408,9 +409,10 @@ def load(
     """
     if run is not None:
         return _load_run(find_run(drive, run), name, drive=drive, device=device, dtype=dtype)
-    base = choose(name)
-    folder, source = find_weights(base, drive)
-    model = Model(base, load_pipeline(folder, device=device, dtype=dtype), source)
+    with _uncollected():
+        base = choose(name)
+        folder, source = find_weights(base, drive)
+        model = Model(base, load_pipeline(folder, device=device, dtype=dtype), source)
     model.digests["model"] = _in_background(lambda: digest_of(folder))
     return model
 
@@ -597,6 +599,23 @@ def token_counter(base: BaseModel, drive: Drive) -> Callable[[str], int] | None:
 
     tokenizer = CLIPTokenizer.from_pretrained(str(folder))
     return lambda text: len(tokenizer(text, truncation=False, verbose=False).input_ids)
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Hold the garbage collector back while libraries are imported and weights are loaded.
+
+    They make hundreds of thousands of objects that all stay, and it would go through them again and
+    again: a fifth of the seconds. Also right where two threads load at once: whoever leaves last
+    finds the collector on, or turns it on.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 @contextmanager

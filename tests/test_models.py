@@ -1,6 +1,7 @@
 """Where weights come from: the package, a folder, the Drive, the hub's mirrors in their order."""
 
 import dataclasses
+import gc
 import http.server
 import importlib.util
 import json
@@ -52,6 +53,15 @@ def test_pocket_loads_in_fp32_with_everything_in_one_precision(pocket):
 
     parts = (pocket.pipeline.unet, pocket.pipeline.vae, pocket.pipeline.text_encoder)
     assert {weight.dtype for part in parts for weight in part.parameters()} == {torch.float32}
+
+
+def test_the_garbage_collector_is_on_again_after_loading(pocket, folder, drive):
+    models.load("pocket", drive=drive)
+    assert gc.isenabled()
+    (folder / "model_index.json").write_text("{}")
+    with pytest.raises(InputError):
+        models.load(str(folder), drive=drive)
+    assert gc.isenabled()
 
 
 @pytest.mark.slow
