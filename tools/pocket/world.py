@@ -354,7 +354,8 @@ def words(rng: np.random.Generator, scene: Scene, aside: list[str] | None = None
     """Say the scene in one of the ways that people do.
 
     `aside` are words that mean nothing here; now and then one is put in as an adjective, so that
-    the model learns to read past what it does not know, and so that identifiers are not untrained.
+    the model learns to read past what it does not know. Identifiers are never said: DreamBooth is
+    to find tokens that mean nothing yet, not tokens that the model has learned to pass over.
     """
     thing = BY_NOUN[scene.noun]
     noun = scene.noun
@@ -363,8 +364,8 @@ def words(rng: np.random.Generator, scene: Scene, aside: list[str] | None = None
     if rng.random() < 0.02:
         noun = str(rng.choice([k for k, v in KINDS_OF.items() if scene.noun in v] or [noun]))
     before = []
-    if aside and rng.random() < 0.08:
-        before.append(str(rng.choice(IDENTIFIERS if rng.random() < 0.5 else aside)))
+    if aside and rng.random() < 0.04:
+        before.append(str(rng.choice(aside)))
     if scene.size:
         before.append(str(rng.choice(SIZES[scene.size])))
     if scene.painted:
