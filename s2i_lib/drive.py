@@ -385,6 +385,7 @@ def _name_fault(error: OSError | S2iError) -> str:
 
 # ---- Lease: one writer a run ----
 
+LEASE = "lease.json"  # in a run's folder, while somebody trains it
 BEAT_S = 20.0
 STALE_S = 90.0  # a Drive mount shows another machine's writes with up to a minute's delay
 
@@ -412,7 +413,7 @@ class Lease:
         beat_s: float = BEAT_S,
         stale_s: float = STALE_S,
     ):
-        self.path = folder / "lease.json"
+        self.path = folder / LEASE
         self.report, self.beat_s, self.stale_s = report, beat_s, stale_s
         self.token = secrets.token_hex(8)
         self.is_lost = False

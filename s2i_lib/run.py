@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from s2i_lib import __version__
-from s2i_lib.drive import Drive, folder_name, local_folder
+from s2i_lib.drive import LEASE, Drive, folder_name, local_folder
 from s2i_lib.models import Model, fingerprint, read_card
 from s2i_lib.options import FinetuneOptions
 from s2i_lib.subject import Subject
@@ -67,7 +67,7 @@ def choose_run(
     for folder in reversed(taken):
         run = run_at(folder)
         card = run.card()
-        if is_finished(run, dataset, model, options):
+        if is_finished(run, dataset, model, options) or _is_empty(folder):
             return run
         if card.get("status") == "finished" or not card:
             continue
@@ -79,6 +79,11 @@ def choose_run(
             return run
     number = int(taken[-1].name[len(stem) + 1 :]) + 1 if taken else 1
     return run_at(parent / f"{stem}-{number:02}")
+
+
+def _is_empty(folder: Path) -> bool:
+    """Whether a session was killed here before it wrote anything but its lease."""
+    return all(path.name == LEASE or path.name.startswith(".") for path in folder.iterdir())
 
 
 def is_finished(run: Run, dataset: Dataset, model: Model, options: FinetuneOptions) -> bool:

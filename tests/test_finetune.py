@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import os
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from PIL import Image
 from tiny_model import draw_dataset, make_pipeline
 
 from s2i_lib import checkpoint, models
-from s2i_lib.drive import Drive
+from s2i_lib.drive import LEASE, Drive, _machine
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.finetune import finetune
 
@@ -108,6 +109,15 @@ def test_a_run_leaves_everything_that_is_promised_and_nothing_else(drive, datase
         "sheet.png",
         "latents-000.safetensors",
     }
+
+
+def test_a_run_killed_before_its_first_file_leaves_its_name_free(drive, dataset, tiny):
+    husk = drive.runs / "violet" / "tiny-01"
+    husk.mkdir(parents=True)
+    held = {"machine": _machine(), "pid": os.getpid(), "token": "of somebody who was killed"}
+    (husk / LEASE).write_text(json.dumps(held))
+    run, _, _ = start(drive, dataset, tiny)
+    assert run == husk and not (husk / LEASE).exists()
 
 
 @pytest.mark.slow
