@@ -83,7 +83,7 @@ class Classroom:
                     self._why_unchecked[base.name] = (
                         f"{base.name} was trained on harmless things only. To have its pictures "
                         f"checked all the same, copy {SAFETY_CHECKER} to "
-                        f"{self.drive.models / folder_name(SAFETY_CHECKER)}."
+                        f"models/{folder_name(SAFETY_CHECKER)} on the Drive."
                     )
             except S2iError as error:
                 self._why_unchecked[base.name] = str(error)
@@ -98,7 +98,8 @@ class Classroom:
             if self.load_checker(model)
             else f"pictures are not checked: {self._why_unchecked[model.base.name]}"
         )
-        return f"Classroom mode: the words in {self.list} are not drawn, and {checked}"
+        words = f"{self.list.parent.name}/{self.list.name}"  # the whole path fills a line on stage
+        return f"Classroom mode: the words in {words} are not drawn, and {checked}"
 
 
 class Checker:
