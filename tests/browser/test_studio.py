@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
-import numpy as np
 import pytest
 
-from s2i_lib.gallery import read_record, wav_bytes
-from s2i_lib.speech import load_audio
+from s2i_lib.gallery import read_record
+from tests.browser.test_capture import drop
+from tests.browser.voices import CLIP, put_quiet_around, speak
 
-CLIP = Path(__file__).parents[2] / "s2i_lib/samples/red_car.wav"
 WORDS = {"red", "car", "yellow", "background"}
 
 STUDIO = """
@@ -23,20 +21,14 @@ SECONDS = 1000
 PATIENCE = 300 * SECONDS  # imports and weights from a cold disk on a busy machine
 
 
-@pytest.fixture(scope="session")
-def voice(tmp_path_factory):
-    """The sample clip with quiet around it (Chromium plays it as soon as it opens), its seconds."""
-    speech = load_audio(CLIP)
-    quiet = np.zeros(2 * 16_000, np.float32)
-    path = tmp_path_factory.mktemp("voice") / "voice.wav"
-    path.write_bytes(wav_bytes(np.concatenate([quiet, speech, quiet])))
-    return path, 2.5 + len(speech) / 16_000
-
-
 def state(frame, *states: str) -> None:
     """Wait until the studio is in one of these states."""
     selector = ", ".join(f"section.s2i[data-state={each}]" for each in states)
     frame.page.wait_for_selector(selector, timeout=PATIENCE)
+
+
+def words_of(text: str) -> set[str]:
+    return set(re.findall(r"\w+", text.lower()))
 
 
 @pytest.mark.parametrize("is_dark", [False, True], ids=["light", "dark"])
@@ -63,7 +55,7 @@ def test_spoken_wish_becomes_a_picture_in_the_page_and_on_the_drive(
     state(frame, "done", "error")
     assert notebook.python("studio.complaint") == ""
     heard = notebook.python("studio.heard['text']")
-    assert set(re.findall(r"\w+", heard.lower())) >= WORDS, heard
+    assert words_of(heard) >= WORDS, heard
     prompt = notebook.python("studio.prompt['text']")
     image = frame.get_by_role("img", name=prompt, exact=True)
     page.wait_for_function(
@@ -135,6 +127,66 @@ def test_new_wish_takes_the_place_of_the_running_one_and_stop_stops(
     frame.get_by_text("Stopped.").wait_for()
     assert notebook.python("studio.strip") == []
     assert not (tmp_path / "drive/creations").exists(), "a stopped wish leaves nothing behind"
+
+
+def put_in(way: str, frame) -> None:
+    """Give the studio the sample clip as a file."""
+    if way == "dropped":
+        drop(frame, {CLIP.name: CLIP.read_bytes()})
+        return
+    with frame.page.expect_file_chooser() as chooser:
+        frame.locator(".s2i-speak").focus()
+        frame.page.keyboard.press("Tab")  # to "Use a recording"
+        frame.page.keyboard.press("Enter")
+    chooser.value.set_files(CLIP)
+
+
+@pytest.mark.parametrize("way", ["dropped", "chosen"])
+def test_recording_in_a_file_becomes_a_picture_without_a_microphone(
+    lab, chromium, set_up, tmp_path, way
+):
+    page = chromium(has_devices=False)
+    notebook = lab.open(page, set_up, STUDIO)
+    frame = page.locator("section.s2i")
+    state(frame, "ready")
+    put_in(way, frame)
+    state(frame, "done", "error")
+    assert notebook.python("studio.complaint") == ""
+    assert words_of(frame.get_by_label("What you said, or type it").input_value()) >= WORDS
+    (kept,) = (tmp_path / "drive/creations").glob("*.png")
+    assert words_of(read_record(kept)["transcript"]["text"]) >= WORDS
+    drop(frame, {"notes.txt": b"red car"})  # the next file is none that can be heard
+    state(frame, "error")
+    frame.locator("[role=alert]", has_text="is not a sound file").wait_for()
+    assert len(list((tmp_path / "drive/creations").glob("*.png"))) == 1
+
+
+def test_two_recordings_in_a_row_are_two_wishes(lab, chromium, set_up, tmp_path):
+    wishes = [CLIP, speak("a green tree on a blue background", tmp_path / "tree.wav")]
+    heard = [WORDS, {"green", "tree", "blue", "background"}]
+    wav = tmp_path / "microphone.wav"  # Chromium reads it anew for each recording
+    page = chromium(wav=f"{wav}%noloop")
+    notebook = lab.open(page, set_up, STUDIO)
+    frame = page.locator("section.s2i")
+    state(frame, "ready")
+    button = frame.locator(".s2i-speak")
+    for count, clip in enumerate(wishes, 1):
+        seconds = put_quiet_around(clip, wav, before_s=1)
+        button.click()
+        state(frame, "listening")
+        page.wait_for_timeout((seconds + 1.5) * SECONDS)
+        button.click()
+        notebook.wait_for(f"len(studio.strip) == {count} or studio.complaint", timeout_s=120)
+        assert notebook.python("studio.complaint") == ""
+        text = notebook.python("studio.heard['text']")
+        assert words_of(text) >= heard[count - 1], text
+        others = heard[count % 2] - heard[count - 1]
+        assert not words_of(text) & others, "a recording has what was said in another"
+    records = [
+        read_record(p)["transcript"]["text"] for p in (tmp_path / "drive/creations").glob("*.png")
+    ]
+    assert sorted(len(words_of(text) & WORDS) for text in records) == [1, 4]
+    assert len(set(notebook.python("[p['seed'] for p in studio.strip]"))) == 2
 
 
 PROBLEMS = {
