@@ -189,6 +189,20 @@ def test_two_recordings_in_a_row_are_two_wishes(lab, chromium, set_up, tmp_path)
     assert len(set(notebook.python("[p['seed'] for p in studio.strip]"))) == 2
 
 
+def test_wish_that_fails_twice_says_so_twice(lab, chromium, set_up):
+    page = chromium()
+    lab.open(page, set_up, STUDIO)
+    frame = page.locator("section.s2i")
+    state(frame, "ready")
+    said = frame.get_by_label("What you said, or type it")
+    said.fill("please draw me")
+    alert = frame.locator("[role=alert]")
+    for _ in range(2):
+        said.press("Enter")
+        alert.filter(has_text="Nothing is left to draw").wait_for(timeout=PATIENCE)
+        page.wait_for_timeout(0.2 * SECONDS)
+
+
 PROBLEMS = {
     "refused": ({"allow": False}, "The microphone was refused."),
     "missing": ({"has_devices": False}, "No microphone was found."),
