@@ -189,6 +189,26 @@ def test_two_recordings_in_a_row_are_two_wishes(lab, chromium, set_up, tmp_path)
     assert len(set(notebook.python("[p['seed'] for p in studio.strip]"))) == 2
 
 
+def test_recording_goes_on_while_the_models_become_ready(lab, chromium, set_up, voice):
+    """What the kernel has to say does not hide that the microphone is open."""
+    page = chromium(wav=f"{voice[0]}%noloop")
+    slow = "import time; from s2i_lib.widgets.studio import Studio; load = Studio._load_all\n"
+    slow += "Studio._load_all = lambda self: (time.sleep(3), load(self))"
+    notebook = lab.open(page, set_up, slow, STUDIO)
+    frame = page.locator("section.s2i")
+    button = frame.locator(".s2i-speak")
+    button.press("Enter")
+    state(frame, "listening")
+    assert notebook.python("studio.state") == "loading"
+    notebook.wait_for("studio.state == 'ready'", timeout_s=120)
+    page.wait_for_timeout(1 * SECONDS)
+    assert frame.get_attribute("data-state") == "listening"
+    assert frame.locator(".s2i-status").inner_text().startswith("Listening")
+    page.keyboard.press("Escape")
+    state(frame, "ready")
+    assert frame.locator(".s2i-status").inner_text().startswith("Cancelled")
+
+
 def test_wish_that_fails_twice_says_so_twice(lab, chromium, set_up):
     page = chromium()
     lab.open(page, set_up, STUDIO)
