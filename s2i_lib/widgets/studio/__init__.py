@@ -110,7 +110,7 @@ class Studio(ByteWidget):
     )
     languages = traitlets.Dict(help="code -> name").tag(sync=True)
     settings = traitlets.Dict(help="what the controls say").tag(sync=True)
-    heard = traitlets.Dict(help="text, language, doubts").tag(sync=True)
+    heard = traitlets.Dict(help="text, language, code, english, doubts").tag(sync=True)
     prompt = traitlets.Dict(help="text, negative, marks (start, end), notes").tag(sync=True)
     pictures: traitlets.List[Any] = traitlets.List(
         help="the last wish's: id, alt, seed, is_kept"
@@ -248,6 +248,7 @@ class Studio(ByteWidget):
     def _hear_and_draw(self, source: str | Path | bytes | np.ndarray) -> None:
         times: dict[str, float] = {}
         self._clip = None
+        self.heard = {}  # so that the same words again are news to the page
         self._show("hearing", "Hearing what you said.")
         with _stage(times, "load Whisper"):
             listener = self._get_listener()
@@ -260,6 +261,7 @@ class Studio(ByteWidget):
         self.heard = {
             "text": transcript.text,
             "language": self.languages.get(transcript.language, transcript.language),
+            "code": transcript.language,
             "english": transcript.english if transcript.language != "en" else "",
             "doubts": list(transcript.doubts),
         }
@@ -271,7 +273,7 @@ class Studio(ByteWidget):
         times = {} if times is None else times
         if isinstance(heard, str):
             self._clip = None
-            self.heard = {"text": heard, "language": "", "english": "", "doubts": []}
+            self.heard = {"text": heard, "language": "", "code": "", "english": "", "doubts": []}
         with _stage(times, "load model"):
             model = self._get_model()
         self._worker.check()

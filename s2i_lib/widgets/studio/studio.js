@@ -24,6 +24,7 @@ function render({ model, el }) {
     }),
     onState: (state) => {
       isListening = state === "listening";
+      if (isListening && window.speechSynthesis) window.speechSynthesis.cancel(); // it would be heard
       frame.dataset.state = state === "idle" ? model.get("state") : state;
     },
     onProblem: (error) =>
@@ -99,8 +100,14 @@ function render({ model, el }) {
     if (heard.english) parts.push(`In English: “${heard.english}”`);
     parts.push(...(heard.doubts || []).map((doubt) => `In doubt: ${doubt}`));
     about.textContent = parts.join(" ");
-    if (heard.language && model.get("settings").read_aloud && window.speechSynthesis)
-      window.speechSynthesis.speak(new SpeechSynthesisUtterance(heard.text));
+  }
+
+  function readAloud() {
+    const { text, code } = model.get("heard");
+    if (!code || !model.get("settings").read_aloud || !window.speechSynthesis) return;
+    const utterance = new SpeechSynthesisUtterance(text);
+    utterance.lang = code; // German in an English voice is not understood
+    window.speechSynthesis.speak(utterance);
   }
 
   function showPrompt() {
@@ -349,7 +356,9 @@ function render({ model, el }) {
     model.on(`change:${name}`, show);
     show();
   }
+  model.on("change:heard", readAloud); // not when a page is opened again
   return () => {
+    model.off("change:heard", readAloud);
     for (const [name, show] of Object.entries(shows)) model.off(`change:${name}`, show);
     recordButton.close();
     transport.close();
