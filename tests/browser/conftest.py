@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from axe_playwright_python.sync_playwright import Axe
 
 from s2i_lib.gallery import wav_bytes
 from s2i_lib.speech import load_audio
+from tests.browser import screenshots
 from tests.browser.lab import run_lab
 from tests.browser.voices import CLIP, put_quiet_around
 
@@ -89,11 +89,7 @@ def set_up(tmp_path) -> str:
 def look():
     """``look(element, name)`` keeps a screenshot in $S2I_SCREENSHOTS, if that is set."""
 
-    def keep(locator, name: str) -> None:
-        if folder := os.environ.get("S2I_SCREENSHOTS"):
-            locator.screenshot(path=Path(folder, f"{name}.png"))
-
-    return keep
+    return lambda locator, name: screenshots.keep(locator.screenshot(), name)
 
 
 @pytest.fixture

@@ -31,7 +31,11 @@ def words_of(text: str) -> set[str]:
     return set(re.findall(r"\w+", text.lower()))
 
 
-@pytest.mark.parametrize("is_dark", [False, True], ids=["light", "dark"])
+THEMES = pytest.mark.parametrize("is_dark", [False, True], ids=["light", "dark"])
+
+
+@pytest.mark.screenshots
+@THEMES
 def test_spoken_wish_becomes_a_picture_in_the_page_and_on_the_drive(
     lab, chromium, set_up, tmp_path, voice, look, assert_accessible, is_dark
 ):
@@ -122,8 +126,10 @@ def test_new_wish_takes_the_place_of_the_running_one_and_stop_stops(
     said.fill("a blue tree")
     said.press("Enter")
     notebook.wait_for("studio.prompt.get('text') == 'a blue tree'")
-    frame.get_by_role("button", name="Stop drawing").click()
+    frame.get_by_role("button", name="Stop drawing").press("Enter")
     state(frame, "stopped")
+    focused = frame.locator(":focus")
+    assert focused.inner_text() == "Speak", "the button under the focus has gone"
     frame.get_by_text("Stopped.").wait_for()
     assert notebook.python("studio.strip") == []
     assert not (tmp_path / "drive/creations").exists(), "a stopped wish leaves nothing behind"
@@ -223,22 +229,27 @@ def test_wish_that_fails_twice_says_so_twice(lab, chromium, set_up):
         page.wait_for_timeout(0.2 * SECONDS)
 
 
-PROBLEMS = {
-    "refused": ({"allow": False}, "The microphone was refused."),
-    "missing": ({"has_devices": False}, "No microphone was found."),
-}
-
-
-@pytest.mark.parametrize("code", PROBLEMS)
-def test_microphone_says_why_it_does_not_open(lab, chromium, set_up, look, assert_accessible, code):
-    devices, sentence = PROBLEMS[code]
-    page = chromium(**devices)
-    notebook = lab.open(page, set_up, STUDIO, is_dark=code == "refused")
+@pytest.mark.screenshots
+@THEMES
+def test_refused_microphone_is_explained(lab, chromium, set_up, look, assert_accessible, is_dark):
+    page = chromium(allow=False)
+    notebook = lab.open(page, set_up, STUDIO, is_dark=is_dark)
     frame = page.locator("section.s2i")
+    state(frame, "ready")
     frame.locator(".s2i-speak").click()
-    frame.locator("[role=alert]", has_text=sentence).wait_for()
-    assert notebook.wait_for("studio.problem_code") == code
-    look(frame, f"studio-{code}")
+    frame.locator("[role=alert]", has_text="The microphone was refused.").wait_for()
+    assert notebook.wait_for("studio.problem_code") == "refused"
+    look(frame, f"studio-error-{'dark' if is_dark else 'light'}")
+    assert_accessible(page)
+
+
+def test_missing_microphone_is_explained(lab, chromium, set_up, assert_accessible):
+    page = chromium(has_devices=False)
+    notebook = lab.open(page, set_up, STUDIO)
+    frame = page.locator("section.s2i")
+    frame.locator(".s2i-speak").click()  # perhaps before the models are ready
+    frame.locator("[role=alert]", has_text="No microphone was found. Connect one").wait_for()
+    assert notebook.wait_for("studio.problem_code") == "missing"
     assert_accessible(page)
 
 
