@@ -2,6 +2,7 @@
 # make lab     opens the notebooks in JupyterLab
 # make test    everything that CI runs (make quick: the part that takes under two minutes)
 # make full    the tests at the full lengths and counts; hours
+# make screenshots   takes the pictures of the studio in docs/ anew
 # make badges REPO=owner/name   writes the repository's address into the README and the notebooks
 # make pocket  trains the pocket model from nothing; some three hours on two cores, resumable
 
@@ -16,7 +17,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 LISTS := pyproject.toml requirements.txt constraints.txt
 
-.PHONY: demo lab test quick full lint system badges pocket clean
+.PHONY: demo lab test quick full lint system screenshots badges pocket clean
 
 demo: .venv/.demo
 	$(BIN)/python -m s2i_lib speak "$(AUDIO)" --model pocket --out "$(OUT)"
@@ -55,6 +56,9 @@ system:
 .venv/.test: $(LISTS) | .venv/bin/python
 	$(PIP) --quiet -e '.[tiny-en,test]'
 	@touch $@ .venv/.demo
+
+screenshots: .venv/.test system
+	S2I_SCREENSHOTS=docs $(BIN)/python -m pytest tests/browser -m screenshots
 
 badges: .venv/bin/python
 	@$(BIN)/python tools/badges.py "$(REPO)"

@@ -50,6 +50,7 @@ class Classroom:
         self.words = read_words(self.list)
         self._checkers: dict[str, Checker | None] = {}
         self._why_unchecked: dict[str, str] = {}
+        self._is_said: set[str] = set()  # models of which somebody knows that none is checked
 
     def check(self, *texts: str) -> None:
         """Raise `InputError`, in one kind sentence, where a text has a word of the list."""
@@ -67,11 +68,17 @@ class Classroom:
 
     def find_unfit(self, model: Model, images: Sequence[Image]) -> list[bool]:
         """Of each picture whether the safety checker flags it; all False where there is none."""
-        checker = self.load_checker(model)
-        return checker.find_unfit(images) if checker else [False] * len(images)
+        checker, name = self.load_checker(model), model.base.name
+        if checker:
+            return checker.find_unfit(images)
+        if name not in self._is_said:
+            self._is_said.add(name)
+            reason = self._why_unchecked[name]
+            log.warning("In classroom mode words are checked, but not pictures: %s", reason)
+        return [False] * len(images)
 
     def load_checker(self, model: Model) -> Checker | None:
-        """The checker for a model's pictures; where it cannot be had, None, and once a warning."""
+        """The checker for a model's pictures; None where it cannot be had."""
         base = model.base
         if base.name not in self._checkers:
             self._checkers[base.name] = None
@@ -83,22 +90,25 @@ class Classroom:
                     self._why_unchecked[base.name] = (
                         f"{base.name} was trained on harmless things only. To have its pictures "
                         f"checked all the same, copy {SAFETY_CHECKER} to "
-                        f"{self.drive.models / folder_name(SAFETY_CHECKER)}."
+                        f"models/{folder_name(SAFETY_CHECKER)} on the Drive."
                     )
             except S2iError as error:
                 self._why_unchecked[base.name] = str(error)
-            if reason := self._why_unchecked.get(base.name):
-                log.warning("In classroom mode words are checked, but not pictures: %s", reason)
         return self._checkers[base.name]
 
     def describe(self, model: Model) -> str:
-        """What classroom mode does with a model, for those who look at the pictures."""
+        """What classroom mode does with a model, for those who look at the pictures.
+
+        Whoever shows this needs no warning in the log besides.
+        """
+        self._is_said.add(model.base.name)
         checked = (
             "pictures are checked."
             if self.load_checker(model)
             else f"pictures are not checked: {self._why_unchecked[model.base.name]}"
         )
-        return f"Classroom mode: the words in {self.list} are not drawn, and {checked}"
+        words = f"{self.list.parent.name}/{self.list.name}"  # the whole path fills a line on stage
+        return f"Classroom mode: the words in {words} are not drawn, and {checked}"
 
 
 class Checker:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 from pathlib import Path
 
@@ -13,9 +12,9 @@ from axe_playwright_python.sync_playwright import Axe
 
 from s2i_lib.gallery import wav_bytes
 from s2i_lib.speech import load_audio
-from tests.browser.lab import REPOSITORY, run_lab
-
-CLIP = REPOSITORY / "s2i_lib/samples/red_car.wav"
+from tests.browser import screenshots
+from tests.browser.lab import run_lab
+from tests.browser.voices import CLIP, put_quiet_around
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 QUIET = [
@@ -90,11 +89,7 @@ def set_up(tmp_path) -> str:
 def look():
     """``look(element, name)`` keeps a screenshot in $S2I_SCREENSHOTS, if that is set."""
 
-    def keep(locator, name: str) -> None:
-        if folder := os.environ.get("S2I_SCREENSHOTS"):
-            locator.screenshot(path=Path(folder, f"{name}.png"))
-
-    return keep
+    return lambda locator, name: screenshots.keep(locator.screenshot(), name)
 
 
 @pytest.fixture
@@ -120,3 +115,10 @@ def wav(tmp_path_factory, speech):
     path = tmp_path_factory.mktemp("speech") / "speech.wav"
     path.write_bytes(wav_bytes(speech))
     return f"{path}%noloop"
+
+
+@pytest.fixture(scope="session")
+def voice(tmp_path_factory):
+    """The sample clip with quiet around it (Chromium plays it as soon as it opens), its seconds."""
+    path = tmp_path_factory.mktemp("voice") / "voice.wav"
+    return path, 2.5 + put_quiet_around(CLIP, path)

@@ -32,7 +32,8 @@ _EXECUTE = """async (code) => {
   let out = '', error = null;
   const future = kernel.requestExecute({code, store_history: false});
   future.onIOPub = (message) => {
-    if (message.header.msg_type === 'stream') out += message.content.text;
+    if (message.header.msg_type === 'stream' && message.content.name === 'stdout')
+      out += message.content.text;
     if (message.header.msg_type === 'error')
       error = message.content.ename + ': ' + message.content.evalue;
   };

@@ -77,10 +77,12 @@ def test_recordings_arrive_as_spoken_one_after_another(
     assert notebook.wait_for("len(heard) == 2")
 
 
-def open_plain_page(page):
+def open_plain_page(page, **headers):
     """A secure page without Jupyter, as Colab's output frame is."""
+    body = "<title>x</title>"
     page.route(
-        "**/*", lambda route: route.fulfill(body="<title>x</title>", content_type="text/html")
+        "**/*",
+        lambda route: route.fulfill(body=body, content_type="text/html", headers=headers),
     )
     page.goto("https://colab.example/")
 
@@ -109,8 +111,17 @@ def test_colab_fallback_records_the_same(chromium, wav, speech):
     assert heard.dtype == np.float32 and likeness(heard, speech) > 0.8
 
 
-def test_colab_fallback_says_why_not(chromium):
-    page = chromium(allow=False)
-    open_plain_page(page)
-    with pytest.raises(S2iError, match="The microphone was refused"):
+WHY_NOT = {
+    "refused": ({"allow": False}, {}, "The microphone was refused"),
+    "missing": ({"has_devices": False}, {}, "No microphone was found"),
+    "blocked": ({}, {"Permissions-Policy": "microphone=()"}, "does not let it use the microphone"),
+}
+
+
+@pytest.mark.parametrize("code", WHY_NOT)
+def test_colab_fallback_says_why_not(chromium, code):
+    devices, headers, sentence = WHY_NOT[code]
+    page = chromium(**devices)
+    open_plain_page(page, **headers)
+    with pytest.raises(S2iError, match=sentence):
         record(eval_js=by_hand(page, 0.5))

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
-import numpy as np
 import pytest
 
-from s2i_lib.gallery import read_record, wav_bytes
-from s2i_lib.speech import load_audio
+from s2i_lib.gallery import read_record
+from tests.browser.test_capture import drop
+from tests.browser.voices import CLIP, put_quiet_around, speak
 
-CLIP = Path(__file__).parents[2] / "s2i_lib/samples/red_car.wav"
 WORDS = {"red", "car", "yellow", "background"}
 
 STUDIO = """
@@ -23,23 +21,21 @@ SECONDS = 1000
 PATIENCE = 300 * SECONDS  # imports and weights from a cold disk on a busy machine
 
 
-@pytest.fixture(scope="session")
-def voice(tmp_path_factory):
-    """The sample clip with quiet around it (Chromium plays it as soon as it opens), its seconds."""
-    speech = load_audio(CLIP)
-    quiet = np.zeros(2 * 16_000, np.float32)
-    path = tmp_path_factory.mktemp("voice") / "voice.wav"
-    path.write_bytes(wav_bytes(np.concatenate([quiet, speech, quiet])))
-    return path, 2.5 + len(speech) / 16_000
-
-
 def state(frame, *states: str) -> None:
     """Wait until the studio is in one of these states."""
     selector = ", ".join(f"section.s2i[data-state={each}]" for each in states)
     frame.page.wait_for_selector(selector, timeout=PATIENCE)
 
 
-@pytest.mark.parametrize("is_dark", [False, True], ids=["light", "dark"])
+def words_of(text: str) -> set[str]:
+    return set(re.findall(r"\w+", text.lower()))
+
+
+THEMES = pytest.mark.parametrize("is_dark", [False, True], ids=["light", "dark"])
+
+
+@pytest.mark.screenshots
+@THEMES
 def test_spoken_wish_becomes_a_picture_in_the_page_and_on_the_drive(
     lab, chromium, set_up, tmp_path, voice, look, assert_accessible, is_dark
 ):
@@ -63,7 +59,7 @@ def test_spoken_wish_becomes_a_picture_in_the_page_and_on_the_drive(
     state(frame, "done", "error")
     assert notebook.python("studio.complaint") == ""
     heard = notebook.python("studio.heard['text']")
-    assert set(re.findall(r"\w+", heard.lower())) >= WORDS, heard
+    assert words_of(heard) >= WORDS, heard
     prompt = notebook.python("studio.prompt['text']")
     image = frame.get_by_role("img", name=prompt, exact=True)
     page.wait_for_function(
@@ -130,29 +126,130 @@ def test_new_wish_takes_the_place_of_the_running_one_and_stop_stops(
     said.fill("a blue tree")
     said.press("Enter")
     notebook.wait_for("studio.prompt.get('text') == 'a blue tree'")
-    frame.get_by_role("button", name="Stop drawing").click()
+    frame.get_by_role("button", name="Stop drawing").press("Enter")
     state(frame, "stopped")
+    focused = frame.locator(":focus")
+    assert focused.inner_text() == "Speak", "the button under the focus has gone"
     frame.get_by_text("Stopped.").wait_for()
     assert notebook.python("studio.strip") == []
     assert not (tmp_path / "drive/creations").exists(), "a stopped wish leaves nothing behind"
 
 
-PROBLEMS = {
-    "refused": ({"allow": False}, "The microphone was refused."),
-    "missing": ({"has_devices": False}, "No microphone was found."),
-}
+def put_in(way: str, frame) -> None:
+    """Give the studio the sample clip as a file."""
+    if way == "dropped":
+        drop(frame, {CLIP.name: CLIP.read_bytes()})
+        return
+    with frame.page.expect_file_chooser() as chooser:
+        frame.locator(".s2i-speak").focus()
+        frame.page.keyboard.press("Tab")  # to "Use a recording"
+        frame.page.keyboard.press("Enter")
+    chooser.value.set_files(CLIP)
 
 
-@pytest.mark.parametrize("code", PROBLEMS)
-def test_microphone_says_why_it_does_not_open(lab, chromium, set_up, look, assert_accessible, code):
-    devices, sentence = PROBLEMS[code]
-    page = chromium(**devices)
-    notebook = lab.open(page, set_up, STUDIO, is_dark=code == "refused")
+@pytest.mark.parametrize("way", ["dropped", "chosen"])
+def test_recording_in_a_file_becomes_a_picture_without_a_microphone(
+    lab, chromium, set_up, tmp_path, way
+):
+    page = chromium(has_devices=False)
+    notebook = lab.open(page, set_up, STUDIO)
     frame = page.locator("section.s2i")
+    state(frame, "ready")
+    put_in(way, frame)
+    state(frame, "done", "error")
+    assert notebook.python("studio.complaint") == ""
+    assert words_of(frame.get_by_label("What you said, or type it").input_value()) >= WORDS
+    (kept,) = (tmp_path / "drive/creations").glob("*.png")
+    assert words_of(read_record(kept)["transcript"]["text"]) >= WORDS
+    drop(frame, {"notes.txt": b"red car"})  # the next file is none that can be heard
+    state(frame, "error")
+    frame.locator("[role=alert]", has_text="is not a sound file").wait_for()
+    assert len(list((tmp_path / "drive/creations").glob("*.png"))) == 1
+
+
+def test_two_recordings_in_a_row_are_two_wishes(lab, chromium, set_up, tmp_path):
+    wishes = [CLIP, speak("a green tree on a blue background", tmp_path / "tree.wav")]
+    heard = [WORDS, {"green", "tree", "blue", "background"}]
+    wav = tmp_path / "microphone.wav"  # Chromium reads it anew for each recording
+    page = chromium(wav=f"{wav}%noloop")
+    notebook = lab.open(page, set_up, STUDIO)
+    frame = page.locator("section.s2i")
+    state(frame, "ready")
+    button = frame.locator(".s2i-speak")
+    for count, clip in enumerate(wishes, 1):
+        seconds = put_quiet_around(clip, wav, before_s=1)
+        button.click()
+        state(frame, "listening")
+        page.wait_for_timeout((seconds + 1.5) * SECONDS)
+        button.click()
+        notebook.wait_for(f"len(studio.strip) == {count} or studio.complaint", timeout_s=120)
+        assert notebook.python("studio.complaint") == ""
+        text = notebook.python("studio.heard['text']")
+        assert words_of(text) >= heard[count - 1], text
+        others = heard[count % 2] - heard[count - 1]
+        assert not words_of(text) & others, "a recording has what was said in another"
+    records = [
+        read_record(p)["transcript"]["text"] for p in (tmp_path / "drive/creations").glob("*.png")
+    ]
+    assert sorted(len(words_of(text) & WORDS) for text in records) == [1, 4]
+    assert len(set(notebook.python("[p['seed'] for p in studio.strip]"))) == 2
+
+
+def test_recording_goes_on_while_the_models_become_ready(lab, chromium, set_up, voice):
+    """What the kernel has to say does not hide that the microphone is open."""
+    page = chromium(wav=f"{voice[0]}%noloop")
+    slow = "import time; from s2i_lib.widgets.studio import Studio; load = Studio._load_all\n"
+    slow += "Studio._load_all = lambda self: (time.sleep(3), load(self))"
+    notebook = lab.open(page, set_up, slow, STUDIO)
+    frame = page.locator("section.s2i")
+    button = frame.locator(".s2i-speak")
+    button.press("Enter")
+    state(frame, "listening")
+    assert notebook.python("studio.state") == "loading"
+    notebook.wait_for("studio.state == 'ready'", timeout_s=120)
+    page.wait_for_timeout(1 * SECONDS)
+    assert frame.get_attribute("data-state") == "listening"
+    assert frame.locator(".s2i-status").inner_text().startswith("Listening")
+    page.keyboard.press("Escape")
+    state(frame, "ready")
+    assert frame.locator(".s2i-status").inner_text().startswith("Cancelled")
+
+
+def test_wish_that_fails_twice_says_so_twice(lab, chromium, set_up):
+    page = chromium()
+    lab.open(page, set_up, STUDIO)
+    frame = page.locator("section.s2i")
+    state(frame, "ready")
+    said = frame.get_by_label("What you said, or type it")
+    said.fill("please draw me")
+    alert = frame.locator("[role=alert]")
+    for _ in range(2):
+        said.press("Enter")
+        alert.filter(has_text="Nothing is left to draw").wait_for(timeout=PATIENCE)
+        page.wait_for_timeout(0.2 * SECONDS)
+
+
+@pytest.mark.screenshots
+@THEMES
+def test_refused_microphone_is_explained(lab, chromium, set_up, look, assert_accessible, is_dark):
+    page = chromium(allow=False)
+    notebook = lab.open(page, set_up, STUDIO, is_dark=is_dark)
+    frame = page.locator("section.s2i")
+    state(frame, "ready")
     frame.locator(".s2i-speak").click()
-    frame.locator("[role=alert]", has_text=sentence).wait_for()
-    assert notebook.wait_for("studio.problem_code") == code
-    look(frame, f"studio-{code}")
+    frame.locator("[role=alert]", has_text="The microphone was refused.").wait_for()
+    assert notebook.wait_for("studio.problem_code") == "refused"
+    look(frame, f"studio-error-{'dark' if is_dark else 'light'}")
+    assert_accessible(page)
+
+
+def test_missing_microphone_is_explained(lab, chromium, set_up, assert_accessible):
+    page = chromium(has_devices=False)
+    notebook = lab.open(page, set_up, STUDIO)
+    frame = page.locator("section.s2i")
+    frame.locator(".s2i-speak").click()  # perhaps before the models are ready
+    frame.locator("[role=alert]", has_text="No microphone was found. Connect one").wait_for()
+    assert notebook.wait_for("studio.problem_code") == "missing"
     assert_accessible(page)
 
 

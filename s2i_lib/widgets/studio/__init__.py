@@ -110,7 +110,7 @@ class Studio(ByteWidget):
     )
     languages = traitlets.Dict(help="code -> name").tag(sync=True)
     settings = traitlets.Dict(help="what the controls say").tag(sync=True)
-    heard = traitlets.Dict(help="text, language, doubts").tag(sync=True)
+    heard = traitlets.Dict(help="text, language, code, english, doubts").tag(sync=True)
     prompt = traitlets.Dict(help="text, negative, marks (start, end), notes").tag(sync=True)
     pictures: traitlets.List[Any] = traitlets.List(
         help="the last wish's: id, alt, seed, is_kept"
@@ -172,7 +172,7 @@ class Studio(ByteWidget):
         if meta.get("kind") == "speech":
             source = pcm_to_float(data)
         self.problem = self.problem_code = ""
-        self._worker.submit(lambda: self._hear_and_draw(source))
+        self._wish(lambda: self._hear_and_draw(source))
         return "queued"
 
     def _asked(self, name: str) -> bytes:
@@ -187,10 +187,10 @@ class Studio(ByteWidget):
         kind = message["type"]
         if kind == "say":
             text = str(message["text"])
-            self._worker.submit(lambda: self._draw_words(text))
+            self._wish(lambda: self._draw_words(text))
         elif kind == "draw":
             wanted = {"text": str(message["text"]), "negative": self.prompt.get("negative", "")}
-            self._worker.submit(lambda: self._draw_prompt(wanted))
+            self._wish(lambda: self._draw_prompt(wanted))
         elif kind == "cancel_wish":
             self._worker.cancel()
             self.status = "Stopping after this step."
@@ -201,11 +201,11 @@ class Studio(ByteWidget):
 
     def say(self, text: str) -> None:
         """Wish for a picture in words, as if they had been spoken."""
-        self._worker.submit(lambda: self._draw_words(text))
+        self._wish(lambda: self._draw_words(text))
 
     def hear(self, source: str | Path | bytes | np.ndarray) -> None:
         """Wish for a picture with a recording."""
-        self._worker.submit(lambda: self._hear_and_draw(source))
+        self._wish(lambda: self._hear_and_draw(source))
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait for the wishes so far; never do so in a cell that the browser has to answer to."""
@@ -238,9 +238,17 @@ class Studio(ByteWidget):
 
     # --- the way of a wish -----------------------------------------------------------------------
 
+    def _wish(self, work: Callable[[], None]) -> None:
+        def run() -> None:
+            self.complaint = ""  # the page has cleared its line: the same words must be news again
+            work()
+
+        self._worker.submit(run)
+
     def _hear_and_draw(self, source: str | Path | bytes | np.ndarray) -> None:
         times: dict[str, float] = {}
         self._clip = None
+        self.heard = {}  # so that the same words again are news to the page
         self._show("hearing", "Hearing what you said.")
         with _stage(times, "load Whisper"):
             listener = self._get_listener()
@@ -253,6 +261,7 @@ class Studio(ByteWidget):
         self.heard = {
             "text": transcript.text,
             "language": self.languages.get(transcript.language, transcript.language),
+            "code": transcript.language,
             "english": transcript.english if transcript.language != "en" else "",
             "doubts": list(transcript.doubts),
         }
@@ -264,7 +273,7 @@ class Studio(ByteWidget):
         times = {} if times is None else times
         if isinstance(heard, str):
             self._clip = None
-            self.heard = {"text": heard, "language": "", "english": "", "doubts": []}
+            self.heard = {"text": heard, "language": "", "code": "", "english": "", "doubts": []}
         with _stage(times, "load model"):
             model = self._get_model()
         self._worker.check()

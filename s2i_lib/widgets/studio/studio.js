@@ -13,6 +13,8 @@ function render({ model, el }) {
   });
   const button = (text, click, more = {}) => make("button", { type: "button", click, ...more }, text);
 
+  let isListening = false; // then what Python says waits: the microphone is open
+
   // --- speak -------------------------------------------------------------------------------------
   const recordButton = makeRecordButton({
     lines,
@@ -20,7 +22,11 @@ function render({ model, el }) {
       maxS: model.get("max_s"),
       silenceS: model.get("settings").stop_on_silence ? SILENCE_S : 0,
     }),
-    onState: (state) => (frame.dataset.state = state),
+    onState: (state) => {
+      isListening = state === "listening";
+      if (isListening && window.speechSynthesis) window.speechSynthesis.cancel(); // it would be heard
+      frame.dataset.state = state === "idle" ? model.get("state") : state;
+    },
     onProblem: (error) =>
       transport.tell("problem", { code: error.code || "other", message: error.message }),
     onRecording: (bytes) => send(new Blob([bytes]), { kind: "speech", rate_hz: RATE_HZ }),
@@ -94,8 +100,14 @@ function render({ model, el }) {
     if (heard.english) parts.push(`In English: “${heard.english}”`);
     parts.push(...(heard.doubts || []).map((doubt) => `In doubt: ${doubt}`));
     about.textContent = parts.join(" ");
-    if (heard.language && model.get("settings").read_aloud && window.speechSynthesis)
-      window.speechSynthesis.speak(new SpeechSynthesisUtterance(heard.text));
+  }
+
+  function readAloud() {
+    const { text, code } = model.get("heard");
+    if (!code || !model.get("settings").read_aloud || !window.speechSynthesis) return;
+    const utterance = new SpeechSynthesisUtterance(text);
+    utterance.lang = code; // German in an English voice is not understood
+    window.speechSynthesis.speak(utterance);
   }
 
   function showPrompt() {
@@ -141,7 +153,7 @@ function render({ model, el }) {
   function showStep({ number, total }, buffer) {
     if (model.get("state") !== "drawing") return;
     bar.value = number / total;
-    lines.say(`Drawing ${number} of ${total}.`);
+    if (!isListening) lines.say(`Drawing ${number} of ${total}.`);
     if (!buffer) return;
     if (roughUrl) URL.revokeObjectURL(roughUrl);
     roughUrl = URL.createObjectURL(new Blob([buffer], { type: "image/jpeg" }));
@@ -315,7 +327,7 @@ function render({ model, el }) {
 
   function showState() {
     const state = model.get("state");
-    frame.dataset.state = state;
+    if (!isListening) frame.dataset.state = state;
     const hadFocus = progress.contains(document.activeElement);
     progress.hidden = !WORKING.includes(state);
     if (progress.hidden && hadFocus) recordButton.button.focus();
@@ -324,7 +336,7 @@ function render({ model, el }) {
     gallery.hidden = state === "drawing";
     if (state !== "drawing") rough.hidden = true;
   }
-  const showStatus = () => model.get("status") && lines.say(model.get("status"));
+  const showStatus = () => !isListening && model.get("status") && lines.say(model.get("status"));
   const showComplaint = () => lines.complain(model.get("complaint"));
 
   const showRules = () => (rules.textContent = model.get("rules"));
@@ -344,7 +356,9 @@ function render({ model, el }) {
     model.on(`change:${name}`, show);
     show();
   }
+  model.on("change:heard", readAloud); // not when a page is opened again
   return () => {
+    model.off("change:heard", readAloud);
     for (const [name, show] of Object.entries(shows)) model.off(`change:${name}`, show);
     recordButton.close();
     transport.close();

@@ -1,0 +1,84 @@
+"""A spoken wish becomes a picture before one's eyes: all that JupyterLab shows on the way.
+
+``make screenshots`` keeps it as docs/studio-film.png.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+
+import pytest
+
+from tests.browser.screenshots import Frame, choose, contact_sheet, keep
+from tests.browser.test_studio import PATIENCE, SECONDS, state
+
+CELL = """
+from s2i_lib.drive import open_drive
+from s2i_lib.widgets.studio import Studio
+
+settings = {"model": "pocket"}
+studio = Studio(open_drive("film"), settings=settings)
+studio
+"""
+WINDOW = {"width": 620, "height": 1120}
+EVERY_S = 0.1  # besides the time that a screenshot takes
+IN_THE_FILM = {"ready": 1, "listening": 2, "hearing": 1, "drawing": 3, "done": 1}
+
+# Notes every change that somebody could see or hear, however short it is.
+_WATCH = """() => {
+  const frame = document.querySelector('section.s2i');
+  const [rough, status, gallery] =
+    ['.s2i-rough', '.s2i-status', '.s2i-gallery'].map((name) => frame.querySelector(name));
+  window.seen = [];
+  const note = () => {
+    const now = {state: frame.dataset.state, status: status.textContent,
+                 isRough: !rough.hidden, pictures: gallery.children.length};
+    if (JSON.stringify(now) !== JSON.stringify(seen.at(-1))) seen.push(now);
+  };
+  new MutationObserver(note).observe(
+    frame, {subtree: true, childList: true, characterData: true, attributes: true});
+}"""
+
+
+@pytest.mark.screenshots
+def test_everything_is_seen_from_the_press_to_the_picture(lab, chromium, voice):
+    wav, seconds = voice
+    page = chromium(wav=f"{wav}%noloop")
+    page.set_viewport_size(WINDOW)
+    lab.open(page, CELL.strip(), name="studio.ipynb")
+    frame = page.locator("section.s2i")
+    state(frame, "ready")
+    page.evaluate(_WATCH)
+    began = time.monotonic()
+    film: list[Frame] = []
+
+    def film_until(is_over) -> None:
+        while True:
+            before, after_s = frame.get_attribute("data-state"), time.monotonic() - began
+            png, now = page.screenshot(), frame.get_attribute("data-state")
+            if now == before:  # else nobody knows which of the two is on it
+                film.append(Frame(after_s, now, png))
+            if is_over(now, after_s):
+                return
+            page.wait_for_timeout(EVERY_S * SECONDS)
+
+    film_until(lambda now, after_s: True)
+    frame.locator(".s2i-speak").press("Enter")
+    film_until(lambda now, after_s: after_s > seconds)
+    frame.locator(".s2i-speak").press("Enter")
+    film_until(lambda now, after_s: now in ("done", "error") or after_s > PATIENCE / SECONDS)
+    page.wait_for_function("() => document.querySelector('.s2i-gallery img').naturalWidth === 64")
+    film_until(lambda now, after_s: True)
+
+    seen = page.evaluate("() => window.seen")
+    states = [each["state"] for each in seen]
+    order = [name for i, name in enumerate(states) if i == 0 or name != states[i - 1]]
+    assert order == ["ready", "listening", "sending", "hearing", "drawing", "done"]
+    steps = [re.fullmatch(r"Drawing (\d+) of 20\.", each["status"]) for each in seen]
+    numbers = [int(match[1]) for match in steps if match]
+    assert numbers == sorted(numbers) and len(set(numbers)) > 1 and numbers[-1] == 20
+    assert any(each["isRough"] for each in seen if each["state"] == "drawing")
+    assert not any(each["pictures"] for each in seen if each["state"] != "done")
+    assert not seen[-1]["isRough"] and seen[-1]["pictures"] == 1
+    keep(contact_sheet(choose(film, IN_THE_FILM)), "studio-film")

@@ -1,0 +1,109 @@
+"""What the studio's controls change, in a real JupyterLab: silence, reading aloud, the number."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from s2i_lib.gallery import read_record
+from tests.browser.test_studio import SECONDS, STUDIO, WORDS, state, words_of
+from tests.browser.voices import CLIP, put_quiet_around
+
+
+def with_settings(**settings) -> str:
+    """The cell that shows a studio with these settings."""
+    return STUDIO.replace('{"model": "pocket"}', repr({"model": "pocket", **settings}))
+
+
+def tick(frame, title: str) -> None:
+    if not frame.locator("details").get_attribute("open"):
+        frame.locator("summary").press("Enter")
+    box = frame.get_by_label(title)
+    box.press("Space")
+    assert box.is_checked()
+
+
+def test_recording_stops_by_itself_after_speech_not_before(lab, chromium, set_up, tmp_path):
+    wav = tmp_path / "voice.wav"  # the pause before is longer than the one that ends a recording
+    seconds = put_quiet_around(CLIP, wav, before_s=3, after_s=30)
+    page = chromium(wav=f"{wav}%noloop")
+    notebook = lab.open(page, set_up, STUDIO)
+    frame = page.locator("section.s2i")
+    state(frame, "ready")
+    tick(frame, "Stop when I am silent")
+    notebook.wait_for("studio.settings['stop_on_silence']")
+    frame.locator(".s2i-speak").press("Enter")  # and nothing is pressed after this
+    state(frame, "listening")
+    page.wait_for_timeout(3 * SECONDS)
+    assert frame.get_attribute("data-state") == "listening", "silence before speech is no end"
+    state(frame, "done", "error")
+    assert notebook.python("studio.complaint") == ""
+    assert words_of(notebook.python("studio.heard['text']")) >= WORDS
+    minutes, shown = frame.locator(".s2i-time").inner_text().split(":")
+    assert 3 + seconds < int(shown) + 1 < 3 + seconds + 5 and minutes == "0"
+    assert len(list((tmp_path / "drive/creations").glob("*.png"))) == 1
+
+
+@pytest.mark.parametrize("count", [4, 8])
+def test_several_pictures_of_one_wish(
+    lab, chromium, set_up, tmp_path, look, assert_accessible, count
+):
+    page = chromium()
+    notebook = lab.open(page, set_up, with_settings(steps=6))
+    frame = page.locator("section.s2i")
+    state(frame, "ready")
+    frame.locator("summary").press("Enter")
+    number = frame.get_by_label("Pictures", exact=True)
+    number.fill(str(count))
+    number.press("Tab")
+    notebook.wait_for(f"studio.settings['count'] == {count}")
+    said = frame.get_by_label("What you said, or type it")
+    said.fill("a red car on a yellow background")
+    said.press("Enter")
+    state(frame, "done", "error")
+    assert notebook.python("studio.complaint") == ""
+    frame.get_by_text(f"Done: {count} pictures are here").wait_for()
+    prompt = notebook.python("studio.prompt['text']")
+    page.wait_for_function(
+        "(count) => [...document.querySelectorAll('.s2i-gallery img')]"
+        ".filter((image) => image.naturalWidth === 64).length === count",
+        arg=count,
+    )
+    assert (
+        frame.locator(".s2i-gallery").get_by_role("img", name=prompt, exact=True).count() == count
+    )
+    seeds = [entry["seed"] for entry in notebook.python("studio.pictures")]
+    assert len(set(seeds)) == count
+    captions = frame.locator(".s2i-gallery figcaption span").all_inner_texts()
+    assert captions == [f"Seed {seed}" for seed in seeds]
+    kept = list((tmp_path / "drive/creations").glob("*.png"))
+    assert sorted(read_record(path)["seed"] for path in kept) == sorted(seeds)
+    assert len({path.read_bytes() for path in kept}) == count
+    boxes = [each.bounding_box() for each in frame.locator(".s2i-gallery figure").all()]
+    edge = frame.bounding_box()
+    for box in boxes:
+        assert edge["x"] <= box["x"] and box["x"] + box["width"] <= edge["x"] + edge["width"]
+    assert len({(box["x"], box["y"]) for box in boxes}) == count, json.dumps(boxes)
+    look(frame, f"studio-pictures-{count}")
+    assert_accessible(page)
+    last = seeds[-1]  # each has buttons of its own
+    frame.get_by_role("button", name=f"Delete seed {last}").press("Enter")
+    notebook.wait_for(f"len(studio.pictures) == {count - 1}")
+    assert len(list((tmp_path / "drive/creations").glob("*.png"))) == count - 1
+
+
+def test_number_of_pictures_stays_between_one_and_eight(lab, chromium, set_up):
+    page = chromium()
+    notebook = lab.open(page, set_up, STUDIO)
+    frame = page.locator("section.s2i")
+    frame.locator("summary").press("Enter")
+    number = frame.get_by_label("Pictures", exact=True)
+    for wrong in ("9", "0"):
+        number.fill(wrong)
+        number.press("Tab")
+        assert not number.evaluate("(input) => input.checkValidity()")
+    number.fill("2")
+    number.press("Tab")
+    notebook.wait_for("studio.settings['count'] == 2")
+    assert number.evaluate("(input) => input.checkValidity()")
