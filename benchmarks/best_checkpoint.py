@@ -87,15 +87,7 @@ def study(
     first = as_point(0, evaluate_run(drive, str(judged), full, is_base=True))
     scored = {}
     for step in steps:  # more steps of one run: it goes on where it ended
-        run = finetune(
-            drive,
-            dataset,
-            name=f"{name}-pieces",
-            steps=step,
-            sample_every=0,
-            keep="last",
-            **quietly,
-        )
+        run = finetune(drive, dataset, name=f"{name}-pieces", steps=step, **quietly)
         scored[step] = value(as_point(step, evaluate_run(drive, str(run), full)), first)
     return Run(dataset.subject.name, seed, read_card(judged)["kept_step"], scored)
 
@@ -127,7 +119,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--subjects", type=int, default=3, choices=(1, 2, 3))
     parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--every", type=int, default=30, help="steps between samplings")
+    parser.add_argument("--every", type=int, default=40, help="steps between samplings")
     parser.add_argument("--samplings", type=int, default=6)
     parser.add_argument("--prompts", type=int, default=8, help="of the full evaluation")
     parser.add_argument("--draw-steps", type=int, default=20)
