@@ -54,13 +54,17 @@ BLUE = 20  # pictures
 
 
 def sticker_subject(drive: Drive) -> Subject:
-    """Photos of something made up: a purple cat with white stripes, on five grounds."""
+    """Photos of something made up: a purple cat with white stripes, on five grounds.
+
+    Grounds that differ, as notebook 1 advises: of five pastel ones, whose mean is a light green, a
+    run learned that green as a part of the subject.
+    """
     from PIL import ImageDraw
 
     subject = Subject("Violet", "cat", "sks", "animal")
     folder = drive.subject(subject.name) / "photos"
     folder.mkdir(parents=True)
-    for i, ground in enumerate(("white", "lightgreen", "khaki", "lightblue", "lightgray")):
+    for i, ground in enumerate(("white", "green", "orange", "gray", "yellow")):
         image = Image.new("RGB", (512, 512), ground)
         pen, x, purple = ImageDraw.Draw(image), 26 * i % 60, (140, 60, 210)
         pen.ellipse((120 + x, 140, 380 + x, 420), fill=purple)
