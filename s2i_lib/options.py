@@ -14,6 +14,8 @@ SCHEDULES = ("constant", "linear", "cosine")
 PRECISIONS = ("fp32", "fp16", "bf16")
 # Attention's four projections: what the LoRA paper adapts (https://arxiv.org/abs/2106.09685, 4.2).
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
+# Additions start at 0 and need larger steps than weights. Source: diffusers' LoRA scripts.
+LORA_RATE = 1e-4
 
 
 @dataclass(frozen=True)
@@ -129,9 +131,10 @@ class FinetuneOptions:
                 f"There is no option {sorted(unknown)[0]!r}. Known: {', '.join(sorted(known))}."
             )
         chosen = {name: value for name, value in changes.items() if value is not None}
+        if chosen.get("method") == "lora" != defaults.get("method"):  # they are for the other one
+            rate = max(defaults.get("learning_rate", 0.0), LORA_RATE)
+            defaults = {**defaults, "with_text_encoder": False, "learning_rate": rate}
         values: dict[str, Any] = {**defaults, **chosen}
-        if values.get("method") == "lora":  # a model's default for full fine-tuning
-            values["with_text_encoder"] = chosen.get("with_text_encoder", False)
         for name, value in values.items():
             if isinstance(value, list):  # as it comes from JSON
                 values[name] = tuple(value)

@@ -17,7 +17,7 @@ from s2i_lib.dreambooth import train
 from s2i_lib.drive import Drive, free_bytes
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.learner import find_8bit_fault, make_learner
-from s2i_lib.options import FinetuneOptions
+from s2i_lib.options import LORA_RATE, FinetuneOptions
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 
 GIB = 1024**3
 PROBE_STEPS = 2  # AdamW makes its state in the first, so that the second is the peak
-LORA_RATE = (
-    1e-4  # diffusers' LoRA scripts; additions that start at 0 need larger steps than weights
-)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,9 @@ from tiny_model import draw_dataset, make_pipeline
 
 from s2i_lib import batches, dreambooth
 from s2i_lib.errors import InputError, S2iError
+from s2i_lib.finetune import defaults_of
 from s2i_lib.learner import find_8bit_fault, make_learner
+from s2i_lib.models import REGISTRY
 from s2i_lib.options import FinetuneOptions, learning_rate_at
 
 OPTIONS = FinetuneOptions(steps=6, learning_rate=1e-3, batch_size=2, class_image_count=8)
@@ -345,3 +347,16 @@ def test_a_text_encoder_trained_by_default_does_not_forbid_lora():
     assert not FinetuneOptions.for_model(defaults, method="lora").with_text_encoder
     with pytest.raises(InputError, match="method full"):
         FinetuneOptions.for_model(defaults, method="lora", with_text_encoder=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "rate"), [("sd2.1-base", 1e-4), ("sd2.1", 1e-4), ("pocket", 2e-4)]
+)
+def test_lora_does_not_learn_at_the_low_rate_of_full_fine_tuning(name, rate):
+    defaults = defaults_of(REGISTRY[name])
+    assert FinetuneOptions.for_model(defaults).learning_rate == defaults["learning_rate"]
+    lora = FinetuneOptions.for_model(defaults, method="lora")
+    assert lora.learning_rate == rate
+    chosen = FinetuneOptions.for_model(defaults, method="lora", learning_rate=1e-6)
+    assert chosen.learning_rate == 1e-6, "what the user chose holds"
+    assert FinetuneOptions.for_model(dataclasses.asdict(chosen)) == chosen, "a saved one as well"
