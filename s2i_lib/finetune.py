@@ -95,7 +95,7 @@ def finetune(
         options = FinetuneOptions.for_model(earlier["options"])
     elif device.type == "cuda":
         options, seconds = descend(
-            options, lambda trial: probe_steps(loaded, trial, accelerator), report
+            options, device, lambda trial: probe_steps(loaded, trial, accelerator), report
         )
         report(f"A step takes {seconds:.2f} s, so training takes {minutes(options, seconds)}.")
     options = prior.from_main(accelerator, options)

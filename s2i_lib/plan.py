@@ -6,7 +6,7 @@ import copy
 import gc
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +42,8 @@ class Plan:
     memory_gib: dict[str, float]
     """On the device, by what holds it."""
     device_free_gib: float
+    is_tried: bool
+    """Whether trial steps decide what fits (a GPU); else the estimate does, as nothing may try."""
     drive_gib: float
     """The most that the run's folder takes while it trains."""
     drive_free_gib: float
@@ -54,10 +56,10 @@ class Plan:
     def problems(self) -> list[str]:
         """Why it cannot work, each with what to change; empty if it can."""
         found = []
-        if self.peak_gib > self.device_free_gib and not next_rung(self.options):
+        if self.peak_gib > self.device_free_gib and not self.is_tried:
             found.append(
                 f"Training needs about {self.peak_gib:.1f} GiB on {self.device} and "
-                f"{self.device_free_gib:.1f} are free. Take a smaller model, or a larger GPU."
+                f"{self.device_free_gib:.1f} are free. {self.remedy}"
             )
         if self.drive_gib > self.drive_free_gib:
             found.append(
@@ -66,6 +68,17 @@ class Plan:
                 "--prune`), or choose method lora, whose files are small."
             )
         return found
+
+    @property
+    def remedy(self) -> str:
+        """What needs less memory, as the command line has it."""
+        rung = next_rung(self.options, "cpu")
+        if rung is None:
+            return "End other programs, or take a smaller model or a GPU."
+        changed, sentence = rung
+        before = asdict(self.options)
+        words = [f"--option {k}={v}" for k, v in asdict(changed).items() if v != before[k]]
+        return f"End other programs, take a GPU, or choose {sentence} ({' '.join(words)})."
 
     def check(self) -> None:
         """Refuse early.
@@ -105,6 +118,7 @@ def make_plan(model: Model, options: FinetuneOptions, device: torch.device, driv
         total=total,
         memory_gib=estimate_memory(trained, total, options, model.base.size_px),
         device_free_gib=free_memory(device) / GIB,
+        is_tried=device.type == "cuda",
         drive_gib=state_bytes(trained, options) / GIB,
         drive_free_gib=free_bytes(drive.root) / GIB,
     )
@@ -208,13 +222,15 @@ def settle_options(
     return options
 
 
-def next_rung(options: FinetuneOptions) -> tuple[FinetuneOptions, str] | None:
+def next_rung(
+    options: FinetuneOptions, device: torch.device | str
+) -> tuple[FinetuneOptions, str] | None:
     """The next way to need less memory, and how it is announced; None at the ladder's foot."""
     if not options.with_checkpointing:
         return replace(options, with_checkpointing=True), (
             "gradient checkpointing: activations are computed twice, a third more time"
         )
-    if options.method == "full" and not options.with_8bit_adam and not find_8bit_fault("cpu"):
+    if options.method == "full" and not options.with_8bit_adam and not find_8bit_fault(device):
         return replace(options, with_8bit_adam=True), "8-bit AdamW"
     if options.accumulation < options.batch_size:
         return replace(options, accumulation=options.batch_size), (
@@ -237,6 +253,7 @@ def next_rung(options: FinetuneOptions) -> tuple[FinetuneOptions, str] | None:
 
 def descend(
     options: FinetuneOptions,
+    device: torch.device,
     probe: Callable[[FinetuneOptions], float],
     report: Callable[[str], None],
 ) -> tuple[FinetuneOptions, float]:
@@ -251,7 +268,7 @@ def descend(
         try:
             return options, probe(options)
         except torch.OutOfMemoryError as error:
-            rung = next_rung(options)
+            rung = next_rung(options, device)
             if rung is None:
                 raise S2iError(
                     "Memory runs out even with LoRA, gradient checkpointing and one photo at a "

@@ -14,7 +14,7 @@ from s2i_lib import plan
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.learner import find_8bit_fault, make_learner
 from s2i_lib.models import REGISTRY, Model
-from s2i_lib.options import FinetuneOptions
+from s2i_lib.options import LORA_RATE, FinetuneOptions, parse_options
 
 OPTIONS = FinetuneOptions(batch_size=4)
 CPU = torch.device("cpu")
@@ -51,7 +51,8 @@ def test_the_ladder_goes_down_as_far_as_it_must_and_announces_each_rung(rung):
     if find_8bit_fault("cpu"):
         pytest.skip("bitsandbytes does not work here, so its rung is left out")
     tried, said = [], []
-    options, seconds = plan.descend(OPTIONS, out_of_memory_until(RUNGS[rung], tried), said.append)
+    probe = out_of_memory_until(RUNGS[rung], tried)
+    options, seconds = plan.descend(OPTIONS, CPU, probe, said.append)
     n_rungs = list(RUNGS).index(rung)
     assert len(said) == n_rungs and len(tried) == n_rungs + 1
     assert options == tried[-1] and seconds == 0.5
@@ -64,7 +65,22 @@ def test_the_ladder_goes_down_as_far_as_it_must_and_announces_each_rung(rung):
 
 def test_below_the_last_rung_it_gives_up_with_what_to_do():
     with pytest.raises(S2iError, match="smaller model"):
-        plan.descend(OPTIONS, out_of_memory_until(lambda o: False, []), lambda text: None)
+        plan.descend(OPTIONS, CPU, out_of_memory_until(lambda o: False, []), lambda text: None)
+
+
+def test_8bit_adamw_is_no_rung_where_it_only_works_on_another_device(monkeypatch):
+    """bitsandbytes with a broken CUDA library still works on the CPU."""
+    tried = []
+
+    def fault_on(device):
+        tried.append(device)
+        return "no kernel image is available"
+
+    monkeypatch.setattr(plan, "find_8bit_fault", fault_on)
+    checkpointed = dataclasses.replace(OPTIONS, with_checkpointing=True)
+    rung = plan.next_rung(checkpointed, torch.device("cuda"))
+    assert rung is not None and rung[0].accumulation == 4 and not rung[0].with_8bit_adam
+    assert tried == [torch.device("cuda")]
 
 
 def test_other_errors_than_memory_are_not_swallowed():
@@ -72,7 +88,7 @@ def test_other_errors_than_memory_are_not_swallowed():
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
     with pytest.raises(RuntimeError, match="mat1"):
-        plan.descend(OPTIONS, probe, pytest.fail)
+        plan.descend(OPTIONS, CPU, probe, pytest.fail)
 
 
 def test_a_probe_of_real_steps_leaves_the_model_as_it_was(model):
@@ -110,17 +126,39 @@ def test_the_space_on_the_drive_is_that_of_the_files(model, tmp_path):
     assert plan.state_bytes(trained, OPTIONS) == pytest.approx(2 * one + kept, rel=0.25)
 
 
-def test_a_full_drive_or_device_is_refused_before_training(model, drive):
+def test_a_full_drive_is_refused_before_training(model, drive):
     made = plan.make_plan(model, OPTIONS, CPU, drive)
     made.check()
-    full_drive = dataclasses.replace(made, drive_free_gib=0.0)
     with pytest.raises(InputError, match="runs --prune"):
-        full_drive.check()
-    at_the_foot = dataclasses.replace(
-        OPTIONS, method="lora", with_checkpointing=True, accumulation=4
-    )
-    with pytest.raises(InputError, match="smaller model"):
-        dataclasses.replace(made, options=at_the_foot, device_free_gib=0.0).check()
+        dataclasses.replace(made, drive_free_gib=0.0).check()
+
+
+def test_too_little_memory_is_refused_with_a_change_that_needs_less(model, drive, monkeypatch):
+    """On a CPU nothing may try whether it fits: the system would kill the process."""
+    monkeypatch.setattr(plan, "free_memory", lambda device: 0)
+    if find_8bit_fault("cpu"):
+        pytest.skip("bitsandbytes does not work here, so its rung is left out")
+    options, offered = OPTIONS, []
+    while True:
+        with pytest.raises(InputError, match=r"needs about .* on cpu and 0\.0 are free") as refused:
+            plan.make_plan(model, options, CPU, drive).check()
+        words = re.findall(r"--option (\S+=[^\s)]+)", str(refused.value))
+        if not words:
+            break
+        offered.append(words)
+        options = dataclasses.replace(options, **parse_options(words))
+    assert [words[0] for words in offered] == [
+        "with_checkpointing=True",
+        "with_8bit_adam=True",
+        "accumulation=4",
+        "method=lora",
+    ]
+    assert options.learning_rate == LORA_RATE and "smaller model" in str(refused.value)
+
+
+def test_on_a_gpu_the_estimate_does_not_overrule_the_trial_steps(model, drive):
+    made = plan.make_plan(model, OPTIONS, CPU, drive)
+    dataclasses.replace(made, is_tried=True, device_free_gib=0.0).check()
 
 
 def test_the_plan_says_what_will_happen(model, drive):
