@@ -79,8 +79,8 @@ def finetune(
         When training fails: not-a-number, black pictures, a run that somebody else holds.
     """
     base, wanted = choose_options(dataset, model, changes)
-    options = settle_options(wanted, pick_device(), report)
-    accelerator = make_accelerator(options.precision)
+    precision = settle_options(wanted, pick_device(), lambda text: None).precision
+    accelerator = make_accelerator(precision)
     device = accelerator.device
     report = report if accelerator.is_main_process else (lambda text: None)
     loaded = load_for_training(base, drive)
@@ -90,10 +90,12 @@ def finetune(
     if is_done:
         report(f"{run.name} is finished already; there is nothing left to train.")
         return run.folder
-    earlier = read_card(run.local) or run.card()
-    if earlier.get("wanted") == as_json(wanted):  # what was settled then holds for the whole run
-        options = FinetuneOptions.for_model(earlier["options"])
-    elif device.type == "cuda":
+    earlier = prior.from_main(accelerator, read_card(run.local) or run.card())
+    options = wanted
+    if earlier.get("wanted") == as_json(wanted):  # the ladder's rungs hold for the whole run
+        options = FinetuneOptions.for_model(earlier["options"], precision=wanted.precision)
+    options = settle_options(options, device, report)
+    if device.type == "cuda":
         options, seconds = descend(
             options, device, lambda trial: probe_steps(loaded, trial, accelerator), report
         )
@@ -106,11 +108,12 @@ def finetune(
     with ExitStack() as stack:
         keeper = Keeper(run, report, watch, patience_s, accelerator.is_main_process)
         stack.callback(keeper.close)
+        state = find_state(run, options, accelerator, report)
         card = run_card(dataset, loaded, options, wanted)
         keeper.begin(card)
         data = prepare_data(loaded, dataset, options, accelerator, drive, keeper)
         learner = make_learner(loaded.pipeline, options, device)
-        resume(learner, run, options, accelerator, report)
+        resume(learner, run, state, options, accelerator, report)
         keeper.catch_up()
         sampler = Sampler(loaded, dataset.subject, options, keeper, accelerator.autocast)
         distribute(accelerator, learner)
@@ -178,24 +181,33 @@ def check_dataset(dataset: Dataset) -> None:
 # ---- Before its first step ----
 
 
-def resume(
-    learner: Learner,
-    run: Run,
-    options: FinetuneOptions,
-    accelerator: Accelerator,
-    report: Callable[[str], None],
-) -> None:
-    """Put the newest whole state of the run into the learner, from this disk or the Drive."""
+def find_state(
+    run: Run, options: FinetuneOptions, accelerator: Accelerator, report: Callable[[str], None]
+) -> Path | None:
+    """The newest whole state of the run, on this disk or the Drive, if it fits the options."""
     state = None
     if accelerator.is_main_process:
         state = checkpoint.newest_state([run.local, run.folder], report)
     state = prior.from_main(accelerator, state)
+    if state is not None:
+        saved = json.loads((state / "state.json").read_text())["options"]
+        for sentence in checkpoint.compare_options(saved, options):
+            report(sentence)
+    return state
+
+
+def resume(
+    learner: Learner,
+    run: Run,
+    state: Path | None,
+    options: FinetuneOptions,
+    accelerator: Accelerator,
+    report: Callable[[str], None],
+) -> None:
+    """Put the state of an earlier session into the learner."""
     if state is None:
         report(f"{run.name} begins.")
         return
-    saved = json.loads((state / "state.json").read_text())["options"]
-    for sentence in checkpoint.compare_options(saved, options):
-        report(sentence)
     checkpoint.restore(learner, state, accelerator.scaler)
     report(f"{run.name} goes on at step {learner.step} of {options.steps}.")
 

@@ -10,10 +10,11 @@ import torch
 from PIL import Image
 from tiny_model import draw_dataset, make_pipeline
 
-from s2i_lib import checkpoint, models
+from s2i_lib import checkpoint, models, plan
 from s2i_lib.drive import LEASE, Drive, _machine
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.finetune import finetune
+from s2i_lib.learner import find_8bit_fault
 
 SHORT = {
     "steps": 8,
@@ -193,6 +194,47 @@ def test_an_unfinished_run_does_not_go_on_with_another_method(drive, dataset, ti
         start(drive, dataset, tiny, watch=kill_at(5))
     with pytest.raises(InputError, match=r"method 'full' -> 'lora'.*--name"):
         start(drive, dataset, tiny, method="lora")
+
+
+@pytest.mark.slow
+def test_a_run_from_a_gpu_in_fp16_goes_on_in_fp32_without_one(drive, dataset, tiny):
+    wish = {"method": "lora", "precision": "fp16"}
+    whole, _, _ = start(drive, dataset, tiny, **wish)
+    other = Drive(drive.root.with_name("other"))
+    with pytest.raises(KilledError):
+        start(other, dataset, tiny, watch=kill_at(5), **wish)
+    cards = [run / "run.json" for run in (other.runs / "violet").iterdir()]
+    cards += other.root.with_name("local").glob("*/runs/violet/*/run.json")
+    assert len(cards) == 2
+    for path in cards:  # what a T4 leaves there
+        card = json.loads(path.read_text())
+        assert card["options"]["precision"] == "fp32"
+        card["options"]["precision"] = "fp16"
+        path.write_text(json.dumps(card))
+    run, said, _ = start(other, dataset, tiny, **wish)
+    assert digest(run) == digest(whole) and any("needs a CUDA GPU" in line for line in said)
+    assert "violet/tiny-01 goes on at step 3 of 8." in said
+
+
+@pytest.mark.slow
+def test_a_refused_attempt_to_go_on_changes_nothing(drive, dataset, tiny, monkeypatch):
+    """bitsandbytes that broke meanwhile: nothing of its 8-bit state can be taken over."""
+    if find_8bit_fault("cpu"):
+        pytest.skip("bitsandbytes does not work here")
+    wish = {"with_8bit_adam": True}
+    whole, _, _ = start(drive, dataset, tiny, **wish)
+    other = Drive(drive.root.with_name("other"))
+    with pytest.raises(KilledError):
+        start(other, dataset, tiny, watch=kill_at(5), **wish)
+    card = other.runs / "violet" / "tiny-01" / "run.json"
+    before = card.read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(plan, "find_8bit_fault", lambda device: "OSError: libcudart not found")
+        with pytest.raises(InputError, match=r"with_8bit_adam True -> False.*where it began"):
+            start(other, dataset, tiny, **wish)
+    assert card.read_bytes() == before
+    run, said, _ = start(other, dataset, tiny, **wish)
+    assert digest(run) == digest(whole) and "violet/tiny-01 goes on at step 3 of 8." in said
 
 
 @pytest.mark.slow
