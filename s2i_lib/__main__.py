@@ -499,7 +499,9 @@ def export(
 @app.command()
 def runs(
     prune: Annotated[bool, typer.Option("--prune", help="Offer to delete states.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Delete all that is offered.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Delete those of finished runs unasked.")
+    ] = False,
     drive: DriveOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
@@ -524,7 +526,7 @@ def runs(
     if not prune:
         return
     chosen = []
-    for path, meaning in prunable(found):
+    for path, meaning in prunable(found, with_unfinished=not yes):
         question = f"{meaning}. Delete its {size_of(path) / 1e6:.1f} MB?"
         if yes or typer.confirm(question, err=True):
             chosen.append(path)

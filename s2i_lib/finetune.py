@@ -101,7 +101,7 @@ def finetune(
         )
         report(f"A step takes {seconds:.2f} s, so training takes {minutes(options, seconds)}.")
     options = prior.from_main(accelerator, options)
-    plan = make_plan(loaded, options, device, drive)
+    plan = make_plan(loaded, options, device, drive, run.folder)
     report(str(plan))
     plan.check()
 
@@ -128,12 +128,21 @@ def finetune(
     return run.folder
 
 
-def plan_run(drive: Drive, dataset: Dataset, *, model: str = "auto", **changes: Any) -> Plan:
+def plan_run(
+    drive: Drive,
+    dataset: Dataset,
+    *,
+    model: str = "auto",
+    name: str | None = None,
+    **changes: Any,
+) -> Plan:
     """What ``finetune`` with the same arguments would do; nothing is trained or written."""
-    base, options = choose_options(dataset, model, changes)
+    base, wanted = choose_options(dataset, model, changes)
     device = pick_device()
-    options = settle_options(options, device, log.info)
-    return make_plan(load_for_training(base, drive), options, device, drive)
+    loaded = load_for_training(base, drive)
+    run = choose_run(drive, dataset, loaded, wanted, name, log.info)
+    options = settle_options(wanted, device, log.info)
+    return make_plan(loaded, options, device, drive, run.folder)
 
 
 def choose_options(

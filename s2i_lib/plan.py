@@ -7,6 +7,7 @@ import gc
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +19,13 @@ from s2i_lib.drive import Drive, free_bytes
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.learner import find_8bit_fault, make_learner
 from s2i_lib.options import LORA_RATE, FinetuneOptions
+from s2i_lib.runs import size_of
+from s2i_lib.scorer import clip_source, is_here
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from s2i_lib.models import Model
+    from s2i_lib.models import BaseModel, Model
 
 GIB = 1024**3
 PROBE_STEPS = 2  # AdamW makes its state in the first, so that the second is the peak
@@ -44,9 +47,10 @@ class Plan:
     device_free_gib: float
     is_tried: bool
     """Whether trial steps decide what fits (a GPU); else the estimate does, as nothing may try."""
-    drive_gib: float
-    """The most that the run's folder takes while it trains."""
+    drive_gib: dict[str, float]
+    """The most that the run's folder takes while it trains, by what takes it."""
     drive_free_gib: float
+    """What the run has there already counts as free for it."""
 
     @property
     def peak_gib(self) -> float:
@@ -61,11 +65,17 @@ class Plan:
                 f"Training needs about {self.peak_gib:.1f} GiB on {self.device} and "
                 f"{self.device_free_gib:.1f} are free. {self.remedy}"
             )
-        if self.drive_gib > self.drive_free_gib:
+        if (needed := sum(self.drive_gib.values())) > self.drive_free_gib:
+            best = self.drive_gib.get("best step")
+            keep = (
+                f", end with the last step (--option keep=last: {best:.1f} GiB less)"
+                if best
+                else ""
+            )
             found.append(
-                f"The run takes up to {self.drive_gib:.1f} GiB on the Drive and "
+                f"The run takes up to {needed:.1f} GiB on the Drive and "
                 f"{self.drive_free_gib:.1f} are free. Delete old runs (`python -m s2i_lib runs "
-                "--prune`), or choose method lora, whose files are small."
+                f"--prune`){keep}, or choose method lora, whose files are small."
             )
         return found
 
@@ -94,6 +104,7 @@ class Plan:
     def __str__(self) -> str:
         o = self.options
         parts = ", ".join(f"{name} {gib:.1f}" for name, gib in self.memory_gib.items())
+        files = ", ".join(f"{name} {gib:.2f}" for name, gib in self.drive_gib.items())
         adam = "8-bit AdamW" if o.with_8bit_adam else "AdamW"
         images = f"{o.batch_size} photos" + (f" + {o.batch_size} class images" * o.with_prior)
         rows = {
@@ -102,13 +113,16 @@ class Plan:
             f"({o.method}), {adam}, learning rate {o.learning_rate:g}",
             "Steps": f"{o.steps} of {images}",
             "Memory": f"about {self.peak_gib:.1f} GiB ({parts}); {self.device_free_gib:.1f} free",
-            "Drive": f"up to {self.drive_gib:.2f} GiB; {self.drive_free_gib:.1f} free",
+            "Drive": f"up to {sum(self.drive_gib.values()):.2f} GiB ({files}); "
+            f"{self.drive_free_gib:.1f} free",
         }
         return "\n".join(f"{name:8}{text}" for name, text in rows.items())
 
 
-def make_plan(model: Model, options: FinetuneOptions, device: torch.device, drive: Drive) -> Plan:
-    """Count the parameters and say what a run with these options needs."""
+def make_plan(
+    model: Model, options: FinetuneOptions, device: torch.device, drive: Drive, folder: Path
+) -> Plan:
+    """Count the parameters and say what a run with these options, in ``folder``, needs."""
     trained, total = count_parameters(model.pipeline, options)
     return Plan(
         model=model.base.name,
@@ -119,8 +133,8 @@ def make_plan(model: Model, options: FinetuneOptions, device: torch.device, driv
         memory_gib=estimate_memory(trained, total, options, model.base.size_px),
         device_free_gib=free_memory(device) / GIB,
         is_tried=device.type == "cuda",
-        drive_gib=state_bytes(trained, options) / GIB,
-        drive_free_gib=free_bytes(drive.root) / GIB,
+        drive_gib=estimate_files(trained, options, keeps_best(model.base, options, drive)),
+        drive_free_gib=(free_bytes(drive.root) + size_of(folder)) / GIB,
     )
 
 
@@ -184,10 +198,25 @@ def estimate_memory(
     return {name: value / GIB for name, value in holders.items() if value}
 
 
-def state_bytes(trained: int, options: FinetuneOptions) -> int:
-    """Two states and the weights to keep: the most that lies on the Drive at any moment."""
+def estimate_files(
+    trained: int, options: FinetuneOptions, with_best: bool = False
+) -> dict[str, float]:
+    """The most that lies on the Drive at any moment in GiB, by what it is.
+
+    Two states, and the weights to keep in fp16; the best step's weights as well where they are
+    kept: beside those at the end, before that twice, while a better step's are written.
+    """
     each = 4 + (2 if options.with_8bit_adam else 8) + (4 if options.ema_decay else 0)
-    return trained * (2 * each + 2)
+    holders = {"states": 2 * each, "weights": 2, "best step": 2 * with_best}
+    return {name: size * trained / GIB for name, size in holders.items() if size}
+
+
+def keeps_best(base: BaseModel, options: FinetuneOptions, drive: Drive) -> bool:
+    """Whether the weights of the best step are kept while it trains: if a scorer is at hand."""
+    source = clip_source(base)
+    if options.keep != "best" or not options.sample_every or source is None:
+        return False
+    return is_here(source, drive)
 
 
 def free_memory(device: torch.device) -> int:

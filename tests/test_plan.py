@@ -123,11 +123,40 @@ def test_the_space_on_the_drive_is_that_of_the_files(model, tmp_path):
     )
     trained, _ = plan.count_parameters(model.pipeline, OPTIONS)
     # of so small a model a fifth is names
-    assert plan.state_bytes(trained, OPTIONS) == pytest.approx(2 * one + kept, rel=0.25)
+    estimate = plan.estimate_files(trained, OPTIONS, with_best=True)
+    assert estimate["states"] * plan.GIB == pytest.approx(2 * one, rel=0.25)
+    for name in ("weights", "best step"):
+        assert estimate[name] * plan.GIB == pytest.approx(kept, rel=0.25)
+
+
+def test_the_best_steps_weights_are_counted_where_a_scorer_keeps_them(model, drive):
+    def made(base, **changes):
+        options = dataclasses.replace(OPTIONS, **changes)
+        one = Model(base, model.pipeline, "made here")
+        return plan.make_plan(one, options, CPU, drive, drive.runs / "rex" / "1")
+
+    pocket = REGISTRY["pocket"]  # its scorer ships with it; that of the others is nowhere here
+    kept = made(pocket)
+    assert kept.drive_gib["best step"] == kept.drive_gib["weights"]
+    for plain in (made(pocket, keep="last"), made(pocket, sample_every=0), made(REGISTRY["sd2.1"])):
+        assert plain.drive_gib.keys() == {"states", "weights"}
+    with pytest.raises(InputError, match="--option keep=last"):
+        dataclasses.replace(kept, drive_free_gib=0.0).check()
+
+
+def test_what_a_run_has_on_the_drive_already_is_free_for_it(model, drive):
+    """Two states of SD 2.1 fill a free Drive; the run that they are of has to go on."""
+    folder = drive.runs / "rex" / "1"
+    before = plan.make_plan(model, OPTIONS, CPU, drive, folder).drive_free_gib
+    (folder / "state-00000100").mkdir(parents=True)
+    with (folder / "state-00000100" / "trained.safetensors").open("wb") as file:
+        file.truncate(40 * plan.GIB)  # takes no space: a hole
+    after = plan.make_plan(model, OPTIONS, CPU, drive, folder).drive_free_gib
+    assert after - before == pytest.approx(40, abs=5)
 
 
 def test_a_full_drive_is_refused_before_training(model, drive):
-    made = plan.make_plan(model, OPTIONS, CPU, drive)
+    made = plan.make_plan(model, OPTIONS, CPU, drive, drive.runs / "rex" / "1")
     made.check()
     with pytest.raises(InputError, match="runs --prune"):
         dataclasses.replace(made, drive_free_gib=0.0).check()
@@ -141,7 +170,7 @@ def test_too_little_memory_is_refused_with_a_change_that_needs_less(model, drive
     options, offered = OPTIONS, []
     while True:
         with pytest.raises(InputError, match=r"needs about .* on cpu and 0\.0 are free") as refused:
-            plan.make_plan(model, options, CPU, drive).check()
+            plan.make_plan(model, options, CPU, drive, drive.runs / "rex" / "1").check()
         words = re.findall(r"--option (\S+=[^\s)]+)", str(refused.value))
         if not words:
             break
@@ -157,12 +186,12 @@ def test_too_little_memory_is_refused_with_a_change_that_needs_less(model, drive
 
 
 def test_on_a_gpu_the_estimate_does_not_overrule_the_trial_steps(model, drive):
-    made = plan.make_plan(model, OPTIONS, CPU, drive)
+    made = plan.make_plan(model, OPTIONS, CPU, drive, drive.runs / "rex" / "1")
     dataclasses.replace(made, is_tried=True, device_free_gib=0.0).check()
 
 
 def test_the_plan_says_what_will_happen(model, drive):
-    said = str(plan.make_plan(model, OPTIONS, CPU, drive))
+    said = str(plan.make_plan(model, OPTIONS, CPU, drive, drive.runs / "rex" / "1"))
     for words in ("pocket on cpu", "full", "learning rate 1e-06", "4 photos + 4 class", "free"):
         assert words in said
 
