@@ -106,6 +106,7 @@ def finetune(
     plan.check()
 
     with ExitStack() as stack:
+        stack.enter_context(dreambooth.deterministic(options.is_deterministic))
         keeper = Keeper(run, report, watch, patience_s, accelerator.is_main_process)
         stack.callback(keeper.close)
         state = find_state(run, options, accelerator, report)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from s2i_lib.batches import Moments, TrainingData
-from s2i_lib.dreambooth import train
+from s2i_lib.dreambooth import deterministic, train
 from s2i_lib.drive import Drive, free_bytes
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.learner import find_8bit_fault, make_learner
@@ -335,7 +335,8 @@ def probe_steps(model: Model, options: FinetuneOptions, accelerator: Accelerator
     learner = None
     try:
         learner = make_learner(trial, options, accelerator.device)
-        train(learner, data, replace(options, steps=PROBE_STEPS), accelerator, stamp)
+        with deterministic(options.is_deterministic):
+            train(learner, data, replace(options, steps=PROBE_STEPS), accelerator, stamp)
     finally:
         del learner, trial
         gc.collect()

@@ -257,6 +257,24 @@ def test_a_damaged_state_is_passed_over_for_the_one_before(
 
 
 @pytest.mark.slow
+def test_deterministic_algorithms_are_used_while_it_trains_and_not_after(drive, dataset, tiny):
+    def mode():
+        return torch.get_deterministic_debug_mode(), os.environ.get("CUBLAS_WORKSPACE_CONFIG")
+
+    seen = {}
+
+    def look(event, info):
+        seen[event] = mode()
+
+    before = mode()
+    start(drive, dataset, tiny, watch=look, name="plain")
+    assert seen["step"] == before == (0, None)
+    start(drive, dataset, tiny, watch=look, name="exact", seed=1, is_deterministic=True)
+    assert seen["class_images"] == seen["step"] == (2, ":4096:8")
+    assert mode() == before
+
+
+@pytest.mark.slow
 def test_the_run_draws_what_was_learnt(drive, dataset, tiny):
     run, _, _ = start(drive, dataset, tiny, learning_rate=1e-2)
     for given in ("violet/tiny-01", "Violet", str(run)):
