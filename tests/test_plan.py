@@ -3,6 +3,7 @@
 import dataclasses
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -98,6 +99,25 @@ def test_a_probe_of_real_steps_leaves_the_model_as_it_was(model):
     after = model.pipeline.unet.state_dict()
     assert before.keys() == after.keys()
     assert all(torch.equal(before[k], after[k]) for k in before)
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_a_trial_on_another_device_takes_no_memory_of_this_one(model, method):
+    """On the meta device, which here stands for a GPU, weights take none there either."""
+    place, options = torch.device("meta"), dataclasses.replace(OPTIONS, method=method)
+    unet, before = model.pipeline.unet, dict(model.pipeline.unet.named_parameters())
+    trial = plan.trial_copy(unet, place)
+    for name, weight in trial.named_parameters():
+        assert weight is not before[name] and weight.data_ptr() == before[name].data_ptr()
+    pipe = SimpleNamespace(
+        unet=trial,
+        text_encoder=plan.trial_copy(model.pipeline.text_encoder, place),
+        scheduler=model.pipeline.scheduler,
+    )
+    learner = make_learner(pipe, options, place)
+    assert {p.device for p in learner.unet.parameters()} == {place}
+    assert {p.device for p in unet.parameters()} == {CPU}, "the model stays where it was"
+    assert dict(unet.named_parameters()).keys() == before.keys()
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])
