@@ -168,7 +168,9 @@ def minutes(options: FinetuneOptions, seconds_a_step: float) -> str:
 
 def make_accelerator(precision: str) -> Accelerator:
     from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
 
+    AcceleratorState._reset_state()  # it keeps the precision of a process's first run for ever
     return Accelerator(mixed_precision="no" if precision == "fp32" else precision)
 
 

@@ -13,7 +13,7 @@ from tiny_model import draw_dataset, make_pipeline
 from s2i_lib import checkpoint, models, plan
 from s2i_lib.drive import LEASE, Drive, _machine
 from s2i_lib.errors import InputError, S2iError
-from s2i_lib.finetune import finetune
+from s2i_lib.finetune import finetune, make_accelerator
 from s2i_lib.learner import find_8bit_fault
 
 SHORT = {
@@ -235,6 +235,15 @@ def test_a_refused_attempt_to_go_on_changes_nothing(drive, dataset, tiny, monkey
     assert card.read_bytes() == before
     run, said, _ = start(other, dataset, tiny, **wish)
     assert digest(run) == digest(whole) and "violet/tiny-01 goes on at step 3 of 8." in said
+
+
+def test_a_run_may_have_another_precision_than_the_one_before_it():
+    """In a notebook, where "use precision fp32" is what a message says to do."""
+    for precision, mixed in (("fp32", "no"), ("bf16", "bf16"), ("fp32", "no")):
+        accelerator = make_accelerator(precision)
+        assert accelerator.mixed_precision == mixed
+        with accelerator.autocast():
+            assert torch.is_autocast_enabled("cpu") == (precision == "bf16")
 
 
 @pytest.mark.slow
