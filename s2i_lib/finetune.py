@@ -24,7 +24,7 @@ from s2i_lib.keeper import Keeper, Watch
 from s2i_lib.learner import Learner, make_learner
 from s2i_lib.models import REGISTRY, BaseModel, Model, choose, load, pick_device, read_card
 from s2i_lib.options import FinetuneOptions
-from s2i_lib.plan import Plan, descend, make_plan, probe_steps, settle_options
+from s2i_lib.plan import Plan, make_plan, say_time, settle_options, try_steps
 from s2i_lib.prepare import prepare_data
 from s2i_lib.recorder import PastPeak, Recorder, Sampler
 from s2i_lib.run import Dataset, Run, as_json, choose_run, is_finished, run_card
@@ -91,17 +91,11 @@ def finetune(
         report(f"{run.name} is finished already; there is nothing left to train.")
         return run.folder
     earlier = prior.from_main(accelerator, read_card(run.local) or run.card())
-    options = wanted
-    if earlier.get("wanted") == as_json(wanted):  # the ladder's rungs hold for the whole run
-        options = FinetuneOptions.for_model(earlier["options"], precision=wanted.precision)
-    options = settle_options(options, device, report)
+    options, seconds = settle_options(begun(earlier, wanted), device, report), None
     if device.type == "cuda":
-        options, seconds = descend(
-            options, device, lambda trial: probe_steps(loaded, trial, accelerator), report
-        )
-        report(f"A step takes {seconds:.2f} s, so training takes {minutes(options, seconds)}.")
+        options, seconds = try_steps(loaded, options, accelerator, report)
     options = prior.from_main(accelerator, options)
-    plan = make_plan(loaded, options, device, drive, run.folder)
+    plan = make_plan(loaded, options, device, drive, run.folder, seconds)
     report(str(plan))
     plan.check()
 
@@ -122,7 +116,7 @@ def finetune(
         recorder = Recorder(learner, options, accelerator, keeper, sampler, judge)
         recorder.start()
         try:
-            dreambooth.train(learner, data, options, accelerator, recorder)
+            dreambooth.train(learner, data, options, accelerator, say_time(plan, recorder, report))
         except PastPeak as stop:
             report(str(stop))
         recorder.finish(card)
@@ -137,13 +131,29 @@ def plan_run(
     name: str | None = None,
     **changes: Any,
 ) -> Plan:
-    """What ``finetune`` with the same arguments would do; nothing is trained or written."""
+    """What ``finetune`` with the same arguments would do; nothing is trained or written.
+
+    If nothing stands in the way, a copy makes two real steps, which tell the time that one takes.
+    """
     base, wanted = choose_options(dataset, model, changes)
     device = pick_device()
     loaded = load_for_training(base, drive)
     run = choose_run(drive, dataset, loaded, wanted, name, log.info)
-    options = settle_options(wanted, device, log.info)
-    return make_plan(loaded, options, device, drive, run.folder)
+    earlier = read_card(run.local) or run.card()
+    options = settle_options(begun(earlier, wanted), device, log.info)
+    plan = make_plan(loaded, options, device, drive, run.folder)
+    if plan.problems:
+        return plan
+    accelerator = make_accelerator(options.precision)
+    options, seconds = try_steps(loaded, options, accelerator, log.info)
+    return make_plan(loaded, options, device, drive, run.folder, seconds)
+
+
+def begun(earlier: dict[str, Any], wanted: FinetuneOptions) -> FinetuneOptions:
+    """Where a run's options start: the ladder's rungs of an earlier session hold all through it."""
+    if earlier.get("wanted") != as_json(wanted):
+        return wanted
+    return FinetuneOptions.for_model(earlier["options"], precision=wanted.precision)
 
 
 def choose_options(
@@ -160,10 +170,6 @@ def load_for_training(base: BaseModel, drive: Drive) -> Model:
     """On the CPU in fp32: the master weights, of which only what trains moves to the device."""
     source = str(base.folder) if base.name not in REGISTRY else base.name
     return load(source, drive=drive, device=torch.device("cpu"), dtype=torch.float32)
-
-
-def minutes(options: FinetuneOptions, seconds_a_step: float) -> str:
-    return f"about {options.steps * seconds_a_step / 60:.0f} minutes"
 
 
 def make_accelerator(precision: str) -> Accelerator:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from s2i_lib.batches import Moments, TrainingData
-from s2i_lib.dreambooth import deterministic, train
+from s2i_lib.dreambooth import Losses, deterministic, train
 from s2i_lib.drive import Drive, free_bytes
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.learner import find_8bit_fault, make_learner
@@ -51,6 +51,8 @@ class Plan:
     """The most that the run's folder takes while it trains, by what takes it."""
     drive_free_gib: float
     """What the run has there already counts as free for it."""
+    seconds_a_step: float | None = None
+    """Measured; None before any step was made."""
 
     @property
     def peak_gib(self) -> float:
@@ -78,6 +80,17 @@ class Plan:
                 f"--prune`){keep}, or choose method lora, whose files are small."
             )
         return found
+
+    @property
+    def time(self) -> str:
+        if self.seconds_a_step is None:
+            return "said after the first steps"
+        seconds = self.options.steps * self.seconds_a_step
+        whole = f"{seconds / 60:.0f} minutes" if seconds > 90 else f"{seconds:.0f} s"
+        return (
+            f"about {whole} for all steps, {self.seconds_a_step:.2g} s each; "
+            "class images and samples come on top"
+        )
 
     @property
     def remedy(self) -> str:
@@ -115,12 +128,18 @@ class Plan:
             "Memory": f"about {self.peak_gib:.1f} GiB ({parts}); {self.device_free_gib:.1f} free",
             "Drive": f"up to {sum(self.drive_gib.values()):.2f} GiB ({files}); "
             f"{self.drive_free_gib:.1f} free",
+            "Time": self.time,
         }
         return "\n".join(f"{name:8}{text}" for name, text in rows.items())
 
 
 def make_plan(
-    model: Model, options: FinetuneOptions, device: torch.device, drive: Drive, folder: Path
+    model: Model,
+    options: FinetuneOptions,
+    device: torch.device,
+    drive: Drive,
+    folder: Path,
+    seconds_a_step: float | None = None,
 ) -> Plan:
     """Count the parameters and say what a run with these options, in ``folder``, needs."""
     trained, total = count_parameters(model.pipeline, options)
@@ -135,6 +154,7 @@ def make_plan(
         is_tried=device.type == "cuda",
         drive_gib=estimate_files(trained, options, keeps_best(model.base, options, drive)),
         drive_free_gib=(free_bytes(drive.root) + size_of(folder)) / GIB,
+        seconds_a_step=seconds_a_step,
     )
 
 
@@ -280,6 +300,21 @@ def next_rung(
     return None
 
 
+def try_steps(
+    model: Model,
+    options: FinetuneOptions,
+    accelerator: Accelerator,
+    report: Callable[[str], None],
+) -> tuple[FinetuneOptions, float]:
+    """What fits this device, found by real steps, and the seconds that one takes."""
+    return descend(
+        options,
+        accelerator.device,
+        lambda trial: probe_steps(model, trial, accelerator),
+        report,
+    )
+
+
 def descend(
     options: FinetuneOptions,
     device: torch.device,
@@ -328,7 +363,7 @@ def probe_steps(model: Model, options: FinetuneOptions, accelerator: Accelerator
     )
     stamps: list[float] = []
 
-    def stamp(step: int, losses: Any) -> None:
+    def stamp(step: int, losses: Losses) -> None:
         losses.instance.item()
         stamps.append(time.monotonic())
 
@@ -355,3 +390,23 @@ def trial_copy(module: torch.nn.Module, device: torch.device) -> Any:
         data = weight.detach().clone() if weight.device == device else weight.detach()
         shared[id(weight)] = torch.nn.Parameter(data, weight.requires_grad)
     return copy.deepcopy(module, shared)
+
+
+def say_time(
+    plan: Plan, callback: Callable[[int, Losses], None], report: Callable[[str], None]
+) -> Callable[[int, Losses], None]:
+    """The training loop's callback; where no trial was made, the second step tells the time.
+
+    A trial on the CPU would take a copy of the model and a hundredth of a short run. The first step
+    is slower than those after it.
+    """
+    ended: list[float] = []
+
+    def timed(step: int, losses: Losses) -> None:
+        if len(ended) == 1:
+            seconds = time.monotonic() - ended[0]
+            report(f"Time    {replace(plan, seconds_a_step=seconds).time}")
+        callback(step, losses)
+        ended.append(time.monotonic())
+
+    return timed if plan.seconds_a_step is None else callback

@@ -13,7 +13,7 @@ from tiny_model import draw_dataset, make_pipeline
 from s2i_lib import checkpoint, models, plan
 from s2i_lib.drive import LEASE, Drive, _machine
 from s2i_lib.errors import InputError, S2iError
-from s2i_lib.finetune import finetune, make_accelerator
+from s2i_lib.finetune import finetune, make_accelerator, plan_run
 from s2i_lib.learner import find_8bit_fault
 
 SHORT = {
@@ -110,6 +110,21 @@ def test_a_run_leaves_everything_that_is_promised_and_nothing_else(drive, datase
         "sheet.png",
         "latents-000.safetensors",
     }
+
+
+def test_a_plan_has_measured_the_time_and_changes_nothing(drive, dataset, tiny):
+    short = {key: value for key, value in SHORT.items() if key != "steps"}
+    made = plan_run(drive, dataset, model=str(tiny), steps=1000, **short)
+    assert made.seconds_a_step is not None and 0 < made.seconds_a_step < 5
+    assert f"{made.seconds_a_step:.2g} s each" in str(made) and not made.problems
+    assert not drive.runs.exists()
+
+
+def test_a_run_on_a_cpu_says_the_time_once_steps_have_been_made(drive, dataset, tiny):
+    _, said, _ = start(drive, dataset, tiny)
+    (row,) = [line for line in said if line.startswith("Time")]
+    assert "for all steps" in row
+    assert any("Time    said after the first steps" in text for text in said)
 
 
 def test_a_run_killed_before_its_first_file_leaves_its_name_free(drive, dataset, tiny):

@@ -214,6 +214,30 @@ def test_the_plan_says_what_will_happen(model, drive):
     said = str(plan.make_plan(model, OPTIONS, CPU, drive, drive.runs / "rex" / "1"))
     for words in ("pocket on cpu", "full", "learning rate 1e-06", "4 photos + 4 class", "free"):
         assert words in said
+    assert "Time    said after the first steps" in said
+
+
+def test_the_plan_says_the_time_that_measured_steps_add_up_to(model, drive):
+    made = plan.make_plan(model, OPTIONS, CPU, drive, drive.runs / "rex" / "1")
+    assert OPTIONS.steps == 400
+    assert "about 10 minutes for all steps, 1.5 s each" in str(
+        dataclasses.replace(made, seconds_a_step=1.5)
+    )
+    assert "about 8 s for" in dataclasses.replace(made, seconds_a_step=0.02).time
+
+
+def test_the_second_step_tells_the_time_where_no_trial_did(model, drive, monkeypatch):
+    clock = iter([100.0, 102.0, 200.0, 300.0])  # the callback of step 2 begins 2 s after step 1
+    monkeypatch.setattr(plan.time, "monotonic", lambda: next(clock))
+    made = plan.make_plan(model, OPTIONS, CPU, drive, drive.runs / "rex" / "1")
+    seen, said = [], []
+    callback = plan.say_time(made, lambda step, losses: seen.append(step), said.append)
+    for step in (1, 2, 3):
+        callback(step, None)
+    assert seen == [1, 2, 3]
+    assert said == [f"Time    {dataclasses.replace(made, seconds_a_step=2.0).time}"]
+    tried = dataclasses.replace(made, seconds_a_step=1.0)
+    assert plan.say_time(tried, print, said.append) is print
 
 
 def test_half_precision_without_a_gpu_becomes_fp32_and_that_is_said():
