@@ -202,10 +202,21 @@ def check_dataset(dataset: Dataset) -> None:
 def find_state(
     run: Run, options: FinetuneOptions, accelerator: Accelerator, report: Callable[[str], None]
 ) -> Path | None:
-    """The newest whole state of the run, on this disk or the Drive, if it fits the options."""
+    """The newest whole state of the run that all processes see, if it fits the options.
+
+    That is one on this disk or the Drive; for several machines one on the Drive.
+    """
+    from accelerate.utils import gather_object
+
+    places = [run.local, run.folder]
+    if accelerator.num_processes > 1:
+        seen = gather_object([checkpoint.states(run.local)])
+        if any(states != seen[0] for states in seen):
+            places.remove(run.local)
+            report(f"{run.name} is trained on several machines: what is on the Drive counts.")
     state = None
     if accelerator.is_main_process:
-        state = checkpoint.newest_state([run.local, run.folder], report)
+        state = checkpoint.newest_state(places, report)
     state = prior.from_main(accelerator, state)
     if state is not None:
         saved = json.loads((state / "state.json").read_text())["options"]
