@@ -285,7 +285,9 @@ def finetune(
     seed: Annotated[int | None, typer.Option("--seed", help="Of all that is random.")] = None,
     option: Annotated[
         list[str] | None,
-        typer.Option("--option", help="Any other field of FinetuneOptions, as NAME=VALUE."),
+        typer.Option(
+            "--option", help="Any other field of FinetuneOptions, NAME=VALUE; repeatable."
+        ),
     ] = None,
     drive: DriveOption = None,
     as_json: JsonOption = False,
