@@ -4,6 +4,8 @@ import dataclasses
 import hashlib
 import json
 import os
+import platform
+from importlib.metadata import version
 
 import pytest
 import torch
@@ -103,7 +105,10 @@ def test_a_run_leaves_everything_that_is_promised_and_nothing_else(drive, datase
     card = json.loads((run / "run.json").read_text())
     assert card["status"] == "finished" and card["step"] == 8
     assert card["options"]["steps"] == 8 and card["dataset"]["sha256"] == "drawn"
-    assert card["base"]["name"] == "tiny" and "torch" in card["versions"]
+    assert card["base"]["name"] == "tiny" and card["seconds_a_step"] > 0
+    assert card["versions"]["python"] == platform.python_version()
+    assert card["versions"]["torch"] == version("torch")
+    assert card["versions"].keys() >= {"s2i_lib", "diffusers", "accelerate", "bitsandbytes"}
     (kept,) = drive.class_images.iterdir()
     assert {p.name for p in kept.iterdir()} == {
         "card.json",
