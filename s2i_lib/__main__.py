@@ -285,7 +285,9 @@ def finetune(
     seed: Annotated[int | None, typer.Option("--seed", help="Of all that is random.")] = None,
     option: Annotated[
         list[str] | None,
-        typer.Option("--option", help="Any other field of FinetuneOptions, as NAME=VALUE."),
+        typer.Option(
+            "--option", help="Any other field of FinetuneOptions, NAME=VALUE; repeatable."
+        ),
     ] = None,
     drive: DriveOption = None,
     as_json: JsonOption = False,
@@ -499,7 +501,9 @@ def export(
 @app.command()
 def runs(
     prune: Annotated[bool, typer.Option("--prune", help="Offer to delete states.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Delete all that is offered.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Delete those of finished runs unasked.")
+    ] = False,
     drive: DriveOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
@@ -524,7 +528,7 @@ def runs(
     if not prune:
         return
     chosen = []
-    for path, meaning in prunable(found):
+    for path, meaning in prunable(found, with_unfinished=not yes):
         question = f"{meaning}. Delete its {size_of(path) / 1e6:.1f} MB?"
         if yes or typer.confirm(question, err=True):
             chosen.append(path)

@@ -256,7 +256,8 @@ def compare_options(saved: dict[str, Any], options: FinetuneOptions) -> list[str
         listed = ", ".join(f"{k} {changed[k][0]!r} -> {changed[k][1]!r}" for k in fixed)
         raise InputError(
             f"This run cannot go on with other {', '.join(fixed)} than it began with ({listed}). "
-            "Set them back, or start a new run with --name."
+            "Set them back; if this machine changed them, as said above, go on where it began; or "
+            "start a new run with --name."
         )
     meaning = {
         "steps": "training now ends at step {1}",

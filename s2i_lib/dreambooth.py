@@ -6,8 +6,9 @@ Generation", https://arxiv.org/abs/2208.12242.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import ExitStack
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -72,6 +73,28 @@ def sample_losses(
 
 
 # ---- The loop ----
+
+
+@contextmanager
+def deterministic(is_on: bool) -> Iterator[None]:
+    """Use only algorithms that give the same bits every time; afterwards, what was used before.
+
+    Source: https://docs.pytorch.org/docs/stable/notes/randomness.html
+    """
+    if not is_on:
+        yield
+        return
+    was_on = torch.are_deterministic_algorithms_enabled()
+    was_lenient = torch.is_deterministic_algorithms_warn_only_enabled()
+    workspace = os.environ.get("CUBLAS_WORKSPACE_CONFIG")
+    torch.use_deterministic_algorithms(True)  # cuDNN's, too
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = workspace or ":4096:8"  # cuBLAS has no other switch
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(was_on, warn_only=was_lenient)
+        if workspace is None:
+            del os.environ["CUBLAS_WORKSPACE_CONFIG"]
 
 
 def synchronised(accelerator: Accelerator, learner: Learner, is_last: bool) -> Any:

@@ -424,8 +424,8 @@ class Lease:
     _live: ClassVar[set[str]] = set()
     """Tokens that this process holds: what a dead mount would not let it give back is not one."""
 
-    def acquire(self) -> Lease:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+    def refuse_if_held(self) -> None:
+        """Raise if somebody else holds the run and is alive."""
         holder = self._read()
         if holder and self._is_alive(holder):
             raise S2iError(
@@ -433,6 +433,10 @@ class Lease:
                 f"{holder.get('host')} since {holder.get('since')}. Nothing was written. "
                 "Stop the other notebook (Runtime > Disconnect), or train another run with --name."
             )
+
+    def acquire(self) -> Lease:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.refuse_if_held()
         self._write()
         if (now := self._read()) and now.get("token") != self.token:
             raise S2iError(

@@ -24,7 +24,7 @@ from s2i_lib.keeper import Keeper, Watch
 from s2i_lib.learner import Learner, make_learner
 from s2i_lib.models import REGISTRY, BaseModel, Model, choose, load, pick_device, read_card
 from s2i_lib.options import FinetuneOptions
-from s2i_lib.plan import Plan, descend, make_plan, probe_steps, settle_options
+from s2i_lib.plan import Plan, make_plan, say_time, settle_options, try_steps
 from s2i_lib.prepare import prepare_data
 from s2i_lib.recorder import PastPeak, Recorder, Sampler
 from s2i_lib.run import Dataset, Run, as_json, choose_run, is_finished, run_card
@@ -79,8 +79,8 @@ def finetune(
         When training fails: not-a-number, black pictures, a run that somebody else holds.
     """
     base, wanted = choose_options(dataset, model, changes)
-    options = settle_options(wanted, pick_device(), report)
-    accelerator = make_accelerator(options.precision)
+    precision = settle_options(wanted, pick_device(), lambda text: None).precision
+    accelerator = make_accelerator(precision)
     device = accelerator.device
     report = report if accelerator.is_main_process else (lambda text: None)
     loaded = load_for_training(base, drive)
@@ -90,27 +90,25 @@ def finetune(
     if is_done:
         report(f"{run.name} is finished already; there is nothing left to train.")
         return run.folder
-    earlier = read_card(run.local) or run.card()
-    if earlier.get("wanted") == as_json(wanted):  # what was settled then holds for the whole run
-        options = FinetuneOptions.for_model(earlier["options"])
-    elif device.type == "cuda":
-        options, seconds = descend(
-            options, lambda trial: probe_steps(loaded, trial, accelerator), report
-        )
-        report(f"A step takes {seconds:.2f} s, so training takes {minutes(options, seconds)}.")
+    earlier = prior.from_main(accelerator, read_card(run.local) or run.card())
+    options, seconds = settle_options(begun(earlier, wanted), device, report), None
+    if device.type == "cuda":
+        options, seconds = try_steps(loaded, options, accelerator, report)
     options = prior.from_main(accelerator, options)
-    plan = make_plan(loaded, options, device, drive)
+    plan = make_plan(loaded, options, device, drive, run.folder, seconds)
     report(str(plan))
     plan.check()
 
     with ExitStack() as stack:
+        stack.enter_context(dreambooth.deterministic(options.is_deterministic))
         keeper = Keeper(run, report, watch, patience_s, accelerator.is_main_process)
         stack.callback(keeper.close)
+        state = find_state(run, options, accelerator, report)
         card = run_card(dataset, loaded, options, wanted)
         keeper.begin(card)
         data = prepare_data(loaded, dataset, options, accelerator, drive, keeper)
         learner = make_learner(loaded.pipeline, options, device)
-        resume(learner, run, options, accelerator, report)
+        resume(learner, run, state, options, accelerator, report)
         keeper.catch_up()
         sampler = Sampler(loaded, dataset.subject, options, keeper, accelerator.autocast)
         distribute(accelerator, learner)
@@ -118,19 +116,44 @@ def finetune(
         recorder = Recorder(learner, options, accelerator, keeper, sampler, judge)
         recorder.start()
         try:
-            dreambooth.train(learner, data, options, accelerator, recorder)
+            dreambooth.train(learner, data, options, accelerator, say_time(plan, recorder, report))
         except PastPeak as stop:
             report(str(stop))
         recorder.finish(card)
     return run.folder
 
 
-def plan_run(drive: Drive, dataset: Dataset, *, model: str = "auto", **changes: Any) -> Plan:
-    """What ``finetune`` with the same arguments would do; nothing is trained or written."""
-    base, options = choose_options(dataset, model, changes)
+def plan_run(
+    drive: Drive,
+    dataset: Dataset,
+    *,
+    model: str = "auto",
+    name: str | None = None,
+    **changes: Any,
+) -> Plan:
+    """What ``finetune`` with the same arguments would do; nothing is trained or written.
+
+    If nothing stands in the way, a copy makes two real steps, which tell the time that one takes.
+    """
+    base, wanted = choose_options(dataset, model, changes)
     device = pick_device()
-    options = settle_options(options, device, log.info)
-    return make_plan(load_for_training(base, drive), options, device, drive)
+    loaded = load_for_training(base, drive)
+    run = choose_run(drive, dataset, loaded, wanted, name, log.info)
+    earlier = read_card(run.local) or run.card()
+    options = settle_options(begun(earlier, wanted), device, log.info)
+    plan = make_plan(loaded, options, device, drive, run.folder)
+    if plan.problems:
+        return plan
+    accelerator = make_accelerator(options.precision)
+    options, seconds = try_steps(loaded, options, accelerator, log.info)
+    return make_plan(loaded, options, device, drive, run.folder, seconds)
+
+
+def begun(earlier: dict[str, Any], wanted: FinetuneOptions) -> FinetuneOptions:
+    """Where a run's options start: the ladder's rungs of an earlier session hold all through it."""
+    if earlier.get("wanted") != as_json(wanted):
+        return wanted
+    return FinetuneOptions.for_model(earlier["options"], precision=wanted.precision)
 
 
 def choose_options(
@@ -149,13 +172,11 @@ def load_for_training(base: BaseModel, drive: Drive) -> Model:
     return load(source, drive=drive, device=torch.device("cpu"), dtype=torch.float32)
 
 
-def minutes(options: FinetuneOptions, seconds_a_step: float) -> str:
-    return f"about {options.steps * seconds_a_step / 60:.0f} minutes"
-
-
 def make_accelerator(precision: str) -> Accelerator:
     from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
 
+    AcceleratorState._reset_state()  # it keeps the precision of a process's first run for ever
     return Accelerator(mixed_precision="no" if precision == "fp32" else precision)
 
 
@@ -178,24 +199,44 @@ def check_dataset(dataset: Dataset) -> None:
 # ---- Before its first step ----
 
 
+def find_state(
+    run: Run, options: FinetuneOptions, accelerator: Accelerator, report: Callable[[str], None]
+) -> Path | None:
+    """The newest whole state of the run that all processes see, if it fits the options.
+
+    That is one on this disk or the Drive; for several machines one on the Drive.
+    """
+    from accelerate.utils import gather_object
+
+    places = [run.local, run.folder]
+    if accelerator.num_processes > 1:
+        seen = gather_object([checkpoint.states(run.local)])
+        if any(states != seen[0] for states in seen):
+            places.remove(run.local)
+            report(f"{run.name} is trained on several machines: what is on the Drive counts.")
+    state = None
+    if accelerator.is_main_process:
+        state = checkpoint.newest_state(places, report)
+    state = prior.from_main(accelerator, state)
+    if state is not None:
+        saved = json.loads((state / "state.json").read_text())["options"]
+        for sentence in checkpoint.compare_options(saved, options):
+            report(sentence)
+    return state
+
+
 def resume(
     learner: Learner,
     run: Run,
+    state: Path | None,
     options: FinetuneOptions,
     accelerator: Accelerator,
     report: Callable[[str], None],
 ) -> None:
-    """Put the newest whole state of the run into the learner, from this disk or the Drive."""
-    state = None
-    if accelerator.is_main_process:
-        state = checkpoint.newest_state([run.local, run.folder], report)
-    state = prior.from_main(accelerator, state)
+    """Put the state of an earlier session into the learner."""
     if state is None:
         report(f"{run.name} begins.")
         return
-    saved = json.loads((state / "state.json").read_text())["options"]
-    for sentence in checkpoint.compare_options(saved, options):
-        report(sentence)
     checkpoint.restore(learner, state, accelerator.scaler)
     report(f"{run.name} goes on at step {learner.step} of {options.steps}.")
 

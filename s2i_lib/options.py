@@ -12,8 +12,29 @@ from s2i_lib.errors import InputError
 METHODS = ("full", "lora")
 SCHEDULES = ("constant", "linear", "cosine")
 PRECISIONS = ("fp32", "fp16", "bf16")
+AT_LEAST_1 = (
+    "steps",
+    "batch_size",
+    "accumulation",
+    "class_image_count",
+    "lora_rank",
+    "lora_alpha",
+    "save_every",
+)
+ABOVE_0 = ("learning_rate", "gradient_clip")
+AT_LEAST_0 = (
+    "prior_weight",
+    "warmup_steps",
+    "weight_decay",
+    "min_snr_gamma",
+    "offset_noise",
+    "seed",
+    "sample_every",
+)
 # Attention's four projections: what the LoRA paper adapts (https://arxiv.org/abs/2106.09685, 4.2).
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
+# Additions start at 0 and need larger steps than weights. Source: diffusers' LoRA scripts.
+LORA_RATE = 1e-4
 
 
 @dataclass(frozen=True)
@@ -101,12 +122,15 @@ class FinetuneOptions:
                 raise InputError(
                     f"{name} is {getattr(self, name)!r}; expected one of {', '.join(choices)}."
                 )
-        for name in ("steps", "batch_size", "accumulation", "class_image_count", "lora_rank"):
+        for name in AT_LEAST_1:
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; expected 1 or more.")
-        for name in ("learning_rate", "gradient_clip"):
+        for name in ABOVE_0:
             if not 0 < getattr(self, name) < math.inf:
                 raise InputError(f"{name} is {getattr(self, name)}; expected more than 0.")
+        for name in AT_LEAST_0:
+            if not 0 <= getattr(self, name) < math.inf:
+                raise InputError(f"{name} is {getattr(self, name)}; expected 0 or more.")
         if self.batch_size % self.accumulation:
             raise InputError(
                 f"A batch of {self.batch_size} cannot be computed in {self.accumulation} equal "
@@ -129,9 +153,10 @@ class FinetuneOptions:
                 f"There is no option {sorted(unknown)[0]!r}. Known: {', '.join(sorted(known))}."
             )
         chosen = {name: value for name, value in changes.items() if value is not None}
+        if chosen.get("method") == "lora" != defaults.get("method"):  # they are for the other one
+            rate = max(defaults.get("learning_rate", 0.0), LORA_RATE)
+            defaults = {**defaults, "with_text_encoder": False, "learning_rate": rate}
         values: dict[str, Any] = {**defaults, **chosen}
-        if values.get("method") == "lora":  # a model's default for full fine-tuning
-            values["with_text_encoder"] = chosen.get("with_text_encoder", False)
         for name, value in values.items():
             if isinstance(value, list):  # as it comes from JSON
                 values[name] = tuple(value)
@@ -139,7 +164,11 @@ class FinetuneOptions:
 
 
 def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
-    """NAME=VALUE pairs, as the command line gives them, as fields of FinetuneOptions."""
+    """NAME=VALUE pairs, as the command line gives them, as fields of FinetuneOptions.
+
+    A field of several values takes one from each pair, since a prompt may have commas; an empty
+    one stands for none.
+    """
     kinds: dict[str, Any] = {f.name: type(f.default) for f in fields(FinetuneOptions)}
     changes: dict[str, Any] = {}
     for pair in pairs:
@@ -151,7 +180,7 @@ def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
             if kind is bool:
                 changes[name] = {"true": True, "false": False}[text.lower()]
             elif kind is tuple:
-                changes[name] = tuple(part.strip() for part in text.split(","))
+                changes[name] = (*changes.get(name, ()), *filter(None, [text]))
             else:
                 changes[name] = kind(text)
         except (ValueError, KeyError) as error:

@@ -6,29 +6,29 @@ import copy
 import gc
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from s2i_lib.batches import Moments, TrainingData
-from s2i_lib.dreambooth import train
+from s2i_lib.dreambooth import Losses, deterministic, train
 from s2i_lib.drive import Drive, free_bytes
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.learner import find_8bit_fault, make_learner
-from s2i_lib.options import FinetuneOptions
+from s2i_lib.options import LORA_RATE, FinetuneOptions
+from s2i_lib.runs import size_of
+from s2i_lib.scorer import clip_source, is_here
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from s2i_lib.models import Model
+    from s2i_lib.models import BaseModel, Model
 
 GIB = 1024**3
 PROBE_STEPS = 2  # AdamW makes its state in the first, so that the second is the peak
-LORA_RATE = (
-    1e-4  # diffusers' LoRA scripts; additions that start at 0 need larger steps than weights
-)
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,14 @@ class Plan:
     memory_gib: dict[str, float]
     """On the device, by what holds it."""
     device_free_gib: float
-    drive_gib: float
-    """The most that the run's folder takes while it trains."""
+    is_tried: bool
+    """Whether trial steps decide what fits (a GPU); else the estimate does, as nothing may try."""
+    drive_gib: dict[str, float]
+    """The most that the run's folder takes while it trains, by what takes it."""
     drive_free_gib: float
+    """What the run has there already counts as free for it."""
+    seconds_a_step: float | None = None
+    """Measured; None before any step was made."""
 
     @property
     def peak_gib(self) -> float:
@@ -57,18 +62,46 @@ class Plan:
     def problems(self) -> list[str]:
         """Why it cannot work, each with what to change; empty if it can."""
         found = []
-        if self.peak_gib > self.device_free_gib and not next_rung(self.options):
+        if self.peak_gib > self.device_free_gib and not self.is_tried:
             found.append(
                 f"Training needs about {self.peak_gib:.1f} GiB on {self.device} and "
-                f"{self.device_free_gib:.1f} are free. Take a smaller model, or a larger GPU."
+                f"{self.device_free_gib:.1f} are free. {self.remedy}"
             )
-        if self.drive_gib > self.drive_free_gib:
+        if (needed := sum(self.drive_gib.values())) > self.drive_free_gib:
+            best = self.drive_gib.get("best step")
+            keep = (
+                f", end with the last step (--option keep=last: {best:.1f} GiB less)"
+                if best
+                else ""
+            )
             found.append(
-                f"The run takes up to {self.drive_gib:.1f} GiB on the Drive and "
+                f"The run takes up to {needed:.1f} GiB on the Drive and "
                 f"{self.drive_free_gib:.1f} are free. Delete old runs (`python -m s2i_lib runs "
-                "--prune`), or choose method lora, whose files are small."
+                f"--prune`){keep}, or choose method lora, whose files are small."
             )
         return found
+
+    @property
+    def time(self) -> str:
+        if self.seconds_a_step is None:
+            return "said after the first steps"
+        seconds = self.options.steps * self.seconds_a_step
+        whole = f"{seconds / 60:.0f} minutes" if seconds > 90 else f"{seconds:.0f} s"
+        return (
+            f"about {whole} for all steps, {self.seconds_a_step:.2g} s each; "
+            "class images and samples come on top"
+        )
+
+    @property
+    def remedy(self) -> str:
+        """What needs less memory, as the command line has it."""
+        rung = next_rung(self.options, "cpu")
+        if rung is None:
+            return "End other programs, or take a smaller model or a GPU."
+        changed, sentence = rung
+        before = asdict(self.options)
+        words = [f"--option {k}={v}" for k, v in asdict(changed).items() if v != before[k]]
+        return f"End other programs, take a GPU, or choose {sentence} ({' '.join(words)})."
 
     def check(self) -> None:
         """Refuse early.
@@ -84,6 +117,7 @@ class Plan:
     def __str__(self) -> str:
         o = self.options
         parts = ", ".join(f"{name} {gib:.1f}" for name, gib in self.memory_gib.items())
+        files = ", ".join(f"{name} {gib:.2f}" for name, gib in self.drive_gib.items())
         adam = "8-bit AdamW" if o.with_8bit_adam else "AdamW"
         images = f"{o.batch_size} photos" + (f" + {o.batch_size} class images" * o.with_prior)
         rows = {
@@ -92,13 +126,22 @@ class Plan:
             f"({o.method}), {adam}, learning rate {o.learning_rate:g}",
             "Steps": f"{o.steps} of {images}",
             "Memory": f"about {self.peak_gib:.1f} GiB ({parts}); {self.device_free_gib:.1f} free",
-            "Drive": f"up to {self.drive_gib:.2f} GiB; {self.drive_free_gib:.1f} free",
+            "Drive": f"up to {sum(self.drive_gib.values()):.2f} GiB ({files}); "
+            f"{self.drive_free_gib:.1f} free",
+            "Time": self.time,
         }
         return "\n".join(f"{name:8}{text}" for name, text in rows.items())
 
 
-def make_plan(model: Model, options: FinetuneOptions, device: torch.device, drive: Drive) -> Plan:
-    """Count the parameters and say what a run with these options needs."""
+def make_plan(
+    model: Model,
+    options: FinetuneOptions,
+    device: torch.device,
+    drive: Drive,
+    folder: Path,
+    seconds_a_step: float | None = None,
+) -> Plan:
+    """Count the parameters and say what a run with these options, in ``folder``, needs."""
     trained, total = count_parameters(model.pipeline, options)
     return Plan(
         model=model.base.name,
@@ -108,8 +151,10 @@ def make_plan(model: Model, options: FinetuneOptions, device: torch.device, driv
         total=total,
         memory_gib=estimate_memory(trained, total, options, model.base.size_px),
         device_free_gib=free_memory(device) / GIB,
-        drive_gib=state_bytes(trained, options) / GIB,
-        drive_free_gib=free_bytes(drive.root) / GIB,
+        is_tried=device.type == "cuda",
+        drive_gib=estimate_files(trained, options, keeps_best(model.base, options, drive)),
+        drive_free_gib=(free_bytes(drive.root) + size_of(folder)) / GIB,
+        seconds_a_step=seconds_a_step,
     )
 
 
@@ -173,10 +218,25 @@ def estimate_memory(
     return {name: value / GIB for name, value in holders.items() if value}
 
 
-def state_bytes(trained: int, options: FinetuneOptions) -> int:
-    """Two states and the weights to keep: the most that lies on the Drive at any moment."""
+def estimate_files(
+    trained: int, options: FinetuneOptions, with_best: bool = False
+) -> dict[str, float]:
+    """The most that lies on the Drive at any moment in GiB, by what it is.
+
+    Two states, and the weights to keep in fp16; the best step's weights as well where they are
+    kept: beside those at the end, before that twice, while a better step's are written.
+    """
     each = 4 + (2 if options.with_8bit_adam else 8) + (4 if options.ema_decay else 0)
-    return trained * (2 * each + 2)
+    holders = {"states": 2 * each, "weights": 2, "best step": 2 * with_best}
+    return {name: size * trained / GIB for name, size in holders.items() if size}
+
+
+def keeps_best(base: BaseModel, options: FinetuneOptions, drive: Drive) -> bool:
+    """Whether the weights of the best step are kept while it trains: if a scorer is at hand."""
+    source = clip_source(base)
+    if options.keep != "best" or not options.sample_every or source is None:
+        return False
+    return is_here(source, drive)
 
 
 def free_memory(device: torch.device) -> int:
@@ -211,13 +271,15 @@ def settle_options(
     return options
 
 
-def next_rung(options: FinetuneOptions) -> tuple[FinetuneOptions, str] | None:
+def next_rung(
+    options: FinetuneOptions, device: torch.device | str
+) -> tuple[FinetuneOptions, str] | None:
     """The next way to need less memory, and how it is announced; None at the ladder's foot."""
     if not options.with_checkpointing:
         return replace(options, with_checkpointing=True), (
             "gradient checkpointing: activations are computed twice, a third more time"
         )
-    if options.method == "full" and not options.with_8bit_adam and not find_8bit_fault("cpu"):
+    if options.method == "full" and not options.with_8bit_adam and not find_8bit_fault(device):
         return replace(options, with_8bit_adam=True), "8-bit AdamW"
     if options.accumulation < options.batch_size:
         return replace(options, accumulation=options.batch_size), (
@@ -238,8 +300,24 @@ def next_rung(options: FinetuneOptions) -> tuple[FinetuneOptions, str] | None:
     return None
 
 
+def try_steps(
+    model: Model,
+    options: FinetuneOptions,
+    accelerator: Accelerator,
+    report: Callable[[str], None],
+) -> tuple[FinetuneOptions, float]:
+    """What fits this device, found by real steps, and the seconds that one takes."""
+    return descend(
+        options,
+        accelerator.device,
+        lambda trial: probe_steps(model, trial, accelerator),
+        report,
+    )
+
+
 def descend(
     options: FinetuneOptions,
+    device: torch.device,
     probe: Callable[[FinetuneOptions], float],
     report: Callable[[str], None],
 ) -> tuple[FinetuneOptions, float]:
@@ -254,7 +332,7 @@ def descend(
         try:
             return options, probe(options)
         except torch.OutOfMemoryError as error:
-            rung = next_rung(options)
+            rung = next_rung(options, device)
             if rung is None:
                 raise S2iError(
                     "Memory runs out even with LoRA, gradient checkpointing and one photo at a "
@@ -267,10 +345,10 @@ def descend(
 
 def probe_steps(model: Model, options: FinetuneOptions, accelerator: Accelerator) -> float:
     """Train a copy for two steps on noise; the seconds that the second one took."""
-    pipe = model.pipeline
+    pipe, device = model.pipeline, accelerator.device
     trial = SimpleNamespace(
-        unet=copy.deepcopy(pipe.unet),
-        text_encoder=copy.deepcopy(pipe.text_encoder),
+        unet=trial_copy(pipe.unet, device),
+        text_encoder=trial_copy(pipe.text_encoder, device),
         scheduler=pipe.scheduler,
     )
     size = pipe.unet.config.sample_size
@@ -285,17 +363,50 @@ def probe_steps(model: Model, options: FinetuneOptions, accelerator: Accelerator
     )
     stamps: list[float] = []
 
-    def stamp(step: int, losses: Any) -> None:
+    def stamp(step: int, losses: Losses) -> None:
         losses.instance.item()
         stamps.append(time.monotonic())
 
     learner = None
     try:
-        learner = make_learner(trial, options, accelerator.device)
-        train(learner, data, replace(options, steps=PROBE_STEPS), accelerator, stamp)
+        learner = make_learner(trial, options, device)
+        with deterministic(options.is_deterministic):
+            train(learner, data, replace(options, steps=PROBE_STEPS), accelerator, stamp)
     finally:
         del learner, trial
         gc.collect()
-        if accelerator.device.type == "cuda":
+        if device.type == "cuda":
             torch.cuda.empty_cache()
     return stamps[-1] - stamps[-2]
+
+
+def trial_copy(module: torch.nn.Module, device: torch.device) -> Any:
+    """A copy to train on ``device``, which has no weights of its own until they move there.
+
+    Stable Diffusion a second time in fp32 would leave little of the 12.7 GiB that Colab has.
+    """
+    shared = {}
+    for weight in module.parameters():
+        data = weight.detach().clone() if weight.device == device else weight.detach()
+        shared[id(weight)] = torch.nn.Parameter(data, weight.requires_grad)
+    return copy.deepcopy(module, shared)
+
+
+def say_time(
+    plan: Plan, callback: Callable[[int, Losses], None], report: Callable[[str], None]
+) -> Callable[[int, Losses], None]:
+    """The training loop's callback; where no trial was made, the second step tells the time.
+
+    A trial on the CPU would take a copy of the model and a hundredth of a short run. The first step
+    is slower than those after it.
+    """
+    ended: list[float] = []
+
+    def timed(step: int, losses: Losses) -> None:
+        if len(ended) == 1:
+            seconds = time.monotonic() - ended[0]
+            report(f"Time    {replace(plan, seconds_a_step=seconds).time}")
+        callback(step, losses)
+        ended.append(time.monotonic())
+
+    return timed if plan.seconds_a_step is None else callback

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import platform
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -118,10 +119,19 @@ def run_card(
         "options": asdict(options),
         "wanted": asdict(wanted),  # before the machine's limits changed some of them
         "scores": {},
-        "seconds": 0.0,
-        "versions": {"s2i_lib": __version__}
-        | {name: version(name) for name in ("torch", "diffusers", "transformers", "peft")},
+        "versions": versions(),
     }
+
+
+def versions() -> dict[str, str | None]:
+    """Of what a run's numbers depend on; None for what is not installed."""
+    found: dict[str, str | None] = {"s2i_lib": __version__, "python": platform.python_version()}
+    for name in ("torch", "diffusers", "transformers", "peft", "accelerate", "bitsandbytes"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = None
+    return found
 
 
 def as_json(options: FinetuneOptions) -> dict[str, Any]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from s2i_lib.checkpoint import states
-from s2i_lib.drive import Drive, remove
+from s2i_lib.drive import Drive, Lease, remove
 from s2i_lib.models import WEIGHTS, read_card
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -57,21 +61,33 @@ def size_of(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def prunable(runs: list[RunSummary]) -> list[tuple[Path, str]]:
+def prunable(runs: list[RunSummary], with_unfinished: bool = False) -> list[tuple[Path, str]]:
     """What could be deleted, each with what that means; the user decides.
 
-    States of finished runs only serve to train on; weights and pictures are never offered.
+    States only serve to train on; weights and pictures are never offered. An unfinished run has
+    nothing but its states: they are offered where the user is asked about each.
     """
+    meaning = {"finished": "is finished; without {} it cannot go on with more steps"}
+    if with_unfinished:
+        meaning["training"] = "is unfinished; without {} it cannot go on from there"
     return [
-        (state, f"{run.name} is finished; without {state.name} it cannot go on with more steps")
+        (state, f"{run.name} {meaning[run.status].format(state.name)}")
         for run in runs
-        if run.status == "finished"
+        if run.status in meaning
         for state in run.states
     ]
 
 
-def prune(paths: list[Path]) -> int:
-    """Delete states; the bytes that this freed."""
+def prune(paths: list[Path], report: Callable[[str], None] = log.info) -> int:
+    """Delete states; the bytes that this freed.
+
+    Raises
+    ------
+    S2iError
+        When one is of a run that is being trained; nothing has been deleted then.
+    """
+    for folder in {path.parent for path in paths}:
+        Lease(folder, report).refuse_if_held()
     freed = 0
     for path in paths:
         freed += size_of(path)

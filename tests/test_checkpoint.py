@@ -210,3 +210,26 @@ def test_the_accelerator_is_not_needed_to_restore(data, tmp_path):
         checkpoint.take_snapshot(learner, {}).tensors["optimizer.safetensors"].items()
     ):
         assert torch.equal(value, again.tensors["optimizer.safetensors"][name])
+
+
+def test_the_scaler_of_half_precision_goes_on_where_it_was(data, tmp_path):
+    """torch's own also works on a CPU: after a step that overflowed and two that did not."""
+    scaler, weight = torch.amp.GradScaler("cpu", 1024.0, growth_interval=4), torch.ones(1)
+    weight.requires_grad_()
+
+    def step(scaler, factor=1.0):
+        optimizer = torch.optim.SGD([weight], lr=0.0)
+        optimizer.zero_grad()
+        scaler.scale(factor * weight.sum()).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        return scaler.get_scale()
+
+    assert [step(scaler, factor) for factor in (torch.inf, 1.0, 1.0)] == [512.0] * 3
+    learner, _ = run(make_pipeline(), data, OPTIONS, until=1)
+    state = checkpoint.save_state(checkpoint.take_snapshot(learner, {}, scaler), tmp_path)
+    other = torch.amp.GradScaler("cpu")
+    checkpoint.restore(make_learner(make_pipeline(), OPTIONS), state, other)
+    assert other.state_dict() == scaler.state_dict()
+    ends = [[step(one) for _ in range(3)] for one in (scaler, other)]
+    assert ends[0] == ends[1] == [512.0, 1024.0, 1024.0], "it counts the good steps on"

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import math
+import re
 
 import pytest
 import torch
@@ -11,8 +12,10 @@ from tiny_model import draw_dataset, make_pipeline
 
 from s2i_lib import batches, dreambooth
 from s2i_lib.errors import InputError, S2iError
+from s2i_lib.finetune import defaults_of
 from s2i_lib.learner import find_8bit_fault, make_learner
-from s2i_lib.options import FinetuneOptions, learning_rate_at
+from s2i_lib.models import REGISTRY
+from s2i_lib.options import FinetuneOptions, learning_rate_at, parse_options
 
 OPTIONS = FinetuneOptions(steps=6, learning_rate=1e-3, batch_size=2, class_image_count=8)
 
@@ -315,12 +318,54 @@ def test_8bit_adam_trains(pipe, data):
         {"method": "textual"},
         {"batch_size": 3, "accumulation": 2},
         {"ema_decay": 1.0},
+        {"save_every": 0},
+        {"sample_every": -1},
+        {"warmup_steps": -1},
+        {"min_snr_gamma": -5.0},
+        {"offset_noise": math.nan},
+        {"seed": -1},
         {"method": "lora", "with_text_encoder": True},
     ],
 )
 def test_options_that_cannot_work_are_refused(wrong):
     with pytest.raises(InputError):
         FinetuneOptions(**wrong)
+
+
+def test_options_of_the_command_line_become_what_the_fields_hold():
+    pairs = ["steps=9", "learning_rate=2e-5", "with_mirror=True", "keep=last", "ema_decay=0.9"]
+    pairs += ["sample_prompts=a {subject}, smiling", "sample_prompts=a = b", "lora_targets=to_q"]
+    options = FinetuneOptions(**parse_options(pairs))
+    assert (options.steps, options.learning_rate, options.ema_decay) == (9, 2e-5, 0.9)
+    assert options.with_mirror is True and options.keep == "last"
+    assert options.sample_prompts == ("a {subject}, smiling", "a = b")
+    assert options.lora_targets == ("to_q",)
+    assert parse_options(["sample_prompts="]) == {"sample_prompts": ()}
+    changed = {
+        f"{field.name}={getattr(options, field.name)}"
+        for field in dataclasses.fields(options)
+        if not isinstance(field.default, tuple)
+    }
+    assert set(parse_options(sorted(changed))) | {"sample_prompts", "lora_targets"} == {
+        field.name for field in dataclasses.fields(options)
+    }, "every field can be given"
+
+
+@pytest.mark.parametrize(
+    ("pair", "expected"),
+    [
+        ("steps=many", "steps=<int>"),
+        ("with_prior=perhaps", "with_prior=<bool>"),
+        ("steps", "steps=<int>"),
+        ("stepz=3", "one of method, steps"),
+        ("=3", "one of method, steps"),
+    ],
+)
+def test_an_option_that_cannot_be_read_says_what_was_expected(pair, expected):
+    with pytest.raises(InputError, match=re.escape(f"--option {pair} cannot be used; expected")):
+        parse_options([pair])
+    with pytest.raises(InputError, match=re.escape(expected)):
+        parse_options([pair])
 
 
 def test_unknown_options_are_named():
@@ -345,3 +390,16 @@ def test_a_text_encoder_trained_by_default_does_not_forbid_lora():
     assert not FinetuneOptions.for_model(defaults, method="lora").with_text_encoder
     with pytest.raises(InputError, match="method full"):
         FinetuneOptions.for_model(defaults, method="lora", with_text_encoder=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "rate"), [("sd2.1-base", 1e-4), ("sd2.1", 1e-4), ("pocket", 2e-4)]
+)
+def test_lora_does_not_learn_at_the_low_rate_of_full_fine_tuning(name, rate):
+    defaults = defaults_of(REGISTRY[name])
+    assert FinetuneOptions.for_model(defaults).learning_rate == defaults["learning_rate"]
+    lora = FinetuneOptions.for_model(defaults, method="lora")
+    assert lora.learning_rate == rate
+    chosen = FinetuneOptions.for_model(defaults, method="lora", learning_rate=1e-6)
+    assert chosen.learning_rate == 1e-6, "what the user chose holds"
+    assert FinetuneOptions.for_model(dataclasses.asdict(chosen)) == chosen, "a saved one as well"

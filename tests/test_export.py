@@ -1,6 +1,7 @@
 """Round trips: exported, loaded by the library it is for, the same numbers for the same seed."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -10,9 +11,10 @@ from typer.testing import CliRunner
 
 from s2i_lib import batches, models, prior
 from s2i_lib.__main__ import app
-from s2i_lib.drive import Drive
-from s2i_lib.errors import InputError
+from s2i_lib.drive import Drive, Lease
+from s2i_lib.errors import InputError, S2iError
 from s2i_lib.export import export
+from s2i_lib.runs import list_runs, prunable, prune
 
 pytestmark = pytest.mark.slow
 
@@ -109,3 +111,23 @@ def test_runs_lists_sizes_and_prunes_only_states_that_the_user_agrees_to(trained
     call("--prune", "--yes")
     assert [json.loads(line)["state_bytes"] for line in call("--json").splitlines()] == [0, 0]
     assert models.load(drive=trained, run="violet/full").run == "violet/full"
+
+
+def test_states_of_an_unfinished_run_are_deleted_only_when_asked_about(trained, tmp_path):
+    """They are all that it has; a session that trains it keeps them."""
+    folder = trained.runs / "violet" / "left"
+    state = folder / "state-00000003"
+    state.mkdir(parents=True)
+    (state / "trained.safetensors").write_bytes(bytes(100))
+    (folder / "run.json").write_text(json.dumps({"status": "training", "step": 3}))
+    runs = [run for run in list_runs(trained) if run.folder == folder]
+    assert prunable(runs) == [], "as with --yes"
+    [(path, meaning)] = prunable(runs, with_unfinished=True)
+    assert path == state and "violet/left is unfinished; without state-00000003" in meaning
+    lease = Lease(folder, print).acquire()
+    with pytest.raises(S2iError, match="is being trained"):
+        prune([path])
+    assert state.exists()
+    lease.release()
+    assert prune([path]) == 100 and not state.exists()
+    shutil.rmtree(folder)

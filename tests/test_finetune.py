@@ -4,16 +4,19 @@ import dataclasses
 import hashlib
 import json
 import os
+import platform
+from importlib.metadata import version
 
 import pytest
 import torch
 from PIL import Image
 from tiny_model import draw_dataset, make_pipeline
 
-from s2i_lib import checkpoint, models
+from s2i_lib import checkpoint, models, plan
 from s2i_lib.drive import LEASE, Drive, _machine
 from s2i_lib.errors import InputError, S2iError
-from s2i_lib.finetune import finetune
+from s2i_lib.finetune import finetune, make_accelerator, plan_run
+from s2i_lib.learner import find_8bit_fault
 
 SHORT = {
     "steps": 8,
@@ -102,13 +105,31 @@ def test_a_run_leaves_everything_that_is_promised_and_nothing_else(drive, datase
     card = json.loads((run / "run.json").read_text())
     assert card["status"] == "finished" and card["step"] == 8
     assert card["options"]["steps"] == 8 and card["dataset"]["sha256"] == "drawn"
-    assert card["base"]["name"] == "tiny" and "torch" in card["versions"]
+    assert card["base"]["name"] == "tiny" and card["seconds_a_step"] > 0
+    assert card["versions"]["python"] == platform.python_version()
+    assert card["versions"]["torch"] == version("torch")
+    assert card["versions"].keys() >= {"s2i_lib", "diffusers", "accelerate", "bitsandbytes"}
     (kept,) = drive.class_images.iterdir()
     assert {p.name for p in kept.iterdir()} == {
         "card.json",
         "sheet.png",
         "latents-000.safetensors",
     }
+
+
+def test_a_plan_has_measured_the_time_and_changes_nothing(drive, dataset, tiny):
+    short = {key: value for key, value in SHORT.items() if key != "steps"}
+    made = plan_run(drive, dataset, model=str(tiny), steps=1000, **short)
+    assert made.seconds_a_step is not None and 0 < made.seconds_a_step < 5
+    assert f"{made.seconds_a_step:.2g} s each" in str(made) and not made.problems
+    assert not drive.runs.exists()
+
+
+def test_a_run_on_a_cpu_says_the_time_once_steps_have_been_made(drive, dataset, tiny):
+    _, said, _ = start(drive, dataset, tiny)
+    (row,) = [line for line in said if line.startswith("Time")]
+    assert "for all steps" in row
+    assert any("Time    said after the first steps" in text for text in said)
 
 
 def test_a_run_killed_before_its_first_file_leaves_its_name_free(drive, dataset, tiny):
@@ -196,6 +217,56 @@ def test_an_unfinished_run_does_not_go_on_with_another_method(drive, dataset, ti
 
 
 @pytest.mark.slow
+def test_a_run_from_a_gpu_in_fp16_goes_on_in_fp32_without_one(drive, dataset, tiny):
+    wish = {"method": "lora", "precision": "fp16"}
+    whole, _, _ = start(drive, dataset, tiny, **wish)
+    other = Drive(drive.root.with_name("other"))
+    with pytest.raises(KilledError):
+        start(other, dataset, tiny, watch=kill_at(5), **wish)
+    cards = [run / "run.json" for run in (other.runs / "violet").iterdir()]
+    cards += other.root.with_name("local").glob("*/runs/violet/*/run.json")
+    assert len(cards) == 2
+    for path in cards:  # what a T4 leaves there
+        card = json.loads(path.read_text())
+        assert card["options"]["precision"] == "fp32"
+        card["options"]["precision"] = "fp16"
+        path.write_text(json.dumps(card))
+    run, said, _ = start(other, dataset, tiny, **wish)
+    assert digest(run) == digest(whole) and any("needs a CUDA GPU" in line for line in said)
+    assert "violet/tiny-01 goes on at step 3 of 8." in said
+
+
+@pytest.mark.slow
+def test_a_refused_attempt_to_go_on_changes_nothing(drive, dataset, tiny, monkeypatch):
+    """bitsandbytes that broke meanwhile: nothing of its 8-bit state can be taken over."""
+    if find_8bit_fault("cpu"):
+        pytest.skip("bitsandbytes does not work here")
+    wish = {"with_8bit_adam": True}
+    whole, _, _ = start(drive, dataset, tiny, **wish)
+    other = Drive(drive.root.with_name("other"))
+    with pytest.raises(KilledError):
+        start(other, dataset, tiny, watch=kill_at(5), **wish)
+    card = other.runs / "violet" / "tiny-01" / "run.json"
+    before = card.read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(plan, "find_8bit_fault", lambda device: "OSError: libcudart not found")
+        with pytest.raises(InputError, match=r"with_8bit_adam True -> False.*where it began"):
+            start(other, dataset, tiny, **wish)
+    assert card.read_bytes() == before
+    run, said, _ = start(other, dataset, tiny, **wish)
+    assert digest(run) == digest(whole) and "violet/tiny-01 goes on at step 3 of 8." in said
+
+
+def test_a_run_may_have_another_precision_than_the_one_before_it():
+    """In a notebook, where "use precision fp32" is what a message says to do."""
+    for precision, mixed in (("fp32", "no"), ("bf16", "bf16"), ("fp32", "no")):
+        accelerator = make_accelerator(precision)
+        assert accelerator.mixed_precision == mixed
+        with accelerator.autocast():
+            assert torch.is_autocast_enabled("cpu") == (precision == "bf16")
+
+
+@pytest.mark.slow
 def test_a_damaged_state_is_passed_over_for_the_one_before(
     drive, dataset, tiny, monkeypatch, tmp_path
 ):
@@ -212,6 +283,24 @@ def test_a_damaged_state_is_passed_over_for_the_one_before(
     assert digest(run) == digest(whole)
     assert any("a byte differs. The state before it is used." in line for line in said)
     assert "violet/tiny-01 goes on at step 3 of 8." in said
+
+
+@pytest.mark.slow
+def test_deterministic_algorithms_are_used_while_it_trains_and_not_after(drive, dataset, tiny):
+    def mode():
+        return torch.get_deterministic_debug_mode(), os.environ.get("CUBLAS_WORKSPACE_CONFIG")
+
+    seen = {}
+
+    def look(event, info):
+        seen[event] = mode()
+
+    before = mode()
+    start(drive, dataset, tiny, watch=look, name="plain")
+    assert seen["step"] == before == (0, None)
+    start(drive, dataset, tiny, watch=look, name="exact", seed=1, is_deterministic=True)
+    assert seen["class_images"] == seen["step"] == (2, ":4096:8")
+    assert mode() == before
 
 
 @pytest.mark.slow

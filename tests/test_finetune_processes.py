@@ -1,6 +1,8 @@
 """One process and two see the same global batches, so they end with the same weights."""
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,55 +12,122 @@ import torch
 from safetensors.torch import load_file
 from tiny_model import make_pipeline
 
-from s2i_lib.dataset import build_dataset, sample_subject
+from s2i_lib import checkpoint, prior
+from s2i_lib.dataset import build_dataset, load_dataset, sample_subject
 from s2i_lib.drive import Drive
+from s2i_lib.finetune import finetune
+from s2i_lib.learner import make_learner
 from s2i_lib.models import read_card
+from s2i_lib.options import FinetuneOptions
 
 pytestmark = pytest.mark.slow
 
-STEPS = 20
+COMMON = {
+    "batch_size": 4,
+    "accumulation": 2,
+    "learning_rate": 1e-4,
+    "class_image_count": 16,  # two batches: one for each of two processes
+    "sample_every": 0,
+}
 
 
-def train(root: Path, n_processes: int, tiny: Path) -> Path:
-    """The command line, under ``accelerate launch`` for more than one process; the run's folder."""
-    drive = Drive(root / "drive")
-    build_dataset(sample_subject(drive), drive)
-    launcher = ["-m", "accelerate.commands.launch", "--multi_gpu", "--mixed_precision", "no"]
-    # accelerate finds a free port for 0. torch.distributed.run does not: with --master_port=0 the
-    # store listens on one, but the processes are told port 0 and wait for it for ever.
-    launcher += ["--num_processes", str(n_processes), "--main_process_port", "0"]
-    options = {"steps": STEPS, "batch-size": 4, "accumulation": 2, "class-images": 16}
-    if n_processes == 1:
-        launcher = []
-    command = [sys.executable, *launcher, "-m", "s2i_lib", "finetune", "--subject", "Racer"]
-    command += ["--model", str(tiny), "--option", "sample_every=0", "--learning-rate", "1e-4"]
-    command += [part for name, value in options.items() for part in (f"--{name}", str(value))]
-    environment = {
-        "S2I_DRIVE": str(drive.root),
-        "S2I_LOCAL": str(root / "local"),
-        "ACCELERATE_USE_CPU": "true",
-        "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": str(Path(__file__).parents[1]),
-    }
-    done = subprocess.run(
-        command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=600
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    (run,) = (drive.runs / "racer").iterdir()
-    return run
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A Drive with the sample's dataset, and a model."""
+    root = tmp_path_factory.mktemp("made")
+    build_dataset(sample_subject(Drive(root / "drive")), Drive(root / "drive"))
+    make_pipeline().save_pretrained(root / "tiny")
+    return root
 
 
-def test_two_processes_end_with_the_weights_of_one(tmp_path):
-    make_pipeline().save_pretrained(tmp_path / "tiny")
-    runs = [train(tmp_path / str(n), n, tmp_path / "tiny") for n in (1, 2)]
-    one, two = (load_file(run / f"state-{STEPS:08}" / "trained.safetensors") for run in runs)
-    flat = [torch.cat([w[k].flatten() for k in sorted(one)]) for w in (one, two)]
-    base = torch.cat(
-        [p.detach().flatten() for _, p in sorted(make_pipeline().unet.named_parameters())]
-    )
+@pytest.fixture
+def train_alone(made, tmp_path, monkeypatch):
+    """Train in this process, its local disk below ``tmp_path/NAME/0``; the run's folder."""
+
+    def train(name: str, **changes) -> Path:
+        root = tmp_path / name
+        shutil.copytree(made / "drive", root / "drive", dirs_exist_ok=True)
+        monkeypatch.setenv("S2I_LOCAL", str(root / "0" / "local"))
+        drive = Drive(root / "drive")
+        options = {"model": str(made / "tiny"), "name": "one", **COMMON, **changes}
+        return finetune(drive, load_dataset(drive, "Racer"), **options)
+
+    return train
+
+
+@pytest.fixture
+def train_on_two(made, tmp_path):
+    """Train with ``accelerate launch`` on two processes with a local disk each, as on two machines.
+
+    Gives the run's folder, and what was said.
+    """
+
+    def train(name: str, **changes) -> tuple[Path, str]:
+        root = tmp_path / name
+        shutil.copytree(made / "drive", root / "drive", dirs_exist_ok=True)
+        command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu"]
+        # accelerate finds a free port for 0. torch.distributed.run does not: with --master_port=0
+        # the store listens on one, but the processes are told port 0 and wait for it for ever.
+        command += ["--mixed_precision", "no", "--num_processes", "2", "--main_process_port", "0"]
+        command += [str(Path(__file__).with_name("machine.py")), str(root)]
+        command += ["finetune", "--subject", "Racer", "--model", str(made / "tiny")]
+        command += ["--name", "one"]
+        for key, value in {**COMMON, **changes}.items():
+            command += ["--option", f"{key}={value}"]
+        environment = {
+            "S2I_DRIVE": str(root / "drive"),
+            "S2I_LOCAL": "local",
+            "ACCELERATE_USE_CPU": "true",
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": str(Path(__file__).parents[1]),
+        }
+        done = subprocess.run(
+            command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=600
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        return root / "drive" / "runs" / "racer" / "one", done.stderr
+
+    return train
+
+
+def check_same(one: Path, two: Path, **changes) -> None:
+    """The runs' last weights are the same to rounding, which training changed by much more."""
+    base = make_learner(make_pipeline(), FinetuneOptions(**changes)).parameters
+    ends = [load_file(checkpoint.states(run)[-1] / "trained.safetensors") for run in (one, two)]
+    assert ends[0].keys() == ends[1].keys() == base.keys()
+    flat = [torch.cat([w[k].detach().flatten() for k in base]) for w in (*ends, base)]
     difference = float((flat[0] - flat[1]).norm() / flat[0].norm())
-    change = float((flat[0] - base).norm() / base.norm())
+    change = float((flat[0] - flat[2]).norm() / flat[0].norm())
     assert difference < 1e-4 < 10 * difference + 1e-4 < change, (difference, change)
-    assert all(read_card(run)["status"] == "finished" for run in runs)
-    caches = [sorted((run.parents[2] / "class_images").rglob("latents-*")) for run in runs]
+    assert all(read_card(run)["status"] == "finished" for run in (one, two))
+
+
+def test_two_processes_end_with_the_weights_of_one_and_share_the_class_images(
+    train_alone, train_on_two, tmp_path
+):
+    one = train_alone("one", steps=20)
+    two, _ = train_on_two("two", steps=20)
+    check_same(one, two)
+    caches = [sorted((run.parents[2] / "class_images").rglob("latents-*")) for run in (one, two)]
     assert [p.read_bytes() for p in caches[0]] == [p.read_bytes() for p in caches[1]]
+
+    seeds = [prior._image_seed(0, index) for index in range(16)]
+    first, second = (
+        [json.loads(line) for line in (tmp_path / "two" / rank / "sampled.jsonl").open()]
+        for rank in "01"
+    )
+    assert seeds[:8] in first and seeds[8:] not in first
+    assert second == [seeds[8:]], "the pictures to look at are the first one's work alone"
+
+
+@pytest.mark.parametrize("changes", [{"method": "lora"}, {"with_text_encoder": True}])
+def test_two_machines_go_on_from_what_both_see(train_alone, train_on_two, tmp_path, changes):
+    """A state on the disk of the first one is nothing that the second could read."""
+    whole = train_alone("whole", steps=8, **changes)
+    [state] = checkpoint.states(train_alone("parts", steps=4, **changes))
+    own = tmp_path / "parts" / "0" / "local"
+    [key] = own.iterdir()
+    shutil.copytree(state, key / "runs" / "racer" / "one" / state.name)
+    run, said = train_on_two("parts", steps=8, **changes)
+    assert "racer/one goes on at step 4 of 8." in said and "on several machines" in said
+    check_same(whole, run, **changes)

@@ -3,6 +3,7 @@
 import dataclasses
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from s2i_lib import plan
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.learner import find_8bit_fault, make_learner
 from s2i_lib.models import REGISTRY, Model
-from s2i_lib.options import FinetuneOptions
+from s2i_lib.options import LORA_RATE, FinetuneOptions, parse_options
 
 OPTIONS = FinetuneOptions(batch_size=4)
 CPU = torch.device("cpu")
@@ -51,7 +52,8 @@ def test_the_ladder_goes_down_as_far_as_it_must_and_announces_each_rung(rung):
     if find_8bit_fault("cpu"):
         pytest.skip("bitsandbytes does not work here, so its rung is left out")
     tried, said = [], []
-    options, seconds = plan.descend(OPTIONS, out_of_memory_until(RUNGS[rung], tried), said.append)
+    probe = out_of_memory_until(RUNGS[rung], tried)
+    options, seconds = plan.descend(OPTIONS, CPU, probe, said.append)
     n_rungs = list(RUNGS).index(rung)
     assert len(said) == n_rungs and len(tried) == n_rungs + 1
     assert options == tried[-1] and seconds == 0.5
@@ -64,7 +66,22 @@ def test_the_ladder_goes_down_as_far_as_it_must_and_announces_each_rung(rung):
 
 def test_below_the_last_rung_it_gives_up_with_what_to_do():
     with pytest.raises(S2iError, match="smaller model"):
-        plan.descend(OPTIONS, out_of_memory_until(lambda o: False, []), lambda text: None)
+        plan.descend(OPTIONS, CPU, out_of_memory_until(lambda o: False, []), lambda text: None)
+
+
+def test_8bit_adamw_is_no_rung_where_it_only_works_on_another_device(monkeypatch):
+    """bitsandbytes with a broken CUDA library still works on the CPU."""
+    tried = []
+
+    def fault_on(device):
+        tried.append(device)
+        return "no kernel image is available"
+
+    monkeypatch.setattr(plan, "find_8bit_fault", fault_on)
+    checkpointed = dataclasses.replace(OPTIONS, with_checkpointing=True)
+    rung = plan.next_rung(checkpointed, torch.device("cuda"))
+    assert rung is not None and rung[0].accumulation == 4 and not rung[0].with_8bit_adam
+    assert tried == [torch.device("cuda")]
 
 
 def test_other_errors_than_memory_are_not_swallowed():
@@ -72,7 +89,7 @@ def test_other_errors_than_memory_are_not_swallowed():
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
     with pytest.raises(RuntimeError, match="mat1"):
-        plan.descend(OPTIONS, probe, pytest.fail)
+        plan.descend(OPTIONS, CPU, probe, pytest.fail)
 
 
 def test_a_probe_of_real_steps_leaves_the_model_as_it_was(model):
@@ -82,6 +99,25 @@ def test_a_probe_of_real_steps_leaves_the_model_as_it_was(model):
     after = model.pipeline.unet.state_dict()
     assert before.keys() == after.keys()
     assert all(torch.equal(before[k], after[k]) for k in before)
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_a_trial_on_another_device_takes_no_memory_of_this_one(model, method):
+    """On the meta device, which here stands for a GPU, weights take none there either."""
+    place, options = torch.device("meta"), dataclasses.replace(OPTIONS, method=method)
+    unet, before = model.pipeline.unet, dict(model.pipeline.unet.named_parameters())
+    trial = plan.trial_copy(unet, place)
+    for name, weight in trial.named_parameters():
+        assert weight is not before[name] and weight.data_ptr() == before[name].data_ptr()
+    pipe = SimpleNamespace(
+        unet=trial,
+        text_encoder=plan.trial_copy(model.pipeline.text_encoder, place),
+        scheduler=model.pipeline.scheduler,
+    )
+    learner = make_learner(pipe, options, place)
+    assert {p.device for p in learner.unet.parameters()} == {place}
+    assert {p.device for p in unet.parameters()} == {CPU}, "the model stays where it was"
+    assert dict(unet.named_parameters()).keys() == before.keys()
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])
@@ -107,26 +143,101 @@ def test_the_space_on_the_drive_is_that_of_the_files(model, tmp_path):
     )
     trained, _ = plan.count_parameters(model.pipeline, OPTIONS)
     # of so small a model a fifth is names
-    assert plan.state_bytes(trained, OPTIONS) == pytest.approx(2 * one + kept, rel=0.25)
+    estimate = plan.estimate_files(trained, OPTIONS, with_best=True)
+    assert estimate["states"] * plan.GIB == pytest.approx(2 * one, rel=0.25)
+    for name in ("weights", "best step"):
+        assert estimate[name] * plan.GIB == pytest.approx(kept, rel=0.25)
 
 
-def test_a_full_drive_or_device_is_refused_before_training(model, drive):
-    made = plan.make_plan(model, OPTIONS, CPU, drive)
+def test_the_best_steps_weights_are_counted_where_a_scorer_keeps_them(model, drive):
+    def made(base, **changes):
+        options = dataclasses.replace(OPTIONS, **changes)
+        one = Model(base, model.pipeline, "made here")
+        return plan.make_plan(one, options, CPU, drive, drive.runs / "rex" / "1")
+
+    pocket = REGISTRY["pocket"]  # its scorer ships with it; that of the others is nowhere here
+    kept = made(pocket)
+    assert kept.drive_gib["best step"] == kept.drive_gib["weights"]
+    for plain in (made(pocket, keep="last"), made(pocket, sample_every=0), made(REGISTRY["sd2.1"])):
+        assert plain.drive_gib.keys() == {"states", "weights"}
+    with pytest.raises(InputError, match="--option keep=last"):
+        dataclasses.replace(kept, drive_free_gib=0.0).check()
+
+
+def test_what_a_run_has_on_the_drive_already_is_free_for_it(model, drive):
+    """Two states of SD 2.1 fill a free Drive; the run that they are of has to go on."""
+    folder = drive.runs / "rex" / "1"
+    before = plan.make_plan(model, OPTIONS, CPU, drive, folder).drive_free_gib
+    (folder / "state-00000100").mkdir(parents=True)
+    with (folder / "state-00000100" / "trained.safetensors").open("wb") as file:
+        file.truncate(40 * plan.GIB)  # takes no space: a hole
+    after = plan.make_plan(model, OPTIONS, CPU, drive, folder).drive_free_gib
+    assert after - before == pytest.approx(40, abs=5)
+
+
+def test_a_full_drive_is_refused_before_training(model, drive):
+    made = plan.make_plan(model, OPTIONS, CPU, drive, drive.runs / "rex" / "1")
     made.check()
-    full_drive = dataclasses.replace(made, drive_free_gib=0.0)
     with pytest.raises(InputError, match="runs --prune"):
-        full_drive.check()
-    at_the_foot = dataclasses.replace(
-        OPTIONS, method="lora", with_checkpointing=True, accumulation=4
-    )
-    with pytest.raises(InputError, match="smaller model"):
-        dataclasses.replace(made, options=at_the_foot, device_free_gib=0.0).check()
+        dataclasses.replace(made, drive_free_gib=0.0).check()
+
+
+def test_too_little_memory_is_refused_with_a_change_that_needs_less(model, drive, monkeypatch):
+    """On a CPU nothing may try whether it fits: the system would kill the process."""
+    monkeypatch.setattr(plan, "free_memory", lambda device: 0)
+    if find_8bit_fault("cpu"):
+        pytest.skip("bitsandbytes does not work here, so its rung is left out")
+    options, offered = OPTIONS, []
+    while True:
+        with pytest.raises(InputError, match=r"needs about .* on cpu and 0\.0 are free") as refused:
+            plan.make_plan(model, options, CPU, drive, drive.runs / "rex" / "1").check()
+        words = re.findall(r"--option (\S+=[^\s)]+)", str(refused.value))
+        if not words:
+            break
+        offered.append(words)
+        options = dataclasses.replace(options, **parse_options(words))
+    assert [words[0] for words in offered] == [
+        "with_checkpointing=True",
+        "with_8bit_adam=True",
+        "accumulation=4",
+        "method=lora",
+    ]
+    assert options.learning_rate == LORA_RATE and "smaller model" in str(refused.value)
+
+
+def test_on_a_gpu_the_estimate_does_not_overrule_the_trial_steps(model, drive):
+    made = plan.make_plan(model, OPTIONS, CPU, drive, drive.runs / "rex" / "1")
+    dataclasses.replace(made, is_tried=True, device_free_gib=0.0).check()
 
 
 def test_the_plan_says_what_will_happen(model, drive):
-    said = str(plan.make_plan(model, OPTIONS, CPU, drive))
+    said = str(plan.make_plan(model, OPTIONS, CPU, drive, drive.runs / "rex" / "1"))
     for words in ("pocket on cpu", "full", "learning rate 1e-06", "4 photos + 4 class", "free"):
         assert words in said
+    assert "Time    said after the first steps" in said
+
+
+def test_the_plan_says_the_time_that_measured_steps_add_up_to(model, drive):
+    made = plan.make_plan(model, OPTIONS, CPU, drive, drive.runs / "rex" / "1")
+    assert OPTIONS.steps == 400
+    assert "about 10 minutes for all steps, 1.5 s each" in str(
+        dataclasses.replace(made, seconds_a_step=1.5)
+    )
+    assert "about 8 s for" in dataclasses.replace(made, seconds_a_step=0.02).time
+
+
+def test_the_second_step_tells_the_time_where_no_trial_did(model, drive, monkeypatch):
+    clock = iter([100.0, 102.0, 200.0, 300.0])  # the callback of step 2 begins 2 s after step 1
+    monkeypatch.setattr(plan.time, "monotonic", lambda: next(clock))
+    made = plan.make_plan(model, OPTIONS, CPU, drive, drive.runs / "rex" / "1")
+    seen, said = [], []
+    callback = plan.say_time(made, lambda step, losses: seen.append(step), said.append)
+    for step in (1, 2, 3):
+        callback(step, None)
+    assert seen == [1, 2, 3]
+    assert said == [f"Time    {dataclasses.replace(made, seconds_a_step=2.0).time}"]
+    tried = dataclasses.replace(made, seconds_a_step=1.0)
+    assert plan.say_time(tried, print, said.append) is print
 
 
 def test_half_precision_without_a_gpu_becomes_fp32_and_that_is_said():

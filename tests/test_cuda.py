@@ -1,0 +1,69 @@
+"""What only a CUDA GPU has: half precision with its scaler, the ladder on real memory, 8-bit state.
+
+Skipped, with a word, where there is none.
+"""
+
+import json
+
+import pytest
+import torch
+from accelerate import Accelerator
+from test_finetune import KilledError, dataset, digest, kill_at, local_disk, start, tiny  # noqa: F401
+
+from s2i_lib import models, plan
+from s2i_lib.drive import Drive
+from s2i_lib.errors import S2iError
+from s2i_lib.learner import find_8bit_fault
+from s2i_lib.options import FinetuneOptions
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA GPU here"),
+]
+
+WISHES = {
+    "full": {},
+    "lora": {"method": "lora"},
+    "8-bit": {"with_8bit_adam": True},
+}
+
+
+@pytest.mark.parametrize("kind", WISHES)
+def test_a_run_in_fp16_goes_on_with_its_scaler_and_ends_the_same(
+    drive,
+    dataset,  # noqa: F811
+    tiny,  # noqa: F811
+    kind,
+):
+    if kind == "8-bit" and (fault := find_8bit_fault("cuda")):
+        pytest.skip(f"bitsandbytes does not work here: {fault}")
+    wish = {"precision": "fp16", "is_deterministic": True, "gradient_clip": 0.1, **WISHES[kind]}
+    whole, _, _ = start(drive, dataset, tiny, **wish)
+    other = Drive(drive.root.with_name("other"))
+    with pytest.raises(KilledError):
+        start(other, dataset, tiny, watch=kill_at(5), **wish)
+    run, said, _ = start(other, dataset, tiny, **wish)
+    assert "violet/tiny-01 goes on at step 3 of 8." in said
+    assert any(" for all steps, " in text for text in said), "two trial steps told the time"
+    state = json.loads((run / "state-00000008" / "state.json").read_text())
+    assert state["scaler"]["scale"] > 0 and state["options"]["precision"] == "fp16"
+    assert digest(run) == digest(whole)
+
+
+def test_the_ladder_is_gone_down_when_real_memory_runs_out(drive):
+    model = models.load("pocket", drive=drive, device=torch.device("cpu"), dtype=torch.float32)
+    accelerator, options = Accelerator(), FinetuneOptions(batch_size=8)
+    torch.cuda.reset_peak_memory_stats()
+    assert plan.probe_steps(model, options, accelerator) > 0
+    peak = torch.cuda.max_memory_reserved()
+    total = torch.cuda.get_device_properties(0).total_memory
+    said = []
+    try:
+        torch.cuda.set_per_process_memory_fraction(0.7 * peak / total)
+        changed, _ = plan.try_steps(model, options, accelerator, said.append)
+        assert changed != options and changed.batch_size == 8
+    except S2iError as error:
+        assert "even with LoRA" in str(error)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert said and "ran out of memory" in said[0]
