@@ -103,8 +103,9 @@ class Keeper:
         """Publish what an earlier session left on this disk only."""
         if not self.is_main:
             return
-        for sheet in sorted((self.run.local / "samples").glob("step-*.png")):
-            self.put(sheet)
+        sheets = (self.run.local / "samples").glob("step-*.png")
+        for path in sorted([*self.run.local.glob("*.jsonl"), *sheets]):
+            self.put(path)
         for state in checkpoint.states(self.run.local)[-1:]:
             self.publish_state(state)
 
@@ -115,13 +116,17 @@ class Keeper:
     def end(
         self, weights: Path, card: dict[str, Any], then: Callable[[], None] = lambda: None
     ) -> None:
-        """Publish the weights; only then does run.json say that the run is finished."""
-        write_file(self.run.local / RUN_CARD, _as_bytes(card))
+        """Publish the weights; only then does run.json say that the run is finished.
+
+        Not on this disk either: the card of the beginning may still wait for the Drive, and what is
+        copied then is what the file says by that time.
+        """
 
         def job() -> None:
             publish(weights, self.run.folder / weights.name, self.phase)
             self.phase("finishing")
-            publish(self.run.local / RUN_CARD, self.run.folder / RUN_CARD)
+            path = write_file(self.run.local / RUN_CARD, _as_bytes(card))
+            publish(path, self.run.folder / RUN_CARD)
             then()
 
         self._drive.submit("the weights", job)

@@ -11,10 +11,11 @@ from PIL import Image
 from tiny_model import draw_dataset, make_pipeline
 
 from s2i_lib import checkpoint, models, plan
-from s2i_lib.drive import LEASE, Drive, _machine
+from s2i_lib.drive import LEASE, Drive, Publisher, _machine
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.finetune import finetune, make_accelerator
 from s2i_lib.learner import find_8bit_fault
+from s2i_lib.models import read_card
 
 SHORT = {
     "steps": 8,
@@ -134,6 +135,30 @@ def test_starting_a_finished_run_again_does_nothing(drive, dataset, tiny):
     again, said, events = start(drive, dataset, tiny)
     assert again == run and events == [] and any("finished already" in line for line in said)
     assert before == {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+
+
+@pytest.mark.slow
+def test_what_a_finished_run_could_not_copy_is_copied_by_starting_it_again(
+    drive, dataset, tiny, monkeypatch
+):
+    """The Drive had room for the weights and not for the last state: a file has its name there."""
+    monkeypatch.setattr(Publisher.__init__, "__defaults__", ("The Drive", 0.1, 0.5))
+    in_the_way = drive.runs / "violet" / "tiny-01" / "state-00000008"
+
+    def watch(event, info):
+        if event == "samples":
+            in_the_way.touch()
+
+    run, said, _ = start(drive, dataset, tiny, watch=watch, patience_s=2)
+    assert read_card(run)["status"] == "finished"
+    assert any("Not on the Drive yet: the run's state." in line for line in said)
+    before = digest(run)
+    in_the_way.unlink()
+    again, said, events = start(drive, dataset, tiny)
+    assert again == run and digest(run) == before
+    assert not [event for event, _ in events if event == "step"]
+    assert checkpoint.newest_state([run], pytest.fail).name == "state-00000008"
+    assert read_card(run)["status"] == "finished"
 
 
 @pytest.mark.slow
