@@ -32,15 +32,12 @@ def prepare_data(
     prompts = [f"a {subject.phrase}", f"a {subject.class_noun}"]
     embeddings = batches.embed_prompts(pipe, prompts)
     images = batches.read_images(dataset.images, model.base.size_px)
-    pipe.vae.to(device)
-    instances = batches.encode_images(pipe.vae, images)
-    mirrored = batches.encode_images(pipe.vae, images.flip(3)) if options.with_mirror else None
+    with batches.visiting(pipe.vae, device):
+        instances = batches.encode_images(pipe.vae, images)
+        mirrored = batches.encode_images(pipe.vae, images.flip(3)) if options.with_mirror else None
     class_latents = None
     if options.with_prior:
         class_latents = get_class_latents(model, prompts[1], options, accelerator, drive, keeper)
-    pipe.vae.to("cpu")
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
     tokens = batches.token_ids(pipe, prompts)
     return TrainingData(instances, mirrored, class_latents, tokens, embeddings)
 
@@ -81,7 +78,8 @@ def get_class_latents(
         )
     if keeper.is_main and not (kept / "sheet.png").exists():
         local.mkdir(parents=True, exist_ok=True)
-        pictures = prior.decode_latents(pipe.vae, latents[: prior.SHEET_COUNT])
+        with batches.visiting(pipe.vae, accelerator.device):
+            pictures = prior.decode_latents(pipe.vae, latents[: prior.SHEET_COUNT])
         sheet = local / "sheet.png"
         prior.contact_sheet(pictures, columns=4).save(sheet)
         keeper.put(sheet, kept)

@@ -73,12 +73,15 @@ class Sampler:
         pipe = self.model.pipeline
         drawn: dict[str, list[Image.Image]] = {}
         is_flat = True
+        device = pipe.unet.device
         for prompt in self.prompts:
-            embeddings = batches.embed_prompts(pipe, ["", prompt])
+            with batches.visiting(pipe.text_encoder, device):
+                embeddings = batches.embed_prompts(pipe, ["", prompt])
             seeds = range(SAMPLE_SEED, SAMPLE_SEED + SAMPLES_EACH)
             with self.autocast():
                 latents = prior.sample_latents(pipe, embeddings, seeds, self.options)
-            pictures = prior.decode_latents(pipe.vae, latents)
+            with batches.visiting(pipe.vae, device):
+                pictures = prior.decode_latents(pipe.vae, latents)
             is_flat &= all(low == high for p in pictures for low, high in p.getextrema())
             drawn[prompt] = pictures
         if is_flat:

@@ -13,7 +13,7 @@ from tiny_model import draw_dataset, make_pipeline
 from s2i_lib import checkpoint, models, plan
 from s2i_lib.drive import LEASE, Drive, Publisher, _machine
 from s2i_lib.errors import InputError, S2iError
-from s2i_lib.finetune import finetune, make_accelerator
+from s2i_lib.finetune import finetune, load_for_training, make_accelerator
 from s2i_lib.learner import find_8bit_fault
 from s2i_lib.models import read_card
 
@@ -48,6 +48,19 @@ def local_disk(tmp_path, monkeypatch):
 @pytest.fixture
 def dataset(tmp_path):
     return draw_dataset(tmp_path / "photos")
+
+
+@pytest.fixture
+def loaded(monkeypatch):
+    """The models that runs load, to look at or to break while they train."""
+    found = []
+
+    def note(base, drive):
+        found.append(load_for_training(base, drive))
+        return found[-1]
+
+    monkeypatch.setattr("s2i_lib.finetune.load_for_training", note)
+    return found
 
 
 def start(drive, dataset, tiny, **changes):
@@ -361,3 +374,39 @@ def test_a_dataset_without_images_is_refused(drive, dataset, tiny):
 def test_a_sample_prompt_with_an_unknown_word_in_braces_is_refused(drive, dataset, tiny):
     with pytest.raises(InputError, match="braces"):
         start(drive, dataset, tiny, sample_prompts=("a {person}",))
+
+
+def follow(network, worker, monkeypatch):
+    """Where ``network`` is sent, and whether it was on such a trip each time ``worker`` worked."""
+    sent, was_away, send = [], [], network.to
+
+    def note(device):
+        sent.append(str(device))
+        return send(device)
+
+    monkeypatch.setattr(network, "to", note)
+    worker.register_forward_pre_hook(lambda *_: was_away.append(len(sent) % 2 == 1))
+    return sent, was_away
+
+
+@pytest.mark.slow
+def test_vae_and_frozen_text_encoder_are_on_the_device_only_while_they_draw(
+    drive, dataset, tiny, loaded, monkeypatch
+):
+    """Each way there and back is noted, since here both may be the CPU."""
+    followed = {}
+
+    def watch(event, info):
+        if event == "class_images" and not followed:
+            pipe = loaded[0].pipeline
+            followed["vae"] = follow(pipe.vae, pipe.vae.decoder, monkeypatch)
+            followed["text"] = follow(pipe.text_encoder, pipe.text_encoder, monkeypatch)
+        if event == "step":
+            assert all(len(sent) % 2 == 0 for sent, _ in followed.values())
+
+    start(drive, dataset, tiny, watch=watch)
+    (sent, was_away), (text_sent, text_was_away) = followed.values()
+    device = str(loaded[0].pipeline.unet.device)
+    assert sent == [device, "cpu"] * 3  # the contact sheet, and samples before and after
+    assert text_sent == [device, "cpu"] * 2
+    assert was_away and all(was_away) and text_was_away and all(text_was_away)
