@@ -8,6 +8,7 @@ import os
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 from tiny_model import draw_dataset, make_pipeline
 
 from s2i_lib import checkpoint, models, plan
@@ -334,14 +335,78 @@ def test_the_run_draws_what_was_learnt(drive, dataset, tiny):
         models.load(drive=drive, run="rex")
 
 
-@pytest.mark.slow
-def test_a_loss_that_is_no_number_stops_the_run_and_leaves_the_good_state(drive, dataset, tiny):
-    with pytest.raises(S2iError, match="not a number"):
-        start(drive, dataset, tiny, learning_rate=1e30, gradient_clip=1e30)
-    run = drive.runs / "violet" / "tiny-01"
-    assert not (run / "weights").exists()
-    for state in checkpoint.states(run):
+def spoil_at(event_of, step, loaded, spoil):
+    """A watcher that spoils the model in training when ``event_of`` comes for ``step``."""
+
+    def watch(event, info):
+        if event == event_of and step == (info["step"] if "step" in info else last_step(info)):
+            with torch.no_grad():
+                spoil(loaded[0].pipeline)
+
+    return watch
+
+
+def last_step(info):
+    return info["lines"][-1]["step"]
+
+
+def kept_states(run):
+    """The steps of the states on the Drive; each of them whole, and of numbers."""
+    states = checkpoint.states(run)
+    for state in states:
         checkpoint.verify_state(state)
+        assert all(w.isfinite().all() for w in load_file(state / checkpoint.TRAINED).values())
+    return [int(state.name[6:]) for state in states]
+
+
+@pytest.mark.slow
+def test_a_loss_that_is_no_number_stops_the_run_and_leaves_the_good_state(
+    drive, dataset, tiny, loaded
+):
+    def spoil(pipe):
+        pipe.unet.conv_in.weight[0, 0] = torch.nan
+
+    watch = spoil_at("samples", 4, loaded, spoil)
+    with pytest.raises(S2iError, match=r"loss is not a number \(NaN\) at step 5"):
+        start(drive, dataset, tiny, watch=watch, sample_every=4)
+    run = drive.runs / "violet" / "tiny-01"
+    assert kept_states(run) == [3] and not (run / "weights").exists()
+
+
+def blacken(pipe):
+    """Flat pictures from weights that are numbers all the same."""
+    pipe.vae.decoder.conv_out.weight.zero_()
+
+
+def forget_identifier(pipe):
+    """Flat pictures of "a sks cat" alone."""
+    own, other = (set(pipe.tokenizer(text).input_ids) for text in ("a sks cat", "a cat"))
+    pipe.text_encoder.get_input_embeddings().weight[sorted(own - other)] = torch.nan
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("spoil", [blacken, forget_identifier])
+def test_flat_pictures_of_any_prompt_stop_the_run_and_leave_the_good_state(
+    drive, dataset, tiny, loaded, spoil
+):
+    watch = spoil_at("step", 4, loaded, spoil)
+    prompts = ("a {noun}", "a {subject}")
+    with pytest.raises(S2iError, match="At step 4 the model draws only flat pictures"):
+        start(drive, dataset, tiny, watch=watch, sample_every=4, sample_prompts=prompts)
+    run = drive.runs / "violet" / "tiny-01"
+    assert kept_states(run) == [3] and not (run / "weights").exists()
+    assert not (run / "samples" / "step-000004.png").exists()
+
+
+@pytest.mark.slow
+def test_without_samples_in_between_no_two_states_follow_that_nobody_has_looked_at(
+    drive, dataset, tiny, loaded
+):
+    """Else the good one of step 2 would be gone by the time of the samples at the end."""
+    watch = spoil_at("step", 4, loaded, blacken)
+    with pytest.raises(S2iError, match="At step 4 the model draws only flat pictures"):
+        start(drive, dataset, tiny, watch=watch, save_every=2)
+    assert kept_states(drive.runs / "violet" / "tiny-01") == [2]
 
 
 @pytest.mark.slow
@@ -407,6 +472,6 @@ def test_vae_and_frozen_text_encoder_are_on_the_device_only_while_they_draw(
     start(drive, dataset, tiny, watch=watch)
     (sent, was_away), (text_sent, text_was_away) = followed.values()
     device = str(loaded[0].pipeline.unet.device)
-    assert sent == [device, "cpu"] * 3  # the contact sheet, and samples before and after
-    assert text_sent == [device, "cpu"] * 2
+    assert sent == [device, "cpu"] * 4  # the contact sheet, samples, a look at step 6, samples
+    assert text_sent == [device, "cpu"] * 3
     assert was_away and all(was_away) and text_was_away and all(text_was_away)
