@@ -18,7 +18,7 @@ from s2i_lib.drive import write_file
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.judge import Judge
 from s2i_lib.keeper import Keeper
-from s2i_lib.learner import Learner
+from s2i_lib.learner import Learner, with_mean_weights
 from s2i_lib.models import WEIGHTS, Model
 from s2i_lib.options import FinetuneOptions, learning_rate_at
 from s2i_lib.subject import Subject
@@ -156,7 +156,8 @@ class Recorder:
             raise PastPeak(f"Training ends at step {step}: it has been better before.")
 
     def sample(self, step: int) -> None:
-        drawn = self.sampler.draw(step)
+        with with_mean_weights(self.learner):
+            drawn = self.sampler.draw(step)
         self._looked_at = step
         if self.judge is not None:
             self.judge.see(step, drawn)
@@ -195,7 +196,8 @@ class Recorder:
     def save(self) -> None:
         """Save a state in place of the last but one: not before one that stays is known to draw."""
         if self._looked_at < self._saved_at:
-            self.sampler.look(self.learner.step)
+            with with_mean_weights(self.learner):
+                self.sampler.look(self.learner.step)
             self._looked_at = self.learner.step
         self.keeper.wait_for_save()
         meta = {"options": asdict(self.options)}

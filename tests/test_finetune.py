@@ -5,18 +5,20 @@ import hashlib
 import json
 import os
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
 from tiny_model import draw_dataset, make_pipeline
 
-from s2i_lib import checkpoint, models, plan
+from s2i_lib import batches, checkpoint, models, plan, prior
 from s2i_lib.drive import LEASE, Drive, Publisher, _machine
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.finetune import finetune, load_for_training, make_accelerator
 from s2i_lib.learner import find_8bit_fault
 from s2i_lib.models import read_card
+from s2i_lib.recorder import SAMPLE_SEED, SAMPLES_EACH
 
 SHORT = {
     "steps": 8,
@@ -439,6 +441,27 @@ def test_a_dataset_without_images_is_refused(drive, dataset, tiny):
 def test_a_sample_prompt_with_an_unknown_word_in_braces_is_refused(drive, dataset, tiny):
     with pytest.raises(InputError, match="braces"):
         start(drive, dataset, tiny, sample_prompts=("a {person}",))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", ["model", "cpu"])
+def test_samples_show_the_mean_of_weights_that_the_run_ends_with(drive, dataset, tiny, place):
+    """The last grid is what the finished run draws, and training does not notice the samples."""
+    mean = {"ema_decay": 0.9, "ema_device": place, "learning_rate": 1e-2}
+    run, _, _ = start(drive, dataset, tiny, **mean, sample_every=1)
+    model = models.load(drive=drive, run=str(run), dtype=torch.float32)
+    embeddings = batches.embed_prompts(model.pipeline, ["", "a sks cat"])
+    seeds = range(SAMPLE_SEED, SAMPLE_SEED + SAMPLES_EACH)
+    sampler = prior.SamplerOptions(20, model.base.guidance_scale, guided_until=1.0)
+    latents = prior.sample_latents(model.pipeline, embeddings, seeds, sampler)
+    pictures = prior.decode_latents(model.pipeline.vae, latents)
+    sheet = prior.contact_sheet(pictures, SAMPLES_EACH)
+    with Image.open(run / "samples" / "step-000008.png") as shown:
+        difference = np.asarray(shown.convert("RGB"), int) - np.asarray(sheet, int)
+    assert abs(difference).max() <= 2, "of 255: what is loaded is in fp16"
+
+    rare, _, _ = start(drive, dataset, tiny, **mean, name="rare")
+    assert digest(rare) == digest(run)
 
 
 def follow(network, worker, monkeypatch):
