@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -76,11 +77,22 @@ def get_class_latents(
             count,
             keep=lambda path: keeper.put(path, kept),
         )
-    if keeper.is_main and not (kept / "sheet.png").exists():
+    if keeper.is_main and not _is_there(kept / "sheet.png"):
         local.mkdir(parents=True, exist_ok=True)
         with batches.visiting(pipe.vae, accelerator.device):
             pictures = prior.decode_latents(pipe.vae, latents[: prior.SHEET_COUNT])
         sheet = local / "sheet.png"
         prior.contact_sheet(pictures, columns=4).save(sheet)
-        keeper.put(sheet, kept)
+    if keeper.is_main:  # also what an earlier session could not copy
+        for path in sorted(local.glob("[!.]*")):
+            if not _is_there(kept / path.name):
+                keeper.put(path, kept)
     return latents
+
+
+def _is_there(path: Path) -> bool:
+    """Not where the mount has died, either: it is copied when that is back."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
