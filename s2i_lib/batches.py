@@ -6,7 +6,8 @@ needs no state and any number of processes sees the same batches.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -40,6 +41,22 @@ def read_images(paths: Iterable[Path], size_px: int) -> torch.Tensor:
             small = image.convert("RGB").resize((size_px, size_px), Image.Resampling.LANCZOS)
         images.append(torch.from_numpy(np.array(small)).permute(2, 0, 1))
     return torch.stack(images).float() / 127.5 - 1
+
+
+@contextmanager
+def visiting(module: Any, device: torch.device) -> Iterator[None]:
+    """Have a network on ``device`` for a while: what does not train leaves its memory to training.
+
+    It goes back to where it was, and the memory that it worked in is given back.
+    """
+    home = module.device
+    module.to(device)
+    try:
+        yield
+    finally:
+        module.to(home)
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
 
 
 @torch.no_grad()

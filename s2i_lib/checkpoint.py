@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from s2i_lib.drive import publish, remove, sha256_of, write_file
+from s2i_lib.drive import name_fault, publish, remove, sha256_of, write_file
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.learner import Learner
 from s2i_lib.models import LORA
@@ -203,15 +203,32 @@ def newest_state(places: Iterable[Path], report: Callable[[str], None]) -> Path 
     """The newest state below any of ``places`` that verifies; damaged ones are reported.
 
     The last saved state of the first place wins a tie.
+
+    Raises
+    ------
+    S2iError
+        When none can be read since the Drive fails: what is there must not be started over.
     """
-    found = [state for place in places for state in states(place)]
+    fault: BaseException | None = None
+    found = []
+    for place in places:
+        try:
+            found += states(place)
+        except OSError as error:
+            fault = error
     for state in sorted(found, key=lambda p: p.name, reverse=True):
         try:
             verify_state(state)
         except DamagedError as error:
             report(f"{error} The state before it is used.")
+            fault = error.__cause__ or fault
             continue
         return state
+    if isinstance(fault, OSError) and not isinstance(fault, FileNotFoundError):
+        raise S2iError(
+            f"The saved states of this run cannot be read: {name_fault(fault)}. Nothing was "
+            "changed. When the Drive is back, start the same again: it goes on where it was."
+        ) from fault
     if found:
         report("No saved state of this run is whole, so it begins at step 0 again.")
     return None

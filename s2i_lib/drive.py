@@ -347,7 +347,7 @@ class Publisher:
             try:
                 job()
             except (OSError, S2iError) as error:
-                fault = _name_fault(error)
+                fault = name_fault(error)
                 if fault != failing:
                     self.report(
                         f"{self.place} did not take {name}: {fault}. Work goes on, what was there "
@@ -374,7 +374,8 @@ class Publisher:
                     self._changed.notify_all()
 
 
-def _name_fault(error: OSError | S2iError) -> str:
+def name_fault(error: OSError | S2iError) -> str:
+    """What is wrong, by its number and with what helps, for use within a sentence."""
     cause = error if isinstance(error, OSError) else error.__cause__
     if not isinstance(cause, OSError):
         return str(error).rstrip(".")

@@ -119,11 +119,23 @@ def _export_lora(run: Path, card: dict[str, Any], target: Path) -> Path:
         "ss_sd_model_name": card["base"]["name"],
         **_model_spec(run, card),
     }
+    if any(_reads_sd2_prompts(name, weight) for name, weight in weights.items()):
+        metadata["ss_v2"] = "True"
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f".{target.name}.part")
     save_file(weights, part, metadata=metadata)
     part.rename(target)
     return target
+
+
+def _reads_sd2_prompts(name: str, weight: torch.Tensor) -> bool:
+    """Whether a layer takes SD 2's prompts in, which are 1024 numbers wide as no other family's.
+
+    A1111 takes a LoRA that does not say so for one of SD 1 and hides it beside SD 2.
+    Source: extensions-builtin/Lora/network.py, ``detect_version``.
+    """
+    ends = ("attn2_to_k.lora_down.weight", "attn2_to_v.lora_down.weight")
+    return name.endswith(ends) and weight.shape[1] == 1024
 
 
 def kohya_names(weights: dict[str, torch.Tensor], alpha: float) -> dict[str, torch.Tensor]:

@@ -86,7 +86,9 @@ def finetune(
     loaded = load_for_training(base, drive)
     run = choose_run(drive, dataset, loaded, wanted, name, report)
     # What one process finds on the Drive may change before another looks: the first one decides.
-    run, is_done = prior.from_main(accelerator, (run, is_finished(run, dataset, loaded, wanted)))
+    # What an earlier session could not copy to the Drive is on this disk still, and goes there now.
+    is_done = is_finished(run, dataset, loaded, wanted) and not run.local.exists()
+    run, is_done = prior.from_main(accelerator, (run, is_done))
     if is_done:
         report(f"{run.name} is finished already; there is nothing left to train.")
         return run.folder

@@ -64,7 +64,7 @@ class Keeper:
 
     def check(self) -> None:
         """End this process's training when another one has taken the run over."""
-        if self._lease and self._lease.is_lost:
+        if self._is_lost:
             raise S2iError(f"Another process trains {self.run.name} now; this one has stopped.")
 
     def phase(self, name: str) -> None:
@@ -76,11 +76,16 @@ class Keeper:
     def put(self, path: Path, folder: Path | None = None) -> None:
         """Publish one file of the local folder to the same place on the Drive."""
         target = (folder or self.run.folder / path.relative_to(self.run.local).parent) / path.name
-        self._drive.submit(f"{target.parent.name}/{target.name}", lambda: publish(path, target))
+        self.submit(f"{target.parent.name}/{target.name}", lambda: publish(path, target))
 
     def submit(self, name: str, job: Callable[[], object]) -> None:
-        """Queue what else is to be written to the Drive."""
-        self._drive.submit(name, job)
+        """Queue what is to be written to the Drive; it is left undone once the lease is lost."""
+
+        def if_still_ours() -> None:
+            if not self._is_lost:
+                job()
+
+        self._drive.submit(name, if_still_ours)
 
     def save(self, snapshot: checkpoint.Snapshot) -> None:
         """Write a state locally, then publish it; the caller only waits for an earlier one."""
@@ -92,21 +97,28 @@ class Keeper:
 
         self._local.submit("the run's state", job)
 
-    def publish_state(self, state: Path) -> None:
-        """Queue a local state for the Drive, in place of an older one that still waits."""
-        self._drive.submit(
-            "the run's state",
-            lambda: checkpoint.publish_state(state, self.run.folder, self.phase),
-        )
+    def publish_state(self, state: Path, if_newest: bool = False) -> None:
+        """Queue a local state for the Drive, in place of an older one that still waits.
+
+        With ``if_newest`` it is left where it is if another machine has trained on since.
+        """
+
+        def job() -> None:
+            there = [other.name for other in checkpoint.states(self.run.folder)]
+            if not (if_newest and there and state.name < there[-1]):
+                checkpoint.publish_state(state, self.run.folder, self.phase)
+
+        self.submit("the run's state", job)
 
     def catch_up(self) -> None:
         """Publish what an earlier session left on this disk only."""
         if not self.is_main:
             return
-        for sheet in sorted((self.run.local / "samples").glob("step-*.png")):
-            self.put(sheet)
+        sheets = (self.run.local / "samples").glob("step-*.png")
+        for path in sorted([*self.run.local.glob("*.jsonl"), *sheets]):
+            self.put(path)
         for state in checkpoint.states(self.run.local)[-1:]:
-            self.publish_state(state)
+            self.publish_state(state, if_newest=True)
 
     def wait_for_save(self) -> None:
         """Two snapshots of a large model do not fit into Colab's memory."""
@@ -115,16 +127,20 @@ class Keeper:
     def end(
         self, weights: Path, card: dict[str, Any], then: Callable[[], None] = lambda: None
     ) -> None:
-        """Publish the weights; only then does run.json say that the run is finished."""
-        write_file(self.run.local / RUN_CARD, _as_bytes(card))
+        """Publish the weights; only then does run.json say that the run is finished.
+
+        Not on this disk either: the card of the beginning may still wait for the Drive, and what is
+        copied then is what the file says by that time.
+        """
 
         def job() -> None:
             publish(weights, self.run.folder / weights.name, self.phase)
             self.phase("finishing")
-            publish(self.run.local / RUN_CARD, self.run.folder / RUN_CARD)
+            path = write_file(self.run.local / RUN_CARD, _as_bytes(card))
+            publish(path, self.run.folder / RUN_CARD)
             then()
 
-        self._drive.submit("the weights", job)
+        self.submit("the weights", job)
 
     def close(self) -> None:
         if not self.is_main:
@@ -138,11 +154,16 @@ class Keeper:
                     f"{self.run.local}; run the same again when the Drive is back, and it is "
                     "copied without training anew."
                 )
-            elif self.run.card().get("status") == "finished":
+            elif self.run.card().get("status") == "finished" and not self._is_lost:
                 remove(self.run.local)
         finally:
             if self._lease:
                 self._lease.release()
+
+    @property
+    def _is_lost(self) -> bool:
+        """Whether another process has taken the run over: the Drive is its to write now."""
+        return bool(self._lease and self._lease.is_lost)
 
 
 def _as_bytes(card: dict[str, Any]) -> bytes:

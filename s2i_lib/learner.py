@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -119,3 +121,16 @@ def update_ema(learner: Learner, decay: float) -> None:
     decay = min(decay, (1 + learner.step) / (10 + learner.step))
     for name, mean in learner.ema.items():
         mean.lerp_(learner.parameters[name].detach().to(mean.device), 1 - decay)
+
+
+@contextmanager
+def with_mean_weights(learner: Learner) -> Iterator[None]:
+    """Have the running mean in the networks for a while, if there is one: a run ends with it."""
+    trained = {name: learner.parameters[name].data for name in learner.ema}
+    for name, mean in learner.ema.items():
+        learner.parameters[name].data = mean.to(trained[name].device)
+    try:
+        yield
+    finally:
+        for name, weight in trained.items():
+            learner.parameters[name].data = weight

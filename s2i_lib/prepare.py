@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -32,15 +33,12 @@ def prepare_data(
     prompts = [f"a {subject.phrase}", f"a {subject.class_noun}"]
     embeddings = batches.embed_prompts(pipe, prompts)
     images = batches.read_images(dataset.images, model.base.size_px)
-    pipe.vae.to(device)
-    instances = batches.encode_images(pipe.vae, images)
-    mirrored = batches.encode_images(pipe.vae, images.flip(3)) if options.with_mirror else None
+    with batches.visiting(pipe.vae, device):
+        instances = batches.encode_images(pipe.vae, images)
+        mirrored = batches.encode_images(pipe.vae, images.flip(3)) if options.with_mirror else None
     class_latents = None
     if options.with_prior:
         class_latents = get_class_latents(model, prompts[1], options, accelerator, drive, keeper)
-    pipe.vae.to("cpu")
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
     tokens = batches.token_ids(pipe, prompts)
     return TrainingData(instances, mirrored, class_latents, tokens, embeddings)
 
@@ -79,10 +77,22 @@ def get_class_latents(
             count,
             keep=lambda path: keeper.put(path, kept),
         )
-    if keeper.is_main and not (kept / "sheet.png").exists():
+    if keeper.is_main and not _is_there(kept / "sheet.png"):
         local.mkdir(parents=True, exist_ok=True)
-        pictures = prior.decode_latents(pipe.vae, latents[: prior.SHEET_COUNT])
+        with batches.visiting(pipe.vae, accelerator.device):
+            pictures = prior.decode_latents(pipe.vae, latents[: prior.SHEET_COUNT])
         sheet = local / "sheet.png"
         prior.contact_sheet(pictures, columns=4).save(sheet)
-        keeper.put(sheet, kept)
+    if keeper.is_main:  # also what an earlier session could not copy
+        for path in sorted(local.glob("[!.]*")):
+            if not _is_there(kept / path.name):
+                keeper.put(path, kept)
     return latents
+
+
+def _is_there(path: Path) -> bool:
+    """Not where the mount has died, either: it is copied when that is back."""
+    try:
+        return path.exists()
+    except OSError:
+        return False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from s2i_lib.drive import write_file
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.judge import Judge
 from s2i_lib.keeper import Keeper
-from s2i_lib.learner import Learner
+from s2i_lib.learner import Learner, with_mean_weights
 from s2i_lib.models import WEIGHTS, Model
 from s2i_lib.options import FinetuneOptions, learning_rate_at
 from s2i_lib.subject import Subject
@@ -66,27 +66,11 @@ class Sampler:
         Raises
         ------
         S2iError
-            When every picture is of one flat colour or not a number.
+            When all pictures of a prompt are black or of another flat colour, as not-a-numbers are.
         """
         if not self.prompts:
             return {}
-        pipe = self.model.pipeline
-        drawn: dict[str, list[Image.Image]] = {}
-        is_flat = True
-        for prompt in self.prompts:
-            embeddings = batches.embed_prompts(pipe, ["", prompt])
-            seeds = range(SAMPLE_SEED, SAMPLE_SEED + SAMPLES_EACH)
-            with self.autocast():
-                latents = prior.sample_latents(pipe, embeddings, seeds, self.options)
-            pictures = prior.decode_latents(pipe.vae, latents)
-            is_flat &= all(low == high for p in pictures for low, high in p.getextrema())
-            drawn[prompt] = pictures
-        if is_flat:
-            raise S2iError(
-                f"At step {step} the model draws only flat pictures, black or of one colour: its "
-                "numbers have overflowed. Nothing good was overwritten. Use precision fp32 or a "
-                "lower learning rate."
-            )
+        drawn = self._pictures(step, self.prompts, SAMPLES_EACH)
         path = self.keeper.run.local / "samples" / f"step-{step:06}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         rows = [picture for pictures in drawn.values() for picture in pictures]
@@ -94,6 +78,30 @@ class Sampler:
         self.keeper.put(path)
         self.keeper.watch("samples", {"step": step, "path": path, "prompts": self.prompts})
         return drawn
+
+    def look(self, step: int) -> None:
+        """Draw one picture for nobody but the check that it is none of one flat colour."""
+        self._pictures(step, self.prompts[:1], 1)
+
+    def _pictures(
+        self, step: int, prompts: Sequence[str], count: int
+    ) -> dict[str, list[Image.Image]]:
+        pipe = self.model.pipeline
+        device, seeds = pipe.unet.device, range(SAMPLE_SEED, SAMPLE_SEED + count)
+        with batches.visiting(pipe.text_encoder, device):
+            embeddings = [batches.embed_prompts(pipe, ["", prompt]) for prompt in prompts]
+        with self.autocast():
+            latents = [prior.sample_latents(pipe, e, seeds, self.options) for e in embeddings]
+        with batches.visiting(pipe.vae, device):
+            pictures = [prior.decode_latents(pipe.vae, each) for each in latents]
+        for prompt, drawn in zip(prompts, pictures, strict=True):
+            if all(low == high for p in drawn for low, high in p.getextrema()):
+                raise S2iError(
+                    f"At step {step} the model draws only flat pictures of {prompt!r}, black or of "
+                    "one colour: its numbers have overflowed. Nothing good was overwritten. Use "
+                    "precision fp32 or a lower learning rate."
+                )
+        return dict(zip(prompts, pictures, strict=True))
 
 
 class Recorder:
@@ -113,7 +121,7 @@ class Recorder:
         self.is_main = accelerator.is_main_process
         self.metrics = keeper.run.local / "metrics.jsonl"
         self._unread: list[tuple[int, Losses]] = []
-        self._saved_at = learner.step
+        self._saved_at, self._looked_at = learner.step, 0
 
     def start(self) -> None:
         """Continue the log of an earlier session up to the step it resumes at; sample step 0."""
@@ -148,7 +156,9 @@ class Recorder:
             raise PastPeak(f"Training ends at step {step}: it has been better before.")
 
     def sample(self, step: int) -> None:
-        drawn = self.sampler.draw(step)
+        with with_mean_weights(self.learner):
+            drawn = self.sampler.draw(step)
+        self._looked_at = step
         if self.judge is not None:
             self.judge.see(step, drawn)
 
@@ -184,6 +194,11 @@ class Recorder:
         self.keeper.watch("step", {"lines": lines, "steps": self.options.steps})
 
     def save(self) -> None:
+        """Save a state in place of the last but one: not before one that stays is known to draw."""
+        if self._looked_at < self._saved_at:
+            with with_mean_weights(self.learner):
+                self.sampler.look(self.learner.step)
+            self._looked_at = self.learner.step
         self.keeper.wait_for_save()
         meta = {"options": asdict(self.options)}
         is_last = self.learner.step == self.options.steps

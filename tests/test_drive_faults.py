@@ -1,6 +1,7 @@
 """Under each fault of the Drive training finishes, what was good stays, the copy catches up."""
 
 import contextlib
+import json
 import os
 import shutil
 import subprocess
@@ -9,11 +10,12 @@ import time
 from pathlib import Path
 
 import pytest
-from test_finetune import digest, start
+from test_finetune import KilledError, digest, kill_at, start
 from tiny_model import draw_dataset, make_pipeline
 
 from s2i_lib import checkpoint
 from s2i_lib.drive import Drive
+from s2i_lib.errors import S2iError
 from s2i_lib.models import read_card
 
 pytestmark = pytest.mark.slow
@@ -151,6 +153,55 @@ def test_a_fault_that_stays_leaves_the_good_state_and_a_later_start_only_copies(
     assert again == run and digest(run) == whole
     assert not [event for event, _ in events if event == "step"]
     assert checkpoint.newest_state([run], pytest.fail).name == "state-00000008"
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_from_before_the_first_step_leaves_all_to_be_copied_by_a_later_start(
+    mount, dataset, tiny, whole, fault
+):
+    """Nothing of the run is on the Drive then, perhaps not even what it is."""
+    drive = Drive(mount.path / "s2i")
+
+    def watch(event, info):
+        if event == "class_images":
+            mount.fault(fault)
+
+    run, said, _ = start(drive, dataset, tiny, watch=watch, patience_s=2)
+    behind = Drive(mount.behind / "s2i").runs / "violet" / "tiny-01"
+    assert not checkpoint.states(behind) and not (behind / "weights").exists()
+    assert read_card(behind).get("status") != "finished"
+    assert any(FAULTS[fault] in line for line in said), said
+    mount.fault("")
+    again, said, events = start(drive, dataset, tiny)
+    assert again == run and digest(run) == whole
+    assert not [event for event, _ in events if event == "step"]
+    assert read_card(run)["status"] == "finished"
+    assert checkpoint.newest_state([run], pytest.fail).name == "state-00000008"
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == list(range(1, 9))
+    (kept,) = drive.class_images.iterdir()
+    files = {path.name for path in kept.iterdir()}
+    assert files == {"card.json", "sheet.png", "latents-000.safetensors"}
+
+
+def test_a_run_is_not_started_over_since_the_mount_died_before_its_states_were_read(
+    mount, dataset, tiny
+):
+    drive = Drive(mount.path / "s2i")
+    with pytest.raises(KilledError):
+        start(drive, dataset, tiny, watch=kill_at(6))
+    run = drive.runs / "violet" / "tiny-01"
+    good = checkpoint.newest_state([run], pytest.fail)
+
+    def dies_after_it_was_listed():
+        yield run
+        mount.fault("dead mount")
+
+    for places in (dies_after_it_was_listed(), [run]):
+        with pytest.raises(S2iError, match=r"errno 107.*goes on where it was"):
+            checkpoint.newest_state(places, lambda text: None)
+    mount.fault("")
+    assert good is not None and checkpoint.newest_state([run], pytest.fail) == good
 
 
 def test_a_slow_drive_holds_nothing_up(mount, dataset, tiny, whole):

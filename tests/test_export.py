@@ -6,6 +6,7 @@ import shutil
 import pytest
 import torch
 from test_finetune import start
+from test_single_file import SMALL, make_sd2
 from tiny_model import draw_dataset, make_pipeline
 from typer.testing import CliRunner
 
@@ -68,6 +69,7 @@ def test_a_lora_file_with_kohyas_names_draws_what_the_run_does(trained, tmp_path
     with safe_open(path, "pt") as file:
         names = set(file.keys())
         assert file.metadata()["modelspec.trigger_phrase"] == "a sks cat"
+        assert "ss_v2" not in file.metadata()
     assert all(name.startswith("lora_unet_") for name in names)
     assert {name.split(".", 1)[1] for name in names} == {
         "lora_down.weight",
@@ -78,6 +80,43 @@ def test_a_lora_file_with_kohyas_names_draws_what_the_run_does(trained, tmp_path
     pipe = models.load(base, drive=trained).pipeline
     pipe.load_lora_weights(str(path.parent), weight_name=path.name)
     check_same_pictures(trained, pipe, "violet/lora")
+
+
+def kohya_keys():
+    """Those of a LoRA on the attention of Stable Diffusion 1 and 2, as kohya's scripts name them.
+
+    Source: https://github.com/kohya-ss/sd-scripts, networks/lora.py; the first of them is
+    lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_k.alpha.
+    """
+    blocks = [
+        *(f"down_blocks_{i}_attentions_{j}" for i in (0, 1, 2) for j in (0, 1)),
+        "mid_block_attentions_0",
+        *(f"up_blocks_{i}_attentions_{j}" for i in (1, 2, 3) for j in (0, 1, 2)),
+    ]
+    return {
+        f"lora_unet_{block}_transformer_blocks_0_{attention}_{layer}.{part}"
+        for block in blocks
+        for attention in ("attn1", "attn2")
+        for layer in ("to_q", "to_k", "to_v", "to_out_0")
+        for part in ("lora_down.weight", "lora_up.weight", "alpha")
+    }
+
+
+def test_a_lora_of_sd2_has_kohyas_keys_and_tells_a1111_what_it_is_for(tmp_path, monkeypatch):
+    """Its metadata alone decides there beside which models it is shown."""
+    from safetensors import safe_open
+
+    monkeypatch.setenv("S2I_LOCAL", str(tmp_path / "local"))
+    text = {"hidden_size": 1024, "intermediate_size": 8, "num_attention_heads": 16}
+    sizes = {**SMALL, "text": {**text, "num_hidden_layers": 1}}
+    make_sd2(sizes, "epsilon").save_pretrained(tmp_path / "base")
+    drive, dataset = Drive(tmp_path / "drive"), draw_dataset(tmp_path / "photos")
+    short = {"method": "lora", "steps": 1, "with_prior": False, "sample_prompts": ()}
+    start(drive, dataset, tmp_path / "base", name="lora", **short)
+    path = export(drive, "violet/lora", "lora", tmp_path / "violet.safetensors")
+    with safe_open(path, "pt") as file:
+        assert set(file.keys()) == kohya_keys()
+        assert file.metadata()["ss_v2"] == "True"
 
 
 def test_what_cannot_be_exported_is_explained(trained, tmp_path):

@@ -7,16 +7,20 @@ import os
 import platform
 from importlib.metadata import version
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 from tiny_model import draw_dataset, make_pipeline
 
-from s2i_lib import checkpoint, models, plan
-from s2i_lib.drive import LEASE, Drive, _machine
+from s2i_lib import batches, checkpoint, models, plan, prior
+from s2i_lib.drive import LEASE, Drive, Publisher, _machine
 from s2i_lib.errors import InputError, S2iError
-from s2i_lib.finetune import finetune, make_accelerator, plan_run
+from s2i_lib.finetune import finetune, load_for_training, make_accelerator, plan_run
 from s2i_lib.learner import find_8bit_fault
+from s2i_lib.models import read_card
+from s2i_lib.recorder import SAMPLE_SEED, SAMPLES_EACH
 
 SHORT = {
     "steps": 8,
@@ -49,6 +53,19 @@ def local_disk(tmp_path, monkeypatch):
 @pytest.fixture
 def dataset(tmp_path):
     return draw_dataset(tmp_path / "photos")
+
+
+@pytest.fixture
+def loaded(monkeypatch):
+    """The models that runs load, to look at or to break while they train."""
+    found = []
+
+    def note(base, drive):
+        found.append(load_for_training(base, drive))
+        return found[-1]
+
+    monkeypatch.setattr("s2i_lib.finetune.load_for_training", note)
+    return found
 
 
 def start(drive, dataset, tiny, **changes):
@@ -154,6 +171,30 @@ def test_starting_a_finished_run_again_does_nothing(drive, dataset, tiny):
     again, said, events = start(drive, dataset, tiny)
     assert again == run and events == [] and any("finished already" in line for line in said)
     assert before == {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+
+
+@pytest.mark.slow
+def test_what_a_finished_run_could_not_copy_is_copied_by_starting_it_again(
+    drive, dataset, tiny, monkeypatch
+):
+    """The Drive had room for the weights and not for the last state: a file has its name there."""
+    monkeypatch.setattr(Publisher.__init__, "__defaults__", ("The Drive", 0.1, 0.5))
+    in_the_way = drive.runs / "violet" / "tiny-01" / "state-00000008"
+
+    def watch(event, info):
+        if event == "samples":
+            in_the_way.touch()
+
+    run, said, _ = start(drive, dataset, tiny, watch=watch, patience_s=2)
+    assert read_card(run)["status"] == "finished"
+    assert any("Not on the Drive yet: the run's state." in line for line in said)
+    before = digest(run)
+    in_the_way.unlink()
+    again, said, events = start(drive, dataset, tiny)
+    assert again == run and digest(run) == before
+    assert not [event for event, _ in events if event == "step"]
+    assert checkpoint.newest_state([run], pytest.fail).name == "state-00000008"
+    assert read_card(run)["status"] == "finished"
 
 
 @pytest.mark.slow
@@ -316,14 +357,78 @@ def test_the_run_draws_what_was_learnt(drive, dataset, tiny):
         models.load(drive=drive, run="rex")
 
 
-@pytest.mark.slow
-def test_a_loss_that_is_no_number_stops_the_run_and_leaves_the_good_state(drive, dataset, tiny):
-    with pytest.raises(S2iError, match="not a number"):
-        start(drive, dataset, tiny, learning_rate=1e30, gradient_clip=1e30)
-    run = drive.runs / "violet" / "tiny-01"
-    assert not (run / "weights").exists()
-    for state in checkpoint.states(run):
+def spoil_at(event_of, step, loaded, spoil):
+    """A watcher that spoils the model in training when ``event_of`` comes for ``step``."""
+
+    def watch(event, info):
+        if event == event_of and step == (info["step"] if "step" in info else last_step(info)):
+            with torch.no_grad():
+                spoil(loaded[0].pipeline)
+
+    return watch
+
+
+def last_step(info):
+    return info["lines"][-1]["step"]
+
+
+def kept_states(run):
+    """The steps of the states on the Drive; each of them whole, and of numbers."""
+    states = checkpoint.states(run)
+    for state in states:
         checkpoint.verify_state(state)
+        assert all(w.isfinite().all() for w in load_file(state / checkpoint.TRAINED).values())
+    return [int(state.name[6:]) for state in states]
+
+
+@pytest.mark.slow
+def test_a_loss_that_is_no_number_stops_the_run_and_leaves_the_good_state(
+    drive, dataset, tiny, loaded
+):
+    def spoil(pipe):
+        pipe.unet.conv_in.weight[0, 0] = torch.nan
+
+    watch = spoil_at("samples", 4, loaded, spoil)
+    with pytest.raises(S2iError, match=r"loss is not a number \(NaN\) at step 5"):
+        start(drive, dataset, tiny, watch=watch, sample_every=4)
+    run = drive.runs / "violet" / "tiny-01"
+    assert kept_states(run) == [3] and not (run / "weights").exists()
+
+
+def blacken(pipe):
+    """Flat pictures from weights that are numbers all the same."""
+    pipe.vae.decoder.conv_out.weight.zero_()
+
+
+def forget_identifier(pipe):
+    """Flat pictures of "a sks cat" alone."""
+    own, other = (set(pipe.tokenizer(text).input_ids) for text in ("a sks cat", "a cat"))
+    pipe.text_encoder.get_input_embeddings().weight[sorted(own - other)] = torch.nan
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("spoil", [blacken, forget_identifier])
+def test_flat_pictures_of_any_prompt_stop_the_run_and_leave_the_good_state(
+    drive, dataset, tiny, loaded, spoil
+):
+    watch = spoil_at("step", 4, loaded, spoil)
+    prompts = ("a {noun}", "a {subject}")
+    with pytest.raises(S2iError, match="At step 4 the model draws only flat pictures"):
+        start(drive, dataset, tiny, watch=watch, sample_every=4, sample_prompts=prompts)
+    run = drive.runs / "violet" / "tiny-01"
+    assert kept_states(run) == [3] and not (run / "weights").exists()
+    assert not (run / "samples" / "step-000004.png").exists()
+
+
+@pytest.mark.slow
+def test_without_samples_in_between_no_two_states_follow_that_nobody_has_looked_at(
+    drive, dataset, tiny, loaded
+):
+    """Else the good one of step 2 would be gone by the time of the samples at the end."""
+    watch = spoil_at("step", 4, loaded, blacken)
+    with pytest.raises(S2iError, match="At step 4 the model draws only flat pictures"):
+        start(drive, dataset, tiny, watch=watch, save_every=2)
+    assert kept_states(drive.runs / "violet" / "tiny-01") == [2]
 
 
 @pytest.mark.slow
@@ -356,3 +461,60 @@ def test_a_dataset_without_images_is_refused(drive, dataset, tiny):
 def test_a_sample_prompt_with_an_unknown_word_in_braces_is_refused(drive, dataset, tiny):
     with pytest.raises(InputError, match="braces"):
         start(drive, dataset, tiny, sample_prompts=("a {person}",))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", ["model", "cpu"])
+def test_samples_show_the_mean_of_weights_that_the_run_ends_with(drive, dataset, tiny, place):
+    """The last grid is what the finished run draws, and training does not notice the samples."""
+    mean = {"ema_decay": 0.9, "ema_device": place, "learning_rate": 1e-2}
+    run, _, _ = start(drive, dataset, tiny, **mean, sample_every=1)
+    model = models.load(drive=drive, run=str(run), dtype=torch.float32)
+    embeddings = batches.embed_prompts(model.pipeline, ["", "a sks cat"])
+    seeds = range(SAMPLE_SEED, SAMPLE_SEED + SAMPLES_EACH)
+    sampler = prior.SamplerOptions(20, model.base.guidance_scale, guided_until=1.0)
+    latents = prior.sample_latents(model.pipeline, embeddings, seeds, sampler)
+    pictures = prior.decode_latents(model.pipeline.vae, latents)
+    sheet = prior.contact_sheet(pictures, SAMPLES_EACH)
+    with Image.open(run / "samples" / "step-000008.png") as shown:
+        difference = np.asarray(shown.convert("RGB"), int) - np.asarray(sheet, int)
+    assert abs(difference).max() <= 2, "of 255: what is loaded is in fp16"
+
+    rare, _, _ = start(drive, dataset, tiny, **mean, name="rare")
+    assert digest(rare) == digest(run)
+
+
+def follow(network, worker, monkeypatch):
+    """Where ``network`` is sent, and whether it was on such a trip each time ``worker`` worked."""
+    sent, was_away, send = [], [], network.to
+
+    def note(device):
+        sent.append(str(device))
+        return send(device)
+
+    monkeypatch.setattr(network, "to", note)
+    worker.register_forward_pre_hook(lambda *_: was_away.append(len(sent) % 2 == 1))
+    return sent, was_away
+
+
+@pytest.mark.slow
+def test_vae_and_frozen_text_encoder_are_on_the_device_only_while_they_draw(
+    drive, dataset, tiny, loaded, monkeypatch
+):
+    """Each way there and back is noted, since here both may be the CPU."""
+    followed = {}
+
+    def watch(event, info):
+        if event == "class_images" and not followed:
+            pipe = loaded[0].pipeline
+            followed["vae"] = follow(pipe.vae, pipe.vae.decoder, monkeypatch)
+            followed["text"] = follow(pipe.text_encoder, pipe.text_encoder, monkeypatch)
+        if event == "step":
+            assert all(len(sent) % 2 == 0 for sent, _ in followed.values())
+
+    start(drive, dataset, tiny, watch=watch)
+    (sent, was_away), (text_sent, text_was_away) = followed.values()
+    device = str(loaded[0].pipeline.unet.device)
+    assert sent == [device, "cpu"] * 4  # the contact sheet, samples, a look at step 6, samples
+    assert text_sent == [device, "cpu"] * 3
+    assert was_away and all(was_away) and text_was_away and all(text_was_away)
