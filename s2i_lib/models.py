@@ -282,7 +282,7 @@ def choose(name: str) -> BaseModel:
         When there is no such model; the known ones are listed.
     """
     if name == "auto":
-        base, why = _choose_for_machine()
+        base, why = choose_for_machine()
         log.info("Model: %s, since %s.", base.name, why)
         return base
     if name in REGISTRY:
@@ -296,7 +296,8 @@ def choose(name: str) -> BaseModel:
     )
 
 
-def _choose_for_machine() -> tuple[BaseModel, str]:
+def choose_for_machine() -> tuple[BaseModel, str]:
+    """The model that "auto" takes here, and why."""
     import torch
 
     if not torch.cuda.is_available():
