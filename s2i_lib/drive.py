@@ -434,8 +434,7 @@ class Lease:
 
     def acquire(self) -> Lease:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        holder = self._read()
-        if holder and self._is_alive(holder):
+        if holder := self.living_holder():
             raise S2iError(
                 f"{self.path.parent} is being trained by process {holder.get('pid')} on "
                 f"{holder.get('host')} since {holder.get('since')}. Nothing was written. "
@@ -451,6 +450,11 @@ class Lease:
         self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
         self._thread.start()
         return self
+
+    def living_holder(self) -> dict | None:
+        """Who holds the run and is alive, as its lease says; None when nobody does."""
+        holder = self._read()
+        return holder if holder and self._is_alive(holder) else None
 
     def release(self) -> None:
         self._live.discard(self.token)
