@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import nbformat
+import papermill
 import PIL.Image
 import psutil
 import pytest
@@ -93,6 +94,17 @@ def test_forms_are_one_literal_a_line_in_one_tagged_cell(path):
         (statement,) = ast.parse(line).body
         assert isinstance(statement, ast.Assign)
         ast.literal_eval(statement.value)
+
+
+@every_notebook
+def test_papermill_knows_every_parameter_and_its_default(path):
+    (cell,) = tagged(path)
+    wanted = {
+        statement.targets[0].id: ast.literal_eval(statement.value)
+        for statement in ast.parse(cell.source).body
+    }
+    known = papermill.inspect_notebook(str(path))
+    assert {name: ast.literal_eval(one["default"]) for name, one in known.items()} == wanted
 
 
 @every_notebook
