@@ -346,7 +346,7 @@ def test_set_up_cell_clones_where_the_library_is_nowhere(tmp_path):
     clone = (tmp_path / "content" / clone_of.relative_to("/")).resolve()
     assert said.count(f"library {clone}/s2i_lib/__init__.py") == 2
     assert said.count("There are no runs yet.") == 2
-    assert said.count("No s2i_lib yet") == 1
+    assert said.count("Found no s2i_lib") == 1
 
 
 @pytest.mark.slow
@@ -392,7 +392,7 @@ def test_set_up_cell_says_what_to_do_where_there_is_nothing_to_clone(tmp_path):
         run(notebook, tmp_path, without_library(tmp_path))
     outputs = [o for c in code_cells(tmp_path / "ran.ipynb") for o in c.outputs]
     said = "".join(o.text for o in outputs if o.output_type == "stream")
-    assert "No s2i_lib yet: it comes from REPO (set it above)" in said
+    assert "Found no s2i_lib: it comes from REPO (set it above)" in said
 
 
 # Short settings, in place of what the form says.
