@@ -27,13 +27,13 @@ lab: .venv/.demo
 	$(BIN)/jupyter lab notebooks
 
 test: .venv/.test system lint
-	$(BIN)/python -m pytest -m "not full"
+	$(BIN)/python -m pytest -m "not full" --durations=15
 
 quick: .venv/.test lint
 	$(BIN)/python -m pytest -m "not slow and not full"
 
 full: .venv/.test system lint
-	$(BIN)/python -m pytest --full
+	$(BIN)/python -m pytest --full --durations=15
 
 lint: .venv/.test
 	$(BIN)/ruff check .
@@ -47,7 +47,9 @@ system:
 .venv/bin/python:
 	@test -n "$(PYTHON)" || { echo "No Python 3.11, 3.12 or 3.13 found. Install one (python.org, \
 	your system's packages or pyenv), or name it: make PYTHON=/path/to/python3.12"; exit 2; }
-	$(PYTHON) -m venv .venv
+	@$(PYTHON) -m venv .venv || { rm -rf .venv; echo "$(PYTHON) could not make a virtual \
+	environment, for the reason above; .venv was removed again. Debian and Ubuntu: apt-get install \
+	python3-venv. Or name another one: make PYTHON=/path/to/python3.12"; exit 2; }
 
 .venv/.demo: $(LISTS) | .venv/bin/python
 	$(PIP) -e '.[tiny-en]'

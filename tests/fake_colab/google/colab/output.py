@@ -4,15 +4,9 @@ from types import SimpleNamespace
 
 from google.colab.errors import MessageError
 
-_page = None
+_page = None  # evaluate(script) runs a script in a page and gives its value (a promise awaited)
 _widgets = SimpleNamespace(_installed_url=None)  # where anywidget looks
 _MANAGER = "https://ssl.gstatic.com/colaboratory-static/widgets/colab-cdn-widget-manager/"
-
-
-def use_page(evaluate):
-    """``evaluate(script)`` runs a script in a page and gives its value (a promise is awaited)."""
-    global _page
-    _page = evaluate
 
 
 def eval_js(script, ignore_result=False):
