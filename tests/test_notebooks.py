@@ -229,6 +229,36 @@ def test_notebook_3_draws_a_first_picture_and_a_page_without_a_click(tmp_path):
 
 
 @pytest.mark.slow
+def test_notebook_3_takes_a_folder_of_recordings_and_keeps_nothing_where_told_so(tmp_path):
+    """Among the recordings lie their words and records, which are not heard."""
+    clips = tmp_path / "clips"
+    clips.mkdir()
+    for name in ("one", "two"):
+        shutil.copy(REPOSITORY / "s2i_lib/samples/red_car.wav", clips / f"{name}.wav")
+        (clips / f"{name}.txt").write_text("a red car on a yellow background")
+    (clips / "one.json").write_text("{}")
+    root = tmp_path / "drive"
+    forms = {"MODEL": "pocket", "STEPS": 2, "RECORDINGS": str(clips), "KEEP_PICTURES": False}
+    said = run(NOTEBOOKS[2], tmp_path, {"S2I_DRIVE": str(root)}, **forms)
+    heard = re.findall(r"^(\S+\.\w+): (.*)$", said, re.MULTILINE)
+    assert [name for name, _ in heard] == ["one.wav", "two.wav"]
+    assert all("red car" in words.lower() for _, words in heard)
+    assert "No picture of this session has been kept" in said
+    assert [path for path in root.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.slow
+def test_notebook_3_says_why_nothing_was_drawn_and_runs_to_its_end(tmp_path):
+    """The weights cannot be had here: that is what stands there, and no traceback of a follower."""
+    said = run(NOTEBOOKS[2], tmp_path, {"S2I_DRIVE": str(tmp_path / "drive")}, MODEL="sd2.1-base")
+    assert said.count("The weights of sd2.1-base (2.6 GiB) could not be had.") == 2
+    assert "Asked for: nothing that could be drawn" in said
+    assert "No picture of this session has been kept" in said
+    outputs = [o for c in code_cells(tmp_path / "ran.ipynb") for o in c.outputs]
+    assert [o.text for o in outputs if o.get("name") == "stderr"] == []
+
+
+@pytest.mark.slow
 def test_notebook_3_draws_with_a_model_that_somebody_shared(tmp_path, pocket):
     """A diffusers folder behind a shortcut in the user's Drive, named in one parameter."""
     environment, mydrive = colab(tmp_path)
