@@ -227,6 +227,11 @@ class Model:
         return len(self.pipeline.tokenizer(text, truncation=False).input_ids)
 
 
+def split_choice(choice: str) -> tuple[str, str | None]:
+    """A base model and a run, as `load` takes them, out of one name that may be of either."""
+    return (choice, None) if choice in ("auto", *REGISTRY) else ("auto", choice)
+
+
 def find_run(drive: Drive, run: str) -> Path:
     """The folder of a fine-tuned run: a path, or SUBJECT/RUN or SUBJECT on the Drive.
 
@@ -251,7 +256,8 @@ def find_run(drive: Drive, run: str) -> Path:
     raise InputError(
         f"There is no run {run!r}: neither a folder of weights nor a run in {drive.runs} "
         f"(known: {names or 'none yet'}). Fine-tune one with "
-        "notebooks/2_finetune_dreambooth.ipynb or `python -m s2i_lib finetune`, or leave --run out."
+        "notebooks/2_finetune_dreambooth.ipynb or `python -m s2i_lib finetune`, or draw without "
+        f"one: MODEL, or --model and no --run, may be auto, {', '.join(REGISTRY)}."
     )
 
 

@@ -31,6 +31,16 @@ def test_an_unknown_name_lists_the_known_ones():
     assert all(name in str(error.value) for name in REGISTRY)
 
 
+def test_one_name_is_of_a_model_or_of_a_run(drive):
+    for name in ("auto", *REGISTRY):
+        assert models.split_choice(name) == (name, None)
+    for run in ("rex", "rex/pocket-01", "/content/drive/MyDrive/Model Files"):
+        assert models.split_choice(run) == ("auto", run)
+    base, run = models.split_choice("sd3")  # a model that is not known: both kinds are listed
+    with pytest.raises(InputError, match=r"no run 'sd3'.*none yet.*auto, pocket, sd2\.1-base"):
+        models.load(base, drive=drive, run=run)
+
+
 def test_auto_without_a_gpu_is_pocket_said_out_loud(caplog):
     caplog.set_level("INFO", "s2i_lib")
     import torch
