@@ -104,6 +104,7 @@ def test_a_run_leaves_everything_that_is_promised_and_nothing_else(drive, datase
     assert card["options"]["steps"] == 8 and card["dataset"]["sha256"] == "drawn"
     assert card["base"]["name"] == "tiny" and "torch" in card["versions"]
     (kept,) = drive.class_images.iterdir()
+    assert card["class_images"] == kept.name
     assert {p.name for p in kept.iterdir()} == {
         "card.json",
         "sheet.png",

@@ -359,6 +359,41 @@ def test_notebook_2_trains_on_the_sample_and_a_second_run_all_trains_nothing(tmp
     again = run(NOTEBOOKS[1], tmp_path, environment, **forms)
     assert "is finished already" in again
 
+    [named] = re.findall(r'^In notebook 3: MODEL = "(.*)"$', again, re.MULTILINE)
+    run(NOTEBOOKS[2], tmp_path, environment, MODEL=named, STEPS=2)
+    records = [read_record(path) for path in (root / "creations").glob("*.png")]
+    assert {record["run"] for record in records} == {named} == {"racer/pocket-01"}
+
+
+@pytest.mark.slow
+def test_notebook_2_shows_no_class_images_of_other_runs(tmp_path):
+    """Where it was trained without any, sheets lie there of this kind and of a longer name."""
+    sheets = [
+        tmp_path / "drive/class_images" / f"a-car{more}-0123456789ab" for more in ("", "-wash")
+    ]
+    for folder in sheets:
+        folder.mkdir(parents=True)
+        PIL.Image.new("RGB", (8, 8)).save(folder / "sheet.png")
+    tiny = make_pipeline()
+    tiny.unet.register_to_config(sample_size=32)
+    tiny.save_pretrained(tmp_path / "tiny")
+    environment = {"S2I_DRIVE": str(tmp_path / "drive"), "S2I_LOCAL": str(tmp_path / "local")}
+    forms = {"MODEL": str(tmp_path / "tiny"), "STEPS": 2, "WITH_PRIOR": False}
+    said = run(NOTEBOOKS[1], tmp_path, environment, **forms)
+    assert "This run has no class images to show." in said
+    [card] = (tmp_path / "drive/runs").glob("*/*/run.json")
+    assert json.loads(card.read_text())["class_images"] is None
+
+
+@pytest.mark.slow
+def test_notebook_2_trains_no_toy_car_where_the_subjects_own_crops_are_damaged(tmp_path):
+    home = Drive(tmp_path / "drive").subject("Rex")
+    home.mkdir(parents=True)
+    (home / "manifest.json").write_text("{}")
+    with pytest.raises(AssertionError, match=r"The manifest .*rex/manifest\.json cannot be read"):
+        run(NOTEBOOKS[1], tmp_path, {"S2I_DRIVE": str(tmp_path / "drive")}, MODEL="pocket")
+    assert not (tmp_path / "drive" / "runs").exists()
+
 
 @pytest.mark.slow
 def test_notebook_2_whose_kernel_was_killed_goes_on_and_ends_as_if_it_had_not(tmp_path):
