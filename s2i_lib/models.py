@@ -642,12 +642,22 @@ def _hidden(package: str) -> Iterator[None]:
         del sys.modules[package]
 
 
-def _quiet_diffusers() -> Any:
-    """diffusers, without its bars for every part and its complaints about a missing torchvision."""
+def quiet_transformers() -> Any:
+    """transformers without its bars for weights, which would take those for downloads with them."""
     import transformers
+    from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars
 
+    were_off = are_progress_bars_disabled()
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
+    if not were_off:
+        enable_progress_bars()
+    return transformers
+
+
+def _quiet_diffusers() -> Any:
+    """diffusers, without its bars for every part and its complaints about a missing torchvision."""
+    quiet_transformers()
     import diffusers
 
     diffusers.utils.logging.disable_progress_bar()
@@ -723,7 +733,10 @@ def _kept_source(folder: Path) -> str:
 
 
 def _download(repository: str) -> tuple[Path, str]:
-    """Fetch what drawing needs of a hub repository, fp16 where it has it; the client resumes."""
+    """Fetch what drawing needs of a hub repository, fp16 where it has it.
+
+    The client shows a bar, goes on where a connection broke, and keeps whole files for next time.
+    """
     from huggingface_hub import HfApi, snapshot_download
 
     info = HfApi().model_info(repository, timeout=20)

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -33,3 +34,19 @@ def test_a_fresh_clone_demonstrates_itself(tmp_path):
     assert again.returncode == 0, again.stderr[-3000:]
     assert len(list((clone / "out" / "demo").glob("*.png"))) == 2  # the first one is kept
     print("demo:", *re.findall(r"Seconds.*", done.stdout + again.stdout), sep="\n")
+
+
+@pytest.mark.slow
+def test_make_demo_takes_a_recording_of_ones_own(tmp_path):
+    """With the environment that is there (-o: not made anew), and a space in the file's name."""
+    voice = shutil.copy(ROOT / "tests" / "data" / "jfk.flac", tmp_path / "my voice.flac")
+    words = ["make", "-o", ".venv/.demo", "demo", f"BIN={Path(sys.executable).parent}"]
+    done = subprocess.run(
+        [*words, f"AUDIO={voice}", f"OUT={tmp_path / 'made'}"],
+        cwd=ROOT, env={**os.environ, "S2I_DRIVE": str(tmp_path / "drive")},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "what your country can do for you" in done.stdout
+    [png] = (tmp_path / "made").glob("*.png")
+    assert png.name in done.stdout
