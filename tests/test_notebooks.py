@@ -434,8 +434,13 @@ ANSWERS = {
     "t = 100": "t = min(range(1000), key=lambda t: abs(snr(model, t) - 1))",
     '"a red car on a yellow background", "car"': "PROMPT, max(words, key=lambda w: "
     "looked.of(w)[0].mean() / looked.of(w).mean())",
-    "guidance = 0.0": "guidance = 3.0",
-    '"euler", 3': '"dpm++", 14',
+    "guidance, colour = 0.0, BACKGROUND": "colour, guidance = 'blue', next(g for g in "
+    "(0.25, 0.5, 1, 2, 4, 8) if np.mean([border_share(one.image, 'blue') for one in draw(model, "
+    "PROMPT.replace(BACKGROUND, 'blue'), DrawOptions(12, g, count=4, seed=SEED + 50))]) >= 0.9)",
+    'scheduler, steps = "euler", 3': "steps, scheduler = min(((n, s) for s, n in kinds if "
+    "difference(by_kind[s, n], goal) < 4), default=(60, 'dpm++')); steps = next(n for n in "
+    "range(steps // 2 + 1, steps + 1) if 4 > difference(draw(model, PROMPT, DrawOptions(n, "
+    "seed=SEED, scheduler=scheduler))[0].image, goal))",
     'way = "overfitted"': 'way = "with prior"',
     "from_s, to_s = 0.0, 1.0": "[(from_s, to_s)] = "
     '[(w.start_s, w.end_s) for w in heard.words if "yellow" in w.text]',
