@@ -97,6 +97,14 @@ def test_forms_are_one_literal_a_line_in_one_tagged_cell(path):
 
 
 @every_notebook
+def test_every_form_is_explained_above_it(path):
+    cells = read(path).cells
+    [at] = [i for i, c in enumerate(cells) if "parameters" in c.metadata.get("tags", [])]
+    names = re.findall(r"^([A-Z_]+) = ", cells[at].source, re.MULTILINE)
+    assert [name for name in names if f"`{name}`" not in cells[at - 1].source] == []
+
+
+@every_notebook
 def test_no_stale_habits(path):
     source = "\n".join(cell.source for cell in code_cells(path))
     for habit in ("pip install", "hf_", "exec(", "import *", "%%capture"):
