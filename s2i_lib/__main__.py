@@ -601,7 +601,7 @@ class _Studio:
 
     def fulfil(self, heard: str | Transcript, *, clip: str | None = None) -> None:
         """One wish: words -> prompt -> pictures -> files -> report."""
-        from s2i_lib.generate import draw, explain_unknown_words
+        from s2i_lib.generate import draw, explain_unknown_words, explain_untaught
         from s2i_lib.prompt import make_prompt
         from s2i_lib.speech import load_audio
 
@@ -617,8 +617,9 @@ class _Studio:
             negative = ", ".join(filter(None, [prompt.negative, self.order.negative]))
             prompt = replace(prompt, negative=negative)
         unknown = explain_unknown_words(base, prompt.text, self.model.taught)
+        untaught = explain_untaught(self.model, prompt, self.drive)
         doubts = prompt.transcript.doubts if prompt.transcript else ()
-        notes = [*doubts, *prompt.notes, *([unknown] if unknown else [])]
+        notes = [*doubts, *prompt.notes, *filter(None, [untaught, unknown])]
         with self.stage("draw"), tqdm(total=options.steps, desc="Drawing", leave=False) as bar:
             pictures = draw(
                 self.model,

@@ -457,7 +457,7 @@ def _faster_places(model: str, drive: Drive) -> list[Place]:
 
     def fetch() -> Path:
         part = ours.with_name(f"{ours.name}.incoming")
-        # A broken download is resumed: the hub's client keeps its state inside the folder.
+        # The hub's client keeps the files that are whole inside the folder, for another try.
         snapshot_download(repo, allow_patterns=FASTER_FILES, local_dir=part)
         return part.replace(ours)
 

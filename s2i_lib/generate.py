@@ -11,8 +11,9 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from s2i_lib import __version__
+from s2i_lib.drive import Drive, folder_name
 from s2i_lib.errors import InputError, S2iError
-from s2i_lib.models import REGISTRY, BaseModel, Model, known_words
+from s2i_lib.models import REGISTRY, BaseModel, Model, find_run, known_words
 from s2i_lib.prompt import Prompt
 from s2i_lib.speech import Transcript
 from s2i_lib.subject import Subject
@@ -489,6 +490,27 @@ def explain_unknown_words(base: BaseModel, text: str, taught: str = "") -> str |
         f"({', '.join(nouns[:: max(1, len(nouns) // 12)][:12])}, ...) and the colours "
         f"{', '.join(words['colours'])}."
     )
+
+
+def explain_untaught(model: Model, prompt: Prompt, drive: Drive) -> str | None:
+    """One paragraph where the prompt asks by identifier for whom ``model`` was not taught, or None.
+
+    Nobody knows whom weights from elsewhere were taught, so nothing is said of them.
+    """
+    if model.run and not model.taught:
+        return None
+    for subject in prompt.subjects:
+        if subject.phrase in prompt.text and subject.phrase not in model.taught:
+            try:
+                run = find_run(drive, folder_name(subject.name))
+                remedy = f"Draw with its run: {run.parent.name}/{run.name}."
+            except InputError:
+                remedy = "Teach it first, with notebooks/2_finetune_dreambooth.ipynb."
+            return (
+                f"{subject.name} was named, but {model.run or model.base.name} was not taught "
+                f"{subject.name} and draws any {subject.class_noun}. {remedy}"
+            )
+    return None
 
 
 def _guidance_interval(model: Model, options: DrawOptions) -> tuple[float, float]:

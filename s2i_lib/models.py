@@ -226,6 +226,11 @@ class Model:
         return len(self.pipeline.tokenizer(text, truncation=False).input_ids)
 
 
+def split_choice(choice: str) -> tuple[str, str | None]:
+    """A base model and a run, as `load` takes them, out of one name that may be of either."""
+    return (choice, None) if choice in ("auto", *REGISTRY) else ("auto", choice)
+
+
 def find_run(drive: Drive, run: str) -> Path:
     """The folder of a fine-tuned run: a path, or SUBJECT/RUN or SUBJECT on the Drive.
 
@@ -250,7 +255,8 @@ def find_run(drive: Drive, run: str) -> Path:
     raise InputError(
         f"There is no run {run!r}: neither a folder of weights nor a run in {drive.runs} "
         f"(known: {names or 'none yet'}). Fine-tune one with "
-        "notebooks/2_finetune_dreambooth.ipynb or `python -m s2i_lib finetune`, or leave --run out."
+        "notebooks/2_finetune_dreambooth.ipynb or `python -m s2i_lib finetune`, or draw without "
+        f"one: MODEL, or --model and no --run, may be auto, {', '.join(REGISTRY)}."
     )
 
 
@@ -636,12 +642,22 @@ def _hidden(package: str) -> Iterator[None]:
         del sys.modules[package]
 
 
-def _quiet_diffusers() -> Any:
-    """diffusers, without its bars for every part and its complaints about a missing torchvision."""
+def quiet_transformers() -> Any:
+    """transformers without its bars for weights, which would take those for downloads with them."""
     import transformers
+    from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars
 
+    were_off = are_progress_bars_disabled()
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
+    if not were_off:
+        enable_progress_bars()
+    return transformers
+
+
+def _quiet_diffusers() -> Any:
+    """diffusers, without its bars for every part and its complaints about a missing torchvision."""
+    quiet_transformers()
     import diffusers
 
     diffusers.utils.logging.disable_progress_bar()
@@ -717,7 +733,10 @@ def _kept_source(folder: Path) -> str:
 
 
 def _download(repository: str) -> tuple[Path, str]:
-    """Fetch what drawing needs of a hub repository, fp16 where it has it; the client resumes."""
+    """Fetch what drawing needs of a hub repository, fp16 where it has it.
+
+    The client shows a bar, goes on where a connection broke, and keeps whole files for next time.
+    """
     from huggingface_hub import HfApi, snapshot_download
 
     info = HfApi().model_info(repository, timeout=20)

@@ -53,8 +53,7 @@ def get_class_latents(
 ) -> torch.Tensor:
     """Class images from the Drive's cache or sampled now, with a contact sheet to look at."""
     pipe = model.pipeline
-    sampler = prior.SamplerOptions(guidance_scale=model.base.guidance_scale, seed=options.seed)
-    card = prior.class_card(pipe, prompt, sampler)
+    card = prior.card_for_run(model, prompt, options)
     kept = drive.class_images / prior.class_folder(card)
     local = local_folder(drive, kept)
 

@@ -19,7 +19,8 @@ import torch
 
 from s2i_lib.drive import folder_name, write_file
 from s2i_lib.errors import InputError, S2iError
-from s2i_lib.models import fingerprint
+from s2i_lib.models import Model, fingerprint
+from s2i_lib.options import FinetuneOptions
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -142,6 +143,12 @@ def class_card(pipe: StableDiffusionPipeline, prompt: str, options: SamplerOptio
         "size": pipe.unet.config.sample_size,
         "sampler": {"name": "dpmsolver++", **asdict(options)},
     }
+
+
+def card_for_run(model: Model, prompt: str, options: FinetuneOptions) -> dict:
+    """The card of the class images that a run of ``model`` with these options learns from."""
+    sampler = SamplerOptions(guidance_scale=model.base.guidance_scale, seed=options.seed)
+    return class_card(model.pipeline, prompt, sampler)
 
 
 def class_folder(card: dict) -> str:

@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Protocol
 
-from s2i_lib import __version__
+from s2i_lib import __version__, prior
 from s2i_lib.drive import LEASE, Drive, folder_name, local_folder
 from s2i_lib.models import Model, fingerprint, read_card
 from s2i_lib.options import FinetuneOptions
@@ -103,12 +103,15 @@ def run_card(
 ) -> dict[str, Any]:
     """run.json: all that is needed to know what a run is, and to make it again."""
     subject = dataset.subject
+    instance_prompt, class_prompt = f"a {subject.phrase}", f"a {subject.class_noun}"
+    class_images = prior.class_folder(prior.card_for_run(model, class_prompt, options))
     return {
         "status": "training",
         "step": 0,
         "subject": asdict(subject),
-        "instance_prompt": f"a {subject.phrase}",
-        "class_prompt": f"a {subject.class_noun}",
+        "instance_prompt": instance_prompt,
+        "class_prompt": class_prompt,
+        "class_images": class_images if options.with_prior else None,
         "dataset": {"sha256": dataset.sha256, "images": len(dataset.images)},
         "base": {
             "name": model.base.name,

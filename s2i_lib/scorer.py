@@ -16,7 +16,7 @@ import numpy as np
 
 from s2i_lib.drive import Drive, folder_name, sha256_of
 from s2i_lib.errors import InputError, S2iError
-from s2i_lib.models import CHECKSUMS, BaseModel, verify, write_checksums
+from s2i_lib.models import CHECKSUMS, BaseModel, quiet_transformers, verify, write_checksums
 from s2i_lib.scores import unit
 
 if TYPE_CHECKING:
@@ -437,10 +437,8 @@ def _download(repository: str, kept: Path, only: str | None) -> Path:
 def load_network(folder: Path, kind: Any, device: torch.device | None = None) -> Any:
     """A network of class ``kind`` from a folder, safetensors only, in fp32, ready to be asked."""
     import torch
-    import transformers
 
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
+    quiet_transformers()
     network = _read(
         folder,
         lambda: kind.from_pretrained(

@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from s2i_lib.speech import Listener
     from s2i_lib.subject import Subject
 
-AUDIO = {".wav", ".mp3", ".m4a", ".flac", ".ogg", ".opus", ".webm", ".aac"}
+AUDIO = {
+    ".wav", ".mp3", ".m4a", ".flac", ".ogg", ".opus", ".webm", ".aac", ".aiff", ".mp4", ".mov",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,24 @@ class Clip:
     text: str
 
 
+def list_recordings(folder: Path) -> list[Path]:
+    """The recordings of a folder, by name; whatever else lies there is passed over.
+
+    Raises
+    ------
+    InputError
+        When there is none, or no such folder.
+    """
+    audio = sorted(p for p in folder.glob("*") if p.suffix.lower() in AUDIO)
+    if not audio:
+        found = "found 0, need 1 or more" if folder.is_dir() else "there is no such folder"
+        raise InputError(
+            f"There are no recordings in {folder} ({found}). Expected files such as one.wav "
+            f"({', '.join(sorted(AUDIO))}). Put some there, or name the folder that holds them."
+        )
+    return audio
+
+
 def read_clips(folder: Path) -> list[Clip]:
     """The recordings of a folder, each with the words said in a .txt of the same name.
 
@@ -47,14 +67,8 @@ def read_clips(folder: Path) -> list[Clip]:
     InputError
         When there is no recording, or one has no words.
     """
-    audio = sorted(p for p in folder.glob("*") if p.suffix.lower() in AUDIO)
-    if not audio:
-        raise InputError(
-            f"There are no recordings in {folder} (found 0, need 1 or more). Expected clips such "
-            "as one.wav, and beside each a one.txt with the words that are said."
-        )
     clips = []
-    for path in audio:
+    for path in list_recordings(folder):
         words = path.with_suffix(".txt")
         text = words.read_text(encoding="utf-8").strip() if words.is_file() else ""
         if not text:

@@ -6,13 +6,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from sounds import KINDS
 
 from s2i_lib import __main__ as command_line
 from s2i_lib.errors import InputError
 from s2i_lib.evaluate import evaluate_run
 from s2i_lib.models import PACKAGE
 from s2i_lib.protocol import EvaluateOptions
-from s2i_lib.spoken import read_clips
+from s2i_lib.spoken import list_recordings, read_clips
 
 WEIGHTS = PACKAGE / "pocket"  # a diffusers folder like any from elsewhere
 QUICK = ("--prompts", 1, "--seeds", 2, "--steps", 2, "--subject", "Racer:car:sks")
@@ -102,6 +103,17 @@ def test_wrong_input_is_one_paragraph(run, words, what):
     status, out, err = run("evaluate", *words)
     assert (status, out) == (2, "")
     assert what in " ".join(err.split())
+
+
+def test_recordings_of_a_folder_are_told_from_what_else_lies_there(tmp_path):
+    recordings = [tmp_path / name for name, *_ in KINDS.values()]
+    for path in [*recordings, tmp_path / "a.txt", tmp_path / "a.json", tmp_path / ".DS_Store"]:
+        path.touch()
+    assert list_recordings(tmp_path) == sorted(set(recordings))
+    (tmp_path / "empty").mkdir()
+    for folder, why in (("empty", "found 0, need 1 or more"), ("nowhere", "no such folder")):
+        with pytest.raises(InputError, match=rf"no recordings in .*{folder} \(.*{why}"):
+            list_recordings(tmp_path / folder)
 
 
 def test_clips_need_their_words(tmp_path):

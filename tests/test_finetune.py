@@ -127,6 +127,7 @@ def test_a_run_leaves_everything_that_is_promised_and_nothing_else(drive, datase
     assert card["versions"]["torch"] == version("torch")
     assert card["versions"].keys() >= {"s2i_lib", "diffusers", "accelerate", "bitsandbytes"}
     (kept,) = drive.class_images.iterdir()
+    assert card["class_images"] == kept.name
     assert {p.name for p in kept.iterdir()} == {
         "card.json",
         "sheet.png",

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -49,3 +50,19 @@ def test_an_environment_that_failed_is_not_taken_for_one_the_next_time(tmp_path)
         assert done.returncode == 2 and done.stderr.startswith("why")
         assert "apt-get install python3-venv" in done.stdout
         assert not (tmp_path / ".venv").exists()
+
+
+@pytest.mark.slow
+def test_make_demo_takes_a_recording_of_ones_own(tmp_path):
+    """With the environment that is there (-o: not made anew), and a space in the file's name."""
+    voice = shutil.copy(ROOT / "tests" / "data" / "jfk.flac", tmp_path / "my voice.flac")
+    words = ["make", "-o", ".venv/.demo", "demo", f"BIN={Path(sys.executable).parent}"]
+    done = subprocess.run(
+        [*words, f"AUDIO={voice}", f"OUT={tmp_path / 'made'}"],
+        cwd=ROOT, env={**os.environ, "S2I_DRIVE": str(tmp_path / "drive")},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "what your country can do for you" in done.stdout
+    [png] = (tmp_path / "made").glob("*.png")
+    assert png.name in done.stdout

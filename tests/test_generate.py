@@ -16,11 +16,14 @@ from s2i_lib.generate import (
     encode_prompts,
     estimate_denoised,
     explain_unknown_words,
+    explain_untaught,
     preview,
     redo,
     unknown_words,
 )
 from s2i_lib.models import REGISTRY, known_words
+from s2i_lib.prompt import make_prompt
+from s2i_lib.subject import Subject
 
 COLOURS = known_words(REGISTRY["pocket"])["colours"]
 
@@ -49,6 +52,27 @@ def test_the_background_has_the_colour_that_was_asked_for(pocket, noun, colour):
     ground = f"a{'n' if colour == 'orange' else ''} {colour} background"
     [picture] = draw(pocket, f"{article} {noun} on {ground}", DrawOptions(seed=3))
     assert background(picture.image) == colour
+
+
+def test_who_was_named_and_never_taught_is_said_with_what_to_do(pocket, drive):
+    rex, mia = Subject("Rex", "dog"), Subject("Mia", "cat", "ohwx")
+    prompt = make_prompt("Rex on a beach", [rex, mia])
+    untaught = explain_untaught(pocket, prompt, drive)
+    assert "Rex was named, but pocket was not taught Rex and draws any dog." in untaught
+    assert "2_finetune_dreambooth" in untaught
+    run = drive.runs / "rex" / "pocket-01"
+    (run / "weights").mkdir(parents=True)
+    (run / "run.json").write_text('{"status": "finished"}')
+    assert "Draw with its run: rex/pocket-01." in explain_untaught(pocket, prompt, drive)
+    taught = replace(pocket, run="rex/pocket-01", taught="a sks dog")
+    assert explain_untaught(taught, prompt, drive) is None
+    other = explain_untaught(taught, make_prompt("Mia on a beach", [rex, mia]), drive)
+    assert "Mia was named, but rex/pocket-01 was not taught Mia" in other
+    both = make_prompt("Mia and Rex", [rex, mia], chosen=rex)  # Mia becomes a cat, which says so
+    assert explain_untaught(taught, both, drive) is None
+    assert explain_untaught(pocket, make_prompt("a dog", [rex]), drive) is None
+    brought = replace(pocket, run="/elsewhere/Model Files")
+    assert explain_untaught(brought, prompt, drive) is None
 
 
 def test_the_same_seed_gives_the_same_bytes(pocket):

@@ -1,6 +1,7 @@
 """What the lesson shows and asks: PNGs with words for the blind, measures with known answers."""
 
 import io
+from pathlib import Path
 
 import numpy as np
 import PIL.Image
@@ -86,6 +87,14 @@ def test_latents_of_a_picture_bring_it_back(pocket):
     assert latents[0].shape == initial_noise(pocket, [0])[0].shape
     for image, back in zip(images, decode(pocket, latents), strict=True):
         assert lesson.difference(image, back) < 25
+
+
+def test_the_pocket_model_is_a_sixtieth_of_stable_diffusion_as_the_lesson_says(pocket):
+    """Stable Diffusion 2.1's U-Net, text encoder and VAE, in millions of weights."""
+    parts = (pocket.pipeline.unet, pocket.pipeline.text_encoder, pocket.pipeline.vae)
+    ratio = (866 + 340 + 84) / (sum(part.num_parameters() for part in parts) / 1e6)
+    [notebook] = Path(__file__).parents[1].glob("notebooks/5_*.ipynb")
+    assert "a sixtieth of its weights" in notebook.read_text() and 50 < ratio < 70
 
 
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])

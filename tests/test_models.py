@@ -31,6 +31,16 @@ def test_an_unknown_name_lists_the_known_ones():
     assert all(name in str(error.value) for name in REGISTRY)
 
 
+def test_one_name_is_of_a_model_or_of_a_run(drive):
+    for name in ("auto", *REGISTRY):
+        assert models.split_choice(name) == (name, None)
+    for run in ("rex", "rex/pocket-01", "/content/drive/MyDrive/Model Files"):
+        assert models.split_choice(run) == ("auto", run)
+    base, run = models.split_choice("sd3")  # a model that is not known: both kinds are listed
+    with pytest.raises(InputError, match=r"no run 'sd3'.*none yet.*auto, pocket, sd2\.1-base"):
+        models.load(base, drive=drive, run=run)
+
+
 def test_auto_without_a_gpu_is_pocket_said_out_loud(caplog):
     caplog.set_level("INFO", "s2i_lib")
     import torch
@@ -113,7 +123,8 @@ def test_no_network_lists_every_source_and_why(drive):
 class _Hub(http.server.BaseHTTPRequestHandler):
     """The hub's own protocol over a folder: one repository is there, the others are gone."""
 
-    served, asked = "second/mirror", []
+    served, asked, ranges = "second/mirror", [], []  # ranges: of the U-Net's weights, as HTTP says
+    breaks_after = None  # the connection, in the U-Net's weights, after so many bytes; once
     protocol_version = "HTTP/1.1"
 
     def do_HEAD(self):
@@ -136,12 +147,23 @@ class _Hub(http.server.BaseHTTPRequestHandler):
             return self.answer(json.dumps(info).encode())
         if path.startswith(files):
             name = path.removeprefix(files).split("/", 1)[1]
-            return self.answer((POCKET / name).read_bytes(), name)
+            body = (POCKET / name).read_bytes()
+            if self.command == "GET" and name.startswith("unet/diffusion"):
+                return self.answer_weights(body)
+            return self.answer(body)
         return self.answer(b"{}", status=404)
 
-    def answer(self, body, name="json", status=200):
+    def answer_weights(self, body):
+        asked = self.headers.get("Range")
+        self.ranges.append(asked)
+        start = int(asked.removeprefix("bytes=").rstrip("-")) if asked else 0
+        end, type(self).breaks_after = self.breaks_after or len(body), None
+        self.close_connection = end < len(body)  # in the middle, whatever length was promised
+        self.answer(body[start:end], 206 if asked else 200, promised=len(body) - start)
+
+    def answer(self, body, status=200, promised=None):
         self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Content-Length", str(len(body) if promised is None else promised))
         self.send_header("ETag", f'"{hash(body) & 0xFFFFFFFFFFFF:012x}"')
         self.send_header("X-Repo-Commit", "c0ffee" * 6 + "abcd")
         self.end_headers()
@@ -165,7 +187,7 @@ def hub(tmp_path, monkeypatch):
     )
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-    _Hub.asked = []
+    _Hub.asked, _Hub.ranges, _Hub.breaks_after = [], [], None
     yield _Hub
     server.shutdown()
 
@@ -214,6 +236,24 @@ def test_a_copy_that_the_drive_cut_short_is_not_kept_and_the_download_is_used(
     monkeypatch.setattr(drive_module, "_copy", copy)
     assert models.find_weights(base, drive) == (drive.models / "far", source)
     models.verify(drive.models / "far")
+
+
+def test_a_download_shows_a_bar_and_goes_on_where_the_connection_broke(
+    hub, drive, monkeypatch, pocket, capfd
+):
+    """Also after a model has been loaded, for which transformers' bars, and with them the hub's,
+    are switched off."""
+    base = dataclasses.replace(
+        REGISTRY["pocket"], name="far", folder=None, words=None, sources=("second/mirror",)
+    )
+    monkeypatch.setitem(REGISTRY, "far", base)
+    hub.breaks_after = 12 * 2**20
+    folder, _ = models.find_weights(base, drive)
+    whole, rest = hub.ranges
+    assert whole is None and 0 < int(rest.removeprefix("bytes=").rstrip("-")) <= 12 * 2**20
+    weights = "unet/diffusion_pytorch_model.safetensors"
+    assert (folder / weights).read_bytes() == (POCKET / weights).read_bytes()
+    assert "100%|" in capfd.readouterr().err
 
 
 def test_a_damaged_cache_on_the_drive_is_fetched_again(hub, drive, monkeypatch):

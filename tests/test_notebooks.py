@@ -108,6 +108,14 @@ def test_papermill_knows_every_parameter_and_its_default(path):
 
 
 @every_notebook
+def test_every_form_is_explained_above_it(path):
+    cells = read(path).cells
+    [at] = [i for i, c in enumerate(cells) if "parameters" in c.metadata.get("tags", [])]
+    names = re.findall(r"^([A-Z_]+) = ", cells[at].source, re.MULTILINE)
+    assert [name for name in names if f"`{name}`" not in cells[at - 1].source] == []
+
+
+@every_notebook
 def test_no_stale_habits(path):
     source = "\n".join(cell.source for cell in code_cells(path))
     for habit in ("pip install", "hf_", "exec(", "import *", "%%capture"):
@@ -274,6 +282,36 @@ def test_notebook_3_draws_a_first_picture_and_a_page_without_a_click(tmp_path):
     outputs = [o for c in code_cells(tmp_path / "ran.ipynb") for o in c.outputs]
     shown = [o for o in outputs if "image/png" in o.get("data", {})]
     assert len(shown) == 2, "the picture, and the bar chart of how it went"
+
+
+@pytest.mark.slow
+def test_notebook_3_takes_a_folder_of_recordings_and_keeps_nothing_where_told_so(tmp_path):
+    """Among the recordings lie their words and records, which are not heard."""
+    clips = tmp_path / "clips"
+    clips.mkdir()
+    for name in ("one", "two"):
+        shutil.copy(REPOSITORY / "s2i_lib/samples/red_car.wav", clips / f"{name}.wav")
+        (clips / f"{name}.txt").write_text("a red car on a yellow background")
+    (clips / "one.json").write_text("{}")
+    root = tmp_path / "drive"
+    forms = {"MODEL": "pocket", "STEPS": 2, "RECORDINGS": str(clips), "KEEP_PICTURES": False}
+    said = run(NOTEBOOKS[2], tmp_path, {"S2I_DRIVE": str(root)}, **forms)
+    heard = re.findall(r"^(\S+\.\w+): (.*)$", said, re.MULTILINE)
+    assert [name for name, _ in heard] == ["one.wav", "two.wav"]
+    assert all("red car" in words.lower() for _, words in heard)
+    assert "No picture of this session has been kept" in said
+    assert [path for path in root.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.slow
+def test_notebook_3_says_why_nothing_was_drawn_and_runs_to_its_end(tmp_path):
+    """The weights cannot be had here: that is what stands there, and no traceback of a follower."""
+    said = run(NOTEBOOKS[2], tmp_path, {"S2I_DRIVE": str(tmp_path / "drive")}, MODEL="sd2.1-base")
+    assert said.count("The weights of sd2.1-base (2.6 GiB) could not be had.") == 2
+    assert "Asked for: nothing that could be drawn" in said
+    assert "No picture of this session has been kept" in said
+    outputs = [o for c in code_cells(tmp_path / "ran.ipynb") for o in c.outputs]
+    assert [o.text for o in outputs if o.get("name") == "stderr"] == []
 
 
 @pytest.mark.slow
@@ -446,6 +484,41 @@ def test_notebook_2_trains_on_the_sample_and_a_second_run_all_trains_nothing(tmp
     again = run(NOTEBOOKS[1], tmp_path, environment, **forms)
     assert "is finished already" in again
 
+    [named] = re.findall(r'^In notebook 3: MODEL = "(.*)"$', again, re.MULTILINE)
+    run(NOTEBOOKS[2], tmp_path, environment, MODEL=named, STEPS=2)
+    records = [read_record(path) for path in (root / "creations").glob("*.png")]
+    assert {record["run"] for record in records} == {named} == {"racer/pocket-01"}
+
+
+@pytest.mark.slow
+def test_notebook_2_shows_no_class_images_of_other_runs(tmp_path):
+    """Where it was trained without any, sheets lie there of this kind and of a longer name."""
+    sheets = [
+        tmp_path / "drive/class_images" / f"a-car{more}-0123456789ab" for more in ("", "-wash")
+    ]
+    for folder in sheets:
+        folder.mkdir(parents=True)
+        PIL.Image.new("RGB", (8, 8)).save(folder / "sheet.png")
+    tiny = make_pipeline()
+    tiny.unet.register_to_config(sample_size=32)
+    tiny.save_pretrained(tmp_path / "tiny")
+    environment = {"S2I_DRIVE": str(tmp_path / "drive"), "S2I_LOCAL": str(tmp_path / "local")}
+    forms = {"MODEL": str(tmp_path / "tiny"), "STEPS": 2, "WITH_PRIOR": False}
+    said = run(NOTEBOOKS[1], tmp_path, environment, **forms)
+    assert "This run has no class images to show." in said
+    [card] = (tmp_path / "drive/runs").glob("*/*/run.json")
+    assert json.loads(card.read_text())["class_images"] is None
+
+
+@pytest.mark.slow
+def test_notebook_2_trains_no_toy_car_where_the_subjects_own_crops_are_damaged(tmp_path):
+    home = Drive(tmp_path / "drive").subject("Rex")
+    home.mkdir(parents=True)
+    (home / "manifest.json").write_text("{}")
+    with pytest.raises(AssertionError, match=r"The manifest .*rex/manifest\.json cannot be read"):
+        run(NOTEBOOKS[1], tmp_path, {"S2I_DRIVE": str(tmp_path / "drive")}, MODEL="pocket")
+    assert not (tmp_path / "drive" / "runs").exists()
+
 
 @pytest.mark.slow
 def test_notebook_2_whose_kernel_was_killed_goes_on_and_ends_as_if_it_had_not(tmp_path):
@@ -486,8 +559,13 @@ ANSWERS = {
     "t = 100": "t = min(range(1000), key=lambda t: abs(snr(model, t) - 1))",
     '"a red car on a yellow background", "car"': "PROMPT, max(words, key=lambda w: "
     "looked.of(w)[0].mean() / looked.of(w).mean())",
-    "guidance = 0.0": "guidance = 3.0",
-    '"euler", 3': '"dpm++", 14',
+    "guidance, colour = 0.0, BACKGROUND": "colour, guidance = 'blue', next(g for g in "
+    "(0.25, 0.5, 1, 2, 4, 8) if np.mean([border_share(one.image, 'blue') for one in draw(model, "
+    "PROMPT.replace(BACKGROUND, 'blue'), DrawOptions(12, g, count=4, seed=SEED + 50))]) >= 0.9)",
+    'scheduler, steps = "euler", 3': "steps, scheduler = min(((n, s) for s, n in kinds if "
+    "difference(by_kind[s, n], goal) < 4), default=(60, 'dpm++')); steps = next(n for n in "
+    "range(steps // 2 + 1, steps + 1) if 4 > difference(draw(model, PROMPT, DrawOptions(n, "
+    "seed=SEED, scheduler=scheduler))[0].image, goal))",
     'way = "overfitted"': 'way = "with prior"',
     "from_s, to_s = 0.0, 1.0": "[(from_s, to_s)] = "
     '[(w.start_s, w.end_s) for w in heard.words if "yellow" in w.text]',

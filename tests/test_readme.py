@@ -50,6 +50,17 @@ def test_commands_and_their_options_exist():
         assert set(re.findall(r"--[\w-]+", rest)) <= known, f"{name}{rest}"
 
 
+def test_lessons_last_as_long_as_they_say():
+    """The minutes of the sections that a teacher is told to take, from the plan's own table."""
+    page = (ROOT / "docs" / "teaching.md").read_text()
+    minutes = {int(s): int(m) for m, s in re.findall(r"^\| (\d+) \| (\d) ", page, re.MULTILINE)}
+    assert f"That is {sum(minutes.values())} minutes." in page
+    plans = re.findall(r"For (\d+), do sections ([\d, and]+)", " ".join(page.split()))
+    assert len(plans) == 2
+    for total, sections in plans:
+        assert sum(minutes[int(s)] for s in re.findall(r"\d", sections)) == int(total)
+
+
 def test_messages_to_look_up_are_said_somewhere():
     places = [*(ROOT / "s2i_lib").rglob("*.py"), *(ROOT / "s2i_lib").rglob("*.js"), *NOTEBOOKS]
     # One text: a sentence may go on in the next literal of the source.

@@ -86,9 +86,9 @@ def test_unknown_setting_is_refused_with_the_known_ones(tmp_path):
 def test_subject_of_a_run_is_chosen_and_marked_in_the_prompt(tmp_path):
     drive, rex = Drive(tmp_path), Subject("Rex", "dog", "sks")
     save_subject(drive, rex)
-    settings = {"model": "rex/20261122"}
-    studio = Studio(drive, settings=settings, classroom=False, listener=NO_MODEL, model=NO_MODEL)
-    assert studio.subjects == ["Rex"] and studio._chosen() == rex
+    studio = Studio(drive, classroom=False, listener=NO_MODEL, model=NO_MODEL)
+    assert studio.subjects == ["Rex"] and studio._chosen("rex/20261122") == rex
+    assert studio._chosen(None) is studio._chosen("/elsewhere/rex") is None
     assert _marks("a photo of a sks dog on grass", [rex]) == [[13, 20]]
 
 

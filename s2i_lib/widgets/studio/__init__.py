@@ -154,10 +154,12 @@ class Studio(ByteWidget):
         self._loading = threading.RLock()
         self._worker = Worker(self._report)
         self._subjects = list_subjects(drive)
+        settings = {**DEFAULTS, **(settings or {})}
+        models = ["auto", *REGISTRY, *_list_runs(drive), settings["model"]]
         super().__init__(
-            settings={**DEFAULTS, **(settings or {})},
+            settings=settings,
             subjects=[subject.name for subject in self._subjects],
-            models=["auto", *REGISTRY, *_list_runs(drive)],
+            models=list(dict.fromkeys(models)),
             languages=LANGUAGES,
         )
         if model is not None:
@@ -281,7 +283,7 @@ class Studio(ByteWidget):
             prompt = make_prompt(
                 heard,
                 self._subjects,
-                chosen=self._chosen(),
+                chosen=self._chosen(model.run),
                 count_tokens=model.count_tokens,
                 token_limit=model.base.token_limit,
             )
@@ -298,16 +300,17 @@ class Studio(ByteWidget):
 
     def _draw(self, model: Model, prompt: Prompt, times: dict[str, float]) -> None:
         from s2i_lib.gallery import Wish
-        from s2i_lib.generate import DrawOptions, draw, explain_unknown_words
+        from s2i_lib.generate import DrawOptions, draw, explain_unknown_words, explain_untaught
 
         if self.classroom:
             self.classroom.check_prompt(prompt)  # before it is shown
         unknown = explain_unknown_words(model.base, prompt.text, model.taught)
+        untaught = explain_untaught(model, prompt, self.drive)
         self.prompt = {
             "text": prompt.text,
             "negative": prompt.negative,
             "marks": _marks(prompt.text, self._subjects),
-            "notes": [*prompt.notes, *([unknown] if unknown else [])],
+            "notes": [*prompt.notes, *filter(None, [untaught, unknown])],
         }
         settings = self.settings
         options = DrawOptions(
@@ -421,13 +424,13 @@ class Studio(ByteWidget):
 
     def _get_model(self) -> Model:
         """The chosen model, loaded."""
-        from s2i_lib.models import load
+        from s2i_lib.models import load, split_choice
 
         with self._loading:
             name = self.settings["model"]
             if self._model is None or self._loaded_name != name:
                 self._model = None  # frees the old one before the new one needs room
-                base, run = ("auto", name) if "/" in name else (name, None)
+                base, run = split_choice(name)
                 self._model = load(base, drive=self.drive, run=run)
                 self._loaded_name = name
             if self.classroom:
@@ -446,10 +449,10 @@ class Studio(ByteWidget):
                 self._listener, self._listening_to = Listener(options, self.drive), language
             return self._listener.load()
 
-    def _chosen(self) -> Subject | None:
-        """The subject that was chosen, else the one that the chosen run was trained on."""
-        name, run = self.settings["subject"], self.settings["model"]
-        folder = folder_name(name) if name else run.partition("/")[0] if "/" in run else None
+    def _chosen(self, run: str | None) -> Subject | None:
+        """The subject that was chosen, else the one that the run was trained on."""
+        name = self.settings["subject"]
+        folder = folder_name(name) if name else (run or "").partition("/")[0]
         return next((each for each in self._subjects if folder_name(each.name) == folder), None)
 
     # --- what is said ----------------------------------------------------------------------------
