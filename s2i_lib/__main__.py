@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast, get_type_hints
@@ -364,7 +364,6 @@ def evaluate(
 ) -> None:
     """Measure how alike, how faithful and how free a run's pictures are; several side by side."""
     from s2i_lib.evaluate import evaluate_run
-    from s2i_lib.models import find_run
     from s2i_lib.protocol import EvaluateOptions
     from s2i_lib.report import write_report
     from s2i_lib.spoken import read_clips
@@ -373,10 +372,10 @@ def evaluate(
     options = EvaluateOptions(prompts, seeds, first_seed=first_seed, steps=steps)
     chosen = _subject(place, subject) if subject else None
     clips = read_clips(speech) if speech else []
-    done, folders = [], []
+    folder = make_folder(out) if out else _report_folder(place, runs)
+    done, measured = [], []
 
     def measure(run: str, is_base: bool = False) -> None:
-        folders.append(find_run(place, run))
         with tqdm(desc=f"Evaluating {run}", unit="prompt", leave=False) as bar:
 
             def show(number: int, total: int) -> None:
@@ -397,17 +396,23 @@ def evaluate(
                     lpips=lpips,
                 )
             )
+            measured.append(run)
 
-    refused = None
+    refused: S2iError | None = None
     try:
         _for_each(runs, measure, what="runs")
-    except InputError as error:
+    except S2iError as error:
         if not done:
             raise
         refused = error
     if base:
-        measure(runs[0], is_base=True)
-    page, data = write_report(done, make_folder(out or folders[0] / "evaluations"))
+        try:
+            measure(measured[0], is_base=True)
+        except S2iError as error:  # what has been measured took an hour, and is worth a page
+            if refused:
+                _complain(str(refused))
+            refused = error
+    page, data = write_report(done, folder)
     for each in done:
         if as_json:
             print(json.dumps(each.to_json(), ensure_ascii=False))
@@ -788,26 +793,47 @@ def _known_subjects(drive: Drive, given: list[Subject]) -> list[Subject]:
     return [*given, *(subject for subject in list_subjects(drive) if subject.name not in names)]
 
 
+def _report_folder(drive: Drive, runs: Sequence[str]) -> Path:
+    """The folder "evaluations" in the first run that is there, or beside it if it is a file.
+
+    That it can be made is proved before anything is drawn; it is made when it is needed.
+    """
+    from s2i_lib.models import find_run
+
+    path = None
+    for run in runs:
+        with suppress(InputError):  # it is said when its turn comes
+            path = path or find_run(drive, run)
+    path = path or find_run(drive, runs[0])
+    return make_folder(path if path.is_dir() else path.parent) / "evaluations"
+
+
 def _for_each(
     given: list[str],
     handle: Callable[[str], None],
     what: str = "clips",
     processes: Processes | None = None,
 ) -> None:
-    """Handle one by one; one that cannot be used does not stop the others, but is reported."""
-    refused = []
+    """Handle one by one; one that fails does not stop the others, but is reported.
+
+    Of several processes none may leave early: the others wait for it to say what it refused.
+    """
+    refused: list[tuple[str, type[S2iError]]] = []
     for one in processes.share(given) if processes else given:
         try:
             handle(one)
-        except InputError as error:
+        except S2iError as error:
             if len(given) == 1 and (processes is None or processes.is_alone):
                 raise
-            refused.append(one)
+            refused.append((one, type(error)))
             _complain(f"{one}: {error}")
     if processes:
         refused = processes.gather(refused)
     if refused:
-        raise InputError(f"{len(refused)} of {len(given)} {what} could not be used; see above.")
+        is_input = all(issubclass(kind, InputError) for _, kind in refused)
+        raise (InputError if is_input else S2iError)(
+            f"{len(refused)} of {len(given)} {what} could not be used; see above."
+        )
 
 
 def _print_heard(transcript: Transcript, clip: str | None) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from s2i_lib.errors import InputError
+from s2i_lib.errors import InputError, S2iError
 from s2i_lib.evaluation import Evaluation, evaluate
 from s2i_lib.manifest import load_dataset
 from s2i_lib.models import REGISTRY, find_run, load, read_card
@@ -53,13 +53,14 @@ def evaluate_run(
     Raises
     ------
     InputError
-        There is no such run, it has no weights, or nobody says whom it shows.
+        There is no such run, it has no weights, nobody says whom it shows, or (with ``is_base``)
+        nobody says what it was made from.
     """
     folder = find_run(drive, run)
     card = read_card(folder)
     subject = subject or _subject_of(folder, card)
-    if is_base and card:
-        made_from = card["base"]
+    if is_base:
+        made_from = _base_of(folder, card)
         is_known = made_from["name"] in REGISTRY
         model = load(made_from["name" if is_known else "source"], drive=drive, device=device)
     else:
@@ -69,10 +70,13 @@ def evaluate_run(
     result = evaluate(model, subject, photos, scorers, options, callback=callback)
     result.notes[:0] = notes
     if clips:
-        listener = Listener(HearOptions(names=(subject.name,)), drive).load()
-        result.speech = evaluate_speech(
-            model, clips, listener, [subject], scorers.clip, result.options
-        )
+        try:
+            listener = Listener(HearOptions(names=(subject.name,)), drive).load()
+            result.speech = evaluate_speech(
+                model, clips, listener, [subject], scorers.clip, result.options
+            )
+        except S2iError as error:
+            result.notes.append(f"Hearing is not scored: {error}")
     if is_base:
         result.name = f"{model.base.name}, not fine-tuned"
     else:
@@ -87,6 +91,16 @@ def _subject_of(folder: Path, card: dict[str, Any]) -> Subject:
         raise InputError(
             f"{folder} does not say whom its weights show (no subject in its run.json). Say it "
             "with --subject NAME:CLASS_NOUN:IDENTIFIER, for instance Rex:dog:sks."
+        ) from error
+
+
+def _base_of(folder: Path, card: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return card["base"]
+    except KeyError as error:
+        raise InputError(
+            f"{folder} does not say what it was fine-tuned from (no base in its run.json), so "
+            "there is no base model to score beside it. Leave --base out."
         ) from error
 
 

@@ -205,6 +205,16 @@ def compare_weights(model: Model, record: dict[str, Any]) -> str | None:
     )
 
 
+def prompt_of(record: dict[str, Any]) -> Prompt:
+    """The prompt that a picture was drawn from, with whom it names and what was said."""
+    return Prompt(
+        text=record["prompt"],
+        negative=record["negative"],
+        subjects=tuple(Subject(**subject) for subject in record["subjects"]),
+        transcript=Transcript.from_json(record["transcript"]) if record["transcript"] else None,
+    )
+
+
 def redo(
     model: Model, record: dict[str, Any], *, on_step: Callable[[Step], object] | None = None
 ) -> Picture:
@@ -216,6 +226,7 @@ def redo(
         When the record lacks what is needed, or ``model`` is not the one that drew it.
     """
     try:
+        prompt, index = prompt_of(record), record["index"]
         options = DrawOptions(
             steps=record["steps"],
             guidance_scale=record["guidance_scale"],
@@ -224,13 +235,6 @@ def redo(
             scheduler=record["scheduler"],
             guidance_interval=tuple(record["guidance_interval"]),
         )
-        prompt = Prompt(
-            text=record["prompt"],
-            negative=record["negative"],
-            subjects=tuple(Subject(**subject) for subject in record["subjects"]),
-            transcript=Transcript.from_json(record["transcript"]) if record["transcript"] else None,
-        )
-        index = record["index"]
     except (KeyError, TypeError) as error:
         raise InputError(
             f"The record lacks {error}, so the picture cannot be made again. "

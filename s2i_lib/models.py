@@ -630,9 +630,10 @@ def _hidden(package: str) -> Iterator[None]:
 
     diffusers imports bitsandbytes for weights in 4 and 8 bits, which none of ours are: seconds on
     every start, and a complaint where its CPU kernels lack a package. They look once, so it stays
-    hidden from them and can be imported by its name afterwards, by 8-bit AdamW.
+    hidden from them and can be imported by its name afterwards, by 8-bit AdamW. Where somebody has
+    imported diffusers before us it has looked already, and must find what it has seen.
     """
-    if package in sys.modules:
+    if package in sys.modules or "diffusers" in sys.modules:
         yield
         return
     sys.modules[package] = None  # type: ignore[assignment]  # "not there", as Python documents it

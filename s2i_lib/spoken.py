@@ -65,7 +65,7 @@ def read_clips(folder: Path) -> list[Clip]:
     Raises
     ------
     InputError
-        When there is no recording, or one has no words.
+        When there is no recording, or one has no words, or none that could be drawn.
     """
     clips = []
     for path in list_recordings(folder):
@@ -76,6 +76,10 @@ def read_clips(folder: Path) -> list[Clip]:
                 f"{path.name} has no {words.name} with the words that are said, so what is heard "
                 "cannot be held against them. Write that file."
             )
+        try:
+            make_prompt(text)  # refused now, and not after all pictures of the run
+        except InputError as error:
+            raise InputError(f"{words}: {error}") from error
         clips.append(Clip(path, text))
     return clips
 

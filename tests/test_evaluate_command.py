@@ -79,6 +79,78 @@ def test_of_several_runs_those_that_can_be_scored_are(run, tmp_path):
     assert len(list((tmp_path / "made").glob("*.html"))) == 1
 
 
+def finished(drive_root: Path) -> str:
+    """A run with weights: those of the pocket model as they are."""
+    folder = drive_root / "runs" / "racer" / "done"
+    shutil.copytree(WEIGHTS / "unet", folder / "weights" / "unet")
+    card = {
+        "subject": {"name": "Racer", "class_noun": "car"},
+        "base": {"name": "pocket", "source": "the package"},
+    }
+    (folder / "run.json").write_text(json.dumps(card))
+    return "racer/done"
+
+
+def damaged(folder: Path) -> Path:
+    """A model whose pictures come out as no numbers."""
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(WEIGHTS, folder, ignore=shutil.ignore_patterns("checksums.json", "scorer"))
+    path = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    save_file({name: weight * float("nan") for name, weight in load_file(path).items()}, path)
+    return folder
+
+
+def test_run_that_fails_while_it_is_drawn_does_not_lose_the_others(run, tmp_path):
+    bad = damaged(tmp_path / "bad")
+    status, out, err = run("evaluate", WEIGHTS, bad, *QUICK, "--out", tmp_path / "made")
+    assert status == 1, "it is not the input that is wrong"
+    assert "full precision too" in " ".join(err.split())
+    assert "1 of 2 runs could not be used" in " ".join(err.split())
+    assert out.count("clip_t") == 1
+    assert len(list((tmp_path / "made").glob("*.html"))) == 1
+
+
+def test_base_is_that_of_the_first_run_that_could_be_scored(run, tmp_path):
+    done = finished(tmp_path / "drive")
+    status, out, _ = run("evaluate", "nobody", done, *QUICK, "--base", "--json")
+    assert status == 2
+    *scores, files = [json.loads(line) for line in out.splitlines()]
+    assert [each["name"] for each in scores] == [done, "pocket, not fine-tuned"]
+    assert Path(files["page"]).parent == tmp_path / "drive/runs/racer/done/evaluations"
+
+
+def test_base_of_weights_that_do_not_name_theirs_is_refused_and_no_row(run, tmp_path):
+    status, out, err = run("evaluate", WEIGHTS, *QUICK, "--base", "--out", tmp_path / "made")
+    assert status == 2
+    assert "does not say what it was fine-tuned from" in " ".join(err.split())
+    assert out.count("Run  ") == 1 and "not fine-tuned" not in out
+
+
+def test_report_on_a_file_lies_beside_it_and_is_refused_before_anything_is_drawn(tmp_path, drive):
+    lora = tmp_path / "lora.safetensors"
+    lora.write_bytes(b"")
+    where = command_line._report_folder(drive, ["nobody", str(lora)])
+    assert where == tmp_path / "evaluations" and not where.exists()
+    with pytest.raises(InputError, match="no run 'nobody'"):
+        command_line._report_folder(drive, ["nobody", "neither"])
+
+
+def test_without_anything_that_hears_the_rest_is_scored(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("s2i_lib.tiny_en.PACKAGE", "no_such_package")
+    clips = tmp_path / "clips"
+    clips.mkdir()
+    shutil.copy(PACKAGE / "samples" / "red_car.wav", clips / "one.wav")
+    (clips / "one.txt").write_text("A red car on a yellow background.")
+    status, out, _ = run(
+        "evaluate", WEIGHTS, *QUICK, "--speech", clips, "--out", tmp_path / "made", "--json"
+    )
+    assert status == 0
+    scores = json.loads(out.splitlines()[0])
+    assert "clip_t" in scores["scores"] and scores["speech"] is None
+    assert any(note.startswith("Hearing is not scored: ") for note in scores["notes"])
+
+
 @pytest.mark.slow
 def test_a_scorer_that_cannot_be_had_leaves_the_pictures_and_says_why(run, tmp_path):
     status, out, _ = run(
@@ -123,6 +195,9 @@ def test_clips_need_their_words(tmp_path):
     (tmp_path / "one.txt").write_text("a red car\n")
     [clip] = read_clips(tmp_path)
     assert clip.text == "a red car"
+    (tmp_path / "one.txt").write_text("um, please\n")
+    with pytest.raises(InputError, match=r"one\.txt: Nothing is left to draw"):
+        read_clips(tmp_path)
 
 
 @pytest.mark.slow

@@ -96,6 +96,20 @@ def test_loading_says_nothing_and_leaves_bitsandbytes_for_8_bit_adam(tmp_path):
     assert fault == "None" if is_installed else "No module named 'bitsandbytes'" in fault
 
 
+def test_a_program_that_has_imported_diffusers_before_us_can_load(tmp_path):
+    """In a process of its own, as in a notebook that begins with its own imports."""
+    code = """if True:
+        import sys
+        from pathlib import Path
+        import diffusers
+        from s2i_lib import models
+        from s2i_lib.drive import Drive
+        models.load("pocket", drive=Drive(Path(sys.argv[1])))
+    """
+    done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_changed_byte_is_noticed(folder, drive):
     weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
     data = bytearray(weights.read_bytes())

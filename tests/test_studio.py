@@ -11,6 +11,8 @@ from s2i_lib.dataset import Subject, save_subject
 from s2i_lib.drive import Drive
 from s2i_lib.errors import InputError
 from s2i_lib.gallery import read_record
+from s2i_lib.privacy import find_traces
+from s2i_lib.speech import Transcript
 from s2i_lib.widgets import join_modules
 from s2i_lib.widgets.studio import Studio, _marks
 from s2i_lib.widgets.studio.worker import Cancelled, Worker
@@ -112,6 +114,63 @@ def test_typed_wish_is_drawn_kept_and_can_be_deleted(tmp_path):
         studio._told({"type": "delete", "id": entry["id"]})
     assert not list((tmp_path / "creations").iterdir()) and studio.strip == []
     assert set(studio.seconds[0]) == {"load model", "prompt", "draw", "save"}
+
+
+def quick_studio(drive, pocket) -> Studio:
+    """A studio with a loaded model, which draws at once and hears nothing."""
+    settings = {"model": "pocket", "steps": 1}
+    return Studio(drive, settings=settings, classroom=False, listener=NO_MODEL, model=pocket)
+
+
+def records(studio: Studio) -> list[dict]:
+    """Those of the pictures in the strip, the oldest first."""
+    assert studio.wait(240) and studio.complaint == ""
+    return [studio._shown[entry["id"]].picture.record for entry in reversed(studio.strip)]
+
+
+def test_prompt_drawn_again_leaves_out_what_its_words_and_the_control_say_now(drive, pocket):
+    studio = quick_studio(drive, pocket)
+    studio.say("a red car without wheels")
+    assert studio.wait(240)
+    studio.settings = {**studio.settings, "negative": "snow"}
+    studio._told({"type": "draw", "text": "a red car without doors"})
+    assert studio.wait(240)
+    studio.settings = {**studio.settings, "negative": ""}
+    studio._told({"type": "draw", "text": "a red car"})
+    assert [each["negative"] for each in records(studio)] == ["wheels", "doors, snow", ""]
+
+
+def test_prompt_drawn_again_keeps_what_was_said_and_of_whom(drive, pocket):
+    save_subject(drive, Subject("Rex", "dog", "sks"))
+    studio = quick_studio(drive, pocket)
+    heard = Transcript("Rex im Schnee", "de", 0.9, "Rex in the snow", (), "e", "m", 1.0, 1.0)
+    studio._wish(lambda: studio._draw_words(heard))
+    assert studio.wait(240)
+    studio._told({"type": "draw", "text": "a dog on a yellow background"})
+    assert studio.wait(240)
+    studio.say("a red car")
+    first, again, other = records(studio)
+    assert first["prompt"] == "a sks dog in the snow" and again["prompt"].startswith("a dog on")
+    assert again["transcript"] == first["transcript"] == heard.to_json()
+    assert again["subjects"] == first["subjects"] and again["subjects"][0]["name"] == "Rex"
+    assert other["transcript"] is None and other["subjects"] == []
+    found = {trace.path for trace in find_traces(drive, "Rex")}
+    kept = [studio._shown[entry["id"]].path for entry in reversed(studio.strip)]
+    assert found & set(kept) == set(kept[:2]), "forgetting Rex must find both"
+
+
+def test_new_seed_of_an_older_picture_draws_its_own_prompt(drive, pocket):
+    studio = quick_studio(drive, pocket)
+    heard = Transcript("a red car", "en", 0.9, "a red car", (), "e", "m", 1.0, 1.0)
+    studio._wish(lambda: studio._draw_words(heard))
+    assert studio.wait(240)
+    studio.say("a blue tree")
+    assert studio.wait(240)
+    studio._told({"type": "show", "id": studio.strip[-1]["id"]})
+    assert studio.prompt["text"] == "a red car" and studio.pictures == [studio.strip[-1]]
+    studio._told({"type": "draw", "text": studio.prompt["text"]})
+    *_, newest = records(studio)
+    assert newest["prompt"] == "a red car" and newest["transcript"] == heard.to_json()
 
 
 @pytest.mark.slow

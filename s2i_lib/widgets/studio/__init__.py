@@ -145,6 +145,7 @@ class Studio(ByteWidget):
         """Of each wish: the seconds of its stages."""
         self._wishes: list[tuple[Wish, list[Shown]]] = []
         self._clip: np.ndarray | None = None  # of the running wish, where it may be kept
+        self._prompt: Prompt | None = None  # the one in the page's box, as it was before any edit
         self._shown: dict[str, Shown] = {}
         self._ids = itertools.count(1)
         self._listener = listener
@@ -191,8 +192,10 @@ class Studio(ByteWidget):
             text = str(message["text"])
             self._wish(lambda: self._draw_words(text))
         elif kind == "draw":
-            wanted = {"text": str(message["text"]), "negative": self.prompt.get("negative", "")}
-            self._wish(lambda: self._draw_prompt(wanted))
+            prompt = str(message["text"])
+            self._wish(lambda: self._draw_prompt(prompt))
+        elif kind == "show":
+            self._show_again(str(message["id"]))
         elif kind == "cancel_wish":
             self._worker.cancel()
             self.status = "Stopping after this step."
@@ -287,31 +290,36 @@ class Studio(ByteWidget):
                 count_tokens=model.count_tokens,
                 token_limit=model.base.token_limit,
             )
-        negative = ", ".join(filter(None, [prompt.negative, self.settings["negative"].strip()]))
-        self._draw(model, replace(prompt, negative=negative), times)
+        self._draw(model, prompt, times)
 
-    def _draw_prompt(self, wanted: dict[str, str]) -> None:
+    def _draw_prompt(self, text: str) -> None:
+        """Draw what the page's box says: the last prompt, as it was or edited.
+
+        What was said, and of whom, goes along, so that `forget` finds the picture.
+        """
         from s2i_lib.prompt import Prompt
 
         times: dict[str, float] = {}
+        last = self._prompt or Prompt("")
+        named = [subject for subject in self._subjects if subject.phrase in text]
+        subjects = tuple(dict.fromkeys([*last.subjects, *named]))
         with _stage(times, "load model"):
             model = self._get_model()
-        self._draw(model, Prompt(wanted["text"].strip(), negative=wanted["negative"]), times)
+        self._draw(model, replace(last, text=text.strip(), subjects=subjects, notes=()), times)
 
     def _draw(self, model: Model, prompt: Prompt, times: dict[str, float]) -> None:
         from s2i_lib.gallery import Wish
         from s2i_lib.generate import DrawOptions, draw, explain_unknown_words, explain_untaught
+        from s2i_lib.prompt import find_negatives
 
+        without = [find_negatives(prompt.text), self.settings["negative"].strip()]
+        prompt = replace(prompt, negative=", ".join(filter(None, without)))
         if self.classroom:
             self.classroom.check_prompt(prompt)  # before it is shown
         unknown = explain_unknown_words(model.base, prompt.text, model.taught)
         untaught = explain_untaught(model, prompt, self.drive)
-        self.prompt = {
-            "text": prompt.text,
-            "negative": prompt.negative,
-            "marks": _marks(prompt.text, self._subjects),
-            "notes": [*prompt.notes, *filter(None, [untaught, unknown])],
-        }
+        notes = [*prompt.notes, *filter(None, [untaught, unknown])]
+        self._show_prompt(prompt, notes)
         settings = self.settings
         options = DrawOptions(
             steps=settings["steps"],
@@ -335,6 +343,7 @@ class Studio(ByteWidget):
         wish = Wish(prompt.text, (), transcript.text if transcript else None, self._clip)
         self._wishes.append((wish, [self._shown[entry["id"]] for entry in entries]))
         with self.hold_sync():
+            self._show_prompt(prompt, notes)  # an older picture may have been shown meanwhile
             self.pictures = entries
             self.strip = [*entries, *self.strip][:STRIP_LENGTH]
             self.settings = {**self.settings, "seed": pictures[0].record["seed"]}
@@ -388,6 +397,23 @@ class Studio(ByteWidget):
             _remove(shown.path)
             shown.path = None
         self._update(key, is_kept=shown.path is not None)
+
+    def _show_again(self, key: str) -> None:
+        """Put a picture of the strip, and its prompt, where the last wish's are."""
+        from s2i_lib.generate import prompt_of
+
+        with self.hold_sync():
+            self._show_prompt(prompt_of(self._shown[key].picture.record), [])
+            self.pictures = [entry for entry in self.strip if entry["id"] == key]
+
+    def _show_prompt(self, prompt: Prompt, notes: list[str]) -> None:
+        self._prompt = prompt
+        self.prompt = {
+            "text": prompt.text,
+            "negative": prompt.negative,
+            "marks": _marks(prompt.text, self._subjects),
+            "notes": notes,
+        }
 
     def _delete(self, key: str) -> None:
         shown = self._shown.pop(key)

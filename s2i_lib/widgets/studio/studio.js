@@ -198,8 +198,8 @@ function render({ model, el }) {
               type: "button",
               "aria-label": `Show again: ${entry.alt}, seed ${entry.seed}`,
               click: () => {
-                model.set("pictures", [entry]);
-                model.save_changes();
+                transport.tell("show", { id: entry.id });
+                asked.box.value = entry.alt; // also where the same prompt had been edited
                 lines.say(`${entry.alt}, seed ${entry.seed}.`);
               },
             },
