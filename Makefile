@@ -66,7 +66,7 @@ badges: .venv/bin/python
 	@$(BIN)/python tools/badges.py "$(REPO)"
 
 # Each script goes on where it was stopped; the state is in tools/pocket/.work (S2I_POCKET_WORK).
-# The weights that ship had 1,471 steps; more of them go on from there.
+# The weights that ship had these many, and a branch of 600; more go on from there.
 POCKET_STEPS ?= 1500
 pocket: .venv/.test
 	$(PIP) --quiet -e '.[pocket]'
