@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import wave
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+from tiny_model import make_pipeline
 
 from s2i_lib import __main__ as command_line
 from s2i_lib.gallery import read_record
@@ -82,6 +85,50 @@ def test_hear_prints_the_prompt_it_becomes(run):
     assert report["transcript"]["model"] == "tiny.en"
 
 
+@pytest.mark.slow
+def test_photos_become_weights_that_draw_the_subject_when_it_is_spoken_of(
+    run, tmp_path, monkeypatch
+):
+    if not shutil.which("flite"):
+        pytest.skip("no name was spoken: flite is missing (apt-get install flite)")
+    monkeypatch.setenv("S2I_LOCAL", str(tmp_path / "local"))
+    make_pipeline().save_pretrained(tmp_path / "tiny")
+    text, clip = "A picture of Racer on a yellow background.", tmp_path / "clip.wav"
+    subprocess.run(["flite", "-voice", "slt", "-t", text, "-o", clip], check=True)
+    photos = ROOT / "s2i_lib" / "samples" / "rc_car"
+    given = ("--subject", "Racer", "--drive", "drive")
+    assert run("dataset", photos, *given, "--class-noun", "car")[0] == 0
+    few = (
+        "--steps",
+        4,
+        "--class-images",
+        8,
+        "--option",
+        "sample_prompts=",
+        "--option",
+        "keep=last",
+    )
+    trained = ("finetune", *given, "--model", "tiny", "--learning-rate", 1e-2, *few, "--json")
+    status, out, _ = run(*trained)
+    card = json.loads(out)
+    assert (status, card["status"], card["step"]) == (0, "finished", 4)
+    assert card["options"]["sample_prompts"] == []
+
+    wish = ("--drive", "drive", "--seed", 3, "--steps", 2)
+    pictures = {}
+    for words in (["--run", "racer/tiny-01"], ["--model", "tiny"]):
+        status, _, err = run("speak", clip, *words, *wish, "--out", words[0])
+        assert status == 0, err
+        [png] = (tmp_path / words[0]).glob("*.png")
+        record = read_record(png)
+        assert "sks car on a yellow background" in record["prompt"]
+        assert "Racer" in record["transcript"]["text"]
+        with Image.open(png) as picture:
+            pictures[record["run"]] = picture.tobytes()
+    assert pictures.keys() == {"racer/tiny-01", None}
+    assert len(set(pictures.values())) == 2, "training changed what is drawn"
+
+
 def test_one_bad_clip_does_not_take_the_others_with_it(run, tmp_path):
     hum = write_wav(tmp_path / "hum.wav", 0.2 * np.sin(np.arange(32_000) * 0.05))
     status, out, err = run(
@@ -121,6 +168,7 @@ def test_classroom_refuses_what_was_heard_by_the_list_on_the_drive(run, tmp_path
         (["draw", "a cat", "--model", "sd2.1-base"], 1, "Manojb/stable-diffusion-2-1-base: "),
         (["draw", "a NAKED cat", "--classroom"], 2, "“naked” is on the list"),
         (["draw"], 2, "Missing argument"),
+        (["finetune", "--subject", "rex"], 2, "There is no subject 'rex'"),
     ],
 )
 def test_bad_input_gets_one_paragraph(run, tmp_path, words, status, message):
@@ -147,8 +195,6 @@ def test_unknown_words_are_drawn_and_named(run, tmp_path):
 
 
 def test_a_changed_byte_in_the_weights_ends_with_status_2(run, tmp_path):
-    import shutil
-
     from s2i_lib.models import REGISTRY
 
     copy = shutil.copytree(REGISTRY["pocket"].folder, tmp_path / "copy")
