@@ -5,6 +5,7 @@ The fork server imports this once, so that twenty processes need not load the li
 import collections
 import contextlib
 import os
+import shutil
 import signal
 import sys
 import time
@@ -17,8 +18,21 @@ import transformers  # noqa: F401
 from test_finetune import SHORT
 from tiny_model import draw_dataset
 
-from s2i_lib.drive import Drive
+from s2i_lib.drive import Drive, folder_name
 from s2i_lib.finetune import finetune
+from s2i_lib.models import PACKAGE, REGISTRY
+
+# Two batches of class images, and samples that are scored: the run ends with the weights of step 4.
+OPTIONS = {**SHORT, "class_image_count": 16, "sample_every": 4}
+
+
+def lay_out(root: Path) -> Drive:
+    """A Drive with the scorer that a model like the tiny one is scored by: the pocket model's."""
+    drive = Drive(root / "drive")
+    place = drive.models / folder_name(REGISTRY["sd2.1-base"].scorer or "")
+    if not place.exists():
+        shutil.copytree(PACKAGE / "pocket" / "scorer", place)
+    return drive
 
 
 def run(root: str, tiny: str, phase: str = "", count: int = 1) -> None:
@@ -39,10 +53,10 @@ def run(root: str, tiny: str, phase: str = "", count: int = 1) -> None:
 
     with Path(root, "log").open("a") as log, contextlib.redirect_stderr(log):
         finetune(
-            Drive(Path(root) / "drive"),
+            lay_out(Path(root)),
             draw_dataset(Path(root) / "photos"),
             model=tiny,
             watch=watch,
             report=lambda text: print(text, file=sys.stderr, flush=True),
-            **SHORT,
+            **OPTIONS,
         )

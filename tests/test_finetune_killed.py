@@ -18,8 +18,9 @@ from s2i_lib.models import read_card
 pytestmark = pytest.mark.slow
 
 PHASES = [
-    ("class_images", 2),
+    ("class_images", 2),  # of two batches one is sampled
     ("samples", 1),
+    ("samples", 2),  # of the step that turns out to be the best
     ("saving", 1),
     ("saving", 2),
     ("saved", 1),
@@ -33,7 +34,7 @@ PHASES = [
     ("removing", 1),
     ("finishing", 1),
 ]
-N_MOMENTS = 4  # random ones in `make test`; in `make full` N_MOMENTS_FULL
+N_MOMENTS = 20  # random ones in `make test`; in `make full` N_MOMENTS_FULL
 N_MOMENTS_FULL = 24
 
 
@@ -86,7 +87,9 @@ def finish(processes, root, tiny):
 def check_whole(root, whole):
     run = run_in(root)
     assert digest(run) == whole[0]
-    assert read_card(run)["status"] == "finished"
+    card = read_card(run)
+    assert (card["status"], card["kept_step"], card["best_step"]) == ("finished", 4, 4)
+    assert not (run / "best").exists()
     assert len(checkpoint.states(run)) == 2
     assert checkpoint.newest_state([run], pytest.fail).name == "state-00000008"
     assert not [path.name for path in run.rglob(".*")], "something half done was left behind"
@@ -103,21 +106,25 @@ def test_killed_in_a_phase_and_started_again_it_ends_the_same(
     check_whole(tmp_path, whole)
 
 
-@pytest.mark.timeout(4 * 3600)  # two dozen pairs of runs in `make full`, on a busy machine
+@pytest.mark.timeout(4 * 3600)  # so many pairs of runs, on a busy machine
 def test_killed_at_random_moments_it_ends_the_same(processes, tiny, whole, tmp_path, full):
-    moments = random.Random(0)
-    killed = 0
-    for attempt in range(N_MOMENTS_FULL if full else N_MOMENTS):
+    moments, seconds = random.Random(0), whole[1]
+    killed = attempt = 0
+    while killed < (N_MOMENTS_FULL if full else N_MOMENTS):
+        attempt += 1
         root = tmp_path / str(attempt)
         root.mkdir()
+        began = time.monotonic()
         process = launch(processes, root, tiny)
-        process.join(moments.uniform(0, whole[1]))
-        killed += process.is_alive()
+        process.join(moments.uniform(0, seconds))
+        if process.is_alive():
+            killed += 1
+        else:  # the machine is less busy than it was
+            seconds = min(seconds, time.monotonic() - began)
         process.kill()
         process.join()
         finish(processes, root, tiny)
         check_whole(root, whole)
-    assert killed >= 0.6 * (attempt + 1)
 
 
 def test_killed_again_and_again_it_still_gets_there(processes, tiny, whole, tmp_path):
