@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import gc
 import inspect
 import json
 import logging
@@ -887,7 +886,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    finally:
-        gc.freeze()  # or Python looks for garbage in all that was loaded, a second, before it ends
+    sys.exit(main())
