@@ -254,6 +254,22 @@ def test_training_lowers_the_loss_on_its_own_data(data):
         assert after < 0.95 * before
 
 
+def test_gradients_are_clipped_to_the_norm_that_the_options_give(pipe, data):
+    norms = {}
+    for limit in (1e-3, 1e6):
+        options = dataclasses.replace(OPTIONS, steps=2, gradient_clip=limit)
+        learner = make_learner(make_pipeline(), options)
+
+        def note(optimizer, *rest, learner=learner, limit=limit):
+            gradients = [p.grad.flatten() for p in learner.parameters.values()]
+            norms.setdefault(limit, []).append(float(torch.cat(gradients).norm()))
+
+        learner.optimizer.register_step_pre_hook(note)
+        run(None, data, options, learner=learner)
+    assert norms[1e-3] == pytest.approx([1e-3] * 2, rel=1e-2)
+    assert min(norms[1e6]) > 0.01
+
+
 def test_accumulated_parts_give_the_weights_of_the_whole_batch(data):
     options = dataclasses.replace(OPTIONS, batch_size=4, steps=3)
     whole, _ = run(make_pipeline(), data, options)

@@ -103,8 +103,10 @@ def digest(run):
     ]
 
 
-def test_a_run_leaves_everything_that_is_promised_and_nothing_else(drive, dataset, tiny):
+def test_a_run_leaves_everything_that_is_promised_and_nothing_else(drive, dataset, tiny, capsys):
     run, _, _ = start(drive, dataset, tiny)
+    bar = capsys.readouterr().err.rpartition("Training:")[2]
+    assert "8/8" in bar and "step/s" in bar and "loss=" in bar
     assert run == drive.runs / "violet" / "tiny-01"
     files = {path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file()}
     state = {"state.json", "trained.safetensors", "optimizer.safetensors"}
@@ -131,6 +133,10 @@ def test_a_run_leaves_everything_that_is_promised_and_nothing_else(drive, datase
     assert card["versions"]["python"] == platform.python_version()
     assert card["versions"]["torch"] == version("torch")
     assert card["versions"].keys() >= {"s2i_lib", "diffusers", "accelerate", "bitsandbytes"}
+    base = models.load(str(tiny), drive=drive, dtype=torch.float32).pipeline
+    assert card["base"]["fingerprint"] == models.fingerprint(base)
+    assert card["base"]["source"] == str(tiny)
+    assert card["base"]["licence"] == "as given by whoever made it" and card["scores"] == {}
     (kept,) = drive.class_images.iterdir()
     assert card["class_images"] == kept.name
     assert {p.name for p in kept.iterdir()} == {
