@@ -42,7 +42,10 @@ def made(tmp_path_factory):
 
 @pytest.fixture
 def train_alone(made, tmp_path, monkeypatch):
-    """Train in this process, its local disk below ``tmp_path/NAME/0``; the run's folder."""
+    """Train in this process, its local disk below ``tmp_path/NAME/0``; the run's folder.
+
+    With one thread, as each of two processes has: sums in another order differ in their last bits.
+    """
 
     def train(name: str, **changes) -> Path:
         root = tmp_path / name
@@ -52,7 +55,10 @@ def train_alone(made, tmp_path, monkeypatch):
         options = {"model": str(made / "tiny"), "name": "one", **COMMON, **changes}
         return finetune(drive, load_dataset(drive, "Racer"), **options)
 
-    return train
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield train
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture
