@@ -111,6 +111,8 @@ class Draw(NamedTuple):
     """shape = (channels, height, width)"""
     posterior: torch.Tensor
     """Standard normal, of the same shape: where in the VAE's posterior the latents lie."""
+    is_dropped: bool
+    """Whether a class image is shown with the empty prompt."""
 
 
 def draw(
@@ -123,7 +125,9 @@ def draw(
     noise = torch.randn(tuple(shape), generator=rng)
     if options.offset_noise:
         noise = noise + options.offset_noise * torch.randn(shape[0], 1, 1, generator=rng)
-    return Draw(is_mirrored, timestep, noise, torch.randn(tuple(shape), generator=rng))
+    posterior = torch.randn(tuple(shape), generator=rng)
+    is_dropped = float(torch.rand((), generator=rng)) < options.class_dropout
+    return Draw(is_mirrored, timestep, noise, posterior, is_dropped)
 
 
 def pick(seed: int, stream: int, index: int, count: int) -> int:
@@ -146,7 +150,7 @@ class Batch(NamedTuple):
     noise: torch.Tensor
     timesteps: torch.Tensor
     prompts: torch.Tensor
-    """0 for the instance prompt, 1 for the class prompt, shape = (n,)"""
+    """0 for the instance prompt, 1 for the class prompt, 2 for the empty one, shape = (n,)"""
 
 
 @dataclass
@@ -158,9 +162,9 @@ class TrainingData:
     class_latents: torch.Tensor | None
     """shape = (n, channels, height, width), scaled; sampled, never decoded"""
     tokens: torch.Tensor
-    """of the instance prompt and the class prompt, shape = (2, tokens)"""
+    """of the instance prompt, the class prompt and the empty one, shape = (3, tokens)"""
     embeddings: torch.Tensor
-    """of the same, shape = (2, tokens, width)"""
+    """of the same, shape = (3, tokens, width); without the last where nothing is dropped"""
 
     def batch(
         self, options: FinetuneOptions, step: int, positions: Iterable[int], timesteps: int
@@ -180,7 +184,8 @@ class TrainingData:
                 chance = draw(options, step, position, CLASS, shape, timesteps)
                 index = step * options.batch_size + position
                 image = pick(options.seed, CLASS, index, len(self.class_latents))
-                rows.append((self.class_latents[image], chance.noise, chance.timestep, 1))
+                prompt = 2 if chance.is_dropped else 1
+                rows.append((self.class_latents[image], chance.noise, chance.timestep, prompt))
         latents, noise, times, prompts = zip(*rows, strict=True)
         return Batch(
             torch.stack(latents), torch.stack(noise), torch.tensor(times), torch.tensor(prompts)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from s2i_lib import checkpoint, dreambooth, prior
-from s2i_lib.drive import Drive
+from s2i_lib.drive import Drive, local_folder
 from s2i_lib.errors import InputError
 from s2i_lib.judge import Judge, make_watcher
 from s2i_lib.keeper import Keeper, Watch
@@ -25,7 +25,8 @@ from s2i_lib.learner import Learner, make_learner
 from s2i_lib.models import REGISTRY, BaseModel, Model, choose, load, pick_device, read_card
 from s2i_lib.options import FinetuneOptions
 from s2i_lib.plan import Plan, make_plan, say_time, settle_options, try_steps
-from s2i_lib.prepare import prepare_data
+from s2i_lib.prepare import SHEET, get_class_latents, is_there, prepare_data
+from s2i_lib.prior import card_for_run, class_folder
 from s2i_lib.recorder import PastPeak, Recorder, Sampler
 from s2i_lib.run import Dataset, Run, as_json, choose_run, is_finished, run_card
 
@@ -149,6 +150,39 @@ def plan_run(
     accelerator = make_accelerator(options.precision)
     options, seconds = try_steps(loaded, options, accelerator, log.info)
     return make_plan(loaded, options, device, drive, run.folder, seconds)
+
+
+def draw_class_images(
+    drive: Drive,
+    dataset: Dataset,
+    *,
+    model: str = "auto",
+    name: str | None = None,
+    watch: Watch = lambda event, info: None,
+    report: Callable[[str], None] = log.info,
+    patience_s: float = 120.0,
+    **changes: Any,
+) -> Path | None:
+    """Draw what ``finetune`` with the same arguments would draw first, to look at it before.
+
+    Returns
+    -------
+    Path or None
+        The contact sheet on the Drive; None without prior preservation.
+    """
+    base, wanted = choose_options(dataset, model, changes)
+    options = settle_options(wanted, pick_device(), lambda text: None)
+    if not options.with_prior:
+        return None
+    loaded = load_for_training(base, drive)
+    accelerator = make_accelerator(options.precision)
+    prompt = f"a {dataset.subject.class_noun}"
+    run = choose_run(drive, dataset, loaded, wanted, name, log.info)
+    with closing(Keeper(run, report, watch, patience_s, accelerator.is_main_process)) as keeper:
+        get_class_latents(loaded, prompt, options, accelerator, drive, keeper)
+    kept = drive.class_images / class_folder(card_for_run(loaded, prompt, options))
+    places = (kept, local_folder(drive, kept))  # the second where the Drive takes nothing
+    return next(place / SHEET for place in places if is_there(place / SHEET))
 
 
 def begun(earlier: dict[str, Any], wanted: FinetuneOptions) -> FinetuneOptions:

@@ -48,6 +48,7 @@ class FinetuneDefaults:
     with_8bit_adam: bool = False
     with_checkpointing: bool = False
     with_text_encoder: bool = False
+    class_dropout: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -353,7 +353,7 @@ def probe_steps(model: Model, options: FinetuneOptions, accelerator: Accelerator
     )
     size = pipe.unet.config.sample_size
     latents = torch.zeros(1, pipe.unet.config.in_channels, size, size)
-    tokens = torch.zeros(2, pipe.tokenizer.model_max_length, dtype=torch.long)
+    tokens = torch.zeros(3, pipe.tokenizer.model_max_length, dtype=torch.long)
     data = TrainingData(
         instances=Moments(latents, latents),
         mirrored=None,

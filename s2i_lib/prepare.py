@@ -19,6 +19,9 @@ from s2i_lib.run import Dataset
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+SHEET = "sheet.png"
+"""The contact sheet's name in a folder of class images."""
+
 
 def prepare_data(
     model: Model,
@@ -31,6 +34,7 @@ def prepare_data(
     """Encode the photos and prompts once, get the class images; then free what made them."""
     pipe, subject, device = model.pipeline, dataset.subject, accelerator.device
     prompts = [f"a {subject.phrase}", f"a {subject.class_noun}"]
+    prompts += [""] if options.class_dropout else []
     embeddings = batches.embed_prompts(pipe, prompts)
     images = batches.read_images(dataset.images, model.base.size_px)
     with batches.visiting(pipe.vae, device):
@@ -76,20 +80,20 @@ def get_class_latents(
             count,
             keep=lambda path: keeper.put(path, kept),
         )
-    if keeper.is_main and not _is_there(kept / "sheet.png"):
+    if keeper.is_main and not is_there(kept / SHEET):
         local.mkdir(parents=True, exist_ok=True)
         with batches.visiting(pipe.vae, accelerator.device):
             pictures = prior.decode_latents(pipe.vae, latents[: prior.SHEET_COUNT])
-        sheet = local / "sheet.png"
+        sheet = local / SHEET
         prior.contact_sheet(pictures, columns=4).save(sheet)
     if keeper.is_main:  # also what an earlier session could not copy
         for path in sorted(local.glob("[!.]*")):
-            if not _is_there(kept / path.name):
+            if not is_there(kept / path.name):
                 keeper.put(path, kept)
     return latents
 
 
-def _is_there(path: Path) -> bool:
+def is_there(path: Path) -> bool:
     """Not where the mount has died, either: it is copied when that is back."""
     try:
         return path.exists()

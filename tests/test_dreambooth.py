@@ -203,6 +203,50 @@ def test_offset_noise_is_constant_over_each_channel():
     torch.testing.assert_close(added, added[:, :1, :1].expand(3, 8, 8))
 
 
+def test_a_share_of_the_class_images_is_shown_with_the_empty_prompt(data):
+    options = dataclasses.replace(OPTIONS, class_dropout=0.25)
+    half = OPTIONS.batch_size
+    seen = torch.stack([data.batch(options, s, range(half), 1000).prompts for s in range(400)])
+    assert (seen[:, :half] == 0).all()
+    n_dropped, n_class = int((seen[:, half:] == 2).sum()), 400 * half
+    assert set(seen[:, half:].unique().tolist()) == {1, 2}
+    assert abs(n_dropped / n_class - 0.25) < 4 * (0.25 * 0.75 / n_class) ** 0.5
+    plain = data.batch(OPTIONS, 0, range(half), 1000)  # nothing else at a step is changed by it
+    dropped = data.batch(dataclasses.replace(OPTIONS, class_dropout=1.0), 0, range(half), 1000)
+    assert plain.prompts.tolist() == [0] * half + [1] * half
+    assert dropped.prompts.tolist() == [0] * half + [2] * half
+    for before, after in zip(plain[:3], dropped[:3], strict=True):
+        assert torch.equal(before, after)
+
+
+def test_the_empty_prompt_drifts_less_where_class_images_are_shown_with_it(pipe, data):
+    """What guidance compares with: its loss on class images after training either way."""
+    with_empty = dataclasses.replace(
+        data,
+        tokens=batches.token_ids(pipe, ["a sks cat", "a cat", ""]),
+        embeddings=batches.embed_prompts(pipe, ["a sks cat", "a cat", ""]),
+    )
+
+    def loss_of_empty(dropout):
+        options = dataclasses.replace(OPTIONS, steps=60, class_dropout=dropout)
+        learner, _ = run(make_pipeline(), with_empty, options)
+        weights, held = learner.unet, dataclasses.replace(options, seed=9, class_dropout=1.0)
+        total = 0.0
+        for step in range(8):
+            batch = with_empty.batch(held, step, range(4), 1000)
+            alpha, sigma = dreambooth.signal_and_noise(learner.alphas_cumprod, batch.timesteps)
+            noisy = alpha * batch.latents + sigma * batch.noise
+            wanted = dreambooth.target(
+                learner.prediction_type, batch.latents, batch.noise, alpha, sigma
+            )
+            with torch.no_grad():
+                seen = weights(noisy, batch.timesteps, with_empty.embeddings[batch.prompts]).sample
+            total += float((seen - wanted)[4:].square().mean())
+        return total
+
+    assert loss_of_empty(0.5) < loss_of_empty(0.0)
+
+
 # ---- Caches ----
 
 

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 from importlib.metadata import version
 
 import numpy as np
@@ -17,7 +18,13 @@ from tiny_model import draw_dataset, make_pipeline
 from s2i_lib import batches, checkpoint, models, plan, prior
 from s2i_lib.drive import LEASE, Drive, Publisher, _machine
 from s2i_lib.errors import InputError, S2iError
-from s2i_lib.finetune import finetune, load_for_training, make_accelerator, plan_run
+from s2i_lib.finetune import (
+    draw_class_images,
+    finetune,
+    load_for_training,
+    make_accelerator,
+    plan_run,
+)
 from s2i_lib.learner import find_8bit_fault
 from s2i_lib.models import read_card
 from s2i_lib.recorder import SAMPLE_SEED, SAMPLES_EACH
@@ -106,7 +113,7 @@ def digest(run):
 def test_a_run_leaves_everything_that_is_promised_and_nothing_else(drive, dataset, tiny, capsys):
     run, _, _ = start(drive, dataset, tiny)
     bar = capsys.readouterr().err.rpartition("Training:")[2]
-    assert "8/8" in bar and "step/s" in bar and "loss=" in bar
+    assert re.search(r"8/8 .*(step/s|s/step), loss=", bar)
     assert run == drive.runs / "violet" / "tiny-01"
     files = {path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file()}
     state = {"state.json", "trained.safetensors", "optimizer.safetensors"}
@@ -144,6 +151,43 @@ def test_a_run_leaves_everything_that_is_promised_and_nothing_else(drive, datase
         "sheet.png",
         "latents-000.safetensors",
     }
+
+
+def test_class_images_can_be_looked_at_before_and_are_drawn_once(drive, dataset, tiny):
+    seen = []
+
+    def draw(**changes):
+        changes = {
+            "model": str(tiny),
+            "watch": lambda *event: seen.append(event),
+            **SHORT,
+            **changes,
+        }
+        return draw_class_images(drive, dataset, **changes)
+
+    sheet = draw()
+    (kept,) = drive.class_images.iterdir()
+    assert sheet == kept / "sheet.png"
+    with Image.open(sheet) as pictures:
+        assert pictures.size == (4 * 16, 2 * 16)
+    assert ("class_images", {"done": 8, "total": 8}) in seen
+    seen.clear()
+    assert draw() == sheet and draw(with_prior=False) is None and not seen
+    run, _, events = start(drive, dataset, tiny)
+    assert run.name == "tiny-01", "the same run, not a second one"
+    assert "class_images" not in [name for name, _ in events]
+    assert json.loads((run / "run.json").read_text())["class_images"] == kept.name
+
+
+def test_class_images_are_shown_where_the_drive_takes_nothing(drive, dataset, tiny, local_disk):
+    drive.root.mkdir(parents=True, exist_ok=True)
+    (drive.root / "class_images").write_text("in the way")
+    said = []
+    sheet = draw_class_images(
+        drive, dataset, model=str(tiny), report=said.append, patience_s=0.1, **SHORT
+    )
+    assert sheet.is_file() and sheet.is_relative_to(local_disk)
+    assert "Not on the Drive yet" in said[-1]
 
 
 def test_a_plan_has_measured_the_time_and_changes_nothing(drive, dataset, tiny):

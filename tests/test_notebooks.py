@@ -505,7 +505,7 @@ def test_notebook_2_shows_no_class_images_of_other_runs(tmp_path):
     environment = {"S2I_DRIVE": str(tmp_path / "drive"), "S2I_LOCAL": str(tmp_path / "local")}
     forms = {"MODEL": str(tmp_path / "tiny"), "STEPS": 2, "WITH_PRIOR": False}
     said = run(NOTEBOOKS[1], tmp_path, environment, **forms)
-    assert "This run has no class images to show." in said
+    assert "Without prior preservation there are no class images." in said
     [card] = (tmp_path / "drive/runs").glob("*/*/run.json")
     assert json.loads(card.read_text())["class_images"] is None
 
