@@ -253,34 +253,80 @@ def _draw_safely(
     """Sample and decode; where memory or half precision fails, go on more modestly and say so."""
     import torch
 
-    try:
-        latents = sample_latents(model, prompt, options, seeds, on_step)
-        images = decode(model, latents)
-    except torch.OutOfMemoryError as error:
-        if len(seeds) == 1:
-            raise S2iError(
-                f"The GPU has too little free memory for one picture of {model.base.size_px} px "
-                f"({error}). Close other notebooks that use it, or take --model pocket."
-            ) from error
-        torch.cuda.empty_cache()
-        half = len(seeds) // 2
-        log.warning("Memory is short: drawing %d pictures as %d and %d.",
-                    len(seeds), half, len(seeds) - half)  # fmt: skip
-        parts = (seeds[:half], seeds[half:])
-        return [
-            image for part in parts for image in _draw_safely(model, prompt, options, part, on_step)
-        ]
-    if torch.isfinite(latents).all() and not all(is_black(image) for image in images):
-        return images
-    if model.dtype == torch.float32:
+    drawn = _draw_batches(model, prompt, options, seeds, on_step)
+    if not _are_bad(drawn):
+        return [one.image for one in drawn]
+    if model.dtype != torch.float32:
+        log.warning("Half precision gave black pictures: drawing again in full precision.")
+        _to_full_precision(model)
+        drawn = _draw_batches(model, prompt, options, seeds, on_step)
+    if _are_bad(drawn):
         raise S2iError(
             "The pictures came out black, or not as numbers, in full precision too: the weights "
             f"({model.source}) are damaged or were trained too far. Take an earlier checkpoint."
         )
-    log.warning("Half precision gave black pictures: drawing again in full precision.")
-    model.pipeline.to(torch.float32)
-    model.embeddings.clear()
-    return _draw_safely(model, prompt, options, seeds, on_step)
+    return [one.image for one in drawn]
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    image: Image
+    is_finite: bool
+
+
+def _are_bad(drawn: list[_Drawn]) -> bool:
+    return not all(one.is_finite for one in drawn) or all(is_black(one.image) for one in drawn)
+
+
+def _draw_batches(
+    model: Model,
+    prompt: Prompt,
+    options: DrawOptions,
+    seeds: list[int],
+    on_step: Callable[[Step], object] | None,
+) -> list[_Drawn]:
+    """Sample and decode in one batch, or in halves of it where memory is short."""
+    import torch
+
+    try:
+        latents = sample_latents(model, prompt, options, seeds, on_step)
+        finite = latents.isfinite().flatten(1).all(dim=1).tolist()
+        return [_Drawn(*each) for each in zip(decode(model, latents), finite, strict=True)]
+    except torch.OutOfMemoryError as error:
+        shortage = str(error)
+    # Out here the error is gone, and the tensors that its traceback held are free.
+    latents = None
+    torch.cuda.empty_cache()
+    if len(seeds) == 1:
+        raise S2iError(
+            f"The GPU has too little free memory for one picture of {model.base.size_px} px "
+            f"({shortage}). Close other notebooks that use it, or take --model pocket."
+        )
+    half = len(seeds) // 2
+    log.warning("Memory is short: drawing %d pictures as %d and %d.",
+                len(seeds), half, len(seeds) - half)  # fmt: skip
+    parts = (seeds[:half], seeds[half:])
+    return [one for part in parts for one in _draw_batches(model, prompt, options, part, on_step)]
+
+
+def _to_full_precision(model: Model) -> None:
+    """Convert the model to fp32, which takes twice the memory; where there is none, as it was."""
+    import torch
+
+    half = model.dtype
+    try:
+        model.pipeline.to(torch.float32)
+    except torch.OutOfMemoryError as error:
+        shortage = str(error)
+    else:
+        model.embeddings.clear()
+        return
+    model.pipeline.to(half)  # some of its parts had been converted
+    raise S2iError(
+        "The pictures came out black in half precision, and the GPU has too little free memory for "
+        f"full precision ({shortage}). Close other notebooks that use it, or take --model "
+        "sd2.1-base or pocket."
+    )
 
 
 def is_black(image: Image) -> bool:

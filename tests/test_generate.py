@@ -303,6 +303,67 @@ def test_short_memory_halves_the_batch_and_says_so(pocket, caplog):
         hook.remove()
 
 
+def test_memory_of_a_failed_batch_is_free_before_it_is_drawn_in_halves(pocket):
+    """The traceback of an error keeps what its frames hold; on a GPU that is gigabytes."""
+    import gc
+    import weakref
+
+    import torch
+
+    failed, alive = [], []
+
+    def little_memory(_, args):
+        alive.append(any(ref() is not None for ref in failed))
+        if len(args[0]) > 2:
+            failed.append(weakref.ref(args[0]))
+            raise torch.OutOfMemoryError("tried to allocate")
+
+    gc.disable()  # what lies in a cycle would be freed at some later time only
+    hook = pocket.pipeline.unet.register_forward_pre_hook(little_memory)
+    try:
+        draw(pocket, "a cat", DrawOptions(seed=1, steps=1, count=2))
+    finally:
+        hook.remove()
+        gc.enable()
+    assert failed and not any(alive)
+
+
+def nan_in(output, at=slice(None)):
+    """Where SD 2.1 at 768 px has it, in the U-Net."""
+    output.sample[at] = float("nan")
+
+
+@pytest.fixture
+def half_precision(tmp_path):
+    """Real fp16 on the CPU."""
+    import torch
+
+    return models.load("pocket", drive=Drive(tmp_path), dtype=torch.float16)
+
+
+def test_too_little_memory_for_full_precision_is_said_and_the_model_stays_whole(
+    half_precision, monkeypatch
+):
+    import torch
+
+    vae, unet = half_precision.pipeline.vae, half_precision.pipeline.unet
+    convert = vae.to
+
+    def to(*to_what, **more):
+        if torch.float32 in (*to_what, *more.values()):
+            assert unet.dtype == torch.float32, "this is to fail halfway"
+            raise torch.OutOfMemoryError("tried to allocate")
+        return convert(*to_what, **more)
+
+    monkeypatch.setattr(vae, "to", to)
+    hook = unet.register_forward_hook(lambda _, __, output: nan_in(output))
+    with pytest.raises(S2iError, match="too little free memory for full precision"):
+        draw(half_precision, "a cat", DrawOptions(steps=1))
+    hook.remove()
+    parts = [half_precision.pipeline.text_encoder, unet, vae]
+    assert {part.dtype for part in parts} == {torch.float16}
+
+
 @pytest.mark.slow
 def test_black_pictures_in_half_precision_are_drawn_again_in_full(tmp_path, caplog):
     """Real fp16 on the CPU; the overflow is forced where SD 2.1 at 768 px has it, in the U-Net."""
