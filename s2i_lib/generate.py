@@ -137,7 +137,7 @@ def draw(
         classroom.check_prompt(prompt)
     first = secrets.randbelow(SEEDS - options.count) if options.seed is None else options.seed
     seeds = [(first + i) % SEEDS for i in range(options.count)]
-    images = _draw_safely(model, prompt, options, seeds, on_step)
+    drawn = _draw_safely(model, prompt, options, seeds, on_step)
     record = {
         "prompt": prompt.text,
         "negative": prompt.negative,
@@ -156,8 +156,8 @@ def draw(
         | {name: version(name) for name in ("torch", "diffusers", "transformers")},
     }
     pictures = [
-        Picture(image, record | {"seed": seed, "index": i})
-        for i, (image, seed) in enumerate(zip(images, seeds, strict=True))
+        Picture(one.image, record | {"seed": seed, "index": i})
+        for i, (one, seed) in enumerate(zip(drawn, seeds, strict=True))
     ]
     return pictures if classroom is None else _fit_for_class(classroom, model, pictures)
 
@@ -249,33 +249,35 @@ def _draw_safely(
     options: DrawOptions,
     seeds: list[int],
     on_step: Callable[[Step], object] | None,
-) -> list[Image]:
+) -> list[_Drawn]:
     """Sample and decode; where memory or half precision fails, go on more modestly and say so."""
     import torch
 
     drawn = _draw_batches(model, prompt, options, seeds, on_step)
-    if not _are_bad(drawn):
-        return [one.image for one in drawn]
-    if model.dtype != torch.float32:
-        log.warning("Half precision gave black pictures: drawing again in full precision.")
+    bad = [i for i, one in enumerate(drawn) if not one.is_finite or is_black(one.image)]
+    if bad and model.dtype != torch.float32:
+        log.warning(
+            "Half precision gave black pictures (%d of %d): drawing again in full precision.",
+            len(bad),
+            len(seeds),
+        )
         _to_full_precision(model)
-        drawn = _draw_batches(model, prompt, options, seeds, on_step)
-    if _are_bad(drawn):
+        again = _draw_batches(model, prompt, options, [seeds[i] for i in bad], on_step)
+        for i, one in zip(bad, again, strict=True):
+            drawn[i] = one
+    # A single black one among others is what its prompt asks for, perhaps.
+    if not all(one.is_finite for one in drawn) or all(is_black(one.image) for one in drawn):
         raise S2iError(
             "The pictures came out black, or not as numbers, in full precision too: the weights "
             f"({model.source}) are damaged or were trained too far. Take an earlier checkpoint."
         )
-    return [one.image for one in drawn]
+    return drawn
 
 
 @dataclass(frozen=True)
 class _Drawn:
     image: Image
     is_finite: bool
-
-
-def _are_bad(drawn: list[_Drawn]) -> bool:
-    return not all(one.is_finite for one in drawn) or all(is_black(one.image) for one in drawn)
 
 
 def _draw_batches(

@@ -17,6 +17,7 @@ from s2i_lib.generate import (
     estimate_denoised,
     explain_unknown_words,
     explain_untaught,
+    is_black,
     preview,
     redo,
     unknown_words,
@@ -362,6 +363,47 @@ def test_too_little_memory_for_full_precision_is_said_and_the_model_stays_whole(
     hook.remove()
     parts = [half_precision.pipeline.text_encoder, unet, vae]
     assert {part.dtype for part in parts} == {torch.float16}
+
+
+def test_only_the_black_picture_of_a_batch_is_drawn_again_in_full(half_precision, caplog):
+    import torch
+
+    sizes = []
+
+    def overflow(_, __, output):
+        if output.sample.dtype == torch.float16:
+            nan_in(output, at=1)  # of two pictures the second
+        else:
+            sizes.append(len(output.sample))
+
+    hook = half_precision.pipeline.unet.register_forward_hook(overflow)
+    options = DrawOptions(seed=1, steps=1, count=2, guidance_scale=1)
+    first, second = draw(half_precision, "a cat", options)
+    hook.remove()
+    assert "gave black pictures (1 of 2)" in caplog.text
+    assert sizes == [1] and not is_black(first.image) and not is_black(second.image)
+
+
+@pytest.mark.parametrize("count_black", [1, 2])
+def test_a_black_picture_in_full_precision_is_kept_unless_all_are(pocket, count_black):
+    decoded = []
+
+    def darken(_, __, output):
+        decoded.append(output)  # they are decoded one by one
+        if len(decoded) <= count_black:
+            output.fill_(-1)
+
+    hook = pocket.pipeline.vae.decoder.register_forward_hook(darken)
+    options = DrawOptions(seed=1, steps=1, count=2, guidance_scale=1)
+    try:
+        if count_black == 2:
+            with pytest.raises(S2iError, match="came out black"):
+                draw(pocket, "a black night", options)
+        else:
+            pictures = draw(pocket, "a black night", options)
+            assert [is_black(picture.image) for picture in pictures] == [True, False]
+    finally:
+        hook.remove()
 
 
 @pytest.mark.slow
