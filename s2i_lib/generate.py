@@ -137,6 +137,18 @@ def draw(
         classroom.check_prompt(prompt)
     first = secrets.randbelow(SEEDS - options.count) if options.seed is None else options.seed
     seeds = [(first + i) % SEEDS for i in range(options.count)]
+    pictures = _draw_seeds(model, prompt, options, seeds, on_step)
+    return pictures if classroom is None else _fit_for_class(classroom, model, pictures)
+
+
+def _draw_seeds(
+    model: Model,
+    prompt: Prompt,
+    options: DrawOptions,
+    seeds: list[int],
+    on_step: Callable[[Step], object] | None,
+) -> list[Picture]:
+    """One picture a seed, each with its record."""
     drawn = _draw_safely(model, prompt, options, seeds, on_step)
     record = {
         "prompt": prompt.text,
@@ -144,7 +156,6 @@ def draw(
         **asdict(options),
         "guidance_scale": _guidance(model, options),
         "guidance_interval": list(_guidance_interval(model, options)),
-        "seeds": seeds,
         "size_px": model.base.size_px,
         "model": model.base.name,
         "source": model.source,
@@ -152,14 +163,30 @@ def draw(
         "hashes": model.hashes(),
         "subjects": [asdict(subject) for subject in prompt.subjects],
         "transcript": prompt.transcript.to_json() if prompt.transcript else None,
+        "device": _name_device(model.device),
         "versions": {"s2i_lib": __version__}
         | {name: version(name) for name in ("torch", "diffusers", "transformers")},
     }
-    pictures = [
-        Picture(one.image, record | {"seed": seed, "index": i})
-        for i, (one, seed) in enumerate(zip(drawn, seeds, strict=True))
+    return [
+        Picture(
+            one.image,
+            record
+            | {
+                "seed": seed,
+                "seeds": one.batch,
+                "index": one.batch.index(seed),
+                "count": len(one.batch),
+                "precision": one.precision,
+            },
+        )
+        for one, seed in zip(drawn, seeds, strict=True)
     ]
-    return pictures if classroom is None else _fit_for_class(classroom, model, pictures)
+
+
+def _name_device(device: torch.device) -> str:
+    import torch
+
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def _fit_for_class(classroom: Classroom, model: Model, pictures: list[Picture]) -> list[Picture]:
@@ -218,7 +245,7 @@ def prompt_of(record: dict[str, Any]) -> Prompt:
 def redo(
     model: Model, record: dict[str, Any], *, on_step: Callable[[Step], object] | None = None
 ) -> Picture:
-    """Draw a picture again from its record: the same batch, and of it the same picture.
+    """Draw a picture again from its record: the same batch and precision, of it the same picture.
 
     Raises
     ------
@@ -226,12 +253,12 @@ def redo(
         When the record lacks what is needed, or ``model`` is not the one that drew it.
     """
     try:
-        prompt, index = prompt_of(record), record["index"]
+        prompt, index, seeds = prompt_of(record), record["index"], record["seeds"]
         options = DrawOptions(
             steps=record["steps"],
             guidance_scale=record["guidance_scale"],
-            count=len(record["seeds"]),
-            seed=record["seeds"][0],
+            count=len(seeds),
+            seed=record["seed"],
             scheduler=record["scheduler"],
             guidance_interval=tuple(record["guidance_interval"]),
         )
@@ -240,7 +267,38 @@ def redo(
             f"The record lacks {error}, so the picture cannot be made again. "
             "It was written by another version, or by hand."
         ) from error
-    return draw(model, prompt, options, on_step=on_step)[index]
+    check_prompt(model, prompt)
+    own = _name_precision(model)
+    then = record.get("precision", own)  # older records do not say it
+    _set_precision(model, then, "in which the picture was drawn")
+    try:
+        return _draw_seeds(model, prompt, options, seeds, on_step)[index]
+    finally:
+        _set_precision(model, own, "in which it was before")
+
+
+def _name_precision(model: Model) -> str:
+    return str(model.dtype).removeprefix("torch.")
+
+
+def _set_precision(model: Model, name: str, why: str) -> None:
+    """Convert the model; where fp32 finds no room, for it takes twice as much, all is as it was."""
+    import torch
+
+    own = model.dtype
+    if name == _name_precision(model):
+        return
+    model.embeddings.clear()
+    try:
+        model.pipeline.to(getattr(torch, name))
+        return
+    except torch.OutOfMemoryError as error:
+        shortage = str(error)
+    model.pipeline.to(own)  # some of its parts had been converted
+    raise S2iError(
+        f"The GPU has too little free memory for {name}, {why} ({shortage}). Close other notebooks "
+        "that use it, or take --model sd2.1-base or pocket."
+    )
 
 
 def _draw_safely(
@@ -261,7 +319,7 @@ def _draw_safely(
             len(bad),
             len(seeds),
         )
-        _to_full_precision(model)
+        _set_precision(model, "float32", "which black pictures need")
         again = _draw_batches(model, prompt, options, [seeds[i] for i in bad], on_step)
         for i, one in zip(bad, again, strict=True):
             drawn[i] = one
@@ -278,6 +336,9 @@ def _draw_safely(
 class _Drawn:
     image: Image
     is_finite: bool
+    batch: list[int]
+    """The seeds that were drawn together: a batch of another size is summed in another order."""
+    precision: str
 
 
 def _draw_batches(
@@ -293,7 +354,11 @@ def _draw_batches(
     try:
         latents = sample_latents(model, prompt, options, seeds, on_step)
         finite = latents.isfinite().flatten(1).all(dim=1).tolist()
-        return [_Drawn(*each) for each in zip(decode(model, latents), finite, strict=True)]
+        precision = _name_precision(model)
+        return [
+            _Drawn(image, is_finite, seeds, precision)
+            for image, is_finite in zip(decode(model, latents), finite, strict=True)
+        ]
     except torch.OutOfMemoryError as error:
         shortage = str(error)
     # Out here the error is gone, and the tensors that its traceback held are free.
@@ -309,26 +374,6 @@ def _draw_batches(
                 len(seeds), half, len(seeds) - half)  # fmt: skip
     parts = (seeds[:half], seeds[half:])
     return [one for part in parts for one in _draw_batches(model, prompt, options, part, on_step)]
-
-
-def _to_full_precision(model: Model) -> None:
-    """Convert the model to fp32, which takes twice the memory; where there is none, as it was."""
-    import torch
-
-    half = model.dtype
-    try:
-        model.pipeline.to(torch.float32)
-    except torch.OutOfMemoryError as error:
-        shortage = str(error)
-    else:
-        model.embeddings.clear()
-        return
-    model.pipeline.to(half)  # some of its parts had been converted
-    raise S2iError(
-        "The pictures came out black in half precision, and the GPU has too little free memory for "
-        f"full precision ({shortage}). Close other notebooks that use it, or take --model "
-        "sd2.1-base or pocket."
-    )
 
 
 def is_black(image: Image) -> bool:

@@ -1,7 +1,9 @@
 """Prompt + model -> pictures, with the real pocket model."""
 
 import json
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -239,6 +241,56 @@ def test_redo_gives_the_same_picture_bit_for_bit(pocket):
         assert again.record == picture.record
 
 
+def test_redo_draws_the_batch_that_memory_allowed(pocket):
+    import torch
+
+    def little_memory(_, args):
+        if len(args[0]) > 4:  # two pictures with guidance
+            raise torch.OutOfMemoryError("tried to allocate")
+
+    hook = pocket.pipeline.unet.register_forward_pre_hook(little_memory)
+    try:
+        made = draw(pocket, "a cat", DrawOptions(seed=5, steps=1, count=3))
+    finally:
+        hook.remove()
+    assert [each.record["seeds"] for each in made] == [[5], [6, 7], [6, 7]]
+    assert [each.record["index"] for each in made] == [0, 0, 1]
+    again = redo(pocket, json.loads(json.dumps(made[2].record)))
+    assert again.image.tobytes() == made[2].image.tobytes()
+    assert again.record == made[2].record
+
+
+def test_redo_draws_in_the_precision_of_then_and_leaves_the_model_as_it_was(pocket, half_precision):
+    import torch
+
+    options = DrawOptions(seed=5, steps=1, guidance_scale=1)
+    [full], [half] = (draw(model, "a cat", options) for model in (pocket, half_precision))
+    assert (full.record["precision"], half.record["precision"]) == ("float32", "float16")
+    assert full.record["device"] == pocket.device.type == "cpu"
+    assert full.image.tobytes() != half.image.tobytes()
+    again = redo(half_precision, full.record)
+    assert again.record["precision"] == "float32" and half_precision.dtype == torch.float16
+    assert again.image.tobytes() == full.image.tobytes()
+    older = {k: v for k, v in half.record.items() if k not in ("precision", "device")}
+    assert redo(half_precision, older).image.tobytes() == half.image.tobytes()
+
+
+RECORD = {
+    "prompt", "negative", "subjects", "transcript", "steps", "guidance_scale", "guidance_interval",
+    "scheduler", "size_px", "seed", "seeds", "index", "count", "model", "source", "run", "hashes",
+    "precision", "device", "versions",
+}  # fmt: skip
+
+
+def test_a_record_has_the_keys_that_are_documented_and_no_others(pocket):
+    [picture] = draw(pocket, "a cat", DrawOptions(steps=1))
+    assert set(picture.record) == RECORD
+    text = (Path(__file__).parents[1] / "drive_layout.md").read_text()
+    [section] = re.findall(r"\n## The record of a picture\n(.*?)(?:\n## |\Z)", text, re.DOTALL)
+    heads = [line.partition(":")[0] for line in section.splitlines() if line.startswith("- ")]
+    assert set(re.findall(r"`(\w+)`", " ".join(heads))) == {*RECORD, "saved_at"}
+
+
 def test_a_record_that_lacks_something_is_refused(pocket):
     record = draw(pocket, "a cat", DrawOptions(steps=1))[0].record
     del record["seeds"]
@@ -358,7 +410,9 @@ def test_too_little_memory_for_full_precision_is_said_and_the_model_stays_whole(
 
     monkeypatch.setattr(vae, "to", to)
     hook = unet.register_forward_hook(lambda _, __, output: nan_in(output))
-    with pytest.raises(S2iError, match="too little free memory for full precision"):
+    with pytest.raises(
+        S2iError, match="too little free memory for float32, which black pictures need"
+    ):
         draw(half_precision, "a cat", DrawOptions(steps=1))
     hook.remove()
     parts = [half_precision.pipeline.text_encoder, unet, vae]
