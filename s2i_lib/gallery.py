@@ -8,13 +8,14 @@ import json
 import re
 import wave
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from s2i_lib.drive import free_path, write_file
-from s2i_lib.errors import InputError
+from s2i_lib.errors import InputError, S2iError
 from s2i_lib.generate import Picture
 
 if TYPE_CHECKING:
@@ -46,6 +47,11 @@ def save(picture: Picture, folder: Path, mark: str = "") -> Path:
 
     The name says when, what and which seed; a name that is taken is never written over. Where
     several processes write at once, each has its own ``mark`` at the end of the name.
+
+    Raises
+    ------
+    S2iError
+        When the disk does not take both. Neither is left behind then.
     """
     from PIL.PngImagePlugin import PngInfo
 
@@ -57,9 +63,14 @@ def save(picture: Picture, folder: Path, mark: str = "") -> Path:
     picture.image.save(buffer, "PNG", pnginfo=info)
     path = free_path(folder / f"{file_stem(record['prompt'])}-{record['seed']}{mark}.png")
     pretty = json.dumps(record, ensure_ascii=False, indent=1) + "\n"
-    write_file(path, buffer.getvalue())
-    write_file(path.with_suffix(".json"), pretty.encode())
-    return path
+    # The record first: by it `s2i_lib.privacy` finds whose picture this is.
+    beside = write_file(path.with_suffix(".json"), pretty.encode())
+    try:
+        return write_file(path, buffer.getvalue())
+    except S2iError:
+        with suppress(OSError):
+            beside.unlink()
+        raise
 
 
 def save_recording(

@@ -80,6 +80,9 @@ class FaultyDrive(mfusepy.Operations):
     def write(self, path, data, offset, fh):
         self.place(path)
         fault = self.fault()
+        if fault.startswith("room for "):  # so many files in a folder
+            is_full = len(os.listdir(os.path.dirname(self.place(path)))) > int(fault.split()[-1])
+            fault = "full" if is_full else ""
         if fault == "full":
             raise mfusepy.FuseOSError(errno.ENOSPC)
         if fault == "io error":

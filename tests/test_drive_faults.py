@@ -1,13 +1,7 @@
 """Under each fault of the Drive training finishes, what was good stays, the copy catches up."""
 
-import contextlib
 import json
-import os
-import shutil
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 from test_finetune import KilledError, digest, kill_at, start
@@ -30,43 +24,9 @@ FAULTS = {
 }
 
 
-class Mount:
-    """A mounted faulty Drive; ``fault`` switches."""
-
-    def __init__(self, folder: Path):
-        self.behind, self.path = folder / "behind", folder / "mounted"
-        self.control = folder / "fault"
-        self.behind.mkdir(parents=True)
-        self.path.mkdir()
-        self.fault("")
-        script = Path(__file__).with_name("faulty_drive.py")
-        command = [sys.executable, script, self.behind, self.path, self.control]
-        self.process = subprocess.Popen(command)
-        deadline = time.monotonic() + 60
-        while not os.path.ismount(self.path):
-            assert self.process.poll() is None and time.monotonic() < deadline
-            time.sleep(0.05)
-
-    def fault(self, name: str) -> None:
-        part = self.control.with_suffix(".new")
-        part.write_text(name)
-        part.rename(self.control)
-
-    def close(self) -> None:
-        self.fault("")
-        subprocess.run(["fusermount3", "-u", "-z", self.path], check=False)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(10)
-        self.process.kill()
-
-
 @pytest.fixture
-def mount(tmp_path):
-    if not (Path("/dev/fuse").exists() and shutil.which("fusermount3")):
-        pytest.skip("FUSE is missing here, so a Drive that misbehaves cannot be made")
-    mount = Mount(tmp_path / "fuse")
-    yield mount
-    mount.close()
+def mount(faulty_drive):
+    return faulty_drive
 
 
 @pytest.fixture(scope="module")

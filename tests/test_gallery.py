@@ -1,6 +1,7 @@
 """Pictures keep the record of how they were made, and nothing is written over."""
 
 import base64
+import html
 import io
 import json
 import re
@@ -62,6 +63,7 @@ def test_the_page_holds_everything_and_trusts_nothing(picture, tmp_path):
     [clip] = re.findall(r"data:audio/wav;base64,([^\"]+)", page)
     with wave.open(io.BytesIO(base64.b64decode(clip))) as file:
         assert (file.getframerate(), file.getnframes()) == (16_000, 16_000)
+    assert re.findall(r'<img [^>]*alt="([^"]*)"', page) == [html.escape(wish.prompt)]
     [png] = re.findall(r"data:image/png;base64,([^\"]+)", page)
     assert base64.b64decode(png) == path.read_bytes()
 
@@ -70,6 +72,19 @@ def test_a_disk_that_takes_nothing_leaves_nothing_behind(picture, tmp_path):
     with pytest.raises(S2iError, match="could not be written"):
         gallery.save(picture, tmp_path / "not there")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("room", [0, 1])
+def test_no_half_of_a_picture_is_left_on_a_full_drive(picture, faulty_drive, room):
+    folder = faulty_drive.path / "creations"
+    folder.mkdir()
+    faulty_drive.fault(f"room for {room}")
+    with pytest.raises(S2iError, match="No space left on device"):
+        gallery.save(picture, folder)
+    assert list(folder.iterdir()) == []
+    faulty_drive.fault("room for 2")
+    path = gallery.save(picture, folder)
+    assert set(folder.iterdir()) == {path, path.with_suffix(".json")}
 
 
 def test_pictures_are_listed_by_what_their_records_say(picture, pocket, tmp_path):
