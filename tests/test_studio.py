@@ -173,6 +173,30 @@ def test_new_seed_of_an_older_picture_draws_its_own_prompt(drive, pocket):
     assert newest["prompt"] == "a red car" and newest["transcript"] == heard.to_json()
 
 
+def test_what_a_full_drive_does_not_take_is_shown_and_can_be_kept_later(pocket, faulty_drive):
+    studio = quick_studio(Drive(faulty_drive.path), pocket)
+    studio.settings = {**studio.settings, "count": 2}
+    faulty_drive.fault("room for 2")  # the first picture and its record
+    studio.say("a red car")
+    assert studio.wait(240)
+    first, second = studio.pictures
+    assert (first["is_kept"], second["is_kept"]) == (True, False)
+    assert studio.png(second["id"]).startswith(b"\x89PNG")
+    assert studio.state == "done" and studio.status.startswith("Done: 2 pictures")
+    seed = second["seed"]
+    assert f"Not kept on the Drive is seed {seed}: " in studio.complaint
+    assert "No space left on device" in studio.complaint and 'press "Keep"' in studio.complaint
+    creations = faulty_drive.path / "creations"
+    assert [read_record(path)["seed"] for path in creations.glob("*.png")] == [first["seed"]]
+    studio._told({"type": "keep", "id": second["id"], "is_kept": True})
+    assert "No space left on device" in studio.complaint
+    assert not studio.pictures[1]["is_kept"] and len(list(creations.iterdir())) == 2
+    faulty_drive.fault("")
+    studio._told({"type": "keep", "id": second["id"], "is_kept": True})
+    assert studio.complaint == "" and studio.pictures[1]["is_kept"]
+    assert len(list(creations.glob("*.png"))) == 2
+
+
 @pytest.mark.slow
 def test_what_cannot_be_drawn_is_said_and_leaves_nothing(tmp_path):
     studio = Studio(Drive(tmp_path), settings={"model": "pocket"})

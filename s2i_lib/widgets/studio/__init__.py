@@ -199,10 +199,15 @@ class Studio(ByteWidget):
         elif kind == "cancel_wish":
             self._worker.cancel()
             self.status = "Stopping after this step."
-        elif kind == "keep":
-            self._set_kept(str(message["id"]), is_kept=bool(message["is_kept"]))
-        elif kind == "delete":
-            self._delete(str(message["id"]))
+        elif kind in ("keep", "delete"):
+            self.complaint = ""
+            try:
+                if kind == "delete":
+                    self._delete(str(message["id"]))
+                else:
+                    self._set_kept(str(message["id"]), is_kept=bool(message["is_kept"]))
+            except (S2iError, OSError) as error:
+                self.complaint = f"That did not work: {error}"
 
     def say(self, text: str) -> None:
         """Wish for a picture in words, as if they had been spoken."""
@@ -337,7 +342,11 @@ class Studio(ByteWidget):
                 classroom=self.classroom,
             )
         with _stage(times, "save"):
-            entries = [self._enter(picture) for picture in pictures]
+            entries, failures = [], []
+            for picture in pictures:
+                entry, failure = self._enter(picture)
+                entries.append(entry)
+                failures += [failure] if failure else []
         self.seconds.append(times)
         transcript = prompt.transcript
         wish = Wish(prompt.text, (), transcript.text if transcript else None, self._clip)
@@ -352,6 +361,8 @@ class Studio(ByteWidget):
             if held_back := options.count - len(entries):
                 done += f" The safety checker held {held_back} more back."
             self._show("done", done)
+            if failures:
+                self.complaint = _explain_unkept(entries, failures[0])
         self._forget_old()
 
     def _make_step_callback(self, model: Model) -> Callable[[Step], None]:
@@ -373,16 +384,23 @@ class Studio(ByteWidget):
 
     # --- pictures --------------------------------------------------------------------------------
 
-    def _enter(self, picture: Picture) -> dict[str, Any]:
+    def _enter(self, picture: Picture) -> tuple[dict[str, Any], str | None]:
+        """The entry of a new picture; beside it why it could not be kept, if it could not."""
         key = f"picture-{next(self._ids)}"
-        path = self._save(picture) if self.keep else None
+        path = failure = None
+        if self.keep:
+            try:
+                path = self._save(picture)
+            except S2iError as error:  # it is worth seeing all the same
+                failure = str(error)
         self._shown[key] = Shown(picture, path)
-        return {
+        entry = {
             "id": key,
             "alt": picture.record["prompt"],
             "seed": picture.record["seed"],
             "is_kept": path is not None,
         }
+        return entry, failure
 
     def _save(self, picture: Picture) -> Path:
         from s2i_lib.gallery import save
@@ -416,10 +434,11 @@ class Studio(ByteWidget):
         }
 
     def _delete(self, key: str) -> None:
-        shown = self._shown.pop(key)
+        shown = self._shown[key]
         if shown.path is not None:
             _remove(shown.path)
             shown.path = None
+        del self._shown[key]
         with self.hold_sync():
             self.pictures = [entry for entry in self.pictures if entry["id"] != key]
             self.strip = [entry for entry in self.strip if entry["id"] != key]
@@ -518,6 +537,15 @@ def _stage(times: dict[str, float], name: str) -> Iterator[None]:
     began = time.perf_counter()
     yield
     times[name] = times.get(name, 0.0) + time.perf_counter() - began
+
+
+def _explain_unkept(entries: list[dict[str, Any]], failure: str) -> str:
+    seeds = [str(entry["seed"]) for entry in entries if not entry["is_kept"]]
+    them, are = ("it", "is") if len(seeds) == 1 else ("them", "are")
+    return (
+        f"Not kept on the Drive {are} seed{'s'[: len(seeds) > 1]} {', '.join(seeds)}: {failure} "
+        f'Then press "Keep" below {them}; without it the notebook forgets {them} when it ends.'
+    )
 
 
 def _marks(text: str, subjects: list[Subject]) -> list[list[int]]:
