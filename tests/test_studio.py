@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -171,6 +172,33 @@ def test_new_seed_of_an_older_picture_draws_its_own_prompt(drive, pocket):
     studio._told({"type": "draw", "text": studio.prompt["text"]})
     *_, newest = records(studio)
     assert newest["prompt"] == "a red car" and newest["transcript"] == heard.to_json()
+
+
+def test_chosen_model_loads_at_once_and_says_so_but_not_while_one_draws(drive, pocket):
+    settings = {"model": "auto", "steps": 1}
+    studio = Studio(drive, settings=settings, classroom=False, listener=NO_MODEL, model=pocket)
+    wait_until(lambda: studio.state == "ready")
+    told = []
+    studio.observe(lambda change: told.append((studio.state, change["new"])), "status")
+    with studio._in_use:  # as while a wish is drawn
+        studio.settings = {**studio.settings, "model": "pocket"}
+        time.sleep(0.3)
+        assert studio._model is pocket and told == []
+    wait_until(lambda: studio.state == "ready" and len(told) == 2)
+    assert told[0] == ("loading", "Loading the model pocket. You can speak already.")
+    assert studio._model is not pocket and studio._loaded_name == "pocket"
+    drawn = studio._model
+    studio.settings = {**studio.settings, "negative": "snow"}
+    studio.say("a red car")
+    assert studio.wait(240) and studio.state == "done"
+    assert studio._model is drawn and not any(state == "loading" for state, _ in told[1:])
+
+
+def wait_until(is_true, timeout_s: float = 120.0) -> None:
+    end = time.monotonic() + timeout_s
+    while not is_true():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 def test_what_a_full_drive_does_not_take_is_shown_and_can_be_kept_later(pocket, faulty_drive):

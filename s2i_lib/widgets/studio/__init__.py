@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import itertools
 import logging
@@ -11,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import traitlets
 
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from s2i_lib.speech import Listener, Transcript
 
 log = logging.getLogger(__name__)
+
+Asker = Literal["start", "choice", "wish"]  # of models to be loaded
 
 MOST_PICTURES = 8
 PREVIEW_EVERY_S = 0.2  # five rough pictures a second are enough to see it appear
@@ -152,7 +155,8 @@ class Studio(ByteWidget):
         self._listening_to = None if listener is None else ""
         self._model = model
         self._loaded_name: str | None = None
-        self._loading = threading.RLock()
+        self._loading = threading.Lock()
+        self._in_use = threading.Lock()  # a model that draws is not exchanged
         self._worker = Worker(self._report)
         self._subjects = list_subjects(drive)
         settings = {**DEFAULTS, **(settings or {})}
@@ -165,6 +169,7 @@ class Studio(ByteWidget):
         )
         if model is not None:
             self._loaded_name = self.settings["model"]
+        self.observe(self._load_choice, "settings")
         threading.Thread(target=self._load_all, name="studio-load", daemon=True).start()
 
     # --- what the browser asks for ---------------------------------------------------------------
@@ -251,6 +256,8 @@ class Studio(ByteWidget):
     def _wish(self, work: Callable[[], None]) -> None:
         def run() -> None:
             self.complaint = ""  # the page has cleared its line: the same words must be news again
+            if self.state == "loading":
+                self.status = "Still loading; your wish comes next."
             work()
 
         self._worker.submit(run)
@@ -259,11 +266,11 @@ class Studio(ByteWidget):
         times: dict[str, float] = {}
         self._clip = None
         self.heard = {}  # so that the same words again are news to the page
-        self._show("hearing", "Hearing what you said.")
         with _stage(times, "load Whisper"):
             listener = self._get_listener()
         self._worker.check()
-        with _stage(times, "hear"):
+        self._show("hearing", "Hearing what you said.")
+        with _stage(times, "hear"), self._in_use:
             rate_hz = None if isinstance(source, (str, Path, bytes)) else RATE_HZ
             transcript = listener.hear(source, rate_hz)
         if self.settings["keep_recordings"]:
@@ -333,7 +340,7 @@ class Studio(ByteWidget):
             seed=settings["seed"] if settings["is_seed_locked"] else None,
         )
         self._show("drawing", f"Drawing with {model.base.name}.")
-        with _stage(times, "draw"):
+        with _stage(times, "draw"), self._in_use:
             pictures = draw(
                 model,
                 prompt,
@@ -457,42 +464,61 @@ class Studio(ByteWidget):
 
     # --- models ----------------------------------------------------------------------------------
 
-    def _load_all(self) -> None:
+    def _load_choice(self, change: dict[str, Any]) -> None:
+        """Load what has just been chosen, so that the next wish need not wait."""
+        old, new = change["old"], change["new"]
+        if any(old[name] != new[name] for name in ("model", "language")):
+            load = functools.partial(self._load_all, "choice")
+            threading.Thread(target=load, name="studio-load", daemon=True).start()
+
+    def _load_all(self, asked_by: Asker = "start") -> None:
         try:
-            self._show("loading", "Loading the models. You can speak already.")
-            self._get_model()
-            self._get_listener()
-            if self.state == "loading":
-                self._show("ready", "Ready. Press Speak, or hold it while you speak.")
+            self._get_model(asked_by)
+            self._get_listener(asked_by)
+            with self._loading:
+                if self.state == "loading":
+                    self._show("ready", "Ready. Press Speak, or hold it while you speak.")
         except Exception as error:
             self._report(error)
 
-    def _get_model(self) -> Model:
+    def _get_model(self, asked_by: Asker = "wish") -> Model:
         """The chosen model, loaded."""
         from s2i_lib.models import load, split_choice
 
         with self._loading:
             name = self.settings["model"]
             if self._model is None or self._loaded_name != name:
-                self._model = None  # frees the old one before the new one needs room
-                base, run = split_choice(name)
-                self._model = load(base, drive=self.drive, run=run)
-                self._loaded_name = name
+                with self._in_use:
+                    self._show_loading(f"the model {name}", asked_by)
+                    self._model = None  # frees the old one before the new one needs room
+                    base, run = split_choice(name)
+                    self._model = load(base, drive=self.drive, run=run)
+                    self._loaded_name = name
             if self.classroom:
                 self.rules = self.classroom.describe(self._model)
             return self._model
 
-    def _get_listener(self) -> Listener:
+    def _get_listener(self, asked_by: Asker = "wish") -> Listener:
         """A listener for the chosen language, loaded."""
         from s2i_lib.speech import HearOptions, Listener
 
         with self._loading:
             language = self.settings["language"]
             if self._listener is None or self._listening_to != language:
-                names = tuple(subject.name for subject in self._subjects)
-                options = HearOptions(language=language or None, names=names)
-                self._listener, self._listening_to = Listener(options, self.drive), language
+                with self._in_use:
+                    spoken = f" for {self.languages.get(language, language)}" if language else ""
+                    self._show_loading(f"Whisper{spoken}", asked_by)
+                    names = tuple(subject.name for subject in self._subjects)
+                    options = HearOptions(language=language or None, names=names)
+                    self._listener = Listener(options, self.drive).load()
+                    self._listening_to = language
             return self._listener.load()
+
+    def _show_loading(self, what: str, asked_by: Asker) -> None:
+        if asked_by == "start" and self.state not in ("loading", "ready"):
+            return  # a wish has been quicker, and its own words matter more
+        more = "" if asked_by == "wish" else " You can speak already."
+        self._show("loading", f"Loading {what}.{more}")
 
     def _chosen(self, run: str | None) -> Subject | None:
         """The subject that was chosen, else the one that the run was trained on."""
