@@ -87,10 +87,35 @@ def test_several_pictures_of_one_wish(
     assert len({(box["x"], box["y"]) for box in boxes}) == count, json.dumps(boxes)
     look(frame, f"studio-pictures-{count}")
     assert_accessible(page)
-    last = seeds[-1]  # each has buttons of its own
-    frame.get_by_role("button", name=f"Delete seed {last}").press("Enter")
-    notebook.wait_for(f"len(studio.pictures) == {count - 1}")
-    assert len(list((tmp_path / "drive/creations").glob("*.png"))) == count - 1
+    # Each has buttons of its own, and whoever has no mouse is not thrown out of them.
+    frame.get_by_role("button", name=f"Keep seed {seeds[1]}").press("Enter")
+    notebook.wait_for("not studio.pictures[1]['is_kept']")
+    has_focus(page, f"Keep seed {seeds[1]}", pressed="false")
+    page.keyboard.press("Enter")
+    notebook.wait_for("studio.pictures[1]['is_kept']")
+    has_focus(page, f"Keep seed {seeds[1]}", pressed="true")
+    frame.get_by_role("button", name=f"Delete seed {seeds[0]}").press("Enter")
+    has_focus(page, f"Delete seed {seeds[1]}")
+    frame.get_by_role("button", name=f"Delete seed {seeds[-1]}").press("Enter")
+    has_focus(page, f"Delete seed {seeds[-2]}")
+    notebook.wait_for(f"len(studio.pictures) == {count - 2}")
+    assert len(list((tmp_path / "drive/creations").glob("*.png"))) == count - 2
+    again = f"Show again: {prompt}, seed {seeds[2]}"
+    frame.get_by_role("button", name=again).press("Enter")
+    notebook.wait_for("len(studio.pictures) == 1")
+    has_focus(page, again)
+    frame.get_by_role("button", name=f"Delete seed {seeds[2]}").press("Enter")
+    notebook.wait_for("studio.pictures == []")
+    page.wait_for_function("() => document.activeElement.classList.contains('s2i-speak')")
+
+
+def has_focus(page, label: str, pressed: str | None = None) -> None:
+    """Wait until the button with this label has the keyboard's focus."""
+    page.wait_for_function(
+        "([label, pressed]) => document.activeElement.getAttribute('aria-label') === label"
+        " && document.activeElement.getAttribute('aria-pressed') === pressed",
+        arg=[label, pressed],
+    )
 
 
 def test_number_of_pictures_stays_between_one_and_eight(lab, chromium, set_up):

@@ -161,6 +161,19 @@ function render({ model, el }) {
     rough.hidden = false;
   }
 
+  // Redrawn, a button loses the focus: it goes to the same one of the same picture, or of the next
+  // where that is deleted, or to Speak where no picture is left.
+  function redraw(list, items) {
+    const focused = list.getRootNode().activeElement;
+    const at = [...list.children].findIndex((item) => item.contains(focused));
+    const old = list.children[at];
+    list.replaceChildren(...items);
+    if (!old) return;
+    const item = items.find(({ dataset }) => dataset.id === old.dataset.id) || items[at] || items.at(-1);
+    const button = [...old.querySelectorAll("button")].indexOf(focused);
+    (item ? item.querySelectorAll("button")[button] : recordButton.button).focus();
+  }
+
   function showPictures() {
     const makeFigure = (entry) => {
       const keep = button(entry.is_kept ? "Kept" : "Keep", () =>
@@ -171,12 +184,12 @@ function render({ model, el }) {
       });
       return make(
         "figure",
-        {},
+        { "data-id": entry.id },
         pictureOf(entry, {}),
         make("figcaption", { class: "s2i-row" }, make("span", {}, `Seed ${entry.seed}`), keep, remove),
       );
     };
-    gallery.replaceChildren(...model.get("pictures").map(makeFigure));
+    redraw(gallery, model.get("pictures").map(makeFigure));
     again.hidden = !model.get("pictures").length;
   }
 
@@ -187,11 +200,12 @@ function render({ model, el }) {
         url.then(URL.revokeObjectURL, () => {});
         urls.delete(id);
       }
-    strip.replaceChildren(
-      ...entries.map((entry) =>
+    redraw(
+      strip,
+      entries.map((entry) =>
         make(
           "li",
-          {},
+          { "data-id": entry.id },
           make(
             "button",
             {
@@ -328,9 +342,10 @@ function render({ model, el }) {
   function showState() {
     const state = model.get("state");
     if (!isListening) frame.dataset.state = state;
-    const hadFocus = progress.contains(document.activeElement);
+    const focused = frame.getRootNode().activeElement;
     progress.hidden = !WORKING.includes(state);
-    if (progress.hidden && hadFocus) recordButton.button.focus();
+    if (progress.hidden && progress.contains(focused)) recordButton.button.focus();
+    if (state === "drawing" && gallery.contains(focused)) stop.focus();
     if (state === "hearing") bar.removeAttribute("value");
     if (state === "drawing") bar.value = 0;
     gallery.hidden = state === "drawing";
