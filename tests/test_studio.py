@@ -174,6 +174,32 @@ def test_new_seed_of_an_older_picture_draws_its_own_prompt(drive, pocket):
     assert newest["prompt"] == "a red car" and newest["transcript"] == heard.to_json()
 
 
+def test_control_changed_as_a_picture_is_finished_stays_changed(drive, pocket):
+    studio = quick_studio(drive, pocket)
+    change = {"type": "set", "name": "count", "value": 4}
+    page = threading.Thread(target=studio._told, args=[change])
+    with studio.hold_sync():  # as the thread that draws writes back the seed that it took
+        before = studio.settings
+        page.start()
+        page.join(0.3)
+        studio.settings = {**before, "seed": 7}
+    page.join(10)
+    assert (studio.settings["count"], studio.settings["seed"]) == (4, 7)
+
+
+def test_what_one_thread_says_waits_while_another_holds_back(drive, pocket):
+    studio = quick_studio(drive, pocket)
+    wait_until(lambda: studio.state == "ready")
+    other = threading.Thread(target=setattr, args=[studio, "rules", "new"])
+    with studio.hold_sync():
+        studio.status = "new"
+        other.start()
+        other.join(0.3)
+        assert other.is_alive() and studio._states_to_send == {"status"}
+    other.join(5)
+    assert not other.is_alive() and studio._states_to_send == set()
+
+
 def test_chosen_model_loads_at_once_and_says_so_but_not_while_one_draws(drive, pocket):
     settings = {"model": "auto", "steps": 1}
     studio = Studio(drive, settings=settings, classroom=False, listener=NO_MODEL, model=pocket)

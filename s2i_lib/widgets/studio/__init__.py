@@ -199,6 +199,8 @@ class Studio(ByteWidget):
         elif kind == "draw":
             prompt = str(message["text"])
             self._wish(lambda: self._draw_prompt(prompt))
+        elif kind == "set":
+            self._set(str(message["name"]), message["value"])
         elif kind == "show":
             self._show_again(str(message["id"]))
         elif kind == "cancel_wish":
@@ -362,7 +364,7 @@ class Studio(ByteWidget):
             self._show_prompt(prompt, notes)  # an older picture may have been shown meanwhile
             self.pictures = entries
             self.strip = [*entries, *self.strip][:STRIP_LENGTH]
-            self.settings = {**self.settings, "seed": pictures[0].record["seed"]}
+            self._set("seed", pictures[0].record["seed"])
             count = "the picture is" if len(entries) == 1 else f"{len(entries)} pictures are"
             done = f"Done: {count} here after {sum(times.values()):.1f} seconds."
             if held_back := options.count - len(entries):
@@ -388,6 +390,12 @@ class Studio(ByteWidget):
             )
 
         return on_step
+
+    def _set(self, name: str, value: Any) -> None:
+        """Change what one control says, whatever the others have come to say meanwhile."""
+        if name in DEFAULTS:
+            with self.hold_sync():
+                self.settings = {**self.settings, name: value}
 
     # --- pictures --------------------------------------------------------------------------------
 

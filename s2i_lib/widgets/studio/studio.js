@@ -235,10 +235,9 @@ function render({ model, el }) {
   );
 
   // --- controls ----------------------------------------------------------------------------------
-  function change(name, value) {
-    model.set("settings", { ...model.get("settings"), [name]: value });
-    model.save_changes();
-  }
+  // Not by save_changes: it sends all controls as this page knows them, and nothing any more once
+  // ipykernel 7 has taken a change beside a running cell, of which it never says that it is done.
+  const change = (name, value) => transport.tell("set", { name, value });
   const inputs = {};
   const control = (title, name, input) => {
     inputs[name] = input;

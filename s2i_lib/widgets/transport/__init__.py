@@ -14,7 +14,8 @@ import threading
 import time
 import zlib
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -162,9 +163,22 @@ class ByteWidget(anywidget.AnyWidget):
     )
 
     def __init__(self, **kwargs: Any) -> None:
+        # What is held back until the end of hold_sync is one set, for whichever thread: what one
+        # of them adds while another sends and clears it would never reach the page.
+        self._changing = threading.RLock()
         super().__init__(**kwargs)
         self._inbox = Inbox(self.limit_bytes, self._received)
         self.on_msg(self._on_message)
+
+    @contextmanager
+    def hold_sync(self) -> Iterator[None]:
+        """Send what is changed within as one message, while no other thread changes anything."""
+        with self._changing, super().hold_sync():
+            yield
+
+    def notify_change(self, change: Any) -> None:
+        with self._changing:
+            super().notify_change(change)
 
     def _received(self, data: bytes, meta: dict[str, Any]) -> Any:
         raise S2iError(f"{type(self).__name__} takes no files.")
