@@ -463,6 +463,39 @@ def redo(
 
 
 @app.command()
+def gallery(
+    subject: Annotated[
+        str | None, typer.Option("--subject", help="Only pictures of this subject.")
+    ] = None,
+    prompt: Annotated[
+        str, typer.Option("--prompt", help="Only those whose prompt has these words.")
+    ] = "",
+    grid: Annotated[
+        Path | None, typer.Option("--grid", help="PNG to write: all of them side by side.")
+    ] = None,
+    drive: DriveOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """List the pictures that were made, the oldest first, and put them side by side."""
+    from s2i_lib.drive import free_path, write_file
+    from s2i_lib.gallery import grid_png, list_pictures, read_record
+
+    pictures = list_pictures(open_drive(drive).creations, subject=subject, prompt=prompt)
+    for path in pictures:
+        record = read_record(path)
+        if as_json:
+            print(json.dumps({"picture": str(path), **record}))
+        else:
+            print(f"Picture   {path}\n          {record['prompt']} (seed {record['seed']})")
+    if not pictures and not as_json:
+        print("There are no such pictures yet.")
+    if pictures and grid:
+        sheet = write_file(free_path(grid), grid_png(pictures))
+        print(json.dumps({"grid": str(sheet)}) if as_json else f"Grid      {sheet}")
+
+
+@app.command()
 def forget(
     name: Annotated[str, typer.Argument(help="The subject's name.")],
     yes: Annotated[bool, typer.Option("--yes", help="Delete without asking.")] = False,

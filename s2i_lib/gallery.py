@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from s2i_lib.drive import free_path, write_file
+from s2i_lib.drive import folder_name, free_path, write_file
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.generate import Picture
 
@@ -129,26 +129,28 @@ def same_pixels(one: Path, other: Path) -> bool:
         return first.size == second.size and first.tobytes() == second.tobytes()
 
 
-def list_pictures(folder: Path, **wanted: Any) -> list[Path]:
-    """The saved pictures of a folder, oldest first, whose records have the ``wanted`` values.
-
-    A text is looked for inside (``prompt="dog"``), anything else must be equal (``seed=7``).
-    """
+def list_pictures(folder: Path, *, subject: str | None = None, prompt: str = "") -> list[Path]:
+    """The saved pictures of a folder, oldest first: of a subject, and with words in the prompt."""
     found = []
     for path in sorted(folder.glob("*.png")):
         try:
             record = read_record(path)
         except InputError:
             continue  # a picture of somebody else's lies there, too
-        if all(_matches(record.get(key), value) for key, value in wanted.items()):
+        names = [folder_name(each["name"]) for each in record.get("subjects", [])]
+        is_of_subject = subject is None or folder_name(subject) in names
+        if is_of_subject and prompt.lower() in record["prompt"].lower():
             found.append(path)
     return found
 
 
-def _matches(found: Any, wanted: Any) -> bool:
-    if isinstance(wanted, str) and isinstance(found, str):
-        return wanted.lower() in found.lower()
-    return found == wanted
+def grid_png(pictures: Sequence[Path]) -> bytes:
+    """Saved pictures side by side, as a PNG."""
+    import PIL.Image
+
+    buffer = io.BytesIO()
+    grid([PIL.Image.open(picture) for picture in pictures]).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def grid(images: Sequence[Image], *, columns: int | None = None, cell_px: int = 256) -> Image:

@@ -14,6 +14,8 @@ from PIL import Image
 from s2i_lib import gallery
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.generate import DrawOptions, Picture, draw
+from s2i_lib.prompt import make_prompt
+from s2i_lib.subject import Subject
 
 
 @pytest.fixture(scope="module")
@@ -87,14 +89,16 @@ def test_no_half_of_a_picture_is_left_on_a_full_drive(picture, faulty_drive, roo
     assert set(folder.iterdir()) == {path, path.with_suffix(".json")}
 
 
-def test_pictures_are_listed_by_what_their_records_say(picture, pocket, tmp_path):
-    [dog] = draw(pocket, "a dog", DrawOptions(steps=2, seed=9))
+def test_pictures_are_listed_by_subject_and_words(picture, pocket, tmp_path):
+    rex = Subject("Mr. Rex", "dog")
+    [dog] = draw(pocket, make_prompt("Mr. Rex", [rex]), DrawOptions(steps=2, seed=9))
     saved = [gallery.save(each, tmp_path) for each in (picture, dog)]
     Image.new("RGB", (4, 4)).save(tmp_path / "stray.png")
     assert set(gallery.list_pictures(tmp_path)) == set(saved)
     assert gallery.list_pictures(tmp_path, prompt="DOG") == [saved[1]]
-    assert gallery.list_pictures(tmp_path, seed=4) == [saved[0]]
-    assert gallery.list_pictures(tmp_path, seed=4, prompt="dog") == []
+    assert gallery.list_pictures(tmp_path, subject="mr-rex") == [saved[1]]
+    assert gallery.list_pictures(tmp_path, subject="Mia") == []
+    assert gallery.list_pictures(tmp_path, subject="Mr. Rex", prompt="mieze") == []
 
 
 def test_the_grid_shows_every_picture_in_its_place():

@@ -240,3 +240,17 @@ def test_redo_makes_the_same_picture_from_the_record_inside(run, tmp_path):
     assert Path(report["picture"]) != pictures[1]
     status, _, err = run("redo", tmp_path / "none.png")
     assert (status, "no picture" in err) == (2, True)
+
+
+def test_gallery_lists_what_was_made_and_puts_it_side_by_side(run, tmp_path):
+    assert run("gallery")[:2] == (0, "There are no such pictures yet.\n")
+    for prompt in ("a cat", "a red car"):
+        run("draw", prompt, "--model", "pocket", "--count", 2, "--steps", 1)
+    status, out, _ = run("gallery", "--prompt", "CAR", "--json")
+    records = [json.loads(line) for line in out.splitlines()]
+    assert status == 0 and [each["prompt"] for each in records] == ["a red car"] * 2
+    sheet = tmp_path / "sheet.png"
+    status, out, _ = run("gallery", "--grid", sheet)
+    assert out.count("Picture ") == 4 and f"Grid      {sheet}" in out
+    with Image.open(sheet) as image:
+        assert image.size == (4 * 260 - 4, 256)
