@@ -132,3 +132,22 @@ def test_number_of_pictures_stays_between_one_and_eight(lab, chromium, set_up):
     number.press("Tab")
     notebook.wait_for("studio.settings['count'] == 2")
     assert number.evaluate("(input) => input.checkValidity()")
+
+
+def test_controls_are_heard_beside_a_running_cell_and_after_it(lab, chromium, set_up):
+    page = chromium()
+    notebook = lab.open(page, set_up, STUDIO)
+    frame = page.locator("section.s2i")
+    state(frame, "ready")
+    frame.locator("summary").press("Enter")
+    page.evaluate(
+        """() => {
+          const { kernel } = window.jupyterapp.shell.currentWidget.sessionContext.session;
+          kernel.requestExecute({ code: 'import asyncio; await asyncio.sleep(3)' });
+        }"""
+    )
+    number = frame.get_by_label("Pictures", exact=True)
+    for count in (3, 5):
+        number.fill(str(count))
+        number.press("Tab")
+        notebook.wait_for(f"studio.settings['count'] == {count}")
