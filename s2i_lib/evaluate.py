@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.evaluation import Evaluation, evaluate
-from s2i_lib.manifest import load_dataset
+from s2i_lib.manifest import inspect_dataset
 from s2i_lib.models import REGISTRY, find_run, load, read_card
 from s2i_lib.scorer import load_scorers
 from s2i_lib.speech import HearOptions, Listener
@@ -107,17 +107,24 @@ def _base_of(folder: Path, card: dict[str, Any]) -> dict[str, Any]:
 def _photos_of(
     drive: Drive, subject: Subject, card: dict[str, Any]
 ) -> tuple[list[Path], list[str]]:
-    """The crops of the subject's photos; none, with the reason, where there are none."""
+    """The whole crops of the subject's photos, and why others, or all, are not among them."""
     try:
-        dataset = load_dataset(drive, subject.name)
+        dataset, damaged = inspect_dataset(drive, subject.name)
     except InputError as error:
         return [], [str(error)]
+    notes = [
+        f"The photo {path} is missing or not what the manifest says, so it is left out. Build the "
+        "dataset again with notebooks/1_capture_dataset.ipynb."
+        for path in damaged
+    ]
     learned = card.get("dataset", {}).get("sha256", dataset.sha256)
     changed = (
         f"The photos of {subject.name} have changed since this run learned from them: its likeness "
         "is to those of today."
     )
-    return list(dataset.images), [] if learned == dataset.sha256 else [changed]
+    if learned != dataset.sha256:
+        notes.append(changed)
+    return [path for path in dataset.images if path not in damaged], notes
 
 
 def read_curve(folder: Path, kept_step: int | None = None) -> list[dict[str, Any]]:

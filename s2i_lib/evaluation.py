@@ -6,8 +6,9 @@ that cannot be had is missing from the result, with the reason, and stops nothin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from s2i_lib import __version__
+from s2i_lib.errors import InputError, S2iError
 from s2i_lib.manifest import open_photo
 from s2i_lib.models import Model
 from s2i_lib.protocol import EvaluateOptions, choose_prompts, draw_pictures, dreambench
@@ -135,24 +137,26 @@ def evaluate(
     model
         With the run's weights in it, or without, for comparison.
     photos
-        The real images: square crops. Without any, likeness is not scored.
+        The real images: square crops. One that cannot be opened is left out, which a note says;
+        without any, likeness is not scored.
     callback
         Gets the prompts drawn so far and in all.
 
     Raises
     ------
     InputError
-        When a photo cannot be opened, or the identifier cannot be told apart in a prompt.
+        When the identifier cannot be told apart in a prompt.
     """
     options = options or EvaluateOptions()
     prompts, notes = choose_prompts(model.base, subject, options.prompts)
-    real = [open_photo(path) for path in photos]
+    opened, damaged = _open_photos(photos)
+    real = list(opened.values())
+    notes += damaged
     if not real:
         notes.append(
             f"There are no photos of {subject.name} (found 0, need 1 or more), so likeness, "
             "copying and prior drift are not scored. Run notebooks/1_capture_dataset.ipynb."
         )
-    notes += [f"Not scored by {kind.upper()}: {why}" for kind, why in scorers.missing.items()]
     images, seeds = [], []
     for done, prompt in enumerate(prompts):
         callback(done, len(prompts) + 1)
@@ -166,7 +170,11 @@ def evaluate(
     ]
     callback(len(prompts) + 1, len(prompts) + 1)
     asked = [prompt for prompt in prompts for _ in range(options.seeds)]
-    scores, pictures = _score(images, of_class, real, asked, seeds, subject, scorers, options)
+    scores, pictures, failed = _score(
+        images, of_class, real, asked, seeds, subject, scorers, options
+    )
+    missing = scorers.missing | failed
+    notes += [f"Not scored by {kind.upper()}: {why}" for kind, why in missing.items()]
     return Evaluation(
         name=model.run or model.base.name,
         subject=subject,
@@ -175,13 +183,23 @@ def evaluate(
         options=options,
         scores=scores,
         pictures=pictures,
-        scorers=scorers.to_json(),
+        scorers=replace(scorers, missing=missing, **dict.fromkeys(failed)).to_json(),
         notes=notes,
-        photos=[path.name for path in photos],
+        photos=[path.name for path in opened],
         images=images,
         class_images=of_class,
         real_images=real,
     )
+
+
+def _open_photos(photos: Sequence[Path]) -> tuple[dict[Path, Image], list[str]]:
+    opened, notes = {}, []
+    for path in photos:
+        try:
+            opened[path] = open_photo(path)
+        except InputError as error:
+            notes.append(f"One photo is left out. {error}")
+    return opened, notes
 
 
 def _score(
@@ -193,31 +211,28 @@ def _score(
     subject: Subject,
     scorers: Scorers,
     options: EvaluateOptions,
-) -> tuple[dict[str, Score], list[PictureScore]]:
-    """All scores that the networks and photos at hand allow, and those of each picture."""
+) -> tuple[dict[str, Score], list[PictureScore], dict[str, str]]:
+    """All scores that the networks and photos at hand allow, those of each picture, what failed."""
     each: dict[str, np.ndarray] = {}
     plain: dict[str, np.ndarray] = {}  # of class pictures: values that belong to no prompt
-    networks: list[tuple[str, Any]] = [("clip", scorers.clip), ("dino", scorers.dino)]
-    for kind, network in networks:
-        if network is None:
-            continue
-        seen, seen_class = network.images(images), network.images(of_class)
-        if real:
-            photos = network.images(real)
-            each["clip_i" if kind == "clip" else "dino"] = mean_cosines(seen, photos)
-            plain[f"pres_{kind}"] = mean_cosines(seen_class, photos)
-            nearest = nearest_real(seen, photos)  # DINO comes last and has the last word
-            each["nearest_photo"] = np.array([n.index for n in nearest])
-            each["nearest_cosine"] = np.array([n.cosine for n in nearest])
-            each["copies"] = np.array([n.is_copy for n in nearest], float)
-        if kind == "clip":
-            texts = network.texts([caption(prompt, subject) for prompt in asked])
+    failed: dict[str, str] = {}
+    if (clip := scorers.clip) is not None:
+        with _noting(failed, "clip"):
+            seen, seen_class = clip.images(images), clip.images(of_class)
+            texts = clip.texts([caption(prompt, subject) for prompt in asked])
+            photos = clip.images(real) if real else None
             each["clip_t"] = text_cosines(seen, texts)
             far = [1 - group @ group.T for group in _groups(seen, options.seeds)]
             _add_diversity(plain, "clip", far, 1 - seen_class @ seen_class.T)
-    if scorers.lpips is not None:
-        far = [scorers.lpips.distances(group) for group in _groups(images, options.seeds)]
-        _add_diversity(plain, "lpips", far, scorers.lpips.distances(of_class))
+            _add_likeness(each, plain, "clip", seen, seen_class, photos)
+    if (dino := scorers.dino) is not None and real:
+        with _noting(failed, "dino"):  # it comes last and has the last word on copies
+            all_seen = [dino.images(some) for some in (images, of_class, real)]
+            _add_likeness(each, plain, "dino", *all_seen)
+    if (lpips := scorers.lpips) is not None:
+        with _noting(failed, "lpips"):
+            far = [lpips.distances(group) for group in _groups(images, options.seeds)]
+            _add_diversity(plain, "lpips", far, lpips.distances(of_class))
     settings = {"seed": options.bootstrap_seed, "resamples": options.resamples}
     by_prompt = {
         key: bootstrap(values.reshape(-1, options.seeds), **settings)
@@ -239,7 +254,35 @@ def _score(
         )
         for i, (prompt, seed) in enumerate(zip(asked, seeds, strict=True))
     ]
-    return {key: scores[key] for key in MEANING if key in scores}, pictures
+    return {key: scores[key] for key in MEANING if key in scores}, pictures, failed
+
+
+def _add_likeness(
+    each: dict[str, np.ndarray],
+    plain: dict[str, np.ndarray],
+    kind: str,
+    seen: np.ndarray,
+    seen_class: np.ndarray,
+    photos: np.ndarray | None,
+) -> None:
+    """To the photos: of each picture, of each plain class picture, and which photo is nearest."""
+    if photos is None:
+        return
+    each["clip_i" if kind == "clip" else "dino"] = mean_cosines(seen, photos)
+    plain[f"pres_{kind}"] = mean_cosines(seen_class, photos)
+    nearest = nearest_real(seen, photos)
+    each["nearest_photo"] = np.array([n.index for n in nearest])
+    each["nearest_cosine"] = np.array([n.cosine for n in nearest])
+    each["copies"] = np.array([n.is_copy for n in nearest], float)
+
+
+@contextmanager
+def _noting(failed: dict[str, str], kind: str) -> Iterator[None]:
+    """A network whose numbers are none leaves a note, and the others go on."""
+    try:
+        yield
+    except S2iError as error:
+        failed[kind] = str(error)
 
 
 def _add_diversity(

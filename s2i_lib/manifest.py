@@ -121,6 +121,23 @@ def load_dataset(drive: Drive, name: str) -> Dataset:
     InputError
         There is none, it has no usable photo, or a crop is missing or was changed.
     """
+    dataset, damaged = inspect_dataset(drive, name)
+    for path in damaged:
+        raise InputError(
+            f"{path} is missing or not what the manifest says. Build the dataset again with "
+            "notebooks/1_capture_dataset.ipynb or `python -m s2i_lib dataset`."
+        )
+    return dataset
+
+
+def inspect_dataset(drive: Drive, name: str) -> tuple[Dataset, list[Path]]:
+    """The dataset of a subject, and those of its crops that are missing or were changed.
+
+    Raises
+    ------
+    InputError
+        There is none, or it has no usable photo.
+    """
     home = drive.subject(name)
     if not (home / "manifest.json").is_file():
         load_subject(drive, name)  # says so where not even the subject is known
@@ -152,13 +169,14 @@ def load_dataset(drive: Drive, name: str) -> Dataset:
             f"None of the photos of {name} can be used; {dataset.contact_sheet} says why. "
             "Take others and run notebooks/1_capture_dataset.ipynb again."
         )
-    for path in dataset.images:
-        if not path.is_file() or sha256_of(path.read_bytes()) != sums[path.name]:
-            raise InputError(
-                f"{path} is missing or not what the manifest says. Build the dataset again with "
-                "notebooks/1_capture_dataset.ipynb or `python -m s2i_lib dataset`."
-            )
-    return dataset
+    return dataset, [path for path in dataset.images if not _is_whole(path, sums[path.name])]
+
+
+def _is_whole(path: Path, sha256: str) -> bool:
+    try:
+        return sha256_of(path.read_bytes()) == sha256
+    except OSError:  # gone, or on a disk that cannot read it any more
+        return False
 
 
 def verdict_from(entry: dict[str, Any]) -> Verdict:
@@ -186,12 +204,12 @@ def sha256_of(data: bytes) -> str:
 
 def open_photo(path: Path) -> Image:
     """A photo in RGB; InputError where it cannot be opened."""
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     try:
         with Image.open(path) as image:
             return image.convert("RGB")
-    except (OSError, UnidentifiedImageError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(
             f"The photo {path} cannot be opened ({error}). Build the dataset again with "
             "notebooks/1_capture_dataset.ipynb."

@@ -9,6 +9,7 @@ import json
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,12 +49,11 @@ class Preparation:
     def read(cls, folder: Path) -> Preparation:
         """From processor_config.json (transformers 5) or preprocessor_config.json (before)."""
         found: dict[str, Any] = {}
-        for name in ("processor_config.json", "preprocessor_config.json"):
-            if (folder / name).is_file():
-                found = json.loads((folder / name).read_text())
-                found = found.get("image_processor", found)
-                break
+        names = ("processor_config.json", "preprocessor_config.json")
         try:
+            if here := [folder / name for name in names if (folder / name).is_file()]:
+                found = json.loads(here[0].read_text())
+                found = found.get("image_processor", found)
             size, crop = found["size"], found.get("crop_size")
             sides = size if isinstance(size, dict) else {"shortest_edge": size}
             return cls(
@@ -64,9 +64,9 @@ class Preparation:
                 resample=found.get("resample", 3),
                 is_square="shortest_edge" not in sides or not found.get("do_center_crop"),
             )
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise InputError(
-                f"{folder} does not say how pictures are prepared for it ({error} is missing). "
+                f"{folder} does not say how pictures are prepared for it ({error!r}). "
                 "Expected a processor_config.json or preprocessor_config.json as transformers "
                 "writes it. Copy the whole folder again."
             ) from error
@@ -180,6 +180,11 @@ class LpipsScorer:
             for i, one in enumerate(features):
                 for j in range(i):
                     table[i, j] = table[j, i] = float(self.network.distance(one, features[j]))
+        if not np.isfinite(table).all():
+            raise S2iError(
+                f"The network {self.name} gave distances that are not numbers, so nothing can be "
+                "compared. Its weights are damaged: copy them again."
+            )
         return table
 
 
@@ -342,7 +347,9 @@ def load_clip(source: str, drive: Drive, device: torch.device | None = None) -> 
             "Expected a CLIPModel or a VisionTextDualEncoderModel."
         )
     tokenizer = _read(folder, lambda: AutoTokenizer.from_pretrained(str(folder)))
-    return ClipScorer(network, tokenizer, Preparation.read(folder), source, _digest(folder))
+    scorer = ClipScorer(network, tokenizer, Preparation.read(folder), source, _digest(folder))
+    _read(folder, lambda: scorer.images([_blank()]) @ scorer.texts(["a picture"]).T)
+    return scorer
 
 
 def load_dino(source: str, drive: Drive, device: torch.device | None = None) -> DinoScorer:
@@ -355,7 +362,9 @@ def load_dino(source: str, drive: Drive, device: torch.device | None = None) -> 
         raise InputError(
             f"{folder} is a {type(network).__name__}. Expected a vision transformer: ViTModel."
         )
-    return DinoScorer(network, Preparation.read(folder), source, _digest(folder))
+    scorer = DinoScorer(network, Preparation.read(folder), source, _digest(folder))
+    _read(folder, lambda: scorer.images([_blank()]))
+    return scorer
 
 
 def load_lpips(source: str, drive: Drive, device: torch.device | None = None) -> LpipsScorer:
@@ -375,11 +384,24 @@ def load_lpips(source: str, drive: Drive, device: torch.device | None = None) ->
             )
         path = find_network(repository, drive, only=name) / name
     tensors = _read(path, lambda: load_file(path))
-    widths = [len(tensors[k]) for k in sorted(tensors) if k.startswith("net.") and "weight" in k]
     # Names sort by slice: slice1.0, slice2.3, slice3.6 ...
+    names = [k for k in sorted(tensors) if k.startswith("net.") and k.endswith("weight")]
+    widths = [len(tensors[k]) for k in names if tensors[k].dim() == 4]
+    if len(widths) != 5:
+        raise InputError(
+            f"{path} has {len(widths)} convolutions under net. and LPIPS has 5. Expected the "
+            "tensors of the lpips package (net.slice1.0.weight ...)."
+        )
     network = _read(path, lambda: _filled(make_lpips_network(widths), tensors))
     network = network.to(device) if device is not None else network
     return LpipsScorer(network, source, sha256_of(path))
+
+
+def _blank() -> Image:
+    """To ask a network once when it is loaded: what does not fit together is found here."""
+    from PIL import Image
+
+    return Image.new("RGB", (64, 64), "gray")
 
 
 def _filled(network: Any, tensors: dict[str, Any]) -> Any:
@@ -439,22 +461,37 @@ def load_network(folder: Path, kind: Any, device: torch.device | None = None) ->
     import torch
 
     quiet_transformers()
-    network = _read(
+    network, info = _read(
         folder,
         lambda: kind.from_pretrained(
-            str(folder), dtype=torch.float32, use_safetensors=True, local_files_only=True
+            str(folder),
+            dtype=torch.float32,
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
         ),
     )
+    # transformers makes up what it does not find. A ViT's pooler is never asked here.
+    weights = {name for name, _ in network.named_parameters()}
+    made_up = sorted(
+        name for name in weights & set(info["missing_keys"]) if not name.startswith("pooler.")
+    )
+    if made_up:
+        raise InputError(
+            f"The weights in {folder} lack {len(made_up)} of the {len(weights)} that its "
+            f"config.json calls for ({made_up[0]} ...). They are another network's, or a part: "
+            "copy the whole folder again."
+        )
     return network.to(device).eval() if device is not None else network.eval()
 
 
 def _read(path: Path, load: Callable[[], Any]) -> Any:
     """What ``load`` gives; what the libraries raise over a damaged file becomes our error."""
-    from safetensors import SafetensorError
-
     try:
         return load()
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+    except S2iError:
+        raise
+    except Exception as error:  # odd files raise anything, from TypeError to validators of the hub
         raise InputError(
             f"{path} cannot be loaded ({_first_line(error)}). Expected a network as transformers "
             "or lpips saves it, with safetensors weights. Copy it again."
@@ -462,7 +499,10 @@ def _read(path: Path, load: Callable[[], Any]) -> Any:
 
 
 def _digest(folder: Path) -> str:
-    return sha256_of(folder / "model.safetensors")
+    """Of the weights; of several files, over the digests of all of them."""
+    files = sorted(folder.glob("*.safetensors"))
+    digests = [sha256_of(file) for file in files]
+    return digests[0] if len(files) == 1 else sha256("".join(digests).encode()).hexdigest()
 
 
 def _first_line(error: BaseException) -> str:

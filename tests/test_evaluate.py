@@ -146,10 +146,40 @@ def test_a_picture_that_is_a_photo_is_flagged_as_copied(pocket, scorers, photos)
     assert result.pictures[0].nearest_cosine == pytest.approx(1, abs=1e-5)
 
 
-def test_a_photo_that_cannot_be_opened_is_named(pocket, scorers, tmp_path):
-    (tmp_path / "bad.png").write_bytes(b"nothing")
-    with pytest.raises(InputError, match=r"bad\.png"):
-        evaluate(pocket, CAR, [tmp_path / "bad.png"], scorers, QUICK)
+def test_a_photo_that_cannot_be_opened_is_named_and_left_out(
+    done, pocket, scorers, photos, tmp_path
+):
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(photos[0].read_bytes()[:100])  # cut short
+    result = evaluate(pocket, CAR, [bad, *photos], scorers, QUICK)
+    assert result.scores == done.scores
+    assert result.photos == done.photos == ["red.png", "green.png"]
+    [note] = set(result.notes) - set(done.notes)
+    assert "One photo is left out" in note and "bad.png" in note
+
+
+def test_a_network_whose_numbers_are_none_is_a_note_and_missing(pocket, scorers, photos):
+    """Weights that turn to not-a-numbers after they were loaded, as half precision may."""
+    import copy
+
+    import torch
+
+    from s2i_lib.scorer import LpipsScorer, make_lpips_network
+
+    network, lpips = copy.deepcopy(scorers.clip.network), make_lpips_network((2,) * 5)
+    with torch.no_grad():
+        for weight in [*network.parameters(), *lpips.parameters()]:
+            weight.fill_(float("nan"))
+    bad = Scorers(
+        clip=replace(scorers.clip, network=network), lpips=LpipsScorer(lpips, "some/lpips", "0")
+    )
+    result = evaluate(pocket, CAR, photos, bad, replace(QUICK, prompts=1))
+    report = json.dumps(result.to_json())
+    assert "nan" not in report.lower().replace("nano", "")
+    assert result.scores == {} and result.scorers.keys() == {"missing"}
+    assert result.scorers["missing"].keys() == {"clip", "lpips"}
+    assert sum("not numbers" in note for note in result.notes) == 2
+    assert len(result.pictures) == 2 and result.pictures[0].clip_t is None
 
 
 def test_the_callback_counts_prompts_up_to_all(pocket, scorers):

@@ -151,6 +151,18 @@ def test_without_anything_that_hears_the_rest_is_scored(run, tmp_path, monkeypat
     assert any(note.startswith("Hearing is not scored: ") for note in scores["notes"])
 
 
+def test_a_damaged_photo_is_left_out_and_the_others_count(drive):
+    from s2i_lib.dataset import build_dataset, sample_subject
+    from s2i_lib.evaluate import _photos_of
+
+    subject = sample_subject(drive)
+    bad, *whole = build_dataset(subject, drive).images
+    bad.write_bytes(bad.read_bytes()[:100])
+    photos, [note] = _photos_of(drive, subject, {})
+    assert photos == whole and len(whole) > 1
+    assert bad.name in note and "left out" in note
+
+
 @pytest.mark.slow
 def test_a_scorer_that_cannot_be_had_leaves_the_pictures_and_says_why(run, tmp_path):
     status, out, _ = run(

@@ -249,6 +249,56 @@ def test_cut_off_weights_are_one_sentence(dual, tmp_path, drive):
         load_clip(str(folder), drive)
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("config.json", "{"),
+        ("config.json", '{"model_type": "no-such-thing"}'),
+        ("config.json", '{"model_type": "clip", "text_config": 3}'),
+        ("processor_config.json", '{"image_processor": '),
+        ("processor_config.json", '{"image_processor": {"size": 32, "image_mean": 1}}'),
+        ("tokenizer.json", "[]"),
+    ],
+)
+def test_a_folder_with_an_odd_file_is_one_paragraph(name, text, dual, tmp_path, drive):
+    import shutil
+
+    folder = shutil.copytree(dual, tmp_path / "odd")
+    (folder / name).write_text(text)
+    with pytest.raises(InputError, match="odd"):
+        load_clip(str(folder), drive)
+
+
+def test_weights_that_are_not_all_there_are_not_made_up(dual, tmp_path, drive):
+    import shutil
+
+    from safetensors.torch import load_file, save_file
+
+    folder = shutil.copytree(dual, tmp_path / "part")
+    tensors = load_file(folder / "model.safetensors")
+    assert tensors.pop("visual_projection.weight") is not None
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(InputError, match=r"lack 1 of the \d+ .*visual_projection\.weight"):
+        load_clip(str(folder), drive)
+
+
+def test_pictures_of_another_size_than_the_network_sees_are_found_when_it_is_loaded(
+    dino, tmp_path, drive
+):
+    import shutil
+
+    folder = shutil.copytree(dino, tmp_path / "larger")
+    card = json.loads((folder / "preprocessor_config.json").read_text()) | {"size": 64}
+    (folder / "preprocessor_config.json").write_text(json.dumps(card))
+    with pytest.raises(InputError, match="larger cannot be loaded"):
+        load_dino(str(folder), drive)
+
+
+def test_a_file_that_is_no_lpips_says_so(dual, drive):
+    with pytest.raises(InputError, match="0 convolutions"):
+        load_lpips(str(dual / "model.safetensors"), drive)
+
+
 def test_a_network_of_the_wrong_kind_is_named(dino, dual, drive):
     with pytest.raises(InputError, match="ViTModel, which cannot compare"):
         load_clip(str(dino), drive)
