@@ -63,6 +63,23 @@ def value(point: Point, first: Point) -> float:
     return product
 
 
+def as_curve(points: Sequence[Point]) -> list[dict[str, Any]]:
+    """A line for each point, with its prior drift, its value, and whether it is the best so far."""
+    try:
+        best = choose_best(points)
+    except InputError:
+        best = None
+    return [
+        point.to_json()
+        | {
+            "prior_drift": None if point.class_likeness is None else drift(point, points[0]),
+            "value": value(point, points[0]),
+            "is_best": point is best,
+        }
+        for point in points
+    ]
+
+
 def choose_best(points: Sequence[Point]) -> Point:
     """The point of the largest ``value``; of equals the earliest, which was trained the least.
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from s2i_lib.best import Point, as_curve
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.evaluation import Evaluation, evaluate
 from s2i_lib.manifest import inspect_dataset
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
     from s2i_lib.drive import Drive
     from s2i_lib.protocol import EvaluateOptions
+
+POINT = Point.__dataclass_fields__.keys()
 
 
 def evaluate_run(
@@ -128,7 +131,10 @@ def _photos_of(
 
 
 def read_curve(folder: Path, kept_step: int | None = None) -> list[dict[str, Any]]:
-    """The lines of a run's metrics.jsonl and scores.jsonl; a damaged one ends the curve there."""
+    """The lines of a run's metrics.jsonl and scores.jsonl; a damaged one ends the curve there.
+
+    Those of scores have prior drift and value as well; the kept step, or the best so far, is_best.
+    """
     lines: list[dict[str, Any]] = []
     for name in ("metrics.jsonl", "scores.jsonl"):
         try:
@@ -137,7 +143,7 @@ def read_curve(folder: Path, kept_step: int | None = None) -> list[dict[str, Any
         except (OSError, ValueError):
             continue
     found = [line for line in lines if isinstance(line, dict) and "step" in line]
-    return [
-        line | {"is_best": True} if "likeness" in line and line["step"] == kept_step else line
-        for line in found
-    ]
+    scored = as_curve([Point(**line) for line in found if line.keys() == POINT])
+    if kept_step is not None:
+        scored = [line | {"is_best": line["step"] == kept_step} for line in scored]
+    return [line for line in found if line.keys() != POINT] + scored

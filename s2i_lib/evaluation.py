@@ -105,6 +105,7 @@ class Evaluation:
             "options": asdict(self.options),
             "scores": {key: asdict(score) for key, score in self.scores.items()},
             "speech": self._speech_json(),
+            "curve": self.curve,
             "notes": self.notes,
             "scorers": self.scorers,
             "photos": self.photos,

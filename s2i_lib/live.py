@@ -1,4 +1,4 @@
-"""A panel that shows a run while it trains: progress, loss curve, samples before and now."""
+"""A panel that shows a run while it trains: progress, losses, scores, samples before and now."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ from pathlib import Path
 from typing import Any
 
 WIDTH, HEIGHT = 560, 160  # of the curve, in px
+COLOURS = {
+    "instance_loss": "#1f6feb", "prior_loss": "#b35900",
+    "likeness": "#1f6feb", "prompt fidelity": "#1a7f37", "prior drift": "#b35900",
+}  # fmt: skip
 SMOOTHING = 0.9  # of the running mean: one loss says more about its timestep than about training
 
 
@@ -21,6 +25,7 @@ class LivePanel:
 
     def __init__(self) -> None:
         self.losses: dict[str, list[tuple[int, float]]] = {}
+        self.curve: list[dict[str, Any]] = []
         self.samples: list[tuple[int, str]] = []
         self.prompts: Sequence[str] = ()
         self.status = "Preparing."
@@ -32,6 +37,8 @@ class LivePanel:
             self.status = f"Class images: {info['done']} of {info['total']}."
         elif event == "step":
             self._add(info["lines"], info["steps"])
+        elif event == "scores":
+            self.curve = info["curve"]
         elif event == "samples":
             data = base64.b64encode(info["path"].read_bytes()).decode()
             self.samples.append((info["step"], data))
@@ -53,7 +60,7 @@ class LivePanel:
         """The whole panel."""
         return (
             f"<div role='group' aria-label='Training'><p>{html.escape(self.status)}</p>"
-            f"{self._curve()}{self._grids()}</div>"
+            f"{self._losses()}{self._scores()}{self._grids()}</div>"
         )
 
     def _add(self, lines: list[dict[str, Any]], steps: int) -> None:
@@ -73,30 +80,42 @@ class LivePanel:
             f", {left / 60:.1f} minutes left." if left is not None else "."
         )
 
-    def _curve(self) -> str:
+    def _losses(self) -> str:
         if not self.losses:
             return ""
-        everything = [point for points in self.losses.values() for point in points]
-        last = max(step for step, _ in everything)
-        top = max(loss for _, loss in everything) or 1.0
-        colours = {"instance_loss": "#1f6feb", "prior_loss": "#b35900"}
-        lines = "".join(
-            f"<polyline fill='none' stroke='{colours[name]}' stroke-width='2' points='"
-            + " ".join(
-                f"{step / last * WIDTH:.1f},{HEIGHT - loss / top * (HEIGHT - 10):.1f}"
-                for step, loss in points
-            )
-            + "'/>"
-            for name, points in self.losses.items()
-        )
-        legend = ", ".join(
-            f"<span style='color:{colours[name]}'>{name.replace('_', ' ')}</span>"
-            for name in self.losses
-        )
+        top = max(loss for points in self.losses.values() for _, loss in points) or 1.0
         return (
-            f"<svg width='{WIDTH}' height='{HEIGHT}' role='img' aria-label='Loss over steps' "
-            f"style='background:#fff;border:1px solid #999'>{lines}</svg>"
-            f"<p>{legend}, running means from 0 to {top:.2f}</p>"
+            _chart(self.losses, "Loss over steps", 0.0, top)
+            + f"<p>{_legend(self.losses)}, running means from 0 to {top:.2f}</p>"
+        )
+
+    def _scores(self) -> str:
+        """How alike, how faithful, how far the class has drifted, and which step is the best."""
+        names = {
+            "likeness": "likeness",
+            "fidelity": "prompt fidelity",
+            "prior_drift": "prior drift",
+        }
+        scores = {
+            name: points
+            for key, name in names.items()
+            if (points := [(p["step"], p[key]) for p in self.curve if p[key] is not None])
+        }
+        if not scores:
+            return ""
+        values = [score for points in scores.values() for _, score in points]
+        low, top = min(0.0, *values), max(values)
+        best = next((p for p in self.curve if p["is_best"]), None)
+        said = ""
+        if best is not None and best["step"]:
+            named = ", ".join(
+                f"{name} {best[key]:.3f}" for key, name in names.items() if best[key] is not None
+            )
+            said = f"<p>Best so far (dashed): step {best['step']}, {named}.</p>"
+        mark = best["step"] if said and best is not None else None
+        return (
+            _chart(scores, "Scores over steps", low, top, mark)
+            + f"<p>{_legend(scores)}, from {low:.2f} to {top:.2f}</p>{said}"
         )
 
     def _grids(self) -> str:
@@ -111,6 +130,41 @@ class LivePanel:
         )
         rows = "; ".join(html.escape(prompt) for prompt in self.prompts)
         return f"{figures}<p>Rows: {rows}</p>"
+
+
+Lines = dict[str, list[tuple[int, float]]]
+
+
+def _chart(lines: Lines, label: str, low: float, top: float, mark: int | None = None) -> str:
+    """An SVG of values from ``low`` to ``top`` by step; ``mark`` is a step to draw a line at."""
+    last = max(step for points in lines.values() for step, _ in points) or 1
+    span = top - low or 1.0
+
+    def place(step: int, value: float) -> str:
+        return f"{step / last * WIDTH:.1f},{HEIGHT - (value - low) / span * (HEIGHT - 10):.1f}"
+
+    drawn = "".join(
+        f"<polyline fill='none' stroke='{COLOURS[name]}' stroke-width='2' points='"
+        + " ".join(place(step, value) for step, value in points)
+        + "'/>"
+        for name, points in lines.items()
+    )
+    if mark is not None:
+        x = mark / last * WIDTH
+        drawn += (
+            f"<line x1='{x:.1f}' x2='{x:.1f}' y1='0' y2='{HEIGHT}' stroke='#666' "
+            "stroke-dasharray='4'/>"
+        )
+    return (
+        f"<svg width='{WIDTH}' height='{HEIGHT}' role='img' aria-label='{label}' "
+        f"style='background:#fff;border:1px solid #999'>{drawn}</svg>"
+    )
+
+
+def _legend(lines: Lines) -> str:
+    return ", ".join(
+        f"<span style='color:{COLOURS[name]}'>{name.replace('_', ' ')}</span>" for name in lines
+    )
 
 
 def side_by_side(paths: Sequence[Path], captions: Sequence[str]) -> str:

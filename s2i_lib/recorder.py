@@ -13,6 +13,7 @@ import torch
 from tqdm.auto import tqdm
 
 from s2i_lib import batches, checkpoint, prior
+from s2i_lib.best import as_curve
 from s2i_lib.dreambooth import Losses
 from s2i_lib.drive import write_file
 from s2i_lib.errors import InputError, S2iError
@@ -134,6 +135,8 @@ class Recorder:
             if self.learner.step == 0:
                 self.sample(0)
                 self._began = time.monotonic()
+            else:
+                self._show_scores()
 
     def __call__(self, step: int, losses: Losses) -> None:
         self._unread.append((step, losses))
@@ -161,6 +164,11 @@ class Recorder:
         self._looked_at = step
         if self.judge is not None:
             self.judge.see(step, drawn)
+            self._show_scores()
+
+    def _show_scores(self) -> None:
+        if self.judge is not None and self.judge.watcher.points:
+            self.keeper.watch("scores", {"curve": as_curve(self.judge.watcher.points)})
 
     @property
     def is_past_peak(self) -> bool:

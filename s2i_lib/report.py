@@ -93,7 +93,7 @@ def _run(evaluation: Evaluation) -> dict[str, Any]:
     subject, options = evaluation.subject, evaluation.options
     has_curve = len(evaluation.curve) > 1
     recipe = evaluation.to_json()
-    for key in ("pictures", "scores", "notes", "speech"):
+    for key in ("pictures", "scores", "notes", "speech", "curve"):
         del recipe[key]
     return {
         "name": evaluation.name,
@@ -200,7 +200,10 @@ def draw_curve(lines: Sequence[dict[str, Any]]) -> Figure:
     """Losses by step, smoothed, and below them the scores of the sampled pictures, if any."""
     from matplotlib.figure import Figure
 
-    scored = [line for line in lines if line.get("likeness") is not None]
+    keys = {
+        "likeness": "likeness ↑", "fidelity": "prompt fidelity ↑", "prior_drift": "prior drift ↓"
+    }  # fmt: skip
+    scored = [line for line in lines if any(line.get(key) is not None for key in keys)]
     figure = Figure(figsize=(9, 5.4 if scored else 2.8), layout="constrained")
     axes = figure.subplots(2 if scored else 1, sharex=True, squeeze=False)[:, 0]
     for key, label in (("instance_loss", "loss of the photos"), ("prior_loss", "of the class")):
@@ -211,11 +214,7 @@ def draw_curve(lines: Sequence[dict[str, Any]]) -> Figure:
     axes[0].set_ylabel("loss, smoothed")
     if scored:
         best = next((line for line in scored if line.get("is_best")), None)
-        for key, label in (
-            ("likeness", "likeness ↑"),
-            ("fidelity", "prompt fidelity ↑"),
-            ("class_likeness", "likeness of the plain class ↓"),
-        ):
+        for key, label in keys.items():
             own = [(line["step"], line[key]) for line in scored if line.get(key) is not None]
             if own:
                 axes[1].plot(*np.array(own).T, marker="o", label=label)

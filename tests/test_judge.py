@@ -150,13 +150,19 @@ def test_a_run_of_the_pocket_model_ends_with_its_best_step_to_the_bit(drive, tmp
 
     dataset = draw_dataset(tmp_path / "photos")
     few = {"class_image_count": 8, "sample_every": 1, "learning_rate": 3e-4, "seed": 1}
-    prompts = ("a {subject}", "a {noun}")
-    judged = finetune(
-        drive, dataset, model="pocket", name="judged", steps=3, sample_prompts=prompts, **few
-    )
+    prompts, seen = ("a {subject}", "a {noun}"), []
+
+    def watch(event, info):
+        if event == "scores":
+            seen.append(info["curve"])
+
+    wish = {"model": "pocket", "name": "judged", "steps": 3, "sample_prompts": prompts, **few}
+    judged = finetune(drive, dataset, watch=watch, **wish)
     card = read_card(judged)
     points = [json.loads(line) for line in (judged / SCORES).read_text().splitlines()]
     assert [point["step"] for point in points] == [0, 1, 2, 3]
+    assert [len(curve) for curve in seen] == [1, 2, 3, 4], "what the live panel gets"
+    assert [p["step"] for p in seen[-1] if p["is_best"]] == [card["best_step"]]
     assert card["kept_step"] == card["best_step"]
     assert card["scores"]["likeness"] == points[card["best_step"]]["likeness"]
     assert not (judged / BEST).exists()

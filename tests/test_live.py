@@ -3,6 +3,7 @@
 import pytest
 from PIL import Image
 
+from s2i_lib.best import Point, as_curve
 from s2i_lib.live import LivePanel
 
 
@@ -29,6 +30,18 @@ def test_progress_and_both_losses_are_shown(panel):
     assert shown.count("<polyline") == 2 and "prior loss" in shown
     last_x = float(shown.split("points='")[1].split("'")[0].split()[-1].split(",")[0])
     assert last_x == 560
+
+
+def test_scores_are_curves_with_the_best_step_marked_and_named(panel):
+    points = [Point(0, 0.1, 0.3, 0.5), Point(50, 0.8, 0.3, 0.6), Point(100, 0.9, 0.1, 0.9)]
+    panel("scores", {"curve": as_curve(points)})
+    shown = panel.html()
+    assert shown.count("<polyline") == 3 and "prior drift" in shown
+    assert "<line x1='280.0' x2='280.0'" in shown, "half way along 560 px"
+    assert "step 50, likeness 0.800, prompt fidelity 0.300, prior drift 0.200." in shown
+    panel("scores", {"curve": as_curve([Point(0, None, 0.3, None)])})
+    shown = panel.html()
+    assert shown.count("<polyline") == 1 and "<line" not in shown and "Best" not in shown
 
 
 def test_the_first_and_the_newest_samples_stand_side_by_side(panel, tmp_path):

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from s2i_lib.best import Point
 from s2i_lib.errors import InputError
+from s2i_lib.evaluate import read_curve
 from s2i_lib.evaluation import Evaluation, PictureScore
 from s2i_lib.protocol import EvaluateOptions
 from s2i_lib.report import draw_curve, draw_scores, render_page, smooth, write_report
@@ -104,12 +106,29 @@ def test_figures_show_every_run_and_every_curve():
     [axes] = figure.axes
     assert [c.get_label() for c in axes.containers] == ["rex/one", "rex/two"]
     lines = [{"step": i, "instance_loss": 1 / (i + 1)} for i in range(30)]
-    lines += [{"step": s, "likeness": 0.5, "fidelity": 0.3, "is_best": s == 9} for s in (0, 9)]
+    scores = {"likeness": 0.5, "fidelity": 0.3, "prior_drift": 0.1}
+    lines += [{"step": s, **scores, "is_best": s == 9} for s in (0, 9)]
     top, bottom = draw_curve(lines).axes
     assert len(top.lines) == 1
     assert {line.get_label() for line in bottom.lines} == {
-        "likeness ↑", "prompt fidelity ↑", "kept as best",
+        "likeness ↑", "prompt fidelity ↑", "prior drift ↓", "kept as best",
     }  # fmt: skip
+
+
+def test_the_curve_of_training_is_in_the_numbers_and_on_the_page(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "instance_loss": 0.5}\n')
+    points = [Point(0, 0.1, 0.3, 0.5), Point(9, 0.8, 0.3, 0.6), Point(18, 0.9, 0.1, 0.5)]
+    lines = [json.dumps(point.to_json()) + "\n" for point in points]
+    (tmp_path / "scores.jsonl").write_text("".join(lines))
+    loss, _, best, last = read_curve(tmp_path)
+    assert loss == {"step": 1, "instance_loss": 0.5}
+    assert best["prior_drift"] == pytest.approx(0.2)
+    assert (best["is_best"], last["is_best"]) == (True, False)
+    kept_last = read_curve(tmp_path, kept_step=18)
+    assert [line.get("is_best") for line in kept_last] == [None, False, False, True]
+    result = evaluation(curve=kept_last)
+    assert result.to_json()["curve"] == kept_last
+    assert "While it was trained" in render_page([result], "now")
 
 
 def test_smoothing_keeps_a_constant_and_the_mean_of_a_window():
