@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from s2i_lib import __version__
+from s2i_lib.drive import sha256_of
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.manifest import open_photo
 from s2i_lib.models import Model
@@ -49,6 +50,11 @@ MEANING = {
     "class_div_clip": "↑ diversity of plain class pictures, as 1 - cosine of CLIP",
     "copies": "↓ share of pictures that are nearer to a photo than photos are to each other",
 }
+
+# Of a picture's record: what all pictures share. The model's own guidance is in it as numbers.
+DRAWING = (
+    "steps", "scheduler", "guidance_scale", "guidance_interval", "size_px", "hashes",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -85,7 +91,10 @@ class Evaluation:
     pictures: list[PictureScore]
     scorers: dict[str, Any]
     notes: list[str]
-    photos: list[str] = field(default_factory=list)
+    photos: list[dict[str, str]] = field(default_factory=list)
+    """The real images that likeness is to: name and sha256."""
+    drawing: dict[str, Any] = field(default_factory=dict)
+    """What the pictures were drawn with, and where: all that another machine must do alike."""
     speech: dict[str, Any] | None = None
     """Of clips that were heard (``spoken.evaluate_speech``), where there were any."""
     curve: list[dict[str, Any]] = field(default_factory=list)
@@ -103,6 +112,7 @@ class Evaluation:
             "base": self.base,
             "source": self.source,
             "options": asdict(self.options),
+            "drawing": self.drawing,
             "scores": {key: asdict(score) for key, score in self.scores.items()},
             "speech": self._speech_json(),
             "curve": self.curve,
@@ -158,19 +168,25 @@ def evaluate(
             f"There are no photos of {subject.name} (found 0, need 1 or more), so likeness, "
             "copying and prior drift are not scored. Run notebooks/1_capture_dataset.ipynb."
         )
-    images, seeds = [], []
+    images, records = [], []
     for done, prompt in enumerate(prompts):
         callback(done, len(prompts) + 1)
         drawn = draw_pictures(model, prompt, options.seeds, options)
         images += [picture.image for picture in drawn]
-        seeds += [picture.record["seed"] for picture in drawn]
+        records += [picture.record for picture in drawn]
     callback(len(prompts), len(prompts) + 1)
     class_prompt = caption(f"a {subject.phrase}", subject)
-    of_class = [
-        p.image for p in draw_pictures(model, class_prompt, options.class_pictures, options)
-    ]
+    drawn = draw_pictures(model, class_prompt, options.class_pictures, options)
+    of_class = [picture.image for picture in drawn]
     callback(len(prompts) + 1, len(prompts) + 1)
+    drawing = {key: records[0][key] for key in DRAWING} | {
+        "device": str(model.device),
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "class_prompt": class_prompt,
+        "class_seeds": [picture.record["seed"] for picture in drawn],
+    }
     asked = [prompt for prompt in prompts for _ in range(options.seeds)]
+    seeds = [record["seed"] for record in records]
     scores, pictures, failed = _score(
         images, of_class, real, asked, seeds, subject, scorers, options
     )
@@ -186,7 +202,8 @@ def evaluate(
         pictures=pictures,
         scorers=replace(scorers, missing=missing, **dict.fromkeys(failed)).to_json(),
         notes=notes,
-        photos=[path.name for path in opened],
+        photos=[{"name": path.name, "sha256": sha256_of(path)} for path in opened],
+        drawing=drawing,
         images=images,
         class_images=of_class,
         real_images=real,

@@ -103,8 +103,8 @@ def _run(evaluation: Evaluation) -> dict[str, Any]:
         "notes": evaluation.notes,
         "curve": figure_uri(draw_curve(evaluation.curve)) if has_curve else None,
         "photos": [
-            {"uri": image_uri(image), "name": name}
-            for image, name in zip(evaluation.real_images, evaluation.photos, strict=True)
+            {"uri": image_uri(image), "name": photo["name"]}
+            for image, photo in zip(evaluation.real_images, evaluation.photos, strict=True)
         ],
         "grid": _grid(evaluation, options.seeds),
         "speech": _speech(evaluation.speech) if evaluation.speech else None,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from s2i_lib.drive import sha256_of
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.prompt import Prompt, make_prompt
 from s2i_lib.protocol import EvaluateOptions, draw_pictures
@@ -98,11 +100,12 @@ def evaluate_speech(
     Returns
     -------
     dict
-        word_error_rate, name_recall (None: no name was said), speech_gap and r_precision (Scores;
-        missing without a scorer, the latter also with one clip), and of each clip what was said,
-        heard and drawn.
+        listener (engine, model, version, options), word_error_rate, name_recall (None: no name was
+        said), speech_gap and r_precision (Scores; missing without a scorer, the latter also with
+        one clip), and of each clip its hash and what was said, heard and drawn.
     """
     rows: list[dict[str, Any]] = []
+    listened: dict[str, str] = {}
     spoken, typed = [], []
     for number, clip in enumerate(clips):
         callback(number, len(clips))
@@ -114,8 +117,10 @@ def evaluate_speech(
             rows.append({"problem": str(error)})
         else:
             rows.append({"heard": transcript.text})
+            listened = {"engine": transcript.engine, "model": transcript.model}
         rows[-1] |= {
             "clip": clip.audio.name,
+            "sha256": sha256_of(clip.audio),
             "said": clip.text,
             "typed_prompt": meant.text,
             "spoken_prompt": heard.text if heard else None,
@@ -139,12 +144,23 @@ def evaluate_speech(
         "name_recall": name_recall(
             [row["names_said"] for row in rows], [row["names_heard"] for row in rows]
         ),
+        "listener": _describe_listener(listener, listened),
         "clips": rows,
     }
     if clip_scorer is not None:
         captions = [_bare(row["typed_prompt"], subjects) for row in rows]
         scores |= _fidelity(clip_scorer.texts(captions), captions, spoken, typed, options)
     return scores
+
+
+def _describe_listener(listener: Listener, listened: dict[str, str]) -> dict[str, Any]:
+    """Engine and model as they were chosen, the engine's version, and the options."""
+    engine = listened.get("engine")
+    return {
+        "options": asdict(listener.options),
+        **listened,
+        "version": version(engine) if engine else None,
+    }
 
 
 def _fidelity(

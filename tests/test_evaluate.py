@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from s2i_lib.drive import Drive
 from s2i_lib.errors import InputError
 from s2i_lib.evaluation import MEANING, evaluate
 from s2i_lib.generate import unknown_words
-from s2i_lib.models import REGISTRY
+from s2i_lib.models import REGISTRY, load
 from s2i_lib.protocol import EvaluateOptions, choose_prompts, dreambench
 from s2i_lib.scorer import Scorers, load_scorers
 from s2i_lib.subject import Subject
@@ -21,8 +22,6 @@ QUICK = EvaluateOptions(prompts=2, seeds=2, class_pictures=3, steps=2, resamples
 
 @pytest.fixture(scope="module")
 def scorers(tmp_path_factory):
-    from s2i_lib.drive import Drive
-
     return load_scorers(REGISTRY["pocket"], Drive(tmp_path_factory.mktemp("drive")))
 
 
@@ -111,12 +110,38 @@ def test_again_gives_the_same_bytes(done, pocket, scorers, photos):
     assert json.dumps(again.to_json()) == json.dumps(done.to_json())
 
 
-def test_the_report_says_all_that_is_needed_to_do_it_again(done):
+def test_the_report_says_all_that_is_needed_to_do_it_again(done, pocket):
     report = json.loads(json.dumps(done.to_json()))
     assert report["options"]["seeds"] == 2
     assert report["scorers"]["clip"].keys() == {"name", "sha256"}
     assert report["versions"].keys() >= {"torch", "diffusers", "transformers"}
     assert len(report["prompts"]) == 2
+    drawing = report["drawing"]
+    assert drawing["steps"] == 2 and drawing["scheduler"] == "dpm++"
+    assert drawing["guidance_scale"] == REGISTRY["pocket"].guidance_scale
+    assert drawing["guidance_interval"] == list(REGISTRY["pocket"].guidance_interval)
+    assert drawing["hashes"] == pocket.hashes() and len(drawing["hashes"]["model"]) == 64
+    assert (drawing["device"], drawing["dtype"]) == ("cpu", "float32")
+    assert drawing["class_seeds"] == [0, 1, 2]
+
+
+def test_from_what_the_report_says_come_the_same_numbers(done, photos, tmp_path):
+    """Nothing but the report and the photos: the model is loaded anew, options are read from it."""
+    import hashlib
+
+    report = json.loads(json.dumps(done.to_json()))
+    model = load(report["base"], drive=Drive(tmp_path))
+    by_hash = {hashlib.sha256(path.read_bytes()).hexdigest(): path for path in photos}
+    drawing = {key: report["drawing"][key] for key in ("steps", "guidance_scale")}
+    again = evaluate(
+        model,
+        Subject(**report["subject"]),
+        [by_hash[photo["sha256"]] for photo in report["photos"]],
+        load_scorers(REGISTRY[report["base"]], Drive(tmp_path)),
+        EvaluateOptions(**report["options"] | drawing),
+    ).to_json()
+    for key in ("scores", "pictures", "photos", "prompts", "drawing", "scorers", "versions"):
+        assert json.loads(json.dumps(again[key])) == report[key], key
 
 
 def test_without_photos_the_rest_is_scored(pocket, scorers):
@@ -153,7 +178,7 @@ def test_a_photo_that_cannot_be_opened_is_named_and_left_out(
     bad.write_bytes(photos[0].read_bytes()[:100])  # cut short
     result = evaluate(pocket, CAR, [bad, *photos], scorers, QUICK)
     assert result.scores == done.scores
-    assert result.photos == done.photos == ["red.png", "green.png"]
+    assert [photo["name"] for photo in result.photos] == ["red.png", "green.png"]
     [note] = set(result.notes) - set(done.notes)
     assert "One photo is left out" in note and "bad.png" in note
 

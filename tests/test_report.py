@@ -36,7 +36,7 @@ def evaluation(name="rex/one", **changes) -> Evaluation:
         "pictures": pictures,
         "scorers": {"clip": {"name": "some/clip", "sha256": "0" * 64}},
         "notes": ["Not scored by DINO: it could not be had."],
-        "photos": ["one.png", "two <b>.png"],
+        "photos": [{"name": name, "sha256": "0" * 64} for name in ("one.png", "two <b>.png")],
         "images": [Image.new("RGB", (64, 64), c) for c in ("red", "blue", "green", "gray")],
         "class_images": [Image.new("RGB", (64, 64))] * 2,
         "real_images": [Image.new("RGB", (400, 400), "pink")] * 2,
