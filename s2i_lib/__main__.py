@@ -420,7 +420,7 @@ def evaluate(
         for name, score in each.scores.items():
             print(f"  {name:16}{score}")
         if each.speech:
-            print(f"  word error rate {each.speech['word_error_rate']:.3f}")
+            print(f"  word error rate {each.speech['word_error_rate']}")
         _print_notes(each.notes)
     if as_json:
         print(json.dumps({"page": str(page), "data": str(data)}))

@@ -15,7 +15,7 @@ from s2i_lib.scores import RESAMPLES
 from s2i_lib.subject import Subject, article_for
 
 if TYPE_CHECKING:
-    pass
+    from s2i_lib.prompt import Prompt
 
 BATCH = 4  # pictures at a time: what a T4 has room for at 512 px
 DREAMBENCH = Path(__file__).with_name("dreambench.json")
@@ -83,7 +83,9 @@ def choose_prompts(base: BaseModel, subject: Subject, count: int) -> tuple[list[
     return [p.format(subject=subject.phrase) for p in chosen], [note]
 
 
-def draw_pictures(model: Model, prompt: str, count: int, options: EvaluateOptions) -> list[Any]:
+def draw_pictures(
+    model: Model, prompt: Prompt | str, count: int, options: EvaluateOptions
+) -> list[Any]:
     """A few at a time: a picture depends on its own seed only, and memory on how many there are."""
     drawn: list[Any] = []
     while len(drawn) < count:

@@ -116,15 +116,19 @@ def _run(evaluation: Evaluation) -> dict[str, Any]:
 
 def _speech(found: dict[str, Any]) -> dict[str, Any]:
     """The page's sentence on hearing, and its table."""
-    parts = [f"Word error rate {found['word_error_rate']:.1%}"]
+    parts = [f"Word error rate {found['word_error_rate']}"]
     if found["name_recall"] is not None:
-        parts.append(f"{found['name_recall']:.0%} of the names arrived")
+        parts.append(f"recall of the subjects' names {found['name_recall']}")
     if "speech_gap" in found:
         parts.append(
             f"speech gap {found['speech_gap']} (prompt fidelity of speech minus that of typing)"
         )
     if "r_precision" in found:
-        parts.append(f"R-precision of the pictures {found['r_precision']}")
+        parts.append(
+            f"R-precision of the pictures {found['r_precision']}, each among "
+            f"{found['r_precision_captions']} captions: 1 in {found['r_precision_captions']} by "
+            "chance"
+        )
     return {"summary": "; ".join(parts) + ".", "clips": found["clips"]}
 
 

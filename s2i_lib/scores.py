@@ -152,6 +152,36 @@ def bootstrap(
     return Score(float(means.mean()), float(low), float(high), int(rows.size))
 
 
+def bootstrap_ratio(
+    parts: ArrayLike,
+    wholes: ArrayLike,
+    *,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+    level: float = LEVEL,
+) -> Score:
+    """The sum of ``parts`` over the sum of ``wholes``, and its percentile bootstrap interval.
+
+    Whole clips are drawn, with their errors and their words: a long one weighs more, as in a word
+    error rate. ``n`` is the number of clips.
+
+    Parameters
+    ----------
+    parts, wholes : array, shape = (clips,)
+        Every whole is above 0.
+
+    Notes
+    -----
+    Source: Bisani and Ney 2004, "Bootstrap estimates for confidence intervals in ASR performance
+    evaluation".
+    """
+    above, below = np.asarray(parts, float), np.asarray(wholes, float)
+    drawn = np.random.default_rng(seed).integers(len(above), size=(resamples, len(above)))
+    tails = [50 * (1 - level), 50 * (1 + level)]
+    low, high = np.percentile(above[drawn].sum(axis=1) / below[drawn].sum(axis=1), tails)
+    return Score(float(above.sum() / below.sum()), float(low), float(high), len(above))
+
+
 # --- words --------------------------------------------------------------------------------------
 
 
@@ -191,8 +221,13 @@ def plain_words(text: str) -> str:
     return " ".join(re.sub(r"[^\w\s']|_", " ", text.lower()).split())
 
 
-def word_error_rate(said: Sequence[str], heard: Sequence[str]) -> float:
+def word_error_rate(said: Sequence[str], heard: Sequence[str], **settings: int) -> Score:
     """Substitutions, deletions and insertions over words said, by jiwer, after ``plain_words``.
+
+    Parameters
+    ----------
+    **settings
+        seed, resamples: as ``bootstrap_ratio`` has them.
 
     Raises
     ------
@@ -207,21 +242,28 @@ def word_error_rate(said: Sequence[str], heard: Sequence[str]) -> float:
             f"Found {len(said)} texts that were said and {len(heard)} that were heard. Expected "
             "as many of each, at least one, and at least one word in every text that was said."
         )
-    return float(jiwer.wer(references, [plain_words(text) for text in heard]))
+    words, errors = [len(text.split()) for text in references], []
+    for reference, text in zip(references, heard, strict=True):
+        found = jiwer.process_words(reference, plain_words(text))
+        errors.append(found.substitutions + found.deletions + found.insertions)
+    return bootstrap_ratio(errors, words, **settings)
 
 
-def name_recall(said: Sequence[Sequence[str]], heard: Sequence[Sequence[str]]) -> float | None:
+def name_recall(
+    said: Sequence[Sequence[str]], heard: Sequence[Sequence[str]], **settings: int
+) -> Score | None:
     """Share of the subjects' names that were said and also arrived in the prompt; None if none was.
 
     Both by clip: the names that its text has, the names of the subjects that its prompt has.
     """
-    found = sum(
-        name.lower() in {other.lower() for other in names}
-        for spoken, names in zip(said, heard, strict=True)
-        for name in spoken
-    )
-    total = sum(len(names) for names in said)
-    return found / total if total else None
+    pairs = [(spoken, names) for spoken, names in zip(said, heard, strict=True) if spoken]
+    if not pairs:
+        return None
+    found = [
+        sum(name.lower() in {other.lower() for other in names} for name in spoken)
+        for spoken, names in pairs
+    ]
+    return bootstrap_ratio(found, [len(spoken) for spoken, _ in pairs], **settings)
 
 
 def speech_gap(spoken: ArrayLike, typed: ArrayLike, *, seed: int = 0) -> Score:

@@ -101,8 +101,9 @@ def evaluate_speech(
     -------
     dict
         listener (engine, model, version, options), word_error_rate, name_recall (None: no name was
-        said), speech_gap and r_precision (Scores; missing without a scorer, the latter also with
-        one clip), and of each clip its hash and what was said, heard and drawn.
+        said), speech_gap and r_precision (missing without a scorer, the latter also with one
+        clip), r_precision_captions (among how many it found its own), and of each clip its hash
+        and what was said, heard and drawn.
     """
     rows: list[dict[str, Any]] = []
     listened: dict[str, str] = {}
@@ -123,26 +124,27 @@ def evaluate_speech(
             "sha256": sha256_of(clip.audio),
             "said": clip.text,
             "typed_prompt": meant.text,
+            "typed_negative": meant.negative,
             "spoken_prompt": heard.text if heard else None,
+            "spoken_negative": heard.negative if heard else None,
             "names_said": [s.name for s in meant.subjects],
             "names_heard": [s.name for s in heard.subjects] if heard else [],
         }
         if clip_scorer is not None:
-            from_text = draw_pictures(model, meant.text, options.seeds, options)
-            from_speech = (
-                draw_pictures(model, heard.text, options.seeds, options) if heard else None
-            )
+            from_text = draw_pictures(model, meant, options.seeds, options)
+            from_speech = draw_pictures(model, heard, options.seeds, options) if heard else None
             typed.append(clip_scorer.images([p.image for p in from_text]))
             spoken.append(
                 clip_scorer.images([p.image for p in from_speech]) if from_speech else None
             )
     callback(len(clips), len(clips))
+    settings = {"seed": options.bootstrap_seed, "resamples": options.resamples}
     scores: dict[str, Any] = {
         "word_error_rate": word_error_rate(
-            [row["said"] for row in rows], [row.get("heard", "") for row in rows]
+            [row["said"] for row in rows], [row.get("heard", "") for row in rows], **settings
         ),
         "name_recall": name_recall(
-            [row["names_said"] for row in rows], [row["names_heard"] for row in rows]
+            [row["names_said"] for row in rows], [row["names_heard"] for row in rows], **settings
         ),
         "listener": _describe_listener(listener, listened),
         "clips": rows,
@@ -192,6 +194,7 @@ def _fidelity(
             for i, s in enumerate(spoken)
         ]
         found["r_precision"] = bootstrap(np.stack(hits), **settings)
+        found["r_precision_captions"] = len(choices)
     return found
 
 

@@ -9,10 +9,11 @@ import pytest
 from sounds import KINDS
 
 from s2i_lib import __main__ as command_line
+from s2i_lib.drive import sha256_of
 from s2i_lib.errors import InputError
 from s2i_lib.evaluate import evaluate_run
 from s2i_lib.models import PACKAGE
-from s2i_lib.protocol import EvaluateOptions
+from s2i_lib.protocol import EvaluateOptions, draw_pictures
 from s2i_lib.spoken import list_recordings, read_clips
 
 WEIGHTS = PACKAGE / "pocket"  # a diffusers folder like any from elsewhere
@@ -213,14 +214,22 @@ def test_clips_need_their_words(tmp_path):
 
 
 @pytest.mark.slow
-def test_hearing_is_scored_from_the_clip_to_the_picture(tmp_path, drive):
+def test_hearing_is_scored_from_the_clip_to_the_picture(tmp_path, drive, monkeypatch):
     """The sample is heard without an error, so that both prompts, and their pictures, agree."""
     from s2i_lib.subject import Subject
 
+    negatives = []
+
+    def note(*what):
+        pictures = draw_pictures(*what)
+        negatives.extend(picture.record["negative"] for picture in pictures)
+        return pictures
+
+    monkeypatch.setattr("s2i_lib.spoken.draw_pictures", note)
     for name in ("one", "two"):
         shutil.copy(PACKAGE / "samples" / "red_car.wav", tmp_path / f"{name}.wav")
     (tmp_path / "one.txt").write_text("A red car on a yellow background.")
-    (tmp_path / "two.txt").write_text("A blue Racer.")  # not what is said in it
+    (tmp_path / "two.txt").write_text("A blue Racer without a hat.")  # not what is said in it
     options = EvaluateOptions(prompts=1, seeds=2, class_pictures=2, steps=3, resamples=200)
     result = evaluate_run(
         drive, str(WEIGHTS), options, subject=Subject("Racer", "car"), clips=read_clips(tmp_path)
@@ -228,8 +237,13 @@ def test_hearing_is_scored_from_the_clip_to_the_picture(tmp_path, drive):
     speech = result.speech
     one, two = speech["clips"]
     assert one["heard"].lower().startswith("a red car on a yellow background")
-    assert speech["word_error_rate"] > 0  # of the second clip only
-    assert speech["name_recall"] == 0  # Racer was said in the words, and not in the clip
+    assert speech["word_error_rate"].mean > 0  # of the second clip only
+    assert speech["listener"]["model"] == "tiny.en" and speech["listener"]["version"]
+    assert one["sha256"] == two["sha256"] == sha256_of(tmp_path / "one.wav")
+    assert (two["typed_negative"], two["spoken_negative"]) == ("hat", "")
+    assert negatives == [""] * 4 + ["hat"] * 2 + [""] * 2, "typed, then spoken, of each clip"
+    assert speech["r_precision_captions"] == 2
+    assert speech["name_recall"].mean == 0  # Racer was said in the words, and not in the clip
     assert one["typed_prompt"].lower() == one["spoken_prompt"].lower()
     assert "sks car" in two["typed_prompt"]
     assert {"speech_gap", "r_precision"} <= set(speech)

@@ -348,7 +348,7 @@ def test_notebook_4_measures_a_first_try_where_there_is_no_run_yet(tmp_path):
     before, after = json.loads(numbers.read_text())["runs"]
     assert "not fine-tuned" in before["name"]
     assert {"clip_i", "clip_t", "pres_clip"} <= set(after["scores"])
-    assert after["speech"]["word_error_rate"] == 0
+    assert after["speech"]["word_error_rate"]["mean"] == 0
     outputs = [o for c in code_cells(tmp_path / "ran.ipynb") for o in c.outputs]
     shown = [o for o in outputs if "image/png" in o.get("data", {})]
     assert len(shown) == 2, "the chart of the scores, and the worst pictures"

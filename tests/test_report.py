@@ -89,15 +89,20 @@ def test_the_page_needs_nothing_from_elsewhere_and_shows_names_as_they_are():
 
 def test_speech_is_shown_clip_by_clip():
     speech = {
-        "word_error_rate": 0.125,
-        "name_recall": 1.0,
+        "word_error_rate": Score(0.125, 0.0, 0.25, 4),
+        "name_recall": Score(0.9, 0.8, 1.0, 4),
+        "r_precision": Score(0.75, 0.5, 1.0, 8),
+        "r_precision_captions": 4,
         "speech_gap": Score(-0.02, -0.03, -0.01, 4),
         "clips": [{"clip": "a.wav", "said": "a red dog", "heard": "a rad dog",
-                   "spoken_prompt": "a rad dog"}],
+                   "spoken_prompt": "a rad dog", "spoken_negative": "hat"}],
     }  # fmt: skip
     result = evaluation(speech=speech)
-    assert "12.5%" in render_page([result], "now")
-    assert "a rad dog" in render_page([result], "now")
+    page = render_page([result], "now")
+    assert "Word error rate 0.125 (0.000 to 0.250)" in page
+    assert "names 0.900 (0.800 to 1.000)" in page
+    assert "0.750 (0.500 to 1.000), each among 4 captions: 1 in 4 by chance" in page
+    assert "a rad dog" in page and "without: hat" in page
     assert result.to_json()["speech"]["speech_gap"]["mean"] == -0.02
 
 

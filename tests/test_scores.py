@@ -6,6 +6,7 @@ import pytest
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.scores import (
     bootstrap,
+    bootstrap_ratio,
     caption,
     mean_cosines,
     mean_distance,
@@ -138,7 +139,7 @@ def test_r_precision_counts_ties_as_misses():
 def test_word_error_rate_by_hand():
     said = ["a red car on a yellow background", "Rex, in the snow!"]
     heard = ["A red cart on yellow background.", "rex in the snow"]
-    assert word_error_rate(said, heard) == pytest.approx(2 / 11)  # cart, and "a" is gone
+    assert word_error_rate(said, heard).mean == pytest.approx(2 / 11)  # cart, and "a" is gone
 
 
 def test_word_error_rate_agrees_with_a_second_implementation():
@@ -151,7 +152,7 @@ def test_word_error_rate_agrees_with_a_second_implementation():
     errors = sum(
         Levenshtein.distance(a.split(), b.split()) for a, b in zip(said, heard, strict=True)
     )
-    assert word_error_rate(said, heard) == pytest.approx(errors / (20 * 8))
+    assert word_error_rate(said, heard).mean == pytest.approx(errors / (20 * 8))
 
 
 @pytest.mark.parametrize(("said", "heard"), [([], []), (["a"], []), (["..."], ["a"])])
@@ -161,8 +162,23 @@ def test_word_error_rate_of_nothing_is_an_error(said, heard):
 
 
 def test_name_recall_by_hand():
-    assert name_recall([["Rex"], ["Rex", "Mimi"], []], [["rex"], ["Mimi"], ["Rex"]]) == 2 / 3
+    found = name_recall([["Rex"], ["Rex", "Mimi"], []], [["rex"], ["Mimi"], ["Rex"]])
+    assert (found.mean, found.low, found.high, found.n) == (2 / 3, 0.5, 1.0, 2)
     assert name_recall([[], []], [[], ["Rex"]]) is None
+
+
+def test_interval_of_a_ratio_weighs_clips_by_their_words():
+    from scipy.stats import bootstrap as reference
+
+    errors, words = [0, 6, 1, 0, 2], [4, 6, 12, 5, 8]
+    score = bootstrap_ratio(errors, words)
+    assert score.mean == 9 / 35 and score.low < score.mean < score.high
+    assert bootstrap_ratio([1, 2, 3], [4, 8, 12]).low == bootstrap_ratio([1], [4]).high == 0.25
+    theirs = reference(
+        (np.array(errors), np.array(words)), lambda a, b, axis: a.sum(axis) / b.sum(axis),
+        paired=True, method="percentile", n_resamples=20_000, rng=0,
+    ).confidence_interval  # fmt: skip
+    assert (score.low, score.high) == pytest.approx(tuple(theirs), abs=0.02)
 
 
 def test_speech_gap_is_negative_where_speech_lost_fidelity():
