@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from s2i_lib import checkpoint
 from s2i_lib.best import Point, Watcher
-from s2i_lib.drive import Drive, publish, remove, write_file
+from s2i_lib.drive import Drive, NotTakenError, publish, remove, write_file
 from s2i_lib.errors import S2iError
 from s2i_lib.manifest import open_photo
 from s2i_lib.scorer import clip_source, is_here, load_clip
@@ -99,17 +99,15 @@ class Judge:
     def choose(self, last: Path) -> tuple[Path, dict[str, Any]]:
         """The weights to end with (in ``last``), the best step's if they are found, and a record.
 
-        Where the best weights are gone (a session that ended before the Drive had them) it is the
-        last ones, and the record for run.json says so.
+        Where the best weights are gone (a session that ended before the Drive had them) or cannot
+        be read whole, it is the last ones, and the record for run.json says so.
         """
         trained = [point for point in self.watcher.points if point.step]
         if not trained:
             return last, {}
         best = self.watcher.best
         kept = self.learner.step
-        if best.step != kept and (found := self._find(best.step)):
-            shutil.rmtree(last)
-            shutil.copytree(found, last, ignore=shutil.ignore_patterns(STEP))
+        if best.step != kept and self._take(best.step, last):
             kept = best.step
         shown = next(point for point in trained if point.step == kept)
         scores = {k: v for k, v in shown.to_json().items() if k != "step" and v is not None}
@@ -134,14 +132,19 @@ class Judge:
     def _place(self, step: int) -> Path:
         return self.local / f"{BEST}-{step:08}"
 
-    def _find(self, step: int) -> Path | None:
+    def _take(self, step: int, last: Path) -> bool:
+        """Put the weights of ``step`` in the place of the last; where that fails, these stay."""
         for place in (self._place(step), self.folder / BEST):
             try:
                 if json.loads((place / STEP).read_text())["step"] == step:
-                    return place
+                    publish(place, last)
+                    (last / STEP).unlink()
+                    return True
             except (OSError, ValueError, KeyError, TypeError):
                 continue
-        return None
+            except NotTakenError as error:
+                log.warning("The weights of step %d could not be copied: %s", step, error)
+        return False
 
     def _resume(self) -> None:
         """Take up the points of an earlier session, up to the step that training goes on from."""

@@ -140,6 +140,39 @@ def test_best_weights_that_are_gone_leave_the_last_and_the_record_says_so(
     assert kept_value(path) == 0.5
 
 
+def test_best_weights_that_cannot_be_copied_whole_leave_the_last_as_they_were(
+    scorer, tmp_path, learner, monkeypatch
+):
+    """A Drive that goes away in the middle of a file: no test can wait for a real one."""
+    import shutil
+
+    from s2i_lib import drive
+    from s2i_lib.checkpoint import save_weights
+
+    judge = judged(scorer, tmp_path, learner, [(0, "blue"), (25, "red"), (50, "blue")])
+    for path in (tmp_path / "local").glob("best-*"):
+        shutil.rmtree(path)  # only the Drive has them
+    last = save_weights(learner, FinetuneOptions(), tmp_path / "weights")
+    copy, faults = drive._copy, [OSError(5, "Input/output error")]
+
+    def half(source, target):
+        digest = copy(source, target)
+        target.write_bytes(target.read_bytes()[:100])
+        if faults:
+            raise faults.pop()
+        return digest  # of what was read: that the copy is short is seen when it is read back
+
+    monkeypatch.setattr(drive, "_copy", half)
+    for _ in range(2):
+        path, record = judge.choose(last)
+        assert (record["kept_step"], record["best_step"]) == (50, 25)
+        assert path == last and kept_value(last) == 0.5
+    monkeypatch.undo()
+    path, record = judge.choose(last)
+    assert record["kept_step"] == 25 and kept_value(last) == 0.25
+    assert not (last / "step.json").exists()
+
+
 @pytest.mark.slow
 def test_a_run_of_the_pocket_model_ends_with_its_best_step_to_the_bit(drive, tmp_path):
     """The same run that stops at that step has the same weights: scoring changes no training."""
