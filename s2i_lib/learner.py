@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from s2i_lib.errors import InputError
 from s2i_lib.options import FinetuneOptions
 
 if TYPE_CHECKING:
@@ -74,10 +75,36 @@ def make_learner(
     return learner
 
 
+def find_lora_layers(unet: Any, targets: Sequence[str]) -> list[torch.nn.Linear]:
+    """The linear layers whose names end in ``targets``, as PEFT chooses them.
+
+    Raises
+    ------
+    InputError
+        When a target names no layer; says what names there are.
+    """
+    layers = {n: m for n, m in unet.named_modules() if isinstance(m, torch.nn.Linear)}
+    chosen = {t: [n for n in layers if f".{n}".endswith(f".{t}")] for t in targets}
+    if unknown := [target for target, names in chosen.items() if not names]:
+        endings = sorted({_ending(name) for name in layers})
+        raise InputError(
+            f"lora_targets names {', '.join(unknown)}, and no linear layer of this U-Net ends in "
+            f"that. Take some of {', '.join(endings)}."
+        )
+    return [layers[name] for name in dict.fromkeys(n for names in chosen.values() for n in names)]
+
+
+def _ending(name: str) -> str:
+    """The last part of a layer's name; of a numbered one, such as to_out.0, the last two."""
+    parts = name.split(".")
+    return ".".join(parts[-2:] if parts[-1].isdigit() else parts[-1:])
+
+
 def add_lora(unet: Any, options: FinetuneOptions) -> None:
     """Add low-rank layers that start as zero; their random half depends on the seed alone."""
     from peft import LoraConfig
 
+    find_lora_layers(unet, options.lora_targets)  # PEFT's own error does not name what there is
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
         unet.add_adapter(

@@ -17,7 +17,7 @@ from s2i_lib.batches import Moments, TrainingData
 from s2i_lib.dreambooth import Losses, deterministic, train
 from s2i_lib.drive import Drive, free_bytes
 from s2i_lib.errors import InputError, S2iError
-from s2i_lib.learner import find_8bit_fault, make_learner
+from s2i_lib.learner import find_8bit_fault, find_lora_layers, make_learner
 from s2i_lib.options import LORA_RATE, FinetuneOptions
 from s2i_lib.runs import size_of
 from s2i_lib.scorer import clip_source, is_here
@@ -165,10 +165,8 @@ def count_parameters(pipe: Any, options: FinetuneOptions) -> tuple[int, int]:
         total += sum(p.numel() for p in pipe.text_encoder.parameters())
     if options.method == "full":
         return total, total
-    additions = 0
-    for name, module in pipe.unet.named_modules():
-        if isinstance(module, torch.nn.Linear) and name.endswith(options.lora_targets):
-            additions += options.lora_rank * (module.in_features + module.out_features)
+    layers = find_lora_layers(pipe.unet, options.lora_targets)
+    additions = options.lora_rank * sum(m.in_features + m.out_features for m in layers)
     return additions, total + additions
 
 

@@ -129,6 +129,17 @@ def test_counted_parameters_are_those_that_the_learner_trains(model, method):
     assert total == sum(p.numel() for p in learner.unet.parameters())
 
 
+def test_lora_targets_that_match_no_layer_are_named_with_those_there_are(pocket, model):
+    wrong = dataclasses.replace(OPTIONS, method="lora", lora_targets=("to_q", "to_z", "o_k"))
+    for refuse, pipe in (
+        (plan.count_parameters, pocket.pipeline),
+        (make_learner, model.pipeline),
+    ):
+        with pytest.raises(InputError, match="names to_z, o_k, and no linear layer") as error:
+            refuse(pipe, wrong)
+        assert "to_k, to_out.0, to_q, to_v" in str(error.value)
+
+
 def test_the_space_on_the_drive_is_that_of_the_files(model, tmp_path):
     from s2i_lib import checkpoint
 
