@@ -1,13 +1,15 @@
 """The networks that measure pictures: CLIP (pictures and texts), DINO (pictures), LPIPS (pairs).
 
 Loaded with transformers' own classes and without torchvision, from a folder, the Drive or the hub.
+Not run here: the weights of DINO ViT-S/16, CLIP ViT-L/14 and LPIPS. The tests load small networks
+of the same classes with random weights, and the pocket model's own scorer.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -446,14 +448,31 @@ def _download(repository: str, kept: Path, only: str | None) -> Path:
     """Fetch a network to the Drive; the checksums are written last, so a half copy has none."""
     from huggingface_hub import HfApi, snapshot_download
 
-    info = HfApi().model_info(repository, timeout=20)
+    info = HfApi().model_info(repository, timeout=20, files_metadata=True)
     names = {sibling.rfilename for sibling in info.siblings or []}
     if only is None and "model.safetensors" not in names:
         raise S2iError("it has no model.safetensors")
     wanted = [only] if only else ["*.json", "*.txt", "model.safetensors"]
     snapshot_download(repository, revision=info.sha, allow_patterns=wanted, local_dir=kept)
+    theirs = {s.rfilename: s.lfs.sha256 for s in info.siblings or [] if s.lfs is not None}
+    _check_download(kept, theirs)
     write_checksums(kept, f"{repository}@{(info.sha or 'unknown')[:12]}")
     return kept
+
+
+def _check_download(kept: Path, theirs: Mapping[str, str]) -> None:
+    """Hold the weights against the hub's own SHA-256; those that differ are deleted.
+
+    Our checksums are of what arrived: a bad download must not vouch for itself.
+    """
+    for path in sorted(kept.rglob("*.safetensors")):
+        name = path.relative_to(kept).as_posix()
+        found, expected = sha256_of(path), theirs.get(name)
+        if expected is not None and found != expected:
+            path.unlink()
+            raise S2iError(
+                f"{name} arrived damaged (SHA-256 {found[:12]}, expected {expected[:12]})"
+            )
 
 
 def load_network(folder: Path, kind: Any, device: torch.device | None = None) -> Any:
