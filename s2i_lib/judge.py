@@ -88,7 +88,11 @@ class Judge:
         """Score one sampling; where it is the best so far, keep the weights."""
         if not drawn:
             return None
-        point = self.watcher.add(step, drawn)
+        try:
+            point = self.watcher.add(step, drawn)
+        except S2iError as error:  # training is worth more than its scores
+            log.warning("The samples of step %d are not scored: %s", step, error)
+            return None
         lines = "".join(json.dumps(p.to_json()) + "\n" for p in self.watcher.points)
         path = write_file(self.local / SCORES, lines.encode())
         self.submit(SCORES, lambda: publish(path, self.folder / SCORES))

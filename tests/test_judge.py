@@ -75,6 +75,26 @@ def judged(scorer, tmp_path, learner, points=()):
     return judge
 
 
+def test_training_goes_on_where_the_scorer_breaks(scorer, tmp_path, caplog):
+    import torch
+
+    learner = make_learner(make_pipeline(), FinetuneOptions())
+    judge = judged(scorer, tmp_path, learner, [(0, "blue"), (10, "red")])
+    broken = next(scorer.network.vision_model.parameters())
+    kept = broken.detach().clone()
+    try:
+        with torch.no_grad():
+            broken.fill_(torch.nan)
+        learner.step = 20
+        assert judge.see(20, {"a sks car": plain("red")}) is None
+    finally:
+        with torch.no_grad():
+            broken.copy_(kept)
+    assert "The samples of step 20 are not scored" in caplog.text
+    assert [point.step for point in judge.watcher.points] == [0, 10]
+    assert judge.watcher.best.step == 10
+
+
 def with_step(learner, step):
     """Mark the weights so that each step's can be told from another's."""
     import torch
