@@ -133,6 +133,45 @@ def test_upload_arrives_whole(classic, chromium, set_up):
     assert classic.python(page, "arrived") == [hashlib.sha256(data).hexdigest()]
 
 
+def test_the_studio_hears_and_is_set_there_and_says_what_it_lacks(
+    classic, chromium, set_up, wav, speech, look
+):
+    """Its page and its transport; without torch it cannot draw, and says so."""
+    page = chromium(wav=wav)
+    classic.open(page, set_up, STUDIO_AND_REMEMBER)
+    frame = page.locator("section.s2i")
+    frame.locator("[role=alert]", has_text="torch").wait_for(timeout=60_000)
+    frame.locator("summary").press("Enter")
+    number = frame.get_by_label("Pictures", exact=True)
+    number.fill("2")
+    number.press("Tab")
+    frame.get_by_label("Lock the seed").press("Space")
+    button = frame.locator(".s2i-speak")
+    button.press("Space")
+    page.wait_for_selector("section.s2i[data-state=listening]")
+    page.wait_for_timeout(len(speech) / RATE_HZ * 1000)
+    button.press("Enter")
+    page.wait_for_selector("section.s2i[data-state=error]")
+    look(frame, "studio-classic")
+    settings = classic.python(page, "studio.settings")
+    assert settings["count"] == 2 and settings["is_seed_locked"]
+    pcm = np.frombuffer(base64.b64decode(classic.python(page, "heard[0]")), np.int16)
+    assert likeness(pcm / 32768, speech) > 0.8
+
+
+STUDIO_AND_REMEMBER = """
+import base64
+from s2i_lib.widgets.studio import Studio
+heard = []
+class Remembering(Studio):
+    def _received(self, data, meta):
+        heard.append(base64.b64encode(data).decode())
+        return super()._received(data, meta)
+studio = Remembering(drive, settings={'model': 'pocket'})
+studio
+"""
+
+
 UPLOAD_AND_REMEMBER = """
 import hashlib
 from s2i_lib.capture import upload
