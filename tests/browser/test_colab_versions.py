@@ -152,6 +152,8 @@ def test_the_studio_hears_and_is_set_there_and_says_what_it_lacks(
     page.wait_for_timeout(len(speech) / RATE_HZ * 1000)
     button.press("Enter")
     page.wait_for_selector("section.s2i[data-state=error]")
+    assert frame.get_by_label("What you said, or type it").input_value()
+    assert frame.locator(".s2i-status").inner_text() == ""
     look(frame, "studio-classic")
     settings = classic.python(page, "studio.settings")
     assert settings["count"] == 2 and settings["is_seed_locked"]

@@ -351,7 +351,11 @@ function render({ model, el }) {
     if (state !== "drawing") rough.hidden = true;
   }
   const showStatus = () => !isListening && model.get("status") && lines.say(model.get("status"));
-  const showComplaint = () => lines.complain(model.get("complaint"));
+  function showComplaint() {
+    const text = model.get("complaint");
+    if (text && model.get("state") === "error") lines.say(""); // what was under way has ended
+    lines.complain(text);
+  }
 
   const showRules = () => (rules.textContent = model.get("rules"));
 
