@@ -47,7 +47,8 @@ def draw_shard(shard: int) -> None:
 
 
 def shard(number: int) -> tuple[np.ndarray, list[dict]]:
-    """Return a shard's pictures (memory-mapped) and records."""
+    """Return a shard's pictures (memory-mapped) and records; it is drawn first if it is missing."""
+    draw_shard(number)
     folder = work_folder() / "scenes"
     pictures = np.load(folder / f"{number:03}.npy", mmap_mode="r")
     return pictures, json.loads((folder / f"{number:03}.json").read_text())
