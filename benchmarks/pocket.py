@@ -4,7 +4,7 @@
 
 The verdicts on nouns and counts are those of a separate classifier (tools/pocket/judge.py)
 that was trained on renders only. It is trained at the first call, which takes minutes and needs
-the drawn icons (python -m tools.pocket.icons).
+the drawn icons: pip install -e '.[pocket]', then python -m tools.pocket.icons.
 """
 
 from __future__ import annotations
