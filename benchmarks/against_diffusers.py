@@ -240,7 +240,8 @@ def table(rows: list[tuple[Measured, Measured]]) -> str:
         ("peak_gib", "peak memory, GiB"),
     ):
         a, b = (statistics.median(getattr(row[side], field) for row in rows) for side in (0, 1))
-        lines.append(f"| {text} | {a:.3g} | {b:.3g} | {b / a:.2f} |")
+        if a:  # no class images with --full-size
+            lines.append(f"| {text} | {a:.3g} | {b:.3g} | {b / a:.2f} |")
     return "\n".join(lines)
 
 
