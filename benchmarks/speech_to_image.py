@@ -9,10 +9,9 @@ with its defaults (50 steps, guidance 7.5), with the same weights: OpenAI's tiny
 model. Each side runs in a process of its own and gets the clips in turn with the other, so that a
 busy machine is busy for both. Needs Debian's flite for the clips.
 
-The pictures are judged by the classifier of benchmarks/pocket.py, which tells the noun (of all
-nouns of the vocabulary; what it needs stands there), and by the colour of the border; whoever
-mishears draws the wrong thing, and it counts. (The scorer that ships is no judge here: of pictures
-that the classifier gets right it gets half.)
+The pictures are judged by the classifier of benchmarks/pocket.py, which tells the noun (of the
+hundred that have pictures of their own; what it needs stands there), and by the colour of the
+border; whoever mishears draws the wrong thing, and it counts.
 """
 
 from __future__ import annotations
@@ -72,7 +71,7 @@ def make_wishes(count: int) -> list[tuple[str, str, str]]:
     words = known_words(POCKET)
     assert words is not None
     shades = {tuple(rgb): name for name, rgb in reversed(words["colours"].items())}
-    pairs = [(n, c) for n in words["nouns"] for c in shades.values() if n != c]
+    pairs = [(n, c) for n in world.NOUNS for c in shades.values() if n != c]
     np.random.default_rng(0).shuffle(pairs)
     return [(n, c, f"{'an' if n[0] in 'aeiou' else 'a'} {n} on {'an' if c[0] in 'aeiou' else 'a'} "
              f"{c} background") for n, c in pairs[:count]]  # fmt: skip
