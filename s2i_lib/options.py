@@ -38,6 +38,11 @@ ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
 LORA_RATE = 1e-4
 
 
+def lora_rate(full_rate: float) -> float:
+    """The rate of additions in place of all weights, which learn at ``full_rate``: above it."""
+    return max(2 * full_rate, LORA_RATE)
+
+
 @dataclass(frozen=True)
 class FinetuneOptions:
     """Everything that a run depends on besides its data; written whole into run.json.
@@ -161,7 +166,7 @@ class FinetuneOptions:
             )
         chosen = {name: value for name, value in changes.items() if value is not None}
         if chosen.get("method") == "lora" != defaults.get("method"):  # they are for the other one
-            rate = max(defaults.get("learning_rate", 0.0), LORA_RATE)
+            rate = lora_rate(defaults.get("learning_rate", 0.0))
             defaults = {**defaults, "with_text_encoder": False, "learning_rate": rate}
         values: dict[str, Any] = {**defaults, **chosen}
         for name, value in values.items():

@@ -18,7 +18,7 @@ from s2i_lib.dreambooth import Losses, deterministic, train
 from s2i_lib.drive import Drive, free_bytes
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.learner import find_8bit_fault, find_lora_layers, make_learner
-from s2i_lib.options import LORA_RATE, FinetuneOptions
+from s2i_lib.options import FinetuneOptions, lora_rate
 from s2i_lib.runs import size_of
 from s2i_lib.scorer import clip_source, is_here
 
@@ -287,7 +287,7 @@ def next_rung(
         changed = replace(
             options,
             method="lora",
-            learning_rate=max(options.learning_rate, LORA_RATE),
+            learning_rate=lora_rate(options.learning_rate),
             with_text_encoder=False,
             with_8bit_adam=False,
         )
