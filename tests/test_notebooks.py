@@ -281,7 +281,7 @@ def test_notebook_3_draws_a_first_picture_and_a_page_without_a_click(tmp_path):
     assert pages[0].read_text().count("data:image/png") == 2
     outputs = [o for c in code_cells(tmp_path / "ran.ipynb") for o in c.outputs]
     shown = [o for o in outputs if "image/png" in o.get("data", {})]
-    assert len(shown) == 2, "the picture, and the bar chart of how it went"
+    assert len(shown) == 3, "the picture, the bar chart of how it went, and all that was made"
 
 
 @pytest.mark.slow
