@@ -162,9 +162,10 @@ class TrainingData:
     class_latents: torch.Tensor | None
     """shape = (n, channels, height, width), scaled; sampled, never decoded"""
     tokens: torch.Tensor
-    """of the instance prompt, the class prompt and the empty one, shape = (3, tokens)"""
+    """of the instance prompt, the class prompt and, where some are dropped, the empty one,
+    shape = (2 or 3, tokens)"""
     embeddings: torch.Tensor
-    """of the same, shape = (3, tokens, width); without the last where nothing is dropped"""
+    """of the same, shape = (2 or 3, tokens, width)"""
 
     def batch(
         self, options: FinetuneOptions, step: int, positions: Iterable[int], timesteps: int

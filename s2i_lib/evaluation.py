@@ -53,7 +53,8 @@ MEANING = {
 
 # Of a picture's record: what all pictures share. The model's own guidance is in it as numbers.
 DRAWING = (
-    "steps", "scheduler", "guidance_scale", "guidance_interval", "size_px", "hashes",
+    "steps", "scheduler", "guidance_scale", "guidance_interval", "size_px", "hashes", "device",
+    "precision",
 )  # fmt: skip
 
 
@@ -180,8 +181,6 @@ def evaluate(
     of_class = [picture.image for picture in drawn]
     callback(len(prompts) + 1, len(prompts) + 1)
     drawing = {key: records[0][key] for key in DRAWING} | {
-        "device": str(model.device),
-        "dtype": str(model.dtype).removeprefix("torch."),
         "class_prompt": class_prompt,
         "class_seeds": [picture.record["seed"] for picture in drawn],
     }

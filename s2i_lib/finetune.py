@@ -28,7 +28,7 @@ from s2i_lib.plan import Plan, make_plan, say_time, settle_options, try_steps
 from s2i_lib.prepare import SHEET, get_class_latents, is_there, prepare_data
 from s2i_lib.prior import card_for_run, class_folder
 from s2i_lib.recorder import PastPeak, Recorder, Sampler
-from s2i_lib.run import Dataset, Run, as_json, choose_run, is_finished, run_card
+from s2i_lib.run import Dataset, Run, choose_run, is_finished, run_card, wants
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -187,7 +187,7 @@ def draw_class_images(
 
 def begun(earlier: dict[str, Any], wanted: FinetuneOptions) -> FinetuneOptions:
     """Where a run's options start: the ladder's rungs of an earlier session hold all through it."""
-    if earlier.get("wanted") != as_json(wanted):
+    if not wants(earlier, wanted):
         return wanted
     return FinetuneOptions.for_model(earlier["options"], precision=wanted.precision)
 

@@ -269,7 +269,10 @@ def redo(
         ) from error
     check_prompt(model, prompt)
     own = _name_precision(model)
-    then = record.get("precision", own)  # older records do not say it
+    # Another machine gives other bits anyway, and half precision is a GPU's; older records say
+    # neither.
+    is_same_device = record.get("device") == _name_device(model.device)
+    then = record["precision"] if is_same_device else own
     _set_precision(model, then, "in which the picture was drawn")
     try:
         return _draw_seeds(model, prompt, options, seeds, on_step)[index]

@@ -122,9 +122,9 @@ def load_dataset(drive: Drive, name: str) -> Dataset:
         There is none, it has no usable photo, or a crop is missing or was changed.
     """
     dataset, damaged = inspect_dataset(drive, name)
-    for path in damaged:
+    if damaged:
         raise InputError(
-            f"{path} is missing or not what the manifest says. Build the dataset again with "
+            f"{damaged[0]} is missing or not what the manifest says. Build the dataset again with "
             "notebooks/1_capture_dataset.ipynb or `python -m s2i_lib dataset`."
         )
     return dataset

@@ -34,7 +34,7 @@ def prepare_data(
     """Encode the photos and prompts once, get the class images; then free what made them."""
     pipe, subject, device = model.pipeline, dataset.subject, accelerator.device
     prompts = [f"a {subject.phrase}", f"a {subject.class_noun}"]
-    prompts += [""] if options.class_dropout else []
+    prompts += [""] if options.with_prior and options.class_dropout else []
     embeddings = batches.embed_prompts(pipe, prompts)
     images = batches.read_images(dataset.images, model.base.size_px)
     with batches.visiting(pipe.vae, device):

@@ -92,7 +92,7 @@ def is_finished(run: Run, dataset: Dataset, model: Model, options: FinetuneOptio
     card = run.card()
     return (
         card.get("status") == "finished"
-        and card.get("wanted") == as_json(options)
+        and wants(card, options)
         and card["dataset"]["sha256"] == dataset.sha256
         and card["base"]["fingerprint"] == fingerprint(model.pipeline)
     )
@@ -135,6 +135,12 @@ def versions() -> dict[str, str | None]:
         except PackageNotFoundError:
             found[name] = None
     return found
+
+
+def wants(card: dict[str, Any], options: FinetuneOptions) -> bool:
+    """Whether a run was begun with these options; older cards lack the options that came later."""
+    wanted = card.get("wanted")
+    return wanted is not None and as_json(FinetuneOptions()) | wanted == as_json(options)
 
 
 def as_json(options: FinetuneOptions) -> dict[str, Any]:

@@ -93,6 +93,7 @@ class Mount:
 
 @pytest.fixture
 def faulty_drive(tmp_path):
+    # Not a failure: containers without /dev/fuse cannot mount anything, whatever is installed.
     if not (Path("/dev/fuse").exists() and shutil.which("fusermount3")):
         pytest.skip("FUSE is missing here, so a Drive that misbehaves cannot be made")
     mount = Mount(tmp_path / "fuse")

@@ -121,7 +121,7 @@ def test_the_report_says_all_that_is_needed_to_do_it_again(done, pocket):
     assert drawing["guidance_scale"] == REGISTRY["pocket"].guidance_scale
     assert drawing["guidance_interval"] == list(REGISTRY["pocket"].guidance_interval)
     assert drawing["hashes"] == pocket.hashes() and len(drawing["hashes"]["model"]) == 64
-    assert (drawing["device"], drawing["dtype"]) == ("cpu", "float32")
+    assert (drawing["device"], drawing["precision"]) == ("cpu", "float32")
     assert drawing["class_seeds"] == [0, 1, 2]
 
 

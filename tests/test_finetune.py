@@ -153,6 +153,18 @@ def test_a_run_leaves_everything_that_is_promised_and_nothing_else(drive, datase
     }
 
 
+def test_a_run_of_before_an_option_was_there_is_still_the_same_run(drive, dataset, tiny):
+    run, _, _ = start(drive, dataset, tiny)
+    card = json.loads((run / "run.json").read_text())
+    for options in (card["options"], card["wanted"]):
+        del options["class_dropout"]
+    (run / "run.json").write_text(json.dumps(card))
+    again, said, events = start(drive, dataset, tiny)
+    assert again == run and "finished already" in said[-1] and not events
+    other, _, _ = start(drive, dataset, tiny, class_dropout=0.5)
+    assert other != run
+
+
 def test_class_images_can_be_looked_at_before_and_are_drawn_once(drive, dataset, tiny):
     seen = []
 

@@ -271,6 +271,8 @@ def test_redo_draws_in_the_precision_of_then_and_leaves_the_model_as_it_was(pock
     again = redo(half_precision, full.record)
     assert again.record["precision"] == "float32" and half_precision.dtype == torch.float16
     assert again.image.tobytes() == full.image.tobytes()
+    elsewhere = full.record | {"device": "Tesla T4", "precision": "bfloat16"}  # not on this CPU
+    assert redo(half_precision, elsewhere).record["precision"] == "float16"
     older = {k: v for k, v in half.record.items() if k not in ("precision", "device")}
     assert redo(half_precision, older).image.tobytes() == half.image.tobytes()
 
