@@ -195,8 +195,10 @@ def draw(
     if studio.classroom:
         studio.classroom.check(prompt)
     studio.load_model()
-    studio.fulfil(prompt)
-    studio.finish()
+    try:
+        studio.fulfil(prompt)
+    finally:
+        studio.finish()
 
 
 @app.command()
@@ -637,7 +639,13 @@ class _Studio:
             self.model = self._loading.result()
 
     def fulfil(self, heard: str | Transcript, *, clip: str | None = None) -> None:
-        """One wish: words -> prompt -> pictures -> files -> report."""
+        """One wish: words -> prompt -> pictures -> files -> report.
+
+        Raises
+        ------
+        S2iError
+            At the end, when the disk did not take each of the pictures.
+        """
         from s2i_lib.generate import draw, explain_unknown_words, explain_untaught
         from s2i_lib.prompt import make_prompt
         from s2i_lib.speech import load_audio
@@ -665,28 +673,41 @@ class _Studio:
                 on_step=lambda _: bar.update(),
                 classroom=self.classroom,
             )
+        paths: list[Path] = []
+        failures: dict[int, S2iError] = {}  # by the seed of the picture
         with self.stage("save"):
-            paths = [save(picture, self.folder, self.processes.mark) for picture in pictures]
+            for picture in pictures:
+                try:
+                    paths.append(save(picture, self.folder, self.processes.mark))
+                except S2iError as error:  # the next one may find room
+                    failures[picture.record["seed"]] = error
         transcript = prompt.transcript
-        self.wishes.append(
-            Wish(
-                prompt.text,
-                paths,
-                heard=transcript.text if transcript else None,
-                clip=load_audio(clip) if clip else None,
-                notes=notes,
+        if paths:
+            self.wishes.append(
+                Wish(
+                    prompt.text,
+                    paths,
+                    heard=transcript.text if transcript else None,
+                    clip=load_audio(clip) if clip else None,
+                    notes=notes,
+                )
             )
-        )
         if self.order.as_json:
             report = {"clip": clip, "prompt": prompt.to_json(), "notes": notes}
             print(json.dumps(report | {"pictures": [str(path) for path in paths]}), flush=True)
-            return
-        if transcript:
-            _print_heard(transcript, clip)
-        print(f"Drawn     {prompt.text}  (by {base.name})")
-        _print_notes(notes)
-        for path in paths:
-            print(f"Picture   {path}")
+        else:
+            if transcript:
+                _print_heard(transcript, clip)
+            print(f"Drawn     {prompt.text}  (by {base.name})")
+            _print_notes(notes)
+            for path in paths:
+                print(f"Picture   {path}")
+        if failures:
+            seeds = ", ".join(map(str, failures))
+            raise S2iError(
+                f"{len(failures)} of {len(pictures)} pictures could not be kept: "
+                f"{next(iter(failures.values()))} `--seed` draws the same again: {seeds}."
+            )
 
     def finish(self) -> None:
         """Write the page of all wishes, of all processes, and report the seconds of each stage."""
@@ -694,15 +715,21 @@ class _Studio:
         self.processes.close()
         if not self.wishes or not self.processes.is_main:
             return
+        page: Path | None
         with self.stage("save"):
             stem = self.wishes[0].pictures[0].stem
             title = "Spoken and drawn" if self.wishes[0].heard else "Drawn"
-            page = write_page(self.wishes, self.folder / f"{stem}.html", title=title)
+            try:
+                page = write_page(self.wishes, self.folder / f"{stem}.html", title=title)
+            except S2iError as error:  # the pictures are there without it
+                _complain(f"There is no page of the pictures: {error}")
+                page = None
         seconds = {name: round(value, 2) for name, value in self.seconds.items()}
         if self.order.as_json:
-            print(json.dumps({"page": str(page), "seconds": seconds}))
+            print(json.dumps({"page": page and str(page), "seconds": seconds}))
         else:
-            print(f"Page      {page}")
+            if page:
+                print(f"Page      {page}")
             print("Seconds   " + ", ".join(f"{name} {took:.2f}" for name, took in seconds.items()))
 
 

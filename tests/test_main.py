@@ -242,6 +242,18 @@ def test_redo_makes_the_same_picture_from_the_record_inside(run, tmp_path):
     assert (status, "no picture" in err) == (2, True)
 
 
+def test_pictures_that_the_disk_takes_are_kept_and_the_others_named(run, faulty_drive):
+    where = ("--count", 3, "--steps", 1, "--seed", 7, "--out", faulty_drive.path)
+    faulty_drive.fault("room for 2")  # the first picture and its record
+    status, out, err = run("draw", "a cat", "--model", "pocket", *where)
+    [kept] = faulty_drive.path.glob("*.png")
+    assert status == 1 and read_record(kept)["seed"] == 7 and kept.name in out
+    assert "2 of 3 pictures could not be kept" in err and "the same again: 8, 9." in err
+    assert "There is no page of the pictures" in err and "Page " not in out
+    faulty_drive.fault("")
+    assert {path.suffix for path in faulty_drive.path.iterdir()} == {".png", ".json"}
+
+
 def test_gallery_lists_what_was_made_and_puts_it_side_by_side(run, tmp_path):
     assert run("gallery")[:2] == (0, "There are no such pictures yet.\n")
     for prompt in ("a cat", "a red car"):
