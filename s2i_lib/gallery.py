@@ -62,15 +62,7 @@ def save(picture: Picture, folder: Path, mark: str = "") -> Path:
     buffer = io.BytesIO()
     picture.image.save(buffer, "PNG", pnginfo=info)
     path = free_path(folder / f"{file_stem(record['prompt'])}-{record['seed']}{mark}.png")
-    pretty = json.dumps(record, ensure_ascii=False, indent=1) + "\n"
-    # The record first: by it `s2i_lib.privacy` finds whose picture this is.
-    beside = write_file(path.with_suffix(".json"), pretty.encode())
-    try:
-        return write_file(path, buffer.getvalue())
-    except S2iError:
-        with suppress(OSError):
-            beside.unlink()
-        raise
+    return _write_with_record(path, buffer.getvalue(), record)
 
 
 def save_recording(
@@ -79,6 +71,11 @@ def save_recording(
     """Write a recording as WAV and, beside it, what was heard and which ``subjects`` were named.
 
     The names are what `s2i_lib.privacy` finds a subject's recordings by.
+
+    Raises
+    ------
+    S2iError
+        When the disk does not take both. Neither is left behind then.
     """
     record = {
         "transcript": transcript.to_json(),
@@ -86,10 +83,20 @@ def save_recording(
         "saved_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     path = free_path(folder / f"{file_stem(transcript.text)}.wav")
-    write_file(path, wav_bytes(sound))
+    return _write_with_record(path, wav_bytes(sound), record)
+
+
+def _write_with_record(path: Path, data: bytes, record: dict[str, Any]) -> Path:
+    """Write a file and the JSON beside it, or neither."""
     text = json.dumps(record, ensure_ascii=False, indent=1) + "\n"
-    write_file(path.with_suffix(".json"), text.encode())
-    return path
+    # The record first: by it `s2i_lib.privacy` finds whose file this is.
+    beside = write_file(path.with_suffix(".json"), text.encode())
+    try:
+        return write_file(path, data)
+    except S2iError:
+        with suppress(OSError):
+            beside.unlink()
+        raise
 
 
 def read_record(path: Path) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import threading
 import time
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from s2i_lib.dataset import Subject, save_subject
@@ -249,6 +250,38 @@ def test_what_a_full_drive_does_not_take_is_shown_and_can_be_kept_later(pocket, 
     studio._told({"type": "keep", "id": second["id"], "is_kept": True})
     assert studio.complaint == "" and studio.pictures[1]["is_kept"]
     assert len(list(creations.glob("*.png"))) == 2
+
+
+def test_what_was_said_is_drawn_where_a_full_drive_does_not_take_the_recording(
+    pocket, faulty_drive
+):
+    drive = Drive(faulty_drive.path)
+    studio = quick_studio(drive, pocket)
+    heard = Transcript("a red car", "en", 1.0, "a red car", (), "test", "none", 1.0, 0.1)
+    studio._listener = SimpleNamespace(load=lambda: studio._listener, hear=lambda *_: heard)
+    studio._set("keep_recordings", True)
+    for room, kept in (("room for 0", []), ("room for 1", []), ("", [".json", ".wav"])):
+        faulty_drive.fault(room)  # for neither, for the record alone, for both
+        studio.hear(np.zeros(16_000, np.float32))
+        assert studio.wait(240) and studio.state == "done" and studio.pictures
+        failed = [note for note in studio.prompt["notes"] if "recording is not kept" in note]
+        assert len(failed) == (0 if kept else 1), studio.prompt["notes"]
+        faulty_drive.fault("")
+        there = drive.recordings.iterdir() if drive.recordings.exists() else ()
+        assert sorted(path.suffix for path in there) == kept
+
+
+def test_wish_that_waits_for_a_model_can_be_stopped(drive, pocket):
+    studio = quick_studio(drive, pocket)
+    told = []
+    studio.observe(lambda change: told.append((studio.state, studio.status)), ["state", "status"])
+    with studio._loading:  # as while a model loads
+        studio.state = "loading"
+        studio.say("a red car")
+        wait_until(lambda: studio.state == "waiting")
+        studio._told({"type": "cancel_wish"})
+    assert studio.wait(240) and studio.state == "stopped" and not studio.pictures
+    assert ("waiting", "Stopping when that is loaded.") in told
 
 
 @pytest.mark.slow

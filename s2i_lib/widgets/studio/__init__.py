@@ -8,7 +8,7 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -103,7 +103,7 @@ class Studio(ByteWidget):
     _css = join_styles("microphone/microphone.css", "studio/studio.css")
 
     state = traitlets.Unicode(
-        "loading", help="loading, ready, hearing, drawing, done, stopped, error"
+        "loading", help="loading, ready, waiting, hearing, drawing, done, stopped, error"
     ).tag(sync=True)
     status = traitlets.Unicode("", help="what goes on, in words").tag(sync=True)
     complaint = traitlets.Unicode("", help="what went wrong, in words").tag(sync=True)
@@ -205,7 +205,11 @@ class Studio(ByteWidget):
             self._show_again(str(message["id"]))
         elif kind == "cancel_wish":
             self._worker.cancel()
-            self.status = "Stopping after this step."
+            self.status = (
+                "Stopping when that is loaded."
+                if self.state == "waiting"
+                else "Stopping after this step."
+            )
         elif kind in ("keep", "delete"):
             self.complaint = ""
             try:
@@ -259,7 +263,7 @@ class Studio(ByteWidget):
         def run() -> None:
             self.complaint = ""  # the page has cleared its line: the same words must be news again
             if self.state == "loading":
-                self.status = "Still loading; your wish comes next."
+                self._show("waiting", "Still loading; your wish comes next.")
             work()
 
         self._worker.submit(run)
@@ -275,8 +279,10 @@ class Studio(ByteWidget):
         with _stage(times, "hear"), self._in_use:
             rate_hz = None if isinstance(source, (str, Path, bytes)) else RATE_HZ
             transcript = listener.hear(source, rate_hz)
+        notes = []
         if self.settings["keep_recordings"]:
-            self._clip = self._keep_recording(source, transcript)
+            self._clip, failure = self._keep_recording(source, transcript)
+            notes += [f"Your recording is not kept: {failure}"] if failure else []
         self.heard = {
             "text": transcript.text,
             "language": self.languages.get(transcript.language, transcript.language),
@@ -284,9 +290,14 @@ class Studio(ByteWidget):
             "english": transcript.english if transcript.language != "en" else "",
             "doubts": list(transcript.doubts),
         }
-        self._draw_words(transcript, times)
+        self._draw_words(transcript, times, notes)
 
-    def _draw_words(self, heard: str | Transcript, times: dict[str, float] | None = None) -> None:
+    def _draw_words(
+        self,
+        heard: str | Transcript,
+        times: dict[str, float] | None = None,
+        notes: Sequence[str] = (),
+    ) -> None:
         from s2i_lib.prompt import make_prompt
 
         times = {} if times is None else times
@@ -304,7 +315,7 @@ class Studio(ByteWidget):
                 count_tokens=model.count_tokens,
                 token_limit=model.base.token_limit,
             )
-        self._draw(model, prompt, times)
+        self._draw(model, prompt, times, notes)
 
     def _draw_prompt(self, text: str) -> None:
         """Draw what the page's box says: the last prompt, as it was or edited.
@@ -319,9 +330,12 @@ class Studio(ByteWidget):
         subjects = tuple(dict.fromkeys([*last.subjects, *named]))
         with _stage(times, "load model"):
             model = self._get_model()
+        self._worker.check()
         self._draw(model, replace(last, text=text.strip(), subjects=subjects, notes=()), times)
 
-    def _draw(self, model: Model, prompt: Prompt, times: dict[str, float]) -> None:
+    def _draw(
+        self, model: Model, prompt: Prompt, times: dict[str, float], notes: Sequence[str] = ()
+    ) -> None:
         from s2i_lib.gallery import Wish
         from s2i_lib.generate import DrawOptions, draw, explain_unknown_words, explain_untaught
         from s2i_lib.prompt import find_negatives
@@ -332,7 +346,7 @@ class Studio(ByteWidget):
             self.classroom.check_prompt(prompt)  # before it is shown
         unknown = explain_unknown_words(model.base, prompt.text, model.taught)
         untaught = explain_untaught(model, prompt, self.drive)
-        notes = [*prompt.notes, *filter(None, [untaught, unknown])]
+        notes = [*notes, *prompt.notes, *filter(None, [untaught, unknown])]
         self._show_prompt(prompt, notes)
         settings = self.settings
         options = DrawOptions(
@@ -525,8 +539,10 @@ class Studio(ByteWidget):
     def _show_loading(self, what: str, asked_by: Asker) -> None:
         if asked_by == "start" and self.state not in ("loading", "ready"):
             return  # a wish has been quicker, and its own words matter more
-        more = "" if asked_by == "wish" else " You can speak already."
-        self._show("loading", f"Loading {what}.{more}")
+        if self._worker.is_busy:  # a wish waits for it and can be stopped, whoever asked first
+            self._show("waiting", f"Loading {what}.")
+        else:
+            self._show("loading", f"Loading {what}. You can speak already.")
 
     def _chosen(self, run: str | None) -> Subject | None:
         """The subject that was chosen, else the one that the run was trained on."""
@@ -554,16 +570,20 @@ class Studio(ByteWidget):
 
     def _keep_recording(
         self, source: str | Path | bytes | np.ndarray, transcript: Transcript
-    ) -> np.ndarray:
+    ) -> tuple[np.ndarray, str | None]:
+        """The recording's samples; beside them why it could not be kept, if it could not."""
         from s2i_lib.gallery import save_recording
         from s2i_lib.names import find_names
         from s2i_lib.speech import load_audio
 
         samples = load_audio(source) if isinstance(source, (str, Path, bytes)) else source
         named = {m.subject.name: m.subject for m in find_names(transcript.english, self._subjects)}
-        folder = make_folder(self.drive.recordings)
-        save_recording(samples, transcript, list(named.values()), folder)
-        return samples
+        try:
+            folder = make_folder(self.drive.recordings)
+            save_recording(samples, transcript, list(named.values()), folder)
+        except S2iError as error:  # the picture can be drawn all the same
+            return samples, str(error)
+        return samples, None
 
 
 @contextmanager

@@ -4,7 +4,7 @@ import { Transport } from "../transport/transport.js";
 import { RATE_HZ, makeRecordButton } from "../microphone/recorder.js";
 
 const SILENCE_S = 1.5; // of quiet behind speech, where "stop when I am silent" is on
-const WORKING = ["hearing", "drawing"];
+const WORKING = ["waiting", "hearing", "drawing"]; // then there is something to stop
 
 function render({ model, el }) {
   const lines = makeLines();
@@ -345,8 +345,8 @@ function render({ model, el }) {
     progress.hidden = !WORKING.includes(state);
     if (progress.hidden && progress.contains(focused)) recordButton.button.focus();
     if (state === "drawing" && gallery.contains(focused)) stop.focus();
-    if (state === "hearing") bar.removeAttribute("value");
     if (state === "drawing") bar.value = 0;
+    else bar.removeAttribute("value");
     gallery.hidden = state === "drawing";
     if (state !== "drawing") rough.hidden = true;
   }

@@ -44,6 +44,11 @@ class Worker:
             self._next = None
             self._is_cancelled = True
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a wish runs or waits."""
+        return self._is_running or self._next is not None
+
     def check(self) -> None:
         """Raise `Cancelled` if the running wish is no longer wanted."""
         if self._is_cancelled:
