@@ -112,6 +112,7 @@ def finetune(
         data = prepare_data(loaded, dataset, options, accelerator, drive, keeper)
         learner = make_learner(loaded.pipeline, options, device)
         resume(learner, run, state, options, accelerator, report)
+        accelerator.wait_for_everyone()  # catching up may replace the state that others still read
         keeper.catch_up()
         sampler = Sampler(loaded, dataset.subject, options, keeper, accelerator.autocast)
         distribute(accelerator, learner)

@@ -1,12 +1,14 @@
 """`accelerate launch tests/machine.py FOLDER WORDS...`: the command line on several machines.
 
 Each process works in a folder of its own below FOLDER; with a relative $S2I_LOCAL it has a local
-disk that no other one sees. What it sampled is noted there, in sampled.jsonl.
+disk that no other one sees. What it sampled is noted there, in sampled.jsonl. All but the first
+one are slow to read a state that they have opened.
 """
 
 import json
 import os
 import sys
+import time
 from pathlib import Path
 
 
@@ -14,6 +16,8 @@ def main() -> None:
     place = Path(sys.argv.pop(1)) / os.environ.get("RANK", "0")
     place.mkdir(parents=True, exist_ok=True)
     os.chdir(place)
+
+    import safetensors.torch
 
     from s2i_lib import prior
     from s2i_lib.__main__ import main
@@ -26,6 +30,15 @@ def main() -> None:
         return sample(pipe, embeddings, seeds, options)
 
     prior.sample_latents = note
+    if os.environ.get("RANK", "0") != "0":
+        load_file = safetensors.torch.load_file
+
+        def load_slowly(*args, **options):
+            mapped = load_file(*args, **options)
+            time.sleep(1)
+            return mapped
+
+        safetensors.torch.load_file = load_slowly
     sys.exit(main())
 
 
