@@ -108,7 +108,10 @@ def synchronised(accelerator: Accelerator, learner: Learner, is_last: bool) -> A
 
 
 class Losses(NamedTuple):
-    """Means over the global batch, still on the device: reading them every step would wait."""
+    """Means over this process's share of the global batch, still on the device.
+
+    Reading them, and exchanging them between processes, would wait in every step.
+    """
 
     instance: torch.Tensor
     prior: torch.Tensor
@@ -178,6 +181,4 @@ def train(
         learner.step = step + 1
         if learner.ema:
             update_ema(learner, options.ema_decay)
-        if accelerator.num_processes > 1:
-            totals = accelerator.reduce(totals, "mean")
         callback(learner.step, Losses(*totals))

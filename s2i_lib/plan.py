@@ -270,17 +270,18 @@ def settle_options(
 
 
 def next_rung(
-    options: FinetuneOptions, device: torch.device | str
+    options: FinetuneOptions, device: torch.device | str, n_processes: int = 1
 ) -> tuple[FinetuneOptions, str] | None:
     """The next way to need less memory, and how it is announced; None at the ladder's foot."""
+    n_parts = options.batch_size // n_processes  # of one photo each
     if not options.with_checkpointing:
         return replace(options, with_checkpointing=True), (
             "gradient checkpointing: activations are computed twice, a third more time"
         )
     if options.method == "full" and not options.with_8bit_adam and not find_8bit_fault(device):
         return replace(options, with_8bit_adam=True), "8-bit AdamW"
-    if options.accumulation < options.batch_size:
-        return replace(options, accumulation=options.batch_size), (
+    if options.accumulation < n_parts:
+        return replace(options, accumulation=n_parts), (
             f"one photo at a time, {options.batch_size} in a step: the result stays the same"
         )
     if options.method == "full":
@@ -304,12 +305,16 @@ def try_steps(
     accelerator: Accelerator,
     report: Callable[[str], None],
 ) -> tuple[FinetuneOptions, float]:
-    """What fits this device, found by real steps, and the seconds that one takes."""
+    """What fits every process's device, found by real steps, and the seconds that one takes."""
+    from accelerate.utils import gather_object
+
     return descend(
         options,
         accelerator.device,
         lambda trial: probe_steps(model, trial, accelerator),
         report,
+        accelerator.num_processes,
+        lambda is_too_much: any(gather_object([is_too_much])),
     )
 
 
@@ -318,8 +323,18 @@ def descend(
     device: torch.device,
     probe: Callable[[FinetuneOptions], float],
     report: Callable[[str], None],
+    n_processes: int = 1,
+    is_anywhere: Callable[[bool], bool] = bool,
 ) -> tuple[FinetuneOptions, float]:
     """Try real steps, one rung down whenever memory runs out; what works, seconds a step.
+
+    Parameters
+    ----------
+    n_processes : int
+        That share each batch.
+    is_anywhere : callable
+        Whether what is true or not here is true in any process: the GPU with the least memory
+        decides, and none waits for one that has gone down alone.
 
     Raises
     ------
@@ -327,18 +342,22 @@ def descend(
         When even the last rung does not fit.
     """
     while True:
+        seconds, failure = 0.0, None
         try:
-            return options, probe(options)
+            seconds = probe(options)
         except torch.OutOfMemoryError as error:
-            rung = next_rung(options, device)
-            if rung is None:
-                raise S2iError(
-                    "Memory runs out even with LoRA, gradient checkpointing and one photo at a "
-                    "time. End other programs on this GPU (Runtime > Restart session), or choose "
-                    "a smaller model."
-                ) from error
-            options, sentence = rung
-            report(f"A trial step ran out of memory. Before training begins: {sentence}.")
+            failure = error.with_traceback(None)  # its frames would keep what filled the memory
+        if not is_anywhere(failure is not None):
+            return options, seconds
+        rung = next_rung(options, device, n_processes)
+        if rung is None:
+            raise S2iError(
+                "Memory runs out even with LoRA, gradient checkpointing and one photo at a time. "
+                "End other programs on this GPU (Runtime > Restart session), or choose a smaller "
+                "model."
+            ) from failure
+        options, sentence = rung
+        report(f"A trial step ran out of memory. Before training begins: {sentence}.")
 
 
 def probe_steps(model: Model, options: FinetuneOptions, accelerator: Accelerator) -> float:

@@ -179,9 +179,11 @@ class Recorder:
         """Bring the losses since the last reading over from the device, in one go."""
         if not self._unread:
             return
-        rows = torch.stack([torch.stack(losses) for _, losses in self._unread]).tolist()
+        rows = torch.stack([torch.stack(losses) for _, losses in self._unread])
+        if self.accelerator.num_processes > 1:
+            rows = self.accelerator.reduce(rows, "mean")  # over the global batch
         lines = []
-        for (step, _), (instance, prior_loss) in zip(self._unread, rows, strict=True):
+        for (step, _), (instance, prior_loss) in zip(self._unread, rows.tolist(), strict=True):
             if not math.isfinite(instance + prior_loss):
                 raise S2iError(
                     f"The loss is not a number (NaN) at step {step}. Nothing was overwritten: the "

@@ -71,29 +71,36 @@ def train_on_two(made, tmp_path):
     def train(name: str, **changes) -> tuple[Path, str]:
         root = tmp_path / name
         shutil.copytree(made / "drive", root / "drive", dirs_exist_ok=True)
-        command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu"]
-        # accelerate finds a free port for 0. torch.distributed.run does not: with --master_port=0
-        # the store listens on one, but the processes are told port 0 and wait for it for ever.
-        command += ["--mixed_precision", "no", "--num_processes", "2", "--main_process_port", "0"]
-        command += [str(Path(__file__).with_name("machine.py")), str(root)]
-        command += ["finetune", "--subject", "Racer", "--model", str(made / "tiny")]
-        command += ["--name", "one"]
+        command = [Path(__file__).with_name("machine.py"), root]
+        command += ["finetune", "--subject", "Racer", "--model", made / "tiny", "--name", "one"]
         for key, value in {**COMMON, **changes}.items():
             command += ["--option", f"{key}={value}"]
-        environment = {
-            "S2I_DRIVE": str(root / "drive"),
-            "S2I_LOCAL": "local",
-            "ACCELERATE_USE_CPU": "true",
-            "OMP_NUM_THREADS": "1",
-            "PYTHONPATH": str(Path(__file__).parents[1]),
-        }
-        done = subprocess.run(
-            command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=600
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
+        done = launch(*command, S2I_DRIVE=str(root / "drive"), S2I_LOCAL="local")
         return root / "drive" / "runs" / "racer" / "one", done.stderr
 
     return train
+
+
+def launch(*command: str | Path, **environment: str) -> subprocess.CompletedProcess:
+    """Run a script with ``accelerate launch`` in two processes on the CPU."""
+    start = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu"]
+    # accelerate finds a free port for 0. torch.distributed.run does not: with --master_port=0
+    # the store listens on one, but the processes are told port 0 and wait for it for ever.
+    start += ["--mixed_precision", "no", "--num_processes", "2", "--main_process_port", "0"]
+    environment |= {
+        "ACCELERATE_USE_CPU": "true",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(Path(__file__).parents[1]),
+    }
+    done = subprocess.run(
+        [*start, *map(str, command)],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done
 
 
 def check_same(one: Path, two: Path, **changes) -> None:
@@ -137,3 +144,34 @@ def test_two_machines_go_on_from_what_both_see(train_alone, train_on_two, tmp_pa
     run, said = train_on_two("parts", steps=8, **changes)
     assert "racer/one goes on at step 4 of 8." in said and "on several machines" in said
     check_same(whole, run, **changes)
+
+
+LADDER = """
+import sys
+import torch
+from pathlib import Path
+from s2i_lib import models, plan
+from s2i_lib.finetune import load_for_training, make_accelerator
+from s2i_lib.options import FinetuneOptions
+
+accelerator = make_accelerator("fp32")
+rank, real, said = accelerator.process_index, plan.probe_steps, []
+
+def probe(model, options, accelerator):
+    if rank == 1 and options.accumulation == 1:  # the second GPU is the smaller one
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+    return real(model, options, accelerator)
+
+plan.probe_steps = probe
+model = load_for_training(models.choose(sys.argv[1]), None)
+options = FinetuneOptions(batch_size=4, with_checkpointing=True, with_8bit_adam=True)
+changed, _ = plan.try_steps(model, options, accelerator, said.append)
+Path(sys.argv[2], f"{rank}.txt").write_text(f"{changed.accumulation} {len(said)}")
+accelerator.end_training()
+"""
+
+
+def test_the_smaller_of_two_gpus_decides_and_neither_waits_for_the_other(made, tmp_path):
+    (tmp_path / "ladder.py").write_text(LADDER)
+    launch(tmp_path / "ladder.py", made / "tiny", tmp_path)
+    assert [(tmp_path / f"{rank}.txt").read_text() for rank in "01"] == ["2 1", "2 1"]
