@@ -15,6 +15,10 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	&& echo $$p && break; done)
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
+# Two workers with a thread each: the small models gain little from a second thread. Whole files go
+# to a worker, so that what a file's tests share is made once; in their order, in which the longest
+# ones (browser, notebooks) do not come last.
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 LISTS := pyproject.toml requirements.txt constraints.txt
 
 .PHONY: demo lab test quick full lint system screenshots badges pocket clean
@@ -27,13 +31,13 @@ lab: .venv/.demo
 	$(BIN)/jupyter lab notebooks
 
 test: .venv/.test system lint
-	$(BIN)/python -m pytest -m "not full" --durations=15
+	$(PYTEST) -m "not full" --durations=15
 
 quick: .venv/.test lint
-	$(BIN)/python -m pytest -m "not slow and not full"
+	$(PYTEST) -m "not slow and not full"
 
 full: .venv/.test system lint
-	$(BIN)/python -m pytest --full --durations=15
+	$(PYTEST) --full --durations=15
 
 lint: .venv/.test
 	$(BIN)/ruff check .

@@ -16,6 +16,10 @@ from s2i_lib.drive import Drive
 os.environ["HF_ENDPOINT"] = "http://127.0.0.1:9"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
+# Workers beside each other share the cores, and so do the programs that they start.
+if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):
+    os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // workers))
+
 
 def pytest_configure(config):
     """Property tests try the same examples in every run, so that CI answers for the change alone;
