@@ -19,6 +19,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.dreambooth_quality import DRAWN
 from s2i_lib.best import Point, value
 from s2i_lib.dataset import Dataset, Subject, build_dataset, sample_subject
 from s2i_lib.drive import Drive
@@ -43,30 +44,35 @@ class Run:
 
 
 def drawn_subject(drive: Drive, name: str, noun: str, colours: tuple[str, str]) -> Subject:
-    """Photos of something made up: a shape of two colours on five grounds."""
+    """Photos of something made up: a shape of two colours, five times near and far and tilted."""
     from PIL import Image, ImageDraw
 
     subject = Subject(name, noun, "sks", "object")
     folder = drive.subject(name) / "photos"
     folder.mkdir(parents=True)
-    for i, ground in enumerate(("white", "lightgreen", "khaki", "lightblue", "lightgray")):
+    views = (("white", 0, 440), ("lightgreen", 14, 400), ("khaki", -12, 360),
+             ("lightblue", 6, 480), ("lightgray", -20, 420))  # fmt: skip
+    for i, (ground, degrees, size_px) in enumerate(views):
+        shape = Image.new("RGBA", (512, 512))
+        pen = ImageDraw.Draw(shape)
+        pen.rounded_rectangle((80, 110, 320, 400), 40, fill=colours[0])
+        pen.ellipse((280, 170, 430, 320), outline=colours[0], width=30)
+        for top in (160, 240, 320):
+            pen.rectangle((80, top, 320, top + 30), fill=colours[1])
+        shape = shape.rotate(degrees, Image.Resampling.BICUBIC).resize((size_px, size_px))
         image = Image.new("RGB", (512, 512), ground)
-        pen, x, y = ImageDraw.Draw(image), 90 + 17 * i, 120 - 11 * i
-        pen.rounded_rectangle((x, y, x + 240, y + 290), 40, fill=colours[0])
-        pen.ellipse((x + 190, y + 60, x + 320, y + 210), outline=colours[0], width=30)
-        for stripe in range(3):
-            pen.rectangle((x, y + 50 + 80 * stripe, x + 240, y + 80 + 80 * stripe), fill=colours[1])
+        image.paste(shape, (12 * i, 72 - 15 * i), shape)
         image.save(folder / f"{i}.png")
     return subject
 
 
 def datasets(drive: Drive, count: int) -> list[Dataset]:
-    made = [
-        lambda: sample_subject(drive),
-        lambda: drawn_subject(drive, "Stripes", "mug", ("purple", "white")),
-        lambda: drawn_subject(drive, "Bee", "cup", ("black", "gold")),
-    ]
-    return [build_dataset(make(), drive) for make in made[:count]]
+    drawn = {"Stripes": ("mug", ("purple", "white")), "Bee": ("cup", ("black", "gold"))}
+    made = [build_dataset(sample_subject(drive), drive)]
+    for name, (noun, colours) in list(drawn.items())[: count - 1]:
+        subject = drawn_subject(drive, name, noun, colours)
+        made.append(build_dataset(subject, drive, options=DRAWN))
+    return made
 
 
 def as_point(step: int, evaluation: Evaluation) -> Point:
