@@ -28,7 +28,7 @@ demo: .venv/.demo
 
 lab: .venv/.demo
 	$(PIP) --quiet 'jupyterlab>=4'
-	$(BIN)/jupyter lab notebooks
+	$(BIN)/jupyter lab notebooks $(if $(filter 0,$(shell id -u)),--allow-root) # as in a container
 
 test: .venv/.test system lint
 	$(PYTEST) -m "not full" --durations=15
