@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
@@ -17,7 +18,7 @@ from typing import Any
 
 import torch
 
-from s2i_lib.drive import name_fault, publish, remove, sha256_of, write_file
+from s2i_lib.drive import list_folder, name_fault, publish, remove, sha256_of, write_file
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.learner import Learner
 from s2i_lib.models import LORA
@@ -195,8 +196,16 @@ def verify_state(folder: Path) -> dict[str, Any]:
 
 
 def states(folder: Path) -> list[Path]:
-    """The states below ``folder``, oldest first; nothing else that lies there."""
-    return sorted(p for p in folder.glob("state-*") if p.is_dir() and p.name[6:].isdigit())
+    """The states below ``folder``, oldest first; nothing else that lies there.
+
+    Raises
+    ------
+    OSError
+        When the folder cannot be listed: that is not the same as that none is there.
+    """
+    return sorted(
+        p for p in list_folder(folder) if re.fullmatch(r"state-\d+", p.name) and p.is_dir()
+    )
 
 
 def newest_state(places: Iterable[Path], report: Callable[[str], None]) -> Path | None:
@@ -240,8 +249,6 @@ def publish_state(state: Path, run: Path, phase: Phase = lambda name: None) -> N
     Two states at most lie there, this one included. The other was verified when it was written, and
     it stays until the next one has been.
     """
-    if not state.exists():
-        return  # a newer one has taken its place while this one waited for the Drive
     before = [other for other in states(run) if other.name != state.name]
     for oldest in before[: -(MAX_SLOTS - 1)]:
         phase("removing")

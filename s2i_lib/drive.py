@@ -14,6 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -124,10 +125,32 @@ def make_folder(path: Path) -> Path:
     return path
 
 
+def list_folder(folder: Path) -> list[Path]:
+    """What lies in a folder; nothing if it is not there.
+
+    Raises
+    ------
+    OSError
+        When it cannot be listed. From Python 3.13 on, ``Path.glob`` finds nothing then.
+    """
+    try:
+        return list(folder.iterdir())
+    except FileNotFoundError:
+        return []
+
+
 def free_path(path: Path) -> Path:
-    """``path``, or path-2, path-3, ... where something is already called so (in any case)."""
-    there = path.parent.iterdir() if path.parent.is_dir() else ()
-    taken = {other.name.lower() for other in there}
+    """``path``, or path-2, path-3, ... where something is already called so (in any case).
+
+    Raises
+    ------
+    S2iError
+        When the folder cannot be listed.
+    """
+    try:
+        taken = {other.name.lower() for other in list_folder(path.parent)}
+    except OSError as error:
+        raise _not_written(path, error) from error
     free, number = path, 2
     while free.name.lower() in taken:
         free, number = path.with_name(f"{path.stem}-{number}{path.suffix}"), number + 1
@@ -150,12 +173,18 @@ def write_file(path: Path, data: bytes) -> Path:
             os.fsync(file.fileno())
         part.replace(path)
     except OSError as error:
-        part.unlink(missing_ok=True)
-        raise S2iError(
-            f"{path} could not be written ({error.strerror or error}). Nothing was changed there. "
-            "Free some space or name another folder, then try again."
-        ) from error
+        with suppress(OSError):  # a dead mount does not take that either
+            part.unlink(missing_ok=True)
+        raise _not_written(path, error) from error
     return path
+
+
+def _not_written(path: Path, error: OSError) -> S2iError:
+    remedy = REMEDIES.get(error.errno or 0, "Free some space or name another folder")
+    return S2iError(
+        f"{path} could not be written ({error.strerror or error}). Nothing was changed there. "
+        f"{remedy}, then try again."
+    )
 
 
 # ---- Publishing: what is on the local disk gets to a Drive that may fail at any moment ----

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,8 @@ class Keeper:
         self.run, self.report, self.watch = run, report, watch
         self.patience_s, self.is_main = patience_s, is_main
         self._lease: Lease | None = None
+        self._copying: Path | None = None  # the local state that is on its way to the Drive
+        self._lock = threading.Lock()  # for what is being copied and what is being deleted
         if is_main:
             make_folder(run.folder)
             self._lease = Lease(run.folder, report).acquire()
@@ -91,8 +94,10 @@ class Keeper:
         """Write a state locally, then publish it; the caller only waits for an earlier one."""
 
         def job() -> None:
-            for old in checkpoint.states(self.run.local)[: -checkpoint.MAX_SLOTS]:
-                shutil.rmtree(old, ignore_errors=True)
+            with self._lock:  # on a slow Drive each would be deleted before it has got there
+                for old in checkpoint.states(self.run.local)[: -checkpoint.MAX_SLOTS]:
+                    if old != self._copying:
+                        shutil.rmtree(old, ignore_errors=True)
             self.publish_state(checkpoint.save_state(snapshot, self.run.local, self.phase))
 
         self._local.submit("the run's state", job)
@@ -105,8 +110,16 @@ class Keeper:
 
         def job() -> None:
             there = [other.name for other in checkpoint.states(self.run.folder)]
-            if not (if_newest and there and state.name < there[-1]):
+            if if_newest and there and state.name < there[-1]:
+                return
+            with self._lock:
+                if not state.exists():
+                    return  # a newer one has taken its place while this one waited for the Drive
+                self._copying = state
+            try:
                 checkpoint.publish_state(state, self.run.folder, self.phase)
+            finally:
+                self._copying = None
 
         self.submit("the run's state", job)
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from s2i_lib import __version__, prior
-from s2i_lib.drive import LEASE, Drive, folder_name, local_folder
+from s2i_lib.drive import LEASE, Drive, folder_name, list_folder, local_folder, name_fault
+from s2i_lib.errors import S2iError
 from s2i_lib.models import Model, fingerprint, read_card
 from s2i_lib.options import FinetuneOptions
 from s2i_lib.subject import Subject
@@ -62,8 +63,17 @@ def choose_run(
     if name is not None:
         return run_at(parent / folder_name(name))
     stem = folder_name(model.base.name)
+    try:
+        there = list_folder(parent)
+    except OSError as error:  # no new run: the one that is there must not be started over
+        raise S2iError(
+            f"The runs of {dataset.subject.name} cannot be listed: {name_fault(error)}. "
+            "Nothing was changed. When the Drive is back, start the same again."
+        ) from error
     taken = sorted(
-        path for path in parent.glob(f"{stem}-*") if path.name[len(stem) + 1 :].isdigit()
+        path
+        for path in there
+        if path.name.startswith(f"{stem}-") and path.name[len(stem) + 1 :].isdigit()
     )
     for folder in reversed(taken):
         run = run_at(folder)

@@ -166,15 +166,14 @@ def test_a_run_is_not_started_over_since_the_mount_died_before_its_states_were_r
 
 def test_a_slow_drive_holds_nothing_up(mount, dataset, tiny, whole):
     drive = Drive(mount.path / "s2i")
-    stamps = {}
+    events = []
 
     def watch(event, info):
-        stamps.setdefault(event, time.monotonic())
-        if event == "step":
-            stamps["last step"] = time.monotonic()
+        events.append(event)
         if event == "publishing":
             mount.fault("slow")
 
     run, _, _ = start(drive, dataset, tiny, watch=watch)
     assert digest(run) == whole
-    assert stamps["last step"] < stamps["finishing"]
+    begun = events.index("publishing")
+    assert "step" in events[begun : events.index("pointed", begun)]  # it trains on meanwhile
