@@ -7,7 +7,7 @@ import io
 import json
 import re
 import wave
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -136,6 +136,18 @@ def same_pixels(one: Path, other: Path) -> bool:
         return first.size == second.size and first.tobytes() == second.tobytes()
 
 
+def is_of(record: Mapping[str, Any], slug: str) -> bool:
+    """Whether a record is of the subject whose folders are called ``slug``.
+
+    It is where the subject was named, or a run of it drew: ``run`` says rex/pocket-01, or where
+    weights lie that were exported from that run, such as /drive/runs/rex/pocket-01/export.
+    """
+    names = [str(subject.get("name", "")) for subject in record.get("subjects") or []]
+    run = Path(str(record.get("run") or "")).parts
+    drawn_by = run[run.index("runs") + 1 :] if "runs" in run else run
+    return slug in {*drawn_by[:1], *(folder_name(name) for name in names if name.strip())}
+
+
 def list_pictures(folder: Path, *, subject: str | None = None, prompt: str = "") -> list[Path]:
     """The saved pictures of a folder, oldest first: of a subject, and with words in the prompt."""
     found = []
@@ -144,8 +156,7 @@ def list_pictures(folder: Path, *, subject: str | None = None, prompt: str = "")
             record = read_record(path)
         except InputError:
             continue  # a picture of somebody else's lies there, too
-        names = [folder_name(each["name"]) for each in record.get("subjects", [])]
-        is_of_subject = subject is None or folder_name(subject) in names
+        is_of_subject = subject is None or is_of(record, folder_name(subject))
         if is_of_subject and prompt.lower() in record["prompt"].lower():
             found.append(path)
     return found
@@ -199,6 +210,24 @@ def write_page(wishes: Sequence[Wish], path: Path, *, title: str) -> Path:
     ]
     page = template.render(title=title, wishes=sections)
     return write_file(free_path(path), page.encode())
+
+
+_SECTION = re.compile(r"<section>.*?</section>\n?", re.DOTALL)
+_RECORD = re.compile(r"<pre>(.*?)</pre>", re.DOTALL)
+
+
+def without(page: str, slug: str) -> str:
+    """The HTML that `write_page` made without the wishes of a subject; "" when none is left."""
+
+    def rest(section: re.Match[str]) -> str:
+        try:
+            records = [json.loads(record) for record in _RECORD.findall(section[0])]
+        except ValueError:
+            return section[0]  # somebody else's page
+        return "" if any(is_of(record, slug) for record in records) else section[0]
+
+    left = _SECTION.sub(rest, page)
+    return left if left == page or _SECTION.search(left) else ""
 
 
 def file_stem(prompt: str) -> str:

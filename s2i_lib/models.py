@@ -49,6 +49,8 @@ class FinetuneDefaults:
     with_checkpointing: bool = False
     with_text_encoder: bool = False
     class_dropout: float = 0.0
+    sample_prompts: tuple[str, ...] = ("a {subject}", "a {subject} on a beach", "a {noun}")
+    sample_every: int = 100
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,15 @@ REGISTRY: dict[str, BaseModel] = {
                 class_images=48,
                 with_text_encoder=True,
                 class_dropout=0.3,
+                # In words that it knows, and not too few: the best step is chosen by them.
+                sample_prompts=(
+                    "a {subject}",
+                    "a red {subject}",
+                    "a {subject} on a white background",
+                    "a {subject} on a blue background",
+                    "a {noun}",
+                ),
+                sample_every=40,
             ),
             scorer="scorer",
             words="words.json",

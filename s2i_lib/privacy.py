@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from s2i_lib.drive import LEASE, Drive, Lease, folder_name, local_folder, remove
+from s2i_lib.drive import LEASE, Drive, Lease, folder_name, local_folder, remove, write_file
 from s2i_lib.errors import InputError, S2iError
+from s2i_lib.gallery import is_of, without
 
 log = logging.getLogger(__name__)
 
@@ -21,6 +22,8 @@ class Trace:
 
     what: str
     path: Path
+    rest: str = ""
+    """What stays of a page that shows others, too."""
 
     @property
     def size_bytes(self) -> int:
@@ -33,7 +36,7 @@ def find_traces(drive: Drive, name: str) -> list[Trace]:
 
     Its photos, dataset and card; its runs; class images that no other subject's run was made with;
     pictures that show it (drawn with a run of it, or with its name in the words) and the recordings
-    that they came from.
+    that they came from; pages and reports with its pictures in them.
 
     Raises
     ------
@@ -44,7 +47,8 @@ def find_traces(drive: Drive, name: str) -> list[Trace]:
     class_images = _own_class_images(drive, slug)
     runs = drive.runs / slug
     # What leads to something else comes after it, so that one cut short can be done once more.
-    traces = [Trace("picture", path) for path in _kept_with(drive.creations, slug)]
+    traces = [*_pages(drive.creations, slug), *_reports_beside_others(drive, slug)]
+    traces += [Trace("picture", path) for path in _kept_with(drive.creations, slug)]
     traces += [Trace("recording", path) for path in _kept_with(drive.recordings, slug)]
     traces += [
         Trace(what, path)
@@ -91,7 +95,13 @@ def forget(traces: list[Trace], report: Callable[[str], None] = log.warning) -> 
                     "again."
                 )
     for trace in traces:
+        if trace.rest:
+            write_file(_path_of_rest(trace.path), trace.rest.encode())
         remove(trace.path)
+
+
+def _path_of_rest(page: Path) -> Path:
+    return page.with_name(f"{page.stem}-rest{page.suffix}")
 
 
 def _own_class_images(drive: Drive, slug: str) -> list[Path]:
@@ -114,24 +124,32 @@ def _own_class_images(drive: Drive, slug: str) -> list[Path]:
 
 
 def _kept_with(folder: Path, slug: str) -> Iterator[Path]:
-    """Each file whose record names the subject, and the pages that show it; the records last."""
-    files: list[Path] = []
+    """Each file whose record is of the subject; the records last."""
     for record in sorted(folder.rglob("*.json")):
-        if _names(_read(record), slug):
+        if is_of(_read(record), slug):
             own = [f for f in sorted(record.parent.glob(f"{record.stem}.*")) if f.is_file()]
-            files += sorted(own, key=lambda file: file.suffix == ".json")
-    shown = [file.name for file in files]
+            yield from sorted(own, key=lambda file: file.suffix == ".json")
+
+
+def _pages(folder: Path, slug: str) -> Iterator[Trace]:
+    """The pages that show the subject; one that shows others stays without its part."""
     for page in sorted(folder.rglob("*.html")):
         text = page.read_text(errors="replace")
-        if page.name not in shown and any(name in text for name in shown):
-            yield page
-    yield from files
+        rest = without(text, slug)
+        if rest != text:
+            what = f"page; the others stay in {_path_of_rest(page).name}" if rest else "page"
+            yield Trace(what, page, rest)
 
 
-def _names(record: dict[str, Any], slug: str) -> bool:
-    subjects = [subject.get("name", "") for subject in record.get("subjects") or []]
-    run = str(record.get("run") or "").split("/")[0]
-    return slug in {run, *(folder_name(name) for name in subjects if name.strip())}
+def _reports_beside_others(drive: Drive, slug: str) -> Iterator[Trace]:
+    """Evaluations of several runs lie with the first one's, and show photos of all of them."""
+    for data in sorted(drive.runs.glob("*/*/evaluations/*.json")):
+        runs = _read(data).get("runs") or []
+        shown = [run | {"subjects": [run.get("subject") or {}], "run": run.get("name")}
+                 for run in runs if isinstance(run, dict)]  # fmt: skip
+        if data.parents[2].name != slug and any(is_of(run, slug) for run in shown):
+            yield from (Trace("report beside others", p) for p in (data.with_suffix(".html"), data)
+                        if p.exists())  # fmt: skip
 
 
 def _read(path: Path) -> dict[str, Any]:

