@@ -85,12 +85,57 @@ def test_all_of_one_goes_and_all_of_the_others_stays(drive, shared):
     traces = find_traces(drive, "rex")
     assert {trace.what for trace in traces} == {
         "photos, dataset and card", "fine-tuned runs", "class images", "picture", "recording",
+        "page",
     }  # fmt: skip
     assert files(drive) == set.union(*shared.values())  # finding deletes nothing
     forget(traces)
     assert files(drive) == shared["Luna"] | shared["nobody"]
     with pytest.raises(InputError, match=r"Nothing is kept of 'rex'.*luna"):
         find_traces(drive, "rex")
+
+
+def test_a_page_of_several_stays_without_the_one_who_is_forgotten(drive, shared):
+    """Notebook 3 writes one page a session, whoever was drawn."""
+    wishes = []
+    for path in sorted(drive.creations.glob("*.png")):
+        record = gallery.read_record(path)
+        wishes.append(gallery.Wish(record["prompt"], [path], clip=np.zeros(160, np.float32)))
+    page = gallery.write_page(wishes, drive.creations / "session.html", title="All & everybody")
+    whole = page.read_text()
+    forget(find_traces(drive, "Rex"))
+    rest = drive.creations / "session-rest.html"
+    assert files(drive) == shared["Luna"] | shared["nobody"] | {rest}
+    text = rest.read_text()
+    assert text.count("<section>") == whole.count("<section>") - 1 == 2
+    assert "Luna" in text and "a house" in text and "Rex" not in text and "sks" not in text
+    assert text.endswith("</html>") and "<h1>All &amp; everybody</h1>" in text
+    assert len(text) < len(whole)
+
+
+def test_reports_beside_anothers_runs_go_and_their_own_stay(drive, shared):
+    """`evaluate luna rex` writes one page with photos of both, into Luna's run."""
+    folder = drive.runs / "luna" / "20260101" / "evaluations"
+    folder.mkdir()
+    both = [
+        {"name": f"{s.name.lower()}/20260101", "subject": {"name": s.name}} for s in (LUNA, REX)
+    ]
+    for stem, runs in (("both", both), ("alone", both[:1])):
+        (folder / f"{stem}.json").write_text(json.dumps({"runs": runs}))
+        (folder / f"{stem}.html").write_text("photos")
+    forget(find_traces(drive, "Rex"))
+    kept = {folder / "alone.json", folder / "alone.html"}
+    assert files(drive) == shared["Luna"] | shared["nobody"] | kept
+
+
+def test_pictures_drawn_with_what_was_exported_are_found(drive, shared, pocket):
+    """Such weights lie in the run's folder; that a subject was asked for, nobody can tell."""
+    [picture] = draw(pocket, "a sks dog", DrawOptions(steps=1))
+    for subject in ("rex", "luna"):
+        picture.record["run"] = str(drive.runs / subject / "20260101" / "export" / "diffusers")
+        path = gallery.save(picture, drive.creations)
+        assert (path in gallery.list_pictures(drive.creations, subject="Rex")) == (subject == "rex")
+    forget(find_traces(drive, "Rex"))
+    assert files(drive) - shared["Luna"] - shared["nobody"] == {path, path.with_suffix(".json")}
 
 
 def test_class_images_that_another_run_was_made_with_stay(drive, shared):
