@@ -299,6 +299,7 @@ def finetune(
     from s2i_lib.finetune import finetune as run_finetune
     from s2i_lib.models import read_card
     from s2i_lib.options import parse_options
+    from s2i_lib.processes import Processes
 
     place = open_drive(drive)
     changes = {
@@ -320,6 +321,8 @@ def finetune(
         name=name,
         **{**changes, **parse_options(option or [])},
     )
+    if not Processes().is_main:
+        return
     if as_json:
         print(json.dumps({"run": str(run), **read_card(run)}))
     else:

@@ -117,6 +117,24 @@ class Losses(NamedTuple):
     prior: torch.Tensor
 
 
+def share_of_batch(options: FinetuneOptions, n_processes: int) -> int:
+    """Photos that one process sees at a time.
+
+    Raises
+    ------
+    InputError
+        When the batch cannot be shared equally.
+    """
+    n_parts = options.accumulation * n_processes
+    if options.batch_size % n_parts:
+        raise InputError(
+            f"A batch of {options.batch_size} cannot be shared by {n_processes} processes in "
+            f"{options.accumulation} parts each. Choose a batch size that {n_parts} divides "
+            f"(--batch-size {n_parts})."
+        )
+    return options.batch_size // n_parts
+
+
 def train(
     learner: Learner,
     data: TrainingData,
@@ -134,14 +152,7 @@ def train(
     callback : callable
         Gets the number of steps done and their losses. What it raises ends the training.
     """
-    n_parts = options.accumulation * accelerator.num_processes
-    if options.batch_size % n_parts:
-        raise InputError(
-            f"A batch of {options.batch_size} cannot be shared by {accelerator.num_processes} "
-            f"processes in {options.accumulation} parts each. "
-            f"Choose a batch size that {n_parts} divides."
-        )
-    share = options.batch_size // n_parts
+    share = share_of_batch(options, accelerator.num_processes)
     device, parameters = learner.device, list(learner.parameters.values())
     embeddings = data.embeddings.to(device)
     tokens = data.tokens.to(device)

@@ -94,10 +94,12 @@ def finetune(
         report(f"{run.name} is finished already; there is nothing left to train.")
         return run.folder
     earlier = prior.from_main(accelerator, read_card(run.local) or run.card())
-    options, seconds = settle_options(begun(earlier, wanted), device, report), None
+    options = settle_options(begun(earlier, wanted), device, report)
+    # bitsandbytes may work in one process only: all do as the first one can.
+    options, seconds = prior.from_main(accelerator, options), None
+    dreambooth.share_of_batch(options, accelerator.num_processes)  # refuses before anything slow
     if device.type == "cuda":
         options, seconds = try_steps(loaded, options, accelerator, report)
-    options = prior.from_main(accelerator, options)
     plan = make_plan(loaded, options, device, drive, run.folder, seconds)
     report(str(plan))
     plan.check()

@@ -147,7 +147,7 @@ REGISTRY: dict[str, BaseModel] = {
                     "a {subject} on a blue background",
                     "a {noun}",
                 ),
-                sample_every=40,
+                sample_every=50,
             ),
             scorer="scorer",
             words="words.json",

@@ -19,6 +19,7 @@ from s2i_lib.drive import Drive, free_bytes
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.learner import find_8bit_fault, find_lora_layers, make_learner
 from s2i_lib.options import FinetuneOptions, lora_rate
+from s2i_lib.prior import from_main
 from s2i_lib.runs import size_of
 from s2i_lib.scorer import clip_source, is_here
 
@@ -269,9 +270,10 @@ def settle_options(
     return options
 
 
-def next_rung(
-    options: FinetuneOptions, device: torch.device | str, n_processes: int = 1
-) -> tuple[FinetuneOptions, str] | None:
+Rung = tuple[FinetuneOptions, str] | None
+
+
+def next_rung(options: FinetuneOptions, device: torch.device | str, n_processes: int = 1) -> Rung:
     """The next way to need less memory, and how it is announced; None at the ladder's foot."""
     n_parts = options.batch_size // n_processes  # of one photo each
     if not options.with_checkpointing:
@@ -315,6 +317,7 @@ def try_steps(
         report,
         accelerator.num_processes,
         lambda is_too_much: any(gather_object([is_too_much])),
+        lambda rung: from_main(accelerator, rung),
     )
 
 
@@ -325,6 +328,7 @@ def descend(
     report: Callable[[str], None],
     n_processes: int = 1,
     is_anywhere: Callable[[bool], bool] = bool,
+    agreed: Callable[[Rung], Rung] = lambda rung: rung,
 ) -> tuple[FinetuneOptions, float]:
     """Try real steps, one rung down whenever memory runs out; what works, seconds a step.
 
@@ -335,6 +339,8 @@ def descend(
     is_anywhere : callable
         Whether what is true or not here is true in any process: the GPU with the least memory
         decides, and none waits for one that has gone down alone.
+    agreed : callable
+        The main process's next rung: bitsandbytes may work in one process and not in another.
 
     Raises
     ------
@@ -349,7 +355,7 @@ def descend(
             failure = error.with_traceback(None)  # its frames would keep what filled the memory
         if not is_anywhere(failure is not None):
             return options, seconds
-        rung = next_rung(options, device, n_processes)
+        rung = agreed(next_rung(options, device, n_processes))
         if rung is None:
             raise S2iError(
                 "Memory runs out even with LoRA, gradient checkpointing and one photo at a time. "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import os
 import platform
 import subprocess
@@ -125,14 +126,23 @@ def mount_google_drive() -> str | None:
 
 
 def requirements() -> list[Requirement]:
-    """What requirements.txt asks for on this system."""
+    """What requirements.txt asks for on this system; the extra "cuda" where there is such a GPU."""
     try:
         text = (REPOSITORY / "requirements.txt").read_text(encoding="utf-8")
     except OSError:  # installed as a package: its installer has seen to it
         return []
     lines = [line.partition("#")[0].strip() for line in text.splitlines()]
     wanted = [Requirement(line) for line in lines if line]
-    return [one for one in wanted if one.marker is None or one.marker.evaluate()]
+    extra = "cuda" if _has_cuda() else ""
+    return [one for one in wanted if one.marker is None or one.marker.evaluate({"extra": extra})]
+
+
+def _has_cuda() -> bool:
+    if importlib.util.find_spec("torch") is None:
+        return False  # it is among what is missing
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def missing_requirements() -> list[str]:

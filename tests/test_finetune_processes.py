@@ -100,6 +100,7 @@ def launch(*command: str | Path, **environment: str) -> subprocess.CompletedProc
         timeout=600,
     )
     assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("Run ") <= 1, "one reports for all"
     return done
 
 
@@ -175,3 +176,13 @@ def test_the_smaller_of_two_gpus_decides_and_neither_waits_for_the_other(made, t
     (tmp_path / "ladder.py").write_text(LADDER)
     launch(tmp_path / "ladder.py", made / "tiny", tmp_path)
     assert [(tmp_path / f"{rank}.txt").read_text() for rank in "01"] == ["2 1", "2 1"]
+
+
+def test_a_batch_that_cannot_be_shared_is_refused_before_anything_slow(made, tmp_path):
+    root = tmp_path / "odd"
+    shutil.copytree(made / "drive", root / "drive")
+    command = [Path(__file__).with_name("machine.py"), root, "finetune", "--subject", "Racer"]
+    command += ["--model", made / "tiny", "--batch-size", "3"]
+    with pytest.raises(AssertionError, match=r"batch of 3 cannot be shared by 2"):
+        launch(*command, S2I_DRIVE=str(root / "drive"), S2I_LOCAL="local")
+    assert not (root / "drive" / "class_images").exists()

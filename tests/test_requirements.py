@@ -44,7 +44,8 @@ def test_requirements_change_nothing_that_colab_ships(tmp_path):
     listed.write_text("".join(f"{name}=={version}\n" for name, version in kept.items()))
     wanted = tmp_path / "wanted.txt"
     # torch's own range is compared below: its CUDA build cannot be resolved from a plain index
-    wanted.write_text("\n".join(line for line in requirement_lines() if "torch" not in line))
+    lines = [line.replace(' and extra == "cuda"', "") for line in requirement_lines()]
+    wanted.write_text("\n".join(line for line in lines if "torch" not in line))
     done = subprocess.run(
         [
             sys.executable, "-m", "uv", "pip", "compile", wanted, "--constraint", listed,
@@ -61,7 +62,8 @@ def test_requirements_change_nothing_that_colab_ships(tmp_path):
     assert changed == {}
     added = sorted(set(resolved) - set(colab))
     print("added to Colab:", ", ".join(added))
-    assert {"faster-whisper", "openai-whisper", "av", "rapidfuzz"} <= set(added)
+    # Without bitsandbytes the T4's own defaults would need more memory than it has.
+    assert {"faster-whisper", "openai-whisper", "av", "rapidfuzz", "bitsandbytes"} <= set(added)
     assert {canonical(name) for name in names} <= set(resolved) | {"torch"}
 
 
@@ -81,4 +83,5 @@ def test_colabs_torch_lies_in_our_range():
 
 def test_requirements_never_name_what_colab_must_keep_exactly():
     """Ranges only: an exact pin would make pip replace Colab's own on its next image."""
-    assert [line for line in requirement_lines() if "==" in line or "torchvision" in line] == []
+    wanted = [line.split(";")[0] for line in requirement_lines()]
+    assert [line for line in wanted if "==" in line or "torchvision" in line] == []

@@ -46,6 +46,15 @@ def test_what_is_missing_is_found_by_name_whatever_its_range(tmp_path, monkeypat
     assert session.missing_requirements() == ["no-such-package-s2i>=1.2", "other-missing>=1"]
 
 
+@pytest.mark.parametrize("has_cuda", [True, False])
+def test_what_a_gpu_alone_needs_is_asked_for_where_there_is_one(tmp_path, monkeypatch, has_cuda):
+    line = 'eight-bits-s2i>=0.48; sys_platform != "elsewhere" and extra == "cuda"\n'
+    (tmp_path / "requirements.txt").write_text(line)
+    monkeypatch.setattr(session, "REPOSITORY", tmp_path)
+    monkeypatch.setattr(session, "_has_cuda", lambda: has_cuda)
+    assert session.missing_requirements() == (["eight-bits-s2i>=0.48"] if has_cuda else [])
+
+
 def test_versions_outside_the_range_are_named_and_no_others(tmp_path, monkeypatch):
     (tmp_path / "requirements.txt").write_text("numpy>=999\npytest>=7\nno-such-package-s2i>=1\n")
     monkeypatch.setattr(session, "REPOSITORY", tmp_path)

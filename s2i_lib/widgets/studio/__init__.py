@@ -204,12 +204,9 @@ class Studio(ByteWidget):
         elif kind == "show":
             self._show_again(str(message["id"]))
         elif kind == "cancel_wish":
+            is_waiting = self.state == "waiting"
+            self.status = f"Stopping {'when that is loaded' if is_waiting else 'after this step'}."
             self._worker.cancel()
-            self.status = (
-                "Stopping when that is loaded."
-                if self.state == "waiting"
-                else "Stopping after this step."
-            )
         elif kind in ("keep", "delete"):
             self.complaint = ""
             try:
@@ -498,7 +495,10 @@ class Studio(ByteWidget):
             self._get_model(asked_by)
             self._get_listener(asked_by)
             with self._loading:
-                if self.state == "loading":
+                # "waiting" where the wish ended while this still waited to load
+                if self.state == "loading" or (
+                    self.state == "waiting" and not self._worker.is_busy
+                ):
                     self._show("ready", "Ready. Press Speak, or hold it while you speak.")
         except Exception as error:
             self._report(error)

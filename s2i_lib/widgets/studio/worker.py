@@ -47,7 +47,8 @@ class Worker:
     @property
     def is_busy(self) -> bool:
         """Whether a wish runs or waits."""
-        return self._is_running or self._next is not None
+        with self._condition:
+            return self._is_running or self._next is not None
 
     def check(self) -> None:
         """Raise `Cancelled` if the running wish is no longer wanted."""
