@@ -546,18 +546,24 @@ def export(
 @app.command()
 def runs(
     prune: Annotated[bool, typer.Option("--prune", help="Offer to delete states.")] = False,
+    delete: Annotated[
+        list[str] | None,
+        typer.Option("--delete", help="SUBJECT/RUN to delete, weights and all; repeatable."),
+    ] = None,
     yes: Annotated[
-        bool, typer.Option("--yes", help="Delete those of finished runs unasked.")
+        bool, typer.Option("--yes", help="Delete states of finished runs, or the runs, unasked.")
     ] = False,
     drive: DriveOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """List fine-tuned runs with size and scores; delete what they no longer need."""
-    from s2i_lib.runs import list_runs, prunable, size_of
+    """List fine-tuned runs with size and scores; delete what they no longer need, or all of one."""
+    from s2i_lib.runs import delete_runs, list_runs, prunable, select_runs, size_of
     from s2i_lib.runs import prune as prune_states
 
-    found = list_runs(open_drive(drive))
+    place = open_drive(drive)
+    found = list_runs(place)
+    doomed = select_runs(found, delete or [])
     for run in found:
         facts = {"run": run.name, "status": run.status, "step": run.step, "scores": run.scores}
         if as_json:
@@ -570,8 +576,17 @@ def runs(
         )
     if not found and not as_json:
         print("There are no runs yet.")
+    if doomed:
+        named = ", ".join(run.name for run in doomed)
+        question = f"Delete all of {named} for good, weights and pictures of its training too?"
+        if yes or typer.confirm(question, err=True):
+            freed = delete_runs(place, doomed)
+            print(
+                json.dumps({"freed_bytes": freed}) if as_json else f"Freed     {freed / 1e6:.1f} MB"
+            )
     if not prune:
         return
+    found = [run for run in found if run not in doomed]
     chosen = []
     for path, meaning in prunable(found, with_unfinished=not yes):
         question = f"{meaning}. Delete its {size_of(path) / 1e6:.1f} MB?"
@@ -724,7 +739,7 @@ class _Studio:
             title = "Spoken and drawn" if self.wishes[0].heard else "Drawn"
             try:
                 page = write_page(self.wishes, self.folder / f"{stem}.html", title=title)
-            except S2iError as error:  # the pictures are there without it
+            except (S2iError, OSError) as error:  # the pictures are there without it
                 _complain(f"There is no page of the pictures: {error}")
                 page = None
         seconds = {name: round(value, 2) for name, value in self.seconds.items()}

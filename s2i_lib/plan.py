@@ -77,8 +77,9 @@ class Plan:
             )
             found.append(
                 f"The run takes up to {needed:.1f} GiB on the Drive and "
-                f"{self.drive_free_gib:.1f} are free. Delete old runs (`python -m s2i_lib runs "
-                f"--prune`){keep}, or choose method lora, whose files are small."
+                f"{self.drive_free_gib:.1f} are free. Delete old states (`python -m s2i_lib runs "
+                f"--prune`) or whole runs (`--delete SUBJECT/RUN` there){keep}, or choose method "
+                "lora, whose files are small."
             )
         return found
 

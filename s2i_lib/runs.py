@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from s2i_lib.checkpoint import states
-from s2i_lib.drive import Drive, Lease, remove
+from s2i_lib.drive import Drive, Lease, local_folder, remove
+from s2i_lib.errors import InputError
 from s2i_lib.models import WEIGHTS, read_card
 
 log = logging.getLogger(__name__)
@@ -76,6 +77,40 @@ def prunable(runs: list[RunSummary], with_unfinished: bool = False) -> list[tupl
         if run.status in meaning
         for state in run.states
     ]
+
+
+def select_runs(runs: list[RunSummary], names: Sequence[str]) -> list[RunSummary]:
+    """The runs called SUBJECT/RUN.
+
+    Raises
+    ------
+    InputError
+        When there is none of that name.
+    """
+    by_name = {run.name: run for run in runs}
+    for name in names:
+        if name not in by_name:
+            raise InputError(
+                f"There is no run {name!r} (there are: {', '.join(by_name) or 'none'}). "
+                "Give SUBJECT/RUN as listed."
+            )
+    return [by_name[name] for name in dict.fromkeys(names)]
+
+
+def delete_runs(drive: Drive, runs: Sequence[RunSummary]) -> int:
+    """Delete whole runs, on the Drive and on this computer's own disk; the bytes that this freed.
+
+    Raises
+    ------
+    S2iError
+        When one is being trained; nothing has been deleted then.
+    """
+    for run in runs:
+        Lease(run.folder, log.info).refuse_if_held()
+    for run in runs:
+        for folder in (local_folder(drive, run.folder), run.folder):
+            remove(folder)
+    return sum(run.size_bytes for run in runs)
 
 
 def prune(paths: list[Path], report: Callable[[str], None] = log.info) -> int:

@@ -62,23 +62,26 @@ def start(say: Callable[[str], None] = print) -> Drive:
 
 def overview(drive: Drive) -> dict[str, str]:
     """What a notebook has to work with: GPU, CPU, versions, room on the Drive, the model."""
+    import psutil
     import torch
 
     from s2i_lib.models import choose_for_machine
+    from s2i_lib.speech import best_model
 
     gpu = "none"
     if torch.cuda.is_available():
         free, total = (size / GIB for size in torch.cuda.mem_get_info())
         gpu = f"{torch.cuda.get_device_name()}, {total:.1f} GiB of memory, {free:.1f} free"
-    shown = ("torch", "diffusers", "transformers")
+    shown = ("torch", "diffusers", "transformers", "numpy", "ipywidgets")
     versions = [f"{name} {importlib.metadata.version(name)}" for name in shown]
     base, why = choose_for_machine()
     return {
         "GPU": gpu,
-        "CPU": f"{os.cpu_count()} cores",
+        "CPU": f"{os.cpu_count()} cores, {psutil.virtual_memory().total / GIB:.0f} GiB of memory",
         "Versions": ", ".join([f"Python {platform.python_version()}", *versions]),
         "Drive": f"{drive.root}, {free_bytes(drive.root) / 1e9:.0f} GB free",
         "Model": f"auto takes {base.name}, since {why}",
+        "Whisper": f"{best_model()}, or the best one that can be had",
         "Scorer": f"{base.name}/{base.scorer}, ships with it" if base.folder else f"{base.scorer}",
     }
 

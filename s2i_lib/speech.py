@@ -260,6 +260,12 @@ def choose_models(language: str | None, device: str, memory_gib: float) -> list[
     return suiting + (["tiny.en"] if language is None else [])
 
 
+def best_model(language: str | None = None) -> str:
+    """The Whisper model that suits this machine best, be it here or to be downloaded."""
+    device = "cuda" if has_cuda() else "cpu"
+    return choose_models(language, device, _free_memory_gib(device))[0]
+
+
 def _free_memory_gib(device: str) -> float:
     if device == "cuda":
         import torch

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from s2i_lib import batches, models, prior
 from s2i_lib.__main__ import app
-from s2i_lib.drive import Drive, Lease
+from s2i_lib.drive import Drive, Lease, local_folder
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.export import export
 from s2i_lib.runs import list_runs, prunable, prune
@@ -170,3 +170,27 @@ def test_states_of_an_unfinished_run_are_deleted_only_when_asked_about(trained, 
     lease.release()
     assert prune([path]) == 100 and not state.exists()
     shutil.rmtree(folder)
+
+
+def test_a_whole_run_is_deleted_only_when_asked_for_by_name_and_agreed_to(trained):
+    def call(*arguments, **settings):
+        return CliRunner().invoke(
+            app, ["runs", "--drive", str(trained.root), *arguments], **settings
+        )
+
+    folder = trained.runs / "violet" / "old"
+    local = local_folder(trained, folder)
+    for place in (folder, local):
+        shutil.copytree(trained.runs / "violet" / "lora", place)
+    others = {path for path in trained.root.rglob("*") if folder not in (path, *path.parents)}
+    wrong = call("--delete", "violet/nowhere")
+    assert wrong.exit_code == 2 or isinstance(wrong.exception, InputError)
+    call("--delete", "violet/old", input="n\n")
+    lease = Lease(folder, print).acquire()
+    assert isinstance(call("--delete", "violet/old", "--yes").exception, S2iError)
+    lease.release()
+    assert (folder / "weights").exists() and local.exists()
+    done = call("--delete", "violet/old", "--yes")
+    assert done.exit_code == 0 and "Freed" in done.output
+    assert not folder.exists() and not local.exists()
+    assert {path for path in trained.root.rglob("*") if path.exists()} == others

@@ -204,7 +204,7 @@ def test_the_table_says_what_there_is_to_work_with(tmp_path, monkeypatch):
     said = []
     session.start(said.append)
     rows = dict(line.split(maxsplit=1) for line in said[-1].splitlines())
-    assert list(rows) == ["GPU", "CPU", "Versions", "Drive", "Model", "Scorer"]
+    assert list(rows) == ["GPU", "CPU", "Versions", "Drive", "Model", "Whisper", "Scorer"]
     assert len({line.index(rows[line.split()[0]]) for line in said[-1].splitlines()}) == 1, "ragged"
     version = f"Python {sys.version_info[0]}.{sys.version_info[1]}."
     assert rows["Versions"].startswith(version)
