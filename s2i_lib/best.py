@@ -140,10 +140,13 @@ class Watcher:
     def add(self, step: int, drawn: Mapping[str, Sequence[Image]]) -> Point:
         """Score one sampling: ``drawn`` has the pictures of each prompt.
 
-        Prompts with the identifier count for likeness and fidelity, the others for the class.
+        Prompts with the identifier count for likeness and fidelity, the others for the class. One
+        that asks for the subject and nothing else is there to be looked at: it is learnt first and
+        anything fits it, so it is scored only where there is no other (measured: benchmarks).
         """
         own = {p: images for p, images in drawn.items() if self._is_own(p)}
         other = {p: images for p, images in drawn.items() if p not in own}
+        own = {p: images for p, images in own.items() if not self._is_plain(p)} or own
         pictures = [image for images in own.values() for image in images]
         embedded = self.scorer.images(pictures) if pictures else None
         texts = [self._caption(p) for p, images in own.items() for _ in images]
@@ -178,6 +181,9 @@ class Watcher:
 
     def _is_own(self, prompt: str) -> bool:
         return self.subject.identifier.lower() in prompt.lower().split()
+
+    def _is_plain(self, prompt: str) -> bool:
+        return prompt.lower() == f"a {self.subject.phrase}".lower()
 
     def _likeness(self, embedded: np.ndarray | None) -> float | None:
         if embedded is None or self._real is None:

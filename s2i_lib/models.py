@@ -49,7 +49,12 @@ class FinetuneDefaults:
     with_checkpointing: bool = False
     with_text_encoder: bool = False
     class_dropout: float = 0.0
-    sample_prompts: tuple[str, ...] = ("a {subject}", "a {subject} on a beach", "a {noun}")
+    sample_prompts: tuple[str, ...] = (
+        "a {subject}",
+        "a {subject} on a beach",
+        "a {subject} in the snow",
+        "a {noun}",
+    )
     sample_every: int = 100
 
 
@@ -143,8 +148,9 @@ REGISTRY: dict[str, BaseModel] = {
                 sample_prompts=(
                     "a {subject}",
                     "a red {subject}",
-                    "a {subject} on a white background",
-                    "a {subject} on a blue background",
+                    "a purple {subject}",
+                    "a {subject} on a red background",
+                    "a {subject} on a green background",
                     "a {noun}",
                 ),
                 sample_every=50,

@@ -108,7 +108,8 @@ class FinetuneOptions:
     seed: int = 0
     """Of everything random in training."""
     sample_prompts: tuple[str, ...] = ("a {subject}", "a {subject} on a beach", "a {noun}")
-    """Drawn at intervals with fixed seeds; {subject} and {noun} are filled in."""
+    """Drawn at intervals with fixed seeds; {subject} and {noun} are filled in. The best step is
+    chosen by those that ask for the subject and more."""
     sample_every: int = 100
     """Steps between these samples; 0 draws them before and after only."""
     save_every: int = 100

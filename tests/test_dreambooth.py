@@ -362,8 +362,16 @@ def test_8bit_adam_trains(pipe, data):
     fault = find_8bit_fault("cpu")
     if fault:
         pytest.skip(f"bitsandbytes does not work here: {fault}")
-    _, losses = run(pipe, data, dataclasses.replace(OPTIONS, with_8bit_adam=True, steps=20))
+    options = dataclasses.replace(OPTIONS, steps=20)
+    start = {k: p.detach().clone() for k, p in make_learner(pipe, options).parameters.items()}
+    eight, losses = run(pipe, data, dataclasses.replace(options, with_8bit_adam=True))
     assert all(math.isfinite(x) for pair in losses for x in pair)
+    plain, _ = run(make_pipeline(), data, options)
+    ends = [torch.cat([one.parameters[k].detach().flatten() for k in start])
+            for one in (eight, plain)]  # fmt: skip
+    change = (ends[1] - torch.cat([p.flatten() for p in start.values()])).norm()
+    error = (ends[0] - ends[1]).norm()
+    assert 0 < error < 0.2 * change, (float(error), float(change))
 
 
 # ---- What it refuses ----

@@ -43,7 +43,7 @@ def latents(pipe):
 
 
 def check_same_pictures(trained, pipe, run):
-    """Within 1 % of what the training changed."""
+    """Within 5 % of what the training changed: weights are kept in fp16."""
     expected = latents(models.load(drive=trained, run=run).pipeline)
     error = float((latents(pipe) - expected).abs().mean())
     change = float((latents(make_pipeline()) - expected).abs().mean())

@@ -39,6 +39,15 @@ def test_prompts_with_the_identifier_are_the_subject_and_the_others_the_class(sc
     assert point.fidelity == pytest.approx(float(expected[0, 0]), abs=1e-5)
 
 
+def test_a_prompt_that_asks_for_nothing_more_is_scored_only_where_there_is_no_other(scorer):
+    drawn = {"a sks car": plain("red"), "a sks car on a red background": plain("blue")}
+    point = Watcher(scorer, CAR, plain("red")).add(0, drawn)
+    text = scorer.texts(["a car on a red background"])
+    expected = scorer.images(plain("blue")[:1]) @ text.T
+    assert point.fidelity == pytest.approx(float(expected[0, 0]), abs=1e-5)
+    assert point.likeness < 0.95  # the red ones, which are the photos, do not count
+
+
 def test_without_photos_only_fidelity_is_scored(scorer):
     point = Watcher(scorer, CAR, []).add(0, {"a sks car": plain("red"), "a car": plain("blue")})
     assert (point.likeness, point.class_likeness) == (None, None)
