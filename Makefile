@@ -16,8 +16,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 # Two workers with a thread each: the small models gain little from a second thread. Whole files go
-# to a worker, so that what a file's tests share is made once; in their order, in which the longest
-# ones (browser, notebooks) do not come last.
+# to a worker, so that what a file's tests share is made once, the longest first (tests/conftest.py).
 PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 LISTS := pyproject.toml requirements.txt constraints.txt
 
