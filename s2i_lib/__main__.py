@@ -576,24 +576,22 @@ def runs(
         )
     if not found and not as_json:
         print("There are no runs yet.")
+    freed = 0
     if doomed:
         named = ", ".join(run.name for run in doomed)
         question = f"Delete all of {named} for good, weights and pictures of its training too?"
         if yes or typer.confirm(question, err=True):
-            freed = delete_runs(place, doomed)
-            print(
-                json.dumps({"freed_bytes": freed}) if as_json else f"Freed     {freed / 1e6:.1f} MB"
-            )
-    if not prune:
-        return
-    found = [run for run in found if run not in doomed]
-    chosen = []
-    for path, meaning in prunable(found, with_unfinished=not yes):
-        question = f"{meaning}. Delete its {size_of(path) / 1e6:.1f} MB?"
-        if yes or typer.confirm(question, err=True):
-            chosen.append(path)
-    freed = prune_states(chosen)
-    print(json.dumps({"freed_bytes": freed}) if as_json else f"Freed     {freed / 1e6:.1f} MB")
+            freed += delete_runs(place, doomed)
+    if prune:
+        chosen = []
+        left = [run for run in found if run not in doomed]
+        for path, meaning in prunable(left, with_unfinished=not yes):
+            question = f"{meaning}. Delete its {size_of(path) / 1e6:.1f} MB?"
+            if yes or typer.confirm(question, err=True):
+                chosen.append(path)
+        freed += prune_states(chosen)
+    if prune or doomed:
+        print(json.dumps({"freed_bytes": freed}) if as_json else f"Freed     {freed / 1e6:.1f} MB")
 
 
 class _Studio:

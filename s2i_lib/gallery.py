@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -143,9 +144,10 @@ def is_of(record: Mapping[str, Any], slug: str) -> bool:
     weights lie that were exported from that run, such as /drive/runs/rex/pocket-01/export.
     """
     names = [str(subject.get("name", "")) for subject in record.get("subjects") or []]
-    run = Path(str(record.get("run") or "")).parts
-    drawn_by = run[run.index("runs") + 1 :] if "runs" in run else run
-    return slug in {*drawn_by[:1], *(folder_name(name) for name in names if name.strip())}
+    run = Path(str(record.get("run") or ""))
+    parts = run.parts
+    is_drawn_by = ("runs", slug) in pairwise(parts) if run.is_absolute() else slug in parts[:1]
+    return is_drawn_by or slug in {folder_name(name) for name in names if name.strip()}
 
 
 def list_pictures(folder: Path, *, subject: str | None = None, prompt: str = "") -> list[Path]:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from s2i_lib.drive import Drive, NotTakenError, folder_name, publish, sha256_of, tidy
 from s2i_lib.errors import InputError, S2iError
+from s2i_lib.options import FinetuneOptions
 
 if TYPE_CHECKING:
     import torch
@@ -49,13 +50,8 @@ class FinetuneDefaults:
     with_checkpointing: bool = False
     with_text_encoder: bool = False
     class_dropout: float = 0.0
-    sample_prompts: tuple[str, ...] = (
-        "a {subject}",
-        "a {subject} on a beach",
-        "a {subject} in the snow",
-        "a {noun}",
-    )
-    sample_every: int = 100
+    sample_prompts: tuple[str, ...] = FinetuneOptions.sample_prompts
+    sample_every: int = FinetuneOptions.sample_every
 
 
 @dataclass(frozen=True)

@@ -107,7 +107,12 @@ class FinetuneOptions:
     Source: https://www.crosslabs.org/blog/diffusion-with-offset-noise, 0.1 there."""
     seed: int = 0
     """Of everything random in training."""
-    sample_prompts: tuple[str, ...] = ("a {subject}", "a {subject} on a beach", "a {noun}")
+    sample_prompts: tuple[str, ...] = (
+        "a {subject}",
+        "a {subject} on a beach",
+        "a {subject} in the snow",
+        "a {noun}",
+    )
     """Drawn at intervals with fixed seeds; {subject} and {noun} are filled in. The best step is
     chosen by those that ask for the subject and more."""
     sample_every: int = 100

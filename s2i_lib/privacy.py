@@ -9,7 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from s2i_lib.drive import LEASE, Drive, Lease, folder_name, local_folder, remove, write_file
+from s2i_lib.drive import (
+    LEASE,
+    Drive,
+    Lease,
+    folder_name,
+    free_path,
+    local_folder,
+    remove,
+    write_file,
+)
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.gallery import is_of, without
 
@@ -96,12 +105,15 @@ def forget(traces: list[Trace], report: Callable[[str], None] = log.warning) -> 
                 )
     for trace in traces:
         if trace.rest:
-            write_file(_path_of_rest(trace.path), trace.rest.encode())
+            write_file(_path_of_rest(trace.path, trace.rest), trace.rest.encode())
         remove(trace.path)
 
 
-def _path_of_rest(page: Path) -> Path:
-    return page.with_name(f"{page.stem}-rest{page.suffix}")
+def _path_of_rest(page: Path, rest: str) -> Path:
+    """A free name, or that of the same rest, written by one who was cut short."""
+    path = page.with_name(f"{page.stem}-rest{page.suffix}")
+    is_same = path.exists() and path.read_bytes() == rest.encode()
+    return path if is_same else free_path(path)
 
 
 def _own_class_images(drive: Drive, slug: str) -> list[Path]:
@@ -124,10 +136,11 @@ def _own_class_images(drive: Drive, slug: str) -> list[Path]:
 
 
 def _kept_with(folder: Path, slug: str) -> Iterator[Path]:
-    """Each file whose record is of the subject; the records last."""
+    """Each file whose record is of the subject, the records last; pages may show others, too."""
     for record in sorted(folder.rglob("*.json")):
         if is_of(_read(record), slug):
-            own = [f for f in sorted(record.parent.glob(f"{record.stem}.*")) if f.is_file()]
+            beside = sorted(record.parent.glob(f"{record.stem}.*"))
+            own = [file for file in beside if file.is_file() and file.suffix != ".html"]
             yield from sorted(own, key=lambda file: file.suffix == ".json")
 
 
@@ -137,8 +150,8 @@ def _pages(folder: Path, slug: str) -> Iterator[Trace]:
         text = page.read_text(errors="replace")
         rest = without(text, slug)
         if rest != text:
-            what = f"page; the others stay in {_path_of_rest(page).name}" if rest else "page"
-            yield Trace(what, page, rest)
+            others = f"; the others stay in {_path_of_rest(page, rest).name}" if rest else ""
+            yield Trace(f"page{others}", page, rest)
 
 
 def _reports_beside_others(drive: Drive, slug: str) -> Iterator[Trace]:

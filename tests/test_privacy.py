@@ -102,9 +102,12 @@ def test_a_page_of_several_stays_without_the_one_who_is_forgotten(drive, shared)
         wishes.append(gallery.Wish(record["prompt"], [path], clip=np.zeros(160, np.float32)))
     page = gallery.write_page(wishes, drive.creations / "session.html", title="All & everybody")
     whole = page.read_text()
+    mine = drive.creations / "session-rest.html"
+    mine.write_text("somebody's own page of that name")
     forget(find_traces(drive, "Rex"))
-    rest = drive.creations / "session-rest.html"
-    assert files(drive) == shared["Luna"] | shared["nobody"] | {rest}
+    rest = drive.creations / "session-rest-2.html"
+    assert files(drive) == shared["Luna"] | shared["nobody"] | {mine, rest}
+    assert mine.read_text() == "somebody's own page of that name"
     text = rest.read_text()
     assert text.count("<section>") == whole.count("<section>") - 1 == 2
     assert "Luna" in text and "a house" in text and "Rex" not in text and "sks" not in text
@@ -136,6 +139,25 @@ def test_pictures_drawn_with_what_was_exported_are_found(drive, shared, pocket):
         assert (path in gallery.list_pictures(drive.creations, subject="Rex")) == (subject == "rex")
     forget(find_traces(drive, "Rex"))
     assert files(drive) - shared["Luna"] - shared["nobody"] == {path, path.with_suffix(".json")}
+
+
+def test_a_page_called_like_a_picture_of_one_keeps_the_others(drive, shared):
+    """`speak` names its page after its first picture."""
+    [first] = gallery.list_pictures(drive.creations, subject="Rex")
+    [other] = gallery.list_pictures(drive.creations, subject="Luna")
+    wishes = [gallery.Wish(path.stem, [path]) for path in (first, other)]
+    page = gallery.write_page(wishes, first.with_suffix(".html"), title="Drawn")
+    traces = find_traces(drive, "Rex")
+    assert [trace.path for trace in traces].count(page) == 1
+    forget(traces)
+    rest = page.with_name(f"{page.stem}-rest.html")
+    assert files(drive) == shared["Luna"] | shared["nobody"] | {rest}
+
+
+def test_a_subject_may_be_called_like_the_folder_of_runs():
+    assert gallery.is_of({"run": "runs/pocket-01"}, "runs")
+    assert not gallery.is_of({"run": "/home/runs/drive/runs/luna/pocket-01/export"}, "rex")
+    assert gallery.is_of({"run": "/home/runs/drive/runs/rex/pocket-01/export"}, "rex")
 
 
 def test_class_images_that_another_run_was_made_with_stay(drive, shared):

@@ -271,6 +271,15 @@ def test_what_was_said_is_drawn_where_a_full_drive_does_not_take_the_recording(
         assert sorted(path.suffix for path in there) == kept
 
 
+def test_nothing_is_waited_for_once_a_choice_is_loaded_whose_wish_has_ended(drive, pocket):
+    """The wish was stopped as the choice began to load, and was busy for a moment still."""
+    studio = quick_studio(drive, pocket)
+    wait_until(lambda: studio.state == "ready")
+    studio.state = "waiting"
+    studio._load_all("choice")
+    assert studio.state == "ready"
+
+
 def test_wish_that_waits_for_a_model_can_be_stopped(drive, pocket):
     studio = quick_studio(drive, pocket)
     told = []
