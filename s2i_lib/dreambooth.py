@@ -172,10 +172,11 @@ def train(
             noisy = alpha * latents + sigma * noise
             wanted = target(learner.prediction_type, latents, noise, alpha, sigma)
             is_last = part == options.accumulation - 1
-            with synchronised(accelerator, learner, is_last), accelerator.autocast():
-                if learner.text_encoder is not None:
-                    embeddings = learner.text_encoder(tokens)[0]
-                prediction = learner.unet(noisy, timesteps, embeddings[prompts]).sample
+            with synchronised(accelerator, learner, is_last):
+                with accelerator.autocast():
+                    if learner.text_encoder is not None:
+                        embeddings = learner.text_encoder(tokens)[0]
+                    prediction = learner.unet(noisy, timesteps, embeddings[prompts]).sample
                 snr = (alpha / sigma).square().flatten()
                 losses = sample_losses(
                     prediction, wanted, learner.prediction_type, snr, options.min_snr_gamma
@@ -183,6 +184,7 @@ def train(
                 instance = losses[:share].mean()
                 prior = losses[share:].mean() if data.class_latents is not None else 0 * instance
                 loss = instance + options.prior_weight * prior
+                # Not under autocast, which would keep its copies of the weights until it ends.
                 accelerator.backward(loss / options.accumulation)
             totals += torch.stack([instance.detach(), prior.detach()]) / options.accumulation
 

@@ -8,6 +8,7 @@ import re
 import pytest
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from tiny_model import draw_dataset, make_pipeline
 
 from s2i_lib import batches, dreambooth
@@ -372,6 +373,25 @@ def test_8bit_adam_trains(pipe, data):
     change = (ends[1] - torch.cat([p.flatten() for p in start.values()])).norm()
     error = (ends[0] - ends[1]).norm()
     assert 0 < error < 0.2 * change, (float(error), float(change))
+
+
+def test_half_precision_is_for_the_way_forward_alone(pipe, data):
+    """Under autocast the backward pass would keep a half-precision copy of all weights."""
+    AcceleratorState._reset_state()
+    accelerator = Accelerator(mixed_precision="bf16", cpu=True)
+    forward, backward = [], []
+    learner = make_learner(pipe, OPTIONS)
+
+    def is_half(*_):
+        return torch.is_autocast_enabled("cpu")
+
+    learner.unet.conv_out.register_forward_hook(lambda *_: forward.append(is_half()))
+    learner.unet.conv_in.weight.register_hook(lambda *_: backward.append(is_half()))
+    try:
+        dreambooth.train(learner, data, OPTIONS, accelerator, lambda step, losses: None)
+    finally:
+        AcceleratorState._reset_state()
+    assert forward == [True] * OPTIONS.steps and backward == [False] * OPTIONS.steps
 
 
 # ---- What it refuses ----
