@@ -6,19 +6,22 @@ disk; what lasts goes to ``runs/<subject>/<run>`` in the background.
 
 from __future__ import annotations
 
+import functools
+import gc
 import json
 import logging
+import traceback
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
 from s2i_lib import checkpoint, dreambooth, prior
 from s2i_lib.drive import Drive, local_folder
-from s2i_lib.errors import InputError
+from s2i_lib.errors import InputError, S2iError
 from s2i_lib.judge import Judge, make_watcher
 from s2i_lib.keeper import Keeper, Watch
 from s2i_lib.learner import Learner, make_learner
@@ -35,7 +38,43 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+F = TypeVar("F", bound=Callable[..., Any])
 
+
+def leaving_nothing_in_memory(function: F) -> F:
+    """Decorator: the model that ``function`` worked with is gone when it has ended, in any way.
+
+    Networks and optimizers refer to each other in circles, and a notebook keeps the traceback of a
+    cell that was stopped, with all that its frames hold. Started again, it would find the GPU full
+    and go down the memory ladder for nothing.
+    """
+
+    @functools.wraps(function)
+    def call(*args: Any, **named: Any) -> Any:
+        try:
+            return function(*args, **named)
+        except BaseException as error:
+            drop_frames(error)
+            raise
+        finally:
+            gc.collect()
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+
+    return call  # type: ignore[return-value]
+
+
+def drop_frames(error: BaseException) -> None:
+    """Let go of what the frames of an error's traceback hold; where it was raised stays as text."""
+    if not isinstance(error, (S2iError, KeyboardInterrupt)):  # these say all there is to say
+        error.add_note("".join(traceback.format_exception(error)))
+    found: BaseException | None = error
+    while found is not None:
+        found.__traceback__ = None
+        found = found.__cause__ or found.__context__
+
+
+@leaving_nothing_in_memory
 def finetune(
     drive: Drive,
     dataset: Dataset,
@@ -129,6 +168,7 @@ def finetune(
     return run.folder
 
 
+@leaving_nothing_in_memory
 def plan_run(
     drive: Drive,
     dataset: Dataset,
@@ -155,6 +195,7 @@ def plan_run(
     return make_plan(loaded, options, device, drive, run.folder, seconds)
 
 
+@leaving_nothing_in_memory
 def draw_class_images(
     drive: Drive,
     dataset: Dataset,

@@ -222,6 +222,7 @@ class Recorder:
         if not self.is_main:
             return
         self.bar.close()
+        self.keeper.wait_for_save()  # it goes first, and memory holds no copy of it any more
         path = checkpoint.save_weights(self.learner, self.options, self.keeper.run.local / WEIGHTS)
         if self.judge is not None:
             path, kept = self.judge.choose(path)
@@ -233,7 +234,6 @@ class Recorder:
             "step": self.learner.step,
             "seconds_a_step": round(seconds / steps, 4),
         }
-        self.keeper.wait_for_save()  # the last state goes first
         self.keeper.end(path, card, self.judge.forget if self.judge else lambda: None)
 
     def _recover_metrics(self) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import re
+import weakref
 from importlib.metadata import version
 
 import numpy as np
@@ -343,6 +344,32 @@ def test_a_run_from_a_gpu_in_fp16_goes_on_in_fp32_without_one(drive, dataset, ti
     run, said, _ = start(other, dataset, tiny, **wish)
     assert digest(run) == digest(whole) and any("needs a CUDA GPU" in line for line in said)
     assert "violet/tiny-01 goes on at step 3 of 8." in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("end", [None, KeyboardInterrupt, torch.OutOfMemoryError])
+def test_a_run_that_has_ended_leaves_no_model_in_memory(drive, dataset, tiny, monkeypatch, end):
+    """Interrupted and started again in one notebook, it would find the GPU full of the first."""
+    seen = []
+
+    def note(base, drive):
+        model = load_for_training(base, drive)
+        seen.append(weakref.ref(model.pipeline.unet))
+        return model
+
+    def stop(event, info):
+        if event == "step":
+            raise end
+
+    monkeypatch.setattr("s2i_lib.finetune.load_for_training", note)
+    if end is None:
+        start(drive, dataset, tiny)
+    else:
+        with pytest.raises(end) as kept:  # a notebook keeps it, too
+            start(drive, dataset, tiny, watch=stop)
+        notes = "".join(getattr(kept.value, "__notes__", []))
+        assert ("in train" in notes) == (end is torch.OutOfMemoryError)
+    assert len(seen) == 1 and seen[0]() is None
 
 
 @pytest.mark.slow
