@@ -2,6 +2,7 @@
 
     python -m benchmarks.against_diffusers PATH/TO/train_dreambooth.py [--steps 200]
     python -m benchmarks.against_diffusers PATH/TO/train_dreambooth.py --full-size   # 20 minutes
+    python -m benchmarks.against_diffusers PATH/TO/train_dreambooth.py --cuda        # a GPU: 4
 
 The script is that of the installed version, v0.39.0:examples/dreambooth/train_dreambooth.py of
 https://github.com/huggingface/diffusers; its code is no part of this repository. Both sides are a
@@ -12,6 +13,10 @@ since other programs may run here; one thread each, so that none is spent on wai
 With --full-size the model is Stable Diffusion 2.1 with random weights, for a few steps of 1 photo
 at 512 px without class images. fp32 AdamW does not fit into 24 GiB beside anything else, so both
 sides take 8-bit AdamW.
+
+With --cuda it is that model on a GPU with the defaults of a T4: fp16, 8-bit AdamW, gradient
+checkpointing, 60 steps of 1 photo + 1 class image of 16. Seconds on the clock, taken when the GPU
+is done, decide there.
 """
 
 from __future__ import annotations
@@ -28,6 +33,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.run_train_dreambooth import now, peak_of_gpu
+
 HERE = Path(__file__).parent
 SAVE_EVERY = 500  # the script's --checkpointing_steps, so that neither saves on the way
 
@@ -39,28 +46,41 @@ class Measured:
     total_cpu_s: float
     total_s: float
     class_images_cpu_s: float
+    class_images_s: float
     step_cpu_s: float
     """Median from one step to the next."""
+    step_s: float
     peak_gib: float
+    gpu_gib: float
 
 
-def run(command: list[str], stamps: Path, threads: int) -> Measured:
+def run(command: list[str], stamps: Path, sizes: Sizes) -> Measured:
     """Run a process that notes its times in ``stamps``; what it used, read from the system."""
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "ACCELERATE_USE_CPU": "true"}
+    environment = {**os.environ, "OMP_NUM_THREADS": str(sizes.threads)}
+    if not sizes.is_on_gpu:
+        environment["ACCELERATE_USE_CPU"] = "true"
     began = time.perf_counter()
     process = subprocess.Popen(command, env=environment, cwd=HERE.parent)
     _, status, used = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - began
     if status:
-        raise SystemExit(f"{command[1]} failed")
+        raise SystemExit(f"{' '.join(command)} failed")
     noted = json.loads(stamps.read_text())
-    steps = [cpu for _, cpu, *_ in noted["steps"]]
+    class_images = noted.get("class images", [])
+
+    def each_step(clock: int) -> float:
+        stamps = [stamp[clock] for stamp in noted["steps"]]
+        return statistics.median(b - a for a, b in itertools.pairwise(stamps))
+
     return Measured(
         total_cpu_s=used.ru_utime + used.ru_stime,
         total_s=seconds,
-        class_images_cpu_s=sum(end - cpu for _, cpu, _, end in noted.get("class images", [])),
-        step_cpu_s=statistics.median(b - a for a, b in itertools.pairwise(steps)),
+        class_images_cpu_s=sum(end - began for _, began, _, end in class_images),
+        class_images_s=sum(end - began for began, _, end, _ in class_images),
+        step_cpu_s=each_step(1),
+        step_s=each_step(0),
         peak_gib=used.ru_maxrss * 1024 / 2**30,
+        gpu_gib=noted["gpu_gib"],
     )
 
 
@@ -75,14 +95,17 @@ class Sizes:
     """0: without prior preservation."""
     with_8bit_adam: bool
     threads: int
+    is_on_gpu: bool = False
+    """Then in half precision and with gradient checkpointing."""
     learning_rate: float = 1e-4
 
 
 def ours(work: Path, sizes: Sizes) -> Measured:
     stamps = work / "ours.json"
     (work / "sizes.json").write_text(json.dumps({**vars(sizes), "model": str(sizes.model)}))
-    command = [sys.executable, str(Path(__file__)), "--child", str(work), str(stamps)]
-    return run(command, stamps, sizes.threads)
+    module = "benchmarks.against_diffusers"
+    command = [sys.executable, "-m", module, "--child", str(work), str(stamps)]
+    return run(command, stamps, sizes)
 
 
 def theirs(work: Path, script: Path, sizes: Sizes) -> Measured:
@@ -107,7 +130,9 @@ def theirs(work: Path, script: Path, sizes: Sizes) -> Measured:
     named = [part for name, value in options.items() for part in (f"--{name}", str(value))]
     flags = ["--with_prior_preservation"] * bool(sizes.class_images)
     flags += ["--use_8bit_adam"] * sizes.with_8bit_adam
-    return run([*runner, *named, *flags], stamps, sizes.threads)
+    if sizes.is_on_gpu:
+        flags += ["--mixed_precision", "fp16", "--gradient_checkpointing"]
+    return run([*runner, *named, *flags], stamps, sizes)
 
 
 def prepare(work: Path) -> None:
@@ -142,9 +167,6 @@ def child(work: Path, stamps: Path) -> None:
     drive = Drive(work / "drive")
     noted: dict[str, list] = {"class images": [], "steps": []}
 
-    def now() -> list[float]:
-        return [time.perf_counter(), time.process_time()]
-
     last: list[float] = []
 
     def watch(event: str, info: dict) -> None:
@@ -169,8 +191,8 @@ def child(work: Path, stamps: Path) -> None:
         model=str(sizes.model),
         watch=watch,
         method="full",
-        precision="fp32",
-        with_checkpointing=False,
+        precision="fp16" if sizes.is_on_gpu else "fp32",
+        with_checkpointing=sizes.is_on_gpu,
         with_8bit_adam=sizes.with_8bit_adam,
         with_text_encoder=False,  # as the script has it without --train_text_encoder
         steps=sizes.steps,
@@ -181,11 +203,14 @@ def child(work: Path, stamps: Path) -> None:
         sample_prompts=(),
         sample_every=0,
     )
-    stamps.write_text(json.dumps(noted))
+    stamps.write_text(json.dumps({**noted, "gpu_gib": peak_of_gpu()}))
 
 
-def make_full_size(folder: Path) -> None:
-    """Stable Diffusion 2.1's configuration with random weights, and the pocket's tokenizer."""
+def make_full_size(folder: Path, is_half: bool = False) -> None:
+    """Stable Diffusion 2.1's configuration with random weights, and the pocket's tokenizer.
+
+    ``is_half``: in fp16, as the hub's.
+    """
     import torch
     from diffusers import (
         AutoencoderKL,
@@ -206,7 +231,7 @@ def make_full_size(folder: Path) -> None:
         num_attention_heads=16,
         hidden_act="gelu",
     )
-    StableDiffusionPipeline(
+    pipe = StableDiffusionPipeline(
         vae=AutoencoderKL(
             sample_size=512,
             block_out_channels=(128, 256, 512, 512),
@@ -222,11 +247,14 @@ def make_full_size(folder: Path) -> None:
             attention_head_dim=(5, 10, 20, 20),
             use_linear_projection=True,
         ),
-        scheduler=DDIMScheduler(beta_schedule="scaled_linear", clip_sample=False),
+        scheduler=DDIMScheduler(
+            beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False, steps_offset=1
+        ),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
-    ).save_pretrained(folder)
+    )
+    (pipe.to(torch.float16) if is_half else pipe).save_pretrained(folder)
 
 
 def table(rows: list[tuple[Measured, Measured]]) -> str:
@@ -236,11 +264,14 @@ def table(rows: list[tuple[Measured, Measured]]) -> str:
         ("total_cpu_s", "photos to weights, CPU seconds"),
         ("total_s", "photos to weights, seconds on the clock"),
         ("class_images_cpu_s", "class images, CPU seconds"),
+        ("class_images_s", "class images, seconds on the clock"),
         ("step_cpu_s", "a step, CPU seconds"),
+        ("step_s", "a step, seconds on the clock"),
         ("peak_gib", "peak memory, GiB"),
+        ("gpu_gib", "peak memory of the GPU, GiB"),
     ):
         a, b = (statistics.median(getattr(row[side], field) for row in rows) for side in (0, 1))
-        if a:  # no class images with --full-size
+        if a:  # there are class images, there is a GPU
             lines.append(f"| {text} | {a:.3g} | {b:.3g} | {b / a:.2f} |")
     return "\n".join(lines)
 
@@ -249,13 +280,13 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("script", type=Path, nargs="?")
     parser.add_argument("--steps", type=int, help="[default: 200, or 3 of the full size]")
-    parser.add_argument("--class-images", type=int, default=48)
+    parser.add_argument("--class-images", type=int, help="[default: 48, or 16 with --cuda]")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--full-size", action="store_true")
+    parser.add_argument("--cuda", action="store_true")
     parser.add_argument("--child", nargs=2, type=Path, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
-    sys.path.insert(0, str(HERE.parent))
     if chosen.child:
         child(*chosen.child)
         sys.exit()
@@ -266,11 +297,14 @@ if __name__ == "__main__":
             work = Path(folder)
             os.environ["S2I_LOCAL"] = f"{folder}/local"
             prepare(work)
-            if chosen.full_size:
+            n, some, threads = chosen.steps, chosen.class_images, chosen.threads
+            if chosen.cuda or chosen.full_size:
                 make_full_size(work / "model")
-                sizes = Sizes(work / "model", 512, chosen.steps or 3, 0, True, chosen.threads)
+            if chosen.cuda:
+                sizes = Sizes(work / "model", 512, n or 60, some or 16, True, threads, True)
+            elif chosen.full_size:
+                sizes = Sizes(work / "model", 512, n or 3, 0, True, threads)
             else:
-                n = chosen.steps or 200
-                sizes = Sizes(pocket, 64, n, chosen.class_images, False, chosen.threads)
+                sizes = Sizes(pocket, 64, n or 200, some or 48, False, threads)
             measured.append((theirs(work, chosen.script, sizes), ours(work, sizes)))
     print(table(measured))

@@ -1,11 +1,14 @@
 """The plan's memory estimate against PyTorch's own count, for Stable Diffusion 2.1's whole U-Net.
 
-    python -m benchmarks.memory [--settings NAME...] [--out FILE]
+    python -m benchmarks.memory [--settings NAME...] [--out FILE] [--cuda]
 
 Fake tensors run a training step of all 866 million parameters without their weights, and
 torch.distributed's MemTracker counts what is held at its peak. Half precision is CPU autocast made
 to compute the norms in fp32, as CUDA's does. bitsandbytes cannot run on fake tensors: its state is
 counted as 2 bytes a parameter in place of 8.
+
+With --cuda the plan's own trial steps run on the GPU instead, and the most that its tensors took
+there is measured.
 """
 
 from __future__ import annotations
@@ -21,9 +24,10 @@ from typing import Any
 
 import torch
 
+from s2i_lib.finetune import make_accelerator
 from s2i_lib.learner import add_lora, make_optimizer
 from s2i_lib.options import FinetuneOptions
-from s2i_lib.plan import GIB, estimate_memory
+from s2i_lib.plan import GIB, count_parameters, estimate_memory, probe_steps
 
 log = logging.getLogger(__name__)
 TOKENS = 77
@@ -144,14 +148,31 @@ def measure(options: FinetuneOptions, size_px: int = 512) -> tuple[float, int, i
     return peak / GIB, trained, total
 
 
-def table(names: list[str]) -> Iterator[str]:
-    yield "| setting, 512 px | counted, GiB | estimated, GiB | estimate / count |"
+def measure_on_gpu(options: FinetuneOptions, size_px: int = 512) -> tuple[float, int, int]:
+    """As `measure`, of real steps on the GPU."""
+    from diffusers import DDIMScheduler
+
+    pipe: Any = SimpleNamespace(
+        unet=make_unet(size_px // 8, None),
+        text_encoder=torch.nn.Linear(1, 1),  # its prompts are encoded before
+        scheduler=DDIMScheduler(beta_schedule="scaled_linear"),
+        tokenizer=SimpleNamespace(model_max_length=TOKENS),
+    )
+    accelerator = make_accelerator(options.precision)
+    torch.cuda.reset_peak_memory_stats()
+    probe_steps(SimpleNamespace(pipeline=pipe), options, accelerator)
+    return torch.cuda.max_memory_allocated() / GIB, *count_parameters(pipe, options)
+
+
+def table(names: list[str], is_on_gpu: bool = False) -> Iterator[str]:
+    how = f"on {torch.cuda.get_device_name()}" if is_on_gpu else "counted"
+    yield f"| setting, 512 px | {how}, GiB | estimated, GiB | estimate / {how} |"
     yield "|---|---|---|---|"
     for name in names:
-        counted, trained, total = measure(SETTINGS[name])
+        seen, trained, total = (measure_on_gpu if is_on_gpu else measure)(SETTINGS[name])
         parts = estimate_memory(trained, total, SETTINGS[name], 512)
         estimated = sum(parts.values())
-        yield f"| {name} | {counted:.2f} | {estimated:.2f} | {estimated / counted:.2f} |"
+        yield f"| {name} | {seen:.2f} | {estimated:.2f} | {estimated / seen:.2f} |"
 
 
 if __name__ == "__main__":
@@ -159,9 +180,10 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--settings", nargs="*", default=list(SETTINGS), help="some of them")
     parser.add_argument("--out", type=Path, help="also write the table to this file")
+    parser.add_argument("--cuda", action="store_true", help="measure on the GPU")
     chosen = parser.parse_args()
     lines = []
-    for line in table(chosen.settings):
+    for line in table(chosen.settings, chosen.cuda):
         print(line, flush=True)
         lines.append(line)
     if chosen.out:

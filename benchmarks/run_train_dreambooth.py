@@ -85,17 +85,28 @@ def stand_in_for_torchvision() -> None:
     whole.transforms = transforms
 
 
-def note_times(stamps: dict[str, list[float]]) -> None:
-    """Have the pipeline's calls and each step's clipping noted: wall seconds, CPU seconds."""
+def now() -> list[float]:
+    """Seconds on the clock and of the CPU, once the GPU has done what it was given."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+    return [time.perf_counter(), time.process_time()]
+
+
+def peak_of_gpu() -> float:
+    """The most that PyTorch held of the GPU in this process, in GiB."""
+    return torch.cuda.max_memory_reserved() / 2**30 if torch.cuda.is_initialized() else 0.0
+
+
+def note_times(stamps: dict[str, Any]) -> None:
+    """Have the pipeline's calls and each step's clipping noted, when they began and ended."""
     from accelerate import Accelerator
     from diffusers import StableDiffusionPipeline
 
     def noted(function, name):
         def call(*args, **named):
-            began, cpu = time.perf_counter(), time.process_time()
+            began = now()
             result = function(*args, **named)
-            ended = time.perf_counter(), time.process_time()
-            stamps.setdefault(name, []).append([began, cpu, *ended])
+            stamps.setdefault(name, []).append([*began, *now()])
             return result
 
         return call
@@ -107,10 +118,10 @@ def note_times(stamps: dict[str, list[float]]) -> None:
 
 
 if __name__ == "__main__":
-    stamps: dict[str, list[float]] = {}
+    stamps: dict[str, Any] = {}
     stand_in_for_torchvision()
     note_times(stamps)
     out, script, *arguments = sys.argv[1:]
     sys.argv = [script, *arguments]
     runpy.run_path(script, run_name="__main__")
-    Path(out).write_text(json.dumps(stamps))
+    Path(out).write_text(json.dumps({**stamps, "gpu_gib": peak_of_gpu()}))

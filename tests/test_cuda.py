@@ -1,20 +1,24 @@
-"""What only a CUDA GPU has: half precision with its scaler, the ladder on real memory, 8-bit state.
+"""What only a CUDA GPU has: half precision with its scaler, the ladder on real memory, 8-bit state,
+drawing and hearing there; with --full a whole run at the size of Stable Diffusion in a T4's memory.
 
 Skipped, with a word, where there is none.
 """
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
 from test_finetune import KilledError, dataset, digest, kill_at, local_disk, start, tiny  # noqa: F401
 
-from s2i_lib import models, plan
+from s2i_lib import generate, models, plan
 from s2i_lib.drive import Drive
 from s2i_lib.errors import S2iError
 from s2i_lib.learner import find_8bit_fault
 from s2i_lib.options import FinetuneOptions
+
+SAMPLES = models.PACKAGE / "samples"
 
 pytestmark = [
     pytest.mark.slow,
@@ -67,3 +71,46 @@ def test_the_ladder_is_gone_down_when_real_memory_runs_out(drive):
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
     assert said and "ran out of memory" in said[0]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_a_gpu_draws_the_picture_that_a_cpu_draws(drive, dtype):
+    pictures = []
+    for device, precision in (("cpu", torch.float32), ("cuda", dtype)):
+        model = models.load("pocket", drive=drive, device=torch.device(device), dtype=precision)
+        options = generate.DrawOptions(seed=7, count=2)
+        pictures.append([p.image for p in generate.draw(model, "a red car", options)])
+    for cpu, gpu in zip(*pictures, strict=True):
+        difference = np.abs(np.asarray(cpu, dtype=float) - np.asarray(gpu, dtype=float))
+        assert difference.mean() < 3, "of 255"
+
+
+def test_a_gpu_hears_what_a_cpu_hears(drive):
+    from s2i_lib.speech import HearOptions, Listener
+
+    heard = []
+    for device in ("cpu", "cuda"):
+        options = HearOptions(
+            device=device, engine="openai-whisper", model="tiny.en", word_times=True
+        )
+        heard.append(Listener(options, drive).hear(SAMPLES / "red_car.wav"))
+    cpu, gpu = heard
+    assert gpu.text == cpu.text and "car" in gpu.text
+    for one, other in zip(cpu.words, gpu.words, strict=True):
+        assert (one.text, one.start_s) == (other.text, pytest.approx(other.start_s, abs=0.1))
+
+
+@pytest.mark.full
+def test_a_whole_run_of_full_size_fits_a_t4(tmp_path):
+    """And Colab's 12.7 GiB of main memory. Its 14.7 GiB have 0.5 for CUDA itself."""
+    from benchmarks import gpu
+
+    with gpu.held_to(14.0):
+        figures = gpu.measure(tmp_path, steps=20, class_images=16, changes={})
+    print(json.dumps(figures, indent=1))
+    assert not any("ran out of memory" in text for text in figures["said"]), "no rung was needed"
+    assert figures["options"] == {"method": "full", "precision": "fp16", "with_8bit_adam": True}
+    assert figures["left on the GPU after the run, GiB"] < 0.1
+    assert max(figures["peak of main memory, GiB"].values()) < 12
+    least = figures["registry says drawing needs, GiB"]
+    assert figures["drawing in fp16 (20 steps)"]["1 pictures"]["GiB"] < least
