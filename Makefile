@@ -2,6 +2,7 @@
 # make lab     opens the notebooks in JupyterLab
 # make test    everything that CI runs (make quick: the part that takes under two minutes)
 # make full    the tests at the full lengths and counts; hours
+# make cuda    the tests that need a CUDA GPU, with one: ten minutes
 # make screenshots   takes the pictures of the studio in docs/ anew
 # make badges REPO=owner/name   writes the repository's address into the README and the notebooks
 # make pocket  trains the pocket model from nothing; some three hours on two cores, resumable
@@ -20,7 +21,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.t
 PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 LISTS := pyproject.toml requirements.txt constraints.txt
 
-.PHONY: demo lab test quick full lint system screenshots badges pocket clean
+.PHONY: demo lab test quick full cuda lint system screenshots badges pocket clean
 
 demo: .venv/.demo
 	$(BIN)/python -m s2i_lib speak "$(AUDIO)" --model pocket --out "$(OUT)"
@@ -37,6 +38,9 @@ quick: .venv/.test lint
 
 full: .venv/.test system lint
 	$(PYTEST) --full --durations=15
+
+cuda: .venv/.test
+	$(BIN)/python -m pytest tests/test_cuda.py --full
 
 lint: .venv/.test
 	$(BIN)/ruff check .

@@ -150,7 +150,13 @@ class FasterWhisper:
         padded = np.zeros(n_frames * RATE_HZ // FRAMES_PER_S, np.float32)
         padded[: len(samples)] = samples
         features = self._whisper.feature_extractor(padded, padding=0)[:, :n_frames]
-        return self._whisper.encode(np.ascontiguousarray(features, np.float32)), n_frames
+        try:
+            return self._whisper.encode(np.ascontiguousarray(features, np.float32)), n_frames
+        except RuntimeError as error:  # seen: a GPU whose CUDA is not the one it was built for
+            raise S2iError(
+                f"faster-whisper cannot compute on this device ({error}). Take openai-whisper "
+                "(--engine openai-whisper)."
+            ) from error
 
     def detect_language(self, encoded: Any) -> tuple[str, float]:
         (token, probability), *_ = self._whisper.model.detect_language(encoded[0])[0]

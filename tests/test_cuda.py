@@ -1,7 +1,7 @@
 """What only a CUDA GPU has: half precision with its scaler, the ladder on real memory, 8-bit state,
 drawing and hearing there; with --full a whole run at the size of Stable Diffusion in a T4's memory.
 
-Skipped, with a word, where there is none.
+``make cuda`` runs them; they are skipped, with a word, where there is none, and in ``make test``.
 """
 
 import json
@@ -22,7 +22,9 @@ SAMPLES = models.PACKAGE / "samples"
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA GPU here"),
+    pytest.mark.skipif(
+        not torch.cuda.is_available(), reason="no CUDA GPU here, or not `make cuda`"
+    ),
 ]
 
 WISHES = {

@@ -240,6 +240,19 @@ def test_weights_that_cannot_be_loaded_are_named(engine, tmp_path):
     assert "\n" not in str(error.value)
 
 
+def test_a_gpu_that_faster_whisper_cannot_use_is_said(tmp_path, monkeypatch):
+    """As an H200 with CUDA 13 said it; no such GPU is here."""
+    listener = Listener(HearOptions(engine="faster-whisper", model="tiny.en"), Drive(tmp_path))
+    fault = RuntimeError("Library libcublas.so.12 is not found or cannot be loaded")
+
+    def encode(features):
+        raise fault
+
+    monkeypatch.setattr(listener._engine._whisper, "encode", encode)
+    with pytest.raises(S2iError, match=r"cublas.*--engine openai-whisper"):
+        listener.hear(JFK)
+
+
 def test_downloaded_weights_are_checked_and_kept_on_the_drive(tmp_path, monkeypatch):
     import whisper
 
