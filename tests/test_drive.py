@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 
 import pytest
 
@@ -115,6 +116,21 @@ def test_free_space_is_known_before_the_folder_exists(tmp_path):
 
 
 # ---- Publisher ----
+
+
+def test_what_has_been_written_is_let_go_of():
+    """Two states of Stable Diffusion at a time would be more memory than Colab has."""
+
+    class State:
+        pass
+
+    publisher, state = Publisher(pytest.fail), State()
+    seen = weakref.ref(state)
+    publisher.submit("state", lambda state=state: None)
+    del state
+    publisher.wait()
+    assert seen() is None
+    publisher.close()
 
 
 def test_submitting_never_waits_and_a_newer_job_takes_an_older_ones_place(tmp_path):
