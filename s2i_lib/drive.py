@@ -214,10 +214,19 @@ def local_folder(drive: Drive, folder: Path) -> Path:
 
 def free_bytes(path: Path) -> int:
     """Bytes that are free where ``path`` is or is going to be."""
+    return shutil.disk_usage(_existing(path)).free
+
+
+def disk_of(path: Path) -> int:
+    """A number for the disk or mount that ``path`` is on or is going to be."""
+    return _existing(path).stat().st_dev
+
+
+def _existing(path: Path) -> Path:
     place = path.absolute()
     while not place.exists():
         place = place.parent
-    return shutil.disk_usage(place).free
+    return place
 
 
 def sha256_of(path: Path) -> str:

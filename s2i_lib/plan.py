@@ -15,7 +15,7 @@ import torch
 
 from s2i_lib.batches import Moments, TrainingData
 from s2i_lib.dreambooth import Losses, deterministic, train
-from s2i_lib.drive import Drive, free_bytes
+from s2i_lib.drive import Drive, disk_of, free_bytes, local_folder
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.learner import find_8bit_fault, find_lora_layers, make_learner
 from s2i_lib.options import FinetuneOptions, lora_rate
@@ -52,6 +52,9 @@ class Plan:
     """The most that the run's folder takes while it trains, by what takes it."""
     drive_free_gib: float
     """What the run has there already counts as free for it."""
+    local_free_gib: float
+    """On this disk, where all of it lies until it is on the Drive; less what the Drive's folder
+    will take where that is on the same disk."""
     seconds_a_step: float | None = None
     """Measured; None before any step was made."""
 
@@ -80,6 +83,12 @@ class Plan:
                 f"{self.drive_free_gib:.1f} are free. Delete old states (`python -m s2i_lib runs "
                 f"--prune`) or whole runs (`--delete SUBJECT/RUN` there){keep}, or choose method "
                 "lora, whose files are small."
+            )
+        if needed > self.local_free_gib:
+            found.append(
+                f"The run takes up to {needed:.1f} GiB on this disk until it is on the Drive, and "
+                f"{max(0.0, self.local_free_gib):.1f} are free for that. Delete what is not "
+                "needed, or have the environment variable S2I_LOCAL name a folder on another disk."
             )
         return found
 
@@ -129,7 +138,7 @@ class Plan:
             "Steps": f"{o.steps} of {images}",
             "Memory": f"about {self.peak_gib:.1f} GiB ({parts}); {self.device_free_gib:.1f} free",
             "Drive": f"up to {sum(self.drive_gib.values()):.2f} GiB ({files}); "
-            f"{self.drive_free_gib:.1f} free",
+            f"{self.drive_free_gib:.1f} free, {max(0.0, self.local_free_gib):.1f} on this disk",
             "Time": self.time,
         }
         return "\n".join(f"{name:8}{text}" for name, text in rows.items())
@@ -145,6 +154,7 @@ def make_plan(
 ) -> Plan:
     """Count the parameters and say what a run with these options, in ``folder``, needs."""
     trained, total = count_parameters(model.pipeline, options)
+    files = estimate_files(trained, options, keeps_best(model.base, options, drive))
     return Plan(
         model=model.base.name,
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
@@ -154,8 +164,9 @@ def make_plan(
         memory_gib=estimate_memory(trained, total, options, model.base.size_px),
         device_free_gib=free_memory(device) / GIB,
         is_tried=device.type == "cuda",
-        drive_gib=estimate_files(trained, options, keeps_best(model.base, options, drive)),
+        drive_gib=files,
         drive_free_gib=(free_bytes(drive.root) + size_of(folder)) / GIB,
+        local_free_gib=free_locally(drive, folder, sum(files.values())),
         seconds_a_step=seconds_a_step,
     )
 
@@ -237,6 +248,15 @@ def keeps_best(base: BaseModel, options: FinetuneOptions, drive: Drive) -> bool:
     if options.keep != "best" or not options.sample_every or source is None:
         return False
     return is_here(source, drive)
+
+
+def free_locally(drive: Drive, folder: Path, needed_gib: float) -> float:
+    """GiB of the local disk that a run in ``folder`` may take, what it has there included."""
+    local = local_folder(drive, folder)
+    free = (free_bytes(local) + size_of(local)) / GIB
+    if disk_of(local) == disk_of(folder):
+        free -= needed_gib - size_of(folder) / GIB
+    return free
 
 
 def free_memory(device: torch.device) -> int:

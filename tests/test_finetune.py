@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from tiny_model import draw_dataset, make_pipeline
 
 from s2i_lib import batches, checkpoint, models, plan, prior
-from s2i_lib.drive import LEASE, Drive, Publisher, _machine
+from s2i_lib.drive import LEASE, Drive, Lease, Publisher, _machine
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.finetune import (
     draw_class_images,
@@ -537,13 +537,22 @@ def test_flat_pictures_stop_the_run(drive, dataset, tiny, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_that_is_being_trained_is_left_alone(drive, dataset, tiny):
-    def start_second(event, info):
-        if event == "step":
-            start(drive, dataset, tiny)
+def test_a_run_that_is_being_trained_is_left_alone(drive, dataset, tiny, local_disk):
+    with pytest.raises(KilledError):
+        start(drive, dataset, tiny, watch=kill_at(5))
 
-    with pytest.raises(S2iError, match=r"is being trained by process \d+"):
-        start(drive, dataset, tiny, watch=start_second)
+    def content():
+        files = [p for root in (drive.root, local_disk) for p in root.rglob("*") if p.is_file()]
+        return {path: path.read_bytes() for path in files}
+
+    lease = Lease(drive.runs / "violet" / "tiny-01", pytest.fail).acquire()
+    try:
+        before = content()
+        with pytest.raises(S2iError, match=r"is being trained by process \d+"):
+            start(drive, dataset, tiny)
+        assert content() == before, "the second writes nothing"
+    finally:
+        lease.release()
 
 
 @pytest.mark.slow
