@@ -12,7 +12,7 @@ import json
 import logging
 import traceback
 from collections.abc import Callable
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -27,7 +27,7 @@ from s2i_lib.keeper import Keeper, Watch
 from s2i_lib.learner import Learner, make_learner
 from s2i_lib.models import REGISTRY, BaseModel, Model, choose, load, pick_device, read_card
 from s2i_lib.options import FinetuneOptions
-from s2i_lib.plan import Plan, make_plan, say_time, settle_options, try_steps
+from s2i_lib.plan import Plan, SayTime, make_plan, settle_options, try_steps
 from s2i_lib.prepare import SHEET, get_class_latents, is_there, prepare_data
 from s2i_lib.prior import card_for_run, class_folder
 from s2i_lib.recorder import PastPeak, Recorder, Sampler
@@ -54,24 +54,27 @@ def leaving_nothing_in_memory(function: F) -> F:
         try:
             return function(*args, **named)
         except BaseException as error:
-            drop_frames(error)
+            empty_frames(error)
             raise
         finally:
             gc.collect()
             if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+                with suppress(RuntimeError):  # after some errors CUDA answers nothing any more
+                    torch.cuda.empty_cache()
 
     return call  # type: ignore[return-value]
 
 
-def drop_frames(error: BaseException) -> None:
-    """Let go of what the frames of an error's traceback hold; where it was raised stays as text."""
-    if not isinstance(error, (S2iError, KeyboardInterrupt)):  # these say all there is to say
-        error.add_note("".join(traceback.format_exception(error)))
-    found: BaseException | None = error
-    while found is not None:
-        found.__traceback__ = None
-        found = found.__cause__ or found.__context__
+def empty_frames(error: BaseException) -> None:
+    """Let go of what the frames of an error's traceback hold, and of those of its causes."""
+    found: list[BaseException | None] = [error]
+    seen: set[int] = set()
+    while found:
+        one = found.pop()
+        if one is not None and id(one) not in seen:
+            seen.add(id(one))
+            traceback.clear_frames(one.__traceback__)
+            found += [one.__cause__, one.__context__]
 
 
 @leaving_nothing_in_memory
@@ -161,9 +164,14 @@ def finetune(
         recorder = Recorder(learner, options, accelerator, keeper, sampler, judge)
         recorder.start()
         try:
-            dreambooth.train(learner, data, options, accelerator, say_time(plan, recorder, report))
+            dreambooth.train(learner, data, options, accelerator, SayTime(plan, recorder, report))
         except PastPeak as stop:
             report(str(stop))
+        except OSError as error:  # what goes to the Drive is written elsewhere and tried again
+            raise S2iError(
+                f"This disk does not take what training writes ({error.strerror or error}). Free "
+                "some space on it and start the same again: it goes on from the last saved state."
+            ) from error
         recorder.finish(card)
     return run.folder
 

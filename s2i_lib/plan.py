@@ -53,14 +53,19 @@ class Plan:
     drive_free_gib: float
     """What the run has there already counts as free for it."""
     local_free_gib: float
-    """On this disk, where all of it lies until it is on the Drive; less what the Drive's folder
-    will take where that is on the same disk."""
+    """On this disk; less what the Drive's folder will take where that is on the same one."""
     seconds_a_step: float | None = None
     """Measured; None before any step was made."""
 
     @property
     def peak_gib(self) -> float:
         return sum(self.memory_gib.values())
+
+    @property
+    def local_gib(self) -> float:
+        """The most that lies on this disk: with a state that is being written, and one that a slow
+        Drive is still taking."""
+        return sum(self.drive_gib.values()) + self.drive_gib["states"]
 
     @property
     def problems(self) -> list[str]:
@@ -84,10 +89,10 @@ class Plan:
                 f"--prune`) or whole runs (`--delete SUBJECT/RUN` there){keep}, or choose method "
                 "lora, whose files are small."
             )
-        if needed > self.local_free_gib:
+        if self.local_gib > self.local_free_gib:
             found.append(
-                f"The run takes up to {needed:.1f} GiB on this disk until it is on the Drive, and "
-                f"{max(0.0, self.local_free_gib):.1f} are free for that. Delete what is not "
+                f"The run takes up to {self.local_gib:.1f} GiB on this disk until it is on the "
+                f"Drive, and {self.local_free_gib:.1f} are free for that. Delete what is not "
                 "needed, or have the environment variable S2I_LOCAL name a folder on another disk."
             )
         return found
@@ -138,7 +143,9 @@ class Plan:
             "Steps": f"{o.steps} of {images}",
             "Memory": f"about {self.peak_gib:.1f} GiB ({parts}); {self.device_free_gib:.1f} free",
             "Drive": f"up to {sum(self.drive_gib.values()):.2f} GiB ({files}); "
-            f"{self.drive_free_gib:.1f} free, {max(0.0, self.local_free_gib):.1f} on this disk",
+            f"{self.drive_free_gib:.1f} free",
+            "Disk": f"up to {self.local_gib:.2f} GiB until it is on the Drive; "
+            f"{self.local_free_gib:.1f} free",
             "Time": self.time,
         }
         return "\n".join(f"{name:8}{text}" for name, text in rows.items())
@@ -251,12 +258,15 @@ def keeps_best(base: BaseModel, options: FinetuneOptions, drive: Drive) -> bool:
 
 
 def free_locally(drive: Drive, folder: Path, needed_gib: float) -> float:
-    """GiB of the local disk that a run in ``folder`` may take, what it has there included."""
+    """GiB of the local disk that a run in ``folder`` may take, what it has there included.
+
+    Where the Drive's folder is on the same disk, the ``needed_gib`` that it will take are not free.
+    """
     local = local_folder(drive, folder)
     free = (free_bytes(local) + size_of(local)) / GIB
     if disk_of(local) == disk_of(folder):
-        free -= needed_gib - size_of(folder) / GIB
-    return free
+        free -= max(0.0, needed_gib - size_of(folder) / GIB)
+    return max(0.0, free)
 
 
 def free_memory(device: torch.device) -> int:
@@ -436,21 +446,28 @@ def trial_copy(module: torch.nn.Module, device: torch.device) -> Any:
     return copy.deepcopy(module, shared)
 
 
-def say_time(
-    plan: Plan, callback: Callable[[int, Losses], None], report: Callable[[str], None]
-) -> Callable[[int, Losses], None]:
+class SayTime:
     """The training loop's callback; where no trial was made, the second step tells the time.
 
     A trial on the CPU would take a copy of the model and a hundredth of a short run. The first step
-    is slower than those after it.
+    is slower than those after it. (No closure: the frame of one keeps what it closes over even when
+    it is emptied.)
     """
-    ended: list[float] = []
 
-    def timed(step: int, losses: Losses) -> None:
-        if len(ended) == 1:
-            seconds = time.monotonic() - ended[0]
-            report(f"Time    {replace(plan, seconds_a_step=seconds).time}")
-        callback(step, losses)
-        ended.append(time.monotonic())
+    def __init__(
+        self,
+        plan: Plan,
+        callback: Callable[[int, Losses], None],
+        report: Callable[[str], None],
+    ):
+        self.plan, self.callback, self.report = plan, callback, report
+        self._ended: float | None = None
+        self._is_said = plan.seconds_a_step is not None
 
-    return timed if plan.seconds_a_step is None else callback
+    def __call__(self, step: int, losses: Losses) -> None:
+        if self._ended is not None and not self._is_said:
+            seconds = time.monotonic() - self._ended
+            self.report(f"Time    {replace(self.plan, seconds_a_step=seconds).time}")
+            self._is_said = True
+        self.callback(step, losses)
+        self._ended = time.monotonic()

@@ -196,14 +196,22 @@ def test_a_full_drive_is_refused_before_training(model, drive):
 def test_a_full_local_disk_is_refused_before_training(model, drive, tmp_path, monkeypatch):
     """Where the Drive's folder is on the same disk, both copies have to fit."""
     folder = drive.runs / "rex" / "1"
-    monkeypatch.setattr(plan, "disk_of", lambda path: str(path).startswith(str(drive.root)))
-    apart = plan.make_plan(model, OPTIONS, CPU, drive, folder)
+    monkeypatch.setenv("S2I_LOCAL", str(tmp_path / "local"))
+    monkeypatch.setattr(plan, "free_bytes", lambda path: 100 * plan.GIB)
+    monkeypatch.setattr(plan, "disk_of", lambda path: drive.root in path.parents)
+    assert plan.free_locally(drive, folder, 40) == 100, "two disks"
     monkeypatch.setattr(plan, "disk_of", lambda path: 1)
-    same = plan.make_plan(model, OPTIONS, CPU, drive, folder)
-    needed = sum(same.drive_gib.values())
-    assert apart.local_free_gib - same.local_free_gib == pytest.approx(needed, abs=0.5)
-    with pytest.raises(InputError, match=r"on this disk .* S2I_LOCAL"):
-        dataclasses.replace(same, local_free_gib=-1.0).check()
+    assert plan.free_locally(drive, folder, 40) == 60
+    folder.mkdir(parents=True)
+    with (folder / "state").open("wb") as file:
+        file.truncate(30 * plan.GIB)  # takes no space: a hole
+    assert plan.free_locally(drive, folder, 40) == 90, "30 of the 40 are there already"
+    assert plan.free_locally(drive, folder, 20) == 100
+    made = plan.make_plan(model, OPTIONS, CPU, drive, folder)
+    assert made.local_gib == sum(made.drive_gib.values()) + made.drive_gib["states"]
+    monkeypatch.setattr(plan, "free_bytes", lambda path: 0)
+    with pytest.raises(InputError, match=r"on this disk .* 0\.0 are free .* S2I_LOCAL"):
+        plan.make_plan(model, OPTIONS, CPU, drive, folder).check()
 
 
 def test_too_little_memory_is_refused_with_a_change_that_needs_less(model, drive, monkeypatch):
@@ -255,13 +263,17 @@ def test_the_second_step_tells_the_time_where_no_trial_did(model, drive, monkeyp
     monkeypatch.setattr(plan.time, "monotonic", lambda: next(clock))
     made = plan.make_plan(model, OPTIONS, CPU, drive, drive.runs / "rex" / "1")
     seen, said = [], []
-    callback = plan.say_time(made, lambda step, losses: seen.append(step), said.append)
+    callback = plan.SayTime(made, lambda step, losses: seen.append(step), said.append)
     for step in (1, 2, 3):
         callback(step, None)
     assert seen == [1, 2, 3]
     assert said == [f"Time    {dataclasses.replace(made, seconds_a_step=2.0).time}"]
     tried = dataclasses.replace(made, seconds_a_step=1.0)
-    assert plan.say_time(tried, print, said.append) is print
+    clock = iter(range(100))
+    callback = plan.SayTime(tried, lambda step, losses: None, said.append)
+    for step in (1, 2, 3):
+        callback(step, None)
+    assert len(said) == 1, "a trial has told it before"
 
 
 def test_half_precision_without_a_gpu_becomes_fp32_and_that_is_said():
