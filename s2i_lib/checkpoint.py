@@ -146,15 +146,13 @@ def restore(learner: Learner, folder: Path, scaler: Any = None) -> dict[str, Any
 
 def save_state(snapshot: Snapshot, folder: Path, phase: Phase = lambda name: None) -> Path:
     """Write a snapshot to a new folder below ``folder``, whole or not at all."""
-    from safetensors.torch import save_file
-
     phase("saving")
     target = folder / snapshot.name
     part = folder / f".{snapshot.name}.part"
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     for name, tensors in snapshot.tensors.items():
-        save_file(tensors, part / name)
+        _save_file(tensors, part / name)
     files = {name: sha256_of(part / name) for name in snapshot.tensors}
     meta = {**snapshot.meta, "files": files}
     meta["sha256"] = _digest(meta)
@@ -163,6 +161,21 @@ def save_state(snapshot: Snapshot, folder: Path, phase: Phase = lambda name: Non
     remove(target)
     part.rename(target)
     return target
+
+
+def _save_file(
+    tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str] | None = None
+) -> None:
+    """As safetensors has it, whose error for a full disk is neither an OSError nor a sentence."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    try:
+        save_file(tensors, path, metadata=metadata)
+    except SafetensorError as error:
+        raise S2iError(
+            f"{path} could not be written ({error}). Free some space on this disk"
+        ) from error
 
 
 def _digest(meta: dict[str, Any]) -> str:
@@ -303,14 +316,12 @@ def compare_options(saved: dict[str, Any], options: FinetuneOptions) -> list[str
 @torch.no_grad()
 def save_weights(learner: Learner, options: FinetuneOptions, folder: Path) -> Path:
     """Write what was trained, in fp16, as diffusers reads it: a LoRA file, or whole components."""
-    from safetensors.torch import save_file
-
     weights = learner.ema or {k: p.detach() for k, p in learner.parameters.items()}
     half = {k: w.to("cpu", torch.float16).contiguous() for k, w in weights.items()}
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     if options.method == "lora":
-        save_file(lora_names(half), folder / LORA, metadata=lora_metadata(options))
+        _save_file(lora_names(half), folder / LORA, metadata=lora_metadata(options))
         return folder
     for part, module in (("unet", learner.unet), ("text_encoder", learner.text_encoder)):
         if module is None:
@@ -322,7 +333,7 @@ def save_weights(learner: Learner, options: FinetuneOptions, folder: Path) -> Pa
         )
         name = "diffusion_pytorch_model" if part == "unet" else "model"
         own = {k.removeprefix(f"{part}."): w for k, w in half.items() if k.startswith(f"{part}.")}
-        save_file(own, folder / part / f"{name}.safetensors", metadata={"format": "pt"})
+        _save_file(own, folder / part / f"{name}.safetensors", metadata={"format": "pt"})
     return folder
 
 

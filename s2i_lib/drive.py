@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
 import os
 import re
 import secrets
@@ -345,6 +346,7 @@ class Publisher:
         self._jobs: dict[str, Callable[[], object]] = {}
         self._changed = threading.Condition()
         self._is_closing = False
+        self._failing = ""  # what the last try failed of
         self._bug: BaseException | None = None
         self._thread = threading.Thread(target=self._work, name="publisher", daemon=True)
         self._thread.start()
@@ -357,11 +359,23 @@ class Publisher:
             self._jobs[name] = job
             self._changed.notify_all()
 
-    def wait(self) -> None:
-        """Wait until nothing is queued, however long that takes."""
+    def wait(self, patience_s: float = math.inf) -> None:
+        """Wait until nothing is queued, however long that takes while it is being taken.
+
+        Raises
+        ------
+        S2iError
+            When it has not been taken for ``patience_s``, each try having failed.
+        """
+        deadline = time.monotonic() + patience_s
         with self._changed:
             while self._jobs and not self._bug:
-                self._changed.wait()
+                self._changed.wait(1.0)
+                if self._failing and time.monotonic() > deadline:
+                    raise S2iError(
+                        f"{self.place} does not take {', '.join(self._jobs)}: {self._failing}. "
+                        "Then start the same again: it goes on from what was saved before."
+                    )
         if self._bug:
             raise self._bug
 
@@ -382,7 +396,6 @@ class Publisher:
 
     def _work(self) -> None:
         wait_s = self.retry_s
-        failing = ""
         while True:
             with self._changed:
                 while not self._jobs:
@@ -394,12 +407,12 @@ class Publisher:
                 job()
             except (OSError, S2iError) as error:
                 fault = name_fault(error)
-                if fault != failing:
+                if fault != self._failing:
                     self.report(
                         f"{self.place} did not take {name}: {fault}. Work goes on, what was there "
                         "before is untouched, and the copy is tried again."
                     )
-                failing = fault
+                self._failing = fault
                 with self._changed:
                     if name in self._jobs:  # to the end: another file may fit where this does not
                         self._jobs[name] = self._jobs.pop(name)
@@ -411,9 +424,9 @@ class Publisher:
                     self._changed.notify_all()
                 return
             else:
-                if failing:
+                if self._failing:
                     self.report(f"{self.place} takes files again: {name} is written and verified.")
-                failing, wait_s = "", self.retry_s
+                self._failing, wait_s = "", self.retry_s
                 with self._changed:
                     if self._jobs.get(name) is job:
                         del self._jobs[name]

@@ -135,7 +135,7 @@ class Keeper:
 
     def wait_for_save(self) -> None:
         """Two snapshots of a large model do not fit into Colab's memory."""
-        self._local.wait()
+        self._local.wait(self.patience_s)
 
     def end(
         self, weights: Path, card: dict[str, Any], then: Callable[[], None] = lambda: None
@@ -169,6 +169,9 @@ class Keeper:
                 )
             elif self.run.card().get("status") == "finished" and not self._is_lost:
                 remove(self.run.local)
+        except BaseException:  # stopped once more: nothing new is begun that the next one tidies
+            self._drive.close(0)
+            raise
         finally:
             if self._lease:
                 self._lease.release()

@@ -177,3 +177,25 @@ def test_a_slow_drive_holds_nothing_up(mount, dataset, tiny, whole):
     assert digest(run) == whole
     begun = events.index("publishing")
     assert "step" in events[begun : events.index("pointed", begun)]  # it trains on meanwhile
+
+
+@pytest.mark.parametrize("event", ["pointed", "saving"])
+def test_a_full_local_disk_ends_the_run_with_a_sentence_and_loses_nothing_saved(
+    mount, dataset, tiny, whole, tmp_path, monkeypatch, event
+):
+    monkeypatch.setenv("S2I_LOCAL", str(mount.path / "local"))
+    drive, seen = Drive(tmp_path / "drive"), []
+
+    def watch(name, info):
+        if name == "step":
+            time.sleep(0.5)
+        seen.append(name)
+        if "pointed" in seen and name == event:
+            mount.fault("full")
+
+    with pytest.raises(S2iError, match=r"[Dd]isk does not take .*No space left") as error:
+        start(drive, dataset, tiny, watch=watch, patience_s=2)
+    assert "start the same again" in str(error.value)
+    mount.fault("")
+    run, said, _ = start(drive, dataset, tiny)
+    assert digest(run) == whole and any("goes on at step" in line for line in said)
