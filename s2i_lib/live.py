@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import base64
 import html
+import io
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 WIDTH, HEIGHT = 560, 160  # of the curve, in px
 COLOURS = {
     "instance_loss": "#1f6feb", "prior_loss": "#b35900",
     "likeness": "#1f6feb", "prompt fidelity": "#1a7f37", "prior drift": "#b35900",
 }  # fmt: skip
+GRID_PX = 320  # width of a grid of samples on the page
 SMOOTHING = 0.9  # of the running mean: one loss says more about its timestep than about training
 
 
@@ -40,8 +44,8 @@ class LivePanel:
         elif event == "scores":
             self.curve = info["curve"]
         elif event == "samples":
-            data = base64.b64encode(info["path"].read_bytes()).decode()
-            self.samples.append((info["step"], data))
+            # The first and the newest are shown; what is between them is on the Drive.
+            self.samples = [*self.samples[:1], (info["step"], _small(info["path"]))]
             self.prompts = info["prompts"]
         else:
             return  # phases of saving, from another thread
@@ -121,15 +125,26 @@ class LivePanel:
     def _grids(self) -> str:
         if not self.samples:
             return ""
-        shown = [self.samples[0], self.samples[-1]] if len(self.samples) > 1 else self.samples
         figures = "".join(
             "<figure style='display:inline-block;margin:4px'>"
-            f"<img width='320' alt='Samples at step {step}' src='data:image/png;base64,{data}'>"
+            f"<img width='{GRID_PX}' alt='Samples at step {step}' src='{source}'>"
             f"<figcaption>Step {step}</figcaption></figure>"
-            for step, data in shown
+            for step, source in self.samples
         )
         rows = "; ".join(html.escape(prompt) for prompt in self.prompts)
         return f"{figures}<p>Rows: {rows}</p>"
+
+
+def _small(path: Path) -> str:
+    """A grid as a data URL, no larger than a sharp screen shows it: the panel is sent to the
+    browser at every redraw, and the grid of Stable Diffusion has megabytes."""
+    with Image.open(path) as image:
+        if image.width <= 2 * GRID_PX:
+            return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
+        image.thumbnail((2 * GRID_PX, 2 * GRID_PX * image.height // image.width))
+        out = io.BytesIO()
+        image.convert("RGB").save(out, "JPEG", quality=85)
+    return f"data:image/jpeg;base64,{base64.b64encode(out.getvalue()).decode()}"
 
 
 Lines = dict[str, list[tuple[int, float]]]

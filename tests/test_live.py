@@ -1,5 +1,9 @@
 """The live panel: what it shows follows from the events, and nothing in it can run."""
 
+import base64
+import io
+
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -52,6 +56,17 @@ def test_the_first_and_the_newest_samples_stand_side_by_side(panel, tmp_path):
     shown = panel.html()
     assert "Step 0<" in shown and "Step 200<" in shown and "Step 100<" not in shown
     assert "<b>sks" not in shown and "&lt;b&gt;sks" in shown
+
+
+def test_a_large_grid_is_sent_as_a_small_picture(panel, tmp_path):
+    """The panel goes to the browser again every ten steps."""
+    noise = np.random.default_rng(0).integers(0, 256, (2048, 1024, 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "large.png")
+    for step in range(5):
+        panel("samples", {"step": step, "path": tmp_path / "large.png", "prompts": ["a cat"]})
+    assert len(panel.html()) < 2_000_000 < (tmp_path / "large.png").stat().st_size
+    data = base64.b64decode(panel.samples[-1][1].split(",")[1])
+    assert Image.open(io.BytesIO(data)).size == (640, 1280)
 
 
 def test_events_of_saving_from_another_thread_change_nothing(panel):
