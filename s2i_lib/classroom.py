@@ -48,8 +48,7 @@ class Classroom:
         self.drive = drive
         self.list = drive.classroom_words if drive.classroom_words.is_file() else WORDS
         self.words = read_words(self.list)
-        self._checkers: dict[str, Checker | None] = {}
-        self._why_unchecked: dict[str, str] = {}
+        self._checkers: dict[str, Checker | str] = {}
         self._is_said: set[str] = set()  # models of which somebody knows that none is checked
 
     def check(self, *texts: str) -> None:
@@ -68,33 +67,39 @@ class Classroom:
 
     def find_unfit(self, model: Model, images: Sequence[Image]) -> list[bool]:
         """Of each picture whether the safety checker flags it; all False where there is none."""
-        checker, name = self.load_checker(model), model.base.name
-        if checker:
-            return checker.find_unfit(images)
+        found, name = self._find_checker(model), model.base.name
+        if isinstance(found, Checker):
+            return found.find_unfit(images)
         if name not in self._is_said:
             self._is_said.add(name)
-            reason = self._why_unchecked[name]
-            log.warning("In classroom mode words are checked, but not pictures: %s", reason)
+            log.warning("In classroom mode words are checked, but not pictures: %s", found)
         return [False] * len(images)
 
     def load_checker(self, model: Model) -> Checker | None:
         """The checker for a model's pictures; None where it cannot be had."""
-        base = model.base
-        if base.name not in self._checkers:
-            self._checkers[base.name] = None
+        found = self._find_checker(model)
+        return found if isinstance(found, Checker) else None
+
+    def _find_checker(self, model: Model) -> Checker | str:
+        """The checker for a model's pictures, loaded once for all models; else why there is none.
+
+        It is loaded into 1.2 GB, and most models name the same.
+        """
+        source = model.base.safety_checker
+        if source is None and is_here(SAFETY_CHECKER, self.drive):
+            source = SAFETY_CHECKER
+        if source is None:
+            return (
+                f"{model.base.name} was trained on harmless things only. To have its pictures "
+                f"checked all the same, copy {SAFETY_CHECKER} to "
+                f"models/{folder_name(SAFETY_CHECKER)} on the Drive."
+            )
+        if source not in self._checkers:
             try:
-                if base.safety_checker or is_here(SAFETY_CHECKER, self.drive):
-                    source = base.safety_checker or SAFETY_CHECKER
-                    self._checkers[base.name] = Checker(source, self.drive, model.device)
-                else:
-                    self._why_unchecked[base.name] = (
-                        f"{base.name} was trained on harmless things only. To have its pictures "
-                        f"checked all the same, copy {SAFETY_CHECKER} to "
-                        f"models/{folder_name(SAFETY_CHECKER)} on the Drive."
-                    )
+                self._checkers[source] = Checker(source, self.drive, model.device)
             except S2iError as error:
-                self._why_unchecked[base.name] = str(error)
-        return self._checkers[base.name]
+                self._checkers[source] = str(error)
+        return self._checkers[source]
 
     def describe(self, model: Model) -> str:
         """What classroom mode does with a model, for those who look at the pictures.
@@ -102,10 +107,11 @@ class Classroom:
         Whoever shows this needs no warning in the log besides.
         """
         self._is_said.add(model.base.name)
+        found = self._find_checker(model)
         checked = (
             "pictures are checked."
-            if self.load_checker(model)
-            else f"pictures are not checked: {self._why_unchecked[model.base.name]}"
+            if isinstance(found, Checker)
+            else f"pictures are not checked: {found}"
         )
         words = f"{self.list.parent.name}/{self.list.name}"  # the whole path fills a line on stage
         return f"Classroom mode: the words in {words} are not drawn, and {checked}"

@@ -6,6 +6,7 @@ session that ends has lost neither. It draws nothing: it looks at the samples th
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import shutil
@@ -94,8 +95,9 @@ class Judge:
             log.warning("The samples of step %d are not scored: %s", step, error)
             return None
         lines = "".join(json.dumps(p.to_json()) + "\n" for p in self.watcher.points)
-        path = write_file(self.local / SCORES, lines.encode())
-        self.submit(SCORES, lambda: publish(path, self.folder / SCORES))
+        # Jobs hold paths, not the judge: one that hangs would hold the learner with it.
+        path, target = write_file(self.local / SCORES, lines.encode()), self.folder / SCORES
+        self.submit(SCORES, lambda: publish(path, target))
         if step and self.watcher.is_best:
             self._keep(step)
         return point
@@ -117,17 +119,19 @@ class Judge:
         scores = {k: v for k, v in shown.to_json().items() if k != "step" and v is not None}
         return last, {"kept_step": kept, "best_step": best.step, "scores": scores}
 
-    def forget(self) -> None:
-        """Delete the copy of the best weights on the Drive: the run's weights are it now."""
-        remove(self.folder / BEST)
+    @property
+    def forget(self) -> Callable[[], None]:
+        """What deletes the copy of the best weights on the Drive: the run's weights are it now."""
+        return functools.partial(remove, self.folder / BEST)
 
     def _keep(self, step: int) -> None:
         path = checkpoint.save_weights(self.learner, self.options, self._place(step))
         (path / STEP).write_text(json.dumps({"step": step}))
+        local, target = self.local, self.folder / BEST
 
         def job() -> None:
-            publish(path, self.folder / BEST)
-            for other in self.local.glob(f"{BEST}-*"):
+            publish(path, target)
+            for other in local.glob(f"{BEST}-*"):
                 if other.name < path.name:
                     shutil.rmtree(other, ignore_errors=True)
 
