@@ -2,7 +2,7 @@
 # make lab     opens the notebooks in JupyterLab
 # make test    everything that CI runs (make quick: the part that takes under two minutes)
 # make full    the tests at the full lengths and counts; hours
-# make cuda    the tests that need a CUDA GPU, with one: ten minutes
+# make cuda    the tests that need a CUDA GPU, with one; minutes
 # make screenshots   takes the pictures of the studio in docs/ anew
 # make badges REPO=owner/name   writes the repository's address into the README and the notebooks
 # make pocket  trains the pocket model from nothing; some three hours on two cores, resumable

@@ -212,14 +212,10 @@ def make_full_size(folder: Path, is_half: bool = False) -> None:
     ``is_half``: in fp16, as the hub's.
     """
     import torch
-    from diffusers import (
-        AutoencoderKL,
-        DDIMScheduler,
-        StableDiffusionPipeline,
-        UNet2DConditionModel,
-    )
+    from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+    from benchmarks.memory import make_unet
     from s2i_lib.models import PACKAGE
 
     torch.manual_seed(0)
@@ -241,12 +237,7 @@ def make_full_size(folder: Path, is_half: bool = False) -> None:
         ),
         text_encoder=CLIPTextModel(text),
         tokenizer=CLIPTokenizer.from_pretrained(PACKAGE / "pocket" / "tokenizer"),
-        unet=UNet2DConditionModel(
-            sample_size=64,
-            cross_attention_dim=1024,
-            attention_head_dim=(5, 10, 20, 20),
-            use_linear_projection=True,
-        ),
+        unet=make_unet(64),
         scheduler=DDIMScheduler(
             beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False, steps_offset=1
         ),

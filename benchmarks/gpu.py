@@ -37,7 +37,8 @@ class Gauge:
     def __init__(self) -> None:
         self.gpu_gib: dict[str, float] = {}
         self.ram_gib: dict[str, float] = {}
-        self.stage = "trial steps"
+        self.stage = "photos encoded, trial steps"
+        self.is_over = False
         self.step_stamps: list[tuple[int, float]] = []
         threading.Thread(target=self._watch_ram, daemon=True).start()
 
@@ -51,7 +52,7 @@ class Gauge:
     def watch(self, event: str, info: dict) -> None:
         """What ``finetune`` tells."""
         if event == "class_images":
-            self.enter("class images")
+            self.enter("class images, first samples")
         elif event == "samples":
             self.enter("training, samples, saving")
         elif event == "step":
@@ -60,7 +61,7 @@ class Gauge:
 
     def _watch_ram(self) -> None:
         """Not counting what a file on the disk stands behind, as behind mapped weights."""
-        while True:
+        while not self.is_over:
             text = Path("/proc/self/status").read_text()
             gib = int(text.split("RssAnon:")[1].split()[0]) / 2**20
             self.ram_gib[self.stage] = max(gib, self.ram_gib.get(self.stage, 0.0))
@@ -132,6 +133,7 @@ def measure(work: Path, steps: int, class_images: int, changes: dict) -> dict:
             "s": round(time.perf_counter() - began, 2),
             "GiB": round(torch.cuda.max_memory_reserved() / GIB, 2),
         }
+    gauge.is_over = True
     return {
         "gpu": torch.cuda.get_device_name(),
         "said": said,

@@ -80,7 +80,7 @@ def nothing_moves() -> Iterator[None]:
         module.to = to
 
 
-def make_unet(side: int, dtype: torch.dtype | None) -> Any:
+def make_unet(side: int, dtype: torch.dtype | None = None) -> Any:
     """Stable Diffusion 2.1's U-Net, built in ``dtype``: fake parameters cannot be converted."""
     from diffusers import UNet2DConditionModel
 
@@ -153,7 +153,7 @@ def measure_on_gpu(options: FinetuneOptions, size_px: int = 512) -> tuple[float,
     from diffusers import DDIMScheduler
 
     pipe: Any = SimpleNamespace(
-        unet=make_unet(size_px // 8, None),
+        unet=make_unet(size_px // 8),
         text_encoder=torch.nn.Linear(1, 1),  # its prompts are encoded before
         scheduler=DDIMScheduler(beta_schedule="scaled_linear"),
         tokenizer=SimpleNamespace(model_max_length=TOKENS),

@@ -154,8 +154,8 @@ class FasterWhisper:
             return self._whisper.encode(np.ascontiguousarray(features, np.float32)), n_frames
         except RuntimeError as error:  # seen: a GPU whose CUDA is not the one it was built for
             raise S2iError(
-                f"faster-whisper cannot compute on this device ({error}). Take openai-whisper "
-                "(--engine openai-whisper)."
+                f"faster-whisper could not compute ({error}). Close other programs if memory is "
+                "short; else take the other engine (--engine openai-whisper)."
             ) from error
 
     def detect_language(self, encoded: Any) -> tuple[str, float]:

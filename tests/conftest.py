@@ -17,7 +17,8 @@ os.environ["HF_ENDPOINT"] = "http://127.0.0.1:9"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
 # What a test expects to the last bit is a CPU's. `make cuda` asks for the tests of a GPU by name.
-if "PYTEST_XDIST_WORKER" not in os.environ and not any("test_cuda" in word for word in sys.argv):
+is_for_gpu = any("test_cuda" in word for word in sys.argv[1:])
+if not is_for_gpu and "PYTEST_XDIST_WORKER" not in os.environ:
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 # Workers beside each other share the cores, and so do the programs that they start.

@@ -242,7 +242,8 @@ def test_weights_that_cannot_be_loaded_are_named(engine, tmp_path):
 
 def test_a_gpu_that_faster_whisper_cannot_use_is_said(tmp_path, monkeypatch):
     """As an H200 with CUDA 13 said it; no such GPU is here."""
-    listener = Listener(HearOptions(engine="faster-whisper", model="tiny.en"), Drive(tmp_path))
+    options = HearOptions(engine="faster-whisper", model="tiny.en")
+    listener = Listener(options, Drive(tmp_path)).load()
     fault = RuntimeError("Library libcublas.so.12 is not found or cannot be loaded")
 
     def encode(features):

@@ -103,6 +103,15 @@ class Notebook:
         return value
 
 
+def fill_in(field, text: str) -> None:
+    """Type into a field, again where JupyterLab took the focus and with it what was typed."""
+    end = time.monotonic() + 10
+    field.fill(text)
+    while field.input_value() != text:
+        assert time.monotonic() < end, f"{field.input_value()!r} stands where {text!r} was typed"
+        field.fill(text)
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.browser.lab import REPOSITORY, free_port, wait_until_up
+from tests.browser.lab import REPOSITORY, fill_in, free_port, wait_until_up
 from tests.browser.test_capture import drop, noise_png
 from tests.browser.test_microphone import MICROPHONE, RATE_HZ, likeness
 
@@ -143,7 +143,7 @@ def test_the_studio_hears_and_is_set_there_and_says_what_it_lacks(
     frame.locator("[role=alert]", has_text="torch").wait_for(timeout=60_000)
     frame.locator("summary").press("Enter")
     number = frame.get_by_label("Pictures", exact=True)
-    number.fill("2")
+    fill_in(number, "2")
     number.press("Tab")
     frame.get_by_label("Lock the seed").press("Space")
     button = frame.locator(".s2i-speak")

@@ -7,6 +7,7 @@ import re
 import pytest
 
 from s2i_lib.gallery import read_record
+from tests.browser.lab import fill_in
 from tests.browser.test_capture import drop
 from tests.browser.voices import CLIP, put_quiet_around, speak
 
@@ -82,7 +83,7 @@ def test_pictures_are_kept_deleted_and_outlive_the_page(lab, chromium, set_up, t
     frame = page.locator("section.s2i")
     state(frame, "ready")
     said = frame.get_by_label("What you said, or type it")
-    said.fill("two yellow balls")
+    fill_in(said, "two yellow balls")
     said.press("Enter")
     state(frame, "done")
     first = notebook.python("studio.pictures[0]['seed']")
@@ -118,12 +119,12 @@ def test_new_wish_takes_the_place_of_the_running_one_and_stop_stops(
     frame = page.locator("section.s2i")
     state(frame, "ready")
     said = frame.get_by_label("What you said, or type it")
-    said.fill("a red car")
+    fill_in(said, "a red car")
     said.press("Enter")
     state(frame, "drawing")
     frame.get_by_text(re.compile(r"Drawing \d+ of 100")).wait_for()
     frame.get_by_role("img", name="The picture so far, rough").wait_for()
-    said.fill("a blue tree")
+    fill_in(said, "a blue tree")
     said.press("Enter")
     notebook.wait_for("studio.prompt.get('text') == 'a blue tree'")
     frame.get_by_role("button", name="Stop drawing").press("Enter")
@@ -221,7 +222,7 @@ def test_wish_that_fails_twice_says_so_twice(lab, chromium, set_up):
     frame = page.locator("section.s2i")
     state(frame, "ready")
     said = frame.get_by_label("What you said, or type it")
-    said.fill("please draw me")
+    fill_in(said, "please draw me")
     alert = frame.locator("[role=alert]")
     for _ in range(2):
         said.press("Enter")

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from s2i_lib.gallery import read_record
+from tests.browser.lab import fill_in
 from tests.browser.test_studio import SECONDS, STUDIO, WORDS, state, words_of
 from tests.browser.voices import CLIP, put_quiet_around
 
@@ -55,11 +56,11 @@ def test_several_pictures_of_one_wish(
     state(frame, "ready")
     frame.locator("summary").press("Enter")
     number = frame.get_by_label("Pictures", exact=True)
-    number.fill(str(count))
+    fill_in(number, str(count))
     number.press("Tab")
     notebook.wait_for(f"studio.settings['count'] == {count}")
     said = frame.get_by_label("What you said, or type it")
-    said.fill("a red car on a yellow background")
+    fill_in(said, "a red car on a yellow background")
     said.press("Enter")
     state(frame, "done", "error")
     assert notebook.python("studio.complaint") == ""
@@ -125,10 +126,10 @@ def test_number_of_pictures_stays_between_one_and_eight(lab, chromium, set_up):
     frame.locator("summary").press("Enter")
     number = frame.get_by_label("Pictures", exact=True)
     for wrong in ("9", "0"):
-        number.fill(wrong)
+        fill_in(number, wrong)
         number.press("Tab")
         assert not number.evaluate("(input) => input.checkValidity()")
-    number.fill("2")
+    fill_in(number, "2")
     number.press("Tab")
     notebook.wait_for("studio.settings['count'] == 2")
     assert number.evaluate("(input) => input.checkValidity()")
@@ -148,6 +149,6 @@ def test_controls_are_heard_beside_a_running_cell_and_after_it(lab, chromium, se
     )
     number = frame.get_by_label("Pictures", exact=True)
     for count in (3, 5):
-        number.fill(str(count))
+        fill_in(number, str(count))
         number.press("Tab")
         notebook.wait_for(f"studio.settings['count'] == {count}")
