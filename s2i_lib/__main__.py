@@ -569,7 +569,7 @@ def runs(
         if as_json:
             print(json.dumps({**facts, "bytes": run.size_bytes, "state_bytes": run.state_bytes}))
             continue
-        scores = ", ".join(f"{key} {value}" for key, value in run.scores.items())
+        scores = ", ".join(f"{key} {value:.2f}" for key, value in run.scores.items())
         print(
             f"{run.name:30} {run.status:10} step {run.step:5}  {run.size_bytes / 1e6:9.1f} MB"
             f" ({run.state_bytes / 1e6:.1f} in states)  {scores}"
