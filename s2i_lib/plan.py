@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from s2i_lib.batches import Moments, TrainingData
+from s2i_lib.checkpoint import MAX_SLOTS
 from s2i_lib.dreambooth import Losses, deterministic, train
 from s2i_lib.drive import Drive, disk_of, free_bytes, local_folder
 from s2i_lib.errors import InputError, S2iError
@@ -62,12 +64,6 @@ class Plan:
         return sum(self.memory_gib.values())
 
     @property
-    def local_gib(self) -> float:
-        """The most that lies on this disk: with a state that is being written, and one that a slow
-        Drive is still taking."""
-        return sum(self.drive_gib.values()) + self.drive_gib["states"]
-
-    @property
     def problems(self) -> list[str]:
         """Why it cannot work, each with what to change; empty if it can."""
         found = []
@@ -89,11 +85,11 @@ class Plan:
                 f"--prune`) or whole runs (`--delete SUBJECT/RUN` there){keep}, or choose method "
                 "lora, whose files are small."
             )
-        if self.local_gib > self.local_free_gib:
+        if needed > self.local_free_gib:
             found.append(
-                f"The run takes up to {self.local_gib:.1f} GiB on this disk until it is on the "
-                f"Drive, and {self.local_free_gib:.1f} are free for that. Delete what is not "
-                "needed, or have the environment variable S2I_LOCAL name a folder on another disk."
+                f"The run takes {needed:.1f} GiB on this disk until it is on the Drive, and "
+                f"{self.local_free_gib:.1f} are free for that. Delete what is not needed, or have "
+                "the environment variable S2I_LOCAL name a folder on another disk."
             )
         return found
 
@@ -144,7 +140,7 @@ class Plan:
             "Memory": f"about {self.peak_gib:.1f} GiB ({parts}); {self.device_free_gib:.1f} free",
             "Drive": f"up to {sum(self.drive_gib.values()):.2f} GiB ({files}); "
             f"{self.drive_free_gib:.1f} free",
-            "Disk": f"up to {self.local_gib:.2f} GiB until it is on the Drive; "
+            "Disk": f"as much until it is on the Drive, more where that is slow; "
             f"{self.local_free_gib:.1f} free",
             "Time": self.time,
         }
@@ -241,11 +237,13 @@ def estimate_files(
 ) -> dict[str, float]:
     """The most that lies on the Drive at any moment in GiB, by what it is.
 
-    Two states, and the weights to keep in fp16; the best step's weights as well where they are
-    kept: beside those at the end, before that twice, while a better step's are written.
+    Two states (of a run that saves once, one), and the weights to keep in fp16; the best step's
+    weights as well where they are kept: beside those at the end, before that twice, while a better
+    step's are written.
     """
     each = 4 + (2 if options.with_8bit_adam else 8) + (4 if options.ema_decay else 0)
-    holders = {"states": 2 * each, "weights": 2, "best step": 2 * with_best}
+    n_states = min(MAX_SLOTS, math.ceil(options.steps / options.save_every))
+    holders = {"states": n_states * each, "weights": 2, "best step": 2 * with_best}
     return {name: size * trained / GIB for name, size in holders.items() if size}
 
 

@@ -156,6 +156,8 @@ def test_the_space_on_the_drive_is_that_of_the_files(model, tmp_path):
     # of so small a model a fifth is names
     estimate = plan.estimate_files(trained, OPTIONS, with_best=True)
     assert estimate["states"] * plan.GIB == pytest.approx(2 * one, rel=0.25)
+    short = plan.estimate_files(trained, dataclasses.replace(OPTIONS, steps=OPTIONS.save_every))
+    assert short["states"] * 2 == estimate["states"], "it is saved once"
     for name in ("weights", "best step"):
         assert estimate[name] * plan.GIB == pytest.approx(kept, rel=0.25)
 
@@ -207,8 +209,6 @@ def test_a_full_local_disk_is_refused_before_training(model, drive, tmp_path, mo
         file.truncate(30 * plan.GIB)  # takes no space: a hole
     assert plan.free_locally(drive, folder, 40) == 90, "30 of the 40 are there already"
     assert plan.free_locally(drive, folder, 20) == 100
-    made = plan.make_plan(model, OPTIONS, CPU, drive, folder)
-    assert made.local_gib == sum(made.drive_gib.values()) + made.drive_gib["states"]
     monkeypatch.setattr(plan, "free_bytes", lambda path: 0)
     with pytest.raises(InputError, match=r"on this disk .* 0\.0 are free .* S2I_LOCAL"):
         plan.make_plan(model, OPTIONS, CPU, drive, folder).check()
