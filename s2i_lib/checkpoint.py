@@ -174,7 +174,7 @@ def _save_file(
         save_file(tensors, path, metadata=metadata)
     except SafetensorError as error:
         raise S2iError(
-            f"{path} could not be written ({error}). Free some space on this disk"
+            f"{path} could not be written ({error}). Free some space on this disk."
         ) from error
 
 

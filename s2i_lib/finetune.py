@@ -15,7 +15,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, closing, suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import torch
 
@@ -38,10 +38,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-F = TypeVar("F", bound=Callable[..., Any])
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
-def leaving_nothing_in_memory(function: F) -> F:
+def leaving_nothing_in_memory(function: Callable[P, R]) -> Callable[P, R]:
     """Decorator: the model that ``function`` worked with is gone when it has ended, in any way.
 
     Networks and optimizers refer to each other in circles, and a notebook keeps the traceback of a
@@ -50,7 +51,7 @@ def leaving_nothing_in_memory(function: F) -> F:
     """
 
     @functools.wraps(function)
-    def call(*args: Any, **named: Any) -> Any:
+    def call(*args: P.args, **named: P.kwargs) -> R:
         try:
             return function(*args, **named)
         except BaseException as error:
@@ -62,7 +63,7 @@ def leaving_nothing_in_memory(function: F) -> F:
                 with suppress(RuntimeError):  # after some errors CUDA answers nothing any more
                     torch.cuda.empty_cache()
 
-    return call  # type: ignore[return-value]
+    return call
 
 
 def empty_frames(error: BaseException) -> None:
