@@ -41,6 +41,27 @@ _EXECUTE = """async (code) => {
   return {out, error};
 }"""
 
+# What was done in the page, and what it and the kernel have said to each other, for whoever asks
+# why something did not arrive.
+_LISTEN = """() => {
+  const { kernel } = window.jupyterapp.shell.currentWidget.sessionContext.session;
+  window.seen = [];
+  const note = (...what) => window.seen.push([Math.round(performance.now()), ...what].join(' '));
+  kernel.anyMessage.connect((_, { msg, direction }) => {
+    const { msg_type, subshell_id } = msg.header;
+    if (msg_type.startsWith('comm_') || msg_type.includes('subshell'))
+      note(direction, msg_type, subshell_id, JSON.stringify(msg.content).slice(0, 200));
+  });
+  for (const type of ['input', 'change', 'focusin', 'focusout'])
+    document.addEventListener(type, ({ target }) =>
+      note(type, target.tagName, target.type, target.value), true);
+}"""
+_STACKS = """{
+    thread.name: "".join(__import__("traceback").format_stack(frame)[-5:])
+    for thread in __import__("threading").enumerate()
+    if (frame := __import__("sys")._current_frames().get(thread.ident))
+}"""
+
 
 class Lab:
     """A running server; ``root`` is the folder that it serves."""
@@ -63,6 +84,7 @@ class Lab:
         page.goto(f"{self.address}/doc/tree/{name}?token={self.token}&reset")
         page.wait_for_selector(".jp-NotebookPanel .jp-Cell", timeout=START_S * MILLISECONDS)
         page.wait_for_function(_IS_IDLE, timeout=START_S * MILLISECONDS)
+        page.evaluate(_LISTEN)
         return Notebook(page)
 
 
@@ -98,7 +120,12 @@ class Notebook:
         end = time.monotonic() + timeout_s
         while not (value := self.python(expression)):
             if time.monotonic() > end:
-                raise TimeoutError(f"{expression} stayed {value!r} for {timeout_s} s")
+                stacks = "\n".join(map(": ".join, self.python(_STACKS).items()))
+                seen = "\n".join(self.page.evaluate("() => window.seen.slice(-40)"))
+                raise TimeoutError(
+                    f"{expression} stayed {value!r} for {timeout_s} s.\n"
+                    f"Threads of the kernel:\n{stacks}\nEvents and messages:\n{seen}"
+                )
             time.sleep(0.1)
         return value
 
