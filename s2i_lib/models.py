@@ -140,13 +140,16 @@ REGISTRY: dict[str, BaseModel] = {
                 class_images=48,
                 with_text_encoder=True,
                 class_dropout=0.3,
-                # In words that it knows, and not too few: the best step is chosen by them.
+                # In words that it knows, and as many prompts as the evaluation has: the best step
+                # is chosen by them, and four of twelve chose worse (benchmarks/README.md).
                 sample_prompts=(
                     "a {subject}",
-                    "a red {subject}",
-                    "a purple {subject}",
-                    "a {subject} on a red background",
-                    "a {subject} on a green background",
+                    "a red {subject} | a purple {subject}"
+                    " | a {subject} on a white background | a {subject} on a black background",
+                    "a {subject} on a red background | a {subject} on an orange background"
+                    " | a {subject} on a yellow background | a {subject} on a green background",
+                    "a {subject} on a blue background | a {subject} on a pink background"
+                    " | a {subject} on a gray background | a {subject} on a purple background",
                     "a {noun}",
                 ),
                 sample_every=50,

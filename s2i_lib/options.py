@@ -113,8 +113,9 @@ class FinetuneOptions:
         "a {subject} in the snow",
         "a {noun}",
     )
-    """Drawn at intervals with fixed seeds; {subject} and {noun} are filled in. The best step is
-    chosen by those that ask for the subject and more."""
+    """Drawn at intervals with fixed seeds, a row of four pictures each; {subject} and {noun} are
+    filled in, and prompts parted by | take turns in a row. The best step is chosen by those that
+    ask for the subject and more."""
     sample_every: int = 100
     """Steps between these samples; 0 draws them before and after only."""
     save_every: int = 100

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 READ_EVERY = 10  # steps between readings of the loss: each one waits for the device
-SAMPLES_EACH = 4  # pictures of each sample prompt
+SAMPLES_A_ROW = 4  # pictures for each of the options' sample prompts
 SAMPLE_SEED = 1_000_000  # far from the seeds of class images
 
 
@@ -38,7 +38,10 @@ class PastPeak(Exception):  # noqa: N818 - nothing went wrong
 
 
 class Sampler:
-    """Draws the same prompts from the same noise at intervals, and looks whether they are black."""
+    """Draws the same prompts from the same noise at intervals, and looks whether they are black.
+
+    Each picture has a noise of its own: those of one noise are alike, and tell less of a prompt.
+    """
 
     def __init__(
         self,
@@ -51,7 +54,7 @@ class Sampler:
         self.model, self.keeper, self.autocast = model, keeper, autocast
         names = {"subject": subject.phrase, "noun": subject.class_noun}
         try:
-            self.prompts = [prompt.format(**names) for prompt in options.sample_prompts]
+            self.rows = [prompt.format(**names) for prompt in options.sample_prompts]
         except (KeyError, IndexError, ValueError) as error:
             raise InputError(
                 f"A sample prompt cannot be filled in ({error}). "
@@ -62,47 +65,59 @@ class Sampler:
         )
 
     def draw(self, step: int) -> dict[str, list[Image.Image]]:
-        """Save a grid with a row for each prompt; gives the pictures by prompt.
+        """Save a grid with a row for each of the options' prompts; gives the pictures by prompt.
 
         Raises
         ------
         S2iError
-            When all pictures of a prompt are black or of another flat colour, as not-a-numbers are.
+            When all pictures of a row are black or of another flat colour, as not-a-numbers are.
         """
-        if not self.prompts:
+        if not self.rows:
             return {}
-        drawn = self._pictures(step, self.prompts, SAMPLES_EACH)
+        prompts = [prompt for row in self.rows for prompt in take_turns(row, SAMPLES_A_ROW)]
+        pictures = self._pictures(step, prompts)
         path = self.keeper.run.local / "samples" / f"step-{step:06}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        rows = [picture for pictures in drawn.values() for picture in pictures]
-        prior.contact_sheet(rows, SAMPLES_EACH).save(path)
+        prior.contact_sheet(pictures, SAMPLES_A_ROW).save(path)
         self.keeper.put(path)
-        self.keeper.watch("samples", {"step": step, "path": path, "prompts": self.prompts})
+        self.keeper.watch("samples", {"step": step, "path": path, "prompts": self.rows})
+        drawn: dict[str, list[Image.Image]] = {}
+        for prompt, picture in zip(prompts, pictures, strict=True):
+            drawn.setdefault(prompt, []).append(picture)
         return drawn
 
     def look(self, step: int) -> None:
         """Draw one picture for nobody but the check that it is none of one flat colour."""
-        self._pictures(step, self.prompts[:1], 1)
+        self._pictures(step, [prompt for row in self.rows for prompt in take_turns(row, 1)][:1])
 
-    def _pictures(
-        self, step: int, prompts: Sequence[str], count: int
-    ) -> dict[str, list[Image.Image]]:
+    def _pictures(self, step: int, prompts: Sequence[str]) -> list[Image.Image]:
         pipe = self.model.pipeline
-        device, seeds = pipe.unet.device, range(SAMPLE_SEED, SAMPLE_SEED + count)
+        device, each = pipe.unet.device, SAMPLES_A_ROW
+        rows = [prompts[i : i + each] for i in range(0, len(prompts), each)]
+        seeds = range(SAMPLE_SEED, SAMPLE_SEED + len(prompts))
         with batches.visiting(pipe.text_encoder, device):
-            embeddings = [batches.embed_prompts(pipe, ["", prompt]) for prompt in prompts]
+            embeddings = [batches.embed_prompts(pipe, ["", *row]) for row in rows]
         with self.autocast():
-            latents = [prior.sample_latents(pipe, e, seeds, self.options) for e in embeddings]
+            latents = [
+                prior.sample_latents(pipe, e, seeds[i * each :][: len(row)], self.options)
+                for i, (e, row) in enumerate(zip(embeddings, rows, strict=True))
+            ]
         with batches.visiting(pipe.vae, device):
-            pictures = [prior.decode_latents(pipe.vae, each) for each in latents]
-        for prompt, drawn in zip(prompts, pictures, strict=True):
-            if all(low == high for p in drawn for low, high in p.getextrema()):
+            drawn = [prior.decode_latents(pipe.vae, row) for row in latents]
+        for row, pictures in zip(rows, drawn, strict=True):
+            if all(low == high for p in pictures for low, high in p.getextrema()):
                 raise S2iError(
-                    f"At step {step} the model draws only flat pictures of {prompt!r}, black or of "
+                    f"At step {step} the model draws only flat pictures of {row[0]!r}, black or of "
                     "one colour: its numbers have overflowed. Nothing good was overwritten. Use "
                     "precision fp32 or a lower learning rate."
                 )
-        return dict(zip(prompts, pictures, strict=True))
+        return [picture for pictures in drawn for picture in pictures]
+
+
+def take_turns(row: str, count: int) -> list[str]:
+    """The prompts of ``count`` pictures: "a cat | a dog" gives the one, the other, the one..."""
+    prompts = [prompt.strip() for prompt in row.split("|")]
+    return [prompts[i % len(prompts)] for i in range(count)]
 
 
 class Recorder:

@@ -29,7 +29,7 @@ from s2i_lib.finetune import (
 )
 from s2i_lib.learner import find_8bit_fault
 from s2i_lib.models import read_card
-from s2i_lib.recorder import SAMPLE_SEED, SAMPLES_EACH
+from s2i_lib.recorder import SAMPLE_SEED, SAMPLES_A_ROW
 
 SHORT = {
     "steps": 8,
@@ -576,17 +576,35 @@ def test_samples_show_the_mean_of_weights_that_the_run_ends_with(drive, dataset,
     run, _, _ = start(drive, dataset, tiny, **mean, sample_every=1)
     model = models.load(drive=drive, run=str(run), dtype=torch.float32)
     embeddings = batches.embed_prompts(model.pipeline, ["", "a sks cat"])
-    seeds = range(SAMPLE_SEED, SAMPLE_SEED + SAMPLES_EACH)
+    seeds = range(SAMPLE_SEED, SAMPLE_SEED + SAMPLES_A_ROW)
     sampler = prior.SamplerOptions(20, model.base.guidance_scale, guided_until=1.0)
     latents = prior.sample_latents(model.pipeline, embeddings, seeds, sampler)
     pictures = prior.decode_latents(model.pipeline.vae, latents)
-    sheet = prior.contact_sheet(pictures, SAMPLES_EACH)
+    sheet = prior.contact_sheet(pictures, SAMPLES_A_ROW)
     with Image.open(run / "samples" / "step-000008.png") as shown:
         difference = np.asarray(shown.convert("RGB"), int) - np.asarray(sheet, int)
     assert abs(difference).max() <= 2, "of 255: what is loaded is in fp16"
 
     rare, _, _ = start(drive, dataset, tiny, **mean, name="rare")
     assert digest(rare) == digest(run)
+
+
+@pytest.mark.slow
+def test_prompts_of_one_row_take_turns_and_every_picture_has_its_own_noise(drive, dataset, tiny):
+    rows = ("a {noun}", "a {subject} | a {noun}")
+    run, _, _ = start(drive, dataset, tiny, sample_prompts=rows)
+    model = models.load(drive=drive, run=str(run), dtype=torch.float32)
+    sampler = prior.SamplerOptions(20, model.base.guidance_scale, guided_until=1.0)
+    with Image.open(run / "samples" / "step-000008.png") as sheet:
+        side = sheet.width // SAMPLES_A_ROW
+        shown = np.asarray(sheet.convert("RGB"), int)
+    for index, prompt in enumerate(["a cat"] * 4 + ["a sks cat", "a cat"] * 2):
+        embeddings = batches.embed_prompts(model.pipeline, ["", prompt])
+        latents = prior.sample_latents(model.pipeline, embeddings, [SAMPLE_SEED + index], sampler)
+        expected = np.asarray(prior.decode_latents(model.pipeline.vae, latents)[0], int)
+        top, left = index // 4 * side, index % 4 * side
+        difference = shown[top : top + side, left : left + side] - expected
+        assert abs(difference).max() <= 2, f"picture {index}: what is loaded is in fp16"
 
 
 def follow(network, worker, monkeypatch):

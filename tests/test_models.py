@@ -16,6 +16,9 @@ from s2i_lib import models
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.generate import unknown_words
 from s2i_lib.models import REGISTRY
+from s2i_lib.protocol import choose_prompts
+from s2i_lib.recorder import take_turns
+from s2i_lib.subject import Subject
 
 POCKET = REGISTRY["pocket"].folder
 
@@ -59,11 +62,12 @@ def test_the_registry_says_what_the_weights_say():
         assert getattr(base, field) == getattr(ours, field)
 
 
-def test_samples_of_a_small_model_are_asked_for_in_words_that_it_knows():
-    base = REGISTRY["pocket"]
-    for prompt in base.finetune.sample_prompts:
-        text = prompt.format(subject="sks car", noun="car")
-        assert unknown_words(base, text) == [], prompt
+def test_samples_of_a_small_model_are_those_of_its_evaluation():
+    base, subject = REGISTRY["pocket"], Subject("Rex", "car", "sks", "object")
+    rows = [row.format(subject=subject.phrase, noun="car") for row in base.finetune.sample_prompts]
+    sampled = {prompt for row in rows for prompt in take_turns(row, 4)}
+    assert sampled == {*choose_prompts(base, subject, 25)[0], "a sks car", "a car"}
+    assert [prompt for prompt in sampled if unknown_words(base, prompt)] == []
 
 
 def test_pocket_loads_in_fp32_with_everything_in_one_precision(pocket):
