@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -108,7 +109,8 @@ def test_a_page_of_several_stays_without_the_one_who_is_forgotten(drive, shared)
     rest = drive.creations / "session-rest-2.html"
     assert files(drive) == shared["Luna"] | shared["nobody"] | {mine, rest}
     assert mine.read_text() == "somebody's own page of that name"
-    text = rest.read_text()
+    # Three letters are found in any picture's base64, now and then.
+    text = re.sub(r"base64,[^\"]+", "", rest.read_text())
     assert text.count("<section>") == whole.count("<section>") - 1 == 2
     assert "Luna" in text and "a house" in text and "Rex" not in text and "sks" not in text
     assert text.endswith("</html>") and "<h1>All &amp; everybody</h1>" in text

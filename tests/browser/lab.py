@@ -45,8 +45,8 @@ _EXECUTE = """async (code) => {
 # why something did not arrive.
 _LISTEN = """() => {
   const { kernel } = window.jupyterapp.shell.currentWidget.sessionContext.session;
-  window.seen = [];
-  const note = (...what) => window.seen.push([Math.round(performance.now()), ...what].join(' '));
+  window.log = [];
+  const note = (...what) => window.log.push([Math.round(performance.now()), ...what].join(' '));
   kernel.anyMessage.connect((_, { msg, direction }) => {
     const { msg_type, subshell_id } = msg.header;
     if (msg_type.startsWith('comm_') || msg_type.includes('subshell'))
@@ -121,7 +121,7 @@ class Notebook:
         while not (value := self.python(expression)):
             if time.monotonic() > end:
                 stacks = "\n".join(map(": ".join, self.python(_STACKS).items()))
-                seen = "\n".join(self.page.evaluate("() => window.seen.slice(-40)"))
+                seen = "\n".join(self.page.evaluate("() => window.log.slice(-40)"))
                 raise TimeoutError(
                     f"{expression} stayed {value!r} for {timeout_s} s.\n"
                     f"Threads of the kernel:\n{stacks}\nEvents and messages:\n{seen}"
