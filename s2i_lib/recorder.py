@@ -70,7 +70,7 @@ class Sampler:
         Raises
         ------
         S2iError
-            When all pictures of a row are black or of another flat colour, as not-a-numbers are.
+            When all pictures of a prompt are black or of another flat colour, as not-a-numbers are.
         """
         if not self.rows:
             return {}
@@ -81,10 +81,7 @@ class Sampler:
         prior.contact_sheet(pictures, SAMPLES_A_ROW).save(path)
         self.keeper.put(path)
         self.keeper.watch("samples", {"step": step, "path": path, "prompts": self.rows})
-        drawn: dict[str, list[Image.Image]] = {}
-        for prompt, picture in zip(prompts, pictures, strict=True):
-            drawn.setdefault(prompt, []).append(picture)
-        return drawn
+        return group_by_prompt(prompts, pictures)
 
     def look(self, step: int) -> None:
         """Draw one picture for nobody but the check that it is none of one flat colour."""
@@ -103,21 +100,31 @@ class Sampler:
                 for i, (e, row) in enumerate(zip(embeddings, rows, strict=True))
             ]
         with batches.visiting(pipe.vae, device):
-            drawn = [prior.decode_latents(pipe.vae, row) for row in latents]
-        for row, pictures in zip(rows, drawn, strict=True):
-            if all(low == high for p in pictures for low, high in p.getextrema()):
+            pictures = [p for row in latents for p in prior.decode_latents(pipe.vae, row)]
+        for prompt, drawn in group_by_prompt(prompts, pictures).items():
+            if all(picture.getcolors(1) for picture in drawn):  # each has one colour alone
                 raise S2iError(
-                    f"At step {step} the model draws only flat pictures of {row[0]!r}, black or of "
+                    f"At step {step} the model draws only flat pictures of {prompt!r}, black or of "
                     "one colour: its numbers have overflowed. Nothing good was overwritten. Use "
                     "precision fp32 or a lower learning rate."
                 )
-        return [picture for pictures in drawn for picture in pictures]
+        return pictures
 
 
 def take_turns(row: str, count: int) -> list[str]:
     """The prompts of ``count`` pictures: "a cat | a dog" gives the one, the other, the one..."""
     prompts = [prompt.strip() for prompt in row.split("|")]
     return [prompts[i % len(prompts)] for i in range(count)]
+
+
+def group_by_prompt(
+    prompts: Sequence[str], pictures: Sequence[Image.Image]
+) -> dict[str, list[Image.Image]]:
+    """The pictures of each prompt; ``prompts`` has one for each picture."""
+    drawn: dict[str, list[Image.Image]] = {}
+    for prompt, picture in zip(prompts, pictures, strict=True):
+        drawn.setdefault(prompt, []).append(picture)
+    return drawn
 
 
 class Recorder:

@@ -504,11 +504,11 @@ def forget_identifier(pipe):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("spoil", [blacken, forget_identifier])
+@pytest.mark.parametrize("prompts", [("a {noun}", "a {subject}"), ("a {noun} | a {subject}",)])
 def test_flat_pictures_of_any_prompt_stop_the_run_and_leave_the_good_state(
-    drive, dataset, tiny, loaded, spoil
+    drive, dataset, tiny, loaded, spoil, prompts
 ):
     watch = spoil_at("step", 4, loaded, spoil)
-    prompts = ("a {noun}", "a {subject}")
     with pytest.raises(S2iError, match="At step 4 the model draws only flat pictures"):
         start(drive, dataset, tiny, watch=watch, sample_every=4, sample_prompts=prompts)
     run = drive.runs / "violet" / "tiny-01"
