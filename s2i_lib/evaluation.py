@@ -24,6 +24,7 @@ from s2i_lib.protocol import EvaluateOptions, choose_prompts, draw_pictures, dre
 from s2i_lib.scores import (
     Score,
     bootstrap,
+    bootstrap_pairs,
     caption,
     mean_cosines,
     mean_distance,
@@ -154,10 +155,6 @@ def evaluate(
     callback
         Gets the prompts drawn so far and in all.
 
-    Raises
-    ------
-    InputError
-        When the identifier cannot be told apart in a prompt.
     """
     options = options or EvaluateOptions()
     prompts, notes = choose_prompts(model.base, subject, options.prompts)
@@ -232,6 +229,7 @@ def _score(
     """All scores that the networks and photos at hand allow, those of each picture, what failed."""
     each: dict[str, np.ndarray] = {}
     plain: dict[str, np.ndarray] = {}  # of class pictures: values that belong to no prompt
+    between: dict[str, np.ndarray] = {}  # class pictures: distances of each to every other
     failed: dict[str, str] = {}
     if (clip := scorers.clip) is not None:
         with _noting(failed, "clip"):
@@ -240,7 +238,8 @@ def _score(
             photos = clip.images(real) if real else None
             each["clip_t"] = text_cosines(seen, texts)
             far = [1 - group @ group.T for group in _groups(seen, options.seeds)]
-            _add_diversity(plain, "clip", far, 1 - seen_class @ seen_class.T)
+            _add_diversity(plain, "clip", far)
+            between["class_div_clip"] = 1 - seen_class @ seen_class.T
             _add_likeness(each, plain, "clip", seen, seen_class, photos)
     if (dino := scorers.dino) is not None and real:
         with _noting(failed, "dino"):  # it comes last and has the last word on copies
@@ -249,7 +248,8 @@ def _score(
     if (lpips := scorers.lpips) is not None:
         with _noting(failed, "lpips"):
             far = [lpips.distances(group) for group in _groups(images, options.seeds)]
-            _add_diversity(plain, "lpips", far, lpips.distances(of_class))
+            _add_diversity(plain, "lpips", far)
+            between["class_div_lpips"] = lpips.distances(of_class)
     settings = {"seed": options.bootstrap_seed, "resamples": options.resamples}
     by_prompt = {
         key: bootstrap(values.reshape(-1, options.seeds), **settings)
@@ -257,6 +257,7 @@ def _score(
         if key in MEANING
     }
     scores = by_prompt | {key: bootstrap(values, **settings) for key, values in plain.items()}
+    scores |= {key: bootstrap_pairs(table, **settings) for key, table in between.items()}
     pictures = [
         PictureScore(
             prompt,
@@ -302,14 +303,10 @@ def _noting(failed: dict[str, str], kind: str) -> Iterator[None]:
         failed[kind] = str(error)
 
 
-def _add_diversity(
-    plain: dict[str, np.ndarray], kind: str, far: list[np.ndarray], of_class: np.ndarray
-) -> None:
-    """Mean distances by prompt, and of each class picture to the other class pictures."""
+def _add_diversity(plain: dict[str, np.ndarray], kind: str, far: list[np.ndarray]) -> None:
+    """Mean distances by prompt, where there are two pictures of each."""
     if len(far[0]) > 1:
         plain[f"div_{kind}"] = np.array([mean_distance(table) for table in far])
-    n = len(of_class)
-    plain[f"class_div_{kind}"] = (of_class - np.diag(np.diag(of_class))).sum(axis=1) / (n - 1)
 
 
 def _groups(things: Any, size: int) -> list[Any]:

@@ -26,7 +26,8 @@ class EvaluateOptions:
     """What is drawn and how it is scored. The defaults are the paper's protocol."""
 
     prompts: int = 25
-    """The first so many of DreamBench's. Fewer are quicker, and their intervals wider."""
+    """The first so many of DreamBench's. Fewer are quicker, and their intervals wider; one has
+    none."""
     seeds: int = 4
     """Pictures of each prompt. Source: Ruiz et al. 2023, section 4.1."""
     first_seed: int = 0

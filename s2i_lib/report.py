@@ -15,7 +15,7 @@ import numpy as np
 from s2i_lib.drive import free_path, make_folder, write_file
 from s2i_lib.errors import InputError
 from s2i_lib.evaluation import MEANING, Evaluation, PictureScore
-from s2i_lib.scores import LEVEL, caption
+from s2i_lib.scores import LEVEL, Score, caption
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -183,10 +183,7 @@ def draw_scores(evaluations: Sequence[Evaluation]) -> Figure:
         axes.errorbar(
             [score.mean for _, score in own],
             [row + shift for row, _ in own],
-            xerr=[
-                [score.mean - score.low for _, score in own],
-                [score.high - score.mean for _, score in own],
-            ],
+            xerr=np.array([_arms(score) for _, score in own]).T,
             fmt="o",
             capsize=4,
             label=evaluation.name,
@@ -198,6 +195,13 @@ def draw_scores(evaluations: Sequence[Evaluation]) -> Figure:
     if len(evaluations) > 1:
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=3, frameon=False)
     return figure
+
+
+def _arms(score: Score) -> tuple[float, float]:
+    """Lengths of the interval's two sides; not-a-numbers, which are not drawn, without one."""
+    if score.low is None or score.high is None:
+        return np.nan, np.nan
+    return score.mean - score.low, score.high - score.mean
 
 
 def draw_curve(lines: Sequence[dict[str, Any]]) -> Figure:

@@ -28,12 +28,15 @@ class Score:
     """A mean with its bootstrap confidence interval."""
 
     mean: float
-    low: float
-    high: float
+    low: float | None
+    """None, as ``high``, where there is but one prompt or clip: nothing says how others differ."""
+    high: float | None
     n: int
     """Values that it is the mean of."""
 
     def __str__(self) -> str:
+        if self.low is None or self.high is None:
+            return f"{self.mean:.3f} (of one: no interval)"
         return f"{self.mean:.3f} ({self.low:.3f} to {self.high:.3f})"
 
 
@@ -146,10 +149,9 @@ def bootstrap(
     if not rows.size:
         raise InputError("There are no values to take the mean of (found 0, need 1 or more).")
     means = rows.mean(axis=1)
-    drawn = np.random.default_rng(seed).integers(len(means), size=(resamples, len(means)))
-    tails = [50 * (1 - level), 50 * (1 + level)]
-    low, high = np.percentile(means[drawn].mean(axis=1), tails)
-    return Score(float(means.mean()), float(low), float(high), int(rows.size))
+    drawn = _draw(len(means), resamples, seed)
+    resampled = means[drawn].mean(axis=1)
+    return _score(float(means.mean()), resampled if len(means) > 1 else None, rows.size, level)
 
 
 def bootstrap_ratio(
@@ -176,10 +178,51 @@ def bootstrap_ratio(
     evaluation".
     """
     above, below = np.asarray(parts, float), np.asarray(wholes, float)
-    drawn = np.random.default_rng(seed).integers(len(above), size=(resamples, len(above)))
-    tails = [50 * (1 - level), 50 * (1 + level)]
-    low, high = np.percentile(above[drawn].sum(axis=1) / below[drawn].sum(axis=1), tails)
-    return Score(float(above.sum() / below.sum()), float(low), float(high), len(above))
+    drawn = _draw(len(above), resamples, seed)
+    ratios = above[drawn].sum(axis=1) / below[drawn].sum(axis=1)
+    ratio = float(above.sum() / below.sum())
+    return _score(ratio, ratios if len(above) > 1 else None, len(above), level)
+
+
+def bootstrap_pairs(
+    distances: np.ndarray, *, seed: int = 0, resamples: int = RESAMPLES, level: float = LEVEL
+) -> Score:
+    """``mean_distance`` and its percentile bootstrap interval: whole pictures are drawn.
+
+    A picture is part of many pairs, so pairs cannot be drawn one by one; a pair of a picture with
+    itself, drawn twice, is left out. ``n`` is the number of pictures.
+
+    Parameters
+    ----------
+    distances : array, shape = (n, n)
+        Symmetric, of 2 or more pictures.
+
+    Notes
+    -----
+    Source: the bootstrap of U-statistics, Arcones and Gine 1992, "On the bootstrap of U and V
+    statistics".
+    """
+    mean, n = mean_distance(distances), len(distances)
+    drawn = _draw(n, resamples, seed)
+    often = np.stack([np.bincount(row, minlength=n) for row in drawn]).astype(float)
+    between = distances - np.diag(np.diag(distances))
+    pairs = n * n - (often**2).sum(axis=1)  # of two different pictures, in both orders
+    sums = ((often @ between) * often).sum(axis=1)
+    resampled = sums[pairs > 0] / pairs[pairs > 0]
+    return _score(mean, resampled if n > 2 else None, n, level)
+
+
+def _draw(n: int, resamples: int, seed: int) -> np.ndarray:
+    """Numbers of what each resample consists of, shape = (resamples, n)."""
+    return np.random.default_rng(seed).integers(n, size=(resamples, n))
+
+
+def _score(mean: float, resampled: np.ndarray | None, n: int, level: float) -> Score:
+    """With the interval of ``resampled`` means; None where there is nothing to resample."""
+    if resampled is None:
+        return Score(mean, None, None, int(n))
+    low, high = np.percentile(resampled, [50 * (1 - level), 50 * (1 + level)])
+    return Score(mean, float(low), float(high), int(n))
 
 
 # --- words --------------------------------------------------------------------------------------

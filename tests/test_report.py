@@ -144,3 +144,16 @@ def test_smoothing_keeps_a_constant_and_the_mean_of_a_window():
 def test_nothing_to_report_is_an_error(tmp_path):
     with pytest.raises(InputError, match="no evaluation"):
         write_report([], tmp_path)
+
+
+def test_a_score_without_an_interval_is_drawn_as_a_point_and_its_json_is_json():
+    one = evaluation(
+        scores={"clip_i": Score(0.7, None, None, 1), "clip_t": Score(0.2, 0.1, 0.3, 4)}
+    )
+    [bars] = draw_scores([one]).axes[0].containers
+    [lines] = bars.lines[2]
+    drawn = [np.isfinite(line).all() for line in lines.get_segments() if len(line)]
+    assert drawn.count(True) == 1
+    page = render_page([one], "now")
+    assert "0.700 (of one: no interval)" in page
+    assert json.loads(json.dumps(one.to_json(), allow_nan=False))["scores"]["clip_i"]["low"] is None

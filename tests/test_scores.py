@@ -6,6 +6,7 @@ import pytest
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.scores import (
     bootstrap,
+    bootstrap_pairs,
     bootstrap_ratio,
     caption,
     mean_cosines,
@@ -15,6 +16,7 @@ from s2i_lib.scores import (
     r_precision,
     speech_gap,
     text_cosines,
+    unit,
     word_error_rate,
 )
 from s2i_lib.subject import Subject
@@ -113,6 +115,33 @@ def test_the_same_seed_gives_the_same_interval():
     assert bootstrap(values, seed=4) == bootstrap(values, seed=4) != bootstrap(values, seed=5)
 
 
+def test_the_interval_of_a_diversity_covers_it_although_pairs_share_their_pictures():
+    rng = np.random.default_rng(6)
+
+    def distances(n):
+        seen = unit(rng.normal(size=(n, 6)) + [2, 1, 0, 0, 0, 0])
+        return 1 - seen @ seen.T
+
+    truth = np.mean([distances(2)[0, 1] for _ in range(40_000)])
+    found = [bootstrap_pairs(distances(16), resamples=400) for _ in range(300)]
+    assert np.mean([score.mean for score in found]) == pytest.approx(truth, rel=0.01)
+    assert 0.88 <= np.mean([score.low <= truth <= score.high for score in found]) <= 0.98
+
+
+def test_a_diversity_by_hand():
+    far = np.array([[0.0, 0.2, 0.4], [0.2, 0.0, 0.6], [0.4, 0.6, 0.0]])
+    score = bootstrap_pairs(far)
+    assert (score.mean, score.n) == (pytest.approx(0.4), 3)
+    assert (score.low, score.high) == (pytest.approx(0.2), pytest.approx(0.6))
+
+
+def test_one_of_a_kind_has_no_interval():
+    two = np.array([[0.0, 0.3], [0.3, 0.0]])
+    for score in (bootstrap([[0.2, 0.4]]), bootstrap_ratio([1], [4]), bootstrap_pairs(two)):
+        assert (score.low, score.high) == (None, None)
+        assert str(score).endswith("(of one: no interval)")
+
+
 # --- words --------------------------------------------------------------------------------------
 
 
@@ -173,7 +202,9 @@ def test_interval_of_a_ratio_weighs_clips_by_their_words():
     errors, words = [0, 6, 1, 0, 2], [4, 6, 12, 5, 8]
     score = bootstrap_ratio(errors, words)
     assert score.mean == 9 / 35 and score.low < score.mean < score.high
-    assert bootstrap_ratio([1, 2, 3], [4, 8, 12]).low == bootstrap_ratio([1], [4]).high == 0.25
+    assert (
+        bootstrap_ratio([1, 2, 3], [4, 8, 12]).low == bootstrap_ratio([1, 1], [4, 4]).high == 0.25
+    )
     theirs = reference(
         (np.array(errors), np.array(words)), lambda a, b, axis: a.sum(axis) / b.sum(axis),
         paired=True, method="percentile", n_resamples=20_000, rng=0,
