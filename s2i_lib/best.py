@@ -93,7 +93,7 @@ def choose_best(points: Sequence[Point]) -> Point:
     """
     if not points:
         raise InputError("No checkpoint has been scored yet (found 0, need 1 or more).")
-    if all(p.likeness is None and p.fidelity is None for p in points):
+    if not _trained(points):
         raise InputError(
             "No checkpoint has a likeness or a prompt fidelity, so none can be called the best. "
             "Sample prompts with {subject} in them, and have a scorer and photos."
@@ -102,7 +102,9 @@ def choose_best(points: Sequence[Point]) -> Point:
 
 
 def _trained(points: Sequence[Point]) -> Sequence[Point]:
-    return [point for point in points if point.step] or points
+    """Those that can be compared: of a step that was trained, if there is any, with a score."""
+    scored = [p for p in points if p.likeness is not None or p.fidelity is not None]
+    return [point for point in scored if point.step] or scored
 
 
 def is_past_peak(
@@ -144,7 +146,7 @@ class Watcher:
         that asks for the subject and nothing else is there to be looked at: it is learnt first and
         anything fits it, so it is scored only where there is no other (measured: benchmarks).
         """
-        own = {p: images for p, images in drawn.items() if self._is_own(p)}
+        own = {p: images for p, images in drawn.items() if self.is_own(p)}
         other = {p: images for p, images in drawn.items() if p not in own}
         own = {p: images for p, images in own.items() if not self._is_plain(p)} or own
         pictures = [image for images in own.values() for image in images]
@@ -179,7 +181,8 @@ class Watcher:
     def is_past_peak(self) -> bool:
         return is_past_peak(self.points)
 
-    def _is_own(self, prompt: str) -> bool:
+    def is_own(self, prompt: str) -> bool:
+        """Whether a prompt asks for the subject."""
         return self.subject.identifier.lower() in prompt.lower().split()
 
     def _is_plain(self, prompt: str) -> bool:

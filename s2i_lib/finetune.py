@@ -22,7 +22,7 @@ import torch
 from s2i_lib import checkpoint, dreambooth, prior
 from s2i_lib.drive import Drive, local_folder
 from s2i_lib.errors import InputError, S2iError
-from s2i_lib.judge import Judge, make_watcher
+from s2i_lib.judge import OF_WEIGHTS, Judge, make_watcher
 from s2i_lib.keeper import Keeper, Watch
 from s2i_lib.learner import Learner, make_learner
 from s2i_lib.models import REGISTRY, BaseModel, Model, choose, load, pick_device, read_card
@@ -153,6 +153,8 @@ def finetune(
         stack.callback(keeper.close)
         state = find_state(run, options, accelerator, report)
         card = run_card(dataset, loaded, options, wanted)
+        if state is not None:  # true of the weights that are there until others take their place
+            card |= {key: earlier[key] for key in OF_WEIGHTS if key in earlier}
         keeper.begin(card)
         data = prepare_data(loaded, dataset, options, accelerator, drive, keeper)
         learner = make_learner(loaded.pipeline, options, device)
@@ -161,7 +163,7 @@ def finetune(
         keeper.catch_up()
         sampler = Sampler(loaded, dataset.subject, options, keeper, accelerator.autocast)
         distribute(accelerator, learner)
-        judge = make_judge(loaded, dataset, learner, options, drive, keeper)
+        judge = make_judge(loaded, dataset, learner, options, drive, keeper, report)
         recorder = Recorder(learner, options, accelerator, keeper, sampler, judge)
         recorder.start()
         try:
@@ -345,11 +347,12 @@ def make_judge(
     options: FinetuneOptions,
     drive: Drive,
     keeper: Keeper,
+    report: Callable[[str], None],
 ) -> Judge | None:
     """What scores the samples and keeps the best step, in the main process."""
     if not keeper.is_main:
         return None
-    watcher = make_watcher(model, dataset.subject, dataset.images, options, drive)
+    watcher = make_watcher(model, dataset.subject, dataset.images, options, drive, report)
     if watcher is None:
         return None
     run = keeper.run

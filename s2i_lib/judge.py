@@ -14,18 +14,24 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from s2i_lib import checkpoint
-from s2i_lib.best import Point, Watcher
+from s2i_lib.batches import visiting
+from s2i_lib.best import Point, Watcher, as_curve
 from s2i_lib.drive import Drive, NotTakenError, publish, remove, write_file
 from s2i_lib.errors import S2iError
 from s2i_lib.manifest import open_photo
+from s2i_lib.models import WEIGHTS, read_card
+from s2i_lib.run import read_lines
 from s2i_lib.scorer import clip_source, is_here, load_clip
+from s2i_lib.subject import fill_in
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
     from s2i_lib.learner import Learner
-    from s2i_lib.models import Model
+    from s2i_lib.models import BaseModel, Model
     from s2i_lib.options import FinetuneOptions
     from s2i_lib.subject import Subject
 
@@ -34,31 +40,61 @@ log = logging.getLogger(__name__)
 SCORES = "scores.jsonl"
 BEST = "best"
 STEP = "step.json"
+SCORED = ("likeness", "fidelity", "class_likeness", "prior_drift", "value")  # of the kept step
+OF_WEIGHTS = ("kept_step", "best_step", "scores")  # in run.json: what is known of a run's weights
+
+
+def keeps_best(
+    base: BaseModel,
+    options: FinetuneOptions,
+    drive: Drive,
+    report: Callable[[str], None] = lambda text: None,
+) -> bool:
+    """Whether the weights of the best step are kept while it trains: if a scorer is at hand.
+
+    Nothing is downloaded for it: `evaluate` keeps the hub's scorer on the Drive, and from then on
+    it is at hand. ``report`` is told where it was asked for and cannot be.
+    """
+    if options.keep != "best" or not options.sample_every:
+        return False
+    source = clip_source(base)
+    if source is None or not is_here(source, drive):
+        report(
+            f"The scorer {source or '(none is known)'} is not on this disk or the Drive, so "
+            "nothing is scored while it trains, and the last step is kept and not the best one. "
+            "notebooks/4_evaluate.ipynb, or `python -m s2i_lib evaluate`, fetches it for the next "
+            "run."
+        )
+        return False
+    return True
 
 
 def make_watcher(
-    model: Model, subject: Subject, photos: Sequence[Path], options: FinetuneOptions, drive: Drive
+    model: Model,
+    subject: Subject,
+    photos: Sequence[Path],
+    options: FinetuneOptions,
+    drive: Drive,
+    report: Callable[[str], None],
 ) -> Watcher | None:
-    """What scores the samples of a run; None where it shall not, or no scorer is at hand.
-
-    Nothing is downloaded for it: `evaluate` keeps the hub's scorer on the Drive, and from then on
-    it is at hand.
-    """
+    """What scores the samples of a run; None where it shall not or cannot, which is reported."""
     source = clip_source(model.base)
-    if options.keep == "last" or not options.sample_every or source is None:
-        return None
-    if not is_here(source, drive):
-        log.info(
-            "The scorer %s is not on this disk or the Drive, so the last step is kept and not the "
-            "best one. `python -m s2i_lib evaluate` fetches it.",
-            source,
-        )
+    if not keeps_best(model.base, options, drive, report) or source is None:
         return None
     try:
-        return Watcher(load_clip(source, drive), subject, [open_photo(path) for path in photos])
+        scorer = load_clip(source, drive, torch.device("cpu"))
+        watcher = Watcher(scorer, subject, [open_photo(path) for path in photos])
     except S2iError as error:
-        log.warning("The last step is kept and not the best one: %s", error)
+        report(f"The last step is kept and not the best one: {error}")
         return None
+    rows = fill_in(options.sample_prompts, subject)
+    if not any(watcher.is_own(prompt) for row in rows for prompt in row.split("|")):
+        report(
+            "No sample prompt has {subject} in it, so nothing says which step is best, and the "
+            "last one is kept."
+        )
+        return None
+    return watcher
 
 
 class Judge:
@@ -90,8 +126,9 @@ class Judge:
         if not drawn:
             return None
         try:
-            point = self.watcher.add(step, drawn)
-        except S2iError as error:  # training is worth more than its scores
+            with visiting(self.watcher.scorer.network, next(self.learner.unet.parameters()).device):
+                point = self.watcher.add(step, drawn)
+        except (S2iError, torch.OutOfMemoryError) as error:  # training is worth more than scores
             log.warning("The samples of step %d are not scored: %s", step, error)
             return None
         lines = "".join(json.dumps(p.to_json()) + "\n" for p in self.watcher.points)
@@ -106,7 +143,8 @@ class Judge:
         """The weights to end with (in ``last``), the best step's if they are found, and a record.
 
         Where the best weights are gone (a session that ended before the Drive had them) or cannot
-        be read whole, it is the last ones, and the record for run.json says so.
+        be read whole, it is the last ones, and the record for run.json says so: without scores
+        where that step has none.
         """
         trained = [point for point in self.watcher.points if point.step]
         if not trained:
@@ -115,8 +153,8 @@ class Judge:
         kept = self.learner.step
         if best.step != kept and self._take(best.step, last):
             kept = best.step
-        shown = next(point for point in trained if point.step == kept)
-        scores = {k: v for k, v in shown.to_json().items() if k != "step" and v is not None}
+        shown = next((line for line in as_curve(self.watcher.points) if line["step"] == kept), {})
+        scores = {k: shown[k] for k in SCORED if shown.get(k) is not None}
         return last, {"kept_step": kept, "best_step": best.step, "scores": scores}
 
     @property
@@ -142,11 +180,11 @@ class Judge:
 
     def _take(self, step: int, last: Path) -> bool:
         """Put the weights of ``step`` in the place of the last; where that fails, these stay."""
-        for place in (self._place(step), self.folder / BEST):
+        for place in (self._place(step), self.folder / BEST, self.folder / WEIGHTS):
             try:
-                if json.loads((place / STEP).read_text())["step"] == step:
+                if self._step_of(place) == step:
                     publish(place, last)
-                    (last / STEP).unlink()
+                    (last / STEP).unlink(missing_ok=True)
                     return True
             except (OSError, ValueError, KeyError, TypeError):
                 continue
@@ -154,12 +192,12 @@ class Judge:
                 log.warning("The weights of step %d could not be copied: %s", step, error)
         return False
 
+    def _step_of(self, place: Path) -> int | None:
+        """The step that the weights in ``place`` are of; the run's own, if it was finished once."""
+        if place.name == WEIGHTS:
+            return read_card(self.folder).get("kept_step") if place.is_dir() else None
+        return json.loads((place / STEP).read_text())["step"]
+
     def _resume(self) -> None:
         """Take up the points of an earlier session, up to the step that training goes on from."""
-        for place in (self.local, self.folder):
-            try:
-                lines = [json.loads(line) for line in (place / SCORES).read_text().splitlines()]
-                self.watcher.resume([p for p in lines if p["step"] <= self.learner.step])
-                return
-            except (OSError, ValueError, KeyError, TypeError):
-                continue
+        self.watcher.resume(read_lines((self.local, self.folder), SCORES, self.learner.step))

@@ -13,7 +13,7 @@ from s2i_lib import checkpoint
 from s2i_lib.drive import Lease, Publisher, make_folder, publish, remove, tidy, write_file
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.models import RUN_CARD, read_card
-from s2i_lib.run import Run
+from s2i_lib.run import Run, read_lines
 
 Watch = Callable[[str, dict[str, Any]], None]
 """Is told what happens as it happens: a name and what belongs to it. A live panel, a test."""
@@ -124,11 +124,20 @@ class Keeper:
         self.submit("the run's state", job)
 
     def catch_up(self) -> None:
-        """Publish what an earlier session left on this disk only."""
+        """Publish what an earlier session left on this disk only.
+
+        Not the curves of one that another machine has trained on since.
+        """
         if not self.is_main:
             return
         sheets = (self.run.local / "samples").glob("step-*.png")
-        for path in sorted([*self.run.local.glob("*.jsonl"), *sheets]):
+        curves = [
+            path
+            for path in self.run.local.glob("*.jsonl")
+            if read_lines((self.run.local, self.run.folder), path.name)
+            == read_lines((self.run.local,), path.name)
+        ]
+        for path in sorted([*curves, *sheets]):
             self.put(path)
         for state in checkpoint.states(self.run.local)[-1:]:
             self.publish_state(state, if_newest=True)

@@ -19,16 +19,16 @@ from s2i_lib.checkpoint import MAX_SLOTS
 from s2i_lib.dreambooth import Losses, deterministic, train
 from s2i_lib.drive import Drive, disk_of, free_bytes, local_folder
 from s2i_lib.errors import InputError, S2iError
+from s2i_lib.judge import keeps_best
 from s2i_lib.learner import find_8bit_fault, find_lora_layers, make_learner
 from s2i_lib.options import FinetuneOptions, lora_rate
 from s2i_lib.prior import from_main
 from s2i_lib.runs import size_of
-from s2i_lib.scorer import clip_source, is_here
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from s2i_lib.models import BaseModel, Model
+    from s2i_lib.models import Model
 
 GIB = 1024**3
 PROBE_STEPS = 2  # AdamW makes its state in the first, so that the second is the peak
@@ -245,14 +245,6 @@ def estimate_files(
     n_states = min(MAX_SLOTS, math.ceil(options.steps / options.save_every))
     holders = {"states": n_states * each, "weights": 2, "best step": 2 * with_best}
     return {name: size * trained / GIB for name, size in holders.items() if size}
-
-
-def keeps_best(base: BaseModel, options: FinetuneOptions, drive: Drive) -> bool:
-    """Whether the weights of the best step are kept while it trains: if a scorer is at hand."""
-    source = clip_source(base)
-    if options.keep != "best" or not options.sample_every or source is None:
-        return False
-    return is_here(source, drive)
 
 
 def free_locally(drive: Drive, folder: Path, needed_gib: float) -> float:

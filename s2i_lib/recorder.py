@@ -16,13 +16,14 @@ from s2i_lib import batches, checkpoint, prior
 from s2i_lib.best import as_curve
 from s2i_lib.dreambooth import Losses
 from s2i_lib.drive import write_file
-from s2i_lib.errors import InputError, S2iError
-from s2i_lib.judge import Judge
+from s2i_lib.errors import S2iError
+from s2i_lib.judge import OF_WEIGHTS, Judge
 from s2i_lib.keeper import Keeper
 from s2i_lib.learner import Learner, with_mean_weights
 from s2i_lib.models import WEIGHTS, Model
 from s2i_lib.options import FinetuneOptions, learning_rate_at
-from s2i_lib.subject import Subject
+from s2i_lib.run import read_lines
+from s2i_lib.subject import Subject, fill_in
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -52,14 +53,7 @@ class Sampler:
         autocast: Callable[[], Any],
     ):
         self.model, self.keeper, self.autocast = model, keeper, autocast
-        names = {"subject": subject.phrase, "noun": subject.class_noun}
-        try:
-            self.rows = [prompt.format(**names) for prompt in options.sample_prompts]
-        except (KeyError, IndexError, ValueError) as error:
-            raise InputError(
-                f"A sample prompt cannot be filled in ({error}). "
-                "Only {subject} and {noun} may stand in braces."
-            ) from error
+        self.rows = fill_in(options.sample_prompts, subject)
         self.options = prior.SamplerOptions(
             steps=20, guidance_scale=model.base.guidance_scale, guided_until=1.0
         )
@@ -246,9 +240,10 @@ class Recorder:
         self.bar.close()
         self.keeper.wait_for_save()  # it goes first, and memory holds no copy of it any more
         path = checkpoint.save_weights(self.learner, self.options, self.keeper.run.local / WEIGHTS)
+        known: dict[str, Any] = {}
         if self.judge is not None:
-            path, kept = self.judge.choose(path)
-            card |= kept
+            path, known = self.judge.choose(path)
+        card = {key: card[key] for key in card if key not in OF_WEIGHTS} | {"scores": {}} | known
         steps = max(1, self.learner.step - self._first)
         seconds = time.monotonic() - self._began
         card |= {
@@ -259,13 +254,7 @@ class Recorder:
         self.keeper.end(path, card, self.judge.forget if self.judge else lambda: None)
 
     def _recover_metrics(self) -> None:
-        lines = []
-        for place in (self.metrics, self.keeper.run.folder / self.metrics.name):
-            try:
-                lines = [json.loads(line) for line in place.read_text().splitlines()]
-            except (OSError, ValueError):
-                continue
-            break
-        kept = [line for line in lines if line["step"] <= self.learner.step]
+        places = (self.keeper.run.local, self.keeper.run.folder)
+        kept = read_lines(places, self.metrics.name, self.learner.step)
         text = "".join(json.dumps(line) + "\n" for line in kept)
         write_file(self.metrics, text.encode())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -145,6 +146,22 @@ def versions() -> dict[str, str | None]:
         except PackageNotFoundError:
             found[name] = None
     return found
+
+
+def read_lines(folders: Sequence[Path], name: str, up_to: float = math.inf) -> list[dict[str, Any]]:
+    """The lines of a run's metrics or scores, from the folder whose copy came farthest.
+
+    That need not be this disk's: another machine may have trained on since. A copy that is missing
+    or damaged counts for nothing; lines of a step after ``up_to`` are left out.
+    """
+    found: list[list[dict[str, Any]]] = [[]]
+    for folder in folders:
+        try:
+            lines = [json.loads(line) for line in (folder / name).read_text().splitlines()]
+            found.append([line for line in lines if line["step"] <= up_to])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return max(found, key=lambda lines: lines[-1]["step"] if lines else -1)
 
 
 def wants(card: dict[str, Any], options: FinetuneOptions) -> bool:

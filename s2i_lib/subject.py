@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -152,6 +153,24 @@ def list_subjects(drive: Drive) -> list[Subject]:
         except (ValueError, TypeError, InputError):
             continue  # a half-copied card must not hide the other subjects
     return subjects
+
+
+def fill_in(prompts: Sequence[str], subject: Subject) -> list[str]:
+    """Sample prompts with {subject} and {noun} filled in.
+
+    Raises
+    ------
+    InputError
+        When something else stands in braces.
+    """
+    names = {"subject": subject.phrase, "noun": subject.class_noun}
+    try:
+        return [prompt.format(**names) for prompt in prompts]
+    except (KeyError, IndexError, ValueError) as error:
+        raise InputError(
+            f"A sample prompt cannot be filled in ({error}). "
+            "Only {subject} and {noun} may stand in braces."
+        ) from error
 
 
 def article_for(words: str) -> str:

@@ -1,6 +1,7 @@
 """Training that is scored while it goes on, and ends with its best step."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,7 @@ from PIL import Image
 from tiny_model import draw_dataset, make_pipeline
 
 from s2i_lib.best import Point, Watcher
+from s2i_lib.drive import sha256_of
 from s2i_lib.judge import BEST, SCORES, Judge, make_watcher
 from s2i_lib.learner import make_learner
 from s2i_lib.models import PACKAGE, REGISTRY, Model
@@ -61,13 +63,27 @@ def test_a_step_that_is_scored_again_after_a_resume_takes_the_old_ones_place(sco
     assert [point.step for point in watcher.points] == [0, 10]
 
 
-def test_a_scorer_that_is_not_at_hand_is_not_fetched(drive, caplog):
-    caplog.set_level("INFO", "s2i_lib")
+def test_a_scorer_that_is_not_at_hand_is_not_fetched_and_the_user_is_told(drive):
     base = replace(REGISTRY["sd2.1-base"], scorer="nobody/nothing")
-    model = Model(base, make_pipeline(), "here")
-    assert make_watcher(model, CAR, [], FinetuneOptions(), drive) is None
-    assert "the last step is kept" in caplog.text
-    assert make_watcher(model, CAR, [], FinetuneOptions(keep="last"), drive) is None
+    model, said = Model(base, make_pipeline(), "here"), []
+    assert make_watcher(model, CAR, [], FinetuneOptions(), drive, said.append) is None
+    [sentence] = said
+    assert "the last step is kept" in sentence and "python -m s2i_lib evaluate" in sentence
+
+
+def test_where_nothing_shall_be_kept_or_scored_nothing_is_said(drive):
+    model, said = Model(REGISTRY["pocket"], make_pipeline(), "here"), []
+    for options in (FinetuneOptions(keep="last"), FinetuneOptions(sample_every=0)):
+        assert make_watcher(model, CAR, [], options, drive, said.append) is None
+    assert said == []
+    assert make_watcher(model, CAR, [], FinetuneOptions(), drive, said.append) is not None
+
+
+def test_samples_without_the_subject_cannot_say_which_step_is_best(drive):
+    model, said = Model(REGISTRY["pocket"], make_pipeline(), "here"), []
+    options = FinetuneOptions(sample_prompts=("a {noun}", "a {noun} on a beach"))
+    assert make_watcher(model, CAR, [], options, drive, said.append) is None
+    assert "{subject}" in said[0]
 
 
 def judged(scorer, tmp_path, learner, points=()):
@@ -141,8 +157,6 @@ def test_the_best_steps_weights_are_what_the_run_ends_with(scorer, tmp_path, lea
 
 
 def test_the_best_survives_a_session_that_lost_its_disk(scorer, tmp_path, learner):
-    import shutil
-
     from s2i_lib.checkpoint import save_weights
 
     judged(scorer, tmp_path, learner, [(0, "blue"), (25, "red"), (50, "blue")])
@@ -153,11 +167,54 @@ def test_the_best_survives_a_session_that_lost_its_disk(scorer, tmp_path, learne
     assert kept_value(again.choose(last)[0]) == 0.25
 
 
+def go_on(tmp_path):
+    """As a run that is finished is left: weights, what they are, and no copy of the best."""
+    from s2i_lib.models import RUN_CARD
+
+    shutil.rmtree(tmp_path / "local")
+    (tmp_path / "weights").rename(tmp_path / "folder" / "weights")
+    (tmp_path / "folder" / RUN_CARD).write_text(json.dumps({"kept_step": 25}))
+
+
+def test_a_finished_run_that_goes_on_still_has_its_best_step(scorer, tmp_path, learner):
+    from s2i_lib.checkpoint import save_weights
+
+    judge = judged(scorer, tmp_path, learner, [(0, "blue"), (25, "red"), (50, "blue")])
+    judge.choose(save_weights(learner, FinetuneOptions(), tmp_path / "weights"))
+    judge.forget()
+    go_on(tmp_path)
+    again = judged(scorer, tmp_path, learner, [(75, "blue")])
+    last = save_weights(learner, FinetuneOptions(), tmp_path / "weights")
+    path, record = again.choose(last)
+    assert (record["kept_step"], record["best_step"]) == (25, 25)
+    assert kept_value(path) == 0.25
+
+
+def test_a_last_step_that_was_not_scored_still_ends_the_run(scorer, tmp_path, learner):
+    from s2i_lib.checkpoint import save_weights
+
+    judged(scorer, tmp_path, learner, [(0, "blue"), (25, "red")])
+    for path in (*(tmp_path / "local").glob("best-*"), tmp_path / "folder" / BEST):
+        shutil.rmtree(path)
+    learner.step = 75
+    again = judged(scorer, tmp_path, learner)
+    last = save_weights(learner, FinetuneOptions(), tmp_path / "weights")
+    assert again.choose(last) == (last, {"kept_step": 75, "best_step": 25, "scores": {}})
+
+
+def test_the_points_of_the_session_that_came_farthest_count(scorer, tmp_path, learner):
+    """Another machine has trained on over the same Drive since this disk was written."""
+    judged(scorer, tmp_path, learner, [(0, "blue"), (10, "blue")])
+    old = (tmp_path / "local" / SCORES).read_bytes()
+    judged(scorer, tmp_path, learner, [(20, "red"), (30, "blue")])
+    (tmp_path / "local" / SCORES).write_bytes(old)
+    again = judged(scorer, tmp_path, learner)
+    assert [point.step for point in again.watcher.points] == [0, 10, 20, 30]
+
+
 def test_best_weights_that_are_gone_leave_the_last_and_the_record_says_so(
     scorer, tmp_path, learner
 ):
-    import shutil
-
     from s2i_lib.checkpoint import save_weights
 
     judge = judged(scorer, tmp_path, learner, [(0, "blue"), (25, "red"), (50, "blue")])
@@ -173,8 +230,6 @@ def test_best_weights_that_cannot_be_copied_whole_leave_the_last_as_they_were(
     scorer, tmp_path, learner, monkeypatch
 ):
     """A Drive that goes away in the middle of a file: no test can wait for a real one."""
-    import shutil
-
     from s2i_lib import drive
     from s2i_lib.checkpoint import save_weights
 
@@ -255,3 +310,16 @@ def test_a_training_that_is_past_its_peak_ends_there_and_keeps_the_peak(drive, t
     assert any("better before" in sentence for sentence in said)
     assert card["kept_step"] == card["best_step"] <= card["step"] - 2 * 3
     assert finetune(drive, draw_dataset(tmp_path / "again"), model="pocket", **options) == run
+
+    def go_on(**changes):
+        photos = draw_dataset(tmp_path / f"more-{len(changes)}")
+        finetune(drive, photos, model="pocket", name=run.name, **options | {"steps": 46} | changes)
+        return read_card(run), sha256_of(run / "weights/unet/diffusion_pytorch_model.safetensors")
+
+    peak = sha256_of(run / "weights/unet/diffusion_pytorch_model.safetensors")
+    longer, weights = go_on()
+    assert longer["step"] > card["step"] and longer["kept_step"] == card["kept_step"]
+    assert weights == peak and longer["scores"] == card["scores"]
+    last, weights = go_on(steps=50, keep="last")
+    assert weights != peak
+    assert last["scores"] == {} and "kept_step" not in last

@@ -119,7 +119,7 @@ def test_the_interval_of_a_diversity_covers_it_although_pairs_share_their_pictur
     rng = np.random.default_rng(6)
 
     def distances(n):
-        seen = unit(rng.normal(size=(n, 6)) + [2, 1, 0, 0, 0, 0])
+        seen = unit(rng.normal([2, 1, 0, 0, 0, 0], size=(n, 6)))
         return 1 - seen @ seen.T
 
     truth = np.mean([distances(2)[0, 1] for _ in range(40_000)])
