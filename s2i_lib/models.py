@@ -262,7 +262,9 @@ def find_run(drive: Drive, run: str) -> Path:
     """The folder of a fine-tuned run: a path, or SUBJECT/RUN or SUBJECT on the Drive.
 
     A path may also be a file or a folder of weights from elsewhere; see `s2i_lib.brought`. Of a
-    subject with several runs it is the one whose likeness scored best, else the newest.
+    subject with several runs it is the one that scored best while it was trained, by the rule that
+    chose its best step (`s2i_lib.best`), else the newest. Scorers of two base models cannot be
+    compared: only runs of the newest one's base count.
 
     Raises
     ------
@@ -277,7 +279,9 @@ def find_run(drive: Drive, run: str) -> Path:
     done = [path.parent for path in drive.runs.glob(f"*/*/{WEIGHTS}") if read_card(path.parent)]
     own = [f for f in done if _is_name(run) and f.parent.name == folder_name(run)]
     if own:
-        return max(own, key=_rank)
+        base = _base_name(max(own, key=_made_at))
+        rivals = [folder for folder in own if _base_name(folder) == base]
+        return max(rivals, key=lambda folder: (_value(folder), _made_at(folder)))
     names = ", ".join(sorted(f.relative_to(drive.runs).as_posix() for f in done))
     raise InputError(
         f"There is no run {run!r}: neither a folder of weights nor a run in {drive.runs} "
@@ -291,9 +295,16 @@ def _is_name(text: str) -> bool:
     return any(character.isalnum() for character in text)
 
 
-def _rank(run: Path) -> tuple[float, float]:
-    card = read_card(run)
-    return card.get("scores", {}).get("likeness", -1.0), (run / RUN_CARD).stat().st_mtime
+def _base_name(run: Path) -> str | None:
+    return read_card(run).get("base", {}).get("name")
+
+
+def _value(run: Path) -> float:
+    return read_card(run).get("scores", {}).get("value", -1.0)
+
+
+def _made_at(run: Path) -> float:
+    return (run / RUN_CARD).stat().st_mtime
 
 
 def read_card(run: Path) -> dict[str, Any]:

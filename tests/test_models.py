@@ -5,6 +5,7 @@ import gc
 import http.server
 import importlib.util
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import pytest
 from s2i_lib import models
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.generate import unknown_words
-from s2i_lib.models import REGISTRY
+from s2i_lib.models import REGISTRY, find_run
 from s2i_lib.protocol import choose_prompts
 from s2i_lib.recorder import take_turns
 from s2i_lib.subject import Subject
@@ -292,3 +293,32 @@ def test_a_damaged_cache_on_the_drive_is_fetched_again(hub, drive, monkeypatch):
     weights.write_bytes(weights.read_bytes()[:-100])
     models.load("far", drive=drive)
     models.verify(drive.models / "far")
+
+
+def write_run(drive, name: str, base: str, made_at: float, scores: dict) -> None:
+    folder = drive.runs / "rex" / name
+    (folder / "weights").mkdir(parents=True)
+    card = folder / "run.json"
+    card.write_text(json.dumps({"status": "finished", "base": {"name": base}, "scores": scores}))
+    os.utime(card, (made_at, made_at))
+
+
+def test_the_best_run_of_a_subject_is_chosen_by_the_rule_that_chose_its_step(drive):
+    from s2i_lib.best import Point, value
+
+    first = Point(0, 0.5, 0.3, 0.5)
+    overfit, good = Point(9, 0.9, 0.15, 0.8), Point(9, 0.8, 0.28, 0.5)
+    for number, (name, point) in enumerate({"overfit": overfit, "good": good}.items()):
+        scores = point.to_json() | {"value": value(point, first)}
+        write_run(drive, name, "pocket", 10 + number, scores)
+    os.utime(drive.runs / "rex" / "overfit" / "run.json", (20, 20))
+    assert find_run(drive, "Rex").name == "good"
+    write_run(drive, "unscored", "pocket", 30, {})
+    assert find_run(drive, "Rex").name == "good"
+
+
+def test_scores_of_another_base_do_not_count_beside_those_of_the_newest_run(drive):
+    write_run(drive, "small", "pocket", 10, {"value": 0.9})
+    write_run(drive, "older", "sd2.1-base", 20, {})
+    write_run(drive, "newer", "sd2.1-base", 30, {})
+    assert find_run(drive, "Rex").name == "newer"
