@@ -390,6 +390,8 @@ def _describe_folder(folder: Path) -> BaseModel:
         finetune=like.finetune,
         safety_checker=SAFETY_CHECKER,
         scorer=like.scorer if like.folder is None else str(like.folder / (like.scorer or "")),
+        dino=like.dino,
+        lpips=like.lpips,
         words=None,
     )
 

@@ -19,7 +19,14 @@ import numpy as np
 
 from s2i_lib.drive import Drive, folder_name, sha256_of
 from s2i_lib.errors import InputError, S2iError
-from s2i_lib.models import CHECKSUMS, BaseModel, quiet_transformers, verify, write_checksums
+from s2i_lib.models import (
+    CHECKSUMS,
+    BaseModel,
+    pick_device,
+    quiet_transformers,
+    verify,
+    write_checksums,
+)
 from s2i_lib.scores import unit
 
 if TYPE_CHECKING:
@@ -286,10 +293,12 @@ def load_scorers(
 
     Parameters
     ----------
+    device
+        By default the GPU, if there is one.
     **instead
         clip, dino, lpips: a folder, a file or a hub repository to take in place of the registry's.
     """
-    scorers = Scorers()
+    scorers, device = Scorers(), device or pick_device()
     for kind, named, load in (
         ("clip", base.scorer, load_clip),
         ("dino", base.dino, load_dino),
@@ -325,14 +334,16 @@ def is_here(source: str, drive: Drive) -> bool:
     return Path(source).is_dir() or _is_kept(drive.models / folder_name(source))
 
 
-def _is_kept(folder: Path) -> bool:
+def _is_kept(folder: Path, weights: str = "model.safetensors") -> bool:
     """Whether a network is there whole: vouched for, or copied by hand (no download under way)."""
-    by_hand = (folder / "model.safetensors").is_file() and not (folder / ".cache").is_dir()
+    by_hand = (folder / weights).is_file() and not (folder / ".cache").is_dir()
     return (folder / CHECKSUMS).is_file() or by_hand
 
 
 def load_clip(source: str, drive: Drive, device: torch.device | None = None) -> ClipScorer:
     """A CLIPModel or VisionTextDualEncoderModel from a folder or the hub, in fp32.
+
+    On the CPU, if no device is named.
 
     Raises
     ------
@@ -426,7 +437,8 @@ def find_network(source: str, drive: Drive, *, only: str | None = None) -> Path:
         return Path(source)
     kept = drive.models / folder_name(source)
     tried = [f"{source}: no folder here", f"{kept}: not there yet"]
-    if _is_kept(kept):
+    weights = only or "model.safetensors"
+    if _is_kept(kept, weights):
         try:
             verify(kept)
             return kept
@@ -439,8 +451,8 @@ def find_network(source: str, drive: Drive, *, only: str | None = None) -> Path:
     raise S2iError(
         f"The network {source}, which looks at pictures, could not be had. Tried: "
         + "; ".join(tried)
-        + f". Check the network connection and try again, or copy its folder to {kept}. What "
-        "needs no such network goes on all the same."
+        + f". Check the network connection and try again, or copy it to {kept} (with "
+        f"{weights}). What needs no such network goes on all the same."
     )
 
 

@@ -1,6 +1,7 @@
 """The networks that measure: the shipped one, and small random ones of the hub's classes."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -227,8 +228,6 @@ def test_a_network_that_is_nowhere_names_every_place(drive):
 
 
 def test_a_copy_on_the_drive_is_taken_and_a_damaged_one_is_not(dual, drive):
-    import shutil
-
     from s2i_lib.models import write_checksums
 
     kept = drive.models / "some-dual"
@@ -242,8 +241,6 @@ def test_a_copy_on_the_drive_is_taken_and_a_damaged_one_is_not(dual, drive):
 
 
 def test_a_download_is_held_against_the_hubs_checksum_and_not_its_own(dual, tmp_path):
-    import shutil
-
     folder = shutil.copytree(dual, tmp_path / "arrived")
     weights = folder / "model.safetensors"
     theirs = {weights.name: sha256_of(weights), "other.safetensors": "0" * 64}
@@ -255,8 +252,6 @@ def test_a_download_is_held_against_the_hubs_checksum_and_not_its_own(dual, tmp_
 
 
 def test_cut_off_weights_are_one_sentence(dual, tmp_path, drive):
-    import shutil
-
     folder = shutil.copytree(dual, tmp_path / "cut")
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:100])
@@ -276,8 +271,6 @@ def test_cut_off_weights_are_one_sentence(dual, tmp_path, drive):
     ],
 )
 def test_a_folder_with_an_odd_file_is_one_paragraph(name, text, dual, tmp_path, drive):
-    import shutil
-
     folder = shutil.copytree(dual, tmp_path / "odd")
     (folder / name).write_text(text)
     with pytest.raises(InputError, match="odd"):
@@ -285,8 +278,6 @@ def test_a_folder_with_an_odd_file_is_one_paragraph(name, text, dual, tmp_path, 
 
 
 def test_weights_that_are_not_all_there_are_not_made_up(dual, tmp_path, drive):
-    import shutil
-
     from safetensors.torch import load_file, save_file
 
     folder = shutil.copytree(dual, tmp_path / "part")
@@ -300,13 +291,39 @@ def test_weights_that_are_not_all_there_are_not_made_up(dual, tmp_path, drive):
 def test_pictures_of_another_size_than_the_network_sees_are_found_when_it_is_loaded(
     dino, tmp_path, drive
 ):
-    import shutil
-
     folder = shutil.copytree(dino, tmp_path / "larger")
     card = json.loads((folder / "preprocessor_config.json").read_text()) | {"size": 64}
     (folder / "preprocessor_config.json").write_text(json.dumps(card))
     with pytest.raises(InputError, match="larger cannot be loaded"):
         load_dino(str(folder), drive)
+
+
+def test_an_lpips_that_was_copied_to_where_the_error_says_is_taken(lpips_file, drive):
+    source = "nobody/metrics:LPIPS/alexnet.safetensors"
+    with pytest.raises(S2iError) as error:
+        load_lpips(source, drive)
+    folder = drive.models / "nobody-metrics"
+    assert f"copy it to {folder} (with LPIPS/alexnet.safetensors)" in str(error.value)
+    (folder / "LPIPS").mkdir(parents=True)
+    shutil.copy(lpips_file, folder / "LPIPS")
+    assert load_lpips(source, drive).sha256 == sha256_of(lpips_file)
+
+
+def test_a_folder_of_stable_diffusion_is_measured_by_the_same_networks(tmp_path):
+    from tiny_model import make_pipeline
+
+    from s2i_lib.models import choose
+
+    make_pipeline().save_pretrained(tmp_path / "brought")
+    for file, key, value in (
+        ("unet/config.json", "sample_size", 512),
+        ("vae/config.json", "block_out_channels", [8]),
+    ):
+        card = json.loads((tmp_path / "brought" / file).read_text())
+        (tmp_path / "brought" / file).write_text(json.dumps(card | {key: value}))
+    found, known = choose(str(tmp_path / "brought")), REGISTRY["sd2.1-base"]
+    assert (found.scorer, found.dino, found.lpips) == (known.scorer, known.dino, known.lpips)
+    assert None not in (found.scorer, found.dino, found.lpips)
 
 
 def test_a_file_that_is_no_lpips_says_so(dual, drive):
