@@ -402,22 +402,21 @@ def evaluate(
             )
             measured.append(run)
 
-    refused: S2iError | None = None
-    try:
+    refused: S2iError | KeyboardInterrupt | None = None
+    try:  # what has been measured took an hour, and is worth a page, whatever ends the rest
         _for_each(runs, measure, what="runs")
-    except S2iError as error:
+    except (S2iError, KeyboardInterrupt) as error:
         if not done:
             raise
         refused = error
-    if base:
+    if base and not isinstance(refused, KeyboardInterrupt):
         try:
             measure(measured[0], is_base=True)
-        except S2iError as error:  # what has been measured took an hour, and is worth a page
+        except (S2iError, KeyboardInterrupt) as error:
             if refused:
                 _complain(str(refused))
             refused = error
-    page, data = write_report(done, folder)
-    for each in done:
+    for each in done:  # before the page, which a full disk may refuse
         if as_json:
             print(json.dumps(each.to_json(), ensure_ascii=False))
             continue
@@ -427,6 +426,7 @@ def evaluate(
         if each.speech:
             print(f"  word error rate {each.speech['word_error_rate']}")
         _print_notes(each.notes)
+    page, data = write_report(done, folder)
     if as_json:
         print(json.dumps({"page": str(page), "data": str(data)}))
     else:
@@ -955,9 +955,10 @@ def main() -> int:
             raise
         _complain(str(error))
         return error.exit_status
-    except KeyboardInterrupt:
-        _complain("Stopped. What was saved so far is kept.")
-        return 130
+    except SystemExit as stop:
+        if stop.code == 130:  # what Typer makes of Ctrl-C, without a word
+            _complain("What was saved so far is kept.", "Stopped")
+        raise
     return 0
 
 

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     import torch
 
     from s2i_lib.drive import Drive
+    from s2i_lib.models import Model
     from s2i_lib.protocol import EvaluateOptions
+    from s2i_lib.scorer import ClipScorer
 
 POINT = Point.__dataclass_fields__.keys()
 
@@ -73,18 +75,30 @@ def evaluate_run(
     result = evaluate(model, subject, photos, scorers, options, callback=callback)
     result.notes[:0] = notes
     if clips:
-        try:
-            listener = Listener(HearOptions(names=(subject.name,)), drive).load()
-            result.speech = evaluate_speech(
-                model, clips, listener, [subject], scorers.clip, result.options
-            )
-        except S2iError as error:
-            result.notes.append(f"Hearing is not scored: {error}")
+        add_hearing(result, model, clips, drive, scorers.clip)
     if is_base:
         result.name = f"{model.base.name}, not fine-tuned"
     else:
         result.curve = read_curve(folder, card.get("kept_step"))
     return result
+
+
+def add_hearing(
+    evaluation: Evaluation,
+    model: Model,
+    clips: Sequence[Clip],
+    drive: Drive,
+    clip_scorer: ClipScorer | None,
+) -> None:
+    """Score hearing, too, for a listener that knows the subject's name; a note where it cannot."""
+    subject = evaluation.subject
+    try:
+        listener = Listener(HearOptions(names=(subject.name,)), drive).load()
+        evaluation.speech = evaluate_speech(
+            model, clips, listener, [subject], clip_scorer, evaluation.options
+        )
+    except S2iError as error:
+        evaluation.notes.append(f"Hearing is not scored: {error}")
 
 
 def _subject_of(folder: Path, card: dict[str, Any]) -> Subject:

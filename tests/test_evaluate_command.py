@@ -248,3 +248,31 @@ def test_hearing_is_scored_from_the_clip_to_the_picture(tmp_path, drive, monkeyp
     assert "sks car" in two["typed_prompt"]
     assert {"speech_gap", "r_precision"} <= set(speech)
     assert result.to_json()["speech"]["speech_gap"]["n"] == 4
+
+
+def test_stopped_in_the_second_run_the_first_has_its_page(run, tmp_path, monkeypatch):
+    from s2i_lib import evaluate as module
+
+    calls = []
+
+    def stop_in_the_second(*what, **named):
+        calls.append(what)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return evaluate_run(*what, **named)
+
+    monkeypatch.setattr(module, "evaluate_run", stop_in_the_second)
+    made = tmp_path / "made"
+    status, out, err = run("evaluate", WEIGHTS, WEIGHTS, *QUICK, "--base", "--out", made)
+    assert status == 130 and len(calls) == 2
+    assert "Stopped: What was saved so far is kept." in err
+    assert out.count("clip_t") == 1
+    assert len(list(made.glob("*.html"))) == 1
+
+
+def test_scores_are_said_although_the_disk_does_not_take_the_page(run, faulty_drive):
+    faulty_drive.fault("room for 0")
+    status, out, err = run("evaluate", WEIGHTS, *QUICK, "--out", faulty_drive.path / "made")
+    assert status == 1
+    assert "No space left" in err
+    assert "clip_t" in out
