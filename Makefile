@@ -5,7 +5,7 @@
 # make cuda    the tests that need a CUDA GPU, with one; minutes
 # make screenshots   takes the pictures of the studio in docs/ anew
 # make badges REPO=owner/name   writes the repository's address into the README and the notebooks
-# make pocket  trains the pocket model from nothing; some three hours on two cores, resumable
+# make pocket  trains the pocket model from nothing; needs npm; took 88 minutes on two cores, resumable
 
 SHELL := /bin/bash
 AUDIO ?= s2i_lib/samples/red_car.wav
@@ -72,8 +72,9 @@ screenshots: .venv/.test system
 badges: .venv/bin/python
 	@$(BIN)/python tools/badges.py "$(REPO)"
 
-# Each script goes on where it was stopped; the state is in tools/pocket/.work (S2I_POCKET_WORK).
-# The weights that ship had these many, and a branch of 600; more go on from there.
+# Each script goes on where it was stopped, and leaves alone what is finished; the state is in
+# tools/pocket/.work (S2I_POCKET_WORK). The emoji sets come by npm (Node.js). The weights that ship
+# had these many steps, and a branch of 600; more go on from there, with a new branch.
 POCKET_STEPS ?= 1500
 pocket: .venv/.test
 	$(PIP) --quiet -e '.[pocket]'

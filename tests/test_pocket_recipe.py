@@ -1,12 +1,17 @@
 """How the pocket model is made: properties of the recipe that need neither icons nor training."""
 
 import json
+import shutil
+import signal
+import sys
 
 import numpy as np
+import pytest
 import torch
 
-from tools.pocket import unet, vae, world
-from tools.pocket.training import SHIPPED
+from benchmarks import pocket as benchmark
+from tools.pocket import icons, unet, vae, world
+from tools.pocket.training import SHIPPED, save_state
 
 
 def test_held_out_pairs_are_never_drawn_for_training():
@@ -63,3 +68,81 @@ def test_a_branch_ends_at_a_rate_of_zero_and_the_trunk_keeps_its_own():
     assert branch.share(1000, 1000) == 1
     assert 0 < branch.share(1099, 1000) < 0.02
     assert unet.Plan("trunk").share(1000, 0) == unet.Plan("trunk").share(29_999, 0) == 1
+
+
+@pytest.mark.timeout(300)
+def test_when_a_worker_dies_the_one_that_waits_for_it_is_ended():
+    context = torch.multiprocessing.get_context("spawn")
+    meet = context.Barrier(2)
+    killed = context.Process(target=signal.raise_signal, args=(signal.SIGKILL,), daemon=True)
+    crew = [context.Process(target=meet.wait, daemon=True), killed]
+    for worker in crew:
+        worker.start()
+    with pytest.raises(RuntimeError, match="Worker 1 died with exit code -9"):
+        unet.watch(crew)
+    assert not any(worker.is_alive() for worker in crew)
+
+
+@pytest.mark.slow
+def test_training_does_not_end_as_if_done_when_its_workers_died(tmp_path, monkeypatch):
+    """Its workers find no VAE."""
+    monkeypatch.setenv("S2I_POCKET_WORK", str(tmp_path))
+    shutil.copytree(SHIPPED / "tokenizer", tmp_path / "tokenizer")
+    with pytest.raises(RuntimeError, match=r"Worker [01] died with exit code 1 "):
+        unet.train(unet.Plan(shards=1))
+
+
+def test_a_finished_branch_is_left_alone_until_the_trunk_has_gone_on(tmp_path, monkeypatch):
+    monkeypatch.setenv("S2I_POCKET_WORK", str(tmp_path))
+    plan = unet.Plan("branch", branch_steps=6)
+
+    def restored(trunk: int, branch: int, fork: int) -> tuple[int, int, int]:
+        shared = unet.Shared(torch.nn.ModuleDict({"one": torch.nn.Linear(1, 1)}), [], [], [], [], 0)
+        for mode, step in (("trunk", trunk), ("branch", branch)):
+            state = {"modules": shared.modules.state_dict(), "step": step, "fork": fork}
+            state |= {"momentum": [], "squares": [], "ema": []}
+            save_state(state, tmp_path / f"unet_{mode}.pt")
+        step, fork = unet.restore(shared, plan)
+        return step, fork, plan.end(fork)
+
+    assert restored(trunk=10, branch=13, fork=10) == (13, 10, 16)
+    assert restored(trunk=20, branch=13, fork=10) == (13, 10, 16)
+    assert restored(trunk=10, branch=16, fork=10) == (16, 10, 16)
+    assert restored(trunk=20, branch=16, fork=10) == (20, 20, 26)
+
+
+def test_without_npm_the_icons_say_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(SystemExit, match=r"No npm .* @iconify-json/noto@.* apt-get install npm"):
+        icons.fetch(tmp_path / "icons")
+
+
+def test_without_icons_it_is_said_how_to_draw_them(tmp_path, monkeypatch):
+    monkeypatch.setenv("S2I_POCKET_WORK", str(tmp_path))
+    world.icons.cache_clear()
+    with pytest.raises(FileNotFoundError, match=r"python -m tools\.pocket\.icons"):
+        world.paint(np.random.default_rng(0), world.Scene("cat"))
+
+
+def run_benchmark(monkeypatch, *options) -> None:
+    monkeypatch.setattr(sys, "argv", ["benchmarks.pocket", *map(str, options)])
+    benchmark.main()
+
+
+def test_the_benchmark_makes_the_grids_folder_before_its_work(tmp_path, monkeypatch):
+    with pytest.raises(OSError, match=r"model_index\.json"):  # its work begins with a load
+        run_benchmark(monkeypatch, "--model", tmp_path, "--grid", tmp_path / "new" / "grid.png")
+    assert (tmp_path / "new").is_dir()
+
+
+def test_the_benchmark_refuses_a_grid_that_is_no_picture_before_its_work(
+    tmp_path, monkeypatch, capsys
+):
+    with pytest.raises(SystemExit):
+        run_benchmark(monkeypatch, "--model", tmp_path, "--grid", tmp_path / "grid")
+    assert "--grid" in capsys.readouterr().err
+
+
+def test_the_benchmark_refuses_a_folder_without_photos_before_its_work(tmp_path, monkeypatch):
+    with pytest.raises(SystemExit, match=r"No photos .*found 0"):
+        run_benchmark(monkeypatch, "--model", tmp_path, "--photos", tmp_path)

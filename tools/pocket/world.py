@@ -232,7 +232,13 @@ HELD_OUT = [(n, c) for n in NOUNS for c in COLOURS if is_held_out(n, c)]
 @functools.cache
 def icons() -> np.ndarray:
     """Return the drawn icons: uint8 RGBA, shape (nouns, 2, ICON_PX, ICON_PX, 4)."""
-    with np.load(work_folder() / "icons.npz") as drawn:
+    file = work_folder() / "icons.npz"
+    if not file.exists():
+        raise FileNotFoundError(
+            f"No drawn icons: {file} is missing. Draw them first: pip install -e '.[pocket]', then "
+            "python -m tools.pocket.icons"
+        )
+    with np.load(file) as drawn:
         return drawn["rgba"]
 
 
