@@ -6,8 +6,9 @@ needs no state and any number of processes sees the same batches.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,6 +21,8 @@ from s2i_lib.options import FinetuneOptions
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline
+
+log = logging.getLogger(__name__)
 
 # ---- Caches: the VAE and the frozen text encoder run once ----
 
@@ -50,13 +53,24 @@ def visiting(module: Any, device: torch.device) -> Iterator[None]:
     It goes back to where it was, and the memory that it worked in is given back.
     """
     home = module.device
-    module.to(device)
-    try:
+    try:  # a device that is full has taken a part of it before it says so
+        module.to(device)
         yield
     finally:
         module.to(home)
         if device.type == "cuda":
             torch.cuda.empty_cache()
+
+
+@contextmanager
+def visiting_if_there_is_room(module: Any, device: torch.device) -> Iterator[None]:
+    """The same; where ``device`` is full, the network stays where it is."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(visiting(module, device))
+        except torch.OutOfMemoryError:
+            log.warning("%s is full: %s stays where it is.", device, type(module).__name__)
+        yield
 
 
 @torch.no_grad()

@@ -169,8 +169,9 @@ class Watcher:
         self.points = [Point(**line) for line in lines]
 
     @property
-    def best(self) -> Point:
-        return choose_best(self.points)
+    def best(self) -> Point | None:
+        """None as long as nothing was scored."""
+        return choose_best(self.points) if _trained(self.points) else None
 
     @property
     def is_best(self) -> bool:

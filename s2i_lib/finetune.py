@@ -22,7 +22,7 @@ import torch
 from s2i_lib import checkpoint, dreambooth, prior
 from s2i_lib.drive import Drive, local_folder
 from s2i_lib.errors import InputError, S2iError
-from s2i_lib.judge import OF_WEIGHTS, Judge, make_watcher
+from s2i_lib.judge import Judge, make_watcher
 from s2i_lib.keeper import Keeper, Watch
 from s2i_lib.learner import Learner, make_learner
 from s2i_lib.models import REGISTRY, BaseModel, Model, choose, load, pick_device, read_card
@@ -153,8 +153,6 @@ def finetune(
         stack.callback(keeper.close)
         state = find_state(run, options, accelerator, report)
         card = run_card(dataset, loaded, options, wanted)
-        if state is not None:  # true of the weights that are there until others take their place
-            card |= {key: earlier[key] for key in OF_WEIGHTS if key in earlier}
         keeper.begin(card)
         data = prepare_data(loaded, dataset, options, accelerator, drive, keeper)
         learner = make_learner(loaded.pipeline, options, device)

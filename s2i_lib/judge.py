@@ -11,18 +11,19 @@ import json
 import logging
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from s2i_lib import checkpoint
-from s2i_lib.batches import visiting
+from s2i_lib.batches import visiting_if_there_is_room
 from s2i_lib.best import Point, Watcher, as_curve
 from s2i_lib.drive import Drive, NotTakenError, publish, remove, write_file
 from s2i_lib.errors import S2iError
 from s2i_lib.manifest import open_photo
-from s2i_lib.models import WEIGHTS, read_card
+from s2i_lib.models import WEIGHTS
 from s2i_lib.run import read_lines
 from s2i_lib.scorer import clip_source, is_here, load_clip
 from s2i_lib.subject import fill_in
@@ -39,9 +40,8 @@ log = logging.getLogger(__name__)
 
 SCORES = "scores.jsonl"
 BEST = "best"
-STEP = "step.json"
+STEP = "step.json"  # beside the weights that it is the step of
 SCORED = ("likeness", "fidelity", "class_likeness", "prior_drift", "value")  # of the kept step
-OF_WEIGHTS = ("kept_step", "best_step", "scores")  # in run.json: what is known of a run's weights
 
 
 def keeps_best(
@@ -125,10 +125,11 @@ class Judge:
         """Score one sampling; where it is the best so far, keep the weights."""
         if not drawn:
             return None
+        device = next(self.learner.unet.parameters()).device
         try:
-            with visiting(self.watcher.scorer.network, next(self.learner.unet.parameters()).device):
+            with visiting_if_there_is_room(self.watcher.scorer.network, device):
                 point = self.watcher.add(step, drawn)
-        except (S2iError, torch.OutOfMemoryError) as error:  # training is worth more than scores
+        except S2iError as error:  # training is worth more than its scores
             log.warning("The samples of step %d are not scored: %s", step, error)
             return None
         lines = "".join(json.dumps(p.to_json()) + "\n" for p in self.watcher.points)
@@ -146,11 +147,10 @@ class Judge:
         be read whole, it is the last ones, and the record for run.json says so: without scores
         where that step has none.
         """
-        trained = [point for point in self.watcher.points if point.step]
-        if not trained:
+        kept, best = self.learner.step, self.watcher.best
+        _say_step(last, kept)
+        if best is None or not best.step:
             return last, {}
-        best = self.watcher.best
-        kept = self.learner.step
         if best.step != kept and self._take(best.step, last):
             kept = best.step
         shown = next((line for line in as_curve(self.watcher.points) if line["step"] == kept), {})
@@ -164,7 +164,7 @@ class Judge:
 
     def _keep(self, step: int) -> None:
         path = checkpoint.save_weights(self.learner, self.options, self._place(step))
-        (path / STEP).write_text(json.dumps({"step": step}))
+        _say_step(path, step)
         local, target = self.local, self.folder / BEST
 
         def job() -> None:
@@ -179,12 +179,14 @@ class Judge:
         return self.local / f"{BEST}-{step:08}"
 
     def _take(self, step: int, last: Path) -> bool:
-        """Put the weights of ``step`` in the place of the last; where that fails, these stay."""
+        """Put the weights of ``step`` in the place of the last; where that fails, these stay.
+
+        A run that was finished and goes on has them in the weights that it ended with.
+        """
         for place in (self._place(step), self.folder / BEST, self.folder / WEIGHTS):
             try:
-                if self._step_of(place) == step:
+                if json.loads((place / STEP).read_text())["step"] == step:
                     publish(place, last)
-                    (last / STEP).unlink(missing_ok=True)
                     return True
             except (OSError, ValueError, KeyError, TypeError):
                 continue
@@ -192,12 +194,11 @@ class Judge:
                 log.warning("The weights of step %d could not be copied: %s", step, error)
         return False
 
-    def _step_of(self, place: Path) -> int | None:
-        """The step that the weights in ``place`` are of; the run's own, if it was finished once."""
-        if place.name == WEIGHTS:
-            return read_card(self.folder).get("kept_step") if place.is_dir() else None
-        return json.loads((place / STEP).read_text())["step"]
-
     def _resume(self) -> None:
         """Take up the points of an earlier session, up to the step that training goes on from."""
-        self.watcher.resume(read_lines((self.local, self.folder), SCORES, self.learner.step))
+        with suppress(TypeError):  # lines of another version
+            self.watcher.resume(read_lines((self.local, self.folder), SCORES, self.learner.step))
+
+
+def _say_step(weights: Path, step: int) -> None:
+    (weights / STEP).write_text(json.dumps({"step": step}))

@@ -17,7 +17,7 @@ from s2i_lib.best import as_curve
 from s2i_lib.dreambooth import Losses
 from s2i_lib.drive import write_file
 from s2i_lib.errors import S2iError
-from s2i_lib.judge import OF_WEIGHTS, Judge
+from s2i_lib.judge import Judge
 from s2i_lib.keeper import Keeper
 from s2i_lib.learner import Learner, with_mean_weights
 from s2i_lib.models import WEIGHTS, Model
@@ -240,10 +240,10 @@ class Recorder:
         self.bar.close()
         self.keeper.wait_for_save()  # it goes first, and memory holds no copy of it any more
         path = checkpoint.save_weights(self.learner, self.options, self.keeper.run.local / WEIGHTS)
-        known: dict[str, Any] = {}
+        card |= {"kept_step": self.learner.step}
         if self.judge is not None:
-            path, known = self.judge.choose(path)
-        card = {key: card[key] for key in card if key not in OF_WEIGHTS} | {"scores": {}} | known
+            path, kept = self.judge.choose(path)
+            card |= kept
         steps = max(1, self.learner.step - self._first)
         seconds = time.monotonic() - self._began
         card |= {

@@ -201,7 +201,7 @@ def _arms(score: Score) -> tuple[float, float]:
     """Lengths of the interval's two sides; not-a-numbers, which are not drawn, without one."""
     if score.low is None or score.high is None:
         return np.nan, np.nan
-    return score.mean - score.low, score.high - score.mean
+    return max(0.0, score.mean - score.low), max(0.0, score.high - score.mean)
 
 
 def draw_curve(lines: Sequence[dict[str, Any]]) -> Figure:
@@ -227,7 +227,7 @@ def draw_curve(lines: Sequence[dict[str, Any]]) -> Figure:
             if own:
                 axes[1].plot(*np.array(own).T, marker="o", label=label)
         if best:
-            axes[1].axvline(best["step"], color="gray", linestyle="--", label="kept as best")
+            axes[1].axvline(best["step"], color="gray", linestyle="--", label="kept")
         axes[1].set_ylabel("score")
     axes[-1].set_xlabel("step")
     for each in axes:

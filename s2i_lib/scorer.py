@@ -122,11 +122,11 @@ class ClipScorer:
 
     def images(self, images: Sequence[Image]) -> np.ndarray:
         """Unit vectors, shape = (len(images), features)."""
-        return _embed(images, self._see)
+        return _embed(images, self.network, self._see)
 
     def texts(self, texts: Sequence[str]) -> np.ndarray:
         """Unit vectors, shape = (len(texts), features); a text too long for it is cut."""
-        return _embed(texts, self._read)
+        return _embed(texts, self.network, self._read)
 
     def _see(self, images: Sequence[Image]) -> torch.Tensor:
         pixels = self.prepare(images).to(self.network.device, self.network.dtype)
@@ -158,7 +158,7 @@ class DinoScorer:
 
     def images(self, images: Sequence[Image]) -> np.ndarray:
         """Unit vectors of the class token, shape = (len(images), features)."""
-        return _embed(images, self._see)
+        return _embed(images, self.network, self._see)
 
     def _see(self, images: Sequence[Image]) -> torch.Tensor:
         pixels = self.prepare(images).to(self.network.device, self.network.dtype)
@@ -179,21 +179,25 @@ class LpipsScorer:
 
     def distances(self, images: Sequence[Image]) -> np.ndarray:
         """Of every picture to every other, shape = (n, n), symmetric, zero on the diagonal."""
-        import torch
-
-        prepare = Preparation(self.size_px, self.size_px, (0.5,) * 3, (0.5,) * 3, is_square=True)
-        with torch.inference_mode():
-            pixels = prepare(images).to(next(self.network.parameters()).device)
-            features = [self.network.features(image[None]) for image in pixels]
-            table = np.zeros((len(images),) * 2)
-            for i, one in enumerate(features):
-                for j in range(i):
-                    table[i, j] = table[j, i] = float(self.network.distance(one, features[j]))
+        table = _on_the_cpu_if_full(self.network, lambda: self._table(images))
         if not np.isfinite(table).all():
             raise S2iError(
                 f"The network {self.name} gave distances that are not numbers, so nothing can be "
                 "compared. Its weights are damaged: copy them again."
             )
+        return table
+
+    def _table(self, images: Sequence[Image]) -> np.ndarray:
+        import torch
+
+        prepare = Preparation(self.size_px, self.size_px, (0.5,) * 3, (0.5,) * 3, is_square=True)
+        table = np.zeros((len(images),) * 2)
+        with torch.inference_mode():
+            pixels = prepare(images).to(next(self.network.parameters()).device)
+            features = [self.network.features(image[None]) for image in pixels]
+            for i, one in enumerate(features):
+                for j in range(i):
+                    table[i, j] = table[j, i] = float(self.network.distance(one, features[j]))
         return table
 
 
@@ -253,17 +257,57 @@ def _pooled(output: Any) -> torch.Tensor:
     return getattr(output, "pooler_output", output)
 
 
-def _embed(things: Sequence[Any], network: Callable[[Sequence[Any]], torch.Tensor]) -> np.ndarray:
+def _embed(
+    things: Sequence[Any], network: Any, ask: Callable[[Sequence[Any]], torch.Tensor]
+) -> np.ndarray:
     import torch
 
     if not things:
         raise InputError("There is nothing to embed (found 0 pictures or texts, need 1 or more).")
-    with torch.inference_mode():
-        parts = [
-            network(things[i : i + BATCH]).float().cpu().numpy()
-            for i in range(0, len(things), BATCH)
-        ]
-    return unit(np.concatenate(parts))
+
+    def work() -> np.ndarray:
+        with torch.inference_mode():
+            parts = [
+                ask(things[i : i + BATCH]).float().cpu().numpy()
+                for i in range(0, len(things), BATCH)
+            ]
+        return unit(np.concatenate(parts))
+
+    return _on_the_cpu_if_full(network, work)
+
+
+# --- where they are -----------------------------------------------------------------------------
+
+
+def _on_the_cpu_if_full(network: Any, work: Callable[[], np.ndarray]) -> np.ndarray:
+    """What ``work`` gives; where the GPU has no memory left, ``network`` does it on the CPU."""
+    import torch
+
+    try:
+        return work()
+    except torch.OutOfMemoryError:
+        _move_to_cpu(network)
+    return work()
+
+
+def _place(network: Any, device: torch.device | None) -> Any:
+    """The network on ``device``, if one is named and has room for it."""
+    import torch
+
+    try:
+        return network if device is None else network.to(device)
+    except torch.OutOfMemoryError:
+        return _move_to_cpu(network)
+
+
+def _move_to_cpu(network: Any) -> Any:
+    import torch
+
+    log.warning("The GPU is full, so %s works on the CPU, slowly.", type(network).__name__)
+    network.to("cpu")
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return network
 
 
 # --- loading ------------------------------------------------------------------------------------
@@ -406,7 +450,7 @@ def load_lpips(source: str, drive: Drive, device: torch.device | None = None) ->
             "tensors of the lpips package (net.slice1.0.weight ...)."
         )
     network = _read(path, lambda: _filled(make_lpips_network(widths), tensors))
-    network = network.to(device) if device is not None else network
+    network = _place(network, device)
     return LpipsScorer(network, source, sha256_of(path))
 
 
@@ -513,7 +557,7 @@ def load_network(folder: Path, kind: Any, device: torch.device | None = None) ->
             f"config.json calls for ({made_up[0]} ...). They are another network's, or a part: "
             "copy the whole folder again."
         )
-    return network.to(device).eval() if device is not None else network.eval()
+    return _place(network.eval(), device)
 
 
 def _read(path: Path, load: Callable[[], Any]) -> Any:

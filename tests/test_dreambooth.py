@@ -491,3 +491,23 @@ def test_lora_does_not_learn_at_the_low_rate_of_full_fine_tuning(name, rate):
     chosen = FinetuneOptions.for_model(defaults, method="lora", learning_rate=1e-6)
     assert chosen.learning_rate == 1e-6, "what the user chose holds"
     assert FinetuneOptions.for_model(dataclasses.asdict(chosen)) == chosen, "a saved one as well"
+
+
+class Large:
+    """Takes a device by half before it finds no room; no GPU here that could be filled."""
+
+    device = torch.device("cpu")
+
+    def to(self, device):
+        self.device = device
+        if device.type != "cpu":
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+def test_a_network_that_finds_no_room_on_a_device_is_back_where_it_was():
+    network = Large()
+    with batches.visiting_if_there_is_room(network, torch.device("meta")):
+        assert network.device.type == "cpu"
+    with pytest.raises(torch.OutOfMemoryError), batches.visiting(network, torch.device("meta")):
+        pass
+    assert network.device.type == "cpu"

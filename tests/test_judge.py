@@ -11,7 +11,7 @@ from tiny_model import draw_dataset, make_pipeline
 
 from s2i_lib.best import Point, Watcher
 from s2i_lib.drive import sha256_of
-from s2i_lib.judge import BEST, SCORES, Judge, make_watcher
+from s2i_lib.judge import BEST, SCORES, STEP, Judge, make_watcher
 from s2i_lib.learner import make_learner
 from s2i_lib.models import PACKAGE, REGISTRY, Model
 from s2i_lib.options import FinetuneOptions
@@ -167,22 +167,14 @@ def test_the_best_survives_a_session_that_lost_its_disk(scorer, tmp_path, learne
     assert kept_value(again.choose(last)[0]) == 0.25
 
 
-def go_on(tmp_path):
-    """As a run that is finished is left: weights, what they are, and no copy of the best."""
-    from s2i_lib.models import RUN_CARD
-
-    shutil.rmtree(tmp_path / "local")
-    (tmp_path / "weights").rename(tmp_path / "folder" / "weights")
-    (tmp_path / "folder" / RUN_CARD).write_text(json.dumps({"kept_step": 25}))
-
-
 def test_a_finished_run_that_goes_on_still_has_its_best_step(scorer, tmp_path, learner):
     from s2i_lib.checkpoint import save_weights
 
     judge = judged(scorer, tmp_path, learner, [(0, "blue"), (25, "red"), (50, "blue")])
     judge.choose(save_weights(learner, FinetuneOptions(), tmp_path / "weights"))
     judge.forget()
-    go_on(tmp_path)
+    (tmp_path / "weights").rename(tmp_path / "folder" / "weights")
+    shutil.rmtree(tmp_path / "local")
     again = judged(scorer, tmp_path, learner, [(75, "blue")])
     last = save_weights(learner, FinetuneOptions(), tmp_path / "weights")
     path, record = again.choose(last)
@@ -254,7 +246,7 @@ def test_best_weights_that_cannot_be_copied_whole_leave_the_last_as_they_were(
     monkeypatch.undo()
     path, record = judge.choose(last)
     assert record["kept_step"] == 25 and kept_value(last) == 0.25
-    assert not (last / "step.json").exists()
+    assert json.loads((last / STEP).read_text()) == {"step": 25}
 
 
 @pytest.mark.slow
@@ -322,4 +314,4 @@ def test_a_training_that_is_past_its_peak_ends_there_and_keeps_the_peak(drive, t
     assert weights == peak and longer["scores"] == card["scores"]
     last, weights = go_on(steps=50, keep="last")
     assert weights != peak
-    assert last["scores"] == {} and "kept_step" not in last
+    assert last["scores"] == {} and last["kept_step"] == last["step"] == 50

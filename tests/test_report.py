@@ -116,7 +116,7 @@ def test_figures_show_every_run_and_every_curve():
     top, bottom = draw_curve(lines).axes
     assert len(top.lines) == 1
     assert {line.get_label() for line in bottom.lines} == {
-        "likeness ↑", "prompt fidelity ↑", "prior drift ↓", "kept as best",
+        "likeness ↑", "prompt fidelity ↑", "prior drift ↓", "kept",
     }  # fmt: skip
 
 

@@ -326,6 +326,25 @@ def test_a_folder_of_stable_diffusion_is_measured_by_the_same_networks(tmp_path)
     assert None not in (found.scorer, found.dino, found.lpips)
 
 
+def test_a_network_goes_on_on_the_cpu_where_the_gpu_is_full(dual, drive, monkeypatch, caplog):
+    """No GPU here that could be filled: the first of two batches finds no memory."""
+    import torch
+
+    scorer, images = load_clip(str(dual), drive), noise(3)
+    expected, asked = scorer.images(images), []
+    see = scorer.network.get_image_features
+
+    def full_once(**named):
+        asked.append(named)
+        if len(asked) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return see(**named)
+
+    monkeypatch.setattr(scorer.network, "get_image_features", full_once)
+    assert np.array_equal(scorer.images(images), expected)
+    assert "The GPU is full" in caplog.text
+
+
 def test_a_file_that_is_no_lpips_says_so(dual, drive):
     with pytest.raises(InputError, match="0 convolutions"):
         load_lpips(str(dual / "model.safetensors"), drive)
