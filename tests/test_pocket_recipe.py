@@ -71,13 +71,16 @@ def test_a_branch_ends_at_a_rate_of_zero_and_the_trunk_keeps_its_own():
 
 
 @pytest.mark.timeout(300)
-def test_when_a_worker_dies_the_one_that_waits_for_it_is_ended():
+@pytest.mark.parametrize("when", ["while it is watched", "before"])
+def test_when_a_worker_dies_the_one_that_waits_for_it_is_ended(when):
     context = torch.multiprocessing.get_context("spawn")
     meet = context.Barrier(2)
     killed = context.Process(target=signal.raise_signal, args=(signal.SIGKILL,), daemon=True)
     crew = [context.Process(target=meet.wait, daemon=True), killed]
     for worker in crew:
         worker.start()
+    if when == "before":
+        killed.join()
     with pytest.raises(RuntimeError, match="Worker 1 died with exit code -9"):
         unet.watch(crew)
     assert not any(worker.is_alive() for worker in crew)

@@ -342,8 +342,9 @@ def watch(crew: list[BaseProcess]) -> None:
         A worker ended with an exit code other than 0.
     """
     try:
-        while running := [worker for worker in crew if worker.is_alive()]:
-            wait([worker.sentinel for worker in running])
+        while True:
+            # In this order: who dies after it is listed wakes the wait, who died before has a code.
+            running = [worker for worker in crew if worker.exitcode is None]
             for rank, worker in enumerate(crew):
                 if worker.exitcode:
                     raise RuntimeError(
@@ -351,6 +352,9 @@ def watch(crew: list[BaseProcess]) -> None:
                         "often want of memory), so the others were ended. If it said why, that "
                         "stands above. The same command goes on from what was saved last."
                     )
+            if not running:
+                return
+            wait([worker.sentinel for worker in running])
     finally:
         for worker in crew:
             worker.terminate()
