@@ -154,7 +154,6 @@ def evaluate(
         without any, likeness is not scored.
     callback
         Gets the prompts drawn so far and in all.
-
     """
     options = options or EvaluateOptions()
     prompts, notes = choose_prompts(model.base, subject, options.prompts)

@@ -55,12 +55,12 @@ def keeps_best(
     Nothing is downloaded for it: `evaluate` keeps the hub's scorer on the Drive, and from then on
     it is at hand. ``report`` is told where it was asked for and cannot be.
     """
-    if options.keep != "best" or not options.sample_every:
-        return False
     source = clip_source(base)
-    if source is None or not is_here(source, drive):
+    if options.keep != "best" or not options.sample_every or source is None:
+        return False
+    if not is_here(source, drive):
         report(
-            f"The scorer {source or '(none is known)'} is not on this disk or the Drive, so "
+            f"The scorer {source} is not on this disk or the Drive, so "
             "nothing is scored while it trains, and the last step is kept and not the best one. "
             "notebooks/4_evaluate.ipynb, or `python -m s2i_lib evaluate`, fetches it for the next "
             "run."
