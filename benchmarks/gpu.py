@@ -1,12 +1,14 @@
 """A whole run at the size of Stable Diffusion 2.1 on a CUDA GPU, held to the memory of a T4.
 
     python -m benchmarks.gpu [--gib 14] [--steps 40] [--class-images 16] [--option NAME=VALUE ...]
+                             [--scorer]
 
 The sample subject, the defaults of a T4 (full fine-tuning, fp16, 8-bit AdamW, checkpointing, 1 + 1
 images of 512 px), random weights (`against_diffusers.make_full_size`), so that nothing is said of
 the pictures. PyTorch gets no more than --gib of the GPU, and the attention kernels that need a
-newer card than a T4 are switched off; its speed cannot be had that way. Afterwards the run is drawn
-with in fp16, one picture and four at a time.
+newer card than a T4 are switched off; its speed cannot be had that way. With --scorer a CLIP
+ViT-L/14, random as well, lies on the Drive and watches the run. Afterwards the run is drawn with in
+fp16, one picture and four at a time.
 """
 
 from __future__ import annotations
@@ -83,11 +85,51 @@ def held_to(gib: float) -> Iterator[None]:
         torch.backends.cuda.enable_cudnn_sdp(True)
 
 
-def measure(work: Path, steps: int, class_images: int, changes: dict) -> dict:
+def make_scorer(folder: Path) -> None:
+    """CLIP ViT-L/14's configuration in fp32, as the hub's, with random weights."""
+    from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
+
+    from s2i_lib.models import PACKAGE
+
+    text = {
+        "hidden_size": 768,
+        "intermediate_size": 3072,
+        "num_attention_heads": 12,
+        "projection_dim": 768,
+    }
+    vision = {
+        "hidden_size": 1024,
+        "intermediate_size": 4096,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 16,
+        "patch_size": 14,
+        "projection_dim": 768,
+    }
+    torch.manual_seed(0)
+    config = CLIPConfig(text_config=text, vision_config=vision, projection_dim=768)
+    CLIPModel(config).save_pretrained(folder)
+    CLIPTokenizer.from_pretrained(PACKAGE / "pocket" / "tokenizer").save_pretrained(folder)
+    (folder / "preprocessor_config.json").write_text(
+        json.dumps(
+            {
+                "image_processor_type": "CLIPImageProcessor",
+                "do_center_crop": True,
+                "size": {"shortest_edge": 224},
+                "crop_size": {"height": 224, "width": 224},
+                "image_mean": [0.48145466, 0.4578275, 0.40821073],
+                "image_std": [0.26862954, 0.26130258, 0.27577711],
+            }
+        )
+    )
+
+
+def measure(
+    work: Path, steps: int, class_images: int, changes: dict, with_scorer: bool = False
+) -> dict:
     """Photos to weights, then pictures; see the module."""
     from s2i_lib import generate, models
     from s2i_lib.dataset import build_dataset, sample_subject
-    from s2i_lib.drive import Drive
+    from s2i_lib.drive import Drive, folder_name
     from s2i_lib.finetune import finetune
     from s2i_lib.models import REGISTRY
     from s2i_lib.runs import size_of
@@ -95,7 +137,10 @@ def measure(work: Path, steps: int, class_images: int, changes: dict) -> dict:
     os.environ["S2I_LOCAL"] = str(work / "local")
     with ProcessPoolExecutor(1, get_context("spawn")) as other:  # its memory is not of the run
         other.submit(make_full_size, work / "model", is_half=True).result()
-    drive = Drive(work / "drive")
+        drive = Drive(work / "drive")
+        if with_scorer:
+            scorer = REGISTRY["sd2.1-base"].scorer or ""
+            other.submit(make_scorer, drive.models / folder_name(scorer)).result()
     dataset = build_dataset(sample_subject(drive), drive)
     gauge, said = Gauge(), []
     began = time.perf_counter()
@@ -157,9 +202,14 @@ if __name__ == "__main__":
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--class-images", type=int, default=16)
     parser.add_argument("--option", action="append", default=[])
+    parser.add_argument("--scorer", action="store_true", help="a CLIP of full size watches the run")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, held_to(chosen.gib):
         figures = measure(
-            Path(folder), chosen.steps, chosen.class_images, parse_options(chosen.option)
+            Path(folder),
+            chosen.steps,
+            chosen.class_images,
+            parse_options(chosen.option),
+            chosen.scorer,
         )
     print(json.dumps(figures, indent=1))
