@@ -164,7 +164,7 @@ class Batch(NamedTuple):
     noise: torch.Tensor
     timesteps: torch.Tensor
     prompts: torch.Tensor
-    """0 for the instance prompt, 1 for the class prompt, 2 for the empty one, shape = (n,)"""
+    """Rows of ``TrainingData.tokens``, shape = (n,)"""
 
 
 @dataclass
@@ -176,10 +176,12 @@ class TrainingData:
     class_latents: torch.Tensor | None
     """shape = (n, channels, height, width), scaled; sampled, never decoded"""
     tokens: torch.Tensor
-    """of the instance prompt, the class prompt and, where some are dropped, the empty one,
-    shape = (2 or 3, tokens)"""
+    """of the instance prompt, the class prompts and, where some are dropped, the empty one,
+    shape = (1 + class_prompts or one more, tokens)"""
     embeddings: torch.Tensor
-    """of the same, shape = (2 or 3, tokens, width)"""
+    """of the same, shape = (1 + class_prompts or one more, tokens, width)"""
+    class_prompts: int = 1
+    """How many prompts the class images take in turn."""
 
     def batch(
         self, options: FinetuneOptions, step: int, positions: Iterable[int], timesteps: int
@@ -199,7 +201,8 @@ class TrainingData:
                 chance = draw(options, step, position, CLASS, shape, timesteps)
                 index = step * options.batch_size + position
                 image = pick(options.seed, CLASS, index, len(self.class_latents))
-                prompt = 2 if chance.is_dropped else 1
+                n = self.class_prompts
+                prompt = 1 + (n if chance.is_dropped else image % n)
                 rows.append((self.class_latents[image], chance.noise, chance.timestep, prompt))
         latents, noise, times, prompts = zip(*rows, strict=True)
         return Batch(

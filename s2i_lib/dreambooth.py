@@ -166,6 +166,8 @@ def train(
             first = (part * accelerator.num_processes + accelerator.process_index) * share
             positions = range(first, first + share)
             batch = data.batch(options, step, positions, len(learner.alphas_cumprod))
+            rows, prompts = batch.prompts.unique(return_inverse=True)  # no prompt is encoded twice
+            batch, rows = batch._replace(prompts=prompts), rows.to(device)
             latents, noise, timesteps, prompts = (t.to(device, non_blocking=True) for t in batch)
 
             alpha, sigma = signal_and_noise(learner.alphas_cumprod, timesteps)
@@ -175,8 +177,10 @@ def train(
             with synchronised(accelerator, learner, is_last):
                 with accelerator.autocast():
                     if learner.text_encoder is not None:
-                        embeddings = learner.text_encoder(tokens)[0]
-                    prediction = learner.unet(noisy, timesteps, embeddings[prompts]).sample
+                        shown = learner.text_encoder(tokens[rows])[0]
+                    else:
+                        shown = embeddings[rows]
+                    prediction = learner.unet(noisy, timesteps, shown[prompts]).sample
                 snr = (alpha / sigma).square().flatten()
                 losses = sample_losses(
                     prediction, wanted, learner.prediction_type, snr, options.min_snr_gamma

@@ -229,11 +229,11 @@ def draw_class_images(
         return None
     loaded = load_for_training(base, drive)
     accelerator = make_accelerator(options.precision)
-    prompt = f"a {dataset.subject.class_noun}"
+    subject = dataset.subject
     run = choose_run(drive, dataset, loaded, wanted, name, log.info)
     with closing(Keeper(run, report, watch, patience_s, accelerator.is_main_process)) as keeper:
-        get_class_latents(loaded, prompt, options, accelerator, drive, keeper)
-    kept = drive.class_images / class_folder(card_for_run(loaded, prompt, options))
+        get_class_latents(loaded, subject, options, accelerator, drive, keeper)
+    kept = drive.class_images / class_folder(card_for_run(loaded, subject, options))
     places = (kept, local_folder(drive, kept))  # the second where the Drive takes nothing
     return next(place / SHEET for place in places if is_there(place / SHEET))
 

@@ -71,6 +71,10 @@ class FinetuneOptions:
     loss, 0.1 to 0.2 what models are pretrained with (https://arxiv.org/abs/2207.12598)."""
     class_image_count: int = 200
     """Class images to learn from. Source: the paper uses about 200 for 4 photos."""
+    class_prompts: tuple[str, ...] = ("a {noun}",)
+    """What class images are drawn for and shown with; {noun} is filled in. Several prompts take
+    turns, as do those of one that are parted by |. The paper has the first alone; a model that
+    draws each car red should see others, or it takes what is red for a part of every car."""
     with_text_encoder: bool = False
     """Also trains the text encoder: better faces, at 1.4 GB more memory and no cached prompts."""
     with_mirror: bool = False
@@ -152,6 +156,16 @@ class FinetuneOptions:
             raise InputError(
                 f"A batch of {self.batch_size} cannot be computed in {self.accumulation} equal "
                 "parts. Choose accumulation so that it divides batch_size."
+            )
+        if not self.class_prompts:
+            raise InputError(
+                'There are no class_prompts; expected one or more, such as "a {noun}". '
+                "To train without class images leave with_prior off."
+            )
+        if any("{subject}" in prompt for prompt in self.class_prompts):
+            raise InputError(
+                "A class prompt has {subject} in it, but class images are of other ones of its "
+                'kind. Only {noun} may stand in braces, as in "a red {noun}".'
             )
         if self.class_dropout > 1:
             raise InputError(f"class_dropout is {self.class_dropout}; expected 0 to 1.")

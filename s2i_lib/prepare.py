@@ -15,6 +15,7 @@ from s2i_lib.keeper import Keeper
 from s2i_lib.models import Model
 from s2i_lib.options import FinetuneOptions
 from s2i_lib.run import Dataset
+from s2i_lib.subject import Subject, prompts_in_turn
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -33,7 +34,8 @@ def prepare_data(
 ) -> TrainingData:
     """Encode the photos and prompts once, get the class images; then free what made them."""
     pipe, subject, device = model.pipeline, dataset.subject, accelerator.device
-    prompts = [f"a {subject.phrase}", f"a {subject.class_noun}"]
+    class_prompts = prompts_in_turn(options.class_prompts, subject)
+    prompts = [f"a {subject.phrase}", *class_prompts]
     prompts += [""] if options.with_prior and options.class_dropout else []
     embeddings = batches.embed_prompts(pipe, prompts)
     images = batches.read_images(dataset.images, model.base.size_px)
@@ -42,14 +44,14 @@ def prepare_data(
         mirrored = batches.encode_images(pipe.vae, images.flip(3)) if options.with_mirror else None
     class_latents = None
     if options.with_prior:
-        class_latents = get_class_latents(model, prompts[1], options, accelerator, drive, keeper)
+        class_latents = get_class_latents(model, subject, options, accelerator, drive, keeper)
     tokens = batches.token_ids(pipe, prompts)
-    return TrainingData(instances, mirrored, class_latents, tokens, embeddings)
+    return TrainingData(instances, mirrored, class_latents, tokens, embeddings, len(class_prompts))
 
 
 def get_class_latents(
     model: Model,
-    prompt: str,
+    subject: Subject,
     options: FinetuneOptions,
     accelerator: Accelerator,
     drive: Drive,
@@ -57,7 +59,7 @@ def get_class_latents(
 ) -> torch.Tensor:
     """Class images from the Drive's cache or sampled now, with a contact sheet to look at."""
     pipe = model.pipeline
-    card = prior.card_for_run(model, prompt, options)
+    card = prior.card_for_run(model, subject, options)
     kept = drive.class_images / prior.class_folder(card)
     local = local_folder(drive, kept)
 
@@ -72,7 +74,7 @@ def get_class_latents(
         pipe.unet.to(accelerator.device)
         latents = prior.class_latents(
             pipe,
-            batches.embed_prompts(pipe, ["", prompt]),
+            batches.embed_prompts(pipe, ["", *prompts_in_turn(options.class_prompts, subject)]),
             card,
             options.class_image_count,
             [local, kept],

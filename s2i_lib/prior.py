@@ -21,6 +21,7 @@ from s2i_lib.drive import folder_name, write_file
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.models import Model, fingerprint
 from s2i_lib.options import FinetuneOptions
+from s2i_lib.subject import Subject, prompts_in_turn
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -135,24 +136,28 @@ def contact_sheet(pictures: Sequence[Image.Image], columns: int) -> Image.Image:
     return sheet
 
 
-def class_card(pipe: StableDiffusionPipeline, prompt: str, options: SamplerOptions) -> dict:
+def class_card(
+    pipe: StableDiffusionPipeline, prompts: Sequence[str], options: SamplerOptions
+) -> dict:
     """Everything that class images depend on, except how many there are: more of them extend."""
-    return {
-        "prompt": prompt,
+    card = {
+        "prompt": prompts[0],
         "model": fingerprint(pipe),
         "size": pipe.unet.config.sample_size,
         "sampler": {"name": "dpmsolver++", **asdict(options)},
     }
+    return card | ({"prompts": list(prompts)} if len(prompts) > 1 else {})
 
 
-def card_for_run(model: Model, prompt: str, options: FinetuneOptions) -> dict:
+def card_for_run(model: Model, subject: Subject, options: FinetuneOptions) -> dict:
     """The card of the class images that a run of ``model`` with these options learns from."""
     sampler = SamplerOptions(guidance_scale=model.base.guidance_scale, seed=options.seed)
-    return class_card(model.pipeline, prompt, sampler)
+    prompts = prompts_in_turn(options.class_prompts, subject)
+    return class_card(model.pipeline, prompts, sampler)
 
 
 def class_folder(card: dict) -> str:
-    """The name of the folder for ``card``: readable, and its own for each card."""
+    """The name of the folder for ``card``: its first prompt to read, and its own for each card."""
     key = hashlib.sha256(json.dumps(card, sort_keys=True).encode()).hexdigest()[:12]
     return f"{folder_name(card['prompt'])}-{key}"
 
@@ -171,8 +176,8 @@ def class_latents(
 
     Parameters
     ----------
-    embeddings : Tensor, shape = (2, tokens, width)
-        Of the empty prompt and of the class prompt.
+    embeddings : Tensor, shape = (1 + n, tokens, width)
+        Of the empty prompt and of the n class prompts, which the images take in turn.
     places : sequence of Path
         Folders they may lie in; new ones are written to the first.
     accelerator : Accelerator
@@ -206,8 +211,10 @@ def class_latents(
         mine = []
         if accelerator.process_index < len(round_):
             index = round_[accelerator.process_index]
-            seeds = [_image_seed(options.seed, index * size + i) for i in range(size)]
-            mine = [(index, sample_latents(pipe, embeddings, seeds, options))]
+            images = range(index * size, (index + 1) * size)
+            seeds = [_image_seed(options.seed, image) for image in images]
+            rows = [0, *(1 + image % (len(embeddings) - 1) for image in images)]
+            mine = [(index, sample_latents(pipe, embeddings[rows], seeds, options))]
         for index, latents in gather_object(mine) if accelerator.num_processes > 1 else mine:
             found[index] = latents
             if accelerator.is_main_process:

@@ -23,7 +23,7 @@ from s2i_lib.learner import Learner, with_mean_weights
 from s2i_lib.models import WEIGHTS, Model
 from s2i_lib.options import FinetuneOptions, learning_rate_at
 from s2i_lib.run import read_lines
-from s2i_lib.subject import Subject, fill_in
+from s2i_lib.subject import Subject, fill_in, take_turns
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -103,12 +103,6 @@ class Sampler:
                     "precision fp32 or a lower learning rate."
                 )
         return pictures
-
-
-def take_turns(row: str, count: int) -> list[str]:
-    """The prompts of ``count`` pictures: "a cat | a dog" gives the one, the other, the one..."""
-    prompts = [prompt.strip() for prompt in row.split("|")]
-    return [prompts[i % len(prompts)] for i in range(count)]
 
 
 def group_by_prompt(

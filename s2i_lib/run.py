@@ -114,15 +114,14 @@ def run_card(
 ) -> dict[str, Any]:
     """run.json: all that is needed to know what a run is, and to make it again."""
     subject = dataset.subject
-    instance_prompt, class_prompt = f"a {subject.phrase}", f"a {subject.class_noun}"
-    class_images = prior.class_folder(prior.card_for_run(model, class_prompt, options))
+    class_card = prior.card_for_run(model, subject, options)
     return {
         "status": "training",
         "step": 0,
         "subject": asdict(subject),
-        "instance_prompt": instance_prompt,
-        "class_prompt": class_prompt,
-        "class_images": class_images if options.with_prior else None,
+        "instance_prompt": f"a {subject.phrase}",
+        "class_prompt": class_card["prompt"],
+        "class_images": prior.class_folder(class_card) if options.with_prior else None,
         "dataset": {"sha256": dataset.sha256, "images": len(dataset.images)},
         "base": {
             "name": model.base.name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -156,7 +157,7 @@ def list_subjects(drive: Drive) -> list[Subject]:
 
 
 def fill_in(prompts: Sequence[str], subject: Subject) -> list[str]:
-    """Sample prompts with {subject} and {noun} filled in.
+    """Prompts with {subject} and {noun} filled in.
 
     Raises
     ------
@@ -168,9 +169,26 @@ def fill_in(prompts: Sequence[str], subject: Subject) -> list[str]:
         return [prompt.format(**names) for prompt in prompts]
     except (KeyError, IndexError, ValueError) as error:
         raise InputError(
-            f"A sample prompt cannot be filled in ({error}). "
+            f"A sample or class prompt cannot be filled in ({error}). "
             "Only {subject} and {noun} may stand in braces."
         ) from error
+
+
+def take_turns(row: str, count: int) -> list[str]:
+    """The prompts of ``count`` pictures: "a cat | a dog" gives the one, the other, the one..."""
+    prompts = [prompt.strip() for prompt in row.split("|")]
+    return [prompts[i % len(prompts)] for i in range(count)]
+
+
+def prompts_in_turn(rows: Sequence[str], subject: Subject) -> list[str]:
+    """One round of class prompts, filled in: the rows take turns, and in each row its prompts.
+
+    Of "a {noun}" and "a red {noun} | a green {noun}": a cat, a red cat, a cat, a green cat.
+    """
+    rows = fill_in(rows, subject)
+    count = math.lcm(*(row.count("|") + 1 for row in rows))
+    return [prompt for turn in zip(*(take_turns(row, count) for row in rows), strict=True)
+            for prompt in turn]  # fmt: skip
 
 
 def article_for(words: str) -> str:

@@ -220,6 +220,38 @@ def test_a_share_of_the_class_images_is_shown_with_the_empty_prompt(data):
         assert torch.equal(before, after)
 
 
+def test_class_images_are_shown_with_the_prompt_that_they_were_drawn_for(data):
+    """Eight images of three prompts in turn; the empty prompt is the row after those."""
+    data = dataclasses.replace(data, class_prompts=3)
+    options = dataclasses.replace(OPTIONS, class_dropout=0.25)
+    half, seen = OPTIONS.batch_size, set()
+    for step in range(40):
+        batch = data.batch(options, step, range(half), 1000)
+        for latents, prompt in zip(
+            batch.latents[half:], batch.prompts[half:].tolist(), strict=True
+        ):
+            (image,) = (i for i, own in enumerate(data.class_latents) if torch.equal(own, latents))
+            assert prompt in (1 + image % 3, 4)
+            seen.add((image, prompt))
+    assert {image for image, prompt in seen if prompt != 4} == set(range(8))
+    assert any(prompt == 4 for _, prompt in seen)
+
+
+def test_a_step_encodes_only_the_prompts_of_its_batch_and_each_once(data, pipe):
+    data = dataclasses.replace(
+        data,
+        tokens=data.tokens[[0, *[1] * 5]],
+        embeddings=data.embeddings[[0, *[1] * 5]],
+        class_prompts=5,
+    )
+    options = dataclasses.replace(OPTIONS, steps=3, with_text_encoder=True)
+    learner, rows = make_learner(pipe, options), []
+    learner.text_encoder.register_forward_pre_hook(lambda module, args: rows.append(len(args[0])))
+    run(pipe, data, options, learner)
+    batches_ = [data.batch(options, step, range(2), 1000) for step in range(3)]
+    assert rows == [len(set(batch.prompts.tolist())) for batch in batches_]
+
+
 def test_the_empty_prompt_drifts_less_where_class_images_are_shown_with_it(pipe, data):
     """What guidance compares with: its loss on class images after training either way."""
     with_empty = dataclasses.replace(
@@ -413,6 +445,8 @@ def test_half_precision_is_for_the_way_forward_alone(pipe, data):
         {"offset_noise": math.nan},
         {"seed": -1},
         {"method": "lora", "with_text_encoder": True},
+        {"class_prompts": ()},
+        {"class_prompts": ("a {noun}", "a red {subject}")},
     ],
 )
 def test_options_that_cannot_work_are_refused(wrong):
@@ -434,7 +468,8 @@ def test_options_of_the_command_line_become_what_the_fields_hold():
         for field in dataclasses.fields(options)
         if not isinstance(field.default, tuple)
     }
-    assert set(parse_options(sorted(changed))) | {"sample_prompts", "lora_targets"} == {
+    tuples = {"sample_prompts", "class_prompts", "lora_targets"}
+    assert set(parse_options(sorted(changed))) | tuples == {
         field.name for field in dataclasses.fields(options)
     }, "every field can be given"
 

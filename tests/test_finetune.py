@@ -29,6 +29,7 @@ from s2i_lib.finetune import (
 )
 from s2i_lib.learner import find_8bit_fault
 from s2i_lib.models import read_card
+from s2i_lib.privacy import find_traces
 from s2i_lib.recorder import SAMPLE_SEED, SAMPLES_A_ROW
 
 SHORT = {
@@ -191,6 +192,21 @@ def test_class_images_can_be_looked_at_before_and_are_drawn_once(drive, dataset,
     assert run.name == "tiny-01", "the same run, not a second one"
     assert "class_images" not in [name for name, _ in events]
     assert json.loads((run / "run.json").read_text())["class_images"] == kept.name
+
+
+def test_class_images_of_several_prompts_are_one_set_which_is_forgotten_with_its_subject(
+    drive, dataset, tiny
+):
+    prompts = ("a {noun}", "a red {noun} | a green {noun}")
+    run, _, _ = start(drive, dataset, tiny, class_prompts=prompts)
+    (kept,) = drive.class_images.iterdir()
+    card = json.loads((kept / "card.json").read_text())
+    assert card["prompts"] == ["a cat", "a red cat", "a cat", "a green cat"]
+    assert json.loads((run / "run.json").read_text())["class_images"] == kept.name
+    again, said, events = start(drive, dataset, tiny, class_prompts=prompts)
+    assert again == run and "finished already" in said[-1] and not events
+    found = [t.path for t in find_traces(drive, dataset.subject.name) if t.what == "class images"]
+    assert {path.name for path in found} == {kept.name}, "on the Drive and on this disk"
 
 
 def test_class_images_are_shown_where_the_drive_takes_nothing(drive, dataset, tiny, local_disk):

@@ -19,15 +19,15 @@ def pipe():
     return make_pipeline()
 
 
-def get(pipe, folder, count, options=FULL_GUIDANCE, prompt="a cat", keep=lambda path: None):
+def get(pipe, folder, count, options=FULL_GUIDANCE, prompts=("a cat",), keep=lambda path: None):
     """The latents, and how many images had to be sampled for them."""
     rounds = []
     latents = prior.class_latents(
         pipe,
-        batches.embed_prompts(pipe, ["", prompt]),
-        prior.class_card(pipe, prompt, options),
+        batches.embed_prompts(pipe, ["", *prompts]),
+        prior.class_card(pipe, prompts, options),
         count,
-        [folder / prior.class_folder(prior.class_card(pipe, prompt, options))],
+        [folder / prior.class_folder(prior.class_card(pipe, prompts, options))],
         Accelerator(cpu=True),
         lambda done, total: rounds.append(total),
         keep,
@@ -113,13 +113,15 @@ def test_a_damaged_batch_is_sampled_anew(pipe, tmp_path, damage):
 
 
 @pytest.mark.parametrize(
-    "change", ["prompt", "seed", "steps", "guidance", "interval", "weights", "schedule"]
+    "change", ["prompt", "prompts", "seed", "steps", "guidance", "interval", "weights", "schedule"]
 )
 def test_whatever_they_depend_on_gives_them_another_folder(pipe, change):
-    before = prior.class_folder(prior.class_card(pipe, "a cat", FULL_GUIDANCE))
-    options, prompt = FULL_GUIDANCE, "a cat"
+    before = prior.class_folder(prior.class_card(pipe, ["a cat"], FULL_GUIDANCE))
+    options, prompts = FULL_GUIDANCE, ["a cat"]
     if change == "prompt":
-        prompt = "a Cat"
+        prompts = ["a Cat"]
+    elif change == "prompts":
+        prompts = ["a cat", "a red cat"]
     elif change == "weights":
         with torch.no_grad():
             pipe.unet.conv_in.weight.add_(1e-4)
@@ -133,7 +135,19 @@ def test_whatever_they_depend_on_gives_them_another_folder(pipe, change):
             "interval": ("guided_until", 0.9),
         }[change]
         options = dataclasses.replace(options, **{field: value})
-    assert prior.class_folder(prior.class_card(pipe, prompt, options)) != before
+    assert prior.class_folder(prior.class_card(pipe, prompts, options)) != before
+
+
+def test_images_of_several_prompts_are_each_what_its_own_prompt_gives(pipe, tmp_path):
+    """Also where a batch ends within a round, and where more are wanted later."""
+    prompts = ("a cat", "a red dog", "trees")
+    mixed, _ = get(pipe, tmp_path, 4, prompts=prompts)
+    mixed, sampled = get(pipe, tmp_path, 8, prompts=prompts)
+    assert sampled == 4
+    alone = [get(pipe, tmp_path, 8, prompts=(prompt,))[0] for prompt in prompts]
+    for image in range(8):
+        torch.testing.assert_close(mixed[image], alone[image % 3][image], rtol=1e-3, atol=1e-3)
+        assert not torch.allclose(mixed[image], alone[(image + 1) % 3][image], rtol=0.1, atol=0.1)
 
 
 def test_stray_files_in_the_cache_do_no_harm(pipe, tmp_path):

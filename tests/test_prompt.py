@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from s2i_lib.errors import InputError
 from s2i_lib.prompt import Prompt, make_prompt
-from s2i_lib.subject import Subject, article_for
+from s2i_lib.subject import Subject, article_for, prompts_in_turn
 
 REX = Subject("Rex", "dog")
 LUNA = Subject("Luna", "cat", "zwx")
@@ -171,6 +171,22 @@ def test_record_round_trip():
 )
 def test_articles_go_by_sound(words, article):
     assert article_for(words) == article
+
+
+def test_rows_of_prompts_take_turns_and_so_do_the_prompts_of_a_row():
+    """In one round each row has as many turns as another, and each of its prompts as many."""
+    rows = ("a {noun}", "a red {noun} | a green {noun}", "{noun}s|two {noun}s|three {noun}s")
+    assert prompts_in_turn(rows[:2], REX) == ["a dog", "a red dog", "a dog", "a green dog"]
+    three = prompts_in_turn(rows, REX)
+    assert len(three) == 18
+    assert [three.count(p) for p in ("a dog", "a red dog", "a green dog", "two dogs")] == [
+        6,
+        3,
+        3,
+        2,
+    ]
+    with pytest.raises(InputError, match="may stand in braces"):
+        prompts_in_turn(["a {colour} {noun}"], REX)
 
 
 SAID = """a the Rex Luna rex's um please draw me picture of without no cars and , . ? 2 comma dog
