@@ -4,8 +4,8 @@
     python -m benchmarks.best_checkpoint --subjects 1 --seeds 1 --every 2 --samplings 2   # a try
 
 Each run of the pocket model is trained once with ``keep="best"`` and the samples that a user gets.
-Then it is trained again, in pieces that end at every step that was sampled (training is a function
-of the seed, so these are the very weights that it went through), and each of them is scored in full
+Then it is trained again with a state kept of every step that was sampled (training is a function of
+the seed, so these are the very weights that it went through), and each of them is scored in full
 twice, by all prompts that the model knows and other seeds each time.
 
 Of several noisy scores the largest is overrated, so "how far below the best" is also asked fairly:
@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import statistics
 import sys
 import tempfile
@@ -30,15 +31,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from benchmarks.dreambooth_quality import DRAWN
 from s2i_lib.best import Point, value
+from s2i_lib.checkpoint import restore, save_weights, states
 from s2i_lib.dataset import Dataset, Subject, build_dataset, sample_subject
-from s2i_lib.drive import Drive
+from s2i_lib.drive import Drive, folder_name
 from s2i_lib.evaluate import evaluate_run
 from s2i_lib.evaluation import Evaluation
-from s2i_lib.finetune import finetune
-from s2i_lib.models import REGISTRY, read_card
+from s2i_lib.finetune import choose_options, finetune, load_for_training
+from s2i_lib.learner import make_learner
+from s2i_lib.models import REGISTRY, RUN_CARD, WEIGHTS, read_card
 from s2i_lib.protocol import EvaluateOptions
 from s2i_lib.scorer import ClipScorer, clip_source, load_clip
 from s2i_lib.scores import mean_cosines
@@ -166,15 +170,43 @@ def as_half(evaluation: Evaluation, scorer: ClipScorer) -> Half:
     )
 
 
+def train_and_keep(
+    drive: Drive, dataset: Dataset, name: str, steps: list[int], seed: int
+) -> dict[int, Path]:
+    """The weights that a run goes through, by step, each as a run of its own."""
+    folder = drive.runs / folder_name(dataset.subject.name) / name
+    kept = drive.root / "states" / name
+
+    def keep(event: str, info: dict[str, Any]) -> None:
+        if event == "pointed":  # a state is on the Drive, whole
+            for state in states(folder):
+                if not (kept / state.name).exists():
+                    shutil.copytree(state, kept / state.name)
+
+    changes = {"seed": seed, "steps": steps[-1], "save_every": steps[0], "keep": "last"}
+    changes |= {"sample_prompts": (), "sample_every": 0}
+    finetune(drive, dataset, model="pocket", name=name, watch=keep, **changes)
+    base, options = choose_options(dataset, "pocket", changes)
+    learner = make_learner(load_for_training(base, drive).pipeline, options, torch.device("cpu"))
+    runs = {steps[-1]: folder}
+    for state in states(kept)[: len(steps) - 1]:
+        step = restore(learner, state)["step"]
+        runs[step] = folder.with_name(f"{name}-{step}")
+        save_weights(learner, options, runs[step] / WEIGHTS)
+        shutil.copy(folder / RUN_CARD, runs[step])
+    if sorted(runs) != steps:
+        raise SystemExit(f"Of steps {steps} only {sorted(runs)} were kept; is the disk slow?")
+    return runs
+
+
 def study(
     root: Path, dataset: Dataset, seed: int, steps: list[int], full: list[EvaluateOptions]
 ) -> Run:
     """Train with the rule, then score every step that it could have chosen."""
     drive = Drive(root)
-    common = {"model": "pocket", "seed": seed}
-    quietly = common | {"sample_prompts": (), "sample_every": 0, "keep": "last"}
     name = f"seed{seed}"
-    judged = finetune(drive, dataset, name=name, steps=steps[-1], sample_every=steps[0], **common)
+    given = {"steps": steps[-1], "sample_every": steps[0], "seed": seed}
+    judged = finetune(drive, dataset, model="pocket", name=name, **given)
     source = clip_source(REGISTRY["pocket"])
     assert source is not None, "pocket ships with its scorer"
     scorer = load_clip(source, drive)
@@ -184,8 +216,7 @@ def study(
         return as_half(a, scorer), as_half(b, scorer)
 
     halves = {0: score(judged, is_base=True)}
-    for step in steps:  # more steps of one run: it goes on where it ended
-        run = finetune(drive, dataset, name=f"{name}-pieces", steps=step, **quietly)
+    for step, run in sorted(train_and_keep(drive, dataset, f"{name}-kept", steps, seed).items()):
         halves[step] = score(run)
     result = Run(dataset.subject.name, seed, read_card(judged)["kept_step"], halves)
     shown = {key: getattr(result, key) for key in ("subject", "seed", "chosen", "full")}
@@ -249,8 +280,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--subjects", type=int, default=3, choices=(1, 2, 3))
     parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--every", type=int, default=40, help="steps between samplings")
-    parser.add_argument("--samplings", type=int, default=6)
+    parser.add_argument("--every", type=int, default=75, help="steps between samplings")
+    parser.add_argument("--samplings", type=int, default=4)
     parser.add_argument("--prompts", type=int, default=25, help="of a half; fewer where unknown")
     parser.add_argument("--pictures", type=int, default=4, help="of a prompt, in a half")
     parser.add_argument("--class-pictures", type=int, default=24, help="of a half")
