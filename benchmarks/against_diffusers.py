@@ -197,6 +197,9 @@ def child(work: Path, stamps: Path) -> None:
         with_text_encoder=False,  # as the script has it without --train_text_encoder
         steps=sizes.steps,
         learning_rate=sizes.learning_rate,
+        schedule="constant",  # so have the script's class images one prompt, and never none
+        class_prompts=("a {noun}",),
+        class_dropout=0.0,
         with_prior=bool(sizes.class_images),
         class_image_count=sizes.class_images or None,
         save_every=SAVE_EVERY,

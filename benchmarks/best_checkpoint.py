@@ -178,10 +178,12 @@ def train_and_keep(
     kept = drive.root / "states" / name
 
     def keep(event: str, info: dict[str, Any]) -> None:
-        if event == "pointed":  # a state is on the Drive, whole
-            for state in states(folder):
-                if not (kept / state.name).exists():
-                    shutil.copytree(state, kept / state.name)
+        if event != "pointed":  # a state is on the Drive, whole
+            return
+        for state in states(folder):
+            if not (kept / state.name).exists():
+                shutil.rmtree(kept / "part", ignore_errors=True)
+                shutil.copytree(state, kept / "part").rename(kept / state.name)
 
     changes = {"seed": seed, "steps": steps[-1], "save_every": steps[0], "keep": "last"}
     changes |= {"sample_prompts": (), "sample_every": 0}
@@ -195,7 +197,8 @@ def train_and_keep(
         save_weights(learner, options, runs[step] / WEIGHTS)
         shutil.copy(folder / RUN_CARD, runs[step])
     if sorted(runs) != steps:
-        raise SystemExit(f"Of steps {steps} only {sorted(runs)} were kept; is the disk slow?")
+        raise RuntimeError(f"Of steps {steps} only {sorted(runs)} were kept; is the disk slow?")
+    shutil.rmtree(kept)
     return runs
 
 

@@ -176,12 +176,12 @@ class TrainingData:
     class_latents: torch.Tensor | None
     """shape = (n, channels, height, width), scaled; sampled, never decoded"""
     tokens: torch.Tensor
-    """of the instance prompt, the class prompts and, where some are dropped, the empty one,
-    shape = (1 + class_prompts or one more, tokens)"""
+    """of the instance prompt, each class prompt once and, where some are dropped, the empty one,
+    shape = (prompts, tokens)"""
     embeddings: torch.Tensor
-    """of the same, shape = (1 + class_prompts or one more, tokens, width)"""
-    class_prompts: int = 1
-    """How many prompts the class images take in turn."""
+    """of the same, shape = (prompts, tokens, width)"""
+    class_rows: Sequence[int] = (1,)
+    """The row of tokens that each class image is shown with; the only one, if all have the same."""
 
     def batch(
         self, options: FinetuneOptions, step: int, positions: Iterable[int], timesteps: int
@@ -201,8 +201,8 @@ class TrainingData:
                 chance = draw(options, step, position, CLASS, shape, timesteps)
                 index = step * options.batch_size + position
                 image = pick(options.seed, CLASS, index, len(self.class_latents))
-                n = self.class_prompts
-                prompt = 1 + (n if chance.is_dropped else image % n)
+                own = self.class_rows[image % len(self.class_rows)]
+                prompt = max(self.class_rows) + 1 if chance.is_dropped else own
                 rows.append((self.class_latents[image], chance.noise, chance.timestep, prompt))
         latents, noise, times, prompts = zip(*rows, strict=True)
         return Batch(

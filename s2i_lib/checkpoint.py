@@ -12,7 +12,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from s2i_lib.drive import list_folder, name_fault, publish, remove, sha256_of, w
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.learner import Learner
 from s2i_lib.models import LORA
-from s2i_lib.options import FinetuneOptions
+from s2i_lib.options import FinetuneOptions, as_json
 
 FORMAT = 1
 MAX_SLOTS = 2
@@ -287,8 +287,9 @@ def compare_options(saved: dict[str, Any], options: FinetuneOptions) -> list[str
     InputError
         When the state cannot go on with the new options.
     """
-    now = json.loads(json.dumps(asdict(options)))
-    changed = {k: (saved[k], now[k]) for k in now if k in saved and saved[k] != now[k]}
+    saved = as_json(FinetuneOptions()) | saved  # older states lack the options that came later
+    now = as_json(options)
+    changed = {k: (saved[k], now[k]) for k in now if saved[k] != now[k]}
     if fixed := [k for k in FIXED_OPTIONS if k in changed]:
         listed = ", ".join(f"{k} {changed[k][0]!r} -> {changed[k][1]!r}" for k in fixed)
         raise InputError(
@@ -297,11 +298,14 @@ def compare_options(saved: dict[str, Any], options: FinetuneOptions) -> list[str
             "start a new run with --name."
         )
     meaning = {
-        "steps": "training now ends at step {1}",
+        "steps": "training now ends at step {1}"
+        + ", and the learning rate is that of a run of so many steps from here on"
+        * (options.schedule != "constant"),
         "sample_every": "only the samples' interval changes",
         "save_every": "only the states' interval changes",
         "sample_prompts": "samples before and after are not of the same prompts",
         "class_image_count": "the prior part of the loss sees {1} class images from here on",
+        "class_prompts": "from here on class images are of {1}",
     }
     usual = "from this step on {1} holds, so the run differs from one that had it all along"
     return [

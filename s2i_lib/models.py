@@ -136,8 +136,8 @@ REGISTRY: dict[str, BaseModel] = {
             # text encoder 0.93 and 0.37). Leaving identifiers out of its captions did not help.
             # Each car that it draws is red. Where all class images are, red is what every car is,
             # and guidance takes it away from a toy that is red: hence class images in ten colours.
-            # Above 1.5e-4, or at a constant rate, a photo's ground wins over "on a blue background"
-            # (benchmarks/README.md).
+            # With them, and so many steps, a photo's ground wins over "on a blue background" at a
+            # constant rate, or from 2e-4 (benchmarks/README.md).
             finetune=FinetuneDefaults(
                 "full",
                 learning_rate=1.5e-4,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 from s2i_lib.errors import InputError
@@ -157,16 +158,7 @@ class FinetuneOptions:
                 f"A batch of {self.batch_size} cannot be computed in {self.accumulation} equal "
                 "parts. Choose accumulation so that it divides batch_size."
             )
-        if not self.class_prompts:
-            raise InputError(
-                'There are no class_prompts; expected one or more, such as "a {noun}". '
-                "To train without class images leave with_prior off."
-            )
-        if any("{subject}" in prompt for prompt in self.class_prompts):
-            raise InputError(
-                "A class prompt has {subject} in it, but class images are of other ones of its "
-                'kind. Only {noun} may stand in braces, as in "a red {noun}".'
-            )
+        self._check_class_prompts()
         if self.class_dropout > 1:
             raise InputError(f"class_dropout is {self.class_dropout}; expected 0 to 1.")
         if not 0 <= self.ema_decay < 1:
@@ -176,6 +168,27 @@ class FinetuneOptions:
                 "The text encoder is trained with method full only. "
                 "Leave with_text_encoder off, or choose method full."
             )
+
+    def _check_class_prompts(self) -> None:
+        rows = self.class_prompts
+        if isinstance(rows, str) or not rows:
+            raise InputError(
+                f'class_prompts is {rows!r}; expected one or more prompts, such as ("a {{noun}}",).'
+                " To train without class images switch with_prior off."
+            )
+        for row in rows:
+            try:
+                row.format(noun="")
+            except (KeyError, IndexError, ValueError) as error:
+                raise InputError(
+                    f"The class prompt {row!r} cannot be filled in ({error}). Only {{noun}} may "
+                    "stand in braces: class images are of other ones of the subject's kind."
+                ) from error
+            if not all(any(c.isalnum() for c in prompt) for prompt in row.split("|")):
+                raise InputError(
+                    f"One of the class prompts in {row!r} has no words. Give each some, and put a "
+                    "| only between two prompts."
+                )
 
     @classmethod
     def for_model(cls, defaults: dict[str, Any], **changes: Any) -> FinetuneOptions:
@@ -194,6 +207,11 @@ class FinetuneOptions:
             if isinstance(value, list):  # as it comes from JSON
                 values[name] = tuple(value)
         return cls(**values)
+
+
+def as_json(options: FinetuneOptions) -> dict[str, Any]:
+    """Options as they come back from a JSON file."""
+    return json.loads(json.dumps(asdict(options)))
 
 
 def parse_options(pairs: Sequence[str]) -> dict[str, Any]:

@@ -135,7 +135,9 @@ class Plan:
         rows = {
             "Model": f"{self.model} on {self.device}, {o.precision}",
             "Trains": f"{self.trained / 1e6:.1f} of {self.total / 1e6:.1f} million parameters "
-            f"({o.method}), {adam}, learning rate {o.learning_rate:g}",
+            f"({o.method}), {adam}, learning rate {o.learning_rate:g}"
+            + ", falling to 0"
+            * (o.schedule != "constant"),
             "Steps": f"{o.steps} of {images}",
             "Memory": f"about {self.peak_gib:.1f} GiB ({parts}); {self.device_free_gib:.1f} free",
             "Drive": f"up to {sum(self.drive_gib.values()):.2f} GiB ({files}); "
@@ -397,13 +399,16 @@ def probe_steps(model: Model, options: FinetuneOptions, accelerator: Accelerator
     )
     size = pipe.unet.config.sample_size
     latents = torch.zeros(1, pipe.unet.config.in_channels, size, size)
-    tokens = torch.zeros(3, pipe.tokenizer.model_max_length, dtype=torch.long)
+    # At most as many prompts as a batch of the run may have: each is encoded in a step.
+    n = min(options.batch_size, sum(row.count("|") + 1 for row in options.class_prompts))
+    tokens = torch.zeros(n + 2, pipe.tokenizer.model_max_length, dtype=torch.long)
     data = TrainingData(
         instances=Moments(latents, latents),
         mirrored=None,
-        class_latents=latents if options.with_prior else None,
+        class_latents=latents.repeat(n, 1, 1, 1) if options.with_prior else None,
         tokens=tokens,
         embeddings=torch.zeros(*tokens.shape, pipe.unet.config.cross_attention_dim),
+        class_rows=range(1, n + 1),
     )
     stamps: list[float] = []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from s2i_lib.keeper import Keeper
 from s2i_lib.models import Model
 from s2i_lib.options import FinetuneOptions
 from s2i_lib.run import Dataset
-from s2i_lib.subject import Subject, prompts_in_turn
+from s2i_lib.subject import Subject, fill_in, prompts_in_turn
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -34,9 +35,12 @@ def prepare_data(
 ) -> TrainingData:
     """Encode the photos and prompts once, get the class images; then free what made them."""
     pipe, subject, device = model.pipeline, dataset.subject, accelerator.device
-    class_prompts = prompts_in_turn(options.class_prompts, subject)
-    prompts = [f"a {subject.phrase}", *class_prompts]
-    prompts += [""] if options.with_prior and options.class_dropout else []
+    prompts, shown = [f"a {subject.phrase}"], []
+    if options.with_prior:
+        rows = fill_in(options.class_prompts, subject)
+        shown = prompts_in_turn(rows, options.class_image_count)
+        prompts += dict.fromkeys(shown)
+        prompts += [""] if options.class_dropout else []
     embeddings = batches.embed_prompts(pipe, prompts)
     images = batches.read_images(dataset.images, model.base.size_px)
     with batches.visiting(pipe.vae, device):
@@ -46,7 +50,8 @@ def prepare_data(
     if options.with_prior:
         class_latents = get_class_latents(model, subject, options, accelerator, drive, keeper)
     tokens = batches.token_ids(pipe, prompts)
-    return TrainingData(instances, mirrored, class_latents, tokens, embeddings, len(class_prompts))
+    class_rows = [prompts.index(prompt, 1) for prompt in shown]
+    return TrainingData(instances, mirrored, class_latents, tokens, embeddings, class_rows)
 
 
 def get_class_latents(
@@ -74,7 +79,7 @@ def get_class_latents(
         pipe.unet.to(accelerator.device)
         latents = prior.class_latents(
             pipe,
-            batches.embed_prompts(pipe, ["", *prompts_in_turn(options.class_prompts, subject)]),
+            functools.partial(batches.embed_prompts, pipe),
             card,
             options.class_image_count,
             [local, kept],

@@ -21,14 +21,14 @@ from s2i_lib.drive import folder_name, write_file
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.models import Model, fingerprint
 from s2i_lib.options import FinetuneOptions
-from s2i_lib.subject import Subject, prompts_in_turn
+from s2i_lib.subject import Subject, fill_in, prompts_in_turn
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
     from diffusers import StableDiffusionPipeline
     from PIL import Image
 
-SHEET_COUNT = 16  # pictures on the contact sheet, four by four
+SHEET_COUNT = 20  # pictures on the contact sheet, four in a row: pocket has as many turns
 
 
 @dataclass(frozen=True)
@@ -136,35 +136,36 @@ def contact_sheet(pictures: Sequence[Image.Image], columns: int) -> Image.Image:
     return sheet
 
 
-def class_card(
-    pipe: StableDiffusionPipeline, prompts: Sequence[str], options: SamplerOptions
-) -> dict:
-    """Everything that class images depend on, except how many there are: more of them extend."""
+def class_card(pipe: StableDiffusionPipeline, rows: Sequence[str], options: SamplerOptions) -> dict:
+    """Everything that class images depend on, except how many there are: more of them extend.
+
+    ``rows`` of prompts take turns (``prompts_in_turn``).
+    """
+    (first,) = prompts_in_turn(rows, 1)
     card = {
-        "prompt": prompts[0],
+        "prompt": first,
         "model": fingerprint(pipe),
         "size": pipe.unet.config.sample_size,
         "sampler": {"name": "dpmsolver++", **asdict(options)},
     }
-    return card | ({"prompts": list(prompts)} if len(prompts) > 1 else {})
+    return card | ({"prompts": list(rows)} if list(rows) != [first] else {})
 
 
 def card_for_run(model: Model, subject: Subject, options: FinetuneOptions) -> dict:
     """The card of the class images that a run of ``model`` with these options learns from."""
     sampler = SamplerOptions(guidance_scale=model.base.guidance_scale, seed=options.seed)
-    prompts = prompts_in_turn(options.class_prompts, subject)
-    return class_card(model.pipeline, prompts, sampler)
+    return class_card(model.pipeline, fill_in(options.class_prompts, subject), sampler)
 
 
 def class_folder(card: dict) -> str:
     """The name of the folder for ``card``: its first prompt to read, and its own for each card."""
     key = hashlib.sha256(json.dumps(card, sort_keys=True).encode()).hexdigest()[:12]
-    return f"{folder_name(card['prompt'])}-{key}"
+    return f"{folder_name(card['prompt'])[:100].rstrip('-_')}-{key}"  # a name has 255 at most
 
 
 def class_latents(
     pipe: StableDiffusionPipeline,
-    embeddings: torch.Tensor,
+    embed: Callable[[Sequence[str]], torch.Tensor],
     card: dict,
     count: int,
     places: Sequence[Path],
@@ -176,8 +177,8 @@ def class_latents(
 
     Parameters
     ----------
-    embeddings : Tensor, shape = (1 + n, tokens, width)
-        Of the empty prompt and of the n class prompts, which the images take in turn.
+    embed : callable
+        Turns n prompts into what the U-Net sees of them, shape = (n, tokens, width).
     places : sequence of Path
         Folders they may lie in; new ones are written to the first.
     accelerator : Accelerator
@@ -197,10 +198,13 @@ def class_latents(
     options = SamplerOptions(**{k: v for k, v in card["sampler"].items() if k != "name"})
     size = options.batch_size
     n_batches = -(-count // size)
+    prompts = prompts_in_turn(card.get("prompts", [card["prompt"]]), n_batches * size)
     found = {index: _read_batch(index, places, size) for index in range(n_batches)}
     missing = [index for index, latents in found.items() if latents is None]
     # What one process finds on its disk another may not: the first one decides for all.
     missing = from_main(accelerator, missing)
+    distinct = list(dict.fromkeys(["", *prompts]))
+    embeddings = embed(distinct) if missing else torch.empty(0)
     if missing and accelerator.is_main_process:
         places[0].mkdir(parents=True, exist_ok=True)
         text = json.dumps(card, indent=2) + "\n"
@@ -213,7 +217,7 @@ def class_latents(
             index = round_[accelerator.process_index]
             images = range(index * size, (index + 1) * size)
             seeds = [_image_seed(options.seed, image) for image in images]
-            rows = [0, *(1 + image % (len(embeddings) - 1) for image in images)]
+            rows = [0, *(distinct.index(prompts[image]) for image in images)]
             mine = [(index, sample_latents(pipe, embeddings[rows], seeds, options))]
         for index, latents in gather_object(mine) if accelerator.num_processes > 1 else mine:
             found[index] = latents

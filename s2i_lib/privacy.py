@@ -122,17 +122,23 @@ def _own_class_images(drive: Drive, slug: str) -> list[Path]:
     names = {path.name.removeprefix(".").split(".")[0] for path in drive.class_images.glob("*")}
     own: set[str] = set()
     others: set[str] = set()
-    for card in drive.runs.glob("*/*/run.json"):
-        prompt = _read(card).get("class_prompt")
-        if prompt:
-            (own if card.parents[1].name == slug else others).add(folder_name(prompt))
+    for path in drive.runs.glob("*/*/run.json"):
+        card, used = _read(path), own if path.parents[1].name == slug else others
+        if folder := card.get("class_images"):
+            used |= {folder, _without_key(folder)}
+        elif prompt := card.get("class_prompt"):
+            used.add(folder_name(prompt))
+    own -= others
     return [
         drive.class_images / name
-        for prompt in sorted(own - others)
-        # "a dog" must not take "a dog house" with it: what follows is the key, without dashes
-        for name in sorted(names)
-        if name.startswith(f"{prompt}-") and "-" not in name.removeprefix(f"{prompt}-")
+        for name in sorted(names - others)
+        if name in own or _without_key(name) in own
     ]
+
+
+def _without_key(name: str) -> str:
+    """The prompt of a folder of class images; the key has no dashes, "a-dog-house" has its own."""
+    return name.rpartition("-")[0]
 
 
 def _kept_with(folder: Path, slug: str) -> Iterator[Path]:

@@ -15,7 +15,7 @@ from s2i_lib import __version__, prior
 from s2i_lib.drive import LEASE, Drive, folder_name, list_folder, local_folder, name_fault
 from s2i_lib.errors import S2iError
 from s2i_lib.models import Model, fingerprint, read_card
-from s2i_lib.options import FinetuneOptions
+from s2i_lib.options import FinetuneOptions, as_json
 from s2i_lib.subject import Subject
 
 
@@ -167,8 +167,3 @@ def wants(card: dict[str, Any], options: FinetuneOptions) -> bool:
     """Whether a run was begun with these options; older cards lack the options that came later."""
     wanted = card.get("wanted")
     return wanted is not None and as_json(FinetuneOptions()) | wanted == as_json(options)
-
-
-def as_json(options: FinetuneOptions) -> dict[str, Any]:
-    """Options as they come back from a JSON file."""
-    return json.loads(json.dumps(asdict(options)))

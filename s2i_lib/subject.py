@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -180,15 +179,13 @@ def take_turns(row: str, count: int) -> list[str]:
     return [prompts[i % len(prompts)] for i in range(count)]
 
 
-def prompts_in_turn(rows: Sequence[str], subject: Subject) -> list[str]:
-    """One round of class prompts, filled in: the rows take turns, and in each row its prompts.
+def prompts_in_turn(rows: Sequence[str], count: int) -> list[str]:
+    """The prompts of ``count`` pictures: the rows take turns, and in each row its prompts.
 
-    Of "a {noun}" and "a red {noun} | a green {noun}": a cat, a red cat, a cat, a green cat.
+    Of "a cat" and "a red cat | a green cat": a cat, a red cat, a cat, a green cat, a cat, ...
     """
-    rows = fill_in(rows, subject)
-    count = math.lcm(*(row.count("|") + 1 for row in rows))
-    return [prompt for turn in zip(*(take_turns(row, count) for row in rows), strict=True)
-            for prompt in turn]  # fmt: skip
+    each = [take_turns(row, -(-count // len(rows))) for row in rows]
+    return [prompt for turn in zip(*each, strict=True) for prompt in turn][:count]
 
 
 def article_for(words: str) -> str:

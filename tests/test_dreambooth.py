@@ -221,8 +221,8 @@ def test_a_share_of_the_class_images_is_shown_with_the_empty_prompt(data):
 
 
 def test_class_images_are_shown_with_the_prompt_that_they_were_drawn_for(data):
-    """Eight images of three prompts in turn; the empty prompt is the row after those."""
-    data = dataclasses.replace(data, class_prompts=3)
+    """Eight images of three prompts; the empty prompt is the row after those."""
+    data = dataclasses.replace(data, class_rows=[1, 2, 1, 3, 1, 2, 1, 3])
     options = dataclasses.replace(OPTIONS, class_dropout=0.25)
     half, seen = OPTIONS.batch_size, set()
     for step in range(40):
@@ -231,18 +231,19 @@ def test_class_images_are_shown_with_the_prompt_that_they_were_drawn_for(data):
             batch.latents[half:], batch.prompts[half:].tolist(), strict=True
         ):
             (image,) = (i for i, own in enumerate(data.class_latents) if torch.equal(own, latents))
-            assert prompt in (1 + image % 3, 4)
+            assert prompt in (data.class_rows[image], 4)
             seen.add((image, prompt))
     assert {image for image, prompt in seen if prompt != 4} == set(range(8))
     assert any(prompt == 4 for _, prompt in seen)
 
 
 def test_a_step_encodes_only_the_prompts_of_its_batch_and_each_once(data, pipe):
+    prompts = ["a sks cat", "a cat", "a red cat", "a green cat"]
     data = dataclasses.replace(
         data,
-        tokens=data.tokens[[0, *[1] * 5]],
-        embeddings=data.embeddings[[0, *[1] * 5]],
-        class_prompts=5,
+        tokens=batches.token_ids(pipe, prompts),
+        embeddings=batches.embed_prompts(pipe, prompts),
+        class_rows=[1, 2, 1, 3, 1, 2, 1, 3],
     )
     options = dataclasses.replace(OPTIONS, steps=3, with_text_encoder=True)
     learner, rows = make_learner(pipe, options), []
@@ -446,7 +447,9 @@ def test_half_precision_is_for_the_way_forward_alone(pipe, data):
         {"seed": -1},
         {"method": "lora", "with_text_encoder": True},
         {"class_prompts": ()},
+        {"class_prompts": "a {noun}"},
         {"class_prompts": ("a {noun}", "a red {subject}")},
+        {"class_prompts": ("a {noun}", "a red {noun} | ")},
     ],
 )
 def test_options_that_cannot_work_are_refused(wrong):
@@ -516,7 +519,7 @@ def test_a_text_encoder_trained_by_default_does_not_forbid_lora():
 
 
 @pytest.mark.parametrize(
-    ("name", "rate"), [("sd2.1-base", 1e-4), ("sd2.1", 1e-4), ("pocket", 2e-4)]
+    ("name", "rate"), [("sd2.1-base", 1e-4), ("sd2.1", 1e-4), ("pocket", 3e-4)]
 )
 def test_lora_does_not_learn_at_the_low_rate_of_full_fine_tuning(name, rate):
     defaults = defaults_of(REGISTRY[name])

@@ -201,7 +201,8 @@ def test_class_images_of_several_prompts_are_one_set_which_is_forgotten_with_its
     run, _, _ = start(drive, dataset, tiny, class_prompts=prompts)
     (kept,) = drive.class_images.iterdir()
     card = json.loads((kept / "card.json").read_text())
-    assert card["prompts"] == ["a cat", "a red cat", "a cat", "a green cat"]
+    assert card["prompt"] == "a cat"
+    assert card["prompts"] == ["a cat", "a red cat | a green cat"]
     assert json.loads((run / "run.json").read_text())["class_images"] == kept.name
     again, said, events = start(drive, dataset, tiny, class_prompts=prompts)
     assert again == run and "finished already" in said[-1] and not events

@@ -18,7 +18,7 @@ from s2i_lib.errors import InputError, S2iError
 from s2i_lib.generate import unknown_words
 from s2i_lib.models import REGISTRY, find_run
 from s2i_lib.protocol import choose_prompts
-from s2i_lib.subject import Subject, prompts_in_turn, take_turns
+from s2i_lib.subject import Subject, fill_in, prompts_in_turn, take_turns
 
 POCKET = REGISTRY["pocket"].folder
 
@@ -72,12 +72,13 @@ def test_samples_of_a_small_model_are_those_of_its_evaluation():
 
 def test_class_images_of_a_small_model_are_half_plain_and_of_words_it_knows():
     base, subject = REGISTRY["pocket"], Subject("Rex", "car", "sks", "object")
-    prompts = prompts_in_turn(base.finetune.class_prompts, subject)
+    rows = fill_in(base.finetune.class_prompts, subject)
+    prompts = prompts_in_turn(rows, base.finetune.class_images)
     assert prompts.count("a car") == len(prompts) / 2
     assert {"a red car", "an orange car", "a black car"} < set(prompts)
     assert [prompt for prompt in prompts if unknown_words(base, prompt)] == []
-    assert base.finetune.class_images % len(prompts) == 0  # none has more than another
-    assert prompts_in_turn(REGISTRY["sd2.1-base"].finetune.class_prompts, subject) == ["a car"]
+    assert len({prompts.count(prompt) for prompt in prompts if prompt != "a car"}) == 1
+    assert fill_in(REGISTRY["sd2.1-base"].finetune.class_prompts, subject) == ["a car"]
 
 
 def test_pocket_loads_in_fp32_with_everything_in_one_precision(pocket):

@@ -24,7 +24,7 @@ def get(pipe, folder, count, options=FULL_GUIDANCE, prompts=("a cat",), keep=lam
     rounds = []
     latents = prior.class_latents(
         pipe,
-        batches.embed_prompts(pipe, ["", *prompts]),
+        lambda texts: batches.embed_prompts(pipe, texts),
         prior.class_card(pipe, prompts, options),
         count,
         [folder / prior.class_folder(prior.class_card(pipe, prompts, options))],
