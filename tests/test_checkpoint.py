@@ -12,6 +12,7 @@ from tiny_model import make_pipeline
 from s2i_lib import checkpoint, models
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.learner import find_8bit_fault, make_learner
+from s2i_lib.options import as_json
 
 
 @pytest.fixture(scope="module")
@@ -157,6 +158,18 @@ def test_changed_options_are_named_with_what_they_mean():
     steps, rate = checkpoint.compare_options(saved, longer)
     assert steps == "steps was 6 and is 9: training now ends at step 9."
     assert "learning_rate was 0.001 and is 0.5" in rate and "differs" in rate
+    falling = dataclasses.replace(OPTIONS, schedule="linear")
+    (steps,) = checkpoint.compare_options(as_json(falling), dataclasses.replace(falling, steps=9))
+    assert "the learning rate is that of a run of so many steps" in steps
+
+
+def test_a_default_that_came_after_a_state_is_named_too():
+    saved = as_json(OPTIONS)
+    del saved["class_prompts"]
+    assert checkpoint.compare_options(saved, OPTIONS) == []
+    coloured = dataclasses.replace(OPTIONS, class_prompts=("a {noun}", "a red {noun}"))
+    (sentence,) = checkpoint.compare_options(saved, coloured)
+    assert sentence.startswith("class_prompts was ['a {noun}'] and is ['a {noun}', 'a red {noun}']")
 
 
 @pytest.mark.parametrize("change", [{"method": "lora"}, {"with_8bit_adam": True}])

@@ -168,6 +168,20 @@ def test_class_images_that_another_run_was_made_with_stay(drive, shared):
     assert "class images" not in {trace.what for trace in find_traces(drive, "Rex")}
 
 
+def test_class_images_of_the_same_first_prompt_go_with_the_run_that_used_them(drive):
+    """Rex's are of dogs in colours, Luna's of plain ones: "a dog" is the first prompt of both."""
+    for slug, key in (("rex", "aa11"), ("luna", "bb22")):
+        run = drive.runs / slug / "pocket-01"
+        run.mkdir(parents=True)
+        card = {"class_prompt": "a dog", "class_images": f"a-dog-{key}"}
+        (run / "run.json").write_text(json.dumps(card))
+        (drive.class_images / f"a-dog-{key}").mkdir(parents=True)
+    (drive.class_images / "a-dog-cc33").mkdir()  # of another seed, drawn to look at
+    traces = find_traces(drive, "Rex")
+    own = [trace.path.name for trace in traces if trace.what == "class images"]
+    assert own == ["a-dog-aa11"]
+
+
 @pytest.mark.parametrize("kill_at", range(11))
 def test_one_that_was_cut_short_is_finished_by_the_next(drive, shared, monkeypatch, kill_at):
     """Killed before any file that it deletes: the next finds all that is left."""
