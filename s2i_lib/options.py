@@ -74,8 +74,8 @@ class FinetuneOptions:
     """Class images to learn from. Source: the paper uses about 200 for 4 photos."""
     class_prompts: tuple[str, ...] = ("a {noun}",)
     """What class images are drawn for and shown with; {noun} is filled in. Several prompts take
-    turns, as do those of one that are parted by |. The paper has the first alone; a model that
-    draws each car red should see others, or it takes what is red for a part of every car."""
+    turns, as do those of one that are parted by |. The paper has one prompt; a model that draws
+    each car red should see others, too, or it takes red for a part of every car."""
     with_text_encoder: bool = False
     """Also trains the text encoder: better faces, at 1.4 GB more memory and no cached prompts."""
     with_mirror: bool = False

@@ -117,7 +117,7 @@ def _path_of_rest(page: Path, rest: str) -> Path:
 
 
 def _own_class_images(drive: Drive, slug: str) -> list[Path]:
-    """Class images of prompts that runs of this subject used and no other subject's did."""
+    """Class images that runs of this subject used, or of their prompts, and no other subject's."""
     # One that was being deleted when the process died is called .NAME.part.
     names = {path.name.removeprefix(".").split(".")[0] for path in drive.class_images.glob("*")}
     own: set[str] = set()
