@@ -30,8 +30,9 @@ def compare_steps(rounds: int = 12, each: int = 5) -> dict[str, float]:
     from s2i_lib.learner import make_learner
     from s2i_lib.options import FinetuneOptions
 
-    drive = Drive(Path(tempfile.mkdtemp()))
-    pipe = models.load("pocket", drive=drive, device=torch.device("cpu")).pipeline
+    with tempfile.TemporaryDirectory() as folder:
+        drive = Drive(Path(folder))
+        pipe = models.load("pocket", drive=drive, device=torch.device("cpu")).pipeline
     options = FinetuneOptions(learning_rate=RATE, steps=rounds * each, batch_size=1)
     size, channels = pipe.unet.config.sample_size, pipe.unet.config.in_channels
     some = torch.randn(5, channels, size, size)
