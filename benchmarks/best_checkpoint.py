@@ -1,6 +1,6 @@
 """Is the checkpoint that training keeps the one that a full evaluation likes best?
 
-    python -m benchmarks.best_checkpoint --processes 2      # 3 subjects x 2 seeds; an hour
+    python -m benchmarks.best_checkpoint --processes 2      # 3 subjects x 2 seeds; half an hour
     python -m benchmarks.best_checkpoint --subjects 1 --seeds 1 --every 2 --samplings 2   # a try
 
 Each run of the pocket model is trained once with ``keep="best"`` and the samples that a user gets.
