@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -26,6 +27,9 @@ if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):
     os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // workers))
 
 
+NEEDED_GB = 8  # the most that make full had below /tmp at once was 6.8
+
+
 def pytest_configure(config):
     """Property tests try the same examples in every run, so that CI answers for the change alone;
     `make full` tries new ones. No deadline: the machine may be busy."""
@@ -34,6 +38,20 @@ def pytest_configure(config):
     is_full = config.getoption("--full")
     hypothesis.settings.register_profile("s2i", derandomize=not is_full, deadline=None)
     hypothesis.settings.load_profile("s2i")
+
+
+def pytest_sessionstart(session):
+    """Say at once what a disk that fills would say late, and by errors that name anything else."""
+    folder = tempfile.gettempdir()
+    free = shutil.disk_usage(folder).free / 1e9
+    everything = session.config.getoption("--full") or session.config.option.markexpr == "not full"
+    if everything and not hasattr(session.config, "workerinput") and free < NEEDED_GB:
+        reason = (
+            f"All tests need {NEEDED_GB} GB for temporary files, and {folder} has {free:.1f} GB "
+            "left. Free some (what stopped test runs left lies there in pytest-of-*), name another "
+            "folder with TMPDIR=/path, or run the part that needs little: make quick"
+        )
+        pytest.exit(reason, returncode=2)
 
 
 def pytest_collection_modifyitems(items):

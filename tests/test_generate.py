@@ -198,8 +198,10 @@ def test_words_that_pocket_never_saw_are_named():
 def test_words_that_the_weights_were_not_shown_are_not_called_known(unseen, tmp_path):
     shipped = REGISTRY["pocket"]
     words = known_words(shipped) | {"unseen": unseen}
-    (tmp_path / "words.json").write_text(json.dumps(words))
-    base = replace(shipped, folder=tmp_path)
+    folder = tmp_path / f"{len(unseen)} unseen"  # a name of its own: words are read once per path
+    folder.mkdir()
+    (folder / "words.json").write_text(json.dumps(words))
+    base = replace(shipped, folder=folder)
     prompt = "two women with a teapot, a dog with a hot dog on a red background"
     strange = ["women", "teapot", "hot"] if unseen else []
     assert unknown_words(base, prompt) == strange
