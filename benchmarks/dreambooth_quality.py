@@ -1,7 +1,7 @@
 """What a run learns, and what prior preservation keeps: with and without it, over several seeds.
 
-    python -m benchmarks.dreambooth_quality                          # 2 subjects x 3 seeds; an hour
-    python -m benchmarks.dreambooth_quality --seeds 1 --steps 20 --subjects 1 --pictures 2   # a try
+    python -m benchmarks.dreambooth_quality              # 2 subjects x 3 seeds; half an hour
+    python -m benchmarks.dreambooth_quality --subjects Racer --seeds 1 --steps 20    # a try
 
 The pocket model learns the sample subject and a drawn sticker. Pictures of the same prompts and
 seeds are drawn before and after, and compared by the scorer that ships with the model:
@@ -13,6 +13,10 @@ seeds are drawn before and after, and compared by the scorer that ships with the
 - blue: share of "a sks <noun> on a blue background" whose border is blue,
 - seconds from photos to weights; the first run of a subject draws the class images, too.
 
+The runs are those of the model's defaults, but without samples, so that the last step is kept.
+``--guidance 2 3`` also draws the preserved ones with other guidance than the model's, and
+``--guided-above 0.6 0.8`` with guidance at higher noise levels only.
+
 Prints markdown, and one JSON line a run before it.
 """
 
@@ -23,6 +27,7 @@ import json
 import statistics
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +48,7 @@ from s2i_lib.subject import Subject
 OTHERS = ("tree", "cup", "star")
 # The limits are those of photos: drawings of flat colour were left out as blurred or taken twice.
 DRAWN = DatasetOptions(max_blur=1.0, max_likeness=1.0)
-FIRST_SEED = 5000  # not those that class images or samples are drawn with
+OWN = DrawOptions(seed=5000)  # not the seeds that class images or samples are drawn with
 MEASURES = {
     "likeness": "likeness of a sks noun",
     "drift": "likeness of a noun",
@@ -79,8 +84,11 @@ def sticker_subject(drive: Drive) -> Subject:
     return subject
 
 
-def pictures_of(model: Model, prompt: str, count: int) -> list[Image.Image]:
-    return [drawn.image for drawn in draw(model, prompt, DrawOptions(count=count, seed=FIRST_SEED))]
+SUBJECTS = {"Violet": (sticker_subject, DRAWN), "Racer": (sample_subject, None)}
+
+
+def pictures_of(model: Model, prompt: str, options: DrawOptions, count: int) -> list[Image.Image]:
+    return [drawn.image for drawn in draw(model, prompt, replace(options, count=count))]
 
 
 def is_blue(picture: Image.Image) -> bool:
@@ -117,11 +125,14 @@ class Study:
         self.rows: list[dict[str, Any]] = []
         self.add("before", None, model, 0.0)
 
-    def add(self, way: str, seed: int | None, model: Model, seconds: float) -> None:
-        drawn = {prompt: pictures_of(model, prompt, self.count) for prompt in self.prompts}
+    def add(
+        self, way: str, seed: int | None, model: Model, seconds: float, options: DrawOptions = OWN
+    ) -> None:
+        drawn = {p: pictures_of(model, p, options, self.count) for p in self.prompts}
         seen = {prompt: self.clip.images(pictures) for prompt, pictures in drawn.items()}
         self.base = self.base or seen
-        blue = pictures_of(model, f"a {self.subject.phrase} on a blue background", BLUE)
+        on_blue = f"a {self.subject.phrase} on a blue background"
+        blue = pictures_of(model, on_blue, options, BLUE)
         row = {"subject": self.subject.name, "way": way, "seed": seed}
         row |= measure(seen, self.base, self.real, self.subject)
         row |= {"blue": sum(map(is_blue, blue)) / BLUE, "seconds": seconds}
@@ -130,7 +141,9 @@ class Study:
         self.rows.append(row)
         print(json.dumps(row), flush=True)
 
-    def run(self, seed: int, with_prior: bool, steps: int | None) -> None:
+    def run(
+        self, seed: int, with_prior: bool, steps: int | None, others: dict[str, DrawOptions]
+    ) -> None:
         began = time.perf_counter()
         run = finetune(
             self.drive,
@@ -147,6 +160,8 @@ class Study:
         seconds = time.perf_counter() - began
         model = load(drive=self.drive, run=str(run))
         self.add("with prior" if with_prior else "without", seed, model, seconds)
+        for way, options in others.items() if with_prior else ():
+            self.add(f"with prior, {way}", seed, model, seconds, options)
 
     def grid(self, side: int = 96) -> Image.Image:
         """A row a run: four of the subject, four of it on blue, four of the class."""
@@ -164,8 +179,9 @@ def table(rows: list[dict[str, Any]]) -> str:
         "|---" * (2 + len(MEASURES)) + "|",
     ]
     for subject in dict.fromkeys(row["subject"] for row in rows):
-        for way in ("before", "with prior", "without"):
-            some = [r for r in rows if (r["subject"], r["way"]) == (subject, way)]
+        own = [row for row in rows if row["subject"] == subject]
+        for way in dict.fromkeys(row["way"] for row in own):
+            some = [row for row in own if row["way"] == way]
             cells = []
             for key in MEASURES:
                 values = [r[key] for r in some]
@@ -177,23 +193,28 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--subjects", type=int, default=2, choices=(1, 2))
+    parser.add_argument("--subjects", nargs="+", choices=SUBJECTS, default=[*SUBJECTS])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, help="optimizer steps [default: the model's]")
     parser.add_argument("--pictures", type=int, default=8, help="of each prompt")
+    parser.add_argument("--guidance", type=float, nargs="+", default=(), metavar="SCALE")
+    parser.add_argument("--guided-above", type=float, nargs="+", default=(), metavar="LEVEL")
     parser.add_argument("--out", type=Path, help="also write the table to this file")
     parser.add_argument("--grids", type=Path, help="folder for a picture of each subject's runs")
     given = parser.parse_args()
+    others = {f"guidance {g:g}": replace(OWN, guidance_scale=g) for g in given.guidance}
+    for least in given.guided_above:
+        others[f"guided above {least:g}"] = replace(OWN, guidance_interval=(least, 1.0))
     rows = []
     with tempfile.TemporaryDirectory(prefix="s2i-quality-") as folder:
         drive = Drive(Path(folder))
-        made = [(sticker_subject, DRAWN), (sample_subject, None)]
-        for make, options in made[: given.subjects]:
+        for name in given.subjects:
+            make, options = SUBJECTS[name]
             dataset = build_dataset(make(drive), drive, options=options)
             study = Study(drive, dataset, given.pictures)
             for seed in range(given.seeds):
                 for with_prior in (True, False):
-                    study.run(seed, with_prior, given.steps)
+                    study.run(seed, with_prior, given.steps, others)
             rows += study.rows
             if given.grids:
                 given.grids.mkdir(parents=True, exist_ok=True)

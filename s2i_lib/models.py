@@ -124,16 +124,16 @@ REGISTRY: dict[str, BaseModel] = {
             size_px=64,
             prediction_type="v_prediction",
             token_limit=32,
-            guidance_scale=4.0,  # measured by the prototype: colours 99 % right, shapes steadiest
+            guidance_scale=4.0,  # a run's likeness is highest at 4 and 5; at 5 grounds are lost
             # Above noise level 0.8 alone, guidance draws the base model's prompts as well for three
-            # quarters of the time, but a run's subject loses likeness (0.57 to 0.49): so always.
+            # quarters of the time, but a run's subject loses likeness (0.64 to 0.49): so always.
             guidance_interval=(0.0, 1.0),
             licence="Apache-2.0 (icons: Apache-2.0, MIT, CC BY 4.0; see the model card)",
             sources=(),
             folder=PACKAGE / "pocket",
             # It reads past words that mean nothing to it, identifiers among them: the U-Net alone
-            # gives "a cat" as much of the subject as "a sks cat" (likeness 0.41 and 0.42; with the
-            # text encoder 0.93 and 0.37). Leaving identifiers out of its captions did not help.
+            # gives "a cat" as much of the subject as "a sks cat" (likeness 0.41 and 0.42), with the
+            # text encoder much less (0.37 and 0.93): tools/pocket/NOTES.md.
             # Each car that it draws is red. Where all class images are, red is what every car is,
             # and guidance takes it away from a toy that is red: hence class images in ten colours.
             # With them, and so many steps, a photo's ground wins over "on a blue background" at a
