@@ -42,7 +42,7 @@ def whole_words() -> list[str]:
 
 
 def aside_words() -> list[str]:
-    """Return common words that are no part of the world (for `world.words`)."""
+    """Return common words to be read past (for `world.words`); 40 of them the world does use."""
     known = set(whole_words()) - set(english(COMMON_WORDS))
     return [w for w in english(2500) if len(w) > 2 and w not in known]
 
