@@ -16,7 +16,7 @@ from s2i_lib.drive import Drive, folder_name
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.models import SAFETY_CHECKER
 from s2i_lib.prompt import Prompt
-from s2i_lib.scorer import Preparation, find_network, is_here, load_network
+from s2i_lib.scorer import CLIP_PREPARATION, Preparation, find_network, is_here, load_network
 
 if TYPE_CHECKING:
     import torch
@@ -127,7 +127,7 @@ class Checker:
         )
 
         folder = find_network(source, drive)
-        self.prepare = Preparation.read(folder)
+        self.prepare = Preparation.read(folder, CLIP_PREPARATION)  # it is made of CLIP
         self.network: Any = load_network(folder, StableDiffusionSafetyChecker, device)
         side = self.network.config.vision_config.image_size
         if (self.prepare.crop or self.prepare.size) != side:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from s2i_lib import tiny_en
+from s2i_lib import hub, tiny_en
 from s2i_lib.audio import RATE_HZ
 from s2i_lib.drive import Drive
 from s2i_lib.errors import InputError, S2iError
@@ -24,13 +24,20 @@ ENGINES = ("openai-whisper", "faster-whisper")
 FRAMES_PER_S = 100  # columns of the mel spectrogram: one every 160 samples
 WINDOW_S = 30  # what Whisper was trained on; no window is longer
 Task = Literal["transcribe", "translate"]
-FASTER_FILES = [
-    "config.json",
-    "preprocessor_config.json",
-    "model.bin",
-    "tokenizer.json",
-    "vocabulary.*",
-]
+# Of the repositories that faster-whisper names, as they were when this was tested.
+REVISIONS = {
+    "tiny.en": "0d3d19a32d3338f10357c0889762bd8d64bbdeba",
+    "tiny": "d90ca5fe260221311c53c58e660288d3deb8d356",
+    "base.en": "3d3d5dee26484f91867d81cb899cfcf72b96be6c",
+    "base": "ebe41f70d5b6dfa9166e2c581c45c9c0cfc57b66",
+    "small.en": "d1d751a5f8271d482d14ca55d9e2deeebbae577f",
+    "small": "536b0662742c02347bc0e980a01041f333bce120",
+    "medium.en": "a29b04bd15381511a9af671baec01072039215e3",
+    "medium": "08e178d48790749d25932bbc082711ddcfdfbc4f",
+    "large-v3": "edaa852ec7e145841d8ffdb056a99866b5f0a478",
+    "turbo": "0c94664816ec82be77b20e824c8e8675995b0029",
+}
+FASTER_FILES = ("config.json", "preprocessor_config.json", "model.bin", "tokenizer.json")
 
 
 @dataclass(frozen=True)
@@ -443,9 +450,9 @@ def _openai_places(model: str, drive: Drive) -> list[Place]:
 
     def fetch() -> Path:
         # Under another name until its checksum has been compared (which _download does).
-        part = ours / "incoming"
-        done = Path(str(_download(url, str(part), False)))
-        return done.replace(ours / filename)
+        part = home / "incoming"
+        done = Path(str(_download(url, str(part), False))).replace(home / filename)
+        return hub.keep(done, ours / filename)
 
     places.append((url, fetch))
     return places
@@ -453,26 +460,30 @@ def _openai_places(model: str, drive: Drive) -> list[Place]:
 
 def _faster_places(model: str, drive: Drive) -> list[Place]:
     from faster_whisper.utils import _MODELS
-    from huggingface_hub import snapshot_download
 
     ours = drive.models / "whisper" / f"{model}-ctranslate2"
-    repo = _MODELS[model]
+    source = hub.Source(_MODELS[model], REVISIONS.get(model, "main"))
 
     def on_drive() -> Path | None:
-        return ours if (ours / "model.bin").is_file() else None
+        return ours if hub.is_whole(ours, choose_faster) else None
+
+    def in_hub_cache() -> Path | None:
+        found = hub.from_cache(source, choose_faster)
+        return found and found[0]
 
     def fetch() -> Path:
-        part = ours.with_name(f"{ours.name}.incoming")
-        # The hub's client keeps the files that are whole inside the folder, for another try.
-        snapshot_download(repo, allow_patterns=FASTER_FILES, local_dir=part)
-        return part.replace(ours)
-
-    def in_hub_cache() -> Path:
-        return Path(snapshot_download(repo, allow_patterns=FASTER_FILES, local_files_only=True))
+        return hub.keep(hub.download(source, choose_faster)[0], ours)
 
     places: list[Place] = [(str(ours), on_drive)]
     if model == "tiny.en":
         places.append((f"the package {tiny_en.PACKAGE}", tiny_en.checked_folder))
     places.append(("the hub's cache", in_hub_cache))
-    places.append((f"https://huggingface.co/{repo}", fetch))
+    places.append((f"https://huggingface.co/{source}", fetch))
     return places
+
+
+def choose_faster(names: Collection[str]) -> list[str]:
+    """Choose the files of a Whisper in CTranslate2's format; S2iError where it has no weights."""
+    if "model.bin" not in names:
+        raise S2iError("it has no model.bin")
+    return [n for n in names if n in FASTER_FILES or n.startswith("vocabulary.")]
