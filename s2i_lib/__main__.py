@@ -264,6 +264,13 @@ def hear(
 def finetune(
     subject: Annotated[str, typer.Option("--subject", help="Subject with a dataset on the Drive.")],
     model: ModelOption = "auto",
+    recipe: Annotated[
+        str,
+        typer.Option(
+            "--recipe",
+            help="auto: by the subject's kind; classic: 1e-6 and 800 steps, the U-Net alone.",
+        ),
+    ] = "auto",
     name: Annotated[
         str | None,
         typer.Option("--name", help="The run [default: the unfinished one, else a new one]."),
@@ -280,7 +287,7 @@ def finetune(
     prior: Annotated[bool, typer.Option(help="Learn class images too.")] = True,
     class_images: Annotated[int | None, typer.Option("--class-images")] = None,
     text_encoder: Annotated[
-        bool | None, typer.Option(help="Train the text encoder too [default: the model's].")
+        bool | None, typer.Option(help="Train the text encoder too [default: the recipe's].")
     ] = None,
     precision: Annotated[str | None, typer.Option("--precision", help="fp32, fp16, bf16.")] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Of all that is random.")] = None,
@@ -318,6 +325,7 @@ def finetune(
         place,
         load_dataset(place, subject),
         model=model,
+        recipe=recipe,
         name=name,
         **{**changes, **parse_options(option or [])},
     )

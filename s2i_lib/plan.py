@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from s2i_lib.models import Model
 
 GIB = 1024**3
+ROOM_GIB = 1.0  # for fragments and cuDNN's workspaces; on an H200 both took 0.2 above the estimate
 PROBE_STEPS = 2  # AdamW makes its state in the first, so that the second is the peak
 
 
@@ -58,6 +59,8 @@ class Plan:
     """On this disk; less what the Drive's folder will take where that is on the same one."""
     seconds_a_step: float | None = None
     """Measured; None before any step was made."""
+    recipe: str = ""
+    """Which one the options are from, and where it has its numbers from."""
 
     @property
     def peak_gib(self) -> float:
@@ -146,6 +149,7 @@ class Plan:
             f"{self.local_free_gib:.1f} free",
             "Time": self.time,
         }
+        rows |= {"Recipe": self.recipe} if self.recipe else {}
         return "\n".join(f"{name:8}{text}" for name, text in rows.items())
 
 
@@ -309,17 +313,19 @@ def next_rung(options: FinetuneOptions, device: torch.device | str, n_processes:
         return replace(options, accumulation=n_parts), (
             f"one photo at a time, {options.batch_size} in a step: the result stays the same"
         )
+    if options.with_text_encoder:
+        return replace(options, with_text_encoder=False), (
+            "the text encoder is not trained: faces become less alike"
+        )
     if options.method == "full":
         changed = replace(
             options,
             method="lora",
             learning_rate=lora_rate(options.learning_rate),
-            with_text_encoder=False,
             with_8bit_adam=False,
         )
         return changed, (
-            f"LoRA of rank {options.lora_rank} with learning rate {changed.learning_rate:g}, "
-            "the text encoder untrained"
+            f"LoRA of rank {options.lora_rank} with learning rate {changed.learning_rate:g}"
         )
     return None
 
@@ -333,15 +339,37 @@ def try_steps(
     """What fits every process's device, found by real steps, and the seconds that one takes."""
     from accelerate.utils import gather_object
 
+    def probe(trial: FinetuneOptions) -> float:
+        if is_tight(model, trial, free_memory(accelerator.device)):
+            raise TightError
+        return probe_steps(model, trial, accelerator)
+
     return descend(
         options,
         accelerator.device,
-        lambda trial: probe_steps(model, trial, accelerator),
+        probe,
         report,
         accelerator.num_processes,
         lambda is_too_much: any(gather_object([is_too_much])),
         lambda rung: from_main(accelerator, rung),
     )
+
+
+class TightError(torch.OutOfMemoryError):
+    """A step is not tried, since it would fit too narrowly."""
+
+
+def is_tight(model: Model, options: FinetuneOptions, free: int) -> bool:
+    """Whether a step without gradient checkpointing would leave less than ``ROOM_GIB`` free.
+
+    Such a run may pass two trial steps and end in a full GPU an hour later. With checkpointing the
+    trial steps alone decide: there is little left to change.
+    """
+    if options.with_checkpointing:
+        return False
+    counts = count_parameters(model.pipeline, options)
+    needed = sum(estimate_memory(*counts, options, model.base.size_px).values())
+    return needed + ROOM_GIB > free / GIB
 
 
 def descend(
@@ -386,7 +414,12 @@ def descend(
                 "model."
             ) from failure
         options, sentence = rung
-        report(f"A trial step ran out of memory. Before training begins: {sentence}.")
+        why = (
+            f"A step would leave less than {ROOM_GIB:g} GiB of memory"
+            if isinstance(failure, TightError)
+            else "A trial step ran out of memory"
+        )
+        report(f"{why}. Before training begins: {sentence}.")
 
 
 def probe_steps(model: Model, options: FinetuneOptions, accelerator: Accelerator) -> float:
