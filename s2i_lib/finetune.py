@@ -22,7 +22,7 @@ import torch
 from s2i_lib import checkpoint, dreambooth, prior
 from s2i_lib.drive import Drive, local_folder
 from s2i_lib.errors import InputError, S2iError
-from s2i_lib.judge import Judge, make_watcher
+from s2i_lib.judge import Judge, find_scorer, make_watcher
 from s2i_lib.keeper import Keeper, Watch
 from s2i_lib.learner import Learner, make_learner
 from s2i_lib.models import REGISTRY, BaseModel, Model, choose, load, pick_device, read_card
@@ -150,7 +150,12 @@ def finetune(
     dreambooth.share_of_batch(options, accelerator.num_processes)  # refuses before anything slow
     if device.type == "cuda":
         options, seconds = try_steps(loaded, options, accelerator, report)
-    plan = make_plan(loaded, options, device, drive, run.folder, seconds)
+    scorer = None
+    if accelerator.is_main_process:
+        scorer = find_scorer(base, options, drive, report)
+    scorer = prior.from_main(accelerator, scorer)
+    planned = options if scorer else replace(options, keep="last")
+    plan = make_plan(loaded, planned, device, drive, run.folder, seconds)
     plan = replace(plan, recipe=chosen.sentence)
     report(str(plan))
     plan.check()
@@ -169,7 +174,7 @@ def finetune(
         keeper.catch_up()
         sampler = Sampler(loaded, dataset.subject, options, keeper, accelerator.autocast)
         distribute(accelerator, learner)
-        judge = make_judge(loaded, dataset, learner, options, drive, keeper, report)
+        judge = make_judge(scorer, dataset, learner, options, drive, keeper, report)
         recorder = Recorder(learner, options, accelerator, keeper, sampler, judge)
         recorder.start()
         try:
@@ -346,7 +351,7 @@ def distribute(accelerator: Accelerator, learner: Learner) -> None:
 
 
 def make_judge(
-    model: Model,
+    scorer: str | None,
     dataset: Dataset,
     learner: Learner,
     options: FinetuneOptions,
@@ -355,9 +360,10 @@ def make_judge(
     report: Callable[[str], None],
 ) -> Judge | None:
     """What scores the samples and keeps the best step, in the main process."""
-    if not keeper.is_main:
+    if not keeper.is_main or scorer is None:
         return None
-    watcher = make_watcher(model, dataset.subject, dataset.images, options, drive, report)
+    subject, photos = dataset.subject, dataset.images
+    watcher = make_watcher(scorer, subject, photos, options, drive, report, learner.device)
     if watcher is None:
         return None
     run = keeper.run

@@ -163,7 +163,7 @@ def make_plan(
 ) -> Plan:
     """Count the parameters and say what a run with these options, in ``folder``, needs."""
     trained, total = count_parameters(model.pipeline, options)
-    files = estimate_files(trained, options, keeps_best(model.base, options, drive))
+    files = estimate_files(trained, options, keeps_best(model.base, options))
     return Plan(
         model=model.base.name,
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,

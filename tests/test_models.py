@@ -162,6 +162,7 @@ def test_no_network_lists_every_source_and_why(drive):
 class _Hub(http.server.BaseHTTPRequestHandler):
     """The hub's own protocol over a folder: one repository is there, the others are gone."""
 
+    folder = POCKET
     served, asked, ranges = "second/mirror", [], []  # ranges: of the U-Net's weights, as HTTP says
     breaks_after = None  # the connection, in the U-Net's weights, after so many bytes; once
     protocol_version = "HTTP/1.1"
@@ -173,10 +174,17 @@ class _Hub(http.server.BaseHTTPRequestHandler):
         path = self.path.split("?")[0]
         type(self).asked.append(path)
         api, files = f"/api/models/{self.served}", f"/{self.served}/resolve/"
-        names = [f.relative_to(POCKET).as_posix() for f in POCKET.rglob("*") if f.is_file()]
+        names = [
+            f.relative_to(self.folder).as_posix() for f in self.folder.rglob("*") if f.is_file()
+        ]
         if path.startswith(f"{api}/tree/"):
             tree = [
-                {"type": "file", "path": n, "size": (POCKET / n).stat().st_size, "oid": "0" * 40}
+                {
+                    "type": "file",
+                    "path": n,
+                    "size": (self.folder / n).stat().st_size,
+                    "oid": "0" * 40,
+                }
                 for n in names
             ]
             return self.answer(json.dumps(tree).encode())
@@ -186,7 +194,7 @@ class _Hub(http.server.BaseHTTPRequestHandler):
             return self.answer(json.dumps(info).encode())
         if path.startswith(files):
             name = path.removeprefix(files).split("/", 1)[1]
-            body = (POCKET / name).read_bytes()
+            body = (self.folder / name).read_bytes()
             if self.command == "GET" and name.startswith("unet/diffusion"):
                 return self.answer_weights(body)
             return self.answer(body)

@@ -206,10 +206,12 @@ def test_the_best_steps_weights_are_counted_where_a_scorer_keeps_them(model, dri
         one = Model(base, model.pipeline, "made here")
         return plan.make_plan(one, options, CPU, drive, drive.runs / "rex" / "1")
 
-    pocket = REGISTRY["pocket"]  # its scorer ships with it; that of the others is nowhere here
+    pocket = REGISTRY["pocket"]  # its scorer ships with it; that of the others is fetched
     kept = made(pocket)
-    assert kept.drive_gib["best step"] == kept.drive_gib["weights"]
-    for plain in (made(pocket, keep="last"), made(pocket, sample_every=0), made(REGISTRY["sd2.1"])):
+    for other in (kept, made(REGISTRY["sd2.1"])):
+        assert other.drive_gib["best step"] == other.drive_gib["weights"]
+    unscored = dataclasses.replace(pocket, scorer=None)
+    for plain in (made(pocket, keep="last"), made(pocket, sample_every=0), made(unscored)):
         assert plain.drive_gib.keys() == {"states", "weights"}
     with pytest.raises(InputError, match="--option keep=last"):
         dataclasses.replace(kept, drive_free_gib=0.0).check()
