@@ -18,6 +18,7 @@ from s2i_lib.batches import Moments, TrainingData
 from s2i_lib.checkpoint import MAX_SLOTS
 from s2i_lib.dreambooth import Losses, deterministic, train
 from s2i_lib.drive import Drive, disk_of, free_bytes, local_folder
+from s2i_lib.duration import explain
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.judge import keeps_best
 from s2i_lib.learner import find_8bit_fault, find_lora_layers, make_learner
@@ -59,6 +60,7 @@ class Plan:
     """On this disk; less what the Drive's folder will take where that is on the same one."""
     seconds_a_step: float | None = None
     """Measured; None before any step was made."""
+    size_px: int = 512
     recipe: str = ""
     """Which one the options are from, and where it has its numbers from."""
 
@@ -98,6 +100,8 @@ class Plan:
 
     @property
     def time(self) -> str:
+        if known := explain(self.options, self.size_px, self.device, self.seconds_a_step):
+            return known
         if self.seconds_a_step is None:
             return "said after the first steps"
         seconds = self.options.steps * self.seconds_a_step
@@ -177,6 +181,7 @@ def make_plan(
         drive_free_gib=(free_bytes(drive.root) + size_of(folder)) / GIB,
         local_free_gib=free_locally(drive, folder, sum(files.values())),
         seconds_a_step=seconds_a_step,
+        size_px=model.base.size_px,
     )
 
 
