@@ -23,6 +23,7 @@ from s2i_lib.errors import InputError, S2iError
 from s2i_lib.models import (
     CHECKSUMS,
     BaseModel,
+    digest_of,
     pick_device,
     quiet_transformers,
     verify,
@@ -610,7 +611,7 @@ def _read(path: Path, load: Callable[[], Any]) -> Any:
 def _digest(folder: Path) -> str:
     """Of the weights; of several files, over the digests of all of them."""
     files = sorted(folder.glob("*.safetensors"))
-    digests = [sha256_of(file) for file in files]
+    digests = [digest_of(file) for file in files]
     return digests[0] if len(files) == 1 else sha256("".join(digests).encode()).hexdigest()
 
 

@@ -298,6 +298,23 @@ def test_an_interrupted_run_goes_on_by_itself_and_ends_the_same(drive, dataset, 
 
 
 @pytest.mark.slow
+def test_a_person_is_learnt_by_the_text_encoder_too_and_a_cat_by_the_u_net_alone(
+    drive, dataset, tiny
+):
+    who = dataclasses.replace(dataset.subject, name="Ada", class_noun="woman", kind="person")
+    person, said, _ = start(drive, dataclasses.replace(dataset, subject=who), tiny)
+    cat, _, _ = start(drive, dataset, tiny)
+    for run, name, parts in (
+        (person, "person", {"unet", "text_encoder"}),
+        (cat, "animal", {"unet"}),
+    ):
+        card = read_card(run)
+        assert card["recipe"]["name"] == name and "huggingface.co/blog" in card["recipe"]["source"]
+        assert {path.parent.name for path in run.rglob("weights/*/*.safetensors")} == parts
+    assert any("Recipe  person: https://huggingface.co/blog/dreambooth" in text for text in said)
+
+
+@pytest.mark.slow
 def test_a_run_of_the_version_before_goes_on_with_the_recipe_it_began_with(drive, dataset, tiny):
     """Its run.json names no recipe; that of today's is another one, and would be another run."""
     if find_8bit_fault("cpu"):

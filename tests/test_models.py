@@ -144,6 +144,16 @@ def test_a_changed_byte_is_noticed(folder, drive):
         models.load(str(folder), drive=drive)
 
 
+def test_weights_that_are_loaded_again_are_not_hashed_again(folder, drive, monkeypatch):
+    hashed = []
+    whole = models.sha256_of
+    monkeypatch.setattr(models, "sha256_of", lambda path: hashed.append(path) or whole(path))
+    models.verify(folder)
+    first = len(hashed)
+    models.verify(folder)
+    assert 0 < first == len(hashed) == len(set(hashed))
+
+
 def test_a_missing_part_is_named(folder, drive):
     shutil.rmtree(folder / "vae")
     with pytest.raises(InputError, match="vae"):
