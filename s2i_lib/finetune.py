@@ -13,7 +13,7 @@ import logging
 import traceback
 from collections.abc import Callable
 from contextlib import ExitStack, closing, suppress
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -22,7 +22,7 @@ import torch
 from s2i_lib import checkpoint, dreambooth, prior
 from s2i_lib.drive import Drive, local_folder
 from s2i_lib.errors import InputError, S2iError
-from s2i_lib.judge import Judge, make_watcher
+from s2i_lib.judge import Judge, find_scorer, make_watcher
 from s2i_lib.keeper import Keeper, Watch
 from s2i_lib.learner import Learner, make_learner
 from s2i_lib.models import REGISTRY, BaseModel, Model, choose, load, pick_device, read_card
@@ -30,6 +30,7 @@ from s2i_lib.options import FinetuneOptions
 from s2i_lib.plan import Plan, SayTime, make_plan, settle_options, try_steps
 from s2i_lib.prepare import SHEET, get_class_latents, is_there, prepare_data
 from s2i_lib.prior import card_for_run, class_folder
+from s2i_lib.recipes import AUTO, Wanted, want
 from s2i_lib.recorder import PastPeak, Recorder, Sampler
 from s2i_lib.run import Dataset, Run, choose_run, is_finished, run_card, wants
 
@@ -84,6 +85,7 @@ def finetune(
     dataset: Dataset,
     *,
     model: str = "auto",
+    recipe: str = AUTO,
     name: str | None = None,
     watch: Watch = lambda event, info: None,
     report: Callable[[str], None] = log.info,
@@ -98,6 +100,9 @@ def finetune(
         Square photos, the subject's card, a hash that changes when they do (``load_dataset``).
     model : str
         A name in the registry, a diffusers folder, or "auto".
+    recipe : str
+        One of the model's recipes, or "auto" for the one that is for the subject's kind. A run
+        that was begun keeps its own, unless another one is named.
     name : str, optional
         The run's name; without it the newest unfinished run of this subject and model goes on, and
         where there is none a new one begins.
@@ -108,7 +113,7 @@ def finetune(
     patience_s : float
         How long to wait at the end for a Drive that does not take the result.
     **changes
-        Fields of ``FinetuneOptions`` that differ from the model's defaults.
+        Fields of ``FinetuneOptions`` that differ from the recipe's.
 
     Returns
     -------
@@ -122,13 +127,16 @@ def finetune(
     S2iError
         When training fails: not-a-number, black pictures, a run that somebody else holds.
     """
-    base, wanted = choose_options(dataset, model, changes)
-    precision = settle_options(wanted, pick_device(), lambda text: None).precision
+    base, present = choose_recipe(dataset, model, recipe, changes)
+    precision = settle_options(present.options, pick_device(), lambda text: None).precision
     accelerator = make_accelerator(precision)
     device = accelerator.device
     report = report if accelerator.is_main_process else (lambda text: None)
     loaded = load_for_training(base, drive)
-    run = choose_run(drive, dataset, loaded, wanted, name, report)
+    run = choose_run(drive, dataset, loaded, present.options, name, report)
+    earlier = prior.from_main(accelerator, read_card(run.local) or run.card())
+    chosen = present.for_run(earlier)
+    wanted = chosen.options
     # What one process finds on the Drive may change before another looks: the first one decides.
     # What an earlier session could not copy to the Drive is on this disk still, and goes there now.
     is_done = is_finished(run, dataset, loaded, wanted) and not run.local.exists()
@@ -136,14 +144,19 @@ def finetune(
     if is_done:
         report(f"{run.name} is finished already; there is nothing left to train.")
         return run.folder
-    earlier = prior.from_main(accelerator, read_card(run.local) or run.card())
     options = settle_options(begun(earlier, wanted), device, report)
     # bitsandbytes may work in one process only: all do as the first one can.
     options, seconds = prior.from_main(accelerator, options), None
     dreambooth.share_of_batch(options, accelerator.num_processes)  # refuses before anything slow
     if device.type == "cuda":
         options, seconds = try_steps(loaded, options, accelerator, report)
-    plan = make_plan(loaded, options, device, drive, run.folder, seconds)
+    scorer = None
+    if accelerator.is_main_process:
+        scorer = find_scorer(base, options, drive, report)
+    scorer = prior.from_main(accelerator, scorer)
+    planned = options if scorer else replace(options, keep="last")
+    plan = make_plan(loaded, planned, device, drive, run.folder, seconds)
+    plan = replace(plan, recipe=chosen.sentence)
     report(str(plan))
     plan.check()
 
@@ -152,7 +165,7 @@ def finetune(
         keeper = Keeper(run, report, watch, patience_s, accelerator.is_main_process)
         stack.callback(keeper.close)
         state = find_state(run, options, accelerator, report)
-        card = run_card(dataset, loaded, options, wanted)
+        card = run_card(dataset, loaded, options, chosen)
         keeper.begin(card)
         data = prepare_data(loaded, dataset, options, accelerator, drive, keeper)
         learner = make_learner(loaded.pipeline, options, device)
@@ -161,7 +174,7 @@ def finetune(
         keeper.catch_up()
         sampler = Sampler(loaded, dataset.subject, options, keeper, accelerator.autocast)
         distribute(accelerator, learner)
-        judge = make_judge(loaded, dataset, learner, options, drive, keeper, report)
+        judge = make_judge(scorer, dataset, learner, options, drive, keeper, report)
         recorder = Recorder(learner, options, accelerator, keeper, sampler, judge)
         recorder.start()
         try:
@@ -183,6 +196,7 @@ def plan_run(
     dataset: Dataset,
     *,
     model: str = "auto",
+    recipe: str = AUTO,
     name: str | None = None,
     **changes: Any,
 ) -> Plan:
@@ -190,18 +204,21 @@ def plan_run(
 
     If nothing stands in the way, a copy makes two real steps, which tell the time that one takes.
     """
-    base, wanted = choose_options(dataset, model, changes)
+    base, present = choose_recipe(dataset, model, recipe, changes)
     device = pick_device()
     loaded = load_for_training(base, drive)
-    run = choose_run(drive, dataset, loaded, wanted, name, log.info)
+    run = choose_run(drive, dataset, loaded, present.options, name, log.info)
     earlier = read_card(run.local) or run.card()
-    options = settle_options(begun(earlier, wanted), device, log.info)
+    chosen = present.for_run(earlier)
+    options = settle_options(begun(earlier, chosen.options), device, log.info)
     plan = make_plan(loaded, options, device, drive, run.folder)
+    plan = replace(plan, recipe=chosen.sentence)
     if plan.problems:
         return plan
     accelerator = make_accelerator(options.precision)
     options, seconds = try_steps(loaded, options, accelerator, log.info)
-    return make_plan(loaded, options, device, drive, run.folder, seconds)
+    plan = make_plan(loaded, options, device, drive, run.folder, seconds)
+    return replace(plan, recipe=chosen.sentence)
 
 
 @leaving_nothing_in_memory
@@ -210,6 +227,7 @@ def draw_class_images(
     dataset: Dataset,
     *,
     model: str = "auto",
+    recipe: str = AUTO,
     name: str | None = None,
     watch: Watch = lambda event, info: None,
     report: Callable[[str], None] = log.info,
@@ -223,14 +241,15 @@ def draw_class_images(
     Path or None
         The contact sheet on the Drive; None without prior preservation.
     """
-    base, wanted = choose_options(dataset, model, changes)
-    options = settle_options(wanted, pick_device(), lambda text: None)
-    if not options.with_prior:
+    base, present = choose_recipe(dataset, model, recipe, changes)
+    if not present.options.with_prior:
         return None
     loaded = load_for_training(base, drive)
-    accelerator = make_accelerator(options.precision)
     subject = dataset.subject
-    run = choose_run(drive, dataset, loaded, wanted, name, log.info)
+    run = choose_run(drive, dataset, loaded, present.options, name, log.info)
+    wanted = present.for_run(read_card(run.local) or run.card()).options
+    options = settle_options(wanted, pick_device(), lambda text: None)
+    accelerator = make_accelerator(options.precision)
     with closing(Keeper(run, report, watch, patience_s, accelerator.is_main_process)) as keeper:
         get_class_latents(loaded, subject, options, accelerator, drive, keeper)
     kept = drive.class_images / class_folder(card_for_run(loaded, subject, options))
@@ -245,14 +264,14 @@ def begun(earlier: dict[str, Any], wanted: FinetuneOptions) -> FinetuneOptions:
     return FinetuneOptions.for_model(earlier["options"], precision=wanted.precision)
 
 
-def choose_options(
-    dataset: Dataset, model: str, changes: dict[str, Any]
-) -> tuple[BaseModel, FinetuneOptions]:
-    """The base model, and its defaults with what the user changed."""
+def choose_recipe(
+    dataset: Dataset, model: str, recipe: str, changes: dict[str, Any]
+) -> tuple[BaseModel, Wanted]:
+    """The base model, and its recipe for this subject with what the user changed."""
     check_dataset(dataset)
     base = choose(model)
-    defaults = {**defaults_of(base), "with_mirror": dataset.mirror}
-    return base, FinetuneOptions.for_model(defaults, **changes)
+    kind, n_photos = dataset.subject.kind, len(dataset.images)
+    return base, want(base.finetune, recipe, kind, n_photos, dataset.mirror, changes)
 
 
 def load_for_training(base: BaseModel, drive: Drive) -> Model:
@@ -267,13 +286,6 @@ def make_accelerator(precision: str) -> Accelerator:
 
     AcceleratorState._reset_state()  # it keeps the precision of a process's first run for ever
     return Accelerator(mixed_precision="no" if precision == "fp32" else precision)
-
-
-def defaults_of(base: BaseModel) -> dict[str, Any]:
-    """What a registry entry says about fine-tuning, by the names of the options."""
-    given = asdict(base.finetune)
-    given["class_image_count"] = given.pop("class_images")
-    return given
 
 
 def check_dataset(dataset: Dataset) -> None:
@@ -339,7 +351,7 @@ def distribute(accelerator: Accelerator, learner: Learner) -> None:
 
 
 def make_judge(
-    model: Model,
+    scorer: str | None,
     dataset: Dataset,
     learner: Learner,
     options: FinetuneOptions,
@@ -348,9 +360,10 @@ def make_judge(
     report: Callable[[str], None],
 ) -> Judge | None:
     """What scores the samples and keeps the best step, in the main process."""
-    if not keeper.is_main:
+    if not keeper.is_main or scorer is None:
         return None
-    watcher = make_watcher(model, dataset.subject, dataset.images, options, drive, report)
+    subject, photos = dataset.subject, dataset.images
+    watcher = make_watcher(scorer, subject, photos, options, drive, report, learner.device)
     if watcher is None:
         return None
     run = keeper.run

@@ -12,7 +12,7 @@ import json
 import logging
 import sys
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from s2i_lib import hub
-from s2i_lib.drive import Drive, folder_name, sha256_of
+from s2i_lib.drive import Drive, folder_name
 from s2i_lib.errors import InputError, S2iError
-from s2i_lib.hub import Source, first_line
-from s2i_lib.options import FinetuneOptions
+from s2i_lib.hub import Source, first_line, sha256_once
+from s2i_lib.recipes import POCKET, STABLE_DIFFUSION_2, Recipe
 
 if TYPE_CHECKING:
     import torch
@@ -36,25 +36,6 @@ GIB = 1024**3
 RUN_CARD = "run.json"  # in a run's folder: options, base model, scores
 WEIGHTS = "weights"  # in a run's folder: what was trained, in fp16
 LORA = "pytorch_lora_weights.safetensors"
-
-
-@dataclass(frozen=True)
-class FinetuneDefaults:
-    """What DreamBooth starts from for one base model."""
-
-    method: Literal["full", "lora"]
-    learning_rate: float
-    steps: int
-    class_images: int
-    schedule: Literal["constant", "linear", "cosine"] = "constant"
-    precision: Literal["fp32", "fp16"] = "fp32"
-    with_8bit_adam: bool = False
-    with_checkpointing: bool = False
-    with_text_encoder: bool = False
-    class_dropout: float = 0.0
-    class_prompts: tuple[str, ...] = FinetuneOptions.class_prompts
-    sample_prompts: tuple[str, ...] = FinetuneOptions.sample_prompts
-    sample_every: int = FinetuneOptions.sample_every
 
 
 @dataclass(frozen=True)
@@ -79,9 +60,10 @@ class BaseModel:
     """Free memory that drawing on a GPU needs; 0 when a CPU does."""
     guidance_interval: tuple[float, float] = (0.0, 1.0)
     """Noise levels between which guidance pays."""
-    finetune: FinetuneDefaults = field(
-        default_factory=lambda: FinetuneDefaults("full", 1e-6, 800, 200)
-    )
+    finetune: Mapping[str, Recipe] = field(default_factory=lambda: STABLE_DIFFUSION_2)
+    """Recipes by name: those called as a kind of subject are for it, others are asked for."""
+    negative: str = ""
+    """What its pictures are better without: the negative prompt where the user gives none."""
     scorer: str | None = None
     """The CLIP that measures likeness and prompt fidelity: below ``folder``, or on the hub."""
     dino: str | None = None
@@ -95,19 +77,14 @@ class BaseModel:
     """File below ``folder`` with the words it was trained on, for a model that knows few."""
 
 
-# SD 2.x: learning rate and 200 class images of diffusers' DreamBooth guide.
-# Stability AI deleted its repositories in November 2025, so mirrors
-# come first. Guidance 7.5: the pipeline's own default.
-# On a T4 (15 GiB) fp32 weights, gradients and AdamW alone would take 12.9 GiB, hence 8-bit AdamW
-# and checkpointing.
-_SD = FinetuneDefaults(
-    method="full",
-    learning_rate=1e-6,
-    steps=800,
-    class_images=200,
-    precision="fp16",
-    with_8bit_adam=True,
-    with_checkpointing=True,
+# Stability AI deleted the repositories of SD 2.x in November 2025, so mirrors come first. Guidance
+# 7.5: the pipeline's own default.
+# Of the flaws that the makers name in the examples of their release (Stability AI, "Stable
+# Diffusion v2.1 and DreamStudio Updates 7-Dec 22"), those that no subject has: a mug may have text.
+# That SD 2.x needs a negative prompt: https://minimaxir.com/2022/11/stable-diffusion-negative-prompt/
+_SD_NEGATIVE = (
+    "lowres, blurry, cropped, out of frame, poorly drawn face, poorly drawn hands, disfigured, "
+    "deformed, bad art, watermark"
 )
 # DINO ViT-S/16 is the DreamBooth paper's; LPIPS is its authors' version 0.1 on AlexNet.
 _DINO = "facebook/dino-vits16"
@@ -132,41 +109,7 @@ REGISTRY: dict[str, BaseModel] = {
             licence="Apache-2.0 (icons: Apache-2.0, MIT, CC BY 4.0; see the model card)",
             sources=(),
             folder=PACKAGE / "pocket",
-            # It reads past words that mean nothing to it, identifiers among them: the U-Net alone
-            # gives "a cat" as much of the subject as "a sks cat" (likeness 0.41 and 0.42), with the
-            # text encoder much less (0.37 and 0.93): tools/pocket/NOTES.md.
-            # Each car that it draws is red. Where all class images are, red is what every car is,
-            # and guidance takes it away from a toy that is red: hence class images in ten colours.
-            # With them, and so many steps, a photo's ground wins over "on a blue background" at a
-            # constant rate, or from 2e-4 (benchmarks/README.md).
-            finetune=FinetuneDefaults(
-                "full",
-                learning_rate=1.5e-4,
-                steps=300,
-                schedule="linear",
-                class_images=80,
-                with_text_encoder=True,
-                class_dropout=0.3,
-                class_prompts=(
-                    "a {noun}",
-                    "a red {noun} | an orange {noun} | a yellow {noun} | a green {noun}"
-                    " | a blue {noun} | a purple {noun} | a pink {noun} | a black {noun}"
-                    " | a white {noun} | a gray {noun}",
-                ),
-                # In words that it knows, and as many prompts as the evaluation has: the best step
-                # is chosen by them, and four of twelve chose worse (benchmarks/README.md).
-                sample_prompts=(
-                    "a {subject}",
-                    "a red {subject} | a purple {subject}"
-                    " | a {subject} on a white background | a {subject} on a black background",
-                    "a {subject} on a red background | a {subject} on an orange background"
-                    " | a {subject} on a yellow background | a {subject} on a green background",
-                    "a {subject} on a blue background | a {subject} on a pink background"
-                    " | a {subject} on a gray background | a {subject} on a purple background",
-                    "a {noun}",
-                ),
-                sample_every=75,
-            ),
+            finetune=POCKET,
             scorer="scorer",
             words="words.json",
         ),
@@ -191,7 +134,8 @@ REGISTRY: dict[str, BaseModel] = {
             ),
             download_gib=2.6,
             gpu_gib=6.0,
-            finetune=_SD,
+            finetune=STABLE_DIFFUSION_2,
+            negative=_SD_NEGATIVE,
             scorer="openai/clip-vit-large-patch14",
             dino=_DINO,
             lpips=_LPIPS,
@@ -214,7 +158,8 @@ REGISTRY: dict[str, BaseModel] = {
             ),
             download_gib=2.6,
             gpu_gib=8.0,
-            finetune=_SD,
+            finetune=STABLE_DIFFUSION_2,
+            negative=_SD_NEGATIVE,
             scorer="openai/clip-vit-large-patch14",
             dino=_DINO,
             lpips=_LPIPS,
@@ -234,6 +179,7 @@ _FAMILIES = {
         name="sd1.5",
         summary="Stable Diffusion 1, 512 px, brought as a file",
         sources=(SD1,),
+        negative="",  # it draws well without
         licence="CreativeML Open RAIL-M, or as given by whoever made it",
     ),
     1024: REGISTRY["sd2.1-base"],
@@ -413,6 +359,7 @@ def _describe_folder(folder: Path) -> BaseModel:
         folder=folder,
         gpu_gib=like.gpu_gib,
         finetune=like.finetune,
+        negative=like.negative if tokens == like.token_limit else "",
         safety_checker=SAFETY_CHECKER,
         scorer=like.scorer if like.folder is None else str(like.folder / (like.scorer or "")),
         dino=like.dino,
@@ -590,26 +537,16 @@ def digest_of(path: Path) -> str:
     What checksums.json says is taken from there: loading has just held the files against it.
     """
     if path.is_file():
-        return _sha256_once(path)
+        return sha256_once(path)
     listed = path / hub.CHECKSUMS
     known = json.loads(listed.read_text())["sha256"] if listed.is_file() else {}
     digest = hashlib.sha256()
     for file in sorted(path.rglob("*.safetensors")):
         name = file.relative_to(path)
         if name.parts[0] in (LORA, "text_encoder", "unet", "vae"):  # no scorer, no safety checker
-            sha256 = known.get(name.as_posix()) or _sha256_once(file)
+            sha256 = known.get(name.as_posix()) or sha256_once(file)
             digest.update(f"{name.as_posix()} {sha256}\n".encode())
     return digest.hexdigest()
-
-
-def _sha256_once(path: Path) -> str:
-    facts = path.stat()
-    return _sha256_of_version(path, facts.st_size, facts.st_mtime_ns)
-
-
-@functools.lru_cache(maxsize=64)
-def _sha256_of_version(path: Path, size: int, changed_ns: int) -> str:
-    return sha256_of(path)
 
 
 def _in_background(work: Callable[[], str]) -> Future[str]:

@@ -18,6 +18,7 @@ from s2i_lib.batches import Moments, TrainingData
 from s2i_lib.checkpoint import MAX_SLOTS
 from s2i_lib.dreambooth import Losses, deterministic, train
 from s2i_lib.drive import Drive, disk_of, free_bytes, local_folder
+from s2i_lib.duration import explain
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.judge import keeps_best
 from s2i_lib.learner import find_8bit_fault, find_lora_layers, make_learner
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from s2i_lib.models import Model
 
 GIB = 1024**3
+ROOM_GIB = 1.0  # for fragments and cuDNN's workspaces; on an H200 both took 0.2 above the estimate
 PROBE_STEPS = 2  # AdamW makes its state in the first, so that the second is the peak
 
 
@@ -58,6 +60,9 @@ class Plan:
     """On this disk; less what the Drive's folder will take where that is on the same one."""
     seconds_a_step: float | None = None
     """Measured; None before any step was made."""
+    size_px: int = 512
+    recipe: str = ""
+    """Which one the options are from, and where it has its numbers from."""
 
     @property
     def peak_gib(self) -> float:
@@ -95,6 +100,8 @@ class Plan:
 
     @property
     def time(self) -> str:
+        if known := explain(self.options, self.size_px, self.device, self.seconds_a_step):
+            return known
         if self.seconds_a_step is None:
             return "said after the first steps"
         seconds = self.options.steps * self.seconds_a_step
@@ -146,6 +153,7 @@ class Plan:
             f"{self.local_free_gib:.1f} free",
             "Time": self.time,
         }
+        rows |= {"Recipe": self.recipe} if self.recipe else {}
         return "\n".join(f"{name:8}{text}" for name, text in rows.items())
 
 
@@ -159,7 +167,7 @@ def make_plan(
 ) -> Plan:
     """Count the parameters and say what a run with these options, in ``folder``, needs."""
     trained, total = count_parameters(model.pipeline, options)
-    files = estimate_files(trained, options, keeps_best(model.base, options, drive))
+    files = estimate_files(trained, options, keeps_best(model.base, options))
     return Plan(
         model=model.base.name,
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
@@ -173,6 +181,7 @@ def make_plan(
         drive_free_gib=(free_bytes(drive.root) + size_of(folder)) / GIB,
         local_free_gib=free_locally(drive, folder, sum(files.values())),
         seconds_a_step=seconds_a_step,
+        size_px=model.base.size_px,
     )
 
 
@@ -309,17 +318,19 @@ def next_rung(options: FinetuneOptions, device: torch.device | str, n_processes:
         return replace(options, accumulation=n_parts), (
             f"one photo at a time, {options.batch_size} in a step: the result stays the same"
         )
+    if options.with_text_encoder:
+        return replace(options, with_text_encoder=False), (
+            "the text encoder is not trained: faces become less alike"
+        )
     if options.method == "full":
         changed = replace(
             options,
             method="lora",
             learning_rate=lora_rate(options.learning_rate),
-            with_text_encoder=False,
             with_8bit_adam=False,
         )
         return changed, (
-            f"LoRA of rank {options.lora_rank} with learning rate {changed.learning_rate:g}, "
-            "the text encoder untrained"
+            f"LoRA of rank {options.lora_rank} with learning rate {changed.learning_rate:g}"
         )
     return None
 
@@ -333,15 +344,37 @@ def try_steps(
     """What fits every process's device, found by real steps, and the seconds that one takes."""
     from accelerate.utils import gather_object
 
+    def probe(trial: FinetuneOptions) -> float:
+        if is_tight(model, trial, free_memory(accelerator.device)):
+            raise TightError
+        return probe_steps(model, trial, accelerator)
+
     return descend(
         options,
         accelerator.device,
-        lambda trial: probe_steps(model, trial, accelerator),
+        probe,
         report,
         accelerator.num_processes,
         lambda is_too_much: any(gather_object([is_too_much])),
         lambda rung: from_main(accelerator, rung),
     )
+
+
+class TightError(torch.OutOfMemoryError):
+    """A step is not tried, since it would fit too narrowly."""
+
+
+def is_tight(model: Model, options: FinetuneOptions, free: int) -> bool:
+    """Whether a step without gradient checkpointing would leave less than ``ROOM_GIB`` free.
+
+    Such a run may pass two trial steps and end in a full GPU an hour later. With checkpointing the
+    trial steps alone decide: there is little left to change.
+    """
+    if options.with_checkpointing:
+        return False
+    counts = count_parameters(model.pipeline, options)
+    needed = sum(estimate_memory(*counts, options, model.base.size_px).values())
+    return needed + ROOM_GIB > free / GIB
 
 
 def descend(
@@ -386,7 +419,12 @@ def descend(
                 "model."
             ) from failure
         options, sentence = rung
-        report(f"A trial step ran out of memory. Before training begins: {sentence}.")
+        why = (
+            f"A step would leave less than {ROOM_GIB:g} GiB of memory"
+            if isinstance(failure, TightError)
+            else "A trial step ran out of memory"
+        )
+        report(f"{why}. Before training begins: {sentence}.")
 
 
 def probe_steps(model: Model, options: FinetuneOptions, accelerator: Accelerator) -> float:

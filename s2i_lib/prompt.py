@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from s2i_lib.errors import InputError
@@ -111,6 +111,17 @@ def make_prompt(
         transcript=heard if isinstance(heard, Transcript) else None,
         notes=tuple(notes),
     )
+
+
+def with_negative(prompt: Prompt, given: str | None, own: str) -> Prompt:
+    """The prompt, which leaves out what was said not to be there, and always the same things.
+
+    Parameters
+    ----------
+    given : what the user leaves out always; "" for nothing, None for the model's ``own``
+    """
+    always = own if given is None else given.strip()
+    return replace(prompt, negative=", ".join(filter(None, [prompt.negative, always])))
 
 
 # --- spoken marks and habits --------------------------------------------------------------------

@@ -10,7 +10,8 @@ from __future__ import annotations
 import functools
 import json
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
@@ -22,7 +23,14 @@ from s2i_lib import hub
 from s2i_lib.drive import Drive, folder_name, sha256_of
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.hub import Source, first_line
-from s2i_lib.models import SAFETY_CHECKER, SD1, BaseModel, pick_device, quiet_transformers
+from s2i_lib.models import (
+    SAFETY_CHECKER,
+    SD1,
+    BaseModel,
+    digest_of,
+    pick_device,
+    quiet_transformers,
+)
 from s2i_lib.scores import unit
 
 if TYPE_CHECKING:
@@ -302,6 +310,25 @@ def _embed(
 # --- where they are -----------------------------------------------------------------------------
 
 
+@contextmanager
+def awake(network: Any, device: torch.device) -> Iterator[None]:
+    """Have a network on ``device`` while it works, if there is room for it there.
+
+    It may wait on the CPU in half precision, which takes half the memory; a CPU computes in full,
+    since half is slow there.
+    """
+    from s2i_lib.batches import visiting_if_there_is_room
+
+    waits_in = network.dtype
+    with visiting_if_there_is_room(network, device):
+        if network.device.type == "cpu":
+            network.float()
+        try:
+            yield
+        finally:
+            network.to(waits_in)
+
+
 def _on_the_cpu_if_full(network: Any, work: Callable[[], np.ndarray]) -> np.ndarray:
     """What ``work`` gives; where the GPU has no memory left, ``network`` does it on the CPU."""
     import torch
@@ -327,7 +354,7 @@ def _move_to_cpu(network: Any) -> Any:
     import torch
 
     log.warning("The GPU is full, so %s works on the CPU, slowly.", type(network).__name__)
-    network.to("cpu")
+    network.to("cpu").float()  # where half precision is slow
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     return network
@@ -401,10 +428,15 @@ def is_here(source: str, drive: Drive) -> bool:
     return Path(source).is_dir() or hub.is_whole(drive.models / folder_name(source), choose_files)
 
 
-def load_clip(source: str, drive: Drive, device: torch.device | None = None) -> ClipScorer:
-    """A CLIPModel or VisionTextDualEncoderModel from a folder or the hub, in fp32.
+def load_clip(
+    source: str,
+    drive: Drive,
+    device: torch.device | None = None,
+    dtype: torch.dtype | None = None,
+) -> ClipScorer:
+    """A CLIPModel or VisionTextDualEncoderModel from a folder or the hub.
 
-    On the CPU, if no device is named.
+    On the CPU, if no device is named; in fp32, if no ``dtype`` is.
 
     Raises
     ------
@@ -414,7 +446,7 @@ def load_clip(source: str, drive: Drive, device: torch.device | None = None) -> 
     from transformers import AutoModel, AutoTokenizer
 
     folder = find_network(source, drive)
-    network = load_network(folder, AutoModel, device)
+    network = load_network(folder, AutoModel, device, dtype)
     if not hasattr(network, "get_text_features"):
         raise InputError(
             f"{folder} is a {type(network).__name__}, which cannot compare pictures with texts. "
@@ -422,7 +454,8 @@ def load_clip(source: str, drive: Drive, device: torch.device | None = None) -> 
         )
     tokenizer = _read(folder, lambda: AutoTokenizer.from_pretrained(str(folder)))
     scorer = ClipScorer(network, tokenizer, Preparation.read(folder), source, _digest(folder))
-    _read(folder, lambda: scorer.images([_blank()]) @ scorer.texts(["a picture"]).T)
+    with awake(network, network.device):
+        _read(folder, lambda: scorer.images([_blank()]) @ scorer.texts(["a picture"]).T)
     return scorer
 
 
@@ -533,8 +566,16 @@ def _is_small(name: str) -> bool:
     return "/" not in name and name.endswith((".json", ".txt")) and name != hub.CHECKSUMS
 
 
-def load_network(folder: Path, kind: Any, device: torch.device | None = None) -> Any:
-    """A network of class ``kind`` from a folder, safetensors only, in fp32, ready to be asked."""
+def load_network(
+    folder: Path,
+    kind: Any,
+    device: torch.device | None = None,
+    dtype: torch.dtype | None = None,
+) -> Any:
+    """A network of class ``kind`` from a folder, safetensors only, ready to be asked.
+
+    In fp32, if no ``dtype`` is named.
+    """
     import torch
 
     quiet_transformers()
@@ -542,7 +583,7 @@ def load_network(folder: Path, kind: Any, device: torch.device | None = None) ->
         folder,
         lambda: kind.from_pretrained(
             str(folder),
-            dtype=torch.float32,
+            dtype=dtype or torch.float32,
             use_safetensors=True,
             local_files_only=True,
             output_loading_info=True,
@@ -578,5 +619,5 @@ def _read(path: Path, load: Callable[[], Any]) -> Any:
 def _digest(folder: Path) -> str:
     """Of the weights; of several files, over the digests of all of them."""
     files = sorted(folder.glob("*.safetensors"))
-    digests = [sha256_of(file) for file in files]
+    digests = [digest_of(file) for file in files]
     return digests[0] if len(files) == 1 else sha256("".join(digests).encode()).hexdigest()

@@ -63,7 +63,8 @@ def test_the_registry_says_what_the_weights_say():
 
 def test_samples_of_a_small_model_are_those_of_its_evaluation():
     base, subject = REGISTRY["pocket"], Subject("Rex", "car", "sks", "object")
-    rows = [row.format(subject=subject.phrase, noun="car") for row in base.finetune.sample_prompts]
+    recipe = base.finetune["object"]
+    rows = [row.format(subject=subject.phrase, noun="car") for row in recipe.sample_prompts]
     sampled = {prompt for row in rows for prompt in take_turns(row, 4)}
     assert sampled == {*choose_prompts(base, subject, 25)[0], "a sks car", "a car"}
     assert [prompt for prompt in sampled if unknown_words(base, prompt)] == []
@@ -71,13 +72,14 @@ def test_samples_of_a_small_model_are_those_of_its_evaluation():
 
 def test_class_images_of_a_small_model_are_half_plain_and_of_words_it_knows():
     base, subject = REGISTRY["pocket"], Subject("Rex", "car", "sks", "object")
-    rows = fill_in(base.finetune.class_prompts, subject)
-    prompts = prompts_in_turn(rows, base.finetune.class_images)
+    recipe = base.finetune["object"]
+    rows = fill_in(recipe.class_prompts, subject)
+    prompts = prompts_in_turn(rows, recipe.class_images)
     assert prompts.count("a car") == len(prompts) / 2
     assert {"a red car", "an orange car", "a black car"} < set(prompts)
     assert [prompt for prompt in prompts if unknown_words(base, prompt)] == []
     assert len({prompts.count(prompt) for prompt in prompts if prompt != "a car"}) == 1
-    assert fill_in(REGISTRY["sd2.1-base"].finetune.class_prompts, subject) == ["a car"]
+    assert fill_in(REGISTRY["sd2.1-base"].finetune["object"].class_prompts, subject) == ["a car"]
 
 
 def test_pocket_loads_in_fp32_with_everything_in_one_precision(pocket):
@@ -139,6 +141,16 @@ def test_a_changed_byte_is_noticed(folder, drive):
     weights.write_bytes(data)
     with pytest.raises(InputError, match=r"unet.*found SHA-256 .* expected"):
         models.load(str(folder), drive=drive)
+
+
+def test_weights_that_are_loaded_again_are_not_hashed_again(folder, drive, monkeypatch):
+    hashed = []
+    whole = models.sha256_of
+    monkeypatch.setattr(models, "sha256_of", lambda path: hashed.append(path) or whole(path))
+    models.verify(folder)
+    first = len(hashed)
+    models.verify(folder)
+    assert 0 < first == len(hashed) == len(set(hashed))
 
 
 def test_a_missing_part_is_named(folder, drive):

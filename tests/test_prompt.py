@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from s2i_lib.errors import InputError
-from s2i_lib.prompt import Prompt, make_prompt
+from s2i_lib.prompt import Prompt, make_prompt, with_negative
 from s2i_lib.subject import Subject, article_for, prompts_in_turn
 
 REX = Subject("Rex", "dog")
@@ -136,6 +136,22 @@ def test_what_is_left_out_becomes_negative(said, negative):
     prompt = make_prompt(said)
     assert prompt.negative == negative
     assert prompt.text == said  # as well, not instead
+
+
+@pytest.mark.parametrize(
+    ("given", "negative"),
+    [
+        (None, "cars, people, blurry"),
+        ("", "cars, people"),
+        (" snow ", "cars, people, snow"),
+    ],
+)
+def test_the_models_own_negative_prompt_joins_what_was_said_unless_another_is_given(
+    given, negative
+):
+    prompt = make_prompt("a street without cars or people")
+    assert with_negative(prompt, given, "blurry").negative == negative
+    assert with_negative(make_prompt("a street"), None, "").negative == ""
 
 
 def test_padding_goes_first_and_nothing_is_cut_in_silence():
