@@ -8,7 +8,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from PIL import Image
-from test_models import hub  # noqa: F401
 from tiny_model import draw_dataset, make_pipeline
 
 from s2i_lib.best import Point, Watcher
@@ -65,10 +64,9 @@ def test_a_step_that_is_scored_again_after_a_resume_takes_the_old_ones_place(sco
     assert [point.step for point in watcher.points] == [0, 10]
 
 
-def test_a_scorer_that_is_nowhere_yet_is_fetched_for_the_first_run(hub, drive, monkeypatch):  # noqa: F811
+def test_a_scorer_that_is_nowhere_yet_is_fetched_for_the_first_run(serve_hub, drive):
     """Today's runs of Stable Diffusion: nobody has run notebook 4 before."""
-    monkeypatch.setattr(hub, "folder", PACKAGE / "pocket" / "scorer")
-    monkeypatch.setattr(hub, "served", "some/clip")
+    hub = serve_hub({"some/clip": {"main": PACKAGE / "pocket" / "scorer"}})
     base, said = replace(REGISTRY["sd2.1-base"], scorer="some/clip"), []
     options = FinetuneOptions()
     assert keeps_best(base, options)

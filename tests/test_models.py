@@ -11,6 +11,7 @@ import sys
 
 import pytest
 
+from s2i_lib import hub as hub_module
 from s2i_lib import models
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.generate import unknown_words
@@ -145,11 +146,11 @@ def test_a_changed_byte_is_noticed(folder, drive):
 
 def test_weights_that_are_loaded_again_are_not_hashed_again(folder, drive, monkeypatch):
     hashed = []
-    whole = models.sha256_of
-    monkeypatch.setattr(models, "sha256_of", lambda path: hashed.append(path) or whole(path))
-    models.verify(folder)
+    whole = hub_module.sha256_of
+    monkeypatch.setattr(hub_module, "sha256_of", lambda path: hashed.append(path) or whole(path))
+    verify(folder)
     first = len(hashed)
-    models.verify(folder)
+    verify(folder)
     assert 0 < first == len(hashed) == len(set(hashed))
 
 
