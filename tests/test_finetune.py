@@ -298,6 +298,16 @@ def test_an_interrupted_run_goes_on_by_itself_and_ends_the_same(drive, dataset, 
 
 
 @pytest.mark.slow
+def test_training_goes_on_unscored_where_the_hub_is_not_reached(drive, dataset, tiny):
+    run, said, _ = start(drive, dataset, tiny, sample_every=4)
+    [sentence] = [text for text in said if "so nothing is scored" in text]
+    assert "openai/clip-vit-large-patch14" in sentence and "\n" not in sentence
+    assert read_card(run)["kept_step"] == 8 and not (run / "scores.jsonl").exists()
+    [plan_said] = [text for text in said if text.startswith("Model")]
+    assert "best step" not in plan_said, "no room is kept for what will not be written"
+
+
+@pytest.mark.slow
 def test_a_person_is_learnt_by_the_text_encoder_too_and_a_cat_by_the_u_net_alone(
     drive, dataset, tiny
 ):
