@@ -44,6 +44,7 @@ from s2i_lib.subject import (
     Subject,
     card_path,
     check_identifier,
+    choose_identifier,
     guess_kind,
     list_subjects,
     load_subject,
@@ -57,9 +58,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "KINDS", "Box", "Consent", "Dataset", "DatasetOptions", "PhotoFile", "Subject", "Verdict",
-    "ZipImport", "build_dataset", "card_path", "guess_kind", "import_zip", "keep_photo",
-    "list_subjects", "load_dataset", "load_subject", "parse_crop", "read_photo", "sample_subject",
-    "save_subject",
+    "ZipImport", "build_dataset", "card_path", "choose_identifier", "guess_kind", "import_zip",
+    "keep_photo", "list_subjects", "load_dataset", "load_subject", "parse_crop", "read_photo",
+    "sample_subject", "save_subject",
 ]  # fmt: skip
 
 log = logging.getLogger(__name__)
@@ -158,13 +159,18 @@ def build_dataset(
 
 
 def sample_subject(drive: Drive) -> Subject:
-    """Put the sample photos that ship with this package on the Drive, if they are not there yet."""
+    """Put the sample photos that ship with this package on the Drive, if they are not there yet.
+
+    A card that is there stays as it is: runs were taught its identifier.
+    """
     source = Path(__file__).parent / "samples"
     (card,) = source.glob("*/subject.json")
     subject = Subject(**json.loads(card.read_text()))
     photos = make_folder(drive.subject(subject.name) / "photos")
     for path in sorted(card.parent.glob("*.jpg")):
         keep_photo(path.read_bytes(), path.name, photos)
+    if card_path(drive, subject.name).is_file():
+        return load_subject(drive, subject.name)
     save_subject(drive, subject)
     return subject
 
