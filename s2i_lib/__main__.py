@@ -788,6 +788,9 @@ def dataset(
         bool | None,
         typer.Option("--mirror/--no-mirror", help="Train on mirror images [default: animals]."),
     ] = None,
+    classroom: Annotated[
+        bool, typer.Option("--classroom", help="Leave out photos that a checker finds unfit.")
+    ] = False,
     drive: DriveOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
@@ -820,7 +823,7 @@ def dataset(
         who,
         root,
         photos=photos,
-        options=DatasetOptions(mirror=mirror),
+        options=DatasetOptions(mirror=mirror, is_for_class=classroom),
         crops=dict(parse_crop(text) for text in crop or []),
         consent=Consent.given(consent_by, consent_on),
     )
