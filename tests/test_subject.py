@@ -6,12 +6,12 @@ that has learnt little may draw.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from pathlib import Path
 
 import pytest
-from twin import clip_vocabulary
 
 from s2i_lib.dataset import sample_subject
 from s2i_lib.models import PACKAGE
@@ -22,9 +22,12 @@ from s2i_lib.subject import (
     choose_identifier,
     load_subject,
 )
+from tests.twin import clip_vocabulary
 
 ROOT = Path(__file__).parents[1]
 RIFLE = "sks"
+# Of clip/bpe_simple_vocab_16e6.txt.gz in openai/CLIP.
+SHA256 = "924691ac288e54409236115652ad4aa250f48203de50a9e4722a6ecd48d6804a"
 # What tells people which identifier to take, or shows them one at work.
 ADVICE = [
     ROOT / "README.md", ROOT / "drive_layout.md", *sorted((ROOT / "docs").glob("*.md")),
@@ -37,7 +40,8 @@ POCKET_NOTE = ROOT / "s2i_lib" / "models.py"  # quotes what was measured with th
 def clip(tmp_path_factory):
     from transformers import CLIPTokenizer
 
-    folder = clip_vocabulary.write_tokenizer(tmp_path_factory.mktemp("clip"))
+    folder = tmp_path_factory.mktemp("clip")
+    clip_vocabulary.write(folder)
     return CLIPTokenizer.from_pretrained(folder)
 
 
@@ -49,10 +53,8 @@ def pocket_tokenizer():
 
 
 def test_the_vocabulary_is_clips_own(clip):
-    import hashlib
-
-    found = hashlib.sha256(clip_vocabulary.FILE.read_bytes()).hexdigest()
-    assert found == clip_vocabulary.SHA256
+    packed = Path(clip_vocabulary.__file__).with_name("clip_bpe_vocab_16e6.txt.gz").read_bytes()
+    assert hashlib.sha256(packed).hexdigest() == SHA256
     # The texts of CLIP's README, and the ids that its clip.tokenize gives for them.
     assert clip(["a diagram", "a dog", "a cat"]).input_ids == [
         [49406, 320, 22697, 49407],
@@ -113,7 +115,7 @@ def test_a_subject_that_was_made_with_the_rifles_name_keeps_it(drive):
     written = {"name": "Rex", "class_noun": "dog", "identifier": RIFLE, "kind": "animal"}
     card.write_text(json.dumps(written))
     assert load_subject(drive, "Rex") == Subject("Rex", "dog", RIFLE, "animal")
-    clip_vocabulary.write_tokenizer(drive.models / "sd2.1-base" / "tokenizer")
+    clip_vocabulary.write(drive.models / "sd2.1-base" / "tokenizer")
     check_identifier(RIFLE, drive)
     assert choose_identifier(drive, "Rex") == RIFLE
     assert choose_identifier(drive, "Luna") == RARE_TOKENS[0]

@@ -1,52 +1,51 @@
-"""CLIP's real vocabulary, and the tokenizer files that repositories make of it.
+"""CLIP's real vocabulary, as the files of a `CLIPTokenizer`.
 
-``clip_bpe_vocab_16e6.txt.gz`` is ``bpe_simple_vocab_16e6.txt.gz`` of openai/CLIP (copyright OpenAI,
-MIT licence), byte for byte. CLIP takes its first 48,894 merges, and so do Stable Diffusion 1 and 2.
-Source: ``SimpleTokenizer.__init__`` in openai/CLIP, clip/simple_tokenizer.py.
+`clip_bpe_vocab_16e6.txt.gz` is OpenAI's own list of merges (https://github.com/openai/CLIP,
+clip/bpe_simple_vocab_16e6.txt.gz, MIT). How a vocabulary is made of it: clip/simple_tokenizer.py
+there. The hub's repositories hold the two files that `write` makes, and no tokenizer.json.
 """
 
 from __future__ import annotations
 
+import functools
 import gzip
 import json
-from functools import cache
 from pathlib import Path
 
-FILE = Path(__file__).with_name("clip_bpe_vocab_16e6.txt.gz")
-SHA256 = "924691ac288e54409236115652ad4aa250f48203de50a9e4722a6ecd48d6804a"
-SIZE = 49408  # 256 bytes, these at the end of a word, the merges, begin and end of a text
-BOS, EOS = "<|startoftext|>", "<|endoftext|>"
+SIZE = 49408
 
 
-def byte_letters() -> list[str]:
-    """Return the printable stand-in of each byte, in the order of CLIP's first 256 ids."""
-    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1)]
-    printable += range(ord("®"), ord("ÿ") + 1)
-    others = 256 - len(printable)
-    return [chr(byte) for byte in printable] + [chr(256 + i) for i in range(others)]
+def _letters_of_bytes() -> list[str]:
+    """Return the printable letters that stand for the 256 bytes, in the vocabulary's order."""
+    shown = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1)]
+    shown += range(ord("®"), ord("ÿ") + 1)
+    hidden = 256 - len(shown)
+    return [chr(byte) for byte in shown] + [chr(256 + i) for i in range(hidden)]
 
 
-@cache
-def merges() -> tuple[str, ...]:
-    """Return the merges that CLIP uses, such as "i n", the most frequent first."""
-    lines = gzip.decompress(FILE.read_bytes()).decode().split("\n")
-    return tuple(lines[1 : 1 + SIZE - 2 * 256 - 2])  # the first line is a title
+@functools.cache
+def merges() -> list[str]:
+    """Return the merges that CLIP uses, most frequent first: "i n", "t h", ..."""
+    packed = Path(__file__).with_name("clip_bpe_vocab_16e6.txt.gz").read_bytes()
+    return (
+        gzip.decompress(packed).decode().split("\n")[1 : 49152 - 256 - 2 + 1]
+    )  # as simple_tokenizer.py cuts it
 
 
-@cache
+@functools.cache
 def vocabulary() -> dict[str, int]:
-    """Return each token's id; a word that is one token ends in "</w>"."""
-    letters = byte_letters()
+    """Return token -> number; a word that is one token ends in ``</w>``."""
+    letters = _letters_of_bytes()
     tokens = [*letters, *(letter + "</w>" for letter in letters)]
     tokens += ["".join(merge.split()) for merge in merges()]
-    return {token: i for i, token in enumerate([*tokens, BOS, EOS])}
+    tokens += ["<|startoftext|>", "<|endoftext|>"]
+    return {token: number for number, token in enumerate(tokens)}
 
 
-def write_tokenizer(folder: Path) -> Path:
-    """Write vocab.json and merges.txt, as the repositories of Stable Diffusion have them."""
+def write(folder: Path) -> None:
+    """Write vocab.json and merges.txt into ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(vocabulary(), ensure_ascii=False)
     (folder / "vocab.json").write_text(text, encoding="utf-8")
-    lines = "\n".join(["#version: 0.2", *merges(), ""])
-    (folder / "merges.txt").write_text(lines, encoding="utf-8")
-    return folder
+    lines = "".join(f"{merge}\n" for merge in merges())
+    (folder / "merges.txt").write_text(f"#version: 0.2\n{lines}", encoding="utf-8")
