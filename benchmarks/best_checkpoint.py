@@ -132,7 +132,7 @@ def drawn_subject(drive: Drive, name: str, noun: str, colours: tuple[str, str]) 
     """Photos of something made up: a shape of two colours, five times near and far and tilted."""
     from PIL import Image, ImageDraw
 
-    subject = Subject(name, noun, "sks", "object")
+    subject = Subject(name, noun, kind="object")
     folder = drive.subject(name) / "photos"
     folder.mkdir(parents=True)
     views = (("white", 0, 440), ("lightgreen", 14, 400), ("khaki", -12, 360),

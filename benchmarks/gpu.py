@@ -171,9 +171,9 @@ def measure(
     for count in (1, 4):
         torch.cuda.reset_peak_memory_stats()
         settings = generate.DrawOptions(count=count, seed=0)
-        generate.draw(model, "a sks car on a beach", settings)
+        generate.draw(model, "a ohwx car on a beach", settings)
         began = time.perf_counter()
-        generate.draw(model, "a sks car on a beach", settings)
+        generate.draw(model, "a ohwx car on a beach", settings)
         drawn[f"{count} pictures"] = {
             "s": round(time.perf_counter() - began, 2),
             "GiB": round(torch.cuda.max_memory_reserved() / GIB, 2),

@@ -24,6 +24,7 @@ from s2i_lib.drive import Drive, make_folder, open_drive
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.gallery import Wish, same_pixels, save, write_page
 from s2i_lib.generate import EMPTY_PROMPT
+from s2i_lib.subject import RARE_TOKENS
 
 if TYPE_CHECKING:
     from s2i_lib.dataset import Dataset, Subject
@@ -772,8 +773,13 @@ def dataset(
         str, typer.Option("--class-noun", help="What the subject is one of: dog, mug, woman.")
     ] = "",
     identifier: Annotated[
-        str, typer.Option("--identifier", help="A token that means nothing yet.")
-    ] = "sks",
+        str | None,
+        typer.Option(
+            "--identifier",
+            help=f"A token that means nothing, such as {', '.join(RARE_TOKENS)} "
+            f"[default: the subject's so far, else {RARE_TOKENS[0]}].",
+        ),
+    ] = None,
     kind: Annotated[
         str | None,
         typer.Option("--kind", help="person, animal or object [default: by the class noun]."),
@@ -794,6 +800,9 @@ def dataset(
         bool | None,
         typer.Option("--mirror/--no-mirror", help="Train on mirror images [default: animals]."),
     ] = None,
+    classroom: Annotated[
+        bool, typer.Option("--classroom", help="Leave out photos that a checker finds unfit.")
+    ] = False,
     drive: DriveOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
@@ -804,6 +813,7 @@ def dataset(
         DatasetOptions,
         Subject,
         build_dataset,
+        choose_identifier,
         guess_kind,
         load_subject,
         parse_crop,
@@ -819,12 +829,13 @@ def dataset(
         who = load_subject(root, subject)
     else:
         said = cast("Kind | None", kind)  # Subject checks that it is one
-        who = Subject(subject, class_noun, identifier, said or guess_kind(class_noun))
+        token = identifier or choose_identifier(root, subject)
+        who = Subject(subject, class_noun, token, said or guess_kind(class_noun))
     built = build_dataset(
         who,
         root,
         photos=photos,
-        options=DatasetOptions(mirror=mirror),
+        options=DatasetOptions(mirror=mirror, is_for_class=classroom),
         crops=dict(parse_crop(text) for text in crop or []),
         consent=Consent.given(consent_by, consent_on),
     )

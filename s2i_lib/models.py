@@ -198,7 +198,7 @@ class Model:
     run: str | None = None
     """The fine-tuned run whose weights are in it, as SUBJECT/RUN."""
     taught: str = ""
-    """The prompt that the run was fine-tuned with, such as "a sks dog"."""
+    """The prompt that the run was fine-tuned with, such as "a ohwx dog"."""
     embeddings: dict[str, torch.Tensor] = field(default_factory=dict)
     """Prompt embeddings by text, so that a prompt is encoded once."""
     latent_to_rgb: tuple[torch.Tensor, torch.Tensor] | None = None

@@ -259,7 +259,9 @@ def replace_names(
         end = _phrase_end(text, mention)
         noun = subject.phrase if subject == chosen else subject.class_noun
         body = " ".join([*words, noun])
-        article = "the " if subject in seen else f"{article_for(body)} "
+        # Before an identifier, which is no word, "a", as in the prompt that a run is trained with.
+        article = "a" if not words and subject == chosen else article_for(body)
+        article = "the " if subject in seen else f"{article} "
         parts.append(text[at:start] + (article if has_article else "") + body)
         parts.append("'s" if mention.is_possessive else "")
         at = end
@@ -283,7 +285,7 @@ def _spelled_otherwise(mention: Mention) -> bool:
 def _phrase_start(text: str, mention: Mention) -> tuple[int, list[str], bool]:
     """Where the noun phrase around a name begins ("my happy dog Rex"), its adjectives, its article.
 
-    There is no article after a possessor: "Anika's dog Rex" is "Anika's sks dog".
+    There is no article after a possessor: "Anika's dog Rex" is "Anika's ohwx dog".
     """
     tokens = [token for token in tokenize(text) if token.end <= mention.start]
     start = mention.start

@@ -58,7 +58,7 @@ def test_the_background_has_the_colour_that_was_asked_for(pocket, noun, colour):
 
 
 def test_who_was_named_and_never_taught_is_said_with_what_to_do(pocket, drive):
-    rex, mia = Subject("Rex", "dog"), Subject("Mia", "cat", "ohwx")
+    rex, mia = Subject("Rex", "dog"), Subject("Mia", "cat", "gawx")
     prompt = make_prompt("Rex on a beach", [rex, mia])
     untaught = explain_untaught(pocket, prompt, drive)
     assert "Rex was named, but pocket was not taught Rex and draws any dog." in untaught
@@ -67,7 +67,7 @@ def test_who_was_named_and_never_taught_is_said_with_what_to_do(pocket, drive):
     (run / "weights").mkdir(parents=True)
     (run / "run.json").write_text('{"status": "finished"}')
     assert "Draw with its run: rex/pocket-01." in explain_untaught(pocket, prompt, drive)
-    taught = replace(pocket, run="rex/pocket-01", taught="a sks dog")
+    taught = replace(pocket, run="rex/pocket-01", taught="a ohwx dog")
     assert explain_untaught(taught, prompt, drive) is None
     other = explain_untaught(taught, make_prompt("Mia on a beach", [rex, mia]), drive)
     assert "Mia was named, but rex/pocket-01 was not taught Mia" in other

@@ -489,7 +489,7 @@ def test_notebook_2_trains_on_the_sample_and_a_second_run_all_trains_nothing(tmp
     said = run(NOTEBOOKS[1], tmp_path, environment, **forms)
     assert "goes on with the sample photos" in said
     assert "runs/racer/pocket-01 is finished." in said
-    assert "Racer can be drawn now, as “a sks car”." in said
+    assert "Racer can be drawn now, as “a ohwx car”." in said
     assert (root / "runs/racer/pocket-01/weights/unet").is_dir()
     again = run(NOTEBOOKS[1], tmp_path, environment, **forms)
     assert "is finished already" in again

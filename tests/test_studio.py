@@ -338,7 +338,7 @@ def test_class_is_told_what_is_refused_and_does_not_see_it_drawn(tmp_path):
     assert studio.wait(240)
     assert studio.state == "error" and "“cars” is on the list" in studio.complaint
     assert studio.prompt == {} and studio.strip == []
-    assert "classroom_words.txt are not drawn, and pictures are not checked" in studio.rules
+    assert "txt are not drawn, and pictures are checked by open_nsfw" in studio.rules
     studio.say("two red balls")
     assert studio.wait(240)
     assert studio.state == "done" and studio.complaint == ""
