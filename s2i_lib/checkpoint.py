@@ -1,4 +1,4 @@
-"""The state of a run: snapshot, save, verify, resume; and its weights, to draw with.
+"""The state of a run: save, verify, resume; and its weights, to draw with.
 
 Safetensors and JSON only: a file that somebody shared can hold no code. A state is a folder
 ``state-00000200`` whose state.json has the SHA-256 of every other file and of itself; the newest
@@ -23,10 +23,16 @@ from s2i_lib.errors import InputError, S2iError
 from s2i_lib.learner import Learner
 from s2i_lib.models import LORA
 from s2i_lib.options import FinetuneOptions, as_json
+from s2i_lib.tensor_file import write_tensors
 
 FORMAT = 1
 MAX_SLOTS = 2
 TRAINED, OPTIMIZER, EMA = "trained.safetensors", "optimizer.safetensors", "ema.safetensors"
+STEP = "step.json"  # beside weights: the step that they are of, and their SHA-256
+COMPONENTS = {  # as diffusers has them
+    "unet": "unet/diffusion_pytorch_model.safetensors",
+    "text_encoder": "text_encoder/model.safetensors",
+}
 # What the state cannot be carried over without; other options may change between two sessions.
 FIXED_OPTIONS = (
     "method",
@@ -44,12 +50,15 @@ class DamagedError(S2iError):
     """A saved state is not what was saved."""
 
 
-# ---- Snapshot and restore ----
+# ---- State and restore ----
 
 
 @dataclass(frozen=True)
-class Snapshot:
-    """A learner's state at one step, in memory of its own, so that training can go on."""
+class State:
+    """What training needs in order to go on: the learner's own tensors, wherever they are.
+
+    Nothing is copied, so it is saved before the next step changes it.
+    """
 
     tensors: dict[str, dict[str, torch.Tensor]]
     """By file name, then by tensor name."""
@@ -60,20 +69,17 @@ class Snapshot:
         return f"state-{self.meta['step']:08}"
 
 
-def take_snapshot(
-    learner: Learner, meta: dict[str, Any], scaler: Any = None, is_last: bool = False
-) -> Snapshot:
-    """Copy what training needs in order to go on: weights, optimizer, scaler, mean, step.
+def state_of(learner: Learner, meta: dict[str, Any], scaler: Any = None) -> State:
+    """Gather weights, optimizer, scaler, mean and step.
 
-    The learning rate and everything random are functions of the step, so they need no state. After
-    the last step nothing changes any more, so that what lies on the CPU need not be copied.
+    The learning rate and everything random are functions of the step, so they need no state.
 
     Raises
     ------
     S2iError
         When a weight is not a number: that is never saved over something good.
     """
-    trained = {name: _on_cpu(p, not is_last) for name, p in learner.parameters.items()}
+    trained = {name: p.detach() for name, p in learner.parameters.items()}
     if bad := next((name for name, w in trained.items() if not w.isfinite().all()), None):
         raise S2iError(
             f"The weights of {bad} are not numbers any more (NaN) at step {learner.step}. Nothing "
@@ -84,98 +90,78 @@ def take_snapshot(
     numbers: dict[str, Any] = {}
     for name, parameter in learner.parameters.items():
         for key, value in learner.optimizer.state.get(parameter, {}).items():
-            if isinstance(value, torch.Tensor):
-                # bitsandbytes has one table for all weights, and a file takes no tensor twice
-                is_own = key in ("exp_avg", "exp_avg_sq")
-                moments[f"{name}/{key}"] = _on_cpu(value, not (is_last and is_own))
-            else:
-                numbers[f"{name}/{key}"] = value
+            is_tensor = isinstance(value, torch.Tensor)
+            (moments if is_tensor else numbers)[f"{name}/{key}"] = value
     tensors = {TRAINED: trained, OPTIMIZER: moments}
     if learner.ema:
-        tensors[EMA] = {name: _on_cpu(mean, not is_last) for name, mean in learner.ema.items()}
+        tensors[EMA] = dict(learner.ema)
     state = {
         "format": FORMAT,
         "step": learner.step,
         "optimizer_numbers": numbers,
         "scaler": scaler.state_dict() if scaler is not None else None,
     }
-    return Snapshot(tensors, {**meta, **state})
-
-
-def _on_cpu(tensor: torch.Tensor, is_copy: bool) -> torch.Tensor:
-    return tensor.detach().to("cpu", copy=is_copy).contiguous()
+    return State(tensors, {**meta, **state})
 
 
 @torch.no_grad()
 def restore(learner: Learner, folder: Path, scaler: Any = None) -> dict[str, Any]:
-    """Put the state in ``folder`` back into ``learner``; returns its meta data."""
-    from safetensors.torch import load_file
+    """Put the state in ``folder`` back into ``learner``, a tensor at a time; its meta data."""
+    from safetensors import safe_open
 
     meta = verify_state(folder)
-    trained = load_file(folder / TRAINED)
-    if trained.keys() != learner.parameters.keys():
-        odd = sorted(trained.keys() ^ learner.parameters.keys())[0]
-        raise InputError(
-            f"{folder} is a state of another model or method ({odd} is in one of them only). "
-            "Start a new run with --name."
-        )
-    for name, parameter in learner.parameters.items():
-        parameter.copy_(trained[name])
+    with safe_open(folder / TRAINED, "pt") as file:
+        _check_names(folder, file.keys(), learner)
+        for name, parameter in learner.parameters.items():
+            parameter.copy_(file.get_tensor(name))
     learner.optimizer.state.clear()
     is_fused = bool(learner.optimizer.param_groups[0].get("fused"))
-    values = {**load_file(folder / OPTIMIZER), **meta["optimizer_numbers"]}
-    for full_name, value in values.items():
+    for full_name, number in meta["optimizer_numbers"].items():
         name, _, key = full_name.rpartition("/")
-        parameter = learner.parameters[name]
-        if isinstance(value, torch.Tensor):
+        learner.optimizer.state[learner.parameters[name]][key] = number
+    with safe_open(folder / OPTIMIZER, "pt") as file:
+        for full_name in file.keys():  # noqa: SIM118 - no dictionary
+            name, _, key = full_name.rpartition("/")
+            parameter = learner.parameters[name]
             place = parameter.device if is_fused or key != "step" else "cpu"
-            value = value.to(place, copy=True)  # what was loaded is the file itself, mapped
-        learner.optimizer.state[parameter][key] = value
+            value = file.get_tensor(full_name).to(place, copy=True)  # the file itself, mapped
+            learner.optimizer.state[parameter][key] = value
     if learner.ema:
-        saved = load_file(folder / EMA) if (folder / EMA).exists() else trained
-        for name, mean in learner.ema.items():
-            mean.copy_(saved[name])
+        with safe_open(folder / (EMA if (folder / EMA).exists() else TRAINED), "pt") as file:
+            for name, mean in learner.ema.items():
+                mean.copy_(file.get_tensor(name))
     if scaler is not None and meta["scaler"]:
         scaler.load_state_dict(meta["scaler"])
     learner.step = meta["step"]
     return meta
 
 
+def _check_names(folder: Path, names: Iterable[str], learner: Learner) -> None:
+    if odd := sorted(set(names) ^ learner.parameters.keys()):
+        raise InputError(
+            f"{folder} is of another model or method ({odd[0]} is in one of them only). "
+            "Start a new run with --name."
+        )
+
+
 # ---- Files ----
 
 
-def save_state(snapshot: Snapshot, folder: Path, phase: Phase = lambda name: None) -> Path:
-    """Write a snapshot to a new folder below ``folder``, whole or not at all."""
+def save_state(state: State, folder: Path, phase: Phase = lambda name: None) -> Path:
+    """Write a state to a new folder below ``folder``, whole or not at all."""
     phase("saving")
-    target = folder / snapshot.name
-    part = folder / f".{snapshot.name}.part"
+    target = folder / state.name
+    part = folder / f".{state.name}.part"
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    for name, tensors in snapshot.tensors.items():
-        _save_file(tensors, part / name)
-    files = {name: sha256_of(part / name) for name in snapshot.tensors}
-    meta = {**snapshot.meta, "files": files}
+    files = {name: write_tensors(t, part / name) for name, t in state.tensors.items()}
+    meta = {**state.meta, "files": files}
     meta["sha256"] = _digest(meta)
     write_file(part / "state.json", (json.dumps(meta, indent=2) + "\n").encode())
     phase("saved")
     remove(target)
     part.rename(target)
     return target
-
-
-def _save_file(
-    tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str] | None = None
-) -> None:
-    """As safetensors has it, whose error for a full disk is neither an OSError nor a sentence."""
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
-
-    try:
-        save_file(tensors, path, metadata=metadata)
-    except SafetensorError as error:
-        raise S2iError(
-            f"{path} could not be written ({error}). Free some space on this disk."
-        ) from error
 
 
 def _digest(meta: dict[str, Any]) -> str:
@@ -317,27 +303,33 @@ def compare_options(saved: dict[str, Any], options: FinetuneOptions) -> list[str
 # ---- Weights to draw with ----
 
 
-@torch.no_grad()
 def save_weights(learner: Learner, options: FinetuneOptions, folder: Path) -> Path:
     """Write what was trained, in fp16, as diffusers reads it: a LoRA file, or whole components."""
-    weights = learner.ema or {k: p.detach() for k, p in learner.parameters.items()}
-    half = {k: w.to("cpu", torch.float16).contiguous() for k, w in weights.items()}
+    weights = learner.ema or dict(learner.parameters)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
+    half, digests = torch.float16, {}
     if options.method == "lora":
-        _save_file(lora_names(half), folder / LORA, metadata=lora_metadata(options))
-        return folder
-    for part, module in (("unet", learner.unet), ("text_encoder", learner.text_encoder)):
-        if module is None:
-            continue
-        module = getattr(module, "module", module)
-        (folder / part).mkdir()
-        module.config.save_pretrained(folder / part) if part == "text_encoder" else (
-            module.save_config(folder / part)
-        )
-        name = "diffusion_pytorch_model" if part == "unet" else "model"
-        own = {k.removeprefix(f"{part}."): w for k, w in half.items() if k.startswith(f"{part}.")}
-        _save_file(own, folder / part / f"{name}.safetensors", metadata={"format": "pt"})
+        metadata = lora_metadata(options)
+        digests[LORA] = write_tensors(lora_names(weights), folder / LORA, half, metadata)
+    else:
+        for part, module in (("unet", learner.unet), ("text_encoder", learner.text_encoder)):
+            if module is None:
+                continue
+            module = getattr(module, "module", module)
+            (folder / part).mkdir()
+            module.config.save_pretrained(folder / part) if part == "text_encoder" else (
+                module.save_config(folder / part)
+            )
+            own = {
+                name.removeprefix(f"{part}."): weight
+                for name, weight in weights.items()
+                if name.startswith(f"{part}.")
+            }
+            name = COMPONENTS[part]
+            digests[name] = write_tensors(own, folder / name, half, {"format": "pt"})
+    text = json.dumps({"step": learner.step, "sha256": digests}, indent=2) + "\n"
+    write_file(folder / STEP, text.encode())
     return folder
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import math
 import os
 import re
 import secrets
@@ -337,11 +336,10 @@ class Publisher:
     def __init__(
         self,
         report: Callable[[str], None],
-        place: str = "The Drive",
         retry_s: float = 5.0,
         limit_s: float = 60.0,
     ):
-        self.report, self.place = report, place
+        self.report = report
         self.retry_s, self.limit_s = retry_s, limit_s
         self._jobs: dict[str, Callable[[], object]] = {}
         self._changed = threading.Condition()
@@ -358,26 +356,6 @@ class Publisher:
         with self._changed:
             self._jobs[name] = job
             self._changed.notify_all()
-
-    def wait(self, patience_s: float = math.inf) -> None:
-        """Wait until nothing is queued, however long that takes while it is being taken.
-
-        Raises
-        ------
-        S2iError
-            When it has not been taken for ``patience_s``, each try having failed.
-        """
-        deadline = time.monotonic() + patience_s
-        with self._changed:
-            while self._jobs and not self._bug:
-                self._changed.wait(1.0)
-                if self._failing and time.monotonic() > deadline:
-                    raise S2iError(
-                        f"{self.place} does not take {', '.join(self._jobs)}: {self._failing}. "
-                        "Then start the same again: it goes on from what was saved before."
-                    )
-        if self._bug:
-            raise self._bug
 
     def close(self, patience_s: float = 120.0) -> list[str]:
         """Wait until all is written, for at most ``patience_s``; the names of what was not."""
@@ -409,7 +387,7 @@ class Publisher:
                 fault = name_fault(error)
                 if fault != self._failing:
                     self.report(
-                        f"{self.place} did not take {name}: {fault}. Work goes on, what was there "
+                        f"The Drive did not take {name}: {fault}. Work goes on, what was there "
                         "before is untouched, and the copy is tried again."
                     )
                 self._failing = fault
@@ -425,12 +403,12 @@ class Publisher:
                 return
             else:
                 if self._failing:
-                    self.report(f"{self.place} takes files again: {name} is written and verified.")
+                    self.report(f"The Drive takes files again: {name} reads back whole.")
                 self._failing, wait_s = "", self.retry_s
                 with self._changed:
                     if self._jobs.get(name) is job:
                         del self._jobs[name]
-                    del job  # with what it holds: a state of Stable Diffusion takes 5 GiB
+                    del job  # with what it holds
                     self._changed.notify_all()
 
 

@@ -165,15 +165,18 @@ def finetune(
         recorder = Recorder(learner, options, accelerator, keeper, sampler, judge)
         recorder.start()
         try:
-            dreambooth.train(learner, data, options, accelerator, SayTime(plan, recorder, report))
-        except PastPeak as stop:
-            report(str(stop))
+            try:
+                dreambooth.train(
+                    learner, data, options, accelerator, SayTime(plan, recorder, report)
+                )
+            except PastPeak as stop:
+                report(str(stop))
+            recorder.finish(card)
         except OSError as error:  # what goes to the Drive is written elsewhere and tried again
             raise S2iError(
                 f"This disk does not take what training writes ({error.strerror or error}). Free "
                 "some space on it and start the same again: it goes on from the last saved state."
             ) from error
-        recorder.finish(card)
     return run.folder
 
 

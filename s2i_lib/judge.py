@@ -20,6 +20,7 @@ import torch
 from s2i_lib import checkpoint
 from s2i_lib.batches import visiting_if_there_is_room
 from s2i_lib.best import Point, Watcher, as_curve
+from s2i_lib.checkpoint import STEP
 from s2i_lib.drive import Drive, NotTakenError, publish, remove, write_file
 from s2i_lib.errors import S2iError
 from s2i_lib.manifest import open_photo
@@ -40,7 +41,6 @@ log = logging.getLogger(__name__)
 
 SCORES = "scores.jsonl"
 BEST = "best"
-STEP = "step.json"  # beside the weights that it is the step of
 SCORED = ("likeness", "fidelity", "class_likeness", "prior_drift", "value")  # of the kept step
 
 
@@ -148,7 +148,6 @@ class Judge:
         where that step has none.
         """
         kept, best = self.learner.step, self.watcher.best
-        _say_step(last, kept)
         if best is None or not best.step:
             return last, {}
         if best.step != kept and self._take(best.step, last):
@@ -164,7 +163,6 @@ class Judge:
 
     def _keep(self, step: int) -> None:
         path = checkpoint.save_weights(self.learner, self.options, self._place(step))
-        _say_step(path, step)
         local, target = self.local, self.folder / BEST
 
         def job() -> None:
@@ -198,7 +196,3 @@ class Judge:
         """Take up the points of an earlier session, up to the step that training goes on from."""
         with suppress(TypeError):  # lines of another version
             self.watcher.resume(read_lines((self.local, self.folder), SCORES, self.learner.step))
-
-
-def _say_step(weights: Path, step: int) -> None:
-    (weights / STEP).write_text(json.dumps({"step": step}))

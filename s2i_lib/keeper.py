@@ -44,7 +44,6 @@ class Keeper:
             run.local.mkdir(parents=True, exist_ok=True)
             tidy(run.folder)
             tidy(run.local)
-            self._local = Publisher(report, place="The local disk")
             self._drive = Publisher(report)
 
     def begin(self, card: dict[str, Any]) -> None:
@@ -90,17 +89,13 @@ class Keeper:
 
         self._drive.submit(name, if_still_ours)
 
-    def save(self, snapshot: checkpoint.Snapshot) -> None:
-        """Write a state locally, then publish it; the caller only waits for an earlier one."""
-
-        def job() -> None:
-            with self._lock:  # on a slow Drive each would be deleted before it has got there
-                for old in checkpoint.states(self.run.local)[: -checkpoint.MAX_SLOTS]:
-                    if old != self._copying:
-                        shutil.rmtree(old, ignore_errors=True)
-            self.publish_state(checkpoint.save_state(snapshot, self.run.local, self.phase))
-
-        self._local.submit("the run's state", job)
+    def save(self, state: checkpoint.State) -> None:
+        """Write a state on this disk, which the caller waits for; then queue it for the Drive."""
+        with self._lock:  # on a slow Drive each would be deleted before it has got there
+            for old in checkpoint.states(self.run.local)[:-1]:
+                if old != self._copying:
+                    shutil.rmtree(old, ignore_errors=True)
+        self.publish_state(checkpoint.save_state(state, self.run.local, self.phase))
 
     def publish_state(self, state: Path, if_newest: bool = False) -> None:
         """Queue a local state for the Drive, in place of an older one that still waits.
@@ -142,10 +137,6 @@ class Keeper:
         for state in checkpoint.states(self.run.local)[-1:]:
             self.publish_state(state, if_newest=True)
 
-    def wait_for_save(self) -> None:
-        """Two snapshots of a large model do not fit into Colab's memory."""
-        self._local.wait(self.patience_s)
-
     def end(
         self, weights: Path, card: dict[str, Any], then: Callable[[], None] = lambda: None
     ) -> None:
@@ -168,7 +159,6 @@ class Keeper:
         if not self.is_main:
             return
         try:
-            self._local.close(self.patience_s)
             unwritten = self._drive.close(self.patience_s)
             if unwritten:
                 self.report(

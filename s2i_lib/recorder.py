@@ -219,11 +219,8 @@ class Recorder:
             with with_mean_weights(self.learner):
                 self.sampler.look(self.learner.step)
             self._looked_at = self.learner.step
-        self.keeper.wait_for_save()
         meta = {"options": asdict(self.options)}
-        is_last = self.learner.step == self.options.steps
-        snapshot = checkpoint.take_snapshot(self.learner, meta, self.accelerator.scaler, is_last)
-        self.keeper.save(snapshot)
+        self.keeper.save(checkpoint.state_of(self.learner, meta, self.accelerator.scaler))
         self.keeper.put(self.metrics)
         self._saved_at = self.learner.step
 
@@ -232,7 +229,6 @@ class Recorder:
         if not self.is_main:
             return
         self.bar.close()
-        self.keeper.wait_for_save()  # it goes first, and memory holds no copy of it any more
         path = checkpoint.save_weights(self.learner, self.options, self.keeper.run.local / WEIGHTS)
         card |= {"kept_step": self.learner.step}
         if self.judge is not None:

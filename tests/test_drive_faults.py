@@ -41,7 +41,7 @@ def fast_retries(tmp_path, monkeypatch):
     from s2i_lib.drive import Publisher
 
     monkeypatch.setenv("S2I_LOCAL", str(tmp_path / "local"))
-    monkeypatch.setattr(Publisher.__init__, "__defaults__", ("The Drive", 0.1, 0.5))
+    monkeypatch.setattr(Publisher.__init__, "__defaults__", (0.1, 0.5))
 
 
 @pytest.fixture

@@ -265,7 +265,7 @@ def test_what_a_finished_run_could_not_copy_is_copied_by_starting_it_again(
     drive, dataset, tiny, monkeypatch
 ):
     """The Drive had room for the weights and not for the last state: a file has its name there."""
-    monkeypatch.setattr(Publisher.__init__, "__defaults__", ("The Drive", 0.1, 0.5))
+    monkeypatch.setattr(Publisher.__init__, "__defaults__", (0.1, 0.5))
     in_the_way = drive.runs / "violet" / "tiny-01" / "state-00000008"
 
     def watch(event, info):

@@ -43,8 +43,8 @@ def test_a_card_that_waited_for_the_drive_does_not_say_finished_before_the_weigh
 
 
 def save_state(folder, step):
-    snapshot = checkpoint.Snapshot({}, {"format": checkpoint.FORMAT, "step": step})
-    return checkpoint.save_state(snapshot, folder)
+    state = checkpoint.State({}, {"format": checkpoint.FORMAT, "step": step})
+    return checkpoint.save_state(state, folder)
 
 
 def test_states_reach_a_drive_that_is_slower_than_they_are_saved(run, monkeypatch):
@@ -57,8 +57,7 @@ def test_states_reach_a_drive_that_is_slower_than_they_are_saved(run, monkeypatc
     monkeypatch.setattr(drive_module, "_copy", copy_slowly)
     keeper = Keeper(run, said.append, lambda event, info: None, 20, is_main=True)
     for step in range(1, 19):
-        keeper.save(checkpoint.Snapshot({}, {"format": checkpoint.FORMAT, "step": step}))
-        keeper.wait_for_save()
+        keeper.save(checkpoint.State({}, {"format": checkpoint.FORMAT, "step": step}))
         time.sleep(0.3)
     assert checkpoint.states(run.folder), "killed now, all would be lost"
     assert len(checkpoint.states(run.local)) <= checkpoint.MAX_SLOTS + 2

@@ -147,7 +147,7 @@ def test_the_space_on_the_drive_is_that_of_the_files(model, tmp_path):
     for parameter in learner.parameters.values():
         parameter.grad = torch.ones_like(parameter)
     learner.optimizer.step()
-    state = checkpoint.save_state(checkpoint.take_snapshot(learner, {}), tmp_path)
+    state = checkpoint.save_state(checkpoint.state_of(learner, {}), tmp_path)
     weights = checkpoint.save_weights(learner, OPTIONS, tmp_path / "weights")
     one, kept = (
         sum(p.stat().st_size for p in folder.rglob("*.safetensors")) for folder in (state, weights)
