@@ -3,6 +3,7 @@
 Safetensors and JSON only: a file that somebody shared can hold no code. A state is a folder
 ``state-00000200`` whose state.json has the SHA-256 of every other file and of itself; the newest
 that verifies is the one that counts, wherever it lies. ``latest.json`` only says so to readers.
+Where there is no room for states a run goes on from weights in fp16 (``so-far-00000200``).
 """
 
 from __future__ import annotations
@@ -11,22 +12,34 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from s2i_lib.drive import list_folder, name_fault, publish, remove, sha256_of, write_file
+from s2i_lib.drive import (
+    NotYetError,
+    has_had_time,
+    list_folder,
+    name_fault,
+    publish,
+    remove,
+    sha256_of,
+    size_of,
+    write_file,
+)
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.learner import Learner
-from s2i_lib.models import LORA
+from s2i_lib.models import LORA, WEIGHTS
 from s2i_lib.options import FinetuneOptions, as_json
 from s2i_lib.tensor_file import write_tensors
 
 FORMAT = 1
 MAX_SLOTS = 2
+SO_FAR = "so-far"  # weights in fp16 to go on from, where there is no room for a state
+_SAVE = re.compile(rf"(state|{SO_FAR})-\d+")
 TRAINED, OPTIMIZER, EMA = "trained.safetensors", "optimizer.safetensors", "ema.safetensors"
 STEP = "step.json"  # beside weights: the step that they are of, and their SHA-256
 COMPONENTS = {  # as diffusers has them
@@ -136,6 +149,38 @@ def restore(learner: Learner, folder: Path, scaler: Any = None) -> dict[str, Any
     return meta
 
 
+@torch.no_grad()
+def restore_weights(learner: Learner, folder: Path, step: int) -> None:
+    """Put weights of ``step`` back into ``learner``, whose optimizer begins anew."""
+    from safetensors import safe_open
+
+    if (folder / LORA).is_file():
+        own = dict(zip(lora_names(learner.parameters), learner.parameters.values(), strict=True))
+        files = {LORA: own}
+    else:
+        files = {
+            path: {
+                name.removeprefix(f"{part}."): parameter
+                for name, parameter in learner.parameters.items()
+                if name.startswith(f"{part}.")
+            }
+            for part, path in COMPONENTS.items()
+            if (folder / path).is_file()
+        }
+    known = {id(p): name for name, p in learner.parameters.items()}
+    found: list[str] = []
+    for path, parameters in files.items():
+        with safe_open(folder / path, "pt") as file:
+            names = list(file.keys())
+            found += [known[id(parameters[n])] if n in parameters else n for n in names]
+            for name in set(names) & parameters.keys():
+                parameters[name].copy_(file.get_tensor(name))
+    _check_names(folder, found, learner)
+    for name, mean in learner.ema.items():
+        mean.copy_(learner.parameters[name])
+    learner.step = step
+
+
 def _check_names(folder: Path, names: Iterable[str], learner: Learner) -> None:
     if odd := sorted(set(names) ^ learner.parameters.keys()):
         raise InputError(
@@ -194,23 +239,65 @@ def verify_state(folder: Path) -> dict[str, Any]:
     return meta
 
 
-def states(folder: Path) -> list[Path]:
-    """The states below ``folder``, oldest first; nothing else that lies there.
+def verify_weights(folder: Path) -> dict[str, Any]:
+    """What step.json says of the weights in ``folder``, after every byte of them was checked.
+
+    Raises
+    ------
+    DamagedError
+        When a file is missing or differs from what was saved.
+    """
+    try:
+        meta = json.loads((folder / STEP).read_text())
+        for name, digest in meta["sha256"].items():
+            if sha256_of(folder / name) != digest:
+                raise DamagedError(f"{folder.name}/{name} is not what was saved: a byte differs.")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DamagedError(f"{folder.name} cannot be read ({error}).") from error
+    return meta
+
+
+def has_weights(folder: Path) -> bool:
+    """Whether all files of weights are there: what Google has not got yet goes with a machine."""
+    try:
+        listed = json.loads((folder / STEP).read_text()).get("sha256")
+    except (OSError, ValueError):
+        listed = None
+    if listed:
+        return all((folder / name).is_file() for name in listed)
+    return any(folder.rglob("*.safetensors"))  # of an earlier version
+
+
+def saves(folder: Path) -> list[Path]:
+    """The states and weights so far below ``folder``, oldest first; nothing else that lies there.
 
     Raises
     ------
     OSError
         When the folder cannot be listed: that is not the same as that none is there.
     """
-    return sorted(
-        p for p in list_folder(folder) if re.fullmatch(r"state-\d+", p.name) and p.is_dir()
-    )
+    found = [p for p in list_folder(folder) if _SAVE.fullmatch(p.name) and p.is_dir()]
+    return sorted(found, key=age)
 
 
-def newest_state(places: Iterable[Path], report: Callable[[str], None]) -> Path | None:
-    """The newest state below any of ``places`` that verifies; damaged ones are reported.
+def states(folder: Path) -> list[Path]:
+    """The states among the saves."""
+    return [save for save in saves(folder) if is_state(save)]
 
-    The last saved state of the first place wins a tie.
+
+def is_state(save: Path) -> bool:
+    return save.name.startswith("state-")
+
+
+def age(save: Path) -> tuple[int, bool]:
+    """To sort by: the step, and of one step the state last, which is worth more."""
+    return int(save.name.rpartition("-")[2]), is_state(save)
+
+
+def newest_save(places: Iterable[Path], report: Callable[[str], None]) -> Path | None:
+    """The newest save below any of ``places`` that verifies; damaged ones are reported.
+
+    The last save of the first place wins a tie.
 
     Raises
     ------
@@ -221,17 +308,17 @@ def newest_state(places: Iterable[Path], report: Callable[[str], None]) -> Path 
     found = []
     for place in places:
         try:
-            found += states(place)
+            found += saves(place)
         except OSError as error:
             fault = error
-    for state in sorted(found, key=lambda p: p.name, reverse=True):
+    for save in sorted(found, key=age, reverse=True):
         try:
-            verify_state(state)
+            verify_state(save) if is_state(save) else verify_weights(save)
         except DamagedError as error:
             report(f"{error} The state before it is used.")
             fault = error.__cause__ or fault
             continue
-        return state
+        return save
     if isinstance(fault, OSError) and not isinstance(fault, FileNotFoundError):
         raise S2iError(
             f"The saved states of this run cannot be read: {name_fault(fault)}. Nothing was "
@@ -242,31 +329,84 @@ def newest_state(places: Iterable[Path], report: Callable[[str], None]) -> Path 
     return None
 
 
-def publish_state(state: Path, run: Path, phase: Phase = lambda name: None) -> None:
-    """Copy a state to the run's folder on the Drive, point ``latest`` to it, drop the oldest.
+def publish_save(
+    save: Path, run: Path, phase: Phase = lambda name: None, *, is_tight: bool = False
+) -> None:
+    """Copy a save to the run's folder on the Drive; the oldest goes before it is written.
 
-    Two states at most lie there, this one included. The other was verified when it was written, and
-    it stays until the next one has been.
+    Two saves lie there, this one included. An older one goes only when a newer one has had the time
+    to get from this machine to Google. Where it has not, a third one is written beside them, or, if
+    the Drive ``is_tight``, none yet.
+
+    Raises
+    ------
+    NotYetError
+        When this one has to wait for the upload of the one before.
     """
-    before = [other for other in states(run) if other.name != state.name]
-    for oldest in before[: -(MAX_SLOTS - 1)]:
+    if _is_there(save, run / save.name):
+        return
+    before = [other for other in saves(run) if other.name != save.name]
+    surplus = before[: max(0, len(before) - (MAX_SLOTS - 1))]
+    if surplus and any(has_had_time(newer) for newer in before if age(newer) > age(surplus[-1])):
         phase("removing")
-        remove(oldest)
-    publish(state, run / state.name, phase)
+        for oldest in surplus:
+            remove_save(oldest)
+    elif surplus and is_tight:
+        raise NotYetError(f"{save.name} waits until the one before it is uploaded")
+    publish(save, run / save.name, phase)
     phase("pointing")
-    pointer = {"state": state.name, "state_json": sha256_of(state / "state.json")}
-    text = json.dumps(pointer, indent=2) + "\n"
-    publish(write_file(state.parent / "latest.json", text.encode()), run / "latest.json")
+    if is_state(save):
+        pointer = {"state": save.name, "state_json": sha256_of(save / "state.json")}
+        text = json.dumps(pointer, indent=2) + "\n"
+        publish(write_file(save.parent / "latest.json", text.encode()), run / "latest.json")
     phase("pointed")
-    for older in states(run)[:-MAX_SLOTS]:
-        remove(older)
-    for older in states(state.parent):  # the local disk keeps what the Drive does not have yet
-        if older.name < state.name:
+    for older in saves(save.parent):  # the local disk keeps what the Drive does not have yet
+        if age(older)[0] < age(save)[0]:
             remove(older)
 
 
-def compare_options(saved: dict[str, Any], options: FinetuneOptions) -> list[str]:
+def _is_there(save: Path, copy: Path) -> bool:
+    """Whether ``copy`` was made from ``save``: it is published whole or not at all."""
+    vouched = "state.json" if is_state(save) else STEP
+    try:
+        return (copy / vouched).read_bytes() == (save / vouched).read_bytes() and all(
+            (copy / path.relative_to(save)).stat().st_size == path.stat().st_size
+            for path in save.rglob("*")
+            if path.is_file()
+        )
+    except FileNotFoundError:
+        return False
+
+
+def remove_save(save: Path) -> None:
+    """Delete a save, and the pointer with the last state."""
+    remove(save)
+    if not states(save.parent):
+        (save.parent / "latest.json").unlink(missing_ok=True)
+
+
+def drop_saves(run: Path, n_kept: int, *, is_uploaded: bool = False) -> int:
+    """Delete all saves of a run but the newest ``n_kept``; the bytes that this freed.
+
+    None goes while what takes its place may be on its way to Google, unless all ``is_uploaded``.
+    """
+    own = saves(run)
+    kept = own[len(own) - n_kept :]
+    if not (is_uploaded or all(has_had_time(path) for path in (run / WEIGHTS, *kept))):
+        return 0
+    freed = 0
+    for save in own[: len(own) - n_kept]:
+        freed += size_of(save)
+        remove_save(save)
+    return freed
+
+
+def compare_options(
+    saved: dict[str, Any], options: FinetuneOptions, free: Sequence[str] = ()
+) -> list[str]:
     """Say which options changed since a state was saved, and what that means.
+
+    Those that are ``free`` may change where the state could not follow: it goes on from weights.
 
     Raises
     ------
@@ -275,8 +415,8 @@ def compare_options(saved: dict[str, Any], options: FinetuneOptions) -> list[str
     """
     saved = as_json(FinetuneOptions()) | saved  # older states lack the options that came later
     now = as_json(options)
-    changed = {k: (saved[k], now[k]) for k in now if saved[k] != now[k]}
-    if fixed := [k for k in FIXED_OPTIONS if k in changed]:
+    changed = {k: (saved[k], now[k]) for k in now if saved[k] != now[k] and k != "save_every"}
+    if fixed := [k for k in FIXED_OPTIONS if k in changed and k not in free]:
         listed = ", ".join(f"{k} {changed[k][0]!r} -> {changed[k][1]!r}" for k in fixed)
         raise InputError(
             f"This run cannot go on with other {', '.join(fixed)} than it began with ({listed}). "
@@ -288,7 +428,6 @@ def compare_options(saved: dict[str, Any], options: FinetuneOptions) -> list[str
         + ", and the learning rate is that of a run of so many steps from here on"
         * (options.schedule != "constant"),
         "sample_every": "only the samples' interval changes",
-        "save_every": "only the states' interval changes",
         "sample_prompts": "samples before and after are not of the same prompts",
         "class_image_count": "the prior part of the loss sees {1} class images from here on",
         "class_prompts": "from here on class images are of {1}",
@@ -328,8 +467,8 @@ def save_weights(learner: Learner, options: FinetuneOptions, folder: Path) -> Pa
             }
             name = COMPONENTS[part]
             digests[name] = write_tensors(own, folder / name, half, {"format": "pt"})
-    text = json.dumps({"step": learner.step, "sha256": digests}, indent=2) + "\n"
-    write_file(folder / STEP, text.encode())
+    meta = {"step": learner.step, "sha256": digests}
+    write_file(folder / STEP, (json.dumps(meta, indent=2) + "\n").encode())
     return folder
 
 

@@ -108,6 +108,7 @@ class Judge:
         local: Path,
         folder: Path,
         submit: Callable[[str, Callable[[], object]], None],
+        is_on_drive: bool = True,
     ):
         """
         Parameters
@@ -116,9 +117,13 @@ class Judge:
             The run on the local disk and on the Drive.
         submit
             Queues a job that writes to the Drive: its name, and what it does.
+        is_on_drive
+            Whether the Drive has room for the best weights while it trains; else this disk alone
+            has them, and where that goes the last ones are kept.
         """
         self.watcher, self.learner, self.options = watcher, learner, options
         self.local, self.folder, self.submit = local, folder, submit
+        self.is_on_drive = is_on_drive
         self._resume()
 
     def see(self, step: int, drawn: Mapping[str, Sequence[Image]]) -> Point | None:
@@ -164,9 +169,11 @@ class Judge:
     def _keep(self, step: int) -> None:
         path = checkpoint.save_weights(self.learner, self.options, self._place(step))
         local, target = self.local, self.folder / BEST
+        is_on_drive = self.is_on_drive
 
         def job() -> None:
-            publish(path, target)
+            if is_on_drive:
+                publish(path, target)
             for other in local.glob(f"{BEST}-*"):
                 if other.name < path.name:
                     shutil.rmtree(other, ignore_errors=True)

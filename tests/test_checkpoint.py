@@ -86,14 +86,14 @@ def test_a_state_changed_by_one_byte_is_noticed_and_the_one_before_is_used(data,
     older = save(learner, tmp_path)
     run(None, data, OPTIONS, learner=learner)
     newer = save(learner, tmp_path)
-    assert checkpoint.newest_state([tmp_path], pytest.fail) == newer
+    assert checkpoint.newest_save([tmp_path], pytest.fail) == newer
     for position in (0.1, 0.5, 0.9):
         content = bytearray((newer / name).read_bytes())
         place = int(position * len(content))
         content[place] ^= 1
         (newer / name).write_bytes(content)
         said = []
-        assert checkpoint.newest_state([tmp_path], said.append) == older
+        assert checkpoint.newest_save([tmp_path], said.append) == older
         assert newer.name in said[0] and "before it is used" in said[0]
         content[place] ^= 1
         (newer / name).write_bytes(content)
@@ -105,9 +105,9 @@ def test_the_newest_state_of_two_places_counts(data, tmp_path):
     run(None, data, OPTIONS, learner=learner, until=2)
     newer = save(learner, tmp_path / "local")
     places = [tmp_path / "drive", tmp_path / "local"]
-    assert checkpoint.newest_state(places, pytest.fail) == newer
-    assert checkpoint.newest_state(places[::-1], pytest.fail) == newer
-    assert checkpoint.newest_state([tmp_path / "nowhere"], pytest.fail) is None
+    assert checkpoint.newest_save(places, pytest.fail) == newer
+    assert checkpoint.newest_save(places[::-1], pytest.fail) == newer
+    assert checkpoint.newest_save([tmp_path / "nowhere"], pytest.fail) is None
 
 
 def test_two_states_at_most_lie_on_the_drive_and_the_newest_is_pointed_to(data, tmp_path):
@@ -117,11 +117,11 @@ def test_two_states_at_most_lie_on_the_drive_and_the_newest_is_pointed_to(data, 
         learner.step = step
         state = save(learner, local)
         seen = []
-        checkpoint.publish_state(state, drive, lambda phase, seen=seen: seen.append(phase))
+        checkpoint.publish_save(state, drive, lambda phase, seen=seen: seen.append(phase))
         assert len(checkpoint.states(drive)) == min(step, 2)
         pointer = json.loads((drive / "latest.json").read_text())
         assert pointer["state"] == state.name == checkpoint.states(drive)[-1].name
-        assert checkpoint.newest_state([drive], pytest.fail).name == state.name
+        assert checkpoint.newest_save([drive], pytest.fail).name == state.name
         assert seen[-4:] == ["verifying", "renaming", "pointing", "pointed"]
         assert ("removing" in seen) == (step > 2)
     assert [p.name for p in checkpoint.states(local)] == ["state-00000005"]
@@ -199,6 +199,55 @@ def test_a_pipeline_with_the_saved_weights_predicts_what_the_learner_does(data, 
         error = float((loaded.unet(*inputs).sample - expected).abs().max())
         change = float((untrained.unet(*inputs).sample - expected).abs().max())
     assert error < 0.1 * change
+
+
+FROM_WEIGHTS = {"full": {}, "lora": VARIANTS["lora"], "text encoder": VARIANTS["text encoder"],
+                "mean of weights": VARIANTS["mean of weights"]}  # fmt: skip
+
+
+@pytest.mark.parametrize("variant", FROM_WEIGHTS)
+def test_a_run_goes_on_from_its_weights_in_fp16_with_a_fresh_optimizer(data, tmp_path, variant):
+    options = dataclasses.replace(OPTIONS, **FROM_WEIGHTS[variant])
+    first, _ = run(make_pipeline(), data, options, until=3)
+    folder = checkpoint.save_weights(first, options, tmp_path / "so-far-00000003")
+    assert checkpoint.verify_weights(folder)["step"] == 3
+    second = make_learner(make_pipeline(), options)
+    if not options.with_text_encoder:
+        second.text_encoder = None
+    checkpoint.restore_weights(second, folder, 3)
+    for name, weight in (first.ema or first.parameters).items():
+        assert torch.equal(second.parameters[name], weight.half().float())
+        assert not options.ema_decay or torch.equal(second.ema[name], weight.half().float())
+    assert second.step == 3 and not second.optimizer.state
+    second, losses = run(None, data, options, learner=second)
+    assert second.step == OPTIONS.steps and len(losses) == OPTIONS.steps - 3
+
+
+def test_weights_of_another_method_are_not_gone_on_from(data, tmp_path):
+    first, _ = run(make_pipeline(), data, OPTIONS, until=1)
+    folder = checkpoint.save_weights(first, OPTIONS, tmp_path / "weights")
+    other = make_learner(make_pipeline(), dataclasses.replace(OPTIONS, method="lora"))
+    with pytest.raises(InputError, match="of another model or method"):
+        checkpoint.restore_weights(other, folder, 1)
+
+
+def test_weights_so_far_that_are_not_whole_are_passed_over_for_what_was_before(data, tmp_path):
+    learner, _ = run(make_pipeline(), data, OPTIONS, until=1)
+    state = save(learner, tmp_path)
+    run(None, data, OPTIONS, learner=learner, until=2)
+    newer = checkpoint.save_weights(learner, OPTIONS, tmp_path / "so-far-00000002")
+    assert checkpoint.newest_save([tmp_path], pytest.fail) == newer
+    assert checkpoint.saves(tmp_path) == [state, newer] and checkpoint.has_weights(newer)
+    (file,) = newer.rglob("*.safetensors")
+    content = file.read_bytes()
+    file.write_bytes(content[:-1])
+    assert checkpoint.newest_save([tmp_path], lambda text: None) == state
+    file.unlink()
+    assert checkpoint.newest_save([tmp_path], lambda text: None) == state
+    assert not checkpoint.has_weights(newer), "the small file alone was uploaded"
+    file.write_bytes(content)
+    save(learner, tmp_path)
+    assert checkpoint.is_state(checkpoint.newest_save([tmp_path], pytest.fail)), "of one step"
 
 
 def test_weights_that_are_missing_or_of_another_shape_are_explained(data, tmp_path):
