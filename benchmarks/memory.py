@@ -1,6 +1,6 @@
 """The plan's memory estimate against PyTorch's own count, for Stable Diffusion 2.1's whole U-Net.
 
-    python -m benchmarks.memory [--settings NAME...] [--out FILE] [--cuda]
+    python -m benchmarks.memory [--settings NAME...] [--out FILE] [--cuda | --saving]
 
 Fake tensors run a training step of all 866 million parameters without their weights, and
 torch.distributed's MemTracker counts what is held at its peak. Half precision is CPU autocast made
@@ -9,12 +9,19 @@ counted as 2 bytes a parameter in place of 8.
 
 With --cuda the plan's own trial steps run on the GPU instead, and the most that its tensors took
 there is measured.
+
+With --saving a state of that size, with 8-bit AdamW's tables, is saved, restored and made into
+weights to draw with, on this CPU: the most of main memory that each took on top. Needs 7 GiB of
+memory and of the disk.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
+import tempfile
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -24,6 +31,7 @@ from typing import Any
 
 import torch
 
+from s2i_lib import checkpoint
 from s2i_lib.finetune import make_accelerator
 from s2i_lib.learner import add_lora, make_optimizer
 from s2i_lib.options import FinetuneOptions
@@ -165,6 +173,67 @@ def measure_on_gpu(options: FinetuneOptions, size_px: int = 512) -> tuple[float,
     return torch.cuda.max_memory_allocated() / GIB, *count_parameters(pipe, options)
 
 
+class Gauge:
+    """The most of this process's own memory, in GiB, that was seen since it began."""
+
+    def __init__(self) -> None:
+        self.peak_gib, self.is_over = 0.0, threading.Event()
+        self.thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> Gauge:
+        self.before_gib = own_gib()
+        self.thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.is_over.set()
+        self.thread.join()
+
+    def _watch(self) -> None:
+        while not self.is_over.wait(0.02):
+            self.peak_gib = max(self.peak_gib, own_gib())
+
+
+def own_gib() -> float:
+    """Without what a file on the disk stands behind, as behind mapped weights."""
+    text = Path("/proc/self/status").read_text()
+    return int(text.split("RssAnon:")[1].split()[0]) / 2**20
+
+
+def saving_table() -> Iterator[str]:
+    """What saving and restoring Stable Diffusion 2.1's U-Net takes of main memory on top of it."""
+    unet = make_unet(64)
+    parameters = {f"unet.{name}": p for name, p in unet.named_parameters()}
+    tables = {
+        p: {f"state{i}": torch.zeros(p.shape, dtype=torch.uint8) for i in (1, 2)}
+        for p in parameters.values()
+    }
+    for table in tables.values():
+        for moments in table.values():
+            moments.random_()
+    optimizer = SimpleNamespace(state=tables, param_groups=[{}])
+    learner: Any = SimpleNamespace(
+        unet=unet, text_encoder=None, parameters=parameters, ema={}, step=1, optimizer=optimizer
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        state = place / "state-00000001"
+        work = {
+            "a state saved": lambda: checkpoint.save_state(checkpoint.state_of(learner, {}), place),
+            "the weights saved": lambda: checkpoint.save_weights(learner, T4, place / "weights"),
+            "the state restored": lambda: checkpoint.restore(learner, state),
+        }
+        yield "| what | held before, GiB | more at its peak, GiB | seconds |"
+        yield "|---|---|---|---|"
+        for name, function in work.items():
+            began = time.perf_counter()
+            with Gauge() as gauge:
+                function()
+            seconds = time.perf_counter() - began
+            more = max(0.0, gauge.peak_gib - gauge.before_gib)
+            yield f"| {name} | {gauge.before_gib:.2f} | {more:.2f} | {seconds:.0f} |"
+
+
 def table(names: list[str], is_on_gpu: bool = False) -> Iterator[str]:
     how = f"on {torch.cuda.get_device_name()}" if is_on_gpu else "counted"
     yield f"| setting, 512 px | {how}, GiB | estimated, GiB | estimate / {how} |"
@@ -182,9 +251,10 @@ if __name__ == "__main__":
     parser.add_argument("--settings", nargs="*", default=list(SETTINGS), help="some of them")
     parser.add_argument("--out", type=Path, help="also write the table to this file")
     parser.add_argument("--cuda", action="store_true", help="measure on the GPU")
+    parser.add_argument("--saving", action="store_true", help="measure what saving takes instead")
     chosen = parser.parse_args()
     lines = []
-    for line in table(chosen.settings, chosen.cuda):
+    for line in saving_table() if chosen.saving else table(chosen.settings, chosen.cuda):
         print(line, flush=True)
         lines.append(line)
     if chosen.out:

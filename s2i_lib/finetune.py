@@ -25,14 +25,24 @@ from s2i_lib.errors import InputError, S2iError
 from s2i_lib.judge import Judge, find_scorer, make_watcher
 from s2i_lib.keeper import Keeper, Watch
 from s2i_lib.learner import Learner, make_learner
-from s2i_lib.models import REGISTRY, BaseModel, Model, choose, load, pick_device, read_card
+from s2i_lib.models import (
+    REGISTRY,
+    WEIGHTS,
+    BaseModel,
+    Model,
+    choose,
+    load,
+    pick_device,
+    read_card,
+)
 from s2i_lib.options import FinetuneOptions
-from s2i_lib.plan import Plan, SayTime, make_plan, settle_options, try_steps
+from s2i_lib.plan import Plan, SayTime, as_lora, fit_drive, make_plan, settle_options, try_steps
 from s2i_lib.prepare import SHEET, get_class_latents, is_there, prepare_data
 from s2i_lib.prior import card_for_run, class_folder
 from s2i_lib.recipes import AUTO, Wanted, want
 from s2i_lib.recorder import PastPeak, Recorder, Sampler
 from s2i_lib.run import Dataset, Run, choose_run, is_finished, run_card, wants
+from s2i_lib.runs import drop_finished
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -145,6 +155,8 @@ def finetune(
         report(f"{run.name} is finished already; there is nothing left to train.")
         return run.folder
     options = settle_options(begun(earlier, wanted), device, report)
+    if not (earlier or changes.get("method")):  # what has begun or was asked for stays as it is
+        options = fit_drive(loaded, options, drive, run.folder, report)
     # bitsandbytes may work in one process only: all do as the first one can.
     options, seconds = prior.from_main(accelerator, options), None
     dreambooth.share_of_batch(options, accelerator.num_processes)  # refuses before anything slow
@@ -152,41 +164,47 @@ def finetune(
         options, seconds = try_steps(loaded, options, accelerator, report)
     scorer = None
     if accelerator.is_main_process:
+        drop_finished(drive)
         scorer = find_scorer(base, options, drive, report)
     scorer = prior.from_main(accelerator, scorer)
     planned = options if scorer else replace(options, keep="last")
     plan = make_plan(loaded, planned, device, drive, run.folder, seconds)
-    plan = replace(plan, recipe=chosen.sentence)
+    # The first process's again: all save at the same steps.
+    plan = prior.from_main(accelerator, replace(plan, recipe=chosen.sentence))
     report(str(plan))
     plan.check()
 
     with ExitStack() as stack:
         stack.enter_context(dreambooth.deterministic(options.is_deterministic))
-        keeper = Keeper(run, report, watch, patience_s, accelerator.is_main_process)
+        is_main = accelerator.is_main_process
+        keeper = Keeper(run, report, watch, patience_s, is_main, plan.storage)
         stack.callback(keeper.close)
-        state = find_state(run, options, accelerator, report)
+        save = find_save(run, options, accelerator, report)
         card = run_card(dataset, loaded, options, chosen)
         keeper.begin(card)
         data = prepare_data(loaded, dataset, options, accelerator, drive, keeper)
         learner = make_learner(loaded.pipeline, options, device)
-        resume(learner, run, state, options, accelerator, report)
+        resume(learner, run, save, options, accelerator, report)
         accelerator.wait_for_everyone()  # catching up may replace the state that others still read
-        keeper.catch_up()
+        keeper.catch_up(options.steps)
         sampler = Sampler(loaded, dataset.subject, options, keeper, accelerator.autocast)
         distribute(accelerator, learner)
         judge = make_judge(scorer, dataset, learner, options, drive, keeper, report)
         recorder = Recorder(learner, options, accelerator, keeper, sampler, judge)
         recorder.start()
         try:
-            dreambooth.train(learner, data, options, accelerator, SayTime(plan, recorder, report))
-        except PastPeak as stop:
-            report(str(stop))
+            try:
+                dreambooth.train(
+                    learner, data, options, accelerator, SayTime(plan, recorder, report)
+                )
+            except PastPeak as stop:
+                report(str(stop))
+            recorder.finish(card)
         except OSError as error:  # what goes to the Drive is written elsewhere and tried again
             raise S2iError(
                 f"This disk does not take what training writes ({error.strerror or error}). Free "
                 "some space on it and start the same again: it goes on from the last saved state."
             ) from error
-        recorder.finish(card)
     return run.folder
 
 
@@ -211,13 +229,16 @@ def plan_run(
     earlier = read_card(run.local) or run.card()
     chosen = present.for_run(earlier)
     options = settle_options(begun(earlier, chosen.options), device, log.info)
-    plan = make_plan(loaded, options, device, drive, run.folder)
+    said: list[str] = []
+    if not (earlier or changes.get("method")):
+        options = fit_drive(loaded, options, drive, run.folder, said.append)
+    plan = make_plan(loaded, options, device, drive, run.folder, notes=said)
     plan = replace(plan, recipe=chosen.sentence)
     if plan.problems:
         return plan
     accelerator = make_accelerator(options.precision)
     options, seconds = try_steps(loaded, options, accelerator, log.info)
-    plan = make_plan(loaded, options, device, drive, run.folder, seconds)
+    plan = make_plan(loaded, options, device, drive, run.folder, seconds, said)
     return replace(plan, recipe=chosen.sentence)
 
 
@@ -258,10 +279,17 @@ def draw_class_images(
 
 
 def begun(earlier: dict[str, Any], wanted: FinetuneOptions) -> FinetuneOptions:
-    """Where a run's options start: the ladder's rungs of an earlier session hold all through it."""
-    if not wants(earlier, wanted):
-        return wanted
-    return FinetuneOptions.for_model(earlier["options"], precision=wanted.precision)
+    """Where a run's options start: the ladder's rungs of an earlier session hold all through it.
+
+    A run that was asked for with all weights and had no room for them goes on as LoRA, whatever
+    else has changed.
+    """
+    if wants(earlier, wanted):
+        return FinetuneOptions.for_model(
+            earlier["options"], precision=wanted.precision, save_every=wanted.save_every
+        )
+    methods = (earlier.get(key, {}).get("method") for key in ("wanted", "options"))
+    return as_lora(wanted) if (*methods, wanted.method) == ("full", "lora", "full") else wanted
 
 
 def choose_recipe(
@@ -300,46 +328,69 @@ def check_dataset(dataset: Dataset) -> None:
 # ---- Before its first step ----
 
 
-def find_state(
+def find_save(
     run: Run, options: FinetuneOptions, accelerator: Accelerator, report: Callable[[str], None]
 ) -> Path | None:
-    """The newest whole state of the run that all processes see, if it fits the options.
+    """The newest whole save of the run that all processes see, if it fits the options.
 
-    That is one on this disk or the Drive; for several machines one on the Drive.
+    That is one on this disk or the Drive; for several machines one on the Drive. A finished run
+    that keeps no state goes on from its weights.
     """
     from accelerate.utils import gather_object
 
     places = [run.local, run.folder]
     if accelerator.num_processes > 1:
-        seen = gather_object([checkpoint.states(run.local)])
-        if any(states != seen[0] for states in seen):
+        seen = gather_object([checkpoint.saves(run.local)])
+        if any(saves != seen[0] for saves in seen):
             places.remove(run.local)
             report(f"{run.name} is trained on several machines: what is on the Drive counts.")
-    state = None
+    save = None
     if accelerator.is_main_process:
-        state = checkpoint.newest_state(places, report)
-    state = prior.from_main(accelerator, state)
-    if state is not None:
-        saved = json.loads((state / "state.json").read_text())["options"]
-        for sentence in checkpoint.compare_options(saved, options):
+        save = checkpoint.newest_save(places, report)
+        if save is None and run.is_over:
+            save = run.folder / WEIGHTS
+    save = prior.from_main(accelerator, save)
+    if save is not None:
+        is_state = checkpoint.is_state(save)
+        card = read_card(run.local) or run.card()
+        saved = json.loads((save / "state.json").read_text()) if is_state else card
+        free = () if is_state else ("with_8bit_adam",)
+        for sentence in checkpoint.compare_options(saved["options"], options, free):
             report(sentence)
-    return state
+    return save
 
 
 def resume(
     learner: Learner,
     run: Run,
-    state: Path | None,
+    save: Path | None,
     options: FinetuneOptions,
     accelerator: Accelerator,
     report: Callable[[str], None],
 ) -> None:
-    """Put the state of an earlier session into the learner."""
-    if state is None:
+    """Put what an earlier session saved into the learner."""
+    if save is None:
         report(f"{run.name} begins.")
         return
-    checkpoint.restore(learner, state, accelerator.scaler)
-    report(f"{run.name} goes on at step {learner.step} of {options.steps}.")
+    if checkpoint.is_state(save):
+        checkpoint.restore(learner, save, accelerator.scaler)
+        report(f"{run.name} goes on at step {learner.step} of {options.steps}.")
+        return
+    checkpoint.restore_weights(learner, save, weights_step(save, run))
+    report(
+        f"{run.name} goes on at step {learner.step} of {options.steps}, from that step's weights "
+        "in fp16 and with a fresh optimizer, as no state of it is kept. It ends a little different "
+        "from a run without a break."
+    )
+
+
+def weights_step(weights: Path, run: Run) -> int:
+    """The step that weights are of; those of an earlier version have it in the run's card only."""
+    try:
+        return json.loads((weights / checkpoint.STEP).read_text())["step"]
+    except FileNotFoundError:
+        card = run.card()
+        return card.get("kept_step", card["step"])
 
 
 def distribute(accelerator: Accelerator, learner: Learner) -> None:
@@ -367,4 +418,12 @@ def make_judge(
     if watcher is None:
         return None
     run = keeper.run
-    return Judge(watcher, learner, options, run.local, run.folder, keeper.submit)
+    return Judge(
+        watcher,
+        learner,
+        options,
+        run.local,
+        run.folder,
+        keeper.submit,
+        keeper.storage.with_best,
+    )

@@ -20,6 +20,7 @@ import torch
 
 from s2i_lib import checkpoint
 from s2i_lib.best import Point, Watcher, as_curve
+from s2i_lib.checkpoint import STEP
 from s2i_lib.drive import Drive, NotTakenError, publish, remove, write_file
 from s2i_lib.errors import S2iError
 from s2i_lib.manifest import open_photo
@@ -41,7 +42,6 @@ log = logging.getLogger(__name__)
 CPU = torch.device("cpu")
 SCORES = "scores.jsonl"
 BEST = "best"
-STEP = "step.json"  # beside the weights that it is the step of
 SCORED = ("likeness", "fidelity", "class_likeness", "prior_drift", "value")  # of the kept step
 
 
@@ -121,6 +121,7 @@ class Judge:
         local: Path,
         folder: Path,
         submit: Callable[[str, Callable[[], object]], None],
+        is_on_drive: bool = True,
     ):
         """
         Parameters
@@ -129,9 +130,13 @@ class Judge:
             The run on the local disk and on the Drive.
         submit
             Queues a job that writes to the Drive: its name, and what it does.
+        is_on_drive
+            Whether the Drive has room for the best weights while it trains; else this disk alone
+            has them, and where that goes the last ones are kept.
         """
         self.watcher, self.learner, self.options = watcher, learner, options
         self.local, self.folder, self.submit = local, folder, submit
+        self.is_on_drive = is_on_drive
         self._resume()
 
     def see(self, step: int, drawn: Mapping[str, Sequence[Image]]) -> Point | None:
@@ -161,7 +166,6 @@ class Judge:
         where that step has none.
         """
         kept, best = self.learner.step, self.watcher.best
-        _say_step(last, kept)
         if best is None or not best.step:
             return last, {}
         if best.step != kept and self._take(best.step, last):
@@ -177,11 +181,12 @@ class Judge:
 
     def _keep(self, step: int) -> None:
         path = checkpoint.save_weights(self.learner, self.options, self._place(step))
-        _say_step(path, step)
         local, target = self.local, self.folder / BEST
+        is_on_drive = self.is_on_drive
 
         def job() -> None:
-            publish(path, target)
+            if is_on_drive:
+                publish(path, target)
             for other in local.glob(f"{BEST}-*"):
                 if other.name < path.name:
                     shutil.rmtree(other, ignore_errors=True)
@@ -211,7 +216,3 @@ class Judge:
         """Take up the points of an earlier session, up to the step that training goes on from."""
         with suppress(TypeError):  # lines of another version
             self.watcher.resume(read_lines((self.local, self.folder), SCORES, self.learner.step))
-
-
-def _say_step(weights: Path, step: int) -> None:
-    (weights / STEP).write_text(json.dumps({"step": step}))

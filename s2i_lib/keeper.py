@@ -10,11 +10,25 @@ from pathlib import Path
 from typing import Any
 
 from s2i_lib import checkpoint
-from s2i_lib.drive import Lease, Publisher, make_folder, publish, remove, tidy, write_file
+from s2i_lib.drive import (
+    UPLOAD_BYTES_S,
+    Lease,
+    Publisher,
+    has_had_time,
+    make_folder,
+    publish,
+    remove,
+    size_of,
+    tidy,
+    write_file,
+)
 from s2i_lib.errors import InputError, S2iError
-from s2i_lib.models import RUN_CARD, read_card
+from s2i_lib.models import RUN_CARD, WEIGHTS, read_card
 from s2i_lib.run import Run, read_lines
+from s2i_lib.storage import Storage
 
+STATE_JOB = "the run's state"
+ROOMY = Storage()
 Watch = Callable[[str, dict[str, Any]], None]
 """Is told what happens as it happens: a name and what belongs to it. A live panel, a test."""
 
@@ -32,11 +46,12 @@ class Keeper:
         watch: Watch,
         patience_s: float,
         is_main: bool,
+        storage: Storage = ROOMY,
     ):
         self.run, self.report, self.watch = run, report, watch
-        self.patience_s, self.is_main = patience_s, is_main
+        self.patience_s, self.is_main, self.storage = patience_s, is_main, storage
         self._lease: Lease | None = None
-        self._copying: Path | None = None  # the local state that is on its way to the Drive
+        self._copying: int | None = None  # the step whose saves are on their way to the Drive
         self._lock = threading.Lock()  # for what is being copied and what is being deleted
         if is_main:
             make_folder(run.folder)
@@ -44,7 +59,6 @@ class Keeper:
             run.local.mkdir(parents=True, exist_ok=True)
             tidy(run.folder)
             tidy(run.local)
-            self._local = Publisher(report, place="The local disk")
             self._drive = Publisher(report)
 
     def begin(self, card: dict[str, Any]) -> None:
@@ -90,41 +104,59 @@ class Keeper:
 
         self._drive.submit(name, if_still_ours)
 
-    def save(self, snapshot: checkpoint.Snapshot) -> None:
-        """Write a state locally, then publish it; the caller only waits for an earlier one."""
+    def save(
+        self,
+        state: checkpoint.State,
+        save_weights: Callable[[Path], object],
+        is_last: bool = False,
+    ) -> None:
+        """Write a state on this disk, which the caller waits for; then queue it for the Drive.
 
-        def job() -> None:
-            with self._lock:  # on a slow Drive each would be deleted before it has got there
-                for old in checkpoint.states(self.run.local)[: -checkpoint.MAX_SLOTS]:
-                    if old != self._copying:
-                        shutil.rmtree(old, ignore_errors=True)
-            self.publish_state(checkpoint.save_state(snapshot, self.run.local, self.phase))
+        Where the Drive has no room for it ``save_weights`` is asked for what goes there. After the
+        last step nothing does, if no state is to stay: the weights follow at once.
+        """
+        step = state.meta["step"]
+        with self._lock:  # on a slow Drive each would be deleted before it has got there
+            newest = checkpoint.states(self.run.local)[-1:]
+            for old in checkpoint.saves(self.run.local):
+                if old not in newest and checkpoint.age(old)[0] != self._copying:
+                    shutil.rmtree(old, ignore_errors=True)
+        goes_there = self.storage.keeps_state or not is_last
+        if self.storage.slots_so_far and goes_there:
+            save_weights(self.run.local / f"{checkpoint.SO_FAR}-{step:08}")
+        checkpoint.save_state(state, self.run.local, self.phase)
+        if goes_there:
+            self.publish_saves(step)
 
-        self._local.submit("the run's state", job)
-
-    def publish_state(self, state: Path, if_newest: bool = False) -> None:
-        """Queue a local state for the Drive, in place of an older one that still waits.
+    def publish_saves(self, step: int, if_newest: bool = False) -> None:
+        """Queue what was saved at ``step`` for the Drive, in place of an older step that waits.
 
         With ``if_newest`` it is left where it is if another machine has trained on since.
         """
 
         def job() -> None:
-            there = [other.name for other in checkpoint.states(self.run.folder)]
-            if if_newest and there and state.name < there[-1]:
+            there = checkpoint.saves(self.run.folder)
+            if if_newest and there and step < checkpoint.age(there[-1])[0]:
                 return
             with self._lock:
-                if not state.exists():
+                own = [s for s in checkpoint.saves(self.run.local) if checkpoint.age(s)[0] == step]
+                if not own:
                     return  # a newer one has taken its place while this one waited for the Drive
-                self._copying = state
+                self._copying = step
             try:
-                checkpoint.publish_state(state, self.run.folder, self.phase)
+                for save in own:
+                    if self.storage.states or not checkpoint.is_state(save):
+                        is_tight = not self.storage.keeps_state
+                        checkpoint.publish_save(
+                            save, self.run.folder, self.phase, is_tight=is_tight
+                        )
             finally:
                 self._copying = None
 
-        self.submit("the run's state", job)
+        self.submit(STATE_JOB, job)
 
-    def catch_up(self) -> None:
-        """Publish what an earlier session left on this disk only.
+    def catch_up(self, last_step: int) -> None:
+        """Publish what an earlier session left on this disk only, but no state of the last step.
 
         Not the curves of one that another machine has trained on since.
         """
@@ -139,12 +171,10 @@ class Keeper:
         ]
         for path in sorted([*curves, *sheets]):
             self.put(path)
-        for state in checkpoint.states(self.run.local)[-1:]:
-            self.publish_state(state, if_newest=True)
-
-    def wait_for_save(self) -> None:
-        """Two snapshots of a large model do not fit into Colab's memory."""
-        self._local.wait(self.patience_s)
+        for save in checkpoint.saves(self.run.local)[-1:]:
+            step, _ = checkpoint.age(save)
+            if step < last_step or self.storage.keeps_state:
+                self.publish_saves(step, if_newest=True)
 
     def end(
         self, weights: Path, card: dict[str, Any], then: Callable[[], None] = lambda: None
@@ -152,15 +182,24 @@ class Keeper:
         """Publish the weights; only then does run.json say that the run is finished.
 
         Not on this disk either: the card of the beginning may still wait for the Drive, and what is
-        copied then is what the file says by that time.
+        copied then is what the file says by that time. What the run would go on from goes last,
+        except for a state that is small; but where the Drive is tight older saves make room first.
         """
+        keeps_state = self.storage.keeps_state
+        card = {**card, "keeps_state": keeps_state}
+        if not keeps_state:
+            self._drive.withdraw(STATE_JOB)
 
         def job() -> None:
+            if not keeps_state:  # all of it is whole on this disk
+                for older in checkpoint.saves(self.run.folder)[:-1]:
+                    checkpoint.remove_save(older)
             publish(weights, self.run.folder / weights.name, self.phase)
             self.phase("finishing")
             path = write_file(self.run.local / RUN_CARD, _as_bytes(card))
             publish(path, self.run.folder / RUN_CARD)
             then()
+            checkpoint.drop_saves(self.run.folder, int(keeps_state))
 
         self.submit("the weights", job)
 
@@ -168,7 +207,6 @@ class Keeper:
         if not self.is_main:
             return
         try:
-            self._local.close(self.patience_s)
             unwritten = self._drive.close(self.patience_s)
             if unwritten:
                 self.report(
@@ -178,12 +216,23 @@ class Keeper:
                 )
             elif self.run.card().get("status") == "finished" and not self._is_lost:
                 remove(self.run.local)
+                self._say_what_is_uploaded()
         except BaseException:  # stopped once more: nothing new is begun that the next one tidies
             self._drive.close(0)
             raise
         finally:
             if self._lease:
                 self._lease.release()
+
+    def _say_what_is_uploaded(self) -> None:
+        weights = self.run.folder / WEIGHTS
+        if not has_had_time(weights):
+            gb = size_of(weights) / 1e9
+            self.report(
+                f"Still uploading: {gb:.1f} GB of weights are on their way from this machine to "
+                "Google. Leave this tab open until the notebook's last cell says that all is "
+                f"there, or for {gb * 1e9 / UPLOAD_BYTES_S / 60:.0f} minutes."
+            )
 
     @property
     def _is_lost(self) -> bool:

@@ -20,7 +20,6 @@ AT_LEAST_1 = (
     "class_image_count",
     "lora_rank",
     "lora_alpha",
-    "save_every",
 )
 ABOVE_0 = ("learning_rate", "gradient_clip")
 AT_LEAST_0 = (
@@ -32,6 +31,7 @@ AT_LEAST_0 = (
     "offset_noise",
     "seed",
     "sample_every",
+    "save_every",
 )
 # Attention's four projections: what the LoRA paper adapts (https://arxiv.org/abs/2106.09685, 4.2).
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
@@ -124,8 +124,9 @@ class FinetuneOptions:
     ask for the subject and more."""
     sample_every: int = 100
     """Steps between these samples; 0 draws them before and after only."""
-    save_every: int = 100
-    """Steps between saved states: what a killed session loses at most."""
+    save_every: int = 0
+    """Steps between saved states: what a killed session loses at most. 0 goes by their size: every
+    100 steps, or, where a state takes 1 GiB or more, every quarter of the run."""
     keep: Literal["best", "last"] = "best"
     """Which step's weights a run ends with; "best" needs samples and a scorer at hand."""
     with_early_stop: bool = False

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import copy
 import gc
-import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,23 +14,21 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from s2i_lib.batches import Moments, TrainingData
-from s2i_lib.checkpoint import MAX_SLOTS
 from s2i_lib.dreambooth import Losses, deterministic, train
-from s2i_lib.drive import Drive, disk_of, free_bytes, local_folder
+from s2i_lib.drive import Drive
 from s2i_lib.duration import explain
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.judge import keeps_best
 from s2i_lib.learner import find_8bit_fault, find_lora_layers, make_learner
 from s2i_lib.options import FinetuneOptions, lora_rate
 from s2i_lib.prior import from_main
-from s2i_lib.runs import size_of
+from s2i_lib.storage import GIB, Room, Sizes, Storage, choose_storage, room_for
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from s2i_lib.models import Model
 
-GIB = 1024**3
 ROOM_GIB = 1.0  # for fragments and cuDNN's workspaces; on an H200 both took 0.2 above the estimate
 PROBE_STEPS = 2  # AdamW makes its state in the first, so that the second is the peak
 
@@ -52,17 +49,18 @@ class Plan:
     device_free_gib: float
     is_tried: bool
     """Whether trial steps decide what fits (a GPU); else the estimate does, as nothing may try."""
-    drive_gib: dict[str, float]
-    """The most that the run's folder takes while it trains, by what takes it."""
-    drive_free_gib: float
-    """What the run has there already counts as free for it."""
-    local_free_gib: float
-    """On this disk; less what the Drive's folder will take where that is on the same one."""
+    sizes: Sizes
+    """Of what is saved."""
+    room: Room
+    storage: Storage
+    """What is kept where while it trains."""
     seconds_a_step: float | None = None
     """Measured; None before any step was made."""
     size_px: int = 512
     recipe: str = ""
     """Which one the options are from, and where it has its numbers from."""
+    notes: tuple[str, ...] = ()
+    """Sentences that come before: what was changed so that it fits."""
 
     @property
     def peak_gib(self) -> float:
@@ -77,24 +75,19 @@ class Plan:
                 f"Training needs about {self.peak_gib:.1f} GiB on {self.device} and "
                 f"{self.device_free_gib:.1f} are free. {self.remedy}"
             )
-        if (needed := sum(self.drive_gib.values())) > self.drive_free_gib:
-            best = self.drive_gib.get("best step")
-            keep = (
-                f", end with the last step (--option keep=last: {best:.1f} GiB less)"
-                if best
-                else ""
-            )
+        if not self.storage.fits_drive(self.room):
             found.append(
-                f"The run takes up to {needed:.1f} GiB on the Drive and "
-                f"{self.drive_free_gib:.1f} are free. Delete old states (`python -m s2i_lib runs "
-                f"--prune`) or whole runs (`--delete SUBJECT/RUN` there){keep}, or choose method "
-                "lora, whose files are small."
+                f"The run takes {self.storage.drive_gib:.1f} GiB on the Drive even if nothing but "
+                f"the finished weights goes there, and {self.room.drive:.1f} are free. Delete old "
+                "states (`python -m s2i_lib runs --prune`) or whole runs (`--delete SUBJECT/RUN` "
+                "there), empty the Drive's bin, or choose method lora, whose files are small."
             )
-        if needed > self.local_free_gib:
+        if not self.storage.fits_local(self.room):
             found.append(
-                f"The run takes {needed:.1f} GiB on this disk until it is on the Drive, and "
-                f"{self.local_free_gib:.1f} are free for that. Delete what is not needed, or have "
-                "the environment variable S2I_LOCAL name a folder on another disk."
+                f"The run takes {self.storage.local_gib:.1f} GiB on this disk while it trains, and "
+                f"{self.room.local_beside(self.storage.drive_gib):.1f} are free for that. Delete "
+                "what is not needed, or have the environment variable S2I_LOCAL name a folder on "
+                "another disk."
             )
         return found
 
@@ -136,7 +129,7 @@ class Plan:
     def __str__(self) -> str:
         o = self.options
         parts = ", ".join(f"{name} {gib:.1f}" for name, gib in self.memory_gib.items())
-        files = ", ".join(f"{name} {gib:.2f}" for name, gib in self.drive_gib.items())
+        storage, room = self.storage, self.room
         adam = "8-bit AdamW" if o.with_8bit_adam else "AdamW"
         images = f"{o.batch_size} photos" + (f" + {o.batch_size} class images" * o.with_prior)
         rows = {
@@ -147,14 +140,15 @@ class Plan:
             * (o.schedule != "constant"),
             "Steps": f"{o.steps} of {images}",
             "Memory": f"about {self.peak_gib:.1f} GiB ({parts}); {self.device_free_gib:.1f} free",
-            "Drive": f"up to {sum(self.drive_gib.values()):.2f} GiB ({files}); "
-            f"{self.drive_free_gib:.1f} free",
-            "Disk": f"as much until it is on the Drive, more where that is slow; "
-            f"{self.local_free_gib:.1f} free",
+            "Drive": f"up to {storage.drive_gib:.2f} GiB (a state {self.sizes.state:.2f}, weights "
+            f"{self.sizes.weights:.2f}); {room.drive:.1f} free",
+            "Disk": f"up to {storage.local_gib:.2f} GiB, more where the Drive is slow; "
+            f"{room.local_beside(storage.drive_gib):.1f} free",
+            "Saves": str(storage),
             "Time": self.time,
         }
         rows |= {"Recipe": self.recipe} if self.recipe else {}
-        return "\n".join(f"{name:8}{text}" for name, text in rows.items())
+        return "\n".join([*self.notes, *(f"{name:8}{text}" for name, text in rows.items())])
 
 
 def make_plan(
@@ -164,10 +158,12 @@ def make_plan(
     drive: Drive,
     folder: Path,
     seconds_a_step: float | None = None,
+    notes: Sequence[str] = (),
 ) -> Plan:
     """Count the parameters and say what a run with these options, in ``folder``, needs."""
     trained, total = count_parameters(model.pipeline, options)
-    files = estimate_files(trained, options, keeps_best(model.base, options))
+    sizes = estimate_files(trained, options, keeps_best(model.base, options))
+    room = room_for(drive, folder)
     return Plan(
         model=model.base.name,
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
@@ -177,11 +173,12 @@ def make_plan(
         memory_gib=estimate_memory(trained, total, options, model.base.size_px),
         device_free_gib=free_memory(device) / GIB,
         is_tried=device.type == "cuda",
-        drive_gib=files,
-        drive_free_gib=(free_bytes(drive.root) + size_of(folder)) / GIB,
-        local_free_gib=free_locally(drive, folder, sum(files.values())),
+        sizes=sizes,
+        room=room,
+        storage=choose_storage(sizes, room, options.steps, options.save_every),
         seconds_a_step=seconds_a_step,
         size_px=model.base.size_px,
+        notes=tuple(notes),
     )
 
 
@@ -243,31 +240,11 @@ def estimate_memory(
     return {name: value / GIB for name, value in holders.items() if value}
 
 
-def estimate_files(
-    trained: int, options: FinetuneOptions, with_best: bool = False
-) -> dict[str, float]:
-    """The most that lies on the Drive at any moment in GiB, by what it is.
-
-    Two states (of a run that saves once, one), and the weights to keep in fp16; the best step's
-    weights as well where they are kept: beside those at the end, before that twice, while a better
-    step's are written.
-    """
+def estimate_files(trained: int, options: FinetuneOptions, with_best: bool = False) -> Sizes:
+    """What a state takes, and the weights to keep, in fp16, of the last and the best step."""
     each = 4 + (2 if options.with_8bit_adam else 8) + (4 if options.ema_decay else 0)
-    n_states = min(MAX_SLOTS, math.ceil(options.steps / options.save_every))
-    holders = {"states": n_states * each, "weights": 2, "best step": 2 * with_best}
-    return {name: size * trained / GIB for name, size in holders.items() if size}
-
-
-def free_locally(drive: Drive, folder: Path, needed_gib: float) -> float:
-    """GiB of the local disk that a run in ``folder`` may take, what it has there included.
-
-    Where the Drive's folder is on the same disk, the ``needed_gib`` that it will take are not free.
-    """
-    local = local_folder(drive, folder)
-    free = (free_bytes(local) + size_of(local)) / GIB
-    if disk_of(local) == disk_of(folder):
-        free -= max(0.0, needed_gib - size_of(folder) / GIB)
-    return max(0.0, free)
+    size = trained / GIB
+    return Sizes(state=each * size, weights=2 * size, best=2 * size * with_best)
 
 
 def free_memory(device: torch.device) -> int:
@@ -323,16 +300,55 @@ def next_rung(options: FinetuneOptions, device: torch.device | str, n_processes:
             "the text encoder is not trained: faces become less alike"
         )
     if options.method == "full":
-        changed = replace(
-            options,
-            method="lora",
-            learning_rate=lora_rate(options.learning_rate),
-            with_8bit_adam=False,
-        )
-        return changed, (
-            f"LoRA of rank {options.lora_rank} with learning rate {changed.learning_rate:g}"
-        )
+        return as_lora(options), describe_lora(options)
     return None
+
+
+def as_lora(options: FinetuneOptions) -> FinetuneOptions:
+    """The same run with LoRA in place of all weights."""
+    return replace(
+        options,
+        method="lora",
+        learning_rate=lora_rate(options.learning_rate),
+        with_text_encoder=False,
+        with_8bit_adam=False,
+    )
+
+
+def describe_lora(options: FinetuneOptions) -> str:
+    return (
+        f"LoRA of rank {options.lora_rank} with learning rate {as_lora(options).learning_rate:g}, "
+        "the text encoder untrained"
+    )
+
+
+def fit_drive(
+    model: Model,
+    options: FinetuneOptions,
+    drive: Drive,
+    folder: Path,
+    report: Callable[[str], None],
+) -> FinetuneOptions:
+    """Take LoRA where the Drive has no room for full weights, or none to go on from."""
+    if options.method == "lora":
+        return options
+    room = room_for(drive, folder)
+
+    def storage_of(wanted: FinetuneOptions) -> Storage:
+        trained, _ = count_parameters(model.pipeline, wanted)
+        sizes = estimate_files(trained, wanted, keeps_best(model.base, wanted, drive))
+        return choose_storage(sizes, room, wanted.steps, wanted.save_every)
+
+    full, lora = storage_of(options), storage_of(as_lora(options))
+    if (full.fits(room) and full.is_safe) or not (lora.fits(room) and lora.is_safe):
+        return options
+    report(
+        f"Full weights need more room than the {room.drive:.1f} GiB that are free on the Drive and "
+        f"{room.local:.1f} on this disk, if nothing is to be lost when this machine goes. So this "
+        f"trains {describe_lora(options)}: its files are small. Free some space first, or ask for "
+        "method full, to train all weights."
+    )
+    return as_lora(options)
 
 
 def try_steps(

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -151,7 +152,7 @@ class Recorder:
         self._unread.append((step, losses))
         is_last = step == self.options.steps
         is_sampled = bool(self.options.sample_every) and step % self.options.sample_every == 0
-        is_saved = step % self.options.save_every == 0 or is_last
+        is_saved = step % self.keeper.storage.save_every == 0 or is_last
         if step % READ_EVERY == 0 or is_sampled or is_saved:
             self._read()
         if not self.is_main:
@@ -160,11 +161,10 @@ class Recorder:
         self.keeper.check()
         if is_sampled or is_last:
             self.sample(step)
-        if is_saved:
-            self.save()
-        if is_sampled and self.is_past_peak:
-            if not is_saved:
-                self.save()
+        is_over = is_sampled and self.is_past_peak
+        if is_saved or is_over:
+            self.save(is_last=is_last or is_over)
+        if is_over:
             raise PastPeak(f"Training ends at step {step}: it has been better before.")
 
     def sample(self, step: int) -> None:
@@ -212,17 +212,19 @@ class Recorder:
         self.bar.set_postfix(loss=f"{mean:.3f}", refresh=False)
         self.keeper.watch("step", {"lines": lines, "steps": self.options.steps})
 
-    def save(self) -> None:
+    def save(self, is_last: bool) -> None:
         """Save a state in place of the last but one: not before one that stays is known to draw."""
         if self._looked_at < self._saved_at:
             with with_mean_weights(self.learner):
                 self.sampler.look(self.learner.step)
             self._looked_at = self.learner.step
-        self.keeper.wait_for_save()
         meta = {"options": asdict(self.options)}
-        is_last = self.learner.step == self.options.steps
-        snapshot = checkpoint.take_snapshot(self.learner, meta, self.accelerator.scaler, is_last)
-        self.keeper.save(snapshot)
+        state = checkpoint.state_of(self.learner, meta, self.accelerator.scaler)
+
+        def save_weights(folder: Path) -> Path:
+            return checkpoint.save_weights(self.learner, self.options, folder)
+
+        self.keeper.save(state, save_weights, is_last)
         self.keeper.put(self.metrics)
         self._saved_at = self.learner.step
 
@@ -231,7 +233,6 @@ class Recorder:
         if not self.is_main:
             return
         self.bar.close()
-        self.keeper.wait_for_save()  # it goes first, and memory holds no copy of it any more
         path = checkpoint.save_weights(self.learner, self.options, self.keeper.run.local / WEIGHTS)
         card |= {"kept_step": self.learner.step}
         if self.judge is not None:

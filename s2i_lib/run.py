@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from s2i_lib import __version__, prior
+from s2i_lib.checkpoint import has_weights
 from s2i_lib.drive import LEASE, Drive, folder_name, list_folder, local_folder, name_fault
 from s2i_lib.errors import S2iError
-from s2i_lib.models import Model, fingerprint, read_card
+from s2i_lib.models import WEIGHTS, Model, fingerprint, read_card
 from s2i_lib.options import FinetuneOptions, as_json
 from s2i_lib.recipes import Wanted
 from s2i_lib.subject import Subject
@@ -46,6 +47,14 @@ class Run:
 
     def card(self) -> dict[str, Any]:
         return read_card(self.folder)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it says that it is finished and has all its weights.
+
+        Where a machine went before Google had them, the small card may be there without them.
+        """
+        return self.card().get("status") == "finished" and has_weights(self.folder / WEIGHTS)
 
 
 def choose_run(
@@ -82,7 +91,7 @@ def choose_run(
         card = run.card()
         if is_finished(run, dataset, model, options) or _is_empty(folder):
             return run
-        if card.get("status") == "finished" or not card:
+        if run.is_over or not card:
             continue
         if card["dataset"]["sha256"] != dataset.sha256:
             report(f"{run.name} is unfinished, but its photos have changed: a new run begins.")
@@ -103,7 +112,7 @@ def is_finished(run: Run, dataset: Dataset, model: Model, options: FinetuneOptio
     """Whether the run ended with the same options on the same photos and base weights."""
     card = run.card()
     return (
-        card.get("status") == "finished"
+        run.is_over
         and wants(card, options)
         and card["dataset"]["sha256"] == dataset.sha256
         and card["base"]["fingerprint"] == fingerprint(model.pipeline)
@@ -166,6 +175,10 @@ def read_lines(folders: Sequence[Path], name: str, up_to: float = math.inf) -> l
 
 
 def wants(card: dict[str, Any], options: FinetuneOptions) -> bool:
-    """Whether a run was begun with these options; older cards lack the options that came later."""
+    """Whether a run was begun with these options; older cards lack the options that came later.
+
+    How often it is saved changes nothing of what it learns.
+    """
     wanted = card.get("wanted")
-    return wanted is not None and as_json(FinetuneOptions()) | wanted == as_json(options)
+    own = {"save_every": options.save_every}
+    return wanted is not None and as_json(FinetuneOptions()) | wanted | own == as_json(options)

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from s2i_lib.checkpoint import states
-from s2i_lib.drive import Drive, Lease, local_folder, remove
+from s2i_lib.checkpoint import age, drop_saves, has_weights, remove_save, saves
+from s2i_lib.drive import LEASE, Drive, Lease, local_folder, remove, size_of
 from s2i_lib.errors import InputError
-from s2i_lib.models import WEIGHTS, read_card
+from s2i_lib.models import RUN_CARD, WEIGHTS, read_card
 
 log = logging.getLogger(__name__)
 
@@ -41,10 +41,10 @@ def list_runs(drive: Drive) -> list[RunSummary]:
     """All runs on the Drive, by name; whatever else lies there is passed over."""
     summaries = []
     for folder in sorted(drive.runs.glob("*/*")):
-        card, own = read_card(folder), tuple(states(folder))
+        card, own = read_card(folder), tuple(saves(folder))
         if not folder.is_dir() or not (card or own or (folder / WEIGHTS).is_dir()):
             continue
-        step = max([card.get("step", 0), *(int(state.name[6:]) for state in own)])
+        step = max([card.get("step", 0), *(age(state)[0] for state in own)])
         summaries.append(
             RunSummary(
                 folder,
@@ -58,17 +58,13 @@ def list_runs(drive: Drive) -> list[RunSummary]:
     return summaries
 
 
-def size_of(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
 def prunable(runs: list[RunSummary], with_unfinished: bool = False) -> list[tuple[Path, str]]:
     """What could be deleted, each with what that means; the user decides.
 
     States only serve to train on; weights and pictures are never offered. An unfinished run has
     nothing but its states: they are offered where the user is asked about each.
     """
-    meaning = {"finished": "is finished; without {} it cannot go on with more steps"}
+    meaning = {"finished": "is finished; without {} more steps go on from its weights alone"}
     if with_unfinished:
         meaning["training"] = "is unfinished; without {} it cannot go on from there"
     return [
@@ -126,7 +122,26 @@ def prune(paths: list[Path], report: Callable[[str], None] = log.info) -> int:
     freed = 0
     for path in paths:
         freed += size_of(path)
-        remove(path)
-        if not states(path.parent):
-            (path.parent / "latest.json").unlink(missing_ok=True)
+        remove_save(path)
+    return freed
+
+
+def drop_finished(drive: Drive, *, is_uploaded: bool = False) -> int:
+    """Delete what finished runs saved to go on from, where that was to go at their end.
+
+    At that end it may have had to wait: for the upload of the weights. States of runs from before
+    this was so are the user's to delete (``prunable``); so is one that was small enough to stay.
+
+    Returns
+    -------
+    int
+        The bytes that this freed.
+    """
+    freed = 0
+    for card_path in sorted(drive.runs.glob(f"*/*/{RUN_CARD}")):
+        run = card_path.parent
+        card = read_card(run)
+        is_over = card.get("status") == "finished" and "keeps_state" in card
+        if is_over and has_weights(run / WEIGHTS) and not (run / LEASE).exists():
+            freed += drop_saves(run, int(card["keeps_state"]), is_uploaded=is_uploaded)
     return freed

@@ -128,6 +128,44 @@ def mount_google_drive() -> str | None:
     return None
 
 
+def finish_upload(drive: Drive, say: Callable[[str], None] = print) -> bool:
+    """Wait until Google has all that was written to a mounted Google Drive; elsewhere do nothing.
+
+    What is written there is acknowledged by a cache on Colab's machine, and what was not uploaded
+    is gone with that. Colab can only flush by unmounting, so the Drive is mounted again afterwards.
+
+    Returns
+    -------
+    bool
+        Whether all that was written is where it lasts.
+    """
+    from s2i_lib.runs import drop_finished  # now: this file may lie on the Drive itself
+
+    mydrive = drive_module.COLAB_MOUNT
+    if "COLAB_RELEASE_TAG" not in os.environ or mydrive not in drive.root.parents:
+        return True
+    from google.colab import drive as colab_drive
+
+    say("Still uploading: leave this tab open until this cell says that all is on Google Drive.")
+    failure = ""
+    try:
+        colab_drive.flush_and_unmount()
+    except Exception as error:  # ValueError, or whatever the system says
+        failure = f"{type(error).__name__}: {error}".rstrip(".")
+    if reason := mount_google_drive():
+        say(f"The Drive could not be mounted again ({reason}): run the set-up cell again.")
+    if failure:
+        say(
+            f"Colab could not say that all is uploaded ({failure}). Leave this tab open for half "
+            "an hour, and look at drive.google.com whether the weights are there."
+        )
+        return False
+    if reason is None and (freed := drop_finished(drive, is_uploaded=True)):
+        say(f"Deleted what finished runs would go on from: {freed / 1e9:.1f} GB.")
+    say("All is on Google Drive now. This tab may be closed.")
+    return True
+
+
 def requirements() -> list[Requirement]:
     """What requirements.txt asks for on this system; the extra "cuda" where there is such a GPU."""
     try:

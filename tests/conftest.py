@@ -123,16 +123,26 @@ def colab_python(tmp_path_factory) -> Path:
 
 
 class Mount:
-    """A mounted Drive that misbehaves; ``fault`` says how (see faulty_drive.py)."""
+    """A mounted Drive that misbehaves; ``fault`` says how (see twin/google_drive.py).
 
-    def __init__(self, folder: Path):
+    With options it has a cloud, too: ``quota``, ``taken``, ``at_once``, ``bytes_a_second``.
+    """
+
+    def __init__(self, folder: Path, **options: float):
         self.behind, self.path = folder / "behind", folder / "mounted"
-        self.control = folder / "fault"
-        self.behind.mkdir(parents=True)
-        self.path.mkdir()
+        self.cloud, self.control, self.options = folder / "cloud", folder / "fault", options
+        for place in (self.behind, self.path, self.cloud):
+            place.mkdir(parents=True)
+        self._mount()
+
+    def _mount(self) -> None:
         self.fault("")
-        script = Path(__file__).with_name("faulty_drive.py")
+        script = Path(__file__).parent / "twin" / "google_drive.py"
         command = [sys.executable, script, self.behind, self.path, self.control]
+        if self.options:
+            command += ["--cloud", self.cloud]
+        for name, value in self.options.items():
+            command += [f"--{name.replace('_', '-')}", str(value)]
         self.process = subprocess.Popen(command)
         deadline = time.monotonic() + 60
         while not os.path.ismount(self.path):
@@ -144,6 +154,14 @@ class Mount:
         part.write_text(name)
         part.rename(self.control)
 
+    def machine_dies(self) -> None:
+        """What was not uploaded is gone; the next machine mounts what Google has."""
+        self.process.kill()
+        self.close()
+        shutil.rmtree(self.behind)
+        shutil.copytree(self.cloud, self.behind)
+        self._mount()
+
     def close(self) -> None:
         self.fault("")
         subprocess.run(["fusermount3", "-u", "-z", self.path], check=False)
@@ -153,10 +171,23 @@ class Mount:
 
 
 @pytest.fixture
-def faulty_drive(tmp_path):
+def google_drive(tmp_path):
+    """Makes a mounted Google Drive with the given options (see `Mount`)."""
     # Not a failure: containers without /dev/fuse cannot mount anything, whatever is installed.
     if not (Path("/dev/fuse").exists() and shutil.which("fusermount3")):
         pytest.skip("FUSE is missing here, so a Drive that misbehaves cannot be made")
-    mount = Mount(tmp_path / "fuse")
-    yield mount
-    mount.close()
+    made: list[Mount] = []
+
+    def make(**options: float) -> Mount:
+        made.append(Mount(tmp_path / f"fuse-{len(made)}", **options))
+        return made[-1]
+
+    yield make
+    for mount in made:
+        mount.close()
+
+
+@pytest.fixture
+def faulty_drive(google_drive):
+    """One without a cloud."""
+    return google_drive()

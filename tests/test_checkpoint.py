@@ -6,6 +6,7 @@ import json
 import pytest
 import torch
 from accelerate import Accelerator
+from safetensors.torch import load_file
 from test_dreambooth import OPTIONS, make_data, run, weights_of
 from tiny_model import make_pipeline
 
@@ -22,7 +23,7 @@ def data(tmp_path_factory):
 
 def save(learner, folder):
     meta = {"options": dataclasses.asdict(OPTIONS)}
-    return checkpoint.save_state(checkpoint.take_snapshot(learner, meta), folder)
+    return checkpoint.save_state(checkpoint.state_of(learner, meta), folder)
 
 
 VARIANTS = {
@@ -68,14 +69,15 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(data, tmp_path, v
         assert torch.equal(mean, second.ema[name])
 
 
-def test_training_goes_on_after_a_snapshot_without_changing_it(data):
+def test_a_state_is_written_from_the_learners_own_tensors(data, tmp_path):
+    """None is copied: in main memory one of Stable Diffusion's states would take 5 GiB."""
     learner, _ = run(make_pipeline(), data, OPTIONS, until=2)
-    snapshot = checkpoint.take_snapshot(learner, {})
-    kept = {k: v.clone() for k, v in snapshot.tensors[checkpoint.TRAINED].items()}
-    run(None, data, OPTIONS, learner=learner)
-    for name, weight in snapshot.tensors[checkpoint.TRAINED].items():
-        assert torch.equal(weight, kept[name])
-        assert not torch.equal(weight, learner.parameters[name])
+    state = checkpoint.state_of(learner, {})
+    for name, weight in state.tensors[checkpoint.TRAINED].items():
+        assert weight.data_ptr() == learner.parameters[name].data_ptr()
+    saved = load_file(checkpoint.save_state(state, tmp_path) / checkpoint.TRAINED)
+    assert saved.keys() == learner.parameters.keys()
+    assert all(torch.equal(saved[name], p) for name, p in learner.parameters.items())
 
 
 @pytest.mark.parametrize("name", ["trained.safetensors", "optimizer.safetensors", "state.json"])
@@ -84,14 +86,14 @@ def test_a_state_changed_by_one_byte_is_noticed_and_the_one_before_is_used(data,
     older = save(learner, tmp_path)
     run(None, data, OPTIONS, learner=learner)
     newer = save(learner, tmp_path)
-    assert checkpoint.newest_state([tmp_path], pytest.fail) == newer
+    assert checkpoint.newest_save([tmp_path], pytest.fail) == newer
     for position in (0.1, 0.5, 0.9):
         content = bytearray((newer / name).read_bytes())
         place = int(position * len(content))
         content[place] ^= 1
         (newer / name).write_bytes(content)
         said = []
-        assert checkpoint.newest_state([tmp_path], said.append) == older
+        assert checkpoint.newest_save([tmp_path], said.append) == older
         assert newer.name in said[0] and "before it is used" in said[0]
         content[place] ^= 1
         (newer / name).write_bytes(content)
@@ -103,9 +105,9 @@ def test_the_newest_state_of_two_places_counts(data, tmp_path):
     run(None, data, OPTIONS, learner=learner, until=2)
     newer = save(learner, tmp_path / "local")
     places = [tmp_path / "drive", tmp_path / "local"]
-    assert checkpoint.newest_state(places, pytest.fail) == newer
-    assert checkpoint.newest_state(places[::-1], pytest.fail) == newer
-    assert checkpoint.newest_state([tmp_path / "nowhere"], pytest.fail) is None
+    assert checkpoint.newest_save(places, pytest.fail) == newer
+    assert checkpoint.newest_save(places[::-1], pytest.fail) == newer
+    assert checkpoint.newest_save([tmp_path / "nowhere"], pytest.fail) is None
 
 
 def test_two_states_at_most_lie_on_the_drive_and_the_newest_is_pointed_to(data, tmp_path):
@@ -115,11 +117,11 @@ def test_two_states_at_most_lie_on_the_drive_and_the_newest_is_pointed_to(data, 
         learner.step = step
         state = save(learner, local)
         seen = []
-        checkpoint.publish_state(state, drive, lambda phase, seen=seen: seen.append(phase))
+        checkpoint.publish_save(state, drive, lambda phase, seen=seen: seen.append(phase))
         assert len(checkpoint.states(drive)) == min(step, 2)
         pointer = json.loads((drive / "latest.json").read_text())
         assert pointer["state"] == state.name == checkpoint.states(drive)[-1].name
-        assert checkpoint.newest_state([drive], pytest.fail).name == state.name
+        assert checkpoint.newest_save([drive], pytest.fail).name == state.name
         assert seen[-4:] == ["verifying", "renaming", "pointing", "pointed"]
         assert ("removing" in seen) == (step > 2)
     assert [p.name for p in checkpoint.states(local)] == ["state-00000005"]
@@ -130,7 +132,7 @@ def test_weights_that_are_not_numbers_are_never_saved(data):
     with torch.no_grad():
         learner.unet.conv_in.weight[0, 0] = torch.nan
     with pytest.raises(S2iError, match=r"conv_in.*not numbers"):
-        checkpoint.take_snapshot(learner, {})
+        checkpoint.state_of(learner, {})
 
 
 def test_a_state_of_another_model_is_refused(data, tmp_path):
@@ -199,6 +201,55 @@ def test_a_pipeline_with_the_saved_weights_predicts_what_the_learner_does(data, 
     assert error < 0.1 * change
 
 
+FROM_WEIGHTS = {"full": {}, "lora": VARIANTS["lora"], "text encoder": VARIANTS["text encoder"],
+                "mean of weights": VARIANTS["mean of weights"]}  # fmt: skip
+
+
+@pytest.mark.parametrize("variant", FROM_WEIGHTS)
+def test_a_run_goes_on_from_its_weights_in_fp16_with_a_fresh_optimizer(data, tmp_path, variant):
+    options = dataclasses.replace(OPTIONS, **FROM_WEIGHTS[variant])
+    first, _ = run(make_pipeline(), data, options, until=3)
+    folder = checkpoint.save_weights(first, options, tmp_path / "so-far-00000003")
+    assert checkpoint.verify_weights(folder)["step"] == 3
+    second = make_learner(make_pipeline(), options)
+    if not options.with_text_encoder:
+        second.text_encoder = None
+    checkpoint.restore_weights(second, folder, 3)
+    for name, weight in (first.ema or first.parameters).items():
+        assert torch.equal(second.parameters[name], weight.half().float())
+        assert not options.ema_decay or torch.equal(second.ema[name], weight.half().float())
+    assert second.step == 3 and not second.optimizer.state
+    second, losses = run(None, data, options, learner=second)
+    assert second.step == OPTIONS.steps and len(losses) == OPTIONS.steps - 3
+
+
+def test_weights_of_another_method_are_not_gone_on_from(data, tmp_path):
+    first, _ = run(make_pipeline(), data, OPTIONS, until=1)
+    folder = checkpoint.save_weights(first, OPTIONS, tmp_path / "weights")
+    other = make_learner(make_pipeline(), dataclasses.replace(OPTIONS, method="lora"))
+    with pytest.raises(InputError, match="of another model or method"):
+        checkpoint.restore_weights(other, folder, 1)
+
+
+def test_weights_so_far_that_are_not_whole_are_passed_over_for_what_was_before(data, tmp_path):
+    learner, _ = run(make_pipeline(), data, OPTIONS, until=1)
+    state = save(learner, tmp_path)
+    run(None, data, OPTIONS, learner=learner, until=2)
+    newer = checkpoint.save_weights(learner, OPTIONS, tmp_path / "so-far-00000002")
+    assert checkpoint.newest_save([tmp_path], pytest.fail) == newer
+    assert checkpoint.saves(tmp_path) == [state, newer] and checkpoint.has_weights(newer)
+    (file,) = newer.rglob("*.safetensors")
+    content = file.read_bytes()
+    file.write_bytes(content[:-1])
+    assert checkpoint.newest_save([tmp_path], lambda text: None) == state
+    file.unlink()
+    assert checkpoint.newest_save([tmp_path], lambda text: None) == state
+    assert not checkpoint.has_weights(newer), "the small file alone was uploaded"
+    file.write_bytes(content)
+    save(learner, tmp_path)
+    assert checkpoint.is_state(checkpoint.newest_save([tmp_path], pytest.fail)), "of one step"
+
+
 def test_weights_that_are_missing_or_of_another_shape_are_explained(data, tmp_path):
     with pytest.raises(InputError, match="no weights"):
         models.load_weights(make_pipeline(), tmp_path)
@@ -218,10 +269,8 @@ def test_the_accelerator_is_not_needed_to_restore(data, tmp_path):
     accelerator = Accelerator(cpu=True)
     wrapped.optimizer = accelerator.prepare(wrapped.optimizer)
     checkpoint.restore(wrapped, state)
-    again = checkpoint.take_snapshot(wrapped, {})
-    for name, value in (
-        checkpoint.take_snapshot(learner, {}).tensors["optimizer.safetensors"].items()
-    ):
+    again = checkpoint.state_of(wrapped, {})
+    for name, value in checkpoint.state_of(learner, {}).tensors["optimizer.safetensors"].items():
         assert torch.equal(value, again.tensors["optimizer.safetensors"][name])
 
 
@@ -240,7 +289,7 @@ def test_the_scaler_of_half_precision_goes_on_where_it_was(data, tmp_path):
 
     assert [step(scaler, factor) for factor in (torch.inf, 1.0, 1.0)] == [512.0] * 3
     learner, _ = run(make_pipeline(), data, OPTIONS, until=1)
-    state = checkpoint.save_state(checkpoint.take_snapshot(learner, {}, scaler), tmp_path)
+    state = checkpoint.save_state(checkpoint.state_of(learner, {}, scaler), tmp_path)
     other = torch.amp.GradScaler("cpu")
     checkpoint.restore(make_learner(make_pipeline(), OPTIONS), state, other)
     assert other.state_dict() == scaler.state_dict()

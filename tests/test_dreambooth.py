@@ -439,7 +439,7 @@ def test_half_precision_is_for_the_way_forward_alone(pipe, data):
         {"method": "textual"},
         {"batch_size": 3, "accumulation": 2},
         {"ema_decay": 1.0},
-        {"save_every": 0},
+        {"save_every": -1},
         {"sample_every": -1},
         {"warmup_steps": -1},
         {"min_snr_gamma": -5.0},

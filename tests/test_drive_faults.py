@@ -41,7 +41,7 @@ def fast_retries(tmp_path, monkeypatch):
     from s2i_lib.drive import Publisher
 
     monkeypatch.setenv("S2I_LOCAL", str(tmp_path / "local"))
-    monkeypatch.setattr(Publisher.__init__, "__defaults__", ("The Drive", 0.1, 0.5))
+    monkeypatch.setattr(Publisher.__init__, "__defaults__", (0.1, 0.5))
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_training_goes_on_through_a_fault_and_the_copy_catches_up(
         if event == "samples" and info["step"] == 8:
             time.sleep(1)  # for the copy to be tried
             behind = Drive(mount.behind / "s2i").runs / "violet" / "tiny-01"
-            during.append(checkpoint.newest_state([behind], pytest.fail))
+            during.append(checkpoint.newest_save([behind], pytest.fail))
             mount.fault("")
 
     def slow_steps(event, info):
@@ -86,7 +86,7 @@ def test_training_goes_on_through_a_fault_and_the_copy_catches_up(
     assert any(FAULTS[fault] in line for line in said), said
     assert any("takes files again" in line for line in said), said
     assert read_card(run)["status"] == "finished"
-    assert checkpoint.newest_state([run], pytest.fail).name == "state-00000008"
+    assert checkpoint.newest_save([run], pytest.fail).name == "state-00000008"
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -105,14 +105,14 @@ def test_a_fault_that_stays_leaves_the_good_state_and_a_later_start_only_copies(
 
     run, said, _ = start(drive, dataset, tiny, watch=watch, patience_s=2)
     behind = Drive(mount.behind / "s2i").runs / "violet" / "tiny-01"
-    assert checkpoint.newest_state([behind], pytest.fail).name == "state-00000003"
+    assert checkpoint.newest_save([behind], pytest.fail).name == "state-00000003"
     assert not (behind / "weights").exists()
     assert any("Not on the Drive yet" in line for line in said), said
     mount.fault("")
     again, said, events = start(drive, dataset, tiny)
     assert again == run and digest(run) == whole
     assert not [event for event, _ in events if event == "step"]
-    assert checkpoint.newest_state([run], pytest.fail).name == "state-00000008"
+    assert checkpoint.newest_save([run], pytest.fail).name == "state-00000008"
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -136,7 +136,7 @@ def test_a_fault_from_before_the_first_step_leaves_all_to_be_copied_by_a_later_s
     assert again == run and digest(run) == whole
     assert not [event for event, _ in events if event == "step"]
     assert read_card(run)["status"] == "finished"
-    assert checkpoint.newest_state([run], pytest.fail).name == "state-00000008"
+    assert checkpoint.newest_save([run], pytest.fail).name == "state-00000008"
     lines = (run / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == list(range(1, 9))
     (kept,) = drive.class_images.iterdir()
@@ -151,7 +151,7 @@ def test_a_run_is_not_started_over_since_the_mount_died_before_its_states_were_r
     with pytest.raises(KilledError):
         start(drive, dataset, tiny, watch=kill_at(6))
     run = drive.runs / "violet" / "tiny-01"
-    good = checkpoint.newest_state([run], pytest.fail)
+    good = checkpoint.newest_save([run], pytest.fail)
 
     def dies_after_it_was_listed():
         yield run
@@ -159,9 +159,9 @@ def test_a_run_is_not_started_over_since_the_mount_died_before_its_states_were_r
 
     for places in (dies_after_it_was_listed(), [run]):
         with pytest.raises(S2iError, match=r"errno 107.*goes on where it was"):
-            checkpoint.newest_state(places, lambda text: None)
+            checkpoint.newest_save(places, lambda text: None)
     mount.fault("")
-    assert good is not None and checkpoint.newest_state([run], pytest.fail) == good
+    assert good is not None and checkpoint.newest_save([run], pytest.fail) == good
 
 
 def test_a_slow_drive_holds_nothing_up(mount, dataset, tiny, whole):

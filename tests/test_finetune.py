@@ -126,9 +126,9 @@ def test_a_run_leaves_everything_that_is_promised_and_nothing_else(drive, datase
         "metrics.jsonl",
         "samples/step-000000.png",
         "samples/step-000008.png",
+        "weights/step.json",
         "weights/unet/config.json",
         "weights/unet/diffusion_pytorch_model.safetensors",
-        *(f"state-00000006/{name}" for name in state),
         *(f"state-00000008/{name}" for name in state),
     }
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
@@ -265,7 +265,7 @@ def test_what_a_finished_run_could_not_copy_is_copied_by_starting_it_again(
     drive, dataset, tiny, monkeypatch
 ):
     """The Drive had room for the weights and not for the last state: a file has its name there."""
-    monkeypatch.setattr(Publisher.__init__, "__defaults__", ("The Drive", 0.1, 0.5))
+    monkeypatch.setattr(Publisher.__init__, "__defaults__", (0.1, 0.5))
     in_the_way = drive.runs / "violet" / "tiny-01" / "state-00000008"
 
     def watch(event, info):
@@ -280,7 +280,7 @@ def test_what_a_finished_run_could_not_copy_is_copied_by_starting_it_again(
     again, said, events = start(drive, dataset, tiny)
     assert again == run and digest(run) == before
     assert not [event for event, _ in events if event == "step"]
-    assert checkpoint.newest_state([run], pytest.fail).name == "state-00000008"
+    assert checkpoint.newest_save([run], pytest.fail).name == "state-00000008"
     assert read_card(run)["status"] == "finished"
 
 

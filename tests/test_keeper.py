@@ -43,8 +43,8 @@ def test_a_card_that_waited_for_the_drive_does_not_say_finished_before_the_weigh
 
 
 def save_state(folder, step):
-    snapshot = checkpoint.Snapshot({}, {"format": checkpoint.FORMAT, "step": step})
-    return checkpoint.save_state(snapshot, folder)
+    state = checkpoint.State({}, {"format": checkpoint.FORMAT, "step": step})
+    return checkpoint.save_state(state, folder)
 
 
 def test_states_reach_a_drive_that_is_slower_than_they_are_saved(run, monkeypatch):
@@ -57,13 +57,13 @@ def test_states_reach_a_drive_that_is_slower_than_they_are_saved(run, monkeypatc
     monkeypatch.setattr(drive_module, "_copy", copy_slowly)
     keeper = Keeper(run, said.append, lambda event, info: None, 20, is_main=True)
     for step in range(1, 19):
-        keeper.save(checkpoint.Snapshot({}, {"format": checkpoint.FORMAT, "step": step}))
-        keeper.wait_for_save()
+        state = checkpoint.State({}, {"format": checkpoint.FORMAT, "step": step})
+        keeper.save(state, pytest.fail)
         time.sleep(0.3)
     assert checkpoint.states(run.folder), "killed now, all would be lost"
     assert len(checkpoint.states(run.local)) <= checkpoint.MAX_SLOTS + 2
     keeper.close()
-    assert checkpoint.newest_state([run.folder], pytest.fail).name == "state-00000018"
+    assert checkpoint.newest_save([run.folder], pytest.fail).name == "state-00000018"
     assert said == []
 
 
@@ -71,7 +71,7 @@ def test_a_state_that_another_machine_has_overtaken_is_not_copied(run, keeper):
     save_state(run.local, 10)
     for step in (20, 30):
         save_state(run.folder, step)
-    keeper.catch_up()
+    keeper.catch_up(last_step=40)
     keeper.close()
     assert [state.name[-2:] for state in checkpoint.states(run.folder)] == ["20", "30"]
 
@@ -94,7 +94,8 @@ def test_what_is_queued_when_another_takes_the_run_over_is_never_written(run, mo
     gate = threading.Event()
     keeper.submit("what holds up the queue", gate.wait)
     keeper.begin(CARD | {"status": "training"})
-    keeper.publish_state(save_state(run.local, 30))
+    save_state(run.local, 30)
+    keeper.publish_saves(30)
     keeper.end(save_state(run.local, 40), CARD | {"status": "finished"})
 
     monkeypatch.setattr(drive_module, "_machine", lambda: "another")

@@ -225,7 +225,7 @@ def test_set_up_mounts_a_drive_anew_whose_mount_has_died(tmp_path):
     mydrive.parent.mkdir()
     (tmp_path / "behind" / "MyDrive").mkdir(parents=True)
     (tmp_path / "fault").write_text("")
-    script = REPOSITORY / "tests" / "faulty_drive.py"
+    script = REPOSITORY / "tests" / "twin" / "google_drive.py"
     command = [sys.executable, script, tmp_path / "behind", mydrive.parent, tmp_path / "fault"]
     mounted = subprocess.Popen(command)
     try:

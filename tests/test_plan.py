@@ -11,11 +11,12 @@ from accelerate import Accelerator
 from tiny_model import make_pipeline
 
 from benchmarks import memory
-from s2i_lib import plan
+from s2i_lib import plan, storage
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.learner import find_8bit_fault, make_learner
 from s2i_lib.models import REGISTRY, Model
 from s2i_lib.options import LORA_RATE, FinetuneOptions, parse_options
+from s2i_lib.storage import Room
 
 OPTIONS = FinetuneOptions(batch_size=4)
 CPU = torch.device("cpu")
@@ -185,7 +186,7 @@ def test_the_space_on_the_drive_is_that_of_the_files(model, tmp_path):
     for parameter in learner.parameters.values():
         parameter.grad = torch.ones_like(parameter)
     learner.optimizer.step()
-    state = checkpoint.save_state(checkpoint.take_snapshot(learner, {}), tmp_path)
+    state = checkpoint.save_state(checkpoint.state_of(learner, {}), tmp_path)
     weights = checkpoint.save_weights(learner, OPTIONS, tmp_path / "weights")
     one, kept = (
         sum(p.stat().st_size for p in folder.rglob("*.safetensors")) for folder in (state, weights)
@@ -193,11 +194,9 @@ def test_the_space_on_the_drive_is_that_of_the_files(model, tmp_path):
     trained, _ = plan.count_parameters(model.pipeline, OPTIONS)
     # of so small a model a fifth is names
     estimate = plan.estimate_files(trained, OPTIONS, with_best=True)
-    assert estimate["states"] * plan.GIB == pytest.approx(2 * one, rel=0.25)
-    short = plan.estimate_files(trained, dataclasses.replace(OPTIONS, steps=OPTIONS.save_every))
-    assert short["states"] * 2 == estimate["states"], "it is saved once"
-    for name in ("weights", "best step"):
-        assert estimate[name] * plan.GIB == pytest.approx(kept, rel=0.25)
+    assert estimate.state * plan.GIB == pytest.approx(one, rel=0.25)
+    assert estimate.weights * plan.GIB == pytest.approx(kept, rel=0.25)
+    assert estimate.best == estimate.weights
 
 
 def test_the_best_steps_weights_are_counted_where_a_scorer_keeps_them(model, drive):
@@ -209,22 +208,21 @@ def test_the_best_steps_weights_are_counted_where_a_scorer_keeps_them(model, dri
     pocket = REGISTRY["pocket"]  # its scorer ships with it; that of the others is fetched
     kept = made(pocket)
     for other in (kept, made(REGISTRY["sd2.1"])):
-        assert other.drive_gib["best step"] == other.drive_gib["weights"]
+        assert other.sizes.best == other.sizes.weights > 0
     unscored = dataclasses.replace(pocket, scorer=None)
     for plain in (made(pocket, keep="last"), made(pocket, sample_every=0), made(unscored)):
-        assert plain.drive_gib.keys() == {"states", "weights"}
-    with pytest.raises(InputError, match="--option keep=last"):
-        dataclasses.replace(kept, drive_free_gib=0.0).check()
+        assert plain.sizes.best == 0
+        assert plain.storage.drive_gib < kept.storage.drive_gib
 
 
 def test_what_a_run_has_on_the_drive_already_is_free_for_it(model, drive):
     """Two states of SD 2.1 fill a free Drive; the run that they are of has to go on."""
     folder = drive.runs / "rex" / "1"
-    before = plan.make_plan(model, OPTIONS, CPU, drive, folder).drive_free_gib
+    before = plan.make_plan(model, OPTIONS, CPU, drive, folder).room.drive
     (folder / "state-00000100").mkdir(parents=True)
     with (folder / "state-00000100" / "trained.safetensors").open("wb") as file:
         file.truncate(40 * plan.GIB)  # takes no space: a hole
-    after = plan.make_plan(model, OPTIONS, CPU, drive, folder).drive_free_gib
+    after = plan.make_plan(model, OPTIONS, CPU, drive, folder).room.drive
     assert after - before == pytest.approx(40, abs=5)
 
 
@@ -232,24 +230,25 @@ def test_a_full_drive_is_refused_before_training(model, drive):
     made = plan.make_plan(model, OPTIONS, CPU, drive, drive.runs / "rex" / "1")
     made.check()
     with pytest.raises(InputError, match="runs --prune"):
-        dataclasses.replace(made, drive_free_gib=0.0).check()
+        dataclasses.replace(made, room=Room(drive=0.0, local=1.0)).check()
 
 
 def test_a_full_local_disk_is_refused_before_training(model, drive, tmp_path, monkeypatch):
     """Where the Drive's folder is on the same disk, both copies have to fit."""
     folder = drive.runs / "rex" / "1"
     monkeypatch.setenv("S2I_LOCAL", str(tmp_path / "local"))
-    monkeypatch.setattr(plan, "free_bytes", lambda path: 100 * plan.GIB)
-    monkeypatch.setattr(plan, "disk_of", lambda path: drive.root in path.parents)
-    assert plan.free_locally(drive, folder, 40) == 100, "two disks"
-    monkeypatch.setattr(plan, "disk_of", lambda path: 1)
-    assert plan.free_locally(drive, folder, 40) == 60
+    monkeypatch.setattr(storage, "free_bytes", lambda path: 100 * plan.GIB)
+    monkeypatch.setattr(storage, "disk_of", lambda path: drive.root in path.parents)
+    assert storage.room_for(drive, folder).local_beside(40) == 100, "two disks"
+    monkeypatch.setattr(storage, "disk_of", lambda path: 1)
+    assert storage.room_for(drive, folder).local_beside(40) == 60
     folder.mkdir(parents=True)
     with (folder / "state").open("wb") as file:
         file.truncate(30 * plan.GIB)  # takes no space: a hole
-    assert plan.free_locally(drive, folder, 40) == 90, "30 of the 40 are there already"
-    assert plan.free_locally(drive, folder, 20) == 100
-    monkeypatch.setattr(plan, "free_bytes", lambda path: 0)
+    room = storage.room_for(drive, folder)
+    assert room.local_beside(40) == 90, "30 of the 40 are there already"
+    assert room.local_beside(20) == 100
+    monkeypatch.setattr(storage, "free_bytes", lambda path: 0)
     with pytest.raises(InputError, match=r"on this disk .* 0\.0 are free .* S2I_LOCAL"):
         plan.make_plan(model, OPTIONS, CPU, drive, folder).check()
 

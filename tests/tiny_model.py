@@ -20,7 +20,9 @@ class DrawnDataset:
     mirror: bool = False
 
 
-def make_pipeline(seed: int = 0, prediction_type: str = "v_prediction"):
+def make_pipeline(
+    seed: int = 0, prediction_type: str = "v_prediction", widths: tuple[int, ...] = (8, 16)
+):
     """A StableDiffusionPipeline with random weights, 16 px pictures, 8 px latents."""
     import torch
     from diffusers import (
@@ -48,7 +50,7 @@ def make_pipeline(seed: int = 0, prediction_type: str = "v_prediction"):
             sample_size=8,
             in_channels=3,
             out_channels=3,
-            block_out_channels=(8, 16),
+            block_out_channels=widths,
             down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
             up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
             layers_per_block=1,
