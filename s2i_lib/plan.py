@@ -336,7 +336,7 @@ def fit_drive(
 
     def storage_of(wanted: FinetuneOptions) -> Storage:
         trained, _ = count_parameters(model.pipeline, wanted)
-        sizes = estimate_files(trained, wanted, keeps_best(model.base, wanted, drive))
+        sizes = estimate_files(trained, wanted, keeps_best(model.base, wanted))
         return choose_storage(sizes, room, wanted.steps, wanted.save_every)
 
     full, lora = storage_of(options), storage_of(as_lora(options))
