@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from s2i_lib.errors import InputError
+from s2i_lib.lora import ready_peft
 
 if TYPE_CHECKING:
     import torch
@@ -110,6 +111,7 @@ def _put_in(pipeline: StableDiffusionPipeline, path: Path) -> None:
     transformers 5.6 took the level ``text_model`` out of CLIPTextModel; diffusers 0.39 still looks
     for it, and fails on every LoRA that changes the text encoder.
     """
+    ready_peft()
     state, alphas, metadata = pipeline.lora_state_dict(
         str(path.parent), weight_name=path.name, use_safetensors=True, return_lora_metadata=True
     )

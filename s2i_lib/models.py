@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from s2i_lib.drive import Drive, NotTakenError, folder_name, publish, sha256_of, tidy
 from s2i_lib.errors import InputError, S2iError
+from s2i_lib.lora import hidden, ready_peft
 from s2i_lib.options import FinetuneOptions
 
 if TYPE_CHECKING:
@@ -512,7 +513,7 @@ def _load_brought(
         base = base or choose(name)
         log.info("%s is taken for the kind of model that %s is.", path, base.name)
         config = _find_config(base, drive)
-        with _hidden("bitsandbytes"):
+        with _without_quantizers():
             _quiet_diffusers()
             pipeline = brought.load_checkpoint(found, config, dtype or pick_dtype(device))
         model = Model(base, pipeline.to(device), str(found.path.resolve()))
@@ -551,6 +552,7 @@ def load_weights(pipeline: StableDiffusionPipeline, folder: Path) -> None:
     for part, path in present:
         try:
             if part == "lora":
+                ready_peft()
                 pipeline.load_lora_weights(str(folder), weight_name=LORA)
             else:
                 getattr(pipeline, part).load_state_dict(load_file(path))
@@ -630,7 +632,7 @@ def load_pipeline(
     device = device or pick_device()
     has_fp16 = any(folder.glob("unet/*.fp16.safetensors"))
     try:
-        with _hidden("bitsandbytes"):
+        with _without_quantizers():
             pipeline = _quiet_diffusers().StableDiffusionPipeline.from_pretrained(
                 str(folder),
                 variant="fp16" if has_fp16 else None,
@@ -677,22 +679,17 @@ def _uncollected() -> Iterator[None]:
 
 
 @contextmanager
-def _hidden(package: str) -> Iterator[None]:
-    """Let libraries that import ``package`` wherever it is installed do without it.
+def _without_quantizers() -> Iterator[None]:
+    """Let diffusers do without the packages for weights in 4 and 8 bits, which none of ours are.
 
-    diffusers imports bitsandbytes for weights in 4 and 8 bits, which none of ours are: seconds on
-    every start, and a complaint where its CPU kernels lack a package. They look once, so it stays
-    hidden from them and can be imported by its name afterwards, by 8-bit AdamW. Where somebody has
-    imported diffusers before us it has looked already, and must find what it has seen.
+    It imports them wherever they are installed: seconds on every start, and a complaint where
+    bitsandbytes' CPU kernels lack a package. It looks once, so they stay hidden from it and can be
+    imported by their names afterwards, as by 8-bit AdamW. Where somebody has imported diffusers
+    before us it has looked already, and must find what it has seen.
     """
-    if package in sys.modules or "diffusers" in sys.modules:
+    packages = {"bitsandbytes", "torchao"} - sys.modules.keys()
+    with hidden(*(() if "diffusers" in sys.modules else packages)):
         yield
-        return
-    sys.modules[package] = None  # type: ignore[assignment]  # "not there", as Python documents it
-    try:
-        yield
-    finally:
-        del sys.modules[package]
 
 
 def quiet_transformers() -> Any:
