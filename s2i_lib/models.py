@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from s2i_lib.drive import Drive, NotTakenError, folder_name, publish, sha256_of, tidy
 from s2i_lib.errors import InputError, S2iError
-from s2i_lib.lora import hidden, ready_peft
+from s2i_lib.lora import hidden, merge_lora, ready_peft
 from s2i_lib.options import FinetuneOptions
 
 if TYPE_CHECKING:
@@ -479,16 +479,21 @@ def load(
 def _load_run(
     run: Path, name: str, *, drive: Drive, device: torch.device | None, dtype: torch.dtype | None
 ) -> Model:
-    """The base model that a run was made from, with the run's weights in it."""
+    """The base model that a run was made from, with the run's weights in it; or its export."""
     card = read_card(run)
     if not card:
         return _load_brought(run, name, drive=drive, device=device, dtype=dtype)
     made_from = card["base"]
-    name = made_from["name"] if made_from["name"] in REGISTRY else made_from["source"]
-    model = load(name, drive=drive, device=device, dtype=dtype)
-    load_weights(model.pipeline, run / WEIGHTS)
-    model.digests["run"] = _in_background(lambda: digest_of(run / WEIGHTS))
-    model.run = f"{run.parent.name}/{run.name}"
+    if (run / "model_index.json").is_file():
+        model = load(str(run), drive=drive, device=device, dtype=dtype)
+        model.base = REGISTRY.get(made_from["name"], model.base)  # its guidance, words and scorers
+        model.run = str(run.resolve())
+    else:
+        name = made_from["name"] if made_from["name"] in REGISTRY else made_from["source"]
+        model = load(name, drive=drive, device=device, dtype=dtype)
+        load_weights(model.pipeline, run / WEIGHTS)
+        model.digests["run"] = _in_background(lambda: digest_of(run / WEIGHTS))
+        model.run = f"{run.parent.name}/{run.name}"
     model.taught = card.get("instance_prompt", "")
     return model
 
@@ -554,6 +559,7 @@ def load_weights(pipeline: StableDiffusionPipeline, folder: Path) -> None:
             if part == "lora":
                 ready_peft()
                 pipeline.load_lora_weights(str(folder), weight_name=LORA)
+                merge_lora(pipeline)
             else:
                 getattr(pipeline, part).load_state_dict(load_file(path))
         except (OSError, RuntimeError, ValueError, SafetensorError) as error:
@@ -647,7 +653,20 @@ def load_pipeline(
             f"The model in {folder} cannot be loaded ({_short(error)}). Expected a diffusers "
             "folder with safetensors weights. Copy it again, or take another model."
         ) from error
+    _align(pipeline)
     return pipeline.to(device)
+
+
+def _align(pipeline: StableDiffusionPipeline) -> None:
+    """Give weights that lie askew in a file mapped into memory a place of their own.
+
+    A CPU's kernels sum in another order where a matrix does not begin at a cache line, so the same
+    weights would draw another picture, in its last bits, from a file whose head is longer.
+    """
+    for part in (pipeline.unet, pipeline.text_encoder, pipeline.vae):
+        for weight in part.parameters():
+            if weight.data_ptr() % 64:
+                weight.data = weight.data.clone()
 
 
 def token_counter(base: BaseModel, drive: Drive) -> Callable[[str], int] | None:
