@@ -14,8 +14,8 @@ With --full-size the model is Stable Diffusion 2.1 with random weights, for a fe
 at 512 px without class images. fp32 AdamW does not fit into 24 GiB beside anything else, so both
 sides take 8-bit AdamW.
 
-With --cuda it is that model on a GPU with the defaults of a T4: fp16, 8-bit AdamW, gradient
-checkpointing, 60 steps of 1 photo + 1 class image of 16. Seconds on the clock, taken when the GPU
+With --cuda it is that model on a GPU as it fits a T4: fp16, 8-bit AdamW, gradient checkpointing,
+60 steps of 1 photo + 1 class image of 16. Seconds on the clock, taken when the GPU
 is done, decide there.
 """
 

@@ -40,7 +40,7 @@ from s2i_lib.dataset import Dataset, Subject, build_dataset, sample_subject
 from s2i_lib.drive import Drive, folder_name
 from s2i_lib.evaluate import evaluate_run
 from s2i_lib.evaluation import Evaluation
-from s2i_lib.finetune import choose_options, finetune, load_for_training
+from s2i_lib.finetune import choose_recipe, finetune, load_for_training
 from s2i_lib.learner import make_learner
 from s2i_lib.models import REGISTRY, RUN_CARD, WEIGHTS, read_card
 from s2i_lib.protocol import EvaluateOptions
@@ -132,7 +132,7 @@ def drawn_subject(drive: Drive, name: str, noun: str, colours: tuple[str, str]) 
     """Photos of something made up: a shape of two colours, five times near and far and tilted."""
     from PIL import Image, ImageDraw
 
-    subject = Subject(name, noun, "sks", "object")
+    subject = Subject(name, noun, kind="object")
     folder = drive.subject(name) / "photos"
     folder.mkdir(parents=True)
     views = (("white", 0, 440), ("lightgreen", 14, 400), ("khaki", -12, 360),
@@ -188,13 +188,15 @@ def train_and_keep(
     changes = {"seed": seed, "steps": steps[-1], "save_every": steps[0], "keep": "last"}
     changes |= {"sample_prompts": (), "sample_every": 0}
     finetune(drive, dataset, model="pocket", name=name, watch=keep, **changes)
-    base, options = choose_options(dataset, "pocket", changes)
-    learner = make_learner(load_for_training(base, drive).pipeline, options, torch.device("cpu"))
+    base, wanted = choose_recipe(dataset, "pocket", "auto", changes)
+    learner = make_learner(
+        load_for_training(base, drive).pipeline, wanted.options, torch.device("cpu")
+    )
     runs = {steps[-1]: folder}
     for state in states(kept)[: len(steps) - 1]:
         step = restore(learner, state)["step"]
         runs[step] = folder.with_name(f"{name}-{step}")
-        save_weights(learner, options, runs[step] / WEIGHTS)
+        save_weights(learner, wanted.options, runs[step] / WEIGHTS)
         shutil.copy(folder / RUN_CARD, runs[step])
     if sorted(runs) != steps:
         raise RuntimeError(f"Of steps {steps} only {sorted(runs)} were kept; is the disk slow?")

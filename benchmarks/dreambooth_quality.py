@@ -6,11 +6,11 @@
 The pocket model learns the sample subject and a drawn sticker. Pictures of the same prompts and
 seeds are drawn before and after, and compared by the scorer that ships with the model:
 
-- likeness: "a sks <noun>" to the photos; should rise,
+- likeness: "a <identifier> <noun>" to the photos; should rise,
 - drift: "a <noun>" to the photos; should stay where it was,
 - kept: "a <noun>" and three other nouns, each picture to the one that the base model draws from the
   same seed; 1 is unchanged,
-- blue: share of "a sks <noun> on a blue background" whose border is blue,
+- blue: share of "a <identifier> <noun> on a blue background" whose border is blue,
 - seconds from photos to weights; the first run of a subject draws the class images, too.
 
 The runs are those of the model's defaults, but without samples, so that the last step is kept.
@@ -50,7 +50,7 @@ OTHERS = ("tree", "cup", "star")
 DRAWN = DatasetOptions(max_blur=1.0, max_likeness=1.0)
 OWN = DrawOptions(seed=5000)  # not the seeds that class images or samples are drawn with
 MEASURES = {
-    "likeness": "likeness of a sks noun",
+    "likeness": "likeness of the subject",
     "drift": "likeness of a noun",
     "kept noun": "a noun as before",
     "kept others": "other nouns as before",
@@ -68,7 +68,7 @@ def sticker_subject(drive: Drive) -> Subject:
     """
     from PIL import ImageDraw
 
-    subject = Subject("Violet", "cat", "sks", "animal")
+    subject = Subject("Violet", "cat", kind="animal")
     folder = drive.subject(subject.name) / "photos"
     folder.mkdir(parents=True)
     for i, ground in enumerate(("white", "green", "orange", "gray", "yellow")):

@@ -40,8 +40,8 @@ def compare_steps(rounds: int = 12, each: int = 5) -> dict[str, float]:
         batches.Moments(some, some.abs()),
         None,
         torch.randn(N_CLASS_IMAGES, channels, size, size),
-        batches.token_ids(pipe, ["a sks car", "a car"]),
-        batches.embed_prompts(pipe, ["a sks car", "a car"]),
+        batches.token_ids(pipe, ["a ohwx car", "a car"]),
+        batches.embed_prompts(pipe, ["a ohwx car", "a car"]),
     )
     learner = make_learner(pipe, options)
     accelerator = Accelerator(cpu=True)

@@ -3,8 +3,8 @@
     python -m benchmarks.gpu [--gib 14] [--steps 40] [--class-images 16] [--option NAME=VALUE ...]
                              [--scorer]
 
-The sample subject, the defaults of a T4 (full fine-tuning, fp16, 8-bit AdamW, checkpointing, 1 + 1
-images of 512 px), random weights (`against_diffusers.make_full_size`), so that nothing is said of
+The sample subject, the defaults of a T4 (full fine-tuning, fp16, 8-bit AdamW, 1 + 1 images of
+512 px), random weights (`against_diffusers.make_full_size`), so that nothing is said of
 the pictures. PyTorch gets no more than --gib of the GPU, and the attention kernels that need a
 newer card than a T4 are switched off; its speed cannot be had that way. With --scorer a CLIP
 ViT-L/14, random as well, lies on the Drive and watches the run. Afterwards the run is drawn with in
@@ -171,9 +171,9 @@ def measure(
     for count in (1, 4):
         torch.cuda.reset_peak_memory_stats()
         settings = generate.DrawOptions(count=count, seed=0)
-        generate.draw(model, "a sks car on a beach", settings)
+        generate.draw(model, "a ohwx car on a beach", settings)
         began = time.perf_counter()
-        generate.draw(model, "a sks car on a beach", settings)
+        generate.draw(model, "a ohwx car on a beach", settings)
         drawn[f"{count} pictures"] = {
             "s": round(time.perf_counter() - began, 2),
             "GiB": round(torch.cuda.max_memory_reserved() / GIB, 2),

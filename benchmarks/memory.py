@@ -39,14 +39,15 @@ from s2i_lib.plan import GIB, count_parameters, estimate_memory, probe_steps
 
 log = logging.getLogger(__name__)
 TOKENS = 77
-T4 = FinetuneOptions(precision="fp16", with_8bit_adam=True, with_checkpointing=True)
+T4 = FinetuneOptions(precision="fp16", with_8bit_adam=True)
+CHECKPOINTED = replace(T4, with_checkpointing=True)
 LORA = FinetuneOptions(precision="fp16", method="lora")
 SETTINGS = {
     "full, fp32, AdamW, 1 + 1 images": FinetuneOptions(),
     "full, fp32, AdamW, checkpointing, 1 + 1": FinetuneOptions(with_checkpointing=True),
-    "full, fp16, 8-bit AdamW, 1 + 1": replace(T4, with_checkpointing=False),
-    "full, fp16, 8-bit AdamW, checkpointing, 1 + 1 (a T4's)": T4,
-    "full, fp16, 8-bit AdamW, checkpointing, 2 + 2": replace(T4, batch_size=2),
+    "full, fp16, 8-bit AdamW, 1 + 1 (a T4's)": T4,
+    "full, fp16, 8-bit AdamW, checkpointing, 1 + 1": CHECKPOINTED,
+    "full, fp16, 8-bit AdamW, checkpointing, 2 + 2": replace(CHECKPOINTED, batch_size=2),
     "LoRA, fp16, AdamW, 1 + 1": LORA,
     "LoRA, fp16, AdamW, checkpointing, 1 + 1": replace(LORA, with_checkpointing=True),
 }

@@ -24,6 +24,7 @@ from s2i_lib.drive import Drive, make_folder, open_drive
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.gallery import Wish, same_pixels, save, write_page
 from s2i_lib.generate import EMPTY_PROMPT
+from s2i_lib.subject import RARE_TOKENS
 
 if TYPE_CHECKING:
     from s2i_lib.dataset import Dataset, Subject
@@ -69,7 +70,13 @@ RunOption = Annotated[
 SeedOption = Annotated[int | None, typer.Option("--seed", help="The same seed, the same picture.")]
 StepsOption = Annotated[int, typer.Option("--steps", help="Denoising steps.")]
 CountOption = Annotated[int, typer.Option("--count", help="Pictures for each prompt.")]
-NegativeOption = Annotated[str, typer.Option("--negative", help="What must not be in the picture.")]
+NegativeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--negative",
+        help='What must not be in the picture; "" for nothing [default: the model\'s own].',
+    ),
+]
 GuidanceOption = Annotated[
     float | None, typer.Option("--guidance", help="How closely to follow the prompt; 1 is off.")
 ]
@@ -109,7 +116,7 @@ class _Order:
     seed: SeedOption = None
     steps: StepsOption = 20
     count: CountOption = 1
-    negative: NegativeOption = ""
+    negative: NegativeOption = None
     guidance: GuidanceOption = None
     classroom: ClassroomOption = False
     out: OutOption = None
@@ -264,6 +271,13 @@ def hear(
 def finetune(
     subject: Annotated[str, typer.Option("--subject", help="Subject with a dataset on the Drive.")],
     model: ModelOption = "auto",
+    recipe: Annotated[
+        str,
+        typer.Option(
+            "--recipe",
+            help="auto: by the subject's kind; classic: 1e-6 and 800 steps, the U-Net alone.",
+        ),
+    ] = "auto",
     name: Annotated[
         str | None,
         typer.Option("--name", help="The run [default: the unfinished one, else a new one]."),
@@ -280,7 +294,7 @@ def finetune(
     prior: Annotated[bool, typer.Option(help="Learn class images too.")] = True,
     class_images: Annotated[int | None, typer.Option("--class-images")] = None,
     text_encoder: Annotated[
-        bool | None, typer.Option(help="Train the text encoder too [default: the model's].")
+        bool | None, typer.Option(help="Train the text encoder too [default: the recipe's].")
     ] = None,
     precision: Annotated[str | None, typer.Option("--precision", help="fp32, fp16, bf16.")] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Of all that is random.")] = None,
@@ -318,6 +332,7 @@ def finetune(
         place,
         load_dataset(place, subject),
         model=model,
+        recipe=recipe,
         name=name,
         **{**changes, **parse_options(option or [])},
     )
@@ -663,7 +678,7 @@ class _Studio:
             At the end, when the disk did not take each of the pictures.
         """
         from s2i_lib.generate import draw, explain_unknown_words, explain_untaught
-        from s2i_lib.prompt import make_prompt
+        from s2i_lib.prompt import make_prompt, with_negative
         from s2i_lib.speech import load_audio
 
         base, options = self.model.base, self.options
@@ -674,9 +689,7 @@ class _Studio:
             count_tokens=self.model.count_tokens,
             token_limit=base.token_limit,
         )
-        if self.order.negative:
-            negative = ", ".join(filter(None, [prompt.negative, self.order.negative]))
-            prompt = replace(prompt, negative=negative)
+        prompt = with_negative(prompt, self.order.negative, base.negative)
         unknown = explain_unknown_words(base, prompt.text, self.model.taught)
         untaught = explain_untaught(self.model, prompt, self.drive)
         doubts = prompt.transcript.doubts if prompt.transcript else ()
@@ -760,8 +773,13 @@ def dataset(
         str, typer.Option("--class-noun", help="What the subject is one of: dog, mug, woman.")
     ] = "",
     identifier: Annotated[
-        str, typer.Option("--identifier", help="A token that means nothing yet.")
-    ] = "sks",
+        str | None,
+        typer.Option(
+            "--identifier",
+            help=f"A token that means nothing, such as {', '.join(RARE_TOKENS)} "
+            f"[default: the subject's so far, else {RARE_TOKENS[0]}].",
+        ),
+    ] = None,
     kind: Annotated[
         str | None,
         typer.Option("--kind", help="person, animal or object [default: by the class noun]."),
@@ -782,6 +800,9 @@ def dataset(
         bool | None,
         typer.Option("--mirror/--no-mirror", help="Train on mirror images [default: animals]."),
     ] = None,
+    classroom: Annotated[
+        bool, typer.Option("--classroom", help="Leave out photos that a checker finds unfit.")
+    ] = False,
     drive: DriveOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
@@ -792,6 +813,7 @@ def dataset(
         DatasetOptions,
         Subject,
         build_dataset,
+        choose_identifier,
         guess_kind,
         load_subject,
         parse_crop,
@@ -807,12 +829,13 @@ def dataset(
         who = load_subject(root, subject)
     else:
         said = cast("Kind | None", kind)  # Subject checks that it is one
-        who = Subject(subject, class_noun, identifier, said or guess_kind(class_noun))
+        token = identifier or choose_identifier(root, subject)
+        who = Subject(subject, class_noun, token, said or guess_kind(class_noun))
     built = build_dataset(
         who,
         root,
         photos=photos,
-        options=DatasetOptions(mirror=mirror),
+        options=DatasetOptions(mirror=mirror, is_for_class=classroom),
         crops=dict(parse_crop(text) for text in crop or []),
         consent=Consent.given(consent_by, consent_on),
     )

@@ -11,7 +11,14 @@ import numpy as np
 
 from s2i_lib.audio import RATE_HZ, load_audio, normalise
 from s2i_lib.drive import Drive
-from s2i_lib.engines import WINDOW_S, OpenAIWhisper, Word, has_cuda, load_engine
+from s2i_lib.engines import (
+    WINDOW_S,
+    OpenAIWhisper,
+    Word,
+    has_cuda,
+    load_engine,
+    shortest_window_s,
+)
 from s2i_lib.errors import InputError
 
 POSITIONS_PER_S = 50  # the encoder makes one of every two columns of the spectrogram
@@ -54,8 +61,10 @@ def hear_inside(source: str | Path | np.ndarray, drive: Drive, model: str = "tin
             f"The recording lasts {duration_s:.0f} s; expected at most {WINDOW_S - MARGIN_S:.0f}, "
             "so that Whisper sees it in one window. Cut it, or let notebook 3 hear it."
         )
-    seconds = math.ceil(duration_s + MARGIN_S)
     device = "cuda" if has_cuda() else "cpu"
+    # As short as the recording, to look at; a model that can get lost in it has its whole window.
+    is_steady = shortest_window_s(model, "cpu") < WINDOW_S
+    seconds = math.ceil(duration_s + MARGIN_S) if is_steady else WINDOW_S
     engine = cast(OpenAIWhisper, load_engine("openai-whisper", model, device, drive))
     encoded = engine.encode(normalise(samples), seconds)
     decoded = engine.decode(

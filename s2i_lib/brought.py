@@ -139,14 +139,14 @@ def _does_not_fit(brought: Brought, base_name: str, why: str) -> InputError:
     )
 
 
-def load_checkpoint(brought: Brought, config: str, dtype: torch.dtype) -> StableDiffusionPipeline:
+def load_checkpoint(brought: Brought, config: Path, dtype: torch.dtype) -> StableDiffusionPipeline:
     """The pipeline of a single-file checkpoint.
 
     Parameters
     ----------
-    config : str
-        A diffusers folder, or a hub repository, of the same kind of model: its tokenizer, its
-        schedule and its shapes are taken, none of its weights.
+    config : Path
+        A diffusers folder of the same kind of model: its tokenizer, its schedule and its shapes are
+        taken, none of its weights.
 
     Raises
     ------
@@ -157,13 +157,12 @@ def load_checkpoint(brought: Brought, config: str, dtype: torch.dtype) -> Stable
     from diffusers.loaders.single_file_utils import SingleFileComponentError
     from safetensors import SafetensorError
 
-    is_local = Path(config).is_dir()
     try:
         pipeline = diffusers.StableDiffusionPipeline.from_single_file(
             str(brought.path),
-            config=config,
+            config=str(config),
             torch_dtype=dtype,
-            local_files_only=is_local,
+            local_files_only=True,
             safety_checker=None,
             feature_extractor=None,
             requires_safety_checker=False,
@@ -180,7 +179,6 @@ def load_checkpoint(brought: Brought, config: str, dtype: torch.dtype) -> Stable
         raise InputError(
             f"The checkpoint {brought.path} cannot be loaded with the configuration of {config} "
             f"({first}). Name the kind of model that it is with --model (sd2.1-base: 512 px, "
-            "sd2.1: 768 px, or the path of a diffusers folder); configurations that are not on "
-            "this disk come from the hub."
+            "sd2.1: 768 px, or the path of a diffusers folder)."
         ) from error
     return pipeline

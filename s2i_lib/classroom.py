@@ -1,6 +1,7 @@
 """Classroom mode: words that are not drawn, and pictures that are looked at before they are shown.
 
-Wishes are refused by a short list that anybody can read; pictures by diffusers' own safety checker.
+Wishes are refused by a short list that anybody can read; pictures by diffusers' own safety checker,
+or, where that cannot be had, by the small one of a package.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 from s2i_lib.drive import Drive, folder_name
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.models import SAFETY_CHECKER
+from s2i_lib.photo_checker import INSTALL, PhotoChecker, load_photo_checker
 from s2i_lib.prompt import Prompt
-from s2i_lib.scorer import Preparation, find_network, is_here, load_network
+from s2i_lib.scorer import CLIP_PREPARATION, Preparation, find_network, is_here, load_network
 
 if TYPE_CHECKING:
     import torch
@@ -49,6 +51,7 @@ class Classroom:
         self.list = drive.classroom_words if drive.classroom_words.is_file() else WORDS
         self.words = read_words(self.list)
         self._checkers: dict[str, Checker | str] = {}
+        """By source; why there is none, for one that could not be had."""
         self._is_said: set[str] = set()  # models of which somebody knows that none is checked
 
     def check(self, *texts: str) -> None:
@@ -66,22 +69,30 @@ class Classroom:
         self.check(prompt.text, *((heard.text, heard.english) if heard else ()))
 
     def find_unfit(self, model: Model, images: Sequence[Image]) -> list[bool]:
-        """Of each picture whether the safety checker flags it; all False where there is none."""
-        found, name = self._find_checker(model), model.base.name
-        if isinstance(found, Checker):
-            return found.find_unfit(images)
-        if name not in self._is_said:
+        """Of each picture whether a checker flags it; all False where there is none."""
+        (checker, why), name = self._find_checker(model), model.base.name
+        if name not in self._is_said and why:
             self._is_said.add(name)
-            log.warning("In classroom mode words are checked, but not pictures: %s", found)
-        return [False] * len(images)
+            looks = f"by {checker.name} only" if checker else "not at all"
+            log.warning("In classroom mode words are checked, and pictures %s: %s", looks, why)
+        return checker.find_unfit(images) if checker else [False] * len(images)
 
-    def load_checker(self, model: Model) -> Checker | None:
-        """The checker for a model's pictures; None where it cannot be had."""
-        found = self._find_checker(model)
-        return found if isinstance(found, Checker) else None
+    def load_checker(self, model: Model) -> Checker | PhotoChecker | None:
+        """The checker for a model's pictures; None where none can be had."""
+        return self._find_checker(model)[0]
 
-    def _find_checker(self, model: Model) -> Checker | str:
-        """The checker for a model's pictures, loaded once for all models; else why there is none.
+    def _find_checker(self, model: Model) -> tuple[Checker | PhotoChecker | None, str]:
+        """The checker for a model's pictures, and why it is not the one that they should have."""
+        found = self._find_safety_checker(model)
+        if isinstance(found, Checker):
+            return found, ""
+        small = load_photo_checker()
+        if small is not None:
+            return small, found if model.base.safety_checker else ""
+        return None, f"{found} A small checker that knows photographs: {INSTALL}."
+
+    def _find_safety_checker(self, model: Model) -> Checker | str:
+        """Stable Diffusion's, loaded once for all models; else why it is not there.
 
         It is loaded into 1.2 GB, and most models name the same.
         """
@@ -107,18 +118,17 @@ class Classroom:
         Whoever shows this needs no warning in the log besides.
         """
         self._is_said.add(model.base.name)
-        found = self._find_checker(model)
-        checked = (
-            "pictures are checked."
-            if isinstance(found, Checker)
-            else f"pictures are not checked: {found}"
-        )
+        checker, why = self._find_checker(model)
+        checked = "checked by " + checker.name if checker else "not checked"
+        checked += f": {why}" if why else "."
         words = f"{self.list.parent.name}/{self.list.name}"  # the whole path fills a line on stage
-        return f"Classroom mode: the words in {words} are not drawn, and {checked}"
+        return f"Classroom mode: the words in {words} are not drawn, and pictures are {checked}"
 
 
 class Checker:
     """diffusers' StableDiffusionSafetyChecker with what prepares pictures for it."""
+
+    name = "Stable Diffusion's safety checker"
 
     def __init__(self, source: str, drive: Drive, device: torch.device | None = None) -> None:
         """Load it from a folder, the Drive or the hub, in fp32; raises S2iError where it is not."""
@@ -127,7 +137,7 @@ class Checker:
         )
 
         folder = find_network(source, drive)
-        self.prepare = Preparation.read(folder)
+        self.prepare = Preparation.read(folder, CLIP_PREPARATION)  # it is made of CLIP
         self.network: Any = load_network(folder, StableDiffusionSafetyChecker, device)
         side = self.network.config.vision_config.image_size
         if (self.prepare.crop or self.prepare.size) != side:

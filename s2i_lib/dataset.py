@@ -31,6 +31,7 @@ from s2i_lib.manifest import (
     read_manifest,
     sha256_of,
 )
+from s2i_lib.photo_checker import INSTALL, load_photo_checker
 from s2i_lib.photos import (
     FORMATS,
     PhotoFile,
@@ -44,6 +45,7 @@ from s2i_lib.subject import (
     Subject,
     card_path,
     check_identifier,
+    choose_identifier,
     guess_kind,
     list_subjects,
     load_subject,
@@ -57,9 +59,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "KINDS", "Box", "Consent", "Dataset", "DatasetOptions", "PhotoFile", "Subject", "Verdict",
-    "ZipImport", "build_dataset", "card_path", "guess_kind", "import_zip", "keep_photo",
-    "list_subjects", "load_dataset", "load_subject", "parse_crop", "read_photo", "sample_subject",
-    "save_subject",
+    "ZipImport", "build_dataset", "card_path", "choose_identifier", "guess_kind", "import_zip",
+    "keep_photo", "list_subjects", "load_dataset", "load_subject", "parse_crop", "read_photo",
+    "sample_subject", "save_subject",
 ]  # fmt: skip
 
 log = logging.getLogger(__name__)
@@ -135,6 +137,8 @@ def build_dataset(
     verdicts = tuple(look.verdict for look in looks)
     kept = [look.traits for look in looks if look.verdict.is_kept and look.traits]
     advice = advise(kept, len(looks) - len(kept), options)
+    if options.is_for_class:
+        advice = [*advice, _who_checked()]
     sheet = draw_contact_sheet(
         f"{subject.name}: {sum(v.is_kept for v in verdicts)} of {len(verdicts)} photos kept",
         verdicts,
@@ -158,13 +162,18 @@ def build_dataset(
 
 
 def sample_subject(drive: Drive) -> Subject:
-    """Put the sample photos that ship with this package on the Drive, if they are not there yet."""
+    """Put the sample photos that ship with this package on the Drive, if they are not there yet.
+
+    A card that is there stays as it is: runs were taught its identifier.
+    """
     source = Path(__file__).parent / "samples"
     (card,) = source.glob("*/subject.json")
     subject = Subject(**json.loads(card.read_text()))
     photos = make_folder(drive.subject(subject.name) / "photos")
     for path in sorted(card.parent.glob("*.jpg")):
         keep_photo(path.read_bytes(), path.name, photos)
+    if card_path(drive, subject.name).is_file():
+        return load_subject(drive, subject.name)
     save_subject(drive, subject)
     return subject
 
@@ -300,6 +309,13 @@ def _look_at(
     if by_hand is not None:
         box, method = by_hand.check(path.name, *size), "by hand"
     crop = _cut(data, photo, box, options.max_crop_px)
+    checker = load_photo_checker() if options.is_for_class else None
+    if checker is not None and any(checker.find_unfit([overview, crop])):
+        why = (
+            "The checker of photographs takes it for unfit for a class. It is wrong now and then: "
+            "take another photo, or leave classroom mode off."
+        )
+        return Look(Verdict(path.name, "unfit", why, *size))  # without a picture for the sheet
     measures = measure(overview, crop, box, found, *size)
     name = judge(measures, box, *size, options)
     stream = io.BytesIO()
@@ -315,6 +331,14 @@ def _look_at(
         shrunk(overview, THUMB_PX),
         {"format": photo.format, "notes": list(photo.notes), "image_px": crop.width},
     )
+
+
+def _who_checked() -> str:
+    """What classroom mode did with the photos."""
+    checker = load_photo_checker()
+    if checker is None:
+        return f"Classroom mode is on, but nothing looked at the photos. Install one: {INSTALL}."
+    return f"In classroom mode the photos were checked by {checker.name}."
 
 
 def _cut(data: bytes, photo: PhotoFile, box: Box, max_px: int) -> Image:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from s2i_lib import tiny_en
+from s2i_lib import hub, tiny_en
 from s2i_lib.audio import RATE_HZ
 from s2i_lib.drive import Drive
 from s2i_lib.errors import InputError, S2iError
@@ -24,13 +24,20 @@ ENGINES = ("openai-whisper", "faster-whisper")
 FRAMES_PER_S = 100  # columns of the mel spectrogram: one every 160 samples
 WINDOW_S = 30  # what Whisper was trained on; no window is longer
 Task = Literal["transcribe", "translate"]
-FASTER_FILES = [
-    "config.json",
-    "preprocessor_config.json",
-    "model.bin",
-    "tokenizer.json",
-    "vocabulary.*",
-]
+# Of the repositories that faster-whisper names, as they were when this was tested.
+REVISIONS = {
+    "tiny.en": "0d3d19a32d3338f10357c0889762bd8d64bbdeba",
+    "tiny": "d90ca5fe260221311c53c58e660288d3deb8d356",
+    "base.en": "3d3d5dee26484f91867d81cb899cfcf72b96be6c",
+    "base": "ebe41f70d5b6dfa9166e2c581c45c9c0cfc57b66",
+    "small.en": "d1d751a5f8271d482d14ca55d9e2deeebbae577f",
+    "small": "536b0662742c02347bc0e980a01041f333bce120",
+    "medium.en": "a29b04bd15381511a9af671baec01072039215e3",
+    "medium": "08e178d48790749d25932bbc082711ddcfdfbc4f",
+    "large-v3": "edaa852ec7e145841d8ffdb056a99866b5f0a478",
+    "turbo": "0c94664816ec82be77b20e824c8e8675995b0029",
+}
+FASTER_FILES = ("config.json", "preprocessor_config.json", "model.bin", "tokenizer.json")
 
 
 @dataclass(frozen=True)
@@ -42,13 +49,16 @@ class WhisperModel:
     """What it takes on a GPU in half precision, or on the CPU in int8."""
     is_multilingual: bool = True
     can_translate: bool = True
+    window_s: float = WINDOW_S
+    """Shortest window that it was measured in, on the CPU: benchmarks/README.md. A larger model can
+    repeat itself without end where the window is shorter than Whisper's 30 s."""
 
 
 # Memory: the table in openai/whisper's README, in halves because that table is for float32.
 MODELS = {
     model.name: model
     for model in (
-        WhisperModel("tiny.en", 0.5, is_multilingual=False, can_translate=False),
+        WhisperModel("tiny.en", 0.5, is_multilingual=False, can_translate=False, window_s=10.0),
         WhisperModel("tiny", 0.5),
         WhisperModel("base.en", 0.7, is_multilingual=False, can_translate=False),
         WhisperModel("base", 0.7),
@@ -60,6 +70,15 @@ MODELS = {
         WhisperModel("turbo", 3.5, can_translate=False),  # was not trained on translation
     )
 }
+
+
+def shortest_window_s(model: str, device: str) -> float:
+    """The shortest window to hear a model in: as measured with it on the CPU, else Whisper's own.
+
+    On a GPU 30 s cost little, and no shorter window was measured there.
+    """
+    known = MODELS.get(model)
+    return known.window_s if known is not None and device == "cpu" else float(WINDOW_S)
 
 
 @dataclass(frozen=True)
@@ -91,6 +110,7 @@ class Engine(Protocol):
 
     name: str
     model: str
+    device: str
     is_multilingual: bool
 
     def encode(self, samples: np.ndarray, context_s: float) -> Any:
@@ -123,7 +143,7 @@ class FasterWhisper:
     def __init__(self, folder: Path, model: str, device: str, beam_size: int):
         from faster_whisper import WhisperModel
 
-        self.model = model
+        self.model, self.device = model, device
         self._beam_size = beam_size
         try:
             self._whisper = WhisperModel(
@@ -220,8 +240,7 @@ class OpenAIWhisper:
         from whisper import _ALIGNMENT_HEADS
         from whisper.model import ModelDimensions, Whisper
 
-        self.model = model
-        self._device = device
+        self.model, self.device = model, device
         self._beam_size = beam_size
         try:
             if path.is_dir():
@@ -238,6 +257,8 @@ class OpenAIWhisper:
             raise _unreadable(path, error) from error
         if model in _ALIGNMENT_HEADS:
             self._whisper.set_alignment_heads(_ALIGNMENT_HEADS[model])
+        if device == "cuda":
+            keep_in_half(self._whisper)
         self._whisper.to(device).eval()
         self.is_multilingual = self._whisper.is_multilingual
 
@@ -261,8 +282,8 @@ class OpenAIWhisper:
 
         n_samples = int(context_s * RATE_HZ)
         padded = pad_or_trim(torch.from_numpy(samples), n_samples)
-        mel = log_mel_spectrogram(padded, self._whisper.dims.n_mels, device=self._device)
-        mel = mel.to(torch.float16 if self._device == "cuda" else torch.float32)
+        mel = log_mel_spectrogram(padded, self._whisper.dims.n_mels, device=self.device)
+        mel = mel.to(torch.float16 if self.device == "cuda" else torch.float32)
         with torch.inference_mode(), self._context(mel.shape[1] // 2):
             return self._whisper.embed_audio(mel[None]), mel
 
@@ -293,7 +314,7 @@ class OpenAIWhisper:
             prompt=hint or None,
             without_timestamps=True,
             sample_len=max_tokens,
-            fp16=self._device == "cuda",
+            fp16=self.device == "cuda",
         )
         with self._context(encoded[0].shape[1]), torch.random.fork_rng():
             torch.manual_seed(0)
@@ -337,7 +358,7 @@ class OpenAIWhisper:
         )
         text_tokens = [token for token in decoded.tokens if token < tokenizer.eot]
         before = [*tokenizer.sot_sequence, tokenizer.no_timestamps]
-        tokens = torch.tensor([[*before, *text_tokens]], device=self._device)
+        tokens = torch.tensor([[*before, *text_tokens]], device=self.device)
         scores: list[torch.Tensor] = []
         hooks = [
             block.cross_attn.register_forward_hook(lambda _, __, outs: scores.append(outs[-1][0]))
@@ -354,6 +375,19 @@ class OpenAIWhisper:
         chosen_at = slice(len(before) - 1, len(before) - 1 + len(text_tokens))
         texts = [tokenizer.decode([token]) for token in text_tokens]
         return texts, shares.mean(dim=0)[chosen_at].float().cpu().numpy()
+
+
+def keep_in_half(model: Any) -> None:
+    """Keep openai-whisper's weights in the half precision that they came in, in place.
+
+    Whisper brings a layer's weights to the precision of its input each time: what it says stays,
+    and medium takes 1.4 GiB in place of 2.8. Its norms compute in single precision and stay so.
+    """
+    import torch
+
+    for module in model.modules():
+        if isinstance(module, torch.nn.Linear | torch.nn.Conv1d | torch.nn.Embedding):
+            module.half()
 
 
 def _unreadable(path: Path, error: Exception) -> S2iError:
@@ -443,9 +477,9 @@ def _openai_places(model: str, drive: Drive) -> list[Place]:
 
     def fetch() -> Path:
         # Under another name until its checksum has been compared (which _download does).
-        part = ours / "incoming"
-        done = Path(str(_download(url, str(part), False)))
-        return done.replace(ours / filename)
+        part = home / "incoming"
+        done = Path(str(_download(url, str(part), False))).replace(home / filename)
+        return hub.keep(done, ours / filename)
 
     places.append((url, fetch))
     return places
@@ -453,26 +487,30 @@ def _openai_places(model: str, drive: Drive) -> list[Place]:
 
 def _faster_places(model: str, drive: Drive) -> list[Place]:
     from faster_whisper.utils import _MODELS
-    from huggingface_hub import snapshot_download
 
     ours = drive.models / "whisper" / f"{model}-ctranslate2"
-    repo = _MODELS[model]
+    source = hub.Source(_MODELS[model], REVISIONS.get(model, "main"))
 
     def on_drive() -> Path | None:
-        return ours if (ours / "model.bin").is_file() else None
+        return ours if hub.is_whole(ours, choose_faster) else None
+
+    def in_hub_cache() -> Path | None:
+        found = hub.from_cache(source, choose_faster)
+        return found and found[0]
 
     def fetch() -> Path:
-        part = ours.with_name(f"{ours.name}.incoming")
-        # The hub's client keeps the files that are whole inside the folder, for another try.
-        snapshot_download(repo, allow_patterns=FASTER_FILES, local_dir=part)
-        return part.replace(ours)
-
-    def in_hub_cache() -> Path:
-        return Path(snapshot_download(repo, allow_patterns=FASTER_FILES, local_files_only=True))
+        return hub.keep(hub.download(source, choose_faster)[0], ours)
 
     places: list[Place] = [(str(ours), on_drive)]
     if model == "tiny.en":
         places.append((f"the package {tiny_en.PACKAGE}", tiny_en.checked_folder))
     places.append(("the hub's cache", in_hub_cache))
-    places.append((f"https://huggingface.co/{repo}", fetch))
+    places.append((f"https://huggingface.co/{source}", fetch))
     return places
+
+
+def choose_faster(names: Collection[str]) -> list[str]:
+    """Choose the files of a Whisper in CTranslate2's format; S2iError where it has no weights."""
+    if "model.bin" not in names:
+        raise S2iError("it has no model.bin")
+    return [n for n in names if n in FASTER_FILES or n.startswith("vocabulary.")]

@@ -107,7 +107,7 @@ def _subject_of(folder: Path, card: dict[str, Any]) -> Subject:
     except (KeyError, TypeError) as error:
         raise InputError(
             f"{folder} does not say whom its weights show (no subject in its run.json). Say it "
-            "with --subject NAME:CLASS_NOUN:IDENTIFIER, for instance Rex:dog:sks."
+            "with --subject NAME:CLASS_NOUN:IDENTIFIER, for instance Rex:dog:ohwx."
         ) from error
 
 

@@ -13,7 +13,7 @@ import logging
 import traceback
 from collections.abc import Callable
 from contextlib import ExitStack, closing, suppress
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -22,7 +22,7 @@ import torch
 from s2i_lib import checkpoint, dreambooth, prior
 from s2i_lib.drive import Drive, local_folder
 from s2i_lib.errors import InputError, S2iError
-from s2i_lib.judge import Judge, make_watcher
+from s2i_lib.judge import Judge, find_scorer, make_watcher
 from s2i_lib.keeper import Keeper, Watch
 from s2i_lib.learner import Learner, make_learner
 from s2i_lib.models import (
@@ -39,6 +39,7 @@ from s2i_lib.options import FinetuneOptions
 from s2i_lib.plan import Plan, SayTime, as_lora, fit_drive, make_plan, settle_options, try_steps
 from s2i_lib.prepare import SHEET, get_class_latents, is_there, prepare_data
 from s2i_lib.prior import card_for_run, class_folder
+from s2i_lib.recipes import AUTO, Wanted, want
 from s2i_lib.recorder import PastPeak, Recorder, Sampler
 from s2i_lib.run import Dataset, Run, choose_run, is_finished, run_card, wants
 from s2i_lib.runs import drop_finished
@@ -94,6 +95,7 @@ def finetune(
     dataset: Dataset,
     *,
     model: str = "auto",
+    recipe: str = AUTO,
     name: str | None = None,
     watch: Watch = lambda event, info: None,
     report: Callable[[str], None] = log.info,
@@ -108,6 +110,9 @@ def finetune(
         Square photos, the subject's card, a hash that changes when they do (``load_dataset``).
     model : str
         A name in the registry, a diffusers folder, or "auto".
+    recipe : str
+        One of the model's recipes, or "auto" for the one that is for the subject's kind. A run
+        that was begun keeps its own, unless another one is named.
     name : str, optional
         The run's name; without it the newest unfinished run of this subject and model goes on, and
         where there is none a new one begins.
@@ -118,7 +123,7 @@ def finetune(
     patience_s : float
         How long to wait at the end for a Drive that does not take the result.
     **changes
-        Fields of ``FinetuneOptions`` that differ from the model's defaults.
+        Fields of ``FinetuneOptions`` that differ from the recipe's.
 
     Returns
     -------
@@ -132,13 +137,16 @@ def finetune(
     S2iError
         When training fails: not-a-number, black pictures, a run that somebody else holds.
     """
-    base, wanted = choose_options(dataset, model, changes)
-    precision = settle_options(wanted, pick_device(), lambda text: None).precision
+    base, present = choose_recipe(dataset, model, recipe, changes)
+    precision = settle_options(present.options, pick_device(), lambda text: None).precision
     accelerator = make_accelerator(precision)
     device = accelerator.device
     report = report if accelerator.is_main_process else (lambda text: None)
     loaded = load_for_training(base, drive)
-    run = choose_run(drive, dataset, loaded, wanted, name, report)
+    run = choose_run(drive, dataset, loaded, present.options, name, report)
+    earlier = prior.from_main(accelerator, read_card(run.local) or run.card())
+    chosen = present.for_run(earlier)
+    wanted = chosen.options
     # What one process finds on the Drive may change before another looks: the first one decides.
     # What an earlier session could not copy to the Drive is on this disk still, and goes there now.
     is_done = is_finished(run, dataset, loaded, wanted) and not run.local.exists()
@@ -146,7 +154,6 @@ def finetune(
     if is_done:
         report(f"{run.name} is finished already; there is nothing left to train.")
         return run.folder
-    earlier = prior.from_main(accelerator, read_card(run.local) or run.card())
     options = settle_options(begun(earlier, wanted), device, report)
     if not (earlier or changes.get("method")):  # what has begun or was asked for stays as it is
         options = fit_drive(loaded, options, drive, run.folder, report)
@@ -155,11 +162,15 @@ def finetune(
     dreambooth.share_of_batch(options, accelerator.num_processes)  # refuses before anything slow
     if device.type == "cuda":
         options, seconds = try_steps(loaded, options, accelerator, report)
+    scorer = None
     if accelerator.is_main_process:
         drop_finished(drive)
-    # The first process's again: all save at the same steps.
-    plan = make_plan(loaded, options, device, drive, run.folder, seconds)
-    plan = prior.from_main(accelerator, plan)
+        scorer = find_scorer(base, options, drive, report)
+    scorer = prior.from_main(accelerator, scorer)
+    planned = options if scorer else replace(options, keep="last")
+    plan = make_plan(loaded, planned, device, drive, run.folder, seconds)
+    plan = replace(plan, recipe=chosen.sentence)
+    plan = prior.from_main(accelerator, plan)  # all save at the same steps
     report(str(plan))
     plan.check()
 
@@ -169,7 +180,7 @@ def finetune(
         keeper = Keeper(run, report, watch, patience_s, is_main, plan.storage)
         stack.callback(keeper.close)
         save = find_save(run, options, accelerator, report)
-        card = run_card(dataset, loaded, options, wanted)
+        card = run_card(dataset, loaded, options, chosen)
         keeper.begin(card)
         data = prepare_data(loaded, dataset, options, accelerator, drive, keeper)
         learner = make_learner(loaded.pipeline, options, device)
@@ -178,7 +189,7 @@ def finetune(
         keeper.catch_up(options.steps)
         sampler = Sampler(loaded, dataset.subject, options, keeper, accelerator.autocast)
         distribute(accelerator, learner)
-        judge = make_judge(loaded, dataset, learner, options, drive, keeper, report)
+        judge = make_judge(scorer, dataset, learner, options, drive, keeper, report)
         recorder = Recorder(learner, options, accelerator, keeper, sampler, judge)
         recorder.start()
         try:
@@ -203,6 +214,7 @@ def plan_run(
     dataset: Dataset,
     *,
     model: str = "auto",
+    recipe: str = AUTO,
     name: str | None = None,
     **changes: Any,
 ) -> Plan:
@@ -210,21 +222,24 @@ def plan_run(
 
     If nothing stands in the way, a copy makes two real steps, which tell the time that one takes.
     """
-    base, wanted = choose_options(dataset, model, changes)
+    base, present = choose_recipe(dataset, model, recipe, changes)
     device = pick_device()
     loaded = load_for_training(base, drive)
-    run = choose_run(drive, dataset, loaded, wanted, name, log.info)
+    run = choose_run(drive, dataset, loaded, present.options, name, log.info)
     earlier = read_card(run.local) or run.card()
-    options = settle_options(begun(earlier, wanted), device, log.info)
+    chosen = present.for_run(earlier)
+    options = settle_options(begun(earlier, chosen.options), device, log.info)
     said: list[str] = []
     if not (earlier or changes.get("method")):
         options = fit_drive(loaded, options, drive, run.folder, said.append)
-    plan = make_plan(loaded, options, device, drive, run.folder, notes=said)
+    plan = make_plan(loaded, options, device, drive, run.folder)
+    plan = replace(plan, recipe=chosen.sentence, notes=tuple(said))
     if plan.problems:
         return plan
     accelerator = make_accelerator(options.precision)
     options, seconds = try_steps(loaded, options, accelerator, log.info)
-    return make_plan(loaded, options, device, drive, run.folder, seconds, said)
+    plan = make_plan(loaded, options, device, drive, run.folder, seconds)
+    return replace(plan, recipe=chosen.sentence, notes=tuple(said))
 
 
 @leaving_nothing_in_memory
@@ -233,6 +248,7 @@ def draw_class_images(
     dataset: Dataset,
     *,
     model: str = "auto",
+    recipe: str = AUTO,
     name: str | None = None,
     watch: Watch = lambda event, info: None,
     report: Callable[[str], None] = log.info,
@@ -246,14 +262,15 @@ def draw_class_images(
     Path or None
         The contact sheet on the Drive; None without prior preservation.
     """
-    base, wanted = choose_options(dataset, model, changes)
-    options = settle_options(wanted, pick_device(), lambda text: None)
-    if not options.with_prior:
+    base, present = choose_recipe(dataset, model, recipe, changes)
+    if not present.options.with_prior:
         return None
     loaded = load_for_training(base, drive)
-    accelerator = make_accelerator(options.precision)
     subject = dataset.subject
-    run = choose_run(drive, dataset, loaded, wanted, name, log.info)
+    run = choose_run(drive, dataset, loaded, present.options, name, log.info)
+    wanted = present.for_run(read_card(run.local) or run.card()).options
+    options = settle_options(wanted, pick_device(), lambda text: None)
+    accelerator = make_accelerator(options.precision)
     with closing(Keeper(run, report, watch, patience_s, accelerator.is_main_process)) as keeper:
         get_class_latents(loaded, subject, options, accelerator, drive, keeper)
     kept = drive.class_images / class_folder(card_for_run(loaded, subject, options))
@@ -264,25 +281,29 @@ def draw_class_images(
 def begun(earlier: dict[str, Any], wanted: FinetuneOptions) -> FinetuneOptions:
     """Where a run's options start: the ladder's rungs of an earlier session hold all through it.
 
-    A run that was asked for with all weights and had no room for them goes on as LoRA, whatever
-    else has changed.
+    What a run had no room for (all weights, the text encoder) stays out of it, whatever else has
+    changed.
     """
     if wants(earlier, wanted):
         return FinetuneOptions.for_model(
             earlier["options"], precision=wanted.precision, save_every=wanted.save_every
         )
-    methods = (earlier.get(key, {}).get("method") for key in ("wanted", "options"))
-    return as_lora(wanted) if (*methods, wanted.method) == ("full", "lora", "full") else wanted
+    asked, used = (earlier.get(key, {}) for key in ("wanted", "options"))
+    if (asked.get("method"), used.get("method"), wanted.method) == ("full", "lora", "full"):
+        return as_lora(wanted)
+    if asked.get("with_text_encoder") and not used.get("with_text_encoder"):
+        return replace(wanted, with_text_encoder=False)
+    return wanted
 
 
-def choose_options(
-    dataset: Dataset, model: str, changes: dict[str, Any]
-) -> tuple[BaseModel, FinetuneOptions]:
-    """The base model, and its defaults with what the user changed."""
+def choose_recipe(
+    dataset: Dataset, model: str, recipe: str, changes: dict[str, Any]
+) -> tuple[BaseModel, Wanted]:
+    """The base model, and its recipe for this subject with what the user changed."""
     check_dataset(dataset)
     base = choose(model)
-    defaults = {**defaults_of(base), "with_mirror": dataset.mirror}
-    return base, FinetuneOptions.for_model(defaults, **changes)
+    kind, n_photos = dataset.subject.kind, len(dataset.images)
+    return base, want(base.finetune, recipe, kind, n_photos, dataset.mirror, changes)
 
 
 def load_for_training(base: BaseModel, drive: Drive) -> Model:
@@ -297,13 +318,6 @@ def make_accelerator(precision: str) -> Accelerator:
 
     AcceleratorState._reset_state()  # it keeps the precision of a process's first run for ever
     return Accelerator(mixed_precision="no" if precision == "fp32" else precision)
-
-
-def defaults_of(base: BaseModel) -> dict[str, Any]:
-    """What a registry entry says about fine-tuning, by the names of the options."""
-    given = asdict(base.finetune)
-    given["class_image_count"] = given.pop("class_images")
-    return given
 
 
 def check_dataset(dataset: Dataset) -> None:
@@ -392,7 +406,7 @@ def distribute(accelerator: Accelerator, learner: Learner) -> None:
 
 
 def make_judge(
-    model: Model,
+    scorer: str | None,
     dataset: Dataset,
     learner: Learner,
     options: FinetuneOptions,
@@ -401,9 +415,10 @@ def make_judge(
     report: Callable[[str], None],
 ) -> Judge | None:
     """What scores the samples and keeps the best step, in the main process."""
-    if not keeper.is_main:
+    if not keeper.is_main or scorer is None:
         return None
-    watcher = make_watcher(model, dataset.subject, dataset.images, options, drive, report)
+    subject, photos = dataset.subject, dataset.images
+    watcher = make_watcher(scorer, subject, photos, options, drive, report, learner.device)
     if watcher is None:
         return None
     run = keeper.run

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -268,20 +269,27 @@ def redo(
             "It was written by another version, or by hand."
         ) from error
     check_prompt(model, prompt)
-    own = _name_precision(model)
     # Another machine gives other bits anyway, and half precision is a GPU's; older records say
     # neither.
     is_same_device = record.get("device") == _name_device(model.device)
-    then = record["precision"] if is_same_device else own
-    _set_precision(model, then, "in which the picture was drawn")
-    try:
+    then = record["precision"] if is_same_device else _name_precision(model)
+    with _in_precision(model, then, "in which the picture was drawn"):
         return _draw_seeds(model, prompt, options, seeds, on_step)[index]
-    finally:
-        _set_precision(model, own, "in which it was before")
 
 
 def _name_precision(model: Model) -> str:
     return str(model.dtype).removeprefix("torch.")
+
+
+@contextmanager
+def _in_precision(model: Model, name: str, why: str) -> Iterator[None]:
+    """Have the model in another precision for a while: the next picture is drawn in its own."""
+    own = _name_precision(model)
+    _set_precision(model, name, why)
+    try:
+        yield
+    finally:
+        _set_precision(model, own, "in which it was before")
 
 
 def _set_precision(model: Model, name: str, why: str) -> None:
@@ -322,8 +330,8 @@ def _draw_safely(
             len(bad),
             len(seeds),
         )
-        _set_precision(model, "float32", "which black pictures need")
-        again = _draw_batches(model, prompt, options, [seeds[i] for i in bad], on_step)
+        with _in_precision(model, "float32", "which black pictures need"):
+            again = _draw_batches(model, prompt, options, [seeds[i] for i in bad], on_step)
         for i, one in zip(bad, again, strict=True):
             drawn[i] = one
     # A single black one among others is what its prompt asks for, perhaps.
@@ -358,9 +366,13 @@ def _draw_batches(
         latents = sample_latents(model, prompt, options, seeds, on_step)
         finite = latents.isfinite().flatten(1).all(dim=1).tolist()
         precision = _name_precision(model)
+        images = decode(model, latents)
+        for i, image in enumerate(images):
+            if finite[i] and is_black(image) and model.pipeline.vae.dtype != torch.float32:
+                images[i] = _decode_in_full(model, latents[i : i + 1])
         return [
             _Drawn(image, is_finite, seeds, precision)
-            for image, is_finite in zip(decode(model, latents), finite, strict=True)
+            for image, is_finite in zip(images, finite, strict=True)
         ]
     except torch.OutOfMemoryError as error:
         shortage = str(error)
@@ -377,6 +389,23 @@ def _draw_batches(
                 len(seeds), half, len(seeds) - half)  # fmt: skip
     parts = (seeds[:half], seeds[half:])
     return [one for part in parts for one in _draw_batches(model, prompt, options, part, on_step)]
+
+
+def _decode_in_full(model: Model, latents: torch.Tensor) -> Image:
+    """Decode in full precision what half precision made black although the latents are numbers.
+
+    It takes a second, and drawing anew takes many. A night scene stays one.
+    """
+    import torch
+
+    log.warning("Half precision gave black pixels: decoding again in full precision.")
+    vae = model.pipeline.vae
+    own = vae.dtype
+    try:
+        vae.to(torch.float32)
+        return decode(model, latents)[0]
+    finally:
+        vae.to(own)
 
 
 def is_black(image: Image) -> bool:

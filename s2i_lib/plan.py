@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +16,7 @@ import torch
 from s2i_lib.batches import Moments, TrainingData
 from s2i_lib.dreambooth import Losses, deterministic, train
 from s2i_lib.drive import Drive
+from s2i_lib.duration import explain
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.judge import keeps_best
 from s2i_lib.learner import find_8bit_fault, find_lora_layers, make_learner
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from s2i_lib.models import Model
 
+ROOM_GIB = 1.0  # for fragments and cuDNN's workspaces; on an H200 both took 0.2 above the estimate
 PROBE_STEPS = 2  # AdamW makes its state in the first, so that the second is the peak
 
 
@@ -54,6 +56,9 @@ class Plan:
     """What is kept where while it trains."""
     seconds_a_step: float | None = None
     """Measured; None before any step was made."""
+    size_px: int = 512
+    recipe: str = ""
+    """Which one the options are from, and where it has its numbers from."""
     notes: tuple[str, ...] = ()
     """Sentences that come before: what was changed so that it fits."""
 
@@ -88,6 +93,8 @@ class Plan:
 
     @property
     def time(self) -> str:
+        if known := explain(self.options, self.size_px, self.device, self.seconds_a_step):
+            return known
         if self.seconds_a_step is None:
             return "said after the first steps"
         seconds = self.options.steps * self.seconds_a_step
@@ -140,6 +147,7 @@ class Plan:
             "Saves": str(storage),
             "Time": self.time,
         }
+        rows |= {"Recipe": self.recipe} if self.recipe else {}
         return "\n".join([*self.notes, *(f"{name:8}{text}" for name, text in rows.items())])
 
 
@@ -150,11 +158,10 @@ def make_plan(
     drive: Drive,
     folder: Path,
     seconds_a_step: float | None = None,
-    notes: Sequence[str] = (),
 ) -> Plan:
     """Count the parameters and say what a run with these options, in ``folder``, needs."""
     trained, total = count_parameters(model.pipeline, options)
-    sizes = estimate_files(trained, options, keeps_best(model.base, options, drive))
+    sizes = estimate_files(trained, options, keeps_best(model.base, options))
     room = room_for(drive, folder)
     return Plan(
         model=model.base.name,
@@ -169,7 +176,7 @@ def make_plan(
         room=room,
         storage=choose_storage(sizes, room, options.steps, options.save_every),
         seconds_a_step=seconds_a_step,
-        notes=tuple(notes),
+        size_px=model.base.size_px,
     )
 
 
@@ -286,6 +293,10 @@ def next_rung(options: FinetuneOptions, device: torch.device | str, n_processes:
         return replace(options, accumulation=n_parts), (
             f"one photo at a time, {options.batch_size} in a step: the result stays the same"
         )
+    if options.with_text_encoder:
+        return replace(options, with_text_encoder=False), (
+            "the text encoder is not trained: faces become less alike"
+        )
     if options.method == "full":
         return as_lora(options), describe_lora(options)
     return None
@@ -303,10 +314,8 @@ def as_lora(options: FinetuneOptions) -> FinetuneOptions:
 
 
 def describe_lora(options: FinetuneOptions) -> str:
-    return (
-        f"LoRA of rank {options.lora_rank} with learning rate {as_lora(options).learning_rate:g}, "
-        "the text encoder untrained"
-    )
+    rate = as_lora(options).learning_rate
+    return f"LoRA of rank {options.lora_rank} with learning rate {rate:g}"
 
 
 def fit_drive(
@@ -316,26 +325,32 @@ def fit_drive(
     folder: Path,
     report: Callable[[str], None],
 ) -> FinetuneOptions:
-    """Take LoRA where the Drive has no room for full weights, or none to go on from."""
+    """Train less where the Drive has no room for it, or none for anything to go on from.
+
+    The text encoder is left out first, then LoRA takes the place of all weights.
+    """
     if options.method == "lora":
         return options
     room = room_for(drive, folder)
 
-    def storage_of(wanted: FinetuneOptions) -> Storage:
+    def is_safe(wanted: FinetuneOptions) -> bool:
         trained, _ = count_parameters(model.pipeline, wanted)
-        sizes = estimate_files(trained, wanted, keeps_best(model.base, wanted, drive))
-        return choose_storage(sizes, room, wanted.steps, wanted.save_every)
+        sizes = estimate_files(trained, wanted, keeps_best(model.base, wanted))
+        storage = choose_storage(sizes, room, wanted.steps, wanted.save_every)
+        return storage.fits(room) and storage.is_safe
 
-    full, lora = storage_of(options), storage_of(as_lora(options))
-    if (full.fits(room) and full.is_safe) or not (lora.fits(room) and lora.is_safe):
+    lora, unet_alone = as_lora(options), replace(options, with_text_encoder=False)
+    fitting = next((way for way in (options, unet_alone, lora) if is_safe(way)), options)
+    if fitting == options:
         return options
+    what = f"{describe_lora(options)}, whose files are small" * (fitting == lora)
     report(
-        f"Full weights need more room than the {room.drive:.1f} GiB that are free on the Drive and "
-        f"{room.local:.1f} on this disk, if nothing is to be lost when this machine goes. So this "
-        f"trains {describe_lora(options)}: its files are small. Free some space first, or ask for "
-        "method full, to train all weights."
+        f"What was to be trained needs more room than the {room.drive:.1f} GiB that are free on "
+        f"the Drive and {room.local:.1f} on this disk, if nothing is to be lost when this machine "
+        f"goes. So this trains {what or 'all of the U-Net but no text encoder'}. Free some space first, or ask for method full, to "
+        "train all of it."
     )
-    return as_lora(options)
+    return fitting
 
 
 def try_steps(
@@ -347,15 +362,37 @@ def try_steps(
     """What fits every process's device, found by real steps, and the seconds that one takes."""
     from accelerate.utils import gather_object
 
+    def probe(trial: FinetuneOptions) -> float:
+        if is_tight(model, trial, free_memory(accelerator.device)):
+            raise TightError
+        return probe_steps(model, trial, accelerator)
+
     return descend(
         options,
         accelerator.device,
-        lambda trial: probe_steps(model, trial, accelerator),
+        probe,
         report,
         accelerator.num_processes,
         lambda is_too_much: any(gather_object([is_too_much])),
         lambda rung: from_main(accelerator, rung),
     )
+
+
+class TightError(torch.OutOfMemoryError):
+    """A step is not tried, since it would fit too narrowly."""
+
+
+def is_tight(model: Model, options: FinetuneOptions, free: int) -> bool:
+    """Whether a step without gradient checkpointing would leave less than ``ROOM_GIB`` free.
+
+    Such a run may pass two trial steps and end in a full GPU an hour later. With checkpointing the
+    trial steps alone decide: there is little left to change.
+    """
+    if options.with_checkpointing:
+        return False
+    counts = count_parameters(model.pipeline, options)
+    needed = sum(estimate_memory(*counts, options, model.base.size_px).values())
+    return needed + ROOM_GIB > free / GIB
 
 
 def descend(
@@ -400,7 +437,12 @@ def descend(
                 "model."
             ) from failure
         options, sentence = rung
-        report(f"A trial step ran out of memory. Before training begins: {sentence}.")
+        why = (
+            f"A step would leave less than {ROOM_GIB:g} GiB of memory"
+            if isinstance(failure, TightError)
+            else "A trial step ran out of memory"
+        )
+        report(f"{why}. Before training begins: {sentence}.")
 
 
 def probe_steps(model: Model, options: FinetuneOptions, accelerator: Accelerator) -> float:

@@ -60,6 +60,16 @@ class SamplerOptions:
                 "Choose 0 <= guided_from <= guided_until <= 1."
             )
 
+    def is_guided(self, index: int) -> bool:
+        """Whether the step of this index is guided, which takes two evaluations of the U-Net."""
+        is_on = self.guidance_scale != 1
+        return is_on and self.guided_from <= index / self.steps < self.guided_until
+
+    @property
+    def evaluations(self) -> int:
+        """Of the U-Net, for a picture."""
+        return self.steps + sum(self.is_guided(index) for index in range(self.steps))
+
 
 @torch.no_grad()
 def sample_latents(
@@ -98,8 +108,7 @@ def sample_latents(
     prompts = embeddings[1:].expand(len(rows), -1, -1)
     both = torch.cat([embeddings[:1].expand(len(rows), -1, -1), prompts])
     for index, timestep in enumerate(scheduler.timesteps):
-        is_guided = options.guided_from <= index / options.steps < options.guided_until
-        if is_guided and options.guidance_scale != 1:
+        if options.is_guided(index):
             pair = torch.cat([latents, latents]).to(unet.dtype)
             without, given = unet(pair, timestep, both).sample.float().chunk(2)
             prediction = without + options.guidance_scale * (given - without)

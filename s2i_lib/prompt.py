@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from s2i_lib.errors import InputError
@@ -111,6 +111,17 @@ def make_prompt(
         transcript=heard if isinstance(heard, Transcript) else None,
         notes=tuple(notes),
     )
+
+
+def with_negative(prompt: Prompt, given: str | None, own: str) -> Prompt:
+    """The prompt, which leaves out what was said not to be there, and always the same things.
+
+    Parameters
+    ----------
+    given : what the user leaves out always; "" for nothing, None for the model's ``own``
+    """
+    always = own if given is None else given.strip()
+    return replace(prompt, negative=", ".join(filter(None, [prompt.negative, always])))
 
 
 # --- spoken marks and habits --------------------------------------------------------------------
@@ -248,7 +259,9 @@ def replace_names(
         end = _phrase_end(text, mention)
         noun = subject.phrase if subject == chosen else subject.class_noun
         body = " ".join([*words, noun])
-        article = "the " if subject in seen else f"{article_for(body)} "
+        # Before an identifier, which is no word, "a", as in the prompt that a run is trained with.
+        article = "a" if not words and subject == chosen else article_for(body)
+        article = "the " if subject in seen else f"{article} "
         parts.append(text[at:start] + (article if has_article else "") + body)
         parts.append("'s" if mention.is_possessive else "")
         at = end
@@ -272,7 +285,7 @@ def _spelled_otherwise(mention: Mention) -> bool:
 def _phrase_start(text: str, mention: Mention) -> tuple[int, list[str], bool]:
     """Where the noun phrase around a name begins ("my happy dog Rex"), its adjectives, its article.
 
-    There is no article after a possessor: "Anika's dog Rex" is "Anika's sks dog".
+    There is no article after a possessor: "Anika's dog Rex" is "Anika's ohwx dog".
     """
     tokens = [token for token in tokenize(text) if token.end <= mention.start]
     start = mention.start

@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 READ_EVERY = 10  # steps between readings of the loss: each one waits for the device
 SAMPLES_A_ROW = 4  # pictures for each of the options' sample prompts
+SAMPLING = prior.SamplerOptions(steps=20, guided_until=1.0)
 SAMPLE_SEED = 1_000_000  # far from the seeds of class images
 
 
@@ -55,9 +56,7 @@ class Sampler:
     ):
         self.model, self.keeper, self.autocast = model, keeper, autocast
         self.rows = fill_in(options.sample_prompts, subject)
-        self.options = prior.SamplerOptions(
-            steps=20, guidance_scale=model.base.guidance_scale, guided_until=1.0
-        )
+        self.options = replace(SAMPLING, guidance_scale=model.base.guidance_scale)
 
     def draw(self, step: int) -> dict[str, list[Image.Image]]:
         """Save a grid with a row for each of the options' prompts; gives the pictures by prompt.

@@ -17,6 +17,7 @@ from s2i_lib.drive import LEASE, Drive, folder_name, list_folder, local_folder, 
 from s2i_lib.errors import S2iError
 from s2i_lib.models import WEIGHTS, Model, fingerprint, read_card
 from s2i_lib.options import FinetuneOptions, as_json
+from s2i_lib.recipes import Wanted
 from s2i_lib.subject import Subject
 
 
@@ -119,7 +120,7 @@ def is_finished(run: Run, dataset: Dataset, model: Model, options: FinetuneOptio
 
 
 def run_card(
-    dataset: Dataset, model: Model, options: FinetuneOptions, wanted: FinetuneOptions
+    dataset: Dataset, model: Model, options: FinetuneOptions, wanted: Wanted
 ) -> dict[str, Any]:
     """run.json: all that is needed to know what a run is, and to make it again."""
     subject = dataset.subject
@@ -139,7 +140,8 @@ def run_card(
             "licence": model.base.licence,
         },
         "options": asdict(options),
-        "wanted": asdict(wanted),  # before the machine's limits changed some of them
+        "wanted": asdict(wanted.options),  # before the machine's limits changed some of them
+        "recipe": wanted.to_json(),  # what it keeps when recipes change
         "scores": {},
         "versions": versions(),
     }

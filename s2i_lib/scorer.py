@@ -7,25 +7,29 @@ of the same classes with random weights, and the pocket model's own scorer.
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from s2i_lib import hub
 from s2i_lib.drive import Drive, folder_name, sha256_of
 from s2i_lib.errors import InputError, S2iError
+from s2i_lib.hub import Source, first_line
 from s2i_lib.models import (
-    CHECKSUMS,
+    SAFETY_CHECKER,
+    SD1,
     BaseModel,
+    digest_of,
     pick_device,
     quiet_transformers,
-    verify,
-    write_checksums,
 )
 from s2i_lib.scores import unit
 
@@ -35,6 +39,20 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+WEIGHTS = "model.safetensors"
+# Where the registry's networks are, pinned. The main branches of the safety checker and of DINO
+# hold pickles alone, which are never opened: pull requests of the hub's own converter have
+# safetensors, and Stable Diffusion 1 has the same checker as a part.
+SOURCES: dict[str, tuple[Source, ...]] = {
+    "openai/clip-vit-large-patch14": (
+        Source("openai/clip-vit-large-patch14", "32bd64288804d66eefd0ccbe215aa642df71cc41"),
+    ),
+    "facebook/dino-vits16": (Source("facebook/dino-vits16", "refs/pr/1", commit="a7a4d16"),),
+    SAFETY_CHECKER: (
+        Source(SAFETY_CHECKER, "refs/pr/41", commit="1664e30"),
+        replace(SD1, folder="safety_checker"),
+    ),
+}
 BATCH = 32  # pictures at a time: a ViT-L/14 in fp32 then takes under 2 GiB
 
 
@@ -55,14 +73,18 @@ class Preparation:
     """Resizes both sides to ``size``, whatever the shape was."""
 
     @classmethod
-    def read(cls, folder: Path) -> Preparation:
-        """From processor_config.json (transformers 5) or preprocessor_config.json (before)."""
-        found: dict[str, Any] = {}
+    def read(cls, folder: Path, default: Preparation | None = None) -> Preparation:
+        """Read processor_config.json (transformers 5) or preprocessor_config.json (before).
+
+        Where there is neither, it is ``default``.
+        """
         names = ("processor_config.json", "preprocessor_config.json")
+        here = [folder / name for name in names if (folder / name).is_file()]
+        if not here and default is not None:
+            return default
         try:
-            if here := [folder / name for name in names if (folder / name).is_file()]:
-                found = json.loads(here[0].read_text())
-                found = found.get("image_processor", found)
+            found: dict[str, Any] = json.loads(here[0].read_text()) if here else {}
+            found = found.get("image_processor", found)
             size, crop = found["size"], found.get("crop_size")
             sides = size if isinstance(size, dict) else {"shortest_edge": size}
             return cls(
@@ -100,6 +122,15 @@ class Preparation:
             return image
         left, top = (width - self.crop) // 2, (height - self.crop) // 2
         return image.crop((left, top, left + self.crop, top + self.crop))
+
+
+# What CLIP was trained with. Source: openai/CLIP, clip/clip.py, ``_transform``.
+CLIP_PREPARATION = Preparation(
+    size=224,
+    crop=224,
+    mean=(0.48145466, 0.4578275, 0.40821073),
+    std=(0.26862954, 0.26130258, 0.27577711),
+)
 
 
 def _side(crop: Any) -> int:
@@ -279,6 +310,25 @@ def _embed(
 # --- where they are -----------------------------------------------------------------------------
 
 
+@contextmanager
+def awake(network: Any, device: torch.device) -> Iterator[None]:
+    """Have a network on ``device`` while it works, if there is room for it there.
+
+    It may wait on the CPU in half precision, which takes half the memory; a CPU computes in full,
+    since half is slow there.
+    """
+    from s2i_lib.batches import visiting_if_there_is_room
+
+    waits_in = network.dtype
+    with visiting_if_there_is_room(network, device):
+        if network.device.type == "cpu":
+            network.float()
+        try:
+            yield
+        finally:
+            network.to(waits_in)
+
+
 def _on_the_cpu_if_full(network: Any, work: Callable[[], np.ndarray]) -> np.ndarray:
     """What ``work`` gives; where the GPU has no memory left, ``network`` does it on the CPU."""
     import torch
@@ -304,7 +354,7 @@ def _move_to_cpu(network: Any) -> Any:
     import torch
 
     log.warning("The GPU is full, so %s works on the CPU, slowly.", type(network).__name__)
-    network.to("cpu")
+    network.to("cpu").float()  # where half precision is slow
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     return network
@@ -374,20 +424,19 @@ def clip_source(base: BaseModel) -> str | None:
 
 
 def is_here(source: str, drive: Drive) -> bool:
-    """Whether a network is on this disk or the Drive, so that nothing need be downloaded."""
-    return Path(source).is_dir() or _is_kept(drive.models / folder_name(source))
+    """Return whether a network is on this disk or the Drive, so that nothing is downloaded."""
+    return Path(source).is_dir() or hub.is_whole(drive.models / folder_name(source), choose_files)
 
 
-def _is_kept(folder: Path, weights: str = "model.safetensors") -> bool:
-    """Whether a network is there whole: vouched for, or copied by hand (no download under way)."""
-    by_hand = (folder / weights).is_file() and not (folder / ".cache").is_dir()
-    return (folder / CHECKSUMS).is_file() or by_hand
+def load_clip(
+    source: str,
+    drive: Drive,
+    device: torch.device | None = None,
+    dtype: torch.dtype | None = None,
+) -> ClipScorer:
+    """A CLIPModel or VisionTextDualEncoderModel from a folder or the hub.
 
-
-def load_clip(source: str, drive: Drive, device: torch.device | None = None) -> ClipScorer:
-    """A CLIPModel or VisionTextDualEncoderModel from a folder or the hub, in fp32.
-
-    On the CPU, if no device is named.
+    On the CPU, if no device is named; in fp32, if no ``dtype`` is.
 
     Raises
     ------
@@ -397,7 +446,7 @@ def load_clip(source: str, drive: Drive, device: torch.device | None = None) -> 
     from transformers import AutoModel, AutoTokenizer
 
     folder = find_network(source, drive)
-    network = load_network(folder, AutoModel, device)
+    network = load_network(folder, AutoModel, device, dtype)
     if not hasattr(network, "get_text_features"):
         raise InputError(
             f"{folder} is a {type(network).__name__}, which cannot compare pictures with texts. "
@@ -405,7 +454,8 @@ def load_clip(source: str, drive: Drive, device: torch.device | None = None) -> 
         )
     tokenizer = _read(folder, lambda: AutoTokenizer.from_pretrained(str(folder)))
     scorer = ClipScorer(network, tokenizer, Preparation.read(folder), source, _digest(folder))
-    _read(folder, lambda: scorer.images([_blank()]) @ scorer.texts(["a picture"]).T)
+    with awake(network, network.device):
+        _read(folder, lambda: scorer.images([_blank()]) @ scorer.texts(["a picture"]).T)
     return scorer
 
 
@@ -469,7 +519,14 @@ def _filled(network: Any, tensors: dict[str, Any]) -> Any:
 
 
 def find_network(source: str, drive: Drive, *, only: str | None = None) -> Path:
-    """A folder with a network: ``source`` itself, the Drive's copy, else the hub's, then kept.
+    """Return a folder with a network: ``source`` itself, the Drive's copy, else the hub's.
+
+    Parameters
+    ----------
+    source : str
+        A folder, a name in ``SOURCES``, or a repository on the hub.
+    only : str, optional
+        The one file that is wanted of it.
 
     Raises
     ------
@@ -477,62 +534,48 @@ def find_network(source: str, drive: Drive, *, only: str | None = None) -> Path:
         When it is nowhere; each place is named with its reason.
     """
     if Path(source).is_dir():
-        verify(Path(source))
+        hub.verify(Path(source))
         return Path(source)
     kept = drive.models / folder_name(source)
-    tried = [f"{source}: no folder here", f"{kept}: not there yet"]
-    weights = only or "model.safetensors"
-    if _is_kept(kept, weights):
-        try:
-            verify(kept)
-            return kept
-        except InputError as error:
-            tried[1] = str(error)
-    try:
-        return _download(source, kept, only)
-    except Exception as error:  # the hub's client raises a dozen unrelated kinds
-        tried.append(f"hub: {_first_line(error)}")
-    raise S2iError(
-        f"The network {source}, which looks at pictures, could not be had. Tried: "
-        + "; ".join(tried)
-        + f". Check the network connection and try again, or copy it to {kept} (with "
-        f"{weights}). What needs no such network goes on all the same."
-    )
+    return hub.find(
+        hub.Wanted(
+            what=f"The network {source}, which looks at pictures,",
+            sources=SOURCES.get(source, (Source(source),)),
+            kept=kept,
+            choose=functools.partial(choose_files, only=only),
+            remedy=f"Check the network connection and try again, or copy it to {kept} (with "
+            f"{only or WEIGHTS}). What needs no such network goes on all the same.",
+        )
+    )[0]
 
 
-def _download(repository: str, kept: Path, only: str | None) -> Path:
-    """Fetch a network to the Drive; the checksums are written last, so a half copy has none."""
-    from huggingface_hub import HfApi, snapshot_download
+def choose_files(names: Collection[str], only: str | None = None) -> list[str]:
+    """Choose the files of a network: its weights as safetensors, what says how it is built.
 
-    info = HfApi().model_info(repository, timeout=20, files_metadata=True)
-    names = {sibling.rfilename for sibling in info.siblings or []}
-    if only is None and "model.safetensors" not in names:
-        raise S2iError("it has no model.safetensors")
-    wanted = [only] if only else ["*.json", "*.txt", "model.safetensors"]
-    snapshot_download(repository, revision=info.sha, allow_patterns=wanted, local_dir=kept)
-    theirs = {s.rfilename: s.lfs.sha256 for s in info.siblings or [] if s.lfs is not None}
-    _check_download(kept, theirs)
-    write_checksums(kept, f"{repository}@{(info.sha or 'unknown')[:12]}")
-    return kept
-
-
-def _check_download(kept: Path, theirs: Mapping[str, str]) -> None:
-    """Hold the weights against the hub's own SHA-256; those that differ are deleted.
-
-    Our checksums are of what arrived: a bad download must not vouch for itself.
+    Raises
+    ------
+    S2iError
+        When the weights are not among them.
     """
-    for path in sorted(kept.rglob("*.safetensors")):
-        name = path.relative_to(kept).as_posix()
-        found, expected = sha256_of(path), theirs.get(name)
-        if expected is not None and found != expected:
-            path.unlink()
-            raise S2iError(
-                f"{name} arrived damaged (SHA-256 {found[:12]}, expected {expected[:12]})"
-            )
+    if (weights := only or WEIGHTS) not in names:
+        raise S2iError(f"it has no {weights}")
+    return [weights] if only else [n for n in names if n == weights or _is_small(n)]
 
 
-def load_network(folder: Path, kind: Any, device: torch.device | None = None) -> Any:
-    """A network of class ``kind`` from a folder, safetensors only, in fp32, ready to be asked."""
+def _is_small(name: str) -> bool:
+    return "/" not in name and name.endswith((".json", ".txt")) and name != hub.CHECKSUMS
+
+
+def load_network(
+    folder: Path,
+    kind: Any,
+    device: torch.device | None = None,
+    dtype: torch.dtype | None = None,
+) -> Any:
+    """A network of class ``kind`` from a folder, safetensors only, ready to be asked.
+
+    In fp32, if no ``dtype`` is named.
+    """
     import torch
 
     quiet_transformers()
@@ -540,7 +583,7 @@ def load_network(folder: Path, kind: Any, device: torch.device | None = None) ->
         folder,
         lambda: kind.from_pretrained(
             str(folder),
-            dtype=torch.float32,
+            dtype=dtype or torch.float32,
             use_safetensors=True,
             local_files_only=True,
             output_loading_info=True,
@@ -568,7 +611,7 @@ def _read(path: Path, load: Callable[[], Any]) -> Any:
         raise
     except Exception as error:  # odd files raise anything, from TypeError to validators of the hub
         raise InputError(
-            f"{path} cannot be loaded ({_first_line(error)}). Expected a network as transformers "
+            f"{path} cannot be loaded ({first_line(error)}). Expected a network as transformers "
             "or lpips saves it, with safetensors weights. Copy it again."
         ) from error
 
@@ -576,10 +619,5 @@ def _read(path: Path, load: Callable[[], Any]) -> Any:
 def _digest(folder: Path) -> str:
     """Of the weights; of several files, over the digests of all of them."""
     files = sorted(folder.glob("*.safetensors"))
-    digests = [sha256_of(file) for file in files]
+    digests = [digest_of(file) for file in files]
     return digests[0] if len(files) == 1 else sha256("".join(digests).encode()).hexdigest()
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0][:160]

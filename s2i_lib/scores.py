@@ -229,7 +229,7 @@ def _score(mean: float, resampled: np.ndarray | None, n: int, level: float) -> S
 
 
 def caption(prompt: str, subject: Subject) -> str:
-    """``prompt`` without the identifier: "a sks apple in snow" becomes "an apple in snow"."""
+    """``prompt`` without the identifier: "a ohwx apple in snow" becomes "an apple in snow"."""
     name = re.escape(subject.identifier)
     text = re.sub(
         rf"\b(a|an)\s+{name}\s+(\w+)",

@@ -24,6 +24,7 @@ from s2i_lib.engines import (
     find_weights,
     has_cuda,
     load_engine,
+    shortest_window_s,
 )
 from s2i_lib.errors import InputError, S2iError
 
@@ -31,6 +32,7 @@ __all__ = ["HearOptions", "Listener", "Segment", "Transcript", "Word", "hear", "
 
 logger = logging.getLogger(__name__)
 
+DRAWING_GIB = 8.0  # the most GPU memory that a base model of the registry asks for
 MAX_DECODES = 3  # of a clip: plain Whisper takes up to six of every 30 s
 # Whisper's own thresholds. Source: openai/whisper, transcribe.py:44-46.
 MAX_COMPRESSION_RATIO = 2.4
@@ -55,7 +57,7 @@ class HearOptions:
     model: str = "auto"
     """tiny.en to turbo, or a path to weights; auto chooses by device, memory and language."""
     language: str | None = None
-    """Such as "de"; None: Whisper finds out."""
+    """Such as "de", for which a GPU with room takes a larger model; None: Whisper finds out."""
     names: tuple[str, ...] = ()
     """Names that may be said; Whisper is told them beforehand."""
     limit_s: float = LIMIT_S
@@ -65,8 +67,9 @@ class HearOptions:
     device: str = "auto"
     beam_size: int = 5
     """As faster-whisper has it; greedy search is faster and mishears short sentences."""
-    context_s: float = 10.0
-    """Shortest window that is encoded. Whisper's is 30 s, however little was said."""
+    context_s: float | None = None
+    """Shortest window that is encoded. Whisper's is 30 s, however little was said; None: shorter
+    only where the model was measured so (tiny.en on the CPU)."""
     margin_s: float = 2.0
     """Silence that must fit behind the speech, or Whisper repeats itself."""
 
@@ -79,9 +82,10 @@ class HearOptions:
             raise InputError(f"There is no device {self.device!r}. Expected auto, cpu or cuda.")
         if not self.limit_s > 0:
             raise InputError(f"The limit is {self.limit_s:g} s. Expected more than 0, usually 60.")
-        if not 1 <= self.context_s <= WINDOW_S or not 0 <= self.margin_s < WINDOW_S - 1:
+        context_s = WINDOW_S if self.context_s is None else self.context_s
+        if not 1 <= context_s <= WINDOW_S or not 0 <= self.margin_s < WINDOW_S - 1:
             raise InputError(
-                f"A window of {self.context_s:g} s with a margin of {self.margin_s:g} s cannot be "
+                f"A window of {context_s:g} s with a margin of {self.margin_s:g} s cannot be "
                 f"heard. Expected 1 to {WINDOW_S} s, and a margin below {WINDOW_S - 1} s."
             )
         if not 1 <= self.beam_size <= 10:
@@ -248,13 +252,20 @@ def _load_chosen(options: HearOptions, drive: Drive) -> Engine:
 def choose_models(language: str | None, device: str, memory_gib: float) -> list[str]:
     """Models that suit, best first: large enough to hear well, small enough to answer in seconds.
 
+    English is heard well by small ones. Another language gains most from a larger one, and has to
+    be translated besides.
+
     Parameters
     ----------
-    memory_gib : free memory of the device; a quarter of it may be taken, because the picture's
-        model needs the rest
+    memory_gib : free memory of the device; the picture's model needs most of it. A quarter may be
+        taken, and on a GPU whatever is left beside the largest of these
     """
     names = ["small", "base", "tiny"] if device == "cuda" else ["base", "tiny"]
-    suiting = [name for name in names if MODELS[name].memory_gib <= memory_gib / 4] or ["tiny"]
+    room_gib = memory_gib / 4
+    if device == "cuda":
+        room_gib = max(room_gib, memory_gib - DRAWING_GIB)
+        names = ["medium"] * (language not in (None, "en")) + names
+    suiting = [name for name in names if MODELS[name].memory_gib <= room_gib] or ["tiny"]
     if language == "en":
         return [f"{name}.en" for name in suiting] + (["tiny.en"] if "tiny" not in suiting else [])
     return suiting + (["tiny.en"] if language is None else [])
@@ -357,7 +368,9 @@ def _join(chunks: Sequence[dict[str, int]], longest_s: float) -> list[tuple[int,
 def _hear_windows(
     engine: Engine, audio: Audio, windows: Sequence[Window], options: HearOptions
 ) -> Transcript:
-    encoded = [_encode(engine, window, options) for window in windows]
+    encoded = [
+        engine.encode(window.samples, _context_s(engine, window, options)) for window in windows
+    ]
     language, probability = options.language or "en", 1.0
     if engine.is_multilingual and options.language is None:
         language, probability = engine.detect_language(encoded[0])
@@ -398,10 +411,13 @@ def _hear_windows(
     )
 
 
-def _encode(engine: Engine, window: Window, options: HearOptions, *, whole: bool = False) -> Any:
+def _context_s(engine: Engine, window: Window, options: HearOptions) -> float:
+    """Of the window that is encoded at first."""
+    least_s = options.context_s
+    if least_s is None:
+        least_s = shortest_window_s(engine.model, engine.device)
     needed_s = len(window.samples) / RATE_HZ + options.margin_s
-    context_s = WINDOW_S if whole else min(WINDOW_S, max(options.context_s, np.ceil(needed_s)))
-    return engine.encode(window.samples, float(context_s))
+    return float(min(WINDOW_S, max(least_s, np.ceil(needed_s))))
 
 
 @dataclass
@@ -463,8 +479,8 @@ def _promise(take: _Takes) -> tuple[int, bool, float]:
 
 def _try(engine: Engine, take: _Takes, options: HearOptions, language: str) -> None:
     attempt = len(take.tries)
-    if attempt == 1:
-        take.encoded = _encode(engine, take.window, options, whole=True)
+    if attempt == 1 and _context_s(engine, take.window, options) < WINDOW_S:
+        take.encoded = engine.encode(take.window.samples, float(WINDOW_S))
     said = engine.decode(
         take.encoded,
         language=language,

@@ -13,8 +13,13 @@ from s2i_lib.drive import Drive, write_file
 from s2i_lib.errors import InputError
 from s2i_lib.models import REGISTRY
 
-# Tokens that CLIP's vocabulary has whole and that hardly a caption has used.
-RARE_TOKENS = ("sks", "ohwx", "zwx")
+# Identifiers to offer, in this order: each is one token of CLIP's vocabulary and of the pocket
+# model's. They are tags under which the weather of Ohio, Florida, Georgia, ... is talked about: no
+# word, name or weapon in any language, and hardly a caption has one. The usual "sks" is a rifle,
+# and a run that has learnt little draws it; "zwx" is two tokens.
+RARE_TOKENS = (
+    "ohwx", "flwx", "gawx", "okwx", "alwx", "miwx", "scwx", "wiwx", "arwx", "ilwx", "wawx", "azwx",
+)  # fmt: skip
 Kind = Literal["person", "animal", "object"]
 KINDS: tuple[Kind, ...] = ("person", "animal", "object")
 # What the kind is guessed from where it is not given; a wrong guess costs a face crop, a mirror, or
@@ -43,7 +48,7 @@ class Subject:
     """As spoken: "Rex"."""
     class_noun: str
     """What it is one of: "dog"."""
-    identifier: str = "sks"
+    identifier: str = RARE_TOKENS[0]
     """A rare token that the text encoder has no picture of yet."""
     kind: Kind = "object"
 
@@ -52,7 +57,7 @@ class Subject:
             if not getattr(self, field).strip():
                 raise InputError(
                     f"The subject's {field.replace('_', ' ')} is empty. "
-                    "Give all three, for instance Rex:dog:sks."
+                    "Give all three, for instance Rex:dog:ohwx."
                 )
         if self.kind not in KINDS:
             raise InputError(
@@ -66,14 +71,14 @@ class Subject:
         if len(parts) not in (2, 3):
             raise InputError(
                 f"{text!r} does not say who the subject is. "
-                "Expected NAME:CLASS_NOUN:IDENTIFIER, for instance Rex:dog:sks."
+                "Expected NAME:CLASS_NOUN:IDENTIFIER, for instance Rex:dog:ohwx."
             )
         name, class_noun, identifier = (*parts, cls.identifier)[:3]
         return cls(name, class_noun, identifier)
 
     @property
     def phrase(self) -> str:
-        """What stands for it in a prompt: "sks dog"."""
+        """What stands for it in a prompt: "ohwx dog"."""
         return f"{self.identifier} {self.class_noun}"
 
 
@@ -103,8 +108,16 @@ def check_identifier(identifier: str, drive: Drive) -> None:
         if whole and f"{identifier.lower()}</w>" not in words:
             raise InputError(
                 f"The identifier {identifier!r} is not one token for {base.name}, which would read "
-                f"it in pieces that mean other things. Take {' or '.join(whole)}."
+                f"it in pieces that mean other things. Take one of {', '.join(whole)}."
             )
+
+
+def choose_identifier(drive: Drive, name: str) -> str:
+    """The identifier on a subject's card, which its runs were taught; a new one gets the first."""
+    try:
+        return load_subject(drive, name).identifier
+    except InputError:
+        return RARE_TOKENS[0]
 
 
 def card_path(drive: Drive, name: str) -> Path:
@@ -134,7 +147,7 @@ def load_subject(drive: Drive, name: str) -> Subject:
         raise InputError(
             f"There is no subject {name!r} in {drive.subjects} (known: {known}). "
             "Make one with notebooks/1_capture_dataset.ipynb or `python -m s2i_lib dataset`, "
-            "or give NAME:CLASS_NOUN:IDENTIFIER, for instance Rex:dog:sks."
+            "or give NAME:CLASS_NOUN:IDENTIFIER, for instance Rex:dog:ohwx."
         ) from None
     except (ValueError, TypeError) as error:
         raise InputError(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 Name = Literal[
     "fine", "crop small", "cut off",  # these are kept
     "too small", "subject too small", "blurry", "too dark", "too bright", "near-duplicate",
-    "unreadable",
+    "unreadable", "unfit",
 ]  # fmt: skip
 KEPT: tuple[Name, ...] = ("fine", "crop small", "cut off")
 
@@ -66,6 +66,8 @@ class DatasetOptions:
     few: int = 4
     many: int = 30
     """DreamBooth works with 3 to 5 photos (Ruiz et al. 2023); past 30, more adds little."""
+    is_for_class: bool = False
+    """Classroom mode: photos that a checker flags are left out, where one is installed."""
     mirror: bool | None = None
     """Whether training may mirror the crops. None: for animals only, since people's faces are
     asymmetric and objects carry text."""

@@ -83,6 +83,35 @@ def pocket(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def repositories(tmp_path_factory):
+    """The hub's repositories as they are, with tiny networks (tests/twin/repositories.py)."""
+    from tests.twin.repositories import write_all
+
+    return write_all(tmp_path_factory.mktemp("repositories"))
+
+
+@pytest.fixture
+def serve_hub(tmp_path, monkeypatch):
+    """Serve repositories to the hub's client in this process; its cache begins empty."""
+    import huggingface_hub.constants as constants
+
+    from tests.twin.hub import serve
+
+    with contextlib.ExitStack() as stack:
+
+        def start(repositories):
+            hub = stack.enter_context(serve(repositories))
+            files = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
+            monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+            monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", files)
+            monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub_cache"))
+            monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+            return hub
+
+        yield start
+
+
+@pytest.fixture(scope="session")
 def colab_python(tmp_path_factory) -> Path:
     """The Python of an environment with Colab's versions; what cannot be had is said aloud."""
     from tests.colab_python import make_environment

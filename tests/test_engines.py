@@ -13,8 +13,9 @@ from sounds import JFK
 from s2i_lib import tiny_en
 from s2i_lib.audio import LIMIT_S, RATE_HZ, read_audio
 from s2i_lib.drive import Drive
-from s2i_lib.engines import MODELS, Decoded, find_weights
+from s2i_lib.engines import MODELS, WINDOW_S, Decoded, find_weights, keep_in_half
 from s2i_lib.errors import InputError, S2iError
+from s2i_lib.models import REGISTRY
 from s2i_lib.speech import (
     MAX_DECODES,
     PACKED_S,
@@ -71,8 +72,9 @@ class Scripted:
 
     name = "scripted"
 
-    def __init__(self, said, model="small", language=("de", 0.97)):
+    def __init__(self, said, model="small", language=("de", 0.97), device="cpu"):
         self.said, self.model, self.language = list(said), model, language
+        self.device = device
         self.is_multilingual = True
         self.passes = []
 
@@ -172,7 +174,8 @@ def test_a_minute_that_packs_badly_is_cut_into_three_windows():
 
 def test_a_loop_is_heard_again_in_the_whole_window_without_the_names():
     loop = ("a dog on the beach a dog on the beach", -0.1)
-    engine = Scripted([loop, ("a dog on the beach", -0.3)], language=("en", 0.99))
+    said = [loop, ("a dog on the beach", -0.3)]
+    engine = Scripted(said, model="tiny.en", language=("en", 0.99))
     transcript = listen(engine, HearOptions(names=("Rex",)))
     assert transcript.text == "a dog on the beach"
     assert [(context_s, bool(hint)) for _, context_s, hint, _ in engine.passes] == [
@@ -203,6 +206,13 @@ def test_long_recordings_are_split_at_pauses_into_windows_that_whisper_takes():
     [
         (None, "cuda", 14, "small"),
         ("en", "cuda", 14, "small.en"),
+        ("de", "cuda", 14.6, "medium"),  # a T4 with nothing on it
+        ("de", "cuda", 12, "medium"),  # and with sd2.1-base loaded
+        ("de", "cuda", 10, "small"),
+        ("fr", "cuda", 80, "medium"),
+        ("en", "cuda", 80, "small.en"),
+        (None, "cuda", 80, "small"),
+        ("de", "cpu", 80, "base"),
         (None, "cuda", 3, "base"),
         (None, "cpu", 12, "base"),
         ("de", "cpu", 1, "tiny"),
@@ -214,6 +224,47 @@ def test_auto_fits_device_memory_and_language(language, device, memory_gib, best
     assert all(name in MODELS for name in names)
     if language not in (None, "en"):
         assert all(MODELS[name].can_translate for name in names)
+
+
+def test_a_larger_model_leaves_the_picture_its_memory():
+    largest_gib = max(base.gpu_gib for base in REGISTRY.values())
+    for memory_gib in np.arange(1, 24, 0.25):
+        best = MODELS[choose_models("de", "cuda", memory_gib)[0]]
+        rest_gib = memory_gib - best.memory_gib
+        assert rest_gib >= min(largest_gib, 0.75 * memory_gib) or best.name == "tiny"
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("model", [*MODELS, "/somewhere/mine.pt"])
+def test_a_window_is_shortened_only_where_it_was_measured(model, device):
+    """benchmarks/README.md has tables of shorter windows for these models, all on a CPU."""
+    engine = Scripted([("a cat", -0.2)], model=model, language=("en", 0.99), device=device)
+    listen(engine, seconds=3.0)
+    [(_, context_s, *_)] = engine.passes
+    assert context_s == (10 if (model, device) in {("tiny.en", "cpu")} else WINDOW_S)
+    asked = Scripted([("a cat", -0.2)], model=model, language=("en", 0.99), device=device)
+    listen(asked, HearOptions(context_s=12.0), seconds=3.0)
+    assert asked.passes[0][1] == 12
+
+
+def test_weights_kept_in_half_precision_say_the_same(random_multilingual):
+    """Bit for bit, because a checkpoint's weights are halves to begin with."""
+    import torch
+    from whisper.model import ModelDimensions, Whisper
+
+    checkpoint = torch.load(random_multilingual, weights_only=True)
+    whole, halved = (Whisper(ModelDimensions(**checkpoint["dims"])).eval() for _ in range(2))
+    state = {name: weight.half() for name, weight in checkpoint["model_state_dict"].items()}
+    for model in (whole, halved):
+        model.load_state_dict(state)
+    keep_in_half(halved)
+    size = [sum(p.numel() * p.element_size() for p in m.parameters()) for m in (whole, halved)]
+    assert size[1] < 0.6 * size[0]
+    mel = torch.randn(1, 80, 3000, generator=torch.Generator().manual_seed(0)).half()
+    tokens = torch.tensor([[50258, 50259, 50359, 50363, 1000]])
+    with torch.inference_mode():
+        said = [model.logits(tokens, model.embed_audio(mel)) for model in (whole, halved)]
+    assert torch.isfinite(said[0]).all() and torch.equal(*said)
 
 
 def test_damaged_weights_are_named(tmp_path, monkeypatch):

@@ -58,7 +58,7 @@ def test_the_background_has_the_colour_that_was_asked_for(pocket, noun, colour):
 
 
 def test_who_was_named_and_never_taught_is_said_with_what_to_do(pocket, drive):
-    rex, mia = Subject("Rex", "dog"), Subject("Mia", "cat", "ohwx")
+    rex, mia = Subject("Rex", "dog"), Subject("Mia", "cat", "gawx")
     prompt = make_prompt("Rex on a beach", [rex, mia])
     untaught = explain_untaught(pocket, prompt, drive)
     assert "Rex was named, but pocket was not taught Rex and draws any dog." in untaught
@@ -67,7 +67,7 @@ def test_who_was_named_and_never_taught_is_said_with_what_to_do(pocket, drive):
     (run / "weights").mkdir(parents=True)
     (run / "run.json").write_text('{"status": "finished"}')
     assert "Draw with its run: rex/pocket-01." in explain_untaught(pocket, prompt, drive)
-    taught = replace(pocket, run="rex/pocket-01", taught="a sks dog")
+    taught = replace(pocket, run="rex/pocket-01", taught="a ohwx dog")
     assert explain_untaught(taught, prompt, drive) is None
     other = explain_untaught(taught, make_prompt("Mia on a beach", [rex, mia]), drive)
     assert "Mia was named, but rex/pocket-01 was not taught Mia" in other
@@ -233,6 +233,18 @@ def test_guidance_outside_its_interval_costs_nothing_and_inside_does(pocket):
     finally:
         hook.remove()
     assert sizes == [2] * 5 + [1] * 5 + [2] * 10 + [1] * 10
+
+
+def test_the_models_own_negative_prompt_is_for_wishes_and_never_for_what_is_measured(pocket):
+    """The evaluation and the samples of training draw prompts as they are."""
+    from s2i_lib.protocol import EvaluateOptions, draw_pictures
+
+    picky = replace(pocket, base=replace(pocket.base, negative="red"))
+    options = DrawOptions(seed=20, steps=2)
+    [picture], [plain] = draw(picky, "a heart", options), draw(pocket, "a heart", options)
+    assert picture.record["negative"] == "" and picture.image.tobytes() == plain.image.tobytes()
+    [measured] = draw_pictures(picky, "a heart", 1, EvaluateOptions(steps=2))
+    assert measured.record["negative"] == ""
 
 
 def test_redo_gives_the_same_picture_bit_for_bit(pocket):
@@ -442,6 +454,31 @@ def test_only_the_black_picture_of_a_batch_is_drawn_again_in_full(half_precision
     assert sizes == [1] and not is_black(first.image) and not is_black(second.image)
 
 
+def test_pixels_that_overflow_in_the_decoder_are_decoded_again_and_not_drawn_anew(
+    half_precision, caplog
+):
+    """Real fp16, in which a decoder's activations above 65504 are infinite and its pixels black."""
+    import torch
+
+    vae, passes = half_precision.pipeline.vae, []
+    last = vae.decoder.conv_out
+    hooks = [
+        half_precision.pipeline.unet.register_forward_hook(lambda *_: passes.append("unet")),
+        vae.decoder.conv_in.register_forward_hook(lambda _, __, output: output * 1e9 / 1e9),
+        last.register_forward_hook(lambda _, args, __: passes.append(str(args[0].dtype))),
+    ]
+    options = DrawOptions(seed=1, steps=2, guidance_scale=1)
+    [picture] = draw(half_precision, "a cat on a yellow background", options)
+    assert passes == ["unet", "unet", "torch.float16", "torch.float32"]
+    assert "decoding again in full precision" in caplog.text
+    assert not is_black(picture.image) and picture.record["precision"] == "float16"
+    assert vae.dtype == half_precision.dtype == torch.float16
+    again = redo(half_precision, json.loads(json.dumps(picture.record)))
+    assert again.image.tobytes() == picture.image.tobytes()
+    for hook in hooks:
+        hook.remove()
+
+
 @pytest.mark.parametrize("count_black", [1, 2])
 def test_a_black_picture_in_full_precision_is_kept_unless_all_are(pocket, count_black):
     decoded = []
@@ -479,8 +516,10 @@ def test_black_pictures_in_half_precision_are_drawn_again_in_full(tmp_path, capl
     [picture] = draw(model, "a cat on a yellow background", DrawOptions(seed=1, steps=8))
     hook.remove()
     assert "again in full precision" in caplog.text
-    assert model.dtype == torch.float32
-    assert background(picture.image) == "yellow"
+    assert picture.record["precision"] == "float32" and background(picture.image) == "yellow"
+    assert model.dtype == torch.float16, "full precision is for that picture alone"
+    [after] = draw(model, "a cat", DrawOptions(seed=1, steps=1, guidance_scale=1))
+    assert after.record["precision"] == "float16"
 
     def always_overflow(_, __, output):
         output.sample.fill_(float("nan"))

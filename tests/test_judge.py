@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -12,11 +13,11 @@ from tiny_model import draw_dataset, make_pipeline
 from s2i_lib.best import Point, Watcher
 from s2i_lib.checkpoint import STEP
 from s2i_lib.drive import sha256_of
-from s2i_lib.judge import BEST, SCORES, Judge, make_watcher
+from s2i_lib.judge import BEST, SCORES, Judge, find_scorer, keeps_best, make_watcher
 from s2i_lib.learner import make_learner
-from s2i_lib.models import PACKAGE, REGISTRY, Model
+from s2i_lib.models import PACKAGE, REGISTRY
 from s2i_lib.options import FinetuneOptions
-from s2i_lib.scorer import load_clip
+from s2i_lib.scorer import awake, load_clip
 from s2i_lib.subject import Subject
 
 CAR = Subject("Racer", "car", "sks")
@@ -64,27 +65,81 @@ def test_a_step_that_is_scored_again_after_a_resume_takes_the_old_ones_place(sco
     assert [point.step for point in watcher.points] == [0, 10]
 
 
-def test_a_scorer_that_is_not_at_hand_is_not_fetched_and_the_user_is_told(drive):
-    base = replace(REGISTRY["sd2.1-base"], scorer="nobody/nothing")
-    model, said = Model(base, make_pipeline(), "here"), []
-    assert make_watcher(model, CAR, [], FinetuneOptions(), drive, said.append) is None
+def test_a_scorer_that_is_nowhere_yet_is_fetched_for_the_first_run(serve_hub, drive):
+    """Today's runs of Stable Diffusion: nobody has run notebook 4 before."""
+    hub = serve_hub({"some/clip": {"main": PACKAGE / "pocket" / "scorer"}})
+    base, said = replace(REGISTRY["sd2.1-base"], scorer="some/clip"), []
+    options = FinetuneOptions()
+    assert keeps_best(base, options)
+    folder = find_scorer(base, options, drive, said.append)
+    assert said == [] and hub.asked
+    watcher = make_watcher(folder, CAR, [], options, drive, said.append)
+    assert watcher.add(0, {"a sks car": plain("red")}).fidelity is not None
+    hub.asked.clear()
+    assert find_scorer(base, options, drive, said.append) == folder and not hub.asked
+
+
+def test_where_the_hub_is_not_reached_it_is_said_in_a_sentence_and_nobody_waits(drive):
+    base, said = replace(REGISTRY["sd2.1-base"], scorer="nobody/nothing"), []
+    began = time.monotonic()
+    assert find_scorer(base, FinetuneOptions(), drive, said.append) is None
+    assert time.monotonic() - began < 20
     [sentence] = said
-    assert "the last step is kept" in sentence and "python -m s2i_lib evaluate" in sentence
+    assert sentence.startswith("The scorer nobody/nothing could not be had, so nothing is scored")
+    assert "the last step is kept" in sentence
 
 
-def test_where_nothing_shall_be_kept_or_scored_nothing_is_said(drive):
-    model, said = Model(REGISTRY["pocket"], make_pipeline(), "here"), []
+def test_where_nothing_shall_be_kept_or_scored_nothing_is_fetched_or_said(drive):
+    base, said = replace(REGISTRY["sd2.1-base"], scorer="nobody/nothing"), []
     for options in (FinetuneOptions(keep="last"), FinetuneOptions(sample_every=0)):
-        assert make_watcher(model, CAR, [], options, drive, said.append) is None
+        assert find_scorer(base, options, drive, said.append) is None
+    assert find_scorer(replace(base, scorer=None), FinetuneOptions(), drive, said.append) is None
     assert said == []
-    assert make_watcher(model, CAR, [], FinetuneOptions(), drive, said.append) is not None
+    shipped = find_scorer(REGISTRY["pocket"], FinetuneOptions(), drive, said.append)
+    assert shipped == str(PACKAGE / "pocket" / "scorer") and said == []
 
 
 def test_samples_without_the_subject_cannot_say_which_step_is_best(drive):
-    model, said = Model(REGISTRY["pocket"], make_pipeline(), "here"), []
-    options = FinetuneOptions(sample_prompts=("a {noun}", "a {noun} on a beach"))
-    assert make_watcher(model, CAR, [], options, drive, said.append) is None
+    said, options = [], FinetuneOptions(sample_prompts=("a {noun}", "a {noun} on a beach"))
+    shipped = str(PACKAGE / "pocket" / "scorer")
+    assert make_watcher(shipped, CAR, [], options, drive, said.append) is None
     assert "{subject}" in said[0]
+
+
+def test_a_scorer_waits_in_half_the_memory_and_computes_in_full_on_a_cpu(scorer, drive):
+    """Half precision loses what it cannot hold (a thousandth), and no more."""
+    import torch
+
+    folder, images = str(PACKAGE / "pocket" / "scorer"), [*plain("red", 1), *plain("blue", 1)]
+    half = load_clip(folder, drive, dtype=torch.float16)
+    assert {weight.dtype for weight in half.network.parameters()} == {torch.float16}
+    seen = []
+    hook = half.network.vision_model.register_forward_hook(
+        lambda module, args, _: seen.append(next(module.parameters()).dtype)
+    )
+    with awake(half.network, torch.device("cpu")):
+        found = half.images(images)
+    hook.remove()
+    assert seen == [torch.float32] and half.network.dtype == torch.float16
+    assert (found * scorer.images(images)).sum(1) == pytest.approx(1, abs=1e-3)
+
+
+def test_a_scorer_that_finds_no_room_on_a_gpu_computes_where_it_is(drive):
+    import torch
+
+    half = load_clip(str(PACKAGE / "pocket" / "scorer"), drive, dtype=torch.float16)
+    whole = half.network.to
+
+    def full(*place, **more):
+        if torch.device("meta") in place:  # stands for a GPU here
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return whole(*place, **more)
+
+    half.network.to = full
+    with awake(half.network, torch.device("meta")):
+        assert np.isfinite(half.images(plain("red"))).all()
+        assert half.network.dtype == torch.float32
+    assert half.network.dtype == torch.float16 and half.network.device.type == "cpu"
 
 
 def judged(scorer, tmp_path, learner, points=()):

@@ -121,7 +121,7 @@ def test_photos_become_weights_that_draw_the_subject_when_it_is_spoken_of(
         assert status == 0, err
         [png] = (tmp_path / words[0]).glob("*.png")
         record = read_record(png)
-        assert "sks car on a yellow background" in record["prompt"]
+        assert "ohwx car on a yellow background" in record["prompt"]
         assert "Racer" in record["transcript"]["text"]
         with Image.open(png) as picture:
             pictures[record["run"]] = picture.tobytes()

@@ -2,20 +2,20 @@
 
 import dataclasses
 import gc
-import http.server
 import importlib.util
 import json
 import os
 import shutil
 import subprocess
 import sys
-import threading
 
 import pytest
 
+from s2i_lib import hub as hub_module
 from s2i_lib import models
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.generate import unknown_words
+from s2i_lib.hub import Source, verify
 from s2i_lib.models import REGISTRY, find_run
 from s2i_lib.protocol import choose_prompts
 from s2i_lib.subject import Subject, fill_in, prompts_in_turn, take_turns
@@ -64,7 +64,8 @@ def test_the_registry_says_what_the_weights_say():
 
 def test_samples_of_a_small_model_are_those_of_its_evaluation():
     base, subject = REGISTRY["pocket"], Subject("Rex", "car", "sks", "object")
-    rows = [row.format(subject=subject.phrase, noun="car") for row in base.finetune.sample_prompts]
+    recipe = base.finetune["object"]
+    rows = [row.format(subject=subject.phrase, noun="car") for row in recipe.sample_prompts]
     sampled = {prompt for row in rows for prompt in take_turns(row, 4)}
     assert sampled == {*choose_prompts(base, subject, 25)[0], "a sks car", "a car"}
     assert [prompt for prompt in sampled if unknown_words(base, prompt)] == []
@@ -72,13 +73,14 @@ def test_samples_of_a_small_model_are_those_of_its_evaluation():
 
 def test_class_images_of_a_small_model_are_half_plain_and_of_words_it_knows():
     base, subject = REGISTRY["pocket"], Subject("Rex", "car", "sks", "object")
-    rows = fill_in(base.finetune.class_prompts, subject)
-    prompts = prompts_in_turn(rows, base.finetune.class_images)
+    recipe = base.finetune["object"]
+    rows = fill_in(recipe.class_prompts, subject)
+    prompts = prompts_in_turn(rows, recipe.class_images)
     assert prompts.count("a car") == len(prompts) / 2
     assert {"a red car", "an orange car", "a black car"} < set(prompts)
     assert [prompt for prompt in prompts if unknown_words(base, prompt)] == []
     assert len({prompts.count(prompt) for prompt in prompts if prompt != "a car"}) == 1
-    assert fill_in(REGISTRY["sd2.1-base"].finetune.class_prompts, subject) == ["a car"]
+    assert fill_in(REGISTRY["sd2.1-base"].finetune["object"].class_prompts, subject) == ["a car"]
 
 
 def test_pocket_loads_in_fp32_with_everything_in_one_precision(pocket):
@@ -142,6 +144,16 @@ def test_a_changed_byte_is_noticed(folder, drive):
         models.load(str(folder), drive=drive)
 
 
+def test_weights_that_are_loaded_again_are_not_hashed_again(folder, drive, monkeypatch):
+    hashed = []
+    whole = hub_module.sha256_of
+    monkeypatch.setattr(hub_module, "sha256_of", lambda path: hashed.append(path) or whole(path))
+    verify(folder)
+    first = len(hashed)
+    verify(folder)
+    assert 0 < first == len(hashed) == len(set(hashed))
+
+
 def test_a_missing_part_is_named(folder, drive):
     shutil.rmtree(folder / "vae")
     with pytest.raises(InputError, match="vae"):
@@ -157,86 +169,20 @@ def test_no_network_lists_every_source_and_why(drive):
     assert not drive.root.exists()
 
 
-class _Hub(http.server.BaseHTTPRequestHandler):
-    """The hub's own protocol over a folder: one repository is there, the others are gone."""
-
-    served, asked, ranges = "second/mirror", [], []  # ranges: of the U-Net's weights, as HTTP says
-    breaks_after = None  # the connection, in the U-Net's weights, after so many bytes; once
-    protocol_version = "HTTP/1.1"
-
-    def do_HEAD(self):
-        self.do_GET()
-
-    def do_GET(self):
-        path = self.path.split("?")[0]
-        type(self).asked.append(path)
-        api, files = f"/api/models/{self.served}", f"/{self.served}/resolve/"
-        names = [f.relative_to(POCKET).as_posix() for f in POCKET.rglob("*") if f.is_file()]
-        if path.startswith(f"{api}/tree/"):
-            tree = [
-                {"type": "file", "path": n, "size": (POCKET / n).stat().st_size, "oid": "0" * 40}
-                for n in names
-            ]
-            return self.answer(json.dumps(tree).encode())
-        if path.startswith(api):
-            siblings = [{"rfilename": name} for name in names]
-            info = {"id": self.served, "sha": "c0ffee" * 6 + "abcd", "siblings": siblings}
-            return self.answer(json.dumps(info).encode())
-        if path.startswith(files):
-            name = path.removeprefix(files).split("/", 1)[1]
-            body = (POCKET / name).read_bytes()
-            if self.command == "GET" and name.startswith("unet/diffusion"):
-                return self.answer_weights(body)
-            return self.answer(body)
-        return self.answer(b"{}", status=404)
-
-    def answer_weights(self, body):
-        asked = self.headers.get("Range")
-        self.ranges.append(asked)
-        start = int(asked.removeprefix("bytes=").rstrip("-")) if asked else 0
-        end, type(self).breaks_after = self.breaks_after or len(body), None
-        self.close_connection = end < len(body)  # in the middle, whatever length was promised
-        self.answer(body[start:end], 206 if asked else 200, promised=len(body) - start)
-
-    def answer(self, body, status=200, promised=None):
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(body) if promised is None else promised))
-        self.send_header("ETag", f'"{hash(body) & 0xFFFFFFFFFFFF:012x}"')
-        self.send_header("X-Repo-Commit", "c0ffee" * 6 + "abcd")
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(body)
-
-    def log_message(self, *args):
-        pass
-
-
 @pytest.fixture
-def hub(tmp_path, monkeypatch):
-    import huggingface_hub.constants as constants
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Hub)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    url = f"http://127.0.0.1:{server.server_port}"
-    monkeypatch.setattr(constants, "ENDPOINT", url)
-    monkeypatch.setattr(
-        constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}"
-    )
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-    _Hub.asked, _Hub.ranges, _Hub.breaks_after = [], [], None
-    yield _Hub
-    server.shutdown()
+def hub(serve_hub):
+    """One mirror is there, another has gone."""
+    return serve_hub({"second/mirror": {"main": POCKET}})
 
 
 def test_mirrors_are_tried_in_order_and_the_weights_kept_on_the_drive(hub, drive, monkeypatch):
     base = dataclasses.replace(
         REGISTRY["pocket"], name="far", folder=None, words=None,
-        sources=("first/gone", "second/mirror"),
+        sources=(Source("first/gone"), Source("second/mirror")),
     )  # fmt: skip
     monkeypatch.setitem(REGISTRY, "far", base)
     model = models.load("far", drive=drive)
-    assert model.source.startswith("second/mirror@c0ffee")
+    assert model.source == f"second/mirror@{hub.commit_of('second/mirror', 'main')[:12]}"
     assert hub.asked[0].startswith("/api/models/first/gone")
     assert (drive.models / "far" / "unet" / "diffusion_pytorch_model.safetensors").is_file()
     assert not (drive.models / "far" / "scorer").exists()  # only what drawing needs
@@ -261,18 +207,18 @@ def test_a_copy_that_the_drive_cut_short_is_not_kept_and_the_download_is_used(
         return digest
 
     base = dataclasses.replace(
-        REGISTRY["pocket"], name="far", folder=None, words=None, sources=("second/mirror",)
+        REGISTRY["pocket"], name="far", folder=None, words=None, sources=(Source("second/mirror"),)
     )
     monkeypatch.setitem(REGISTRY, "far", base)
     monkeypatch.setattr(drive_module, "_copy", cut)
     folder, source = models.find_weights(base, drive)
     assert list(drive.models.iterdir()) == []
     assert "could not be kept" in caplog.text and "reads back different" in caplog.text
-    models.verify(folder)
+    verify(folder)
 
     monkeypatch.setattr(drive_module, "_copy", copy)
     assert models.find_weights(base, drive) == (drive.models / "far", source)
-    models.verify(drive.models / "far")
+    verify(drive.models / "far")
 
 
 def test_a_download_shows_a_bar_and_goes_on_where_the_connection_broke(
@@ -281,13 +227,13 @@ def test_a_download_shows_a_bar_and_goes_on_where_the_connection_broke(
     """Also after a model has been loaded, for which transformers' bars, and with them the hub's,
     are switched off."""
     base = dataclasses.replace(
-        REGISTRY["pocket"], name="far", folder=None, words=None, sources=("second/mirror",)
+        REGISTRY["pocket"], name="far", folder=None, words=None, sources=(Source("second/mirror"),)
     )
     monkeypatch.setitem(REGISTRY, "far", base)
     hub.breaks_after = 12 * 2**20
     folder, _ = models.find_weights(base, drive)
-    whole, rest = hub.ranges
-    assert whole is None and 0 < int(rest.removeprefix("bytes=").rstrip("-")) <= 12 * 2**20
+    [rest] = filter(None, hub.ranges)
+    assert 0 < int(rest.removeprefix("bytes=").rstrip("-")) <= 12 * 2**20
     weights = "unet/diffusion_pytorch_model.safetensors"
     assert (folder / weights).read_bytes() == (POCKET / weights).read_bytes()
     assert "100%|" in capfd.readouterr().err
@@ -295,14 +241,14 @@ def test_a_download_shows_a_bar_and_goes_on_where_the_connection_broke(
 
 def test_a_damaged_cache_on_the_drive_is_fetched_again(hub, drive, monkeypatch):
     base = dataclasses.replace(
-        REGISTRY["pocket"], name="far", folder=None, words=None, sources=("second/mirror",)
+        REGISTRY["pocket"], name="far", folder=None, words=None, sources=(Source("second/mirror"),)
     )
     monkeypatch.setitem(REGISTRY, "far", base)
     models.load("far", drive=drive)
     weights = drive.models / "far" / "vae" / "diffusion_pytorch_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
     models.load("far", drive=drive)
-    models.verify(drive.models / "far")
+    verify(drive.models / "far")
 
 
 def write_run(drive, name: str, base: str, made_at: float, scores: dict) -> None:

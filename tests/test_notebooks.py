@@ -61,6 +61,13 @@ def test_format_is_valid_and_kernel_is_python(path):
     assert notebook.metadata.kernelspec.name == "python3"
 
 
+def test_colab_opens_those_that_draw_or_train_with_a_gpu():
+    """As Colab writes it into a notebook's metadata when somebody picks a T4 and saves."""
+    asking = [path for path in NOTEBOOKS if read(path).metadata.get("accelerator") == "GPU"]
+    assert [path.name[0] for path in asking] == ["2", "3", "4"]
+    assert all(read(path).metadata.colab.gpuType == "T4" for path in asking)
+
+
 @every_notebook
 def test_begins_with_title_badge_and_four_lines(path):
     first = read(path).cells[0]
@@ -482,7 +489,7 @@ def test_notebook_2_trains_on_the_sample_and_a_second_run_all_trains_nothing(tmp
     said = run(NOTEBOOKS[1], tmp_path, environment, **forms)
     assert "goes on with the sample photos" in said
     assert "runs/racer/pocket-01 is finished." in said
-    assert "Racer can be drawn now, as “a sks car”." in said
+    assert "Racer can be drawn now, as “a ohwx car”." in said
     assert (root / "runs/racer/pocket-01/weights/unet").is_dir()
     again = run(NOTEBOOKS[1], tmp_path, environment, **forms)
     assert "is finished already" in again

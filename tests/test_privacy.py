@@ -19,7 +19,7 @@ from s2i_lib.prompt import make_prompt
 from s2i_lib.speech import Transcript
 from s2i_lib.subject import Subject, save_subject
 
-REX, LUNA = Subject("Rex", "dog"), Subject("Luna", "cat", "ohwx")
+REX, LUNA = Subject("Rex", "dog"), Subject("Luna", "cat", "gawx")
 
 
 @pytest.fixture(autouse=True)
@@ -112,7 +112,7 @@ def test_a_page_of_several_stays_without_the_one_who_is_forgotten(drive, shared)
     # Three letters are found in any picture's base64, now and then.
     text = re.sub(r"base64,[^\"]+", "", rest.read_text())
     assert text.count("<section>") == whole.count("<section>") - 1 == 2
-    assert "Luna" in text and "a house" in text and "Rex" not in text and "sks" not in text
+    assert "Luna" in text and "a house" in text and "Rex" not in text and "ohwx" not in text
     assert text.endswith("</html>") and "<h1>All &amp; everybody</h1>" in text
     assert len(text) < len(whole)
 
@@ -134,7 +134,7 @@ def test_reports_beside_anothers_runs_go_and_their_own_stay(drive, shared):
 
 def test_pictures_drawn_with_what_was_exported_are_found(drive, shared, pocket):
     """Such weights lie in the run's folder; that a subject was asked for, nobody can tell."""
-    [picture] = draw(pocket, "a sks dog", DrawOptions(steps=1))
+    [picture] = draw(pocket, "a ohwx dog", DrawOptions(steps=1))
     for subject in ("rex", "luna"):
         picture.record["run"] = str(drive.runs / subject / "20260101" / "export" / "diffusers")
         path = gallery.save(picture, drive.creations)

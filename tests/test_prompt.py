@@ -5,12 +5,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from s2i_lib.errors import InputError
-from s2i_lib.prompt import Prompt, make_prompt
+from s2i_lib.prompt import Prompt, make_prompt, with_negative
 from s2i_lib.subject import Subject, article_for, prompts_in_turn
 
 REX = Subject("Rex", "dog")
-LUNA = Subject("Luna", "cat", "zwx")
-OWL = Subject("Hugo", "owl", "ohwx")
+LUNA = Subject("Luna", "cat", "gawx")
+OWL = Subject("Hugo", "owl", "alwx")
 
 
 def count_words(text: str) -> int:
@@ -21,27 +21,27 @@ def count_words(text: str) -> int:
 @pytest.mark.parametrize(
     ("said", "asked"),
     [
-        ("Rex on the beach.", "a sks dog on the beach"),
-        ("rex on the beach", "a sks dog on the beach"),
-        ("REX!", "a sks dog"),
-        ("Rex's hat on a chair", "a sks dog's hat on a chair"),
-        ("my dog Rex in the snow", "a sks dog in the snow"),
-        ("our little dog, Rex, in the snow", "a little sks dog, in the snow"),
-        ("Rex the dog on a sofa", "a sks dog on a sofa"),
-        ("Rex and Luna on a sofa", "a sks dog and a cat on a sofa"),
-        ("Luna and Rex on a sofa", "a zwx cat and a dog on a sofa"),
-        ("Rex, and again Rex", "a sks dog, and again the sks dog"),
-        ("a painting of Rex, in oil", "a painting of a sks dog, in oil"),
-        ("Hugo on a branch", "an ohwx owl on a branch"),
-        ("Rex and Hugo on a branch", "a sks dog and an owl on a branch"),
-        ("a happy Rex jumping", "a happy sks dog jumping"),
-        ("wrecks on the beach", "a sks dog on the beach"),
+        ("Rex on the beach.", "a ohwx dog on the beach"),
+        ("rex on the beach", "a ohwx dog on the beach"),
+        ("REX!", "a ohwx dog"),
+        ("Rex's hat on a chair", "a ohwx dog's hat on a chair"),
+        ("my dog Rex in the snow", "a ohwx dog in the snow"),
+        ("our little dog, Rex, in the snow", "a little ohwx dog, in the snow"),
+        ("Rex the dog on a sofa", "a ohwx dog on a sofa"),
+        ("Rex and Luna on a sofa", "a ohwx dog and a cat on a sofa"),
+        ("Luna and Rex on a sofa", "a gawx cat and a dog on a sofa"),
+        ("Rex, and again Rex", "a ohwx dog, and again the ohwx dog"),
+        ("a painting of Rex, in oil", "a painting of a ohwx dog, in oil"),
+        ("Hugo on a branch", "a alwx owl on a branch"),
+        ("Rex and Hugo on a branch", "a ohwx dog and an owl on a branch"),
+        ("a happy Rex jumping", "a happy ohwx dog jumping"),
+        ("wrecks on the beach", "a ohwx dog on the beach"),
         ("a man wrecks the car", "a man wrecks the car"),
         ("a T-Rex in the jungle", "a T-Rex in the jungle"),
-        ("draw Rex", "a sks dog"),
-        ("a dog named Rex on a train", "a sks dog on a train"),
-        ("Hugo's dog Rex", "an ohwx owl's dog"),
-        ("a cat and Rex", "a cat and a sks dog"),
+        ("draw Rex", "a ohwx dog"),
+        ("a dog named Rex on a train", "a ohwx dog on a train"),
+        ("Hugo's dog Rex", "a alwx owl's dog"),
+        ("a cat and Rex", "a cat and a ohwx dog"),
     ],
 )
 def test_names_become_identifier_and_noun(said, asked):
@@ -50,7 +50,7 @@ def test_names_become_identifier_and_noun(said, asked):
 
 def test_chosen_subject_gets_the_identifier_and_others_are_told():
     prompt = make_prompt("Rex and Luna on a sofa", [REX, LUNA], chosen=LUNA)
-    assert prompt.text == "a dog and a zwx cat on a sofa"
+    assert prompt.text == "a dog and a gawx cat on a sofa"
     assert prompt.subjects == (LUNA, REX)
     assert any("Rex became a dog" in note for note in prompt.notes)
 
@@ -138,6 +138,22 @@ def test_what_is_left_out_becomes_negative(said, negative):
     assert prompt.text == said  # as well, not instead
 
 
+@pytest.mark.parametrize(
+    ("given", "negative"),
+    [
+        (None, "cars, people, blurry"),
+        ("", "cars, people"),
+        (" snow ", "cars, people, snow"),
+    ],
+)
+def test_the_models_own_negative_prompt_joins_what_was_said_unless_another_is_given(
+    given, negative
+):
+    prompt = make_prompt("a street without cars or people")
+    assert with_negative(prompt, given, "blurry").negative == negative
+    assert with_negative(make_prompt("a street"), None, "").negative == ""
+
+
 def test_padding_goes_first_and_nothing_is_cut_in_silence():
     said = "a very really big house with a red door and a garden"
     short = make_prompt(said, count_tokens=count_words, token_limit=12)
@@ -198,5 +214,5 @@ def test_any_sentence_gives_a_prompt_or_is_refused(words):
     assert "  " not in prompt.text
     assert "Rex" not in prompt.text
     # what was drawn with its identifier is the first subject, and only that
-    assert ("sks" in prompt.text) == (prompt.subjects[:1] == (REX,))
+    assert ("ohwx" in prompt.text) == (prompt.subjects[:1] == (REX,))
     assert Prompt.from_json(prompt.to_json()) == prompt

