@@ -343,12 +343,13 @@ def fit_drive(
     fitting = next((way for way in (options, unet_alone, lora) if is_safe(way)), options)
     if fitting == options:
         return options
-    what = f"{describe_lora(options)}, whose files are small" * (fitting == lora)
+    what = "all weights of the U-Net but not the text encoder"
+    if fitting == lora:
+        what = f"{describe_lora(options)}, whose files are small"
     report(
         f"What was to be trained needs more room than the {room.drive:.1f} GiB that are free on "
         f"the Drive and {room.local:.1f} on this disk, if nothing is to be lost when this machine "
-        f"goes. So this trains {what or 'all of the U-Net but no text encoder'}. Free some space first, or ask for method full, to "
-        "train all of it."
+        f"goes. So this trains {what}. Free some space first, or ask for method full, to train all."
     )
     return fitting
 
