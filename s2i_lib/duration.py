@@ -58,9 +58,9 @@ _T4 = Speed(
 SPEEDS = {"Tesla T4": _T4}
 """By what CUDA calls the GPU."""
 
-SAVE_S: Range = (4, 15)
-"""Of a step's time that a save takes: 5 GiB copied to main memory; the rest is in the background,
-on a T4's two cores. No source."""
+SAVE_S: Range = (15, 50)
+"""While a state of 5 GiB is written to Colab's disk, at 100 to 350 MB a second; its copy to the
+Drive is in the background. A guess."""
 
 
 def seconds_of_run(
@@ -84,7 +84,8 @@ def seconds_of_run(
     n_samplings = 2 + (options.steps - 1) // (options.sample_every or options.steps)
     n_samples = n_samplings * SAMPLES_A_ROW * len(options.sample_prompts)
     sample = _plus(_times(speed.evaluation_s, SAMPLING.evaluations), speed.decode_s)
-    n_saves = -(-options.steps // options.save_every) if options.method == "full" else 0
+    every = options.save_every or -(-options.steps // 4)  # as storage.py has it for states so large
+    n_saves = -(-options.steps // every) if options.method == "full" else 0
     parts = {
         "class images": _times(
             speed.evaluation_s, SamplerOptions().evaluations * n_class_images * area

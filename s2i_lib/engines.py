@@ -50,8 +50,9 @@ class WhisperModel:
     is_multilingual: bool = True
     can_translate: bool = True
     window_s: float = WINDOW_S
-    """Shortest window that it was measured in, on the CPU: benchmarks/README.md. A larger model can
-    repeat itself without end where the window is shorter than Whisper's 30 s."""
+    """Shortest window in which it heard as well as in Whisper's 30 s, measured on the CPU. In 10 s
+    base misses words of other languages than English, and larger models are said to repeat
+    themselves (benchmarks/README.md)."""
 
 
 # Memory: the table in openai/whisper's README, in halves because that table is for float32.

@@ -13,6 +13,7 @@ from s2i_lib import prior
 from s2i_lib.duration import SPEEDS, explain, in_minutes, seconds_of_run, total
 from s2i_lib.models import REGISTRY
 from s2i_lib.recipes import want
+from s2i_lib.storage import Room, Sizes, Storage
 
 ROOT = Path(__file__).parents[1]
 T4 = SPEEDS["Tesla T4"]
@@ -116,6 +117,17 @@ def test_the_plan_on_a_t4_says_minutes_before_anything_was_measured():
     from s2i_lib.plan import Plan
 
     plan = Plan(
-        "sd2.1-base", "Tesla T4", OBJECT, 1, 1, {}, 14.0, True, {}, 100.0, 100.0, size_px=512
+        "sd2.1-base",
+        "Tesla T4",
+        OBJECT,
+        1,
+        1,
+        {},
+        14.0,
+        True,
+        Sizes(4.8, 1.6),
+        Room(100, 100),
+        Storage(),
+        size_px=512,
     )
     assert f"Time    {explain(OBJECT, 512, 'Tesla T4', None)}" in str(plan)
