@@ -121,7 +121,7 @@ def test_run_all_with_stable_diffusion_from_an_empty_drive_and_once_more(
     said = place.run("2", full, **forms)
     assert "goes on with the sample photos" in said
     [named] = re.findall(r'^In notebook 3: MODEL = "(.*)"$', said, re.MULTILINE)
-    assert named == "racer/sd2.1-base-01"
+    assert named == "racer/sd2-1-base-01"
     card = json.loads((place.drive / "runs" / named / "run.json").read_text())
     assert card["status"] == "finished" and card["options"]["method"] == (method or "full")
     assert card["scores"], "the first run is scored, too"
