@@ -139,8 +139,8 @@ def prepare(work: Path) -> None:
     """The sample subject's crops, for either side."""
     import shutil
 
-    from s2i_lib.dataset import build_dataset, sample_subject
-    from s2i_lib.drive import Drive
+    from s2i_lib.photos.dataset import build_dataset, sample_subject
+    from s2i_lib.storage.layout import Drive
 
     drive = Drive(work / "drive")
     subject = sample_subject(drive)
@@ -160,9 +160,9 @@ def child(work: Path, stamps: Path) -> None:
     """Our side, in its own process: photos to weights, noting when things happen."""
     from accelerate import Accelerator
 
-    from s2i_lib.dataset import load_dataset
-    from s2i_lib.drive import Drive
-    from s2i_lib.finetune import finetune
+    from s2i_lib.photos.manifest import load_dataset
+    from s2i_lib.storage.layout import Drive
+    from s2i_lib.training.finetune import finetune
 
     drive = Drive(work / "drive")
     noted: dict[str, list] = {"class images": [], "steps": []}
@@ -219,7 +219,7 @@ def make_full_size(folder: Path, is_half: bool = False) -> None:
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
     from benchmarks.memory import make_unet
-    from s2i_lib.models import PACKAGE
+    from s2i_lib.models.registry import PACKAGE
 
     torch.manual_seed(0)
     text = CLIPTextConfig(

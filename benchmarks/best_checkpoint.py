@@ -34,18 +34,20 @@ import numpy as np
 import torch
 
 from benchmarks.dreambooth_quality import DRAWN
-from s2i_lib.best import Point, value
-from s2i_lib.checkpoint import restore, save_weights, states
-from s2i_lib.dataset import Dataset, Subject, build_dataset, sample_subject
-from s2i_lib.drive import Drive, folder_name
-from s2i_lib.evaluate import evaluate_run
-from s2i_lib.evaluation import Evaluation
-from s2i_lib.finetune import choose_recipe, finetune, load_for_training
-from s2i_lib.learner import make_learner
-from s2i_lib.models import REGISTRY, RUN_CARD, WEIGHTS, read_card
-from s2i_lib.protocol import EvaluateOptions
-from s2i_lib.scorer import ClipScorer, clip_source, load_clip
-from s2i_lib.scores import mean_cosines
+from s2i_lib.evaluation.dreambench import EvaluateOptions
+from s2i_lib.evaluation.encoders import ClipScorer, clip_source, load_clip
+from s2i_lib.evaluation.evaluate import Evaluation, evaluate_run
+from s2i_lib.evaluation.metrics import mean_cosines
+from s2i_lib.evaluation.model_selection import Point, value
+from s2i_lib.models.registry import REGISTRY
+from s2i_lib.photos.dataset import build_dataset, sample_subject
+from s2i_lib.photos.manifest import Dataset
+from s2i_lib.photos.subject import Subject
+from s2i_lib.storage.layout import Drive, folder_name
+from s2i_lib.storage.run_card import RUN_CARD, WEIGHTS, read_card
+from s2i_lib.training.checkpoint import restore, save_weights, states
+from s2i_lib.training.finetune import choose_recipe, finetune, load_for_training
+from s2i_lib.training.train_state import make_learner
 
 RESAMPLES = 200
 

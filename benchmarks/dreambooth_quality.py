@@ -35,15 +35,17 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.pocket import background_of
-from s2i_lib.dataset import Dataset, DatasetOptions, build_dataset, sample_subject, save_subject
-from s2i_lib.drive import Drive
-from s2i_lib.finetune import finetune
-from s2i_lib.generate import DrawOptions, draw
-from s2i_lib.manifest import open_photo
-from s2i_lib.models import Model, load
-from s2i_lib.scorer import ClipScorer, load_scorers
-from s2i_lib.scores import cosines, mean_cosines
-from s2i_lib.subject import Subject
+from s2i_lib.drawing.draw import draw
+from s2i_lib.drawing.sampling import DrawOptions
+from s2i_lib.evaluation.encoders import ClipScorer, load_scorers
+from s2i_lib.evaluation.metrics import cosines, mean_cosines
+from s2i_lib.models.loading import Model, load
+from s2i_lib.photos.dataset import build_dataset, sample_subject
+from s2i_lib.photos.manifest import Dataset, open_photo
+from s2i_lib.photos.quality import DatasetOptions
+from s2i_lib.photos.subject import Subject, save_subject
+from s2i_lib.storage.layout import Drive
+from s2i_lib.training.finetune import finetune
 
 OTHERS = ("tree", "cup", "star")
 # The limits are those of photos: drawings of flat colour were left out as blurred or taken twice.

@@ -25,23 +25,25 @@ def compare_steps(rounds: int = 12, each: int = 5) -> dict[str, float]:
     import torch
     from accelerate import Accelerator
 
-    from s2i_lib import batches, dreambooth, models
-    from s2i_lib.drive import Drive
-    from s2i_lib.learner import make_learner
-    from s2i_lib.options import FinetuneOptions
+    from s2i_lib.models import loading
+    from s2i_lib.storage.layout import Drive
+    from s2i_lib.training import dreambooth
+    from s2i_lib.training.config import FinetuneOptions
+    from s2i_lib.training.data import Moments, TrainingData, embed_prompts, token_ids
+    from s2i_lib.training.train_state import make_learner
 
     with tempfile.TemporaryDirectory() as folder:
         drive = Drive(Path(folder))
-        pipe = models.load("pocket", drive=drive, device=torch.device("cpu")).pipeline
+        pipe = loading.load("pocket", drive=drive, device=torch.device("cpu")).pipeline
     options = FinetuneOptions(learning_rate=RATE, steps=rounds * each, batch_size=1)
     size, channels = pipe.unet.config.sample_size, pipe.unet.config.in_channels
     some = torch.randn(5, channels, size, size)
-    data = batches.TrainingData(
-        batches.Moments(some, some.abs()),
+    data = TrainingData(
+        Moments(some, some.abs()),
         None,
         torch.randn(N_CLASS_IMAGES, channels, size, size),
-        batches.token_ids(pipe, ["a ohwx car", "a car"]),
-        batches.embed_prompts(pipe, ["a ohwx car", "a car"]),
+        token_ids(pipe, ["a ohwx car", "a car"]),
+        embed_prompts(pipe, ["a ohwx car", "a car"]),
     )
     learner = make_learner(pipe, options)
     accelerator = Accelerator(cpu=True)

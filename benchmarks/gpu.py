@@ -30,7 +30,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.against_diffusers import make_full_size
-from s2i_lib.plan import GIB
+from s2i_lib.training.storage_plan import GIB
 
 
 class Gauge:
@@ -89,7 +89,7 @@ def make_scorer(folder: Path) -> None:
     """CLIP ViT-L/14's configuration in fp32, as the hub's, with random weights."""
     from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
-    from s2i_lib.models import PACKAGE
+    from s2i_lib.models.registry import PACKAGE
 
     text = {
         "hidden_size": 768,
@@ -127,12 +127,14 @@ def measure(
     work: Path, steps: int, class_images: int, changes: dict, with_scorer: bool = False
 ) -> dict:
     """Photos to weights, then pictures; see the module."""
-    from s2i_lib import generate, models
-    from s2i_lib.dataset import build_dataset, sample_subject
-    from s2i_lib.drive import Drive, folder_name
-    from s2i_lib.finetune import finetune
-    from s2i_lib.models import REGISTRY
-    from s2i_lib.runs import size_of
+    from s2i_lib.drawing import sampling
+    from s2i_lib.drawing.draw import draw
+    from s2i_lib.models import loading
+    from s2i_lib.models.registry import REGISTRY
+    from s2i_lib.photos.dataset import build_dataset, sample_subject
+    from s2i_lib.storage.files import size_of
+    from s2i_lib.storage.layout import Drive, folder_name
+    from s2i_lib.training.finetune import finetune
 
     os.environ["S2I_LOCAL"] = str(work / "local")
     with ProcessPoolExecutor(1, get_context("spawn")) as other:  # its memory is not of the run
@@ -166,14 +168,14 @@ def measure(
     ]
     card = json.loads((run / "run.json").read_text())
     drawn = {}
-    model = models.load("auto", run=str(run), drive=drive)
+    model = loading.load("auto", run=str(run), drive=drive)
     model.hashes()
     for count in (1, 4):
         torch.cuda.reset_peak_memory_stats()
-        settings = generate.DrawOptions(count=count, seed=0)
-        generate.draw(model, "a ohwx car on a beach", settings)
+        settings = sampling.DrawOptions(count=count, seed=0)
+        draw(model, "a ohwx car on a beach", settings)
         began = time.perf_counter()
-        generate.draw(model, "a ohwx car on a beach", settings)
+        draw(model, "a ohwx car on a beach", settings)
         drawn[f"{count} pictures"] = {
             "s": round(time.perf_counter() - began, 2),
             "GiB": round(torch.cuda.max_memory_reserved() / GIB, 2),
@@ -195,7 +197,7 @@ def measure(
 
 
 if __name__ == "__main__":
-    from s2i_lib.options import parse_options
+    from s2i_lib.training.config import parse_options
 
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--gib", type=float, default=14.0)

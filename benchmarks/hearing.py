@@ -39,14 +39,14 @@ from typing import Any
 import jiwer
 import numpy as np
 
-from s2i_lib import tiny_en
-from s2i_lib.audio import RATE_HZ, load_audio
-from s2i_lib.drive import Drive
-from s2i_lib.engines import ENGINES
 from s2i_lib.errors import InputError
-from s2i_lib.names import find_names
-from s2i_lib.speech import HearOptions, Listener, Transcript
-from s2i_lib.subject import Subject
+from s2i_lib.photos.subject import Subject
+from s2i_lib.speech import tiny_en
+from s2i_lib.speech.audio import RATE_HZ, load_audio
+from s2i_lib.speech.name_matching import find_names
+from s2i_lib.speech.transcribe import HearOptions, Listener, Transcript
+from s2i_lib.speech.whisper import ENGINES
+from s2i_lib.storage.layout import Drive
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT / "tests" / "data"

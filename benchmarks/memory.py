@@ -32,11 +32,12 @@ from typing import Any
 
 import torch
 
-from s2i_lib import checkpoint
-from s2i_lib.finetune import make_accelerator
-from s2i_lib.learner import add_lora, make_optimizer
-from s2i_lib.options import FinetuneOptions
-from s2i_lib.plan import GIB, count_parameters, estimate_memory, probe_steps
+from s2i_lib.training import checkpoint
+from s2i_lib.training.config import FinetuneOptions
+from s2i_lib.training.finetune import make_accelerator
+from s2i_lib.training.resources import count_parameters, estimate_memory, probe_steps
+from s2i_lib.training.storage_plan import GIB
+from s2i_lib.training.train_state import add_lora, make_optimizer
 
 log = logging.getLogger(__name__)
 TOKENS = 77

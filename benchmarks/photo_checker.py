@@ -20,7 +20,7 @@ import numpy as np
 import skimage.data
 from PIL import Image, ImageOps
 
-from s2i_lib.photo_checker import UNFIT, PhotoChecker
+from s2i_lib.photos.photo_checker import UNFIT, PhotoChecker
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = ("astronaut", "camera", "chelsea", "coffee", "coins", "rocket", "hubble_deep_field",

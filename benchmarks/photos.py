@@ -1,4 +1,4 @@
-"""Measure the verdicts and crops of `s2i_lib.dataset` on real photos and degraded copies of them.
+"""Measure the verdicts and crops of `s2i_lib.photos` on real photos and degraded copies of them.
 
     python -m benchmarks.photos --photos DIR
 
@@ -22,9 +22,12 @@ import cv2
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
-from s2i_lib.crop import find_subject, square_around
-from s2i_lib.dataset import DatasetOptions, Subject, build_dataset, read_photo
-from s2i_lib.drive import Drive
+from s2i_lib.photos.crop import find_subject, square_around
+from s2i_lib.photos.dataset import build_dataset
+from s2i_lib.photos.quality import DatasetOptions
+from s2i_lib.photos.reading import read_photo
+from s2i_lib.photos.subject import Subject
+from s2i_lib.storage.layout import Drive
 
 # Left, top, right, bottom of the subject in parts of the photo, drawn by eye to about 1 %.
 BOXES = {

@@ -36,9 +36,9 @@ import numpy as np
 
 from benchmarks.hearing import error_rate, speak
 from benchmarks.pocket import verdicts
-from s2i_lib import tiny_en
-from s2i_lib.drive import Drive
-from s2i_lib.models import REGISTRY, known_words
+from s2i_lib.models.registry import REGISTRY, known_words
+from s2i_lib.speech import tiny_en
+from s2i_lib.storage.layout import Drive
 from tools.pocket import world
 
 README = Path(__file__).parent / "README.md"
@@ -183,10 +183,11 @@ def _usual(weights: str) -> tuple[Any, Any]:
 
 
 def _ours(folder: Path) -> tuple[Any, Any]:
-    from s2i_lib.generate import DrawOptions, draw
-    from s2i_lib.models import load
-    from s2i_lib.prompt import make_prompt
-    from s2i_lib.speech import HearOptions, Listener
+    from s2i_lib.drawing.draw import draw
+    from s2i_lib.drawing.sampling import DrawOptions
+    from s2i_lib.models.loading import load
+    from s2i_lib.speech.prompt import make_prompt
+    from s2i_lib.speech.transcribe import HearOptions, Listener
 
     drive = Drive(folder / "drive")
     model = load("pocket", drive=drive)
@@ -308,8 +309,9 @@ def cold_table(folder: Path, options: argparse.Namespace) -> str:
 def intervals_table(folder: Path, options: argparse.Namespace) -> str:
     import torch
 
-    from s2i_lib.generate import DrawOptions, draw
-    from s2i_lib.models import load
+    from s2i_lib.drawing.draw import draw
+    from s2i_lib.drawing.sampling import DrawOptions
+    from s2i_lib.models.loading import load
 
     torch.set_num_threads(options.threads)
     wishes = make_wishes(options.prompts)
@@ -340,7 +342,7 @@ def intervals_table(folder: Path, options: argparse.Namespace) -> str:
             "|---|---|---|---|---|---|",
             *rows,
             "",
-            "The same seeds in every row. The default is in `s2i_lib/models.py`.",
+            "The same seeds in every row. The default is in `s2i_lib/models/loading.py`.",
         ]
     )
 

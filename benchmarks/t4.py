@@ -4,8 +4,8 @@
 
 From Run all of notebook 2 in Colab to weights of one's own subject, with Stable Diffusion 2.1 at
 512 px and five photos. **Nothing here was measured on a T4**: counts of this project's code, times
-seconds that others have published (`s2i_lib/duration.py` names them). The day somebody runs it
-there, the seconds that they measure take their place.
+seconds that others have published (`s2i_lib/training/duration.py` names them). The day somebody
+runs it there, the seconds that they measure take their place.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import argparse
 import re
 from pathlib import Path
 
-from s2i_lib.duration import SPEEDS, Range, seconds_of_run, total
-from s2i_lib.models import REGISTRY
-from s2i_lib.recipes import want
+from s2i_lib.models.registry import REGISTRY
+from s2i_lib.training.duration import SPEEDS, Range, seconds_of_run, total
+from s2i_lib.training.recipes import RECIPES, want
 
 README = Path(__file__).with_name("README.md")
 BEGIN, END = "<!-- a T4: made by benchmarks/t4.py -->\n", "<!-- end of a T4 -->\n"
@@ -47,7 +47,7 @@ def parts_of(kind: str, changes: dict[str, str]) -> tuple[dict[str, Range], Rang
     """Each part of a run, and all until the first samples of the subject, in seconds."""
     base, others = REGISTRY["sd2.1-base"], {k: v for k, v in changes.items() if k != "recipe"}
     asked = changes.get("recipe", "auto")
-    options = want(base.finetune, asked, kind, N_PHOTOS, False, others).options
+    options = want(RECIPES[base.family], asked, kind, N_PHOTOS, False, others).options
     trained = seconds_of_run(options, base.size_px, SPEEDS["Tesla T4"])
     parts = AROUND | trained | ({"end": (5.0, 10.0)} if options.method == "lora" else {})  # 3 MB
     n_intervals = options.steps // options.sample_every

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from s2i_lib.drawing.sampling import encode_prompts, estimate_denoised
 from s2i_lib.errors import InputError
-from s2i_lib.generate import encode_prompts, estimate_denoised
-from s2i_lib.models import REGISTRY, Model, known_words
+from s2i_lib.models.loading import Model
+from s2i_lib.models.registry import REGISTRY, known_words
 
 if TYPE_CHECKING:
     import torch
@@ -173,7 +174,7 @@ def encode(model: Model, images: Sequence[Image]) -> torch.Tensor:
     """
     import torch
 
-    from s2i_lib.batches import encode_images
+    from s2i_lib.training.data import encode_images
 
     arrays = np.stack([np.asarray(image.convert("RGB"), np.float32) for image in images])
     pixels = torch.from_numpy(arrays / 127.5 - 1).permute(0, 3, 1, 2)

@@ -9,18 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from s2i_lib.drive import (
-    LEASE,
-    Drive,
-    Lease,
-    folder_name,
-    free_path,
-    local_folder,
-    remove,
-    write_file,
-)
+from s2i_lib.drawing.gallery import is_of, without
 from s2i_lib.errors import InputError, S2iError
-from s2i_lib.gallery import is_of, without
+from s2i_lib.storage.files import free_path, remove, write_file
+from s2i_lib.storage.layout import Drive, folder_name, local_folder
+from s2i_lib.storage.lease import LEASE, Lease
 
 log = logging.getLogger(__name__)
 

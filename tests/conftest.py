@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from s2i_lib.drive import Drive
+from s2i_lib.storage.layout import Drive
 
 # Nothing here may wait for a hub: its client is pointed at a port where nobody listens.
 os.environ["HF_ENDPOINT"] = "http://127.0.0.1:9"
@@ -77,9 +77,9 @@ def drive(tmp_path) -> Drive:
 @pytest.fixture(scope="session")
 def pocket(tmp_path_factory):
     """The shipped model, loaded once."""
-    from s2i_lib import models
+    from s2i_lib.models import loading
 
-    return models.load("pocket", drive=Drive(tmp_path_factory.mktemp("drive")))
+    return loading.load("pocket", drive=Drive(tmp_path_factory.mktemp("drive")))
 
 
 @pytest.fixture(scope="session")

@@ -18,9 +18,9 @@ import transformers  # noqa: F401
 from test_finetune import SHORT
 from tiny_model import draw_dataset
 
-from s2i_lib.drive import Drive, folder_name
-from s2i_lib.finetune import finetune
-from s2i_lib.models import PACKAGE, REGISTRY
+from s2i_lib.models.registry import PACKAGE, REGISTRY
+from s2i_lib.storage.layout import Drive, folder_name
+from s2i_lib.training.finetune import finetune
 
 # Two batches of class images, and samples that are scored: the run ends with the weights of step 4.
 OPTIONS = {**SHORT, "class_image_count": 16, "sample_every": 4}

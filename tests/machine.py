@@ -19,17 +19,17 @@ def main() -> None:
 
     import safetensors
 
-    from s2i_lib import prior
-    from s2i_lib.__main__ import main
+    from s2i_lib.cli.main import main
+    from s2i_lib.training.class_images import sample_latents
 
-    sample = prior.sample_latents
+    sample = sample_latents
 
     def note(pipe, embeddings, seeds, options):
         with Path("sampled.jsonl").open("a") as file:
             file.write(json.dumps(list(seeds)) + "\n")
         return sample(pipe, embeddings, seeds, options)
 
-    prior.sample_latents = note
+    sample_latents = note
     if os.environ.get("RANK", "0") != "0":
         safe_open = safetensors.safe_open
 

@@ -12,7 +12,7 @@ import numpy as np
 import pillow_heif
 from PIL import Image, ImageCms, ImageOps
 
-from s2i_lib.photos import UPRIGHT
+from s2i_lib.photos.reading import UPRIGHT
 
 SAMPLES = Path(__file__).parents[1] / "s2i_lib" / "samples" / "rc_car"
 GPS, MAKE, DATE = 0x8825, 0x010F, 0x0132

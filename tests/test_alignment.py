@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 import s2i_lib
-from s2i_lib import tiny_en
-from s2i_lib.alignment import POSITIONS_PER_S, hear_inside
-from s2i_lib.audio import RATE_HZ, load_audio
-from s2i_lib.drive import Drive
 from s2i_lib.errors import InputError
+from s2i_lib.speech import tiny_en
+from s2i_lib.speech.alignment import POSITIONS_PER_S, hear_inside
+from s2i_lib.speech.audio import RATE_HZ, load_audio
+from s2i_lib.storage.layout import Drive
 
 CLIP = Path(s2i_lib.__file__).parent / "samples" / "red_car.wav"
 

@@ -5,9 +5,17 @@ import pytest
 import torch
 from tiny_model import make_pipeline
 
-from s2i_lib.attention import BEGIN, END, draw_with_attention, mean_map, split_words, watched
+from s2i_lib.drawing.attention import (
+    BEGIN,
+    END,
+    draw_with_attention,
+    mean_map,
+    split_words,
+    watched,
+)
+from s2i_lib.drawing.draw import draw
+from s2i_lib.drawing.sampling import DrawOptions
 from s2i_lib.errors import InputError
-from s2i_lib.generate import DrawOptions, draw
 
 PROMPT = "a red car on a yellow background"
 FEW = DrawOptions(steps=3, seed=5)

@@ -13,8 +13,8 @@ import pytest
 import soundfile
 from sounds import JFK, KINDS, encode, make
 
-from s2i_lib.audio import RATE_HZ, load_audio, normalise, read_audio
 from s2i_lib.errors import InputError
+from s2i_lib.speech.audio import RATE_HZ, load_audio, normalise, read_audio
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,8 @@
 
 import pytest
 
-from s2i_lib.best import Point, choose_best, drift, is_past_peak, value
 from s2i_lib.errors import InputError
+from s2i_lib.evaluation.model_selection import Point, choose_best, drift, is_past_peak, value
 
 
 def curve(*triples) -> list[Point]:

@@ -9,11 +9,14 @@ from one_file import original_names
 from safetensors.torch import load_file, save_file
 from tiny_model import make_pipeline
 
-from s2i_lib import models
-from s2i_lib.brought import inspect
+from s2i_lib.drawing.draw import draw, redo
+from s2i_lib.drawing.records import compare_weights, model_named_in
+from s2i_lib.drawing.sampling import DrawOptions
 from s2i_lib.errors import InputError, S2iError
-from s2i_lib.export import kohya_names
-from s2i_lib.generate import DrawOptions, compare_weights, draw, model_named_in, redo
+from s2i_lib.models import loading
+from s2i_lib.models.export import kohya_names
+from s2i_lib.models.single_file import inspect
+from s2i_lib.storage import run_card
 
 pytestmark = pytest.mark.slow
 
@@ -35,7 +38,7 @@ def loras(tiny, tmp_path_factory):
     from peft import LoraConfig, get_peft_model_state_dict
 
     folder = tmp_path_factory.mktemp("loras")
-    pipeline = models.load_pipeline(tiny)
+    pipeline = loading.load_pipeline(tiny)
     config = LoraConfig(r=RANK, lora_alpha=RANK, target_modules=["to_q", "to_v"])
     pipeline.unet.add_adapter(config)
     generator = torch.Generator().manual_seed(1)
@@ -45,7 +48,7 @@ def loras(tiny, tmp_path_factory):
                 weight.copy_(torch.randn(weight.shape, generator=generator))
     state = get_peft_model_state_dict(pipeline.unet)
     pipeline.save_lora_weights(folder / "diffusers", unet_lora_layers=state)
-    flat = load_file(folder / "diffusers" / models.LORA)
+    flat = load_file(folder / "diffusers" / run_card.LORA)
     # kohya's files carry alpha; twice the strength at half the numbers is the same LoRA
     halved = {n: w / 2 if "lora_B" in n else w for n, w in flat.items()}
     save_file(kohya_names(halved, 2 * RANK), folder / "kohya.safetensors")
@@ -57,12 +60,12 @@ def pixels(model, prompt="a cat"):
     return torch.tensor(list(picture.image.tobytes()), dtype=torch.float32)
 
 
-@pytest.mark.parametrize("name", ["diffusers", f"diffusers/{models.LORA}", "kohya.safetensors"])
+@pytest.mark.parametrize("name", ["diffusers", f"diffusers/{run_card.LORA}", "kohya.safetensors"])
 def test_lora_from_elsewhere_draws_what_its_maker_sees(loras, tiny, drive, name):
     folder, made = loras
-    model = models.load(str(tiny), drive=drive, run=str(folder / name))
-    with_it = models.Model(model.base, made, "here")
-    plain = models.load(str(tiny), drive=drive)
+    model = loading.load(str(tiny), drive=drive, run=str(folder / name))
+    with_it = loading.Model(model.base, made, "here")
+    plain = loading.load(str(tiny), drive=drive)
     changed = (pixels(with_it) - pixels(plain)).abs().mean()
     assert changed > 1, "the LoRA must be seen, or this test sees nothing"
     assert (pixels(model) - pixels(with_it)).abs().max() <= 1
@@ -72,28 +75,28 @@ def test_lora_from_elsewhere_draws_what_its_maker_sees(loras, tiny, drive, name)
 def test_lora_for_another_model_is_refused(loras, drive):
     folder, _ = loras
     with pytest.raises(InputError, match=r"kohya.safetensors does not fit pocket .*--model"):
-        models.load("pocket", drive=drive, run=str(folder / "kohya.safetensors"))
+        loading.load("pocket", drive=drive, run=str(folder / "kohya.safetensors"))
 
 
 def test_lora_of_another_width_is_refused(loras, tiny, drive, tmp_path):
     folder, _ = loras
     wide = {
         name: torch.cat([w, w], 1) if "lora_A" in name else w
-        for name, w in load_file(folder / "diffusers" / models.LORA).items()
+        for name, w in load_file(folder / "diffusers" / run_card.LORA).items()
     }
     save_file(wide, tmp_path / "wide.safetensors")
     with pytest.raises(InputError, match="does not fit tiny"):
-        models.load(str(tiny), drive=drive, run=str(tmp_path / "wide.safetensors"))
+        loading.load(str(tiny), drive=drive, run=str(tmp_path / "wide.safetensors"))
 
 
 def test_checkpoint_in_one_file_draws_what_its_folder_does(tiny, drive, tmp_path):
     path = tmp_path / "brought.safetensors"
     save_file(original_names(make_pipeline(seed=5)), path)
     make_pipeline(seed=5).save_pretrained(tmp_path / "folder")
-    model = models.load(str(tiny), drive=drive, run=str(path))
-    assert torch.equal(pixels(model), pixels(models.load(str(tmp_path / "folder"), drive=drive)))
-    assert not torch.equal(pixels(model), pixels(models.load(str(tiny), drive=drive)))
-    assert model.hashes() == {"run": models.digest_of(path)}
+    model = loading.load(str(tiny), drive=drive, run=str(path))
+    assert torch.equal(pixels(model), pixels(loading.load(str(tmp_path / "folder"), drive=drive)))
+    assert not torch.equal(pixels(model), pixels(loading.load(str(tiny), drive=drive)))
+    assert model.hashes() == {"run": loading.digest_of(path)}
 
 
 @pytest.mark.parametrize("lost", ["first_stage_model.", "cond_stage_model.", "shape"])
@@ -105,7 +108,7 @@ def test_checkpoint_that_lacks_a_part_is_refused(tiny, drive, tmp_path, lost):
     tensors = {name: weight for name, weight in tensors.items() if not name.startswith(lost)}
     save_file(tensors, tmp_path / "part.safetensors")
     with pytest.raises(InputError, match="cannot be loaded with the configuration of"):
-        models.load(str(tiny), drive=drive, run=str(tmp_path / "part.safetensors"))
+        loading.load(str(tiny), drive=drive, run=str(tmp_path / "part.safetensors"))
 
 
 def test_without_a_named_model_the_file_says_what_it_is(drive, tmp_path):
@@ -115,7 +118,7 @@ def test_without_a_named_model_the_file_says_what_it_is(drive, tmp_path):
         path = tmp_path / f"{width}.safetensors"
         save_file({name: torch.zeros(8, width)}, path)
         with pytest.raises(S2iError, match=f"The configuration of sd.*Tried: {repository}/"):
-            models.load("auto", drive=drive, run=str(path))
+            loading.load("auto", drive=drive, run=str(path))
 
 
 @pytest.mark.parametrize(
@@ -149,7 +152,7 @@ def test_folder_with_pickles_only_is_refused(tiny, drive, tmp_path):
         folder / "unet/diffusion_pytorch_model.bin"
     )
     with pytest.raises(InputError, match="Expected a diffusers folder with safetensors"):
-        models.load(drive=drive, run=str(folder))
+        loading.load(drive=drive, run=str(folder))
 
 
 @pytest.mark.parametrize("kind", ["folder", "model", "lora", "checkpoint"])
@@ -162,22 +165,22 @@ def test_picture_of_what_was_brought_can_be_made_again(loras, tiny, drive, tmp_p
         "lora": (str(tiny), str(loras[0] / "kohya.safetensors")),
         "checkpoint": (str(tiny), str(path)),
     }[kind]
-    [picture] = draw(models.load(name, drive=drive, run=run), "a cat", OPTIONS)
+    [picture] = draw(loading.load(name, drive=drive, run=run), "a cat", OPTIONS)
     record = json.loads(json.dumps(picture.record))
     if kind == "checkpoint":
         assert record["source"] == str(path)
         return  # its configuration is named on the command line
-    again = models.load(model_named_in(record), drive=drive, run=record["run"])
+    again = loading.load(model_named_in(record), drive=drive, run=record["run"])
     assert compare_weights(again, record) is None
     assert redo(again, record).image.tobytes() == picture.image.tobytes()
 
 
 def test_other_weights_are_noticed_before_a_picture_is_made_again(loras, tiny, drive, tmp_path):
     lora = shutil.copy(loras[0] / "kohya.safetensors", tmp_path / "mine.safetensors")
-    [picture] = draw(models.load(str(tiny), drive=drive, run=str(lora)), "a cat", OPTIONS)
+    [picture] = draw(loading.load(str(tiny), drive=drive, run=str(lora)), "a cat", OPTIONS)
     weights = {name: 2 * weight for name, weight in load_file(lora).items()}
     save_file(weights, lora)
-    again = models.load(str(tiny), drive=drive, run=str(lora))
+    again = loading.load(str(tiny), drive=drive, run=str(lora))
     doubt = compare_weights(again, picture.record)
     assert doubt and f"those of the run {lora}" in doubt and "those of the model" not in doubt
     del picture.record["hashes"]  # as older records are
@@ -194,8 +197,8 @@ def test_kohyas_lora_of_the_text_encoder_is_loaded_too(tiny, drive, tmp_path):
         tensors[f"{layer}.lora_up.weight"] = torch.randn(outputs, RANK)
         tensors[f"{layer}.alpha"] = torch.tensor(float(ALPHA))
     save_file(tensors, tmp_path / "text.safetensors")
-    plain = models.load(str(tiny), drive=drive).pipeline.text_encoder
-    encoder = models.load(
+    plain = loading.load(str(tiny), drive=drive).pipeline.text_encoder
+    encoder = loading.load(
         str(tiny), drive=drive, run=str(tmp_path / "text.safetensors")
     ).pipeline.text_encoder
     layer = "encoder.layers.0.self_attn.q_proj"

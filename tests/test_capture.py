@@ -9,9 +9,9 @@ import zipfile
 import pytest
 from PIL import Image
 
-from s2i_lib.capture import PhotoFolder, photo_folder
-from s2i_lib.drive import Drive
 from s2i_lib.errors import InputError
+from s2i_lib.storage.layout import Drive
+from s2i_lib.widgets.capture import PhotoFolder, photo_folder
 
 
 def jpeg(colour: str) -> bytes:

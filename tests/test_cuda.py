@@ -12,13 +12,17 @@ import torch
 from accelerate import Accelerator
 from test_finetune import KilledError, dataset, digest, kill_at, local_disk, start, tiny  # noqa: F401
 
-from s2i_lib import generate, models, plan
-from s2i_lib.drive import Drive
+from s2i_lib.drawing import sampling
+from s2i_lib.drawing.draw import draw
 from s2i_lib.errors import S2iError
-from s2i_lib.learner import find_8bit_fault
-from s2i_lib.options import FinetuneOptions
+from s2i_lib.models import loading
+from s2i_lib.models.registry import PACKAGE
+from s2i_lib.storage.layout import Drive
+from s2i_lib.training import resources
+from s2i_lib.training.config import FinetuneOptions
+from s2i_lib.training.train_state import find_8bit_fault
 
-SAMPLES = models.PACKAGE / "samples"
+SAMPLES = PACKAGE / "samples"
 
 pytestmark = [
     pytest.mark.slow,
@@ -57,16 +61,16 @@ def test_a_run_in_fp16_goes_on_with_its_scaler_and_ends_the_same(
 
 
 def test_the_ladder_is_gone_down_when_real_memory_runs_out(drive):
-    model = models.load("pocket", drive=drive, device=torch.device("cpu"), dtype=torch.float32)
+    model = loading.load("pocket", drive=drive, device=torch.device("cpu"), dtype=torch.float32)
     accelerator, options = Accelerator(), FinetuneOptions(batch_size=8)
     torch.cuda.reset_peak_memory_stats()
-    assert plan.probe_steps(model, options, accelerator) > 0
+    assert resources.probe_steps(model, options, accelerator) > 0
     peak = torch.cuda.max_memory_reserved()
     total = torch.cuda.get_device_properties(0).total_memory
     said = []
     try:
         torch.cuda.set_per_process_memory_fraction(0.7 * peak / total)
-        changed, _ = plan.try_steps(model, options, accelerator, said.append)
+        changed, _ = resources.try_steps(model, options, accelerator, said.append)
         assert changed != options and changed.batch_size == 8
     except S2iError as error:
         assert "even with LoRA" in str(error)
@@ -79,16 +83,16 @@ def test_the_ladder_is_gone_down_when_real_memory_runs_out(drive):
 def test_a_gpu_draws_the_picture_that_a_cpu_draws(drive, dtype):
     pictures = []
     for device, precision in (("cpu", torch.float32), ("cuda", dtype)):
-        model = models.load("pocket", drive=drive, device=torch.device(device), dtype=precision)
-        options = generate.DrawOptions(seed=7, count=2)
-        pictures.append([p.image for p in generate.draw(model, "a red car", options)])
+        model = loading.load("pocket", drive=drive, device=torch.device(device), dtype=precision)
+        options = sampling.DrawOptions(seed=7, count=2)
+        pictures.append([p.image for p in draw(model, "a red car", options)])
     for cpu, gpu in zip(*pictures, strict=True):
         difference = np.abs(np.asarray(cpu, dtype=float) - np.asarray(gpu, dtype=float))
         assert difference.mean() < 3, "of 255"
 
 
 def test_a_gpu_hears_what_a_cpu_hears(drive):
-    from s2i_lib.speech import HearOptions, Listener
+    from s2i_lib.speech.transcribe import HearOptions, Listener
 
     heard = []
     for device in ("cpu", "cuda"):

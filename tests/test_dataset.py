@@ -7,10 +7,13 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from s2i_lib.dataset import Box, Consent, Subject, build_dataset, load_dataset, sample_subject
-from s2i_lib.drive import Drive
 from s2i_lib.errors import InputError
-from s2i_lib.subject import check_identifier
+from s2i_lib.photos.consent import Consent
+from s2i_lib.photos.crop import Box
+from s2i_lib.photos.dataset import build_dataset, sample_subject
+from s2i_lib.photos.manifest import load_dataset
+from s2i_lib.photos.subject import Subject, check_identifier
+from s2i_lib.storage.layout import Drive
 
 SAMPLE = Path(__file__).parents[1] / "s2i_lib" / "samples" / "rc_car" / "00.jpg"
 

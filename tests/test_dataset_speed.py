@@ -24,8 +24,9 @@ MOST_DECODINGS = 16
 BUILD = """
 import json, re, sys, time
 from pathlib import Path
-from s2i_lib.dataset import Subject, build_dataset
-from s2i_lib.drive import Drive
+from s2i_lib.photos.dataset import build_dataset
+from s2i_lib.photos.subject import Subject
+from s2i_lib.storage.layout import Drive
 start_s, cpu_s = time.perf_counter(), time.process_time()
 built = build_dataset(Subject("Racer", "car"), Drive(Path(sys.argv[1])))
 status = Path("/proc/self/status").read_text()

@@ -11,12 +11,24 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from tiny_model import draw_dataset, make_pipeline
 
-from s2i_lib import batches, dreambooth
 from s2i_lib.errors import InputError, S2iError
-from s2i_lib.learner import find_8bit_fault, make_learner
-from s2i_lib.models import REGISTRY
-from s2i_lib.options import FinetuneOptions, learning_rate_at, parse_options
-from s2i_lib.recipes import want
+from s2i_lib.models import devices
+from s2i_lib.models.registry import REGISTRY
+from s2i_lib.training import dreambooth
+from s2i_lib.training.config import FinetuneOptions, learning_rate_at, parse_options
+from s2i_lib.training.data import (
+    CLASS,
+    INSTANCE,
+    TrainingData,
+    draw,
+    embed_prompts,
+    encode_images,
+    pick,
+    read_images,
+    token_ids,
+)
+from s2i_lib.training.recipes import RECIPES, want
+from s2i_lib.training.train_state import find_8bit_fault, make_learner
 
 OPTIONS = FinetuneOptions(steps=6, learning_rate=1e-3, batch_size=2, class_image_count=8)
 
@@ -34,13 +46,13 @@ def data(pipe, tmp_path):
 def make_data(pipe, folder):
     dataset = draw_dataset(folder / "photos")
     prompts = [f"a {dataset.subject.phrase}", "a cat"]
-    images = batches.read_images(dataset.images, 16)
-    return batches.TrainingData(
-        instances=batches.encode_images(pipe.vae, images),
-        mirrored=batches.encode_images(pipe.vae, images.flip(3)),
+    images = read_images(dataset.images, 16)
+    return TrainingData(
+        instances=encode_images(pipe.vae, images),
+        mirrored=encode_images(pipe.vae, images.flip(3)),
         class_latents=torch.randn(8, 3, 8, 8, generator=torch.Generator().manual_seed(1)),
-        tokens=batches.token_ids(pipe, prompts),
-        embeddings=batches.embed_prompts(pipe, prompts),
+        tokens=token_ids(pipe, prompts),
+        embeddings=embed_prompts(pipe, prompts),
     )
 
 
@@ -161,15 +173,15 @@ def test_learning_rate_agrees_with_diffusers_schedulers(name):
 
 
 def test_a_draw_depends_on_seed_step_position_and_stream_and_on_nothing_else():
-    def noise(seed=0, step=3, position=1, stream=batches.INSTANCE):
+    def noise(seed=0, step=3, position=1, stream=INSTANCE):
         options = dataclasses.replace(OPTIONS, seed=seed)
-        return batches.draw(options, step, position, stream, (3, 8, 8), 1000).noise
+        return draw(options, step, position, stream, (3, 8, 8), 1000).noise
 
     torch.manual_seed(1)
     first = noise()
     torch.manual_seed(2)
     assert torch.equal(first, noise())
-    for other in ({"seed": 1}, {"step": 4}, {"position": 0}, {"stream": batches.CLASS}):
+    for other in ({"seed": 1}, {"step": 4}, {"position": 0}, {"stream": CLASS}):
         assert not torch.equal(first, noise(**other))
 
 
@@ -184,12 +196,12 @@ def test_the_global_batch_is_the_same_however_it_is_divided(data):
 
 def test_every_image_comes_once_before_any_comes_again():
     for epoch in range(5):
-        seen = [batches.pick(7, batches.INSTANCE, epoch * 6 + i, 6) for i in range(6)]
+        seen = [pick(7, INSTANCE, epoch * 6 + i, 6) for i in range(6)]
         assert sorted(seen) == list(range(6))
 
 
 def test_noise_is_standard_normal_and_timesteps_are_uniform():
-    draws = [batches.draw(OPTIONS, s, 0, batches.INSTANCE, (3, 8, 8), 1000) for s in range(1000)]
+    draws = [draw(OPTIONS, s, 0, INSTANCE, (3, 8, 8), 1000) for s in range(1000)]
     noise = torch.stack([d.noise for d in draws])
     assert abs(noise.mean()) < 0.01 and abs(noise.std() - 1) < 0.01
     counts = torch.histc(torch.tensor([float(d.timestep) for d in draws]), 10, 0, 1000)
@@ -197,9 +209,9 @@ def test_noise_is_standard_normal_and_timesteps_are_uniform():
 
 
 def test_offset_noise_is_constant_over_each_channel():
-    plain = batches.draw(OPTIONS, 0, 0, batches.INSTANCE, (3, 8, 8), 1000)
+    plain = draw(OPTIONS, 0, 0, INSTANCE, (3, 8, 8), 1000)
     options = dataclasses.replace(OPTIONS, offset_noise=0.1)
-    added = batches.draw(options, 0, 0, batches.INSTANCE, (3, 8, 8), 1000).noise - plain.noise
+    added = draw(options, 0, 0, INSTANCE, (3, 8, 8), 1000).noise - plain.noise
     assert added.abs().max() > 0.001
     torch.testing.assert_close(added, added[:, :1, :1].expand(3, 8, 8))
 
@@ -241,8 +253,8 @@ def test_a_step_encodes_only_the_prompts_of_its_batch_and_each_once(data, pipe):
     prompts = ["a sks cat", "a cat", "a red cat", "a green cat"]
     data = dataclasses.replace(
         data,
-        tokens=batches.token_ids(pipe, prompts),
-        embeddings=batches.embed_prompts(pipe, prompts),
+        tokens=token_ids(pipe, prompts),
+        embeddings=embed_prompts(pipe, prompts),
         class_rows=[1, 2, 1, 3, 1, 2, 1, 3],
     )
     options = dataclasses.replace(OPTIONS, steps=3, with_text_encoder=True)
@@ -257,8 +269,8 @@ def test_the_empty_prompt_drifts_less_where_class_images_are_shown_with_it(pipe,
     """What guidance compares with: its loss on class images after training either way."""
     with_empty = dataclasses.replace(
         data,
-        tokens=batches.token_ids(pipe, ["a sks cat", "a cat", ""]),
-        embeddings=batches.embed_prompts(pipe, ["a sks cat", "a cat", ""]),
+        tokens=token_ids(pipe, ["a sks cat", "a cat", ""]),
+        embeddings=embed_prompts(pipe, ["a sks cat", "a cat", ""]),
     )
 
     def loss_of_empty(dropout):
@@ -294,10 +306,10 @@ def test_the_cached_step_has_the_loss_of_the_uncached_one(pipe, data, tmp_path):
     dataset = draw_dataset(tmp_path / "photos")
     losses = []
     for position in range(2):
-        chance = batches.draw(options, 0, position, batches.INSTANCE, (3, 8, 8), 1000)
-        image = dataset.images[batches.pick(0, batches.INSTANCE, position, 3)]
+        chance = draw(options, 0, position, INSTANCE, (3, 8, 8), 1000)
+        image = dataset.images[pick(0, INSTANCE, position, 3)]
         with torch.no_grad():
-            posterior = pipe.vae.encode(batches.read_images([image], 16)).latent_dist
+            posterior = pipe.vae.encode(read_images([image], 16)).latent_dist
             latents = (posterior.mean + posterior.std * chance.posterior) * 0.7
             timestep = torch.tensor([chance.timestep])
             noisy = pipe.scheduler.add_noise(latents, chance.noise[None], timestep)
@@ -501,7 +513,7 @@ def test_unknown_options_are_named():
 
 def test_a_prompt_that_is_too_long_is_an_error(pipe):
     with pytest.raises(InputError, match="tokens"):
-        batches.token_ids(pipe, ["a cat " * 50])
+        token_ids(pipe, ["a cat " * 50])
 
 
 def test_an_unknown_prediction_type_is_an_error():
@@ -522,7 +534,7 @@ def test_a_text_encoder_trained_by_default_does_not_forbid_lora():
     ("name", "rate"), [("sd2.1-base", 1e-4), ("sd2.1", 1e-4), ("pocket", 3e-4)]
 )
 def test_lora_does_not_learn_at_the_low_rate_of_full_fine_tuning(name, rate):
-    defaults = dict(want(REGISTRY[name].finetune, "auto", "object", 5, False, {}).defaults)
+    defaults = dict(want(RECIPES[REGISTRY[name].family], "auto", "object", 5, False, {}).defaults)
     assert FinetuneOptions.for_model(defaults).learning_rate == defaults["learning_rate"]
     lora = FinetuneOptions.for_model(defaults, method="lora")
     assert lora.learning_rate == rate
@@ -544,8 +556,8 @@ class Large:
 
 def test_a_network_that_finds_no_room_on_a_device_is_back_where_it_was():
     network = Large()
-    with batches.visiting_if_there_is_room(network, torch.device("meta")):
+    with devices.visiting_if_there_is_room(network, torch.device("meta")):
         assert network.device.type == "cpu"
-    with pytest.raises(torch.OutOfMemoryError), batches.visiting(network, torch.device("meta")):
+    with pytest.raises(torch.OutOfMemoryError), devices.visiting(network, torch.device("meta")):
         pass
     assert network.device.type == "cpu"

@@ -11,19 +11,13 @@ import weakref
 
 import pytest
 
-from s2i_lib import drive as drive_module
-from s2i_lib.drive import (
-    Lease,
-    NotTakenError,
-    Publisher,
-    free_bytes,
-    local_folder,
-    open_drive,
-    publish,
-    remove,
-    tidy,
-)
 from s2i_lib.errors import S2iError
+from s2i_lib.storage import files as drive_module
+from s2i_lib.storage import lease
+from s2i_lib.storage.files import NotTakenError, free_bytes, publish, remove, tidy
+from s2i_lib.storage.layout import local_folder, open_drive
+from s2i_lib.storage.lease import Lease
+from s2i_lib.storage.publisher import Publisher
 
 
 def wait_until(is_true, seconds=20):
@@ -190,7 +184,7 @@ def test_a_mistake_of_ours_is_raised_not_retried():
 HOLDER = """
 import sys, time
 from pathlib import Path
-from s2i_lib.drive import Lease
+from s2i_lib.storage.lease import Lease
 lease = Lease(Path(sys.argv[1]), print, beat_s=0.1).acquire()
 print("held", flush=True)
 time.sleep(60)
@@ -225,7 +219,7 @@ def test_the_lease_of_a_killed_process_is_free_at_once(holder, tmp_path):
 
 
 def test_a_holder_on_another_machine_is_watched_for_a_beat(holder, tmp_path, monkeypatch):
-    monkeypatch.setattr(drive_module, "_machine", lambda: "another")
+    monkeypatch.setattr(lease, "_machine", lambda: "another")
     said = []
     with pytest.raises(S2iError, match="is being trained"):
         Lease(tmp_path, said.append, stale_s=5).acquire()
@@ -235,7 +229,7 @@ def test_a_holder_on_another_machine_is_watched_for_a_beat(holder, tmp_path, mon
 def test_a_lease_without_beats_goes_stale_and_its_late_owner_writes_no_more(tmp_path, monkeypatch):
     said = []
     sleeper = Lease(tmp_path, said.append, beat_s=1.0).acquire()
-    monkeypatch.setattr(drive_module, "_machine", lambda: "another")
+    monkeypatch.setattr(lease, "_machine", lambda: "another")
     successor = Lease(tmp_path, said.append, stale_s=0.3).acquire()
     wait_until(lambda: sleeper.is_lost)
     assert any("taken over" in line for line in said)
@@ -251,7 +245,7 @@ def test_a_lease_file_that_cannot_be_read_holds_nobody_up(tmp_path):
 
 def test_a_job_that_has_to_wait_is_tried_again_without_a_word_and_holds_up_no_other(tmp_path):
     said, tries = [], []
-    publisher = drive_module.Publisher(said.append, retry_s=0.01)
+    publisher = Publisher(said.append, retry_s=0.01)
 
     def waits():
         tries.append(None)
@@ -271,7 +265,7 @@ def test_a_job_that_still_has_to_wait_at_the_end_is_named_at_once():
     def waits():
         raise drive_module.NotYetError("until the one before it is uploaded")
 
-    publisher = drive_module.Publisher(pytest.fail, retry_s=0.01)
+    publisher = Publisher(pytest.fail, retry_s=0.01)
     publisher.submit("a state", waits)
     began = time.monotonic()
     assert publisher.close(patience_s=60) == ["a state"] and time.monotonic() - began < 30

@@ -7,10 +7,10 @@ import pytest
 from test_finetune import KilledError, digest, kill_at, start
 from tiny_model import draw_dataset, make_pipeline
 
-from s2i_lib import checkpoint
-from s2i_lib.drive import Drive
 from s2i_lib.errors import S2iError
-from s2i_lib.models import read_card
+from s2i_lib.storage.layout import Drive
+from s2i_lib.storage.run_card import read_card
+from s2i_lib.training import checkpoint
 
 pytestmark = pytest.mark.slow
 
@@ -38,7 +38,7 @@ def tiny(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def fast_retries(tmp_path, monkeypatch):
-    from s2i_lib.drive import Publisher
+    from s2i_lib.storage.publisher import Publisher
 
     monkeypatch.setenv("S2I_LOCAL", str(tmp_path / "local"))
     monkeypatch.setattr(Publisher.__init__, "__defaults__", (0.1, 0.5))

@@ -10,12 +10,13 @@ import pytest
 from test_finetune import start
 from tiny_model import draw_dataset, make_pipeline
 
-from s2i_lib import gallery
-from s2i_lib.dataset import build_dataset, sample_subject
-from s2i_lib.drive import Drive, local_folder
-from s2i_lib.generate import DrawOptions, draw
-from s2i_lib.hub import keep, write_checksums
-from s2i_lib.speech import Transcript
+from s2i_lib.drawing import gallery
+from s2i_lib.drawing.draw import draw
+from s2i_lib.drawing.sampling import DrawOptions
+from s2i_lib.photos.dataset import build_dataset, sample_subject
+from s2i_lib.speech.transcribe import Transcript
+from s2i_lib.storage.hub import keep, write_checksums
+from s2i_lib.storage.layout import Drive, local_folder
 
 TABLE = (Path(__file__).parents[1] / "drive_layout.md").read_text()
 PATTERNS = re.findall(r"^\| `([^`]+)` \|", TABLE, re.MULTILINE)

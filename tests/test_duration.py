@@ -9,23 +9,23 @@ import torch
 from tiny_model import make_pipeline
 
 from benchmarks import t4
-from s2i_lib import prior
-from s2i_lib.duration import SPEEDS, explain, in_minutes, seconds_of_run, total
-from s2i_lib.models import REGISTRY
-from s2i_lib.recipes import want
-from s2i_lib.storage import Room, Sizes, Storage
+from s2i_lib.models.registry import REGISTRY
+from s2i_lib.training.class_images import SamplerOptions, sample_latents
+from s2i_lib.training.duration import SPEEDS, explain, in_minutes, seconds_of_run, total
+from s2i_lib.training.recipes import RECIPES, want
+from s2i_lib.training.storage_plan import Room, Sizes, Storage
 
 ROOT = Path(__file__).parents[1]
 T4 = SPEEDS["Tesla T4"]
-OBJECT = want(REGISTRY["sd2.1-base"].finetune, "auto", "object", 5, False, {}).options
+OBJECT = want(RECIPES[REGISTRY["sd2.1-base"].family], "auto", "object", 5, False, {}).options
 
 
-@pytest.mark.parametrize("options", [prior.SamplerOptions(), prior.SamplerOptions(steps=7)])
+@pytest.mark.parametrize("options", [SamplerOptions(), SamplerOptions(steps=7)])
 def test_evaluations_are_those_that_the_sampler_makes(options):
     pipe, seen = make_pipeline(), []
     pipe.unet.register_forward_hook(lambda _, args, __: seen.append(len(args[0])))
     embeddings = torch.zeros(2, pipe.tokenizer.model_max_length, 12)
-    prior.sample_latents(pipe, embeddings, [0], options)
+    sample_latents(pipe, embeddings, [0], options)
     assert sum(seen) == options.evaluations
 
 
@@ -114,7 +114,7 @@ def test_the_recipe_that_was_takes_longer_than_those_that_are():
 
 
 def test_the_plan_on_a_t4_says_minutes_before_anything_was_measured():
-    from s2i_lib.plan import Plan
+    from s2i_lib.training.resources import Plan
 
     plan = Plan(
         "sd2.1-base",

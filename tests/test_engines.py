@@ -10,13 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sounds import JFK
 
-from s2i_lib import tiny_en
-from s2i_lib.audio import LIMIT_S, RATE_HZ, read_audio
-from s2i_lib.drive import Drive
-from s2i_lib.engines import MODELS, WINDOW_S, Decoded, find_weights, keep_in_half
 from s2i_lib.errors import InputError, S2iError
-from s2i_lib.models import REGISTRY
-from s2i_lib.speech import (
+from s2i_lib.models.registry import REGISTRY
+from s2i_lib.speech import tiny_en
+from s2i_lib.speech.audio import LIMIT_S, RATE_HZ, read_audio
+from s2i_lib.speech.transcribe import (
     MAX_DECODES,
     PACKED_S,
     HearOptions,
@@ -28,6 +26,8 @@ from s2i_lib.speech import (
     find_windows,
     hear,
 )
+from s2i_lib.speech.whisper import MODELS, WINDOW_S, Decoded, find_weights, keep_in_half
+from s2i_lib.storage.layout import Drive
 
 
 @pytest.fixture(scope="module")

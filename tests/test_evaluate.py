@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from s2i_lib.drive import Drive
+from s2i_lib.drawing.advice import unknown_words
 from s2i_lib.errors import InputError
-from s2i_lib.evaluation import MEANING, evaluate
-from s2i_lib.generate import unknown_words
-from s2i_lib.models import REGISTRY, load
-from s2i_lib.protocol import EvaluateOptions, choose_prompts, dreambench
-from s2i_lib.scorer import Scorers, load_scorers
-from s2i_lib.subject import Subject
+from s2i_lib.evaluation.dreambench import EvaluateOptions, choose_prompts, dreambench
+from s2i_lib.evaluation.encoders import Scorers, load_scorers
+from s2i_lib.evaluation.evaluate import MEANING, evaluate
+from s2i_lib.models.loading import load
+from s2i_lib.models.registry import REGISTRY
+from s2i_lib.photos.subject import Subject
+from s2i_lib.storage.layout import Drive
 
 CAR = Subject("Racer", "car", "sks", "object")
 QUICK = EvaluateOptions(prompts=2, seeds=2, class_pictures=3, steps=2, resamples=200)
@@ -98,7 +99,8 @@ def test_scores_are_the_means_of_the_pictures_scores(done):
 
 
 def test_pictures_are_the_ones_that_draw_makes(done, pocket):
-    from s2i_lib.generate import DrawOptions, draw
+    from s2i_lib.drawing.draw import draw
+    from s2i_lib.drawing.sampling import DrawOptions
 
     [picture] = draw(pocket, done.pictures[3].prompt, DrawOptions(steps=2, seed=1))
     difference = np.asarray(picture.image, int) - np.asarray(done.images[3], int)
@@ -189,7 +191,7 @@ def test_a_network_whose_numbers_are_none_is_a_note_and_missing(pocket, scorers,
 
     import torch
 
-    from s2i_lib.scorer import LpipsScorer, make_lpips_network
+    from s2i_lib.evaluation.encoders import LpipsScorer, make_lpips_network
 
     network, lpips = copy.deepcopy(scorers.clip.network), make_lpips_network((2,) * 5)
     with torch.no_grad():

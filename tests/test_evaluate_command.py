@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from sounds import KINDS
 
-from s2i_lib import __main__ as command_line
-from s2i_lib.drive import sha256_of
+from s2i_lib.cli import main as command_line
 from s2i_lib.errors import InputError
-from s2i_lib.evaluate import evaluate_run
-from s2i_lib.models import PACKAGE
-from s2i_lib.protocol import EvaluateOptions, draw_pictures
-from s2i_lib.spoken import list_recordings, read_clips
+from s2i_lib.evaluation.dreambench import EvaluateOptions, draw_pictures
+from s2i_lib.evaluation.evaluate import evaluate_run
+from s2i_lib.evaluation.speech import list_recordings, read_clips
+from s2i_lib.models.registry import PACKAGE
+from s2i_lib.storage.files import sha256_of
 
 WEIGHTS = PACKAGE / "pocket"  # a diffusers folder like any from elsewhere
 QUICK = ("--prompts", 1, "--seeds", 2, "--steps", 2, "--subject", "Racer:car:sks")
@@ -138,7 +138,7 @@ def test_report_on_a_file_lies_beside_it_and_is_refused_before_anything_is_drawn
 
 
 def test_without_anything_that_hears_the_rest_is_scored(run, tmp_path, monkeypatch):
-    monkeypatch.setattr("s2i_lib.tiny_en.PACKAGE", "no_such_package")
+    monkeypatch.setattr("s2i_lib.speech.tiny_en.PACKAGE", "no_such_package")
     clips = tmp_path / "clips"
     clips.mkdir()
     shutil.copy(PACKAGE / "samples" / "red_car.wav", clips / "one.wav")
@@ -153,8 +153,8 @@ def test_without_anything_that_hears_the_rest_is_scored(run, tmp_path, monkeypat
 
 
 def test_a_damaged_photo_is_left_out_and_the_others_count(drive):
-    from s2i_lib.dataset import build_dataset, sample_subject
-    from s2i_lib.evaluate import _photos_of
+    from s2i_lib.evaluation.evaluate import _photos_of
+    from s2i_lib.photos.dataset import build_dataset, sample_subject
 
     subject = sample_subject(drive)
     bad, *whole = build_dataset(subject, drive).images
@@ -216,7 +216,7 @@ def test_clips_need_their_words(tmp_path):
 @pytest.mark.slow
 def test_hearing_is_scored_from_the_clip_to_the_picture(tmp_path, drive, monkeypatch):
     """The sample is heard without an error, so that both prompts, and their pictures, agree."""
-    from s2i_lib.subject import Subject
+    from s2i_lib.photos.subject import Subject
 
     negatives = []
 
@@ -225,7 +225,7 @@ def test_hearing_is_scored_from_the_clip_to_the_picture(tmp_path, drive, monkeyp
         negatives.extend(picture.record["negative"] for picture in pictures)
         return pictures
 
-    monkeypatch.setattr("s2i_lib.spoken.draw_pictures", note)
+    monkeypatch.setattr("s2i_lib.evaluation.speech.draw_pictures", note)
     for name in ("one", "two"):
         shutil.copy(PACKAGE / "samples" / "red_car.wav", tmp_path / f"{name}.wav")
     (tmp_path / "one.txt").write_text("A red car on a yellow background.")
@@ -251,7 +251,7 @@ def test_hearing_is_scored_from_the_clip_to_the_picture(tmp_path, drive, monkeyp
 
 
 def test_stopped_in_the_second_run_the_first_has_its_page(run, tmp_path, monkeypatch):
-    from s2i_lib import evaluate as module
+    from s2i_lib.evaluation import evaluate as module
 
     calls = []
 

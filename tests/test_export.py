@@ -16,16 +16,23 @@ from test_single_file import SMALL, make_sd2
 from tiny_model import draw_dataset, make_pipeline
 from typer.testing import CliRunner
 
-from s2i_lib import batches, models, prior
-from s2i_lib.__main__ import app
-from s2i_lib.checkpoint import save_weights
-from s2i_lib.drive import Drive, Lease, local_folder
+from s2i_lib.cli.main import app
+from s2i_lib.drawing.draw import draw
+from s2i_lib.drawing.sampling import DrawOptions
 from s2i_lib.errors import InputError, S2iError
-from s2i_lib.export import export
-from s2i_lib.generate import SCHEDULERS, DrawOptions, draw
-from s2i_lib.learner import make_learner
-from s2i_lib.options import FinetuneOptions, as_json
-from s2i_lib.runs import list_runs, prunable, prune
+from s2i_lib.models import loading
+from s2i_lib.models.export import export
+from s2i_lib.models.registry import PACKAGE
+from s2i_lib.models.schedulers import SCHEDULERS
+from s2i_lib.storage import run_card
+from s2i_lib.storage.layout import Drive, local_folder
+from s2i_lib.storage.lease import Lease
+from s2i_lib.training.checkpoint import save_weights
+from s2i_lib.training.class_images import SamplerOptions, sample_latents
+from s2i_lib.training.config import FinetuneOptions, as_json
+from s2i_lib.training.data import embed_prompts
+from s2i_lib.training.run import list_runs, prunable, prune
+from s2i_lib.training.train_state import make_learner
 
 pytestmark = pytest.mark.slow
 
@@ -47,14 +54,14 @@ def trained(tmp_path_factory):
 def latents(pipe):
     """What the model samples for one seed."""
     pipe.to(dtype=torch.float32)
-    embeddings = batches.embed_prompts(pipe, ["", "a sks cat"])
-    options = prior.SamplerOptions(steps=4, guidance_scale=2.0)
-    return prior.sample_latents(pipe, embeddings, [1, 2], options)
+    embeddings = embed_prompts(pipe, ["", "a sks cat"])
+    options = SamplerOptions(steps=4, guidance_scale=2.0)
+    return sample_latents(pipe, embeddings, [1, 2], options)
 
 
 def check_same_pictures(trained, pipe, run):
     """Within 5 % of what the training changed: weights are kept in fp16."""
-    expected = latents(models.load(drive=trained, run=run).pipeline)
+    expected = latents(loading.load(drive=trained, run=run).pipeline)
     error = float((latents(pipe) - expected).abs().mean())
     change = float((latents(make_pipeline()) - expected).abs().mean())
     assert change > 0.01, "training changed too little to see an error by"
@@ -93,7 +100,7 @@ def write_like_the_hub(folder, prediction_type="epsilon"):
     index = json.loads((folder / "model_index.json").read_text())
     index["scheduler"] = ["diffusers", old["_class_name"]]
     (folder / "model_index.json").write_text(json.dumps(index))
-    tokenizer = models.PACKAGE / "pocket" / "tokenizer"
+    tokenizer = PACKAGE / "pocket" / "tokenizer"
     shutil.rmtree(folder / "tokenizer")
     (folder / "tokenizer").mkdir()
     for name in ("vocab.json", "merges.txt", "tokenizer_config.json"):
@@ -112,14 +119,14 @@ def halve_beside(folder):
 def write_run(drive, base, name, **options):
     """A run that ends with weights of its own, without the time that training takes."""
     options = FinetuneOptions(**options)
-    model = models.load(str(base), drive=drive)
+    model = loading.load(str(base), drive=drive)
     learner = make_learner(model.pipeline, options)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for weight in learner.parameters.values():
             weight += 0.03 * torch.randn(weight.shape, generator=generator)
     folder = drive.runs / "violet" / name
-    save_weights(learner, options, folder / models.WEIGHTS)
+    save_weights(learner, options, folder / run_card.WEIGHTS)
     card = {
         "status": "finished",
         "subject": {"name": "Violet", "class_noun": "cat", "identifier": "sks", "kind": "animal"},
@@ -127,7 +134,7 @@ def write_run(drive, base, name, **options):
         "base": {"name": model.base.name, "source": model.source, "licence": "none"},
         "options": as_json(options),
     }
-    (folder / models.RUN_CARD).write_text(json.dumps(card))
+    (folder / run_card.RUN_CARD).write_text(json.dumps(card))
 
 
 @pytest.fixture(scope="module", params=["pocket", "whole", "whole and fp16", "v_prediction"])
@@ -155,8 +162,8 @@ def pixels(model, scheduler="dpm++"):
 def test_a_diffusers_folder_draws_the_runs_pictures_bit_for_bit(any_base, tmp_path, name):
     drive, base = any_base
     folder = export(drive, f"violet/{name}", "diffusers", tmp_path / "out")
-    run, exported = (models.load(drive=drive, run=w) for w in (f"violet/{name}", str(folder)))
-    assert pixels(run) != pixels(models.load(str(base), drive=drive))
+    run, exported = (loading.load(drive=drive, run=w) for w in (f"violet/{name}", str(folder)))
+    assert pixels(run) != pixels(loading.load(str(base), drive=drive))
     for scheduler in SCHEDULERS:
         assert pixels(exported, scheduler) == pixels(run, scheduler), scheduler
     assert exported.taught == "a sks cat" and exported.run == str(folder)
@@ -175,7 +182,7 @@ def test_a_diffusers_folder_draws_the_runs_picture_in_plain_diffusers(any_base, 
     folder = export(drive, f"violet/{name}", "diffusers", tmp_path / "out")
     pipe = StableDiffusionPipeline.from_pretrained(folder)
     pipe.set_progress_bar_config(disable=True)
-    model = models.load(drive=drive, run=f"violet/{name}")
+    model = loading.load(drive=drive, run=f"violet/{name}")
     [mine] = draw(model, "a sks cat", DrawOptions(steps=6, seed=7))
     theirs = pipe(
         "a sks cat", num_inference_steps=6, guidance_scale=model.base.guidance_scale,
@@ -213,7 +220,7 @@ def test_a_diffusers_folder_draws_the_runs_picture_with_transformers_4(any_base,
         pytest.skip(f"transformers 4 could not be had: {done.stderr.strip()[-300:]}")
     drive, _ = any_base
     folder = export(drive, "violet/full", "diffusers", tmp_path / "out")
-    model = models.load(drive=drive, run="violet/full")
+    model = loading.load(drive=drive, run="violet/full")
     done = subprocess.run(
         [sys.executable, "-c", PLAIN, folder, str(model.base.guidance_scale), tmp_path / "a.png"],
         env={**os.environ, "PYTHONPATH": str(older)}, capture_output=True, text=True,
@@ -240,8 +247,8 @@ def test_a_lora_file_with_kohyas_names_draws_what_the_run_does(trained, tmp_path
         "lora_up.weight",
         "alpha",
     }
-    base = models.read_card(trained.runs / "violet" / "lora")["base"]["source"]
-    pipe = models.load(base, drive=trained).pipeline
+    base = run_card.read_card(trained.runs / "violet" / "lora")["base"]["source"]
+    pipe = loading.load(base, drive=trained).pipeline
     pipe.load_lora_weights(str(path.parent), weight_name=path.name)
     check_same_pictures(trained, pipe, "violet/lora")
 
@@ -313,7 +320,7 @@ def test_runs_lists_sizes_and_prunes_only_states_that_the_user_agrees_to(trained
     assert left[0]["state_bytes"] == 0 < left[1]["state_bytes"] == lora["state_bytes"]
     call("--prune", "--yes")
     assert [json.loads(line)["state_bytes"] for line in call("--json").splitlines()] == [0, 0]
-    assert models.load(drive=trained, run="violet/full").run == "violet/full"
+    assert loading.load(drive=trained, run="violet/full").run == "violet/full"
 
 
 def test_states_of_an_unfinished_run_are_deleted_only_when_asked_about(trained, tmp_path):

@@ -17,20 +17,30 @@ from PIL import Image
 from safetensors.torch import load_file
 from tiny_model import draw_dataset, make_pipeline
 
-from s2i_lib import batches, checkpoint, models, plan, prior
-from s2i_lib.drive import LEASE, Drive, Lease, Publisher, _machine
 from s2i_lib.errors import InputError, S2iError
-from s2i_lib.finetune import (
+from s2i_lib.models import loading
+from s2i_lib.privacy import find_traces
+from s2i_lib.storage.layout import Drive
+from s2i_lib.storage.lease import LEASE, Lease, _machine
+from s2i_lib.storage.publisher import Publisher
+from s2i_lib.storage.run_card import read_card
+from s2i_lib.training import checkpoint, resources
+from s2i_lib.training.callbacks import SAMPLE_SEED, SAMPLES_A_ROW
+from s2i_lib.training.class_images import (
+    SamplerOptions,
+    contact_sheet,
+    decode_latents,
+    sample_latents,
+)
+from s2i_lib.training.data import embed_prompts
+from s2i_lib.training.finetune import (
     draw_class_images,
     finetune,
     load_for_training,
     make_accelerator,
     plan_run,
 )
-from s2i_lib.learner import find_8bit_fault
-from s2i_lib.models import read_card
-from s2i_lib.privacy import find_traces
-from s2i_lib.recorder import SAMPLE_SEED, SAMPLES_A_ROW
+from s2i_lib.training.train_state import find_8bit_fault
 
 SHORT = {
     "steps": 8,
@@ -74,7 +84,7 @@ def loaded(monkeypatch):
         found.append(load_for_training(base, drive))
         return found[-1]
 
-    monkeypatch.setattr("s2i_lib.finetune.load_for_training", note)
+    monkeypatch.setattr("s2i_lib.training.finetune.load_for_training", note)
     return found
 
 
@@ -143,8 +153,8 @@ def test_a_run_leaves_everything_that_is_promised_and_nothing_else(drive, datase
     assert card["versions"]["python"] == platform.python_version()
     assert card["versions"]["torch"] == version("torch")
     assert card["versions"].keys() >= {"s2i_lib", "diffusers", "accelerate", "bitsandbytes"}
-    base = models.load(str(tiny), drive=drive, dtype=torch.float32).pipeline
-    assert card["base"]["fingerprint"] == models.fingerprint(base)
+    base = loading.load(str(tiny), drive=drive, dtype=torch.float32).pipeline
+    assert card["base"]["fingerprint"] == loading.fingerprint(base)
     assert card["base"]["source"] == str(tiny)
     assert card["base"]["licence"] == "as given by whoever made it" and card["scores"] == {}
     (kept,) = drive.class_images.iterdir()
@@ -436,7 +446,7 @@ def test_a_run_that_has_ended_leaves_no_model_in_memory(drive, dataset, tiny, mo
         if event == "step":
             raise end
 
-    monkeypatch.setattr("s2i_lib.finetune.load_for_training", note)
+    monkeypatch.setattr("s2i_lib.training.finetune.load_for_training", note)
     if end is None:
         start(drive, dataset, tiny)
     else:
@@ -460,7 +470,7 @@ def test_a_refused_attempt_to_go_on_changes_nothing(drive, dataset, tiny, monkey
     card = other.runs / "violet" / "tiny-01" / "run.json"
     before = card.read_bytes()
     with monkeypatch.context() as patch:
-        patch.setattr(plan, "find_8bit_fault", lambda device: "OSError: libcudart not found")
+        patch.setattr(resources, "find_8bit_fault", lambda device: "OSError: libcudart not found")
         with pytest.raises(InputError, match=r"with_8bit_adam True -> False.*where it began"):
             start(other, dataset, tiny, **wish)
     assert card.read_bytes() == before
@@ -518,13 +528,13 @@ def test_deterministic_algorithms_are_used_while_it_trains_and_not_after(drive, 
 def test_the_run_draws_what_was_learnt(drive, dataset, tiny):
     run, _, _ = start(drive, dataset, tiny, learning_rate=1e-2)
     for given in ("violet/tiny-01", "Violet", str(run)):
-        model = models.load(drive=drive, run=given)
+        model = loading.load(drive=drive, run=given)
         assert model.run == "violet/tiny-01"
-        base = models.load(str(tiny), drive=drive)
+        base = loading.load(str(tiny), drive=drive)
         fine, plain = model.pipeline.unet.state_dict(), base.pipeline.unet.state_dict()
         assert all(not torch.equal(fine[k], plain[k]) for k in fine)
     with pytest.raises(InputError, match="violet/tiny-01"):
-        models.load(drive=drive, run="rex")
+        loading.load(drive=drive, run="rex")
 
 
 def spoil_at(event_of, step, loaded, spoil):
@@ -648,13 +658,13 @@ def test_samples_show_the_mean_of_weights_that_the_run_ends_with(drive, dataset,
     """The last grid is what the finished run draws, and training does not notice the samples."""
     mean = {"ema_decay": 0.9, "ema_device": place, "learning_rate": 1e-2}
     run, _, _ = start(drive, dataset, tiny, **mean, sample_every=1)
-    model = models.load(drive=drive, run=str(run), dtype=torch.float32)
-    embeddings = batches.embed_prompts(model.pipeline, ["", "a sks cat"])
+    model = loading.load(drive=drive, run=str(run), dtype=torch.float32)
+    embeddings = embed_prompts(model.pipeline, ["", "a sks cat"])
     seeds = range(SAMPLE_SEED, SAMPLE_SEED + SAMPLES_A_ROW)
-    sampler = prior.SamplerOptions(20, model.base.guidance_scale, guided_until=1.0)
-    latents = prior.sample_latents(model.pipeline, embeddings, seeds, sampler)
-    pictures = prior.decode_latents(model.pipeline.vae, latents)
-    sheet = prior.contact_sheet(pictures, SAMPLES_A_ROW)
+    sampler = SamplerOptions(20, model.base.guidance_scale, guided_until=1.0)
+    latents = sample_latents(model.pipeline, embeddings, seeds, sampler)
+    pictures = decode_latents(model.pipeline.vae, latents)
+    sheet = contact_sheet(pictures, SAMPLES_A_ROW)
     with Image.open(run / "samples" / "step-000008.png") as shown:
         difference = np.asarray(shown.convert("RGB"), int) - np.asarray(sheet, int)
     assert abs(difference).max() <= 2, "of 255: what is loaded is in fp16"
@@ -667,15 +677,15 @@ def test_samples_show_the_mean_of_weights_that_the_run_ends_with(drive, dataset,
 def test_prompts_of_one_row_take_turns_and_every_picture_has_its_own_noise(drive, dataset, tiny):
     rows = ("a {noun}", "a {subject} | a {noun}")
     run, _, _ = start(drive, dataset, tiny, sample_prompts=rows)
-    model = models.load(drive=drive, run=str(run), dtype=torch.float32)
-    sampler = prior.SamplerOptions(20, model.base.guidance_scale, guided_until=1.0)
+    model = loading.load(drive=drive, run=str(run), dtype=torch.float32)
+    sampler = SamplerOptions(20, model.base.guidance_scale, guided_until=1.0)
     with Image.open(run / "samples" / "step-000008.png") as sheet:
         side = sheet.width // SAMPLES_A_ROW
         shown = np.asarray(sheet.convert("RGB"), int)
     for index, prompt in enumerate(["a cat"] * 4 + ["a sks cat", "a cat"] * 2):
-        embeddings = batches.embed_prompts(model.pipeline, ["", prompt])
-        latents = prior.sample_latents(model.pipeline, embeddings, [SAMPLE_SEED + index], sampler)
-        expected = np.asarray(prior.decode_latents(model.pipeline.vae, latents)[0], int)
+        embeddings = embed_prompts(model.pipeline, ["", prompt])
+        latents = sample_latents(model.pipeline, embeddings, [SAMPLE_SEED + index], sampler)
+        expected = np.asarray(decode_latents(model.pipeline.vae, latents)[0], int)
         top, left = index // 4 * side, index % 4 * side
         difference = shown[top : top + side, left : left + side] - expected
         assert abs(difference).max() <= 2, f"picture {index}: what is loaded is in fp16"

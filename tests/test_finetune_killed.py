@@ -12,8 +12,8 @@ import pytest
 from test_finetune import digest
 from tiny_model import make_pipeline
 
-from s2i_lib import checkpoint
-from s2i_lib.models import read_card
+from s2i_lib.storage.run_card import read_card
+from s2i_lib.training import checkpoint
 
 pytestmark = pytest.mark.slow
 

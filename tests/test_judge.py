@@ -10,22 +10,29 @@ import pytest
 from PIL import Image
 from tiny_model import draw_dataset, make_pipeline
 
-from s2i_lib.best import Point, Watcher
-from s2i_lib.checkpoint import STEP
-from s2i_lib.drive import sha256_of
-from s2i_lib.judge import BEST, SCORES, Judge, find_scorer, keeps_best, make_watcher
-from s2i_lib.learner import make_learner
-from s2i_lib.models import PACKAGE, REGISTRY
-from s2i_lib.options import FinetuneOptions
-from s2i_lib.scorer import awake, load_clip
-from s2i_lib.subject import Subject
+from s2i_lib.evaluation.encoders import awake, load_clip
+from s2i_lib.evaluation.model_selection import Point, Watcher
+from s2i_lib.models.registry import PACKAGE, REGISTRY
+from s2i_lib.photos.subject import Subject
+from s2i_lib.storage.files import sha256_of
+from s2i_lib.training.best_checkpoint import (
+    BEST,
+    SCORES,
+    Judge,
+    find_scorer,
+    keeps_best,
+    make_watcher,
+)
+from s2i_lib.training.checkpoint import STEP
+from s2i_lib.training.config import FinetuneOptions
+from s2i_lib.training.train_state import make_learner
 
 CAR = Subject("Racer", "car", "sks")
 
 
 @pytest.fixture(scope="module")
 def scorer(tmp_path_factory):
-    from s2i_lib.drive import Drive
+    from s2i_lib.storage.layout import Drive
 
     return load_clip(str(PACKAGE / "pocket" / "scorer"), Drive(tmp_path_factory.mktemp("drive")))
 
@@ -199,7 +206,7 @@ def kept_value(folder) -> float:
 
 
 def test_the_best_steps_weights_are_what_the_run_ends_with(scorer, tmp_path, learner):
-    from s2i_lib.checkpoint import save_weights
+    from s2i_lib.training.checkpoint import save_weights
 
     judge = judged(scorer, tmp_path, learner, [(0, "blue"), (25, "red"), (50, "blue")])
     last = save_weights(learner, FinetuneOptions(), tmp_path / "weights")
@@ -213,7 +220,7 @@ def test_the_best_steps_weights_are_what_the_run_ends_with(scorer, tmp_path, lea
 
 
 def test_the_best_survives_a_session_that_lost_its_disk(scorer, tmp_path, learner):
-    from s2i_lib.checkpoint import save_weights
+    from s2i_lib.training.checkpoint import save_weights
 
     judged(scorer, tmp_path, learner, [(0, "blue"), (25, "red"), (50, "blue")])
     shutil.rmtree(tmp_path / "local")
@@ -224,7 +231,7 @@ def test_the_best_survives_a_session_that_lost_its_disk(scorer, tmp_path, learne
 
 
 def test_a_finished_run_that_goes_on_still_has_its_best_step(scorer, tmp_path, learner):
-    from s2i_lib.checkpoint import save_weights
+    from s2i_lib.training.checkpoint import save_weights
 
     judge = judged(scorer, tmp_path, learner, [(0, "blue"), (25, "red"), (50, "blue")])
     judge.choose(save_weights(learner, FinetuneOptions(), tmp_path / "weights"))
@@ -239,7 +246,7 @@ def test_a_finished_run_that_goes_on_still_has_its_best_step(scorer, tmp_path, l
 
 
 def test_a_last_step_that_was_not_scored_still_ends_the_run(scorer, tmp_path, learner):
-    from s2i_lib.checkpoint import save_weights
+    from s2i_lib.training.checkpoint import save_weights
 
     judged(scorer, tmp_path, learner, [(0, "blue"), (25, "red")])
     for path in (*(tmp_path / "local").glob("best-*"), tmp_path / "folder" / BEST):
@@ -263,7 +270,7 @@ def test_the_points_of_the_session_that_came_farthest_count(scorer, tmp_path, le
 def test_best_weights_that_are_gone_leave_the_last_and_the_record_says_so(
     scorer, tmp_path, learner
 ):
-    from s2i_lib.checkpoint import save_weights
+    from s2i_lib.training.checkpoint import save_weights
 
     judge = judged(scorer, tmp_path, learner, [(0, "blue"), (25, "red"), (50, "blue")])
     for path in (*(tmp_path / "local").glob("best-*"), tmp_path / "folder" / BEST):
@@ -278,14 +285,14 @@ def test_best_weights_that_cannot_be_copied_whole_leave_the_last_as_they_were(
     scorer, tmp_path, learner, monkeypatch
 ):
     """A Drive that goes away in the middle of a file: no test can wait for a real one."""
-    from s2i_lib import drive
-    from s2i_lib.checkpoint import save_weights
+    from s2i_lib.storage import files
+    from s2i_lib.training.checkpoint import save_weights
 
     judge = judged(scorer, tmp_path, learner, [(0, "blue"), (25, "red"), (50, "blue")])
     for path in (tmp_path / "local").glob("best-*"):
         shutil.rmtree(path)  # only the Drive has them
     last = save_weights(learner, FinetuneOptions(), tmp_path / "weights")
-    copy, faults = drive._copy, [OSError(5, "Input/output error")]
+    copy, faults = files._copy, [OSError(5, "Input/output error")]
 
     def half(source, target):
         digest = copy(source, target)
@@ -294,7 +301,7 @@ def test_best_weights_that_cannot_be_copied_whole_leave_the_last_as_they_were(
             raise faults.pop()
         return digest  # of what was read: that the copy is short is seen when it is read back
 
-    monkeypatch.setattr(drive, "_copy", half)
+    monkeypatch.setattr(files, "_copy", half)
     for _ in range(2):
         path, record = judge.choose(last)
         assert (record["kept_step"], record["best_step"]) == (50, 25)
@@ -310,8 +317,8 @@ def test_a_run_of_the_pocket_model_ends_with_its_best_step_to_the_bit(drive, tmp
     """The same run that stops at that step has the same weights: scoring changes no training."""
     from safetensors.torch import load_file
 
-    from s2i_lib.finetune import finetune
-    from s2i_lib.models import read_card
+    from s2i_lib.storage.run_card import read_card
+    from s2i_lib.training.finetune import finetune
 
     dataset = draw_dataset(tmp_path / "photos")
     few = {"class_image_count": 8, "sample_every": 1, "learning_rate": 3e-4, "seed": 1}
@@ -342,8 +349,8 @@ def test_a_run_of_the_pocket_model_ends_with_its_best_step_to_the_bit(drive, tmp
 @pytest.mark.slow
 def test_a_training_that_is_past_its_peak_ends_there_and_keeps_the_peak(drive, tmp_path):
     """A learning rate that wrecks the model: likeness and prior fall, and three samplings tell."""
-    from s2i_lib.finetune import finetune
-    from s2i_lib.models import read_card
+    from s2i_lib.storage.run_card import read_card
+    from s2i_lib.training.finetune import finetune
 
     said: list[str] = []
     wrecking = {"class_image_count": 8, "sample_every": 2, "learning_rate": 3e-3, "steps": 40}

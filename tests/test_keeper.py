@@ -5,13 +5,14 @@ import time
 
 import pytest
 
-from s2i_lib import checkpoint
-from s2i_lib import drive as drive_module
-from s2i_lib.drive import Lease
 from s2i_lib.errors import S2iError
-from s2i_lib.keeper import Keeper
-from s2i_lib.models import WEIGHTS, read_card
-from s2i_lib.run import Run
+from s2i_lib.storage import files as drive_module
+from s2i_lib.storage import lease
+from s2i_lib.storage.lease import Lease
+from s2i_lib.storage.run_card import WEIGHTS, read_card
+from s2i_lib.training import checkpoint
+from s2i_lib.training.checkpoint_manager import Keeper
+from s2i_lib.training.run import Run
 
 CARD = {"base": {"name": "tiny", "fingerprint": "f"}, "dataset": {"sha256": "d"}}
 
@@ -98,7 +99,7 @@ def test_what_is_queued_when_another_takes_the_run_over_is_never_written(run, mo
     keeper.publish_saves(30)
     keeper.end(save_state(run.local, 40), CARD | {"status": "finished"})
 
-    monkeypatch.setattr(drive_module, "_machine", lambda: "another")
+    monkeypatch.setattr(lease, "_machine", lambda: "another")
     successor = Lease(run.folder, lambda text: None, beat_s=60).acquire()
     for step in (10, 20):
         save_state(run.folder, step)

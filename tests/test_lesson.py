@@ -10,10 +10,10 @@ import torch
 from tiny_model import make_pipeline
 
 from s2i_lib import lesson
-from s2i_lib.drive import Drive
+from s2i_lib.drawing.sampling import decode, encode_prompts, initial_noise
 from s2i_lib.errors import InputError
-from s2i_lib.generate import decode, encode_prompts, initial_noise
-from s2i_lib.models import load
+from s2i_lib.models.loading import load
+from s2i_lib.storage.layout import Drive
 
 
 def plain(colour, size=64):

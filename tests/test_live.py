@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from s2i_lib.best import Point, as_curve
-from s2i_lib.live import LivePanel
+from s2i_lib.evaluation.model_selection import Point, as_curve
+from s2i_lib.widgets.training_panel import LivePanel
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 from tiny_model import make_pipeline
 
-from s2i_lib import __main__ as command_line
-from s2i_lib.gallery import read_record
+from s2i_lib.cli import main as command_line
+from s2i_lib.drawing.gallery import read_record
 
 ROOT = Path(__file__).parents[1]
 CLIP = ROOT / "s2i_lib" / "samples" / "red_car.wav"
@@ -195,7 +195,7 @@ def test_unknown_words_are_drawn_and_named(run, tmp_path):
 
 
 def test_a_changed_byte_in_the_weights_ends_with_status_2(run, tmp_path):
-    from s2i_lib.models import REGISTRY
+    from s2i_lib.models.registry import REGISTRY
 
     copy = shutil.copytree(REGISTRY["pocket"].folder, tmp_path / "copy")
     with (copy / "unet" / "diffusion_pytorch_model.safetensors").open("r+b") as file:
@@ -218,7 +218,7 @@ def test_import_is_light():
     code = (
         "import sys, time; start = time.perf_counter(); import s2i_lib;"
         "took = time.perf_counter() - start;"
-        "import s2i_lib.__main__;"
+        "import s2i_lib.cli.main;"
         "heavy = {'torch', 'transformers', 'diffusers', 'av', 'PIL', 'cv2'} & set(sys.modules);"
         "print(took, heavy or '')"
     )

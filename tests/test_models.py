@@ -11,14 +11,17 @@ import sys
 
 import pytest
 
-from s2i_lib import hub as hub_module
-from s2i_lib import models
+from s2i_lib.drawing.advice import unknown_words
 from s2i_lib.errors import InputError, S2iError
-from s2i_lib.generate import unknown_words
-from s2i_lib.hub import Source, verify
-from s2i_lib.models import REGISTRY, find_run
-from s2i_lib.protocol import choose_prompts
-from s2i_lib.subject import Subject, fill_in, prompts_in_turn, take_turns
+from s2i_lib.evaluation.dreambench import choose_prompts
+from s2i_lib.models import loading
+from s2i_lib.models.registry import REGISTRY, choose, split_choice
+from s2i_lib.photos.subject import Subject
+from s2i_lib.speech.templates import fill_in, prompts_in_turn, take_turns
+from s2i_lib.storage import hub as hub_module
+from s2i_lib.storage.hub import Source, verify
+from s2i_lib.storage.run_card import find_run
+from s2i_lib.training.recipes import RECIPES
 
 POCKET = REGISTRY["pocket"].folder
 
@@ -31,18 +34,18 @@ def folder(tmp_path):
 
 def test_an_unknown_name_lists_the_known_ones():
     with pytest.raises(InputError) as error:
-        models.choose("sd3")
+        choose("sd3")
     assert all(name in str(error.value) for name in REGISTRY)
 
 
 def test_one_name_is_of_a_model_or_of_a_run(drive):
     for name in ("auto", *REGISTRY):
-        assert models.split_choice(name) == (name, None)
+        assert split_choice(name) == (name, None)
     for run in ("rex", "rex/pocket-01", "/content/drive/MyDrive/Model Files"):
-        assert models.split_choice(run) == ("auto", run)
-    base, run = models.split_choice("sd3")  # a model that is not known: both kinds are listed
+        assert split_choice(run) == ("auto", run)
+    base, run = split_choice("sd3")  # a model that is not known: both kinds are listed
     with pytest.raises(InputError, match=r"no run 'sd3'.*none yet.*auto, pocket, sd2\.1-base"):
-        models.load(base, drive=drive, run=run)
+        loading.load(base, drive=drive, run=run)
 
 
 def test_auto_without_a_gpu_is_pocket_said_out_loud(caplog):
@@ -51,12 +54,12 @@ def test_auto_without_a_gpu_is_pocket_said_out_loud(caplog):
 
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
-    assert models.choose("auto").name == "pocket"
+    assert choose("auto").name == "pocket"
     assert "no CUDA GPU" in caplog.text
 
 
 def test_the_registry_says_what_the_weights_say():
-    base = models.choose(str(POCKET))  # read from the configuration files, not from the registry
+    base = choose(str(POCKET))  # read from the configuration files, not from the registry
     ours = REGISTRY["pocket"]
     for field in ("size_px", "prediction_type", "token_limit"):
         assert getattr(base, field) == getattr(ours, field)
@@ -64,7 +67,7 @@ def test_the_registry_says_what_the_weights_say():
 
 def test_samples_of_a_small_model_are_those_of_its_evaluation():
     base, subject = REGISTRY["pocket"], Subject("Rex", "car", "sks", "object")
-    recipe = base.finetune["object"]
+    recipe = RECIPES[base.family]["object"]
     rows = [row.format(subject=subject.phrase, noun="car") for row in recipe.sample_prompts]
     sampled = {prompt for row in rows for prompt in take_turns(row, 4)}
     assert sampled == {*choose_prompts(base, subject, 25)[0], "a sks car", "a car"}
@@ -73,14 +76,16 @@ def test_samples_of_a_small_model_are_those_of_its_evaluation():
 
 def test_class_images_of_a_small_model_are_half_plain_and_of_words_it_knows():
     base, subject = REGISTRY["pocket"], Subject("Rex", "car", "sks", "object")
-    recipe = base.finetune["object"]
+    recipe = RECIPES[base.family]["object"]
     rows = fill_in(recipe.class_prompts, subject)
     prompts = prompts_in_turn(rows, recipe.class_images)
     assert prompts.count("a car") == len(prompts) / 2
     assert {"a red car", "an orange car", "a black car"} < set(prompts)
     assert [prompt for prompt in prompts if unknown_words(base, prompt)] == []
     assert len({prompts.count(prompt) for prompt in prompts if prompt != "a car"}) == 1
-    assert fill_in(REGISTRY["sd2.1-base"].finetune["object"].class_prompts, subject) == ["a car"]
+    assert fill_in(RECIPES[REGISTRY["sd2.1-base"].family]["object"].class_prompts, subject) == [
+        "a car"
+    ]
 
 
 def test_pocket_loads_in_fp32_with_everything_in_one_precision(pocket):
@@ -91,11 +96,11 @@ def test_pocket_loads_in_fp32_with_everything_in_one_precision(pocket):
 
 
 def test_the_garbage_collector_is_on_again_after_loading(pocket, folder, drive):
-    models.load("pocket", drive=drive)
+    loading.load("pocket", drive=drive)
     assert gc.isenabled()
     (folder / "model_index.json").write_text("{}")
     with pytest.raises(InputError):
-        models.load(str(folder), drive=drive)
+        loading.load(str(folder), drive=drive)
     assert gc.isenabled()
 
 
@@ -105,12 +110,13 @@ def test_loading_says_nothing_and_leaves_bitsandbytes_for_8_bit_adam(tmp_path):
     code = """if True:
         import sys
         from pathlib import Path
-        from s2i_lib import learner, models
-        from s2i_lib.drive import Drive
-        models.load("pocket", drive=Drive(Path(sys.argv[1])))
+        from s2i_lib.models.loading import load
+        from s2i_lib.storage.layout import Drive
+        from s2i_lib.training import train_state
+        load("pocket", drive=Drive(Path(sys.argv[1])))
         print("bitsandbytes" in sys.modules)
         print("loaded", file=sys.stderr)
-        print(learner.find_8bit_fault("cpu"))
+        print(train_state.find_8bit_fault("cpu"))
     """
     done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -127,9 +133,9 @@ def test_a_program_that_has_imported_diffusers_before_us_can_load(tmp_path):
         import sys
         from pathlib import Path
         import diffusers
-        from s2i_lib import models
-        from s2i_lib.drive import Drive
-        models.load("pocket", drive=Drive(Path(sys.argv[1])))
+        from s2i_lib.models.loading import load
+        from s2i_lib.storage.layout import Drive
+        load("pocket", drive=Drive(Path(sys.argv[1])))
     """
     done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -141,7 +147,7 @@ def test_a_changed_byte_is_noticed(folder, drive):
     data[-1] ^= 1
     weights.write_bytes(data)
     with pytest.raises(InputError, match=r"unet.*found SHA-256 .* expected"):
-        models.load(str(folder), drive=drive)
+        loading.load(str(folder), drive=drive)
 
 
 def test_weights_that_are_loaded_again_are_not_hashed_again(folder, drive, monkeypatch):
@@ -157,12 +163,12 @@ def test_weights_that_are_loaded_again_are_not_hashed_again(folder, drive, monke
 def test_a_missing_part_is_named(folder, drive):
     shutil.rmtree(folder / "vae")
     with pytest.raises(InputError, match="vae"):
-        models.load(str(folder), drive=drive)
+        loading.load(str(folder), drive=drive)
 
 
 def test_no_network_lists_every_source_and_why(drive):
     with pytest.raises(S2iError) as error:
-        models.load("sd2.1-base", drive=drive)
+        loading.load("sd2.1-base", drive=drive)
     assert not isinstance(error.value, InputError)  # exit status 1, not 2
     for source in (str(drive.models / "sd2.1-base"), *REGISTRY["sd2.1-base"].sources):
         assert f"{source}: " in str(error.value)
@@ -181,14 +187,14 @@ def test_mirrors_are_tried_in_order_and_the_weights_kept_on_the_drive(hub, drive
         sources=(Source("first/gone"), Source("second/mirror")),
     )  # fmt: skip
     monkeypatch.setitem(REGISTRY, "far", base)
-    model = models.load("far", drive=drive)
+    model = loading.load("far", drive=drive)
     assert model.source == f"second/mirror@{hub.commit_of('second/mirror', 'main')[:12]}"
     assert hub.asked[0].startswith("/api/models/first/gone")
     assert (drive.models / "far" / "unet" / "diffusion_pytorch_model.safetensors").is_file()
     assert not (drive.models / "far" / "scorer").exists()  # only what drawing needs
 
     hub.asked.clear()
-    again = models.load("far", drive=drive)
+    again = loading.load("far", drive=drive)
     assert hub.asked == []  # the second time nothing is asked of the hub
     assert again.source == model.source
 
@@ -196,7 +202,7 @@ def test_mirrors_are_tried_in_order_and_the_weights_kept_on_the_drive(hub, drive
 def test_a_copy_that_the_drive_cut_short_is_not_kept_and_the_download_is_used(
     hub, drive, monkeypatch, caplog
 ):
-    from s2i_lib import drive as drive_module
+    from s2i_lib.storage import files as drive_module
 
     copy = drive_module._copy
 
@@ -211,13 +217,13 @@ def test_a_copy_that_the_drive_cut_short_is_not_kept_and_the_download_is_used(
     )
     monkeypatch.setitem(REGISTRY, "far", base)
     monkeypatch.setattr(drive_module, "_copy", cut)
-    folder, source = models.find_weights(base, drive)
+    folder, source = loading.find_weights(base, drive)
     assert list(drive.models.iterdir()) == []
     assert "could not be kept" in caplog.text and "reads back different" in caplog.text
     verify(folder)
 
     monkeypatch.setattr(drive_module, "_copy", copy)
-    assert models.find_weights(base, drive) == (drive.models / "far", source)
+    assert loading.find_weights(base, drive) == (drive.models / "far", source)
     verify(drive.models / "far")
 
 
@@ -231,7 +237,7 @@ def test_a_download_shows_a_bar_and_goes_on_where_the_connection_broke(
     )
     monkeypatch.setitem(REGISTRY, "far", base)
     hub.breaks_after = 12 * 2**20
-    folder, _ = models.find_weights(base, drive)
+    folder, _ = loading.find_weights(base, drive)
     [rest] = filter(None, hub.ranges)
     assert 0 < int(rest.removeprefix("bytes=").rstrip("-")) <= 12 * 2**20
     weights = "unet/diffusion_pytorch_model.safetensors"
@@ -244,10 +250,10 @@ def test_a_damaged_cache_on_the_drive_is_fetched_again(hub, drive, monkeypatch):
         REGISTRY["pocket"], name="far", folder=None, words=None, sources=(Source("second/mirror"),)
     )
     monkeypatch.setitem(REGISTRY, "far", base)
-    models.load("far", drive=drive)
+    loading.load("far", drive=drive)
     weights = drive.models / "far" / "vae" / "diffusion_pytorch_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
-    models.load("far", drive=drive)
+    loading.load("far", drive=drive)
     verify(drive.models / "far")
 
 
@@ -260,7 +266,7 @@ def write_run(drive, name: str, base: str, made_at: float, scores: dict) -> None
 
 
 def test_the_best_run_of_a_subject_is_chosen_by_the_rule_that_chose_its_step(drive):
-    from s2i_lib.best import Point, value
+    from s2i_lib.evaluation.model_selection import Point, value
 
     first = Point(0, 0.5, 0.3, 0.5)
     overfit, good = Point(9, 0.9, 0.15, 0.8), Point(9, 0.8, 0.28, 0.5)

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from s2i_lib.drive import Drive
-from s2i_lib.names import find_names, sounds_same
-from s2i_lib.speech import HearOptions, Listener
-from s2i_lib.subject import Subject
+from s2i_lib.photos.subject import Subject
+from s2i_lib.speech.name_matching import find_names, sounds_same
+from s2i_lib.speech.transcribe import HearOptions, Listener
+from s2i_lib.storage.layout import Drive
 
 LINES = (Path(__file__).parent / "data" / "names.jsonl").read_text().splitlines()
 SENTENCES = [json.loads(line) for line in LINES]

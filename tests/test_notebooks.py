@@ -22,9 +22,10 @@ import torch
 from test_finetune import digest
 from tiny_model import make_pipeline
 
-from s2i_lib.drive import Drive
-from s2i_lib.gallery import read_record
-from s2i_lib.generate import DrawOptions, draw
+from s2i_lib.drawing.draw import draw
+from s2i_lib.drawing.gallery import read_record
+from s2i_lib.drawing.sampling import DrawOptions
+from s2i_lib.storage.layout import Drive
 
 REPOSITORY = Path(__file__).parents[1]
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
@@ -400,7 +401,7 @@ def test_set_up_cell_mounts_the_drive_to_find_a_copy_of_the_library_there(tmp_pa
     environment, mydrive = colab(tmp_path)
     hidden = without_library(tmp_path)
     path = f"{hidden['PYTHONPATH']}:{FAKE_COLAB}"  # the first sitecustomize counts
-    copied = copy_library(mydrive / "s2i" / "code") / "drive.py"
+    copied = copy_library(mydrive / "s2i" / "code") / "storage/layout.py"
     copied.write_text(copied.read_text().replace("/content", str(tmp_path / "content")))
     kept = mydrive.rename(tmp_path / "kept")  # it appears when the Drive is mounted
     git = tmp_path / "bin" / "git"

@@ -9,10 +9,13 @@ import photo_files as made
 import pytest
 from PIL import Image
 
-from s2i_lib.copies import keep_photo
-from s2i_lib.dataset import DatasetOptions, Subject, build_dataset, import_zip, read_photo
-from s2i_lib.drive import Drive
 from s2i_lib.errors import InputError
+from s2i_lib.photos.dataset import build_dataset
+from s2i_lib.photos.importing import import_zip, keep_photo
+from s2i_lib.photos.quality import DatasetOptions
+from s2i_lib.photos.reading import read_photo
+from s2i_lib.photos.subject import Subject
+from s2i_lib.storage.layout import Drive
 
 GOOD, BAD, POOR = made.good_files(), made.bad_files(), made.poor_files()
 GREY = {name for name in GOOD if "grey" in name or name == "float.tif"}

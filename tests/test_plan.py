@@ -11,12 +11,14 @@ from accelerate import Accelerator
 from tiny_model import make_pipeline
 
 from benchmarks import memory
-from s2i_lib import plan, storage
 from s2i_lib.errors import InputError, S2iError
-from s2i_lib.learner import find_8bit_fault, make_learner
-from s2i_lib.models import REGISTRY, Model
-from s2i_lib.options import LORA_RATE, FinetuneOptions, parse_options
-from s2i_lib.storage import Room
+from s2i_lib.models.loading import Model
+from s2i_lib.models.registry import REGISTRY
+from s2i_lib.training import resources, storage_plan
+from s2i_lib.training.config import LORA_RATE, FinetuneOptions, parse_options
+from s2i_lib.training.recipes import RECIPES
+from s2i_lib.training.storage_plan import Room
+from s2i_lib.training.train_state import find_8bit_fault, make_learner
 
 OPTIONS = FinetuneOptions(batch_size=4)
 CPU = torch.device("cpu")
@@ -54,7 +56,7 @@ def test_the_ladder_goes_down_as_far_as_it_must_and_announces_each_rung(rung):
         pytest.skip("bitsandbytes does not work here, so its rung is left out")
     tried, said = [], []
     probe = out_of_memory_until(RUNGS[rung], tried)
-    options, seconds = plan.descend(OPTIONS, CPU, probe, said.append)
+    options, seconds = resources.descend(OPTIONS, CPU, probe, said.append)
     n_rungs = list(RUNGS).index(rung)
     assert len(said) == n_rungs and len(tried) == n_rungs + 1
     assert options == tried[-1] and seconds == 0.5
@@ -69,25 +71,29 @@ def test_the_text_encoder_is_let_go_before_the_u_net_is():
     options = dataclasses.replace(
         OPTIONS, with_text_encoder=True, with_checkpointing=True, with_8bit_adam=True, batch_size=1
     )
-    rung, said = plan.next_rung(options, CPU)
+    rung, said = resources.next_rung(options, CPU)
     assert rung == dataclasses.replace(options, with_text_encoder=False)
     assert "text encoder" in said
-    lora, _ = plan.next_rung(rung, CPU)
+    lora, _ = resources.next_rung(rung, CPU)
     assert lora.method == "lora"
 
 
 def test_a_step_that_would_fit_too_narrowly_is_not_tried_without_checkpointing(model, monkeypatch):
     """A run that passed two trial steps would end in a full GPU an hour later."""
     needed = sum(
-        plan.estimate_memory(*plan.count_parameters(model.pipeline, OPTIONS), OPTIONS, 64).values()
+        resources.estimate_memory(
+            *resources.count_parameters(model.pipeline, OPTIONS), OPTIONS, 64
+        ).values()
     )
     tried = []
-    monkeypatch.setattr(plan, "probe_steps", lambda model, options, _: tried.append(options) or 1.0)
+    monkeypatch.setattr(
+        resources, "probe_steps", lambda model, options, _: tried.append(options) or 1.0
+    )
     for room, is_tried in ((0.9, False), (1.1, True)):
         said = []
-        free = int((needed + room * plan.ROOM_GIB) * plan.GIB)
-        monkeypatch.setattr(plan, "free_memory", lambda device, free=free: free)
-        options, _ = plan.try_steps(model, OPTIONS, Accelerator(cpu=True), said.append)
+        free = int((needed + room * resources.ROOM_GIB) * resources.GIB)
+        monkeypatch.setattr(resources, "free_memory", lambda device, free=free: free)
+        options, _ = resources.try_steps(model, OPTIONS, Accelerator(cpu=True), said.append)
         assert options.with_checkpointing != is_tried and tried == [options]
         assert said == [] or "would leave less than 1 GiB" in said[0]
         tried.clear()
@@ -96,16 +102,16 @@ def test_a_step_that_would_fit_too_narrowly_is_not_tried_without_checkpointing(m
 def test_on_a_t4_a_person_is_learnt_with_the_text_encoder_and_without_checkpointing():
     """Parameters of Stable Diffusion 2.1's U-Net and text encoder (OpenCLIP ViT-H, 23 layers), one
     photo and one class image of 512 px; a T4 has 14.7 GiB, CUDA itself takes half a GiB."""
-    recipe = REGISTRY["sd2.1-base"].finetune["person"]
+    recipe = RECIPES[REGISTRY["sd2.1-base"].family]["person"]
     options = FinetuneOptions(**recipe.as_options(5))
     total = 865_910_724 + 340_387_840
-    needed = sum(plan.estimate_memory(total, total, options, 512).values())
-    assert needed + plan.ROOM_GIB < 14.2
+    needed = sum(resources.estimate_memory(total, total, options, 512).values())
+    assert needed + resources.ROOM_GIB < 14.2
 
 
 def test_below_the_last_rung_it_gives_up_with_what_to_do():
     with pytest.raises(S2iError, match="smaller model"):
-        plan.descend(OPTIONS, CPU, out_of_memory_until(lambda o: False, []), lambda text: None)
+        resources.descend(OPTIONS, CPU, out_of_memory_until(lambda o: False, []), lambda text: None)
 
 
 def test_8bit_adamw_is_no_rung_where_it_only_works_on_another_device(monkeypatch):
@@ -116,9 +122,9 @@ def test_8bit_adamw_is_no_rung_where_it_only_works_on_another_device(monkeypatch
         tried.append(device)
         return "no kernel image is available"
 
-    monkeypatch.setattr(plan, "find_8bit_fault", fault_on)
+    monkeypatch.setattr(resources, "find_8bit_fault", fault_on)
     checkpointed = dataclasses.replace(OPTIONS, with_checkpointing=True)
-    rung = plan.next_rung(checkpointed, torch.device("cuda"))
+    rung = resources.next_rung(checkpointed, torch.device("cuda"))
     assert rung is not None and rung[0].accumulation == 4 and not rung[0].with_8bit_adam
     assert tried == [torch.device("cuda")]
 
@@ -128,12 +134,12 @@ def test_other_errors_than_memory_are_not_swallowed():
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
     with pytest.raises(RuntimeError, match="mat1"):
-        plan.descend(OPTIONS, CPU, probe, pytest.fail)
+        resources.descend(OPTIONS, CPU, probe, pytest.fail)
 
 
 def test_a_probe_of_real_steps_leaves_the_model_as_it_was(model):
     before = {k: v.clone() for k, v in model.pipeline.unet.state_dict().items()}
-    seconds = plan.probe_steps(model, OPTIONS, Accelerator(cpu=True))
+    seconds = resources.probe_steps(model, OPTIONS, Accelerator(cpu=True))
     assert seconds > 0
     after = model.pipeline.unet.state_dict()
     assert before.keys() == after.keys()
@@ -145,12 +151,12 @@ def test_a_trial_on_another_device_takes_no_memory_of_this_one(model, method):
     """On the meta device, which here stands for a GPU, weights take none there either."""
     place, options = torch.device("meta"), dataclasses.replace(OPTIONS, method=method)
     unet, before = model.pipeline.unet, dict(model.pipeline.unet.named_parameters())
-    trial = plan.trial_copy(unet, place)
+    trial = resources.trial_copy(unet, place)
     for name, weight in trial.named_parameters():
         assert weight is not before[name] and weight.data_ptr() == before[name].data_ptr()
     pipe = SimpleNamespace(
         unet=trial,
-        text_encoder=plan.trial_copy(model.pipeline.text_encoder, place),
+        text_encoder=resources.trial_copy(model.pipeline.text_encoder, place),
         scheduler=model.pipeline.scheduler,
     )
     learner = make_learner(pipe, options, place)
@@ -162,7 +168,7 @@ def test_a_trial_on_another_device_takes_no_memory_of_this_one(model, method):
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_counted_parameters_are_those_that_the_learner_trains(model, method):
     options = dataclasses.replace(OPTIONS, method=method)
-    trained, total = plan.count_parameters(model.pipeline, options)
+    trained, total = resources.count_parameters(model.pipeline, options)
     learner = make_learner(model.pipeline, options)
     assert trained == sum(p.numel() for p in learner.parameters.values())
     assert total == sum(p.numel() for p in learner.unet.parameters())
@@ -171,7 +177,7 @@ def test_counted_parameters_are_those_that_the_learner_trains(model, method):
 def test_lora_targets_that_match_no_layer_are_named_with_those_there_are(pocket, model):
     wrong = dataclasses.replace(OPTIONS, method="lora", lora_targets=("to_q", "to_z", "o_k"))
     for refuse, pipe in (
-        (plan.count_parameters, pocket.pipeline),
+        (resources.count_parameters, pocket.pipeline),
         (make_learner, model.pipeline),
     ):
         with pytest.raises(InputError, match="names to_z, o_k, and no linear layer") as error:
@@ -180,7 +186,7 @@ def test_lora_targets_that_match_no_layer_are_named_with_those_there_are(pocket,
 
 
 def test_the_space_on_the_drive_is_that_of_the_files(model, tmp_path):
-    from s2i_lib import checkpoint
+    from s2i_lib.training import checkpoint
 
     learner = make_learner(model.pipeline, OPTIONS)
     for parameter in learner.parameters.values():
@@ -191,11 +197,11 @@ def test_the_space_on_the_drive_is_that_of_the_files(model, tmp_path):
     one, kept = (
         sum(p.stat().st_size for p in folder.rglob("*.safetensors")) for folder in (state, weights)
     )
-    trained, _ = plan.count_parameters(model.pipeline, OPTIONS)
+    trained, _ = resources.count_parameters(model.pipeline, OPTIONS)
     # of so small a model a fifth is names
-    estimate = plan.estimate_files(trained, OPTIONS, with_best=True)
-    assert estimate.state * plan.GIB == pytest.approx(one, rel=0.25)
-    assert estimate.weights * plan.GIB == pytest.approx(kept, rel=0.25)
+    estimate = resources.estimate_files(trained, OPTIONS, with_best=True)
+    assert estimate.state * resources.GIB == pytest.approx(one, rel=0.25)
+    assert estimate.weights * resources.GIB == pytest.approx(kept, rel=0.25)
     assert estimate.best == estimate.weights
 
 
@@ -203,7 +209,7 @@ def test_the_best_steps_weights_are_counted_where_a_scorer_keeps_them(model, dri
     def made(base, **changes):
         options = dataclasses.replace(OPTIONS, **changes)
         one = Model(base, model.pipeline, "made here")
-        return plan.make_plan(one, options, CPU, drive, drive.runs / "rex" / "1")
+        return resources.make_plan(one, options, CPU, drive, drive.runs / "rex" / "1")
 
     pocket = REGISTRY["pocket"]  # its scorer ships with it; that of the others is fetched
     kept = made(pocket)
@@ -218,16 +224,16 @@ def test_the_best_steps_weights_are_counted_where_a_scorer_keeps_them(model, dri
 def test_what_a_run_has_on_the_drive_already_is_free_for_it(model, drive):
     """Two states of SD 2.1 fill a free Drive; the run that they are of has to go on."""
     folder = drive.runs / "rex" / "1"
-    before = plan.make_plan(model, OPTIONS, CPU, drive, folder).room.drive
+    before = resources.make_plan(model, OPTIONS, CPU, drive, folder).room.drive
     (folder / "state-00000100").mkdir(parents=True)
     with (folder / "state-00000100" / "trained.safetensors").open("wb") as file:
-        file.truncate(40 * plan.GIB)  # takes no space: a hole
-    after = plan.make_plan(model, OPTIONS, CPU, drive, folder).room.drive
+        file.truncate(40 * resources.GIB)  # takes no space: a hole
+    after = resources.make_plan(model, OPTIONS, CPU, drive, folder).room.drive
     assert after - before == pytest.approx(40, abs=5)
 
 
 def test_a_full_drive_is_refused_before_training(model, drive):
-    made = plan.make_plan(model, OPTIONS, CPU, drive, drive.runs / "rex" / "1")
+    made = resources.make_plan(model, OPTIONS, CPU, drive, drive.runs / "rex" / "1")
     made.check()
     with pytest.raises(InputError, match="runs --prune"):
         dataclasses.replace(made, room=Room(drive=0.0, local=1.0)).check()
@@ -237,31 +243,31 @@ def test_a_full_local_disk_is_refused_before_training(model, drive, tmp_path, mo
     """Where the Drive's folder is on the same disk, both copies have to fit."""
     folder = drive.runs / "rex" / "1"
     monkeypatch.setenv("S2I_LOCAL", str(tmp_path / "local"))
-    monkeypatch.setattr(storage, "free_bytes", lambda path: 100 * plan.GIB)
-    monkeypatch.setattr(storage, "disk_of", lambda path: drive.root in path.parents)
-    assert storage.room_for(drive, folder).local_beside(40) == 100, "two disks"
-    monkeypatch.setattr(storage, "disk_of", lambda path: 1)
-    assert storage.room_for(drive, folder).local_beside(40) == 60
+    monkeypatch.setattr(storage_plan, "free_bytes", lambda path: 100 * resources.GIB)
+    monkeypatch.setattr(storage_plan, "disk_of", lambda path: drive.root in path.parents)
+    assert storage_plan.room_for(drive, folder).local_beside(40) == 100, "two disks"
+    monkeypatch.setattr(storage_plan, "disk_of", lambda path: 1)
+    assert storage_plan.room_for(drive, folder).local_beside(40) == 60
     folder.mkdir(parents=True)
     with (folder / "state").open("wb") as file:
-        file.truncate(30 * plan.GIB)  # takes no space: a hole
-    room = storage.room_for(drive, folder)
+        file.truncate(30 * resources.GIB)  # takes no space: a hole
+    room = storage_plan.room_for(drive, folder)
     assert room.local_beside(40) == 90, "30 of the 40 are there already"
     assert room.local_beside(20) == 100
-    monkeypatch.setattr(storage, "free_bytes", lambda path: 0)
+    monkeypatch.setattr(storage_plan, "free_bytes", lambda path: 0)
     with pytest.raises(InputError, match=r"on this disk .* 0\.0 are free .* S2I_LOCAL"):
-        plan.make_plan(model, OPTIONS, CPU, drive, folder).check()
+        resources.make_plan(model, OPTIONS, CPU, drive, folder).check()
 
 
 def test_too_little_memory_is_refused_with_a_change_that_needs_less(model, drive, monkeypatch):
     """On a CPU nothing may try whether it fits: the system would kill the process."""
-    monkeypatch.setattr(plan, "free_memory", lambda device: 0)
+    monkeypatch.setattr(resources, "free_memory", lambda device: 0)
     if find_8bit_fault("cpu"):
         pytest.skip("bitsandbytes does not work here, so its rung is left out")
     options, offered = OPTIONS, []
     while True:
         with pytest.raises(InputError, match=r"needs about .* on cpu and 0\.0 are free") as refused:
-            plan.make_plan(model, options, CPU, drive, drive.runs / "rex" / "1").check()
+            resources.make_plan(model, options, CPU, drive, drive.runs / "rex" / "1").check()
         words = re.findall(r"--option (\S+=[^\s)]+)", str(refused.value))
         if not words:
             break
@@ -277,19 +283,19 @@ def test_too_little_memory_is_refused_with_a_change_that_needs_less(model, drive
 
 
 def test_on_a_gpu_the_estimate_does_not_overrule_the_trial_steps(model, drive):
-    made = plan.make_plan(model, OPTIONS, CPU, drive, drive.runs / "rex" / "1")
+    made = resources.make_plan(model, OPTIONS, CPU, drive, drive.runs / "rex" / "1")
     dataclasses.replace(made, is_tried=True, device_free_gib=0.0).check()
 
 
 def test_the_plan_says_what_will_happen(model, drive):
-    said = str(plan.make_plan(model, OPTIONS, CPU, drive, drive.runs / "rex" / "1"))
+    said = str(resources.make_plan(model, OPTIONS, CPU, drive, drive.runs / "rex" / "1"))
     for words in ("pocket on cpu", "full", "learning rate 1e-06", "4 photos + 4 class", "free"):
         assert words in said
     assert "Time    said after the first steps" in said
 
 
 def test_the_plan_says_the_time_that_measured_steps_add_up_to(model, drive):
-    made = plan.make_plan(model, OPTIONS, CPU, drive, drive.runs / "rex" / "1")
+    made = resources.make_plan(model, OPTIONS, CPU, drive, drive.runs / "rex" / "1")
     assert OPTIONS.steps == 400
     assert "about 10 minutes for all steps, 1.5 s each" in str(
         dataclasses.replace(made, seconds_a_step=1.5)
@@ -299,17 +305,17 @@ def test_the_plan_says_the_time_that_measured_steps_add_up_to(model, drive):
 
 def test_the_second_step_tells_the_time_where_no_trial_did(model, drive, monkeypatch):
     clock = iter([100.0, 102.0, 200.0, 300.0])  # the callback of step 2 begins 2 s after step 1
-    monkeypatch.setattr(plan.time, "monotonic", lambda: next(clock))
-    made = plan.make_plan(model, OPTIONS, CPU, drive, drive.runs / "rex" / "1")
+    monkeypatch.setattr(resources.time, "monotonic", lambda: next(clock))
+    made = resources.make_plan(model, OPTIONS, CPU, drive, drive.runs / "rex" / "1")
     seen, said = [], []
-    callback = plan.SayTime(made, lambda step, losses: seen.append(step), said.append)
+    callback = resources.SayTime(made, lambda step, losses: seen.append(step), said.append)
     for step in (1, 2, 3):
         callback(step, None)
     assert seen == [1, 2, 3]
     assert said == [f"Time    {dataclasses.replace(made, seconds_a_step=2.0).time}"]
     tried = dataclasses.replace(made, seconds_a_step=1.0)
     clock = iter(range(100))
-    callback = plan.SayTime(tried, lambda step, losses: None, said.append)
+    callback = resources.SayTime(tried, lambda step, losses: None, said.append)
     for step in (1, 2, 3):
         callback(step, None)
     assert len(said) == 1, "a trial has told it before"
@@ -318,7 +324,7 @@ def test_the_second_step_tells_the_time_where_no_trial_did(model, drive, monkeyp
 def test_half_precision_without_a_gpu_becomes_fp32_and_that_is_said():
     said = []
     options = dataclasses.replace(OPTIONS, precision="fp16")
-    assert plan.settle_options(options, CPU, said.append).precision == "fp32"
+    assert resources.settle_options(options, CPU, said.append).precision == "fp32"
     assert "CUDA" in said[0]
 
 
@@ -327,15 +333,15 @@ def test_a_gpu_that_only_claims_bf16_computes_in_fp16(monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
     said = []
     options = dataclasses.replace(OPTIONS, precision="bf16")
-    settled = plan.settle_options(options, torch.device("cuda"), said.append)
+    settled = resources.settle_options(options, torch.device("cuda"), said.append)
     assert settled.precision == "fp16" and "capability" in said[0]
 
 
 def test_8bit_adamw_that_does_not_work_is_replaced_and_that_is_said(monkeypatch):
-    monkeypatch.setattr(plan, "find_8bit_fault", lambda device: "OSError: libcudart not found")
+    monkeypatch.setattr(resources, "find_8bit_fault", lambda device: "OSError: libcudart not found")
     said = []
     options = dataclasses.replace(OPTIONS, with_8bit_adam=True)
-    assert not plan.settle_options(options, CPU, said.append).with_8bit_adam
+    assert not resources.settle_options(options, CPU, said.append).with_8bit_adam
     assert "libcudart" in said[0]
 
 
@@ -357,7 +363,7 @@ def estimate(options):
     total = 865_910_724
     trained = 1_659_904 if options.method == "lora" else total
     total += trained if options.method == "lora" else 0
-    return sum(plan.estimate_memory(trained, total, options, 512).values())
+    return sum(resources.estimate_memory(trained, total, options, 512).values())
 
 
 def test_the_estimate_is_within_15_percent_of_what_was_counted_and_of_a_gpu():
@@ -373,5 +379,5 @@ def test_the_estimate_is_within_15_percent_of_what_was_counted_and_of_a_gpu():
 def test_fake_tensors_still_count_what_the_table_says(name):
     gib, trained, total = memory.measure(memory.SETTINGS[name])
     assert gib == pytest.approx(read_memory_table()[name][0], rel=0.02)
-    parts = plan.estimate_memory(trained, total, memory.SETTINGS[name], 512)
+    parts = resources.estimate_memory(trained, total, memory.SETTINGS[name], 512)
     assert sum(parts.values()) == pytest.approx(gib, rel=0.15)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from s2i_lib.models import PACKAGE
+from s2i_lib.models.registry import PACKAGE
 
 FOLDER = PACKAGE / "pocket"
 WORDS = json.loads((FOLDER / "words.json").read_text())

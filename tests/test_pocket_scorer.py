@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from s2i_lib.models import PACKAGE
+from s2i_lib.models.registry import PACKAGE
 
 FOLDER = PACKAGE / "pocket"
 

@@ -8,10 +8,18 @@ import torch
 from accelerate import Accelerator
 from tiny_model import make_pipeline
 
-from s2i_lib import batches, prior
 from s2i_lib.errors import InputError
+from s2i_lib.training.class_images import (
+    SamplerOptions,
+    class_card,
+    class_folder,
+    class_latents,
+    decode_latents,
+    sample_latents,
+)
+from s2i_lib.training.data import embed_prompts
 
-FULL_GUIDANCE = prior.SamplerOptions(steps=5, guidance_scale=3.0, guided_until=1.0, batch_size=4)
+FULL_GUIDANCE = SamplerOptions(steps=5, guidance_scale=3.0, guided_until=1.0, batch_size=4)
 
 
 @pytest.fixture
@@ -22,12 +30,12 @@ def pipe():
 def get(pipe, folder, count, options=FULL_GUIDANCE, prompts=("a cat",), keep=lambda path: None):
     """The latents, and how many images had to be sampled for them."""
     rounds = []
-    latents = prior.class_latents(
+    latents = class_latents(
         pipe,
-        lambda texts: batches.embed_prompts(pipe, texts),
-        prior.class_card(pipe, prompts, options),
+        lambda texts: embed_prompts(pipe, texts),
+        class_card(pipe, prompts, options),
         count,
-        [folder / prior.class_folder(prior.class_card(pipe, prompts, options))],
+        [folder / class_folder(class_card(pipe, prompts, options))],
         Accelerator(cpu=True),
         lambda done, total: rounds.append(total),
         keep,
@@ -38,9 +46,7 @@ def get(pipe, folder, count, options=FULL_GUIDANCE, prompts=("a cat",), keep=lam
 def test_sampling_agrees_with_the_diffusers_pipeline(pipe):
     from diffusers import DPMSolverMultistepScheduler
 
-    ours = prior.sample_latents(
-        pipe, batches.embed_prompts(pipe, ["", "a cat"]), [5, 6], FULL_GUIDANCE
-    )
+    ours = sample_latents(pipe, embed_prompts(pipe, ["", "a cat"]), [5, 6], FULL_GUIDANCE)
     pipe.set_progress_bar_config(disable=True)
     pipe.scheduler = DPMSolverMultistepScheduler.from_config(
         pipe.scheduler.config, algorithm_type="dpmsolver++"
@@ -58,12 +64,12 @@ def test_sampling_agrees_with_the_diffusers_pipeline(pipe):
 def test_the_guidance_interval_saves_evaluations_and_1_switches_guidance_off(pipe):
     sizes = []
     pipe.unet.register_forward_pre_hook(lambda module, args: sizes.append(len(args[0])))
-    embeddings = batches.embed_prompts(pipe, ["", "a cat"])
+    embeddings = embed_prompts(pipe, ["", "a cat"])
     half = dataclasses.replace(FULL_GUIDANCE, steps=4, guided_until=0.5)
-    prior.sample_latents(pipe, embeddings, [1, 2], half)
+    sample_latents(pipe, embeddings, [1, 2], half)
     assert sizes == [4, 4, 2, 2]
     sizes.clear()
-    prior.sample_latents(pipe, embeddings, [1], dataclasses.replace(half, guidance_scale=1.0))
+    sample_latents(pipe, embeddings, [1], dataclasses.replace(half, guidance_scale=1.0))
     assert sizes == [1, 1, 1, 1]
 
 
@@ -116,7 +122,7 @@ def test_a_damaged_batch_is_sampled_anew(pipe, tmp_path, damage):
     "change", ["prompt", "prompts", "seed", "steps", "guidance", "interval", "weights", "schedule"]
 )
 def test_whatever_they_depend_on_gives_them_another_folder(pipe, change):
-    before = prior.class_folder(prior.class_card(pipe, ["a cat"], FULL_GUIDANCE))
+    before = class_folder(class_card(pipe, ["a cat"], FULL_GUIDANCE))
     options, prompts = FULL_GUIDANCE, ["a cat"]
     if change == "prompt":
         prompts = ["a Cat"]
@@ -135,7 +141,7 @@ def test_whatever_they_depend_on_gives_them_another_folder(pipe, change):
             "interval": ("guided_until", 0.9),
         }[change]
         options = dataclasses.replace(options, **{field: value})
-    assert prior.class_folder(prior.class_card(pipe, prompts, options)) != before
+    assert class_folder(class_card(pipe, prompts, options)) != before
 
 
 def test_images_of_several_prompts_are_each_what_its_own_prompt_gives(pipe, tmp_path):
@@ -164,12 +170,12 @@ def test_decoding_agrees_with_the_diffusers_pipeline(pipe):
     with torch.no_grad():
         images = pipe.vae.decode(latents / pipe.vae.config.scaling_factor).sample
     expected = pipe.image_processor.postprocess(images, output_type="pil")
-    for ours, theirs in zip(prior.decode_latents(pipe.vae, latents), expected, strict=True):
+    for ours, theirs in zip(decode_latents(pipe.vae, latents), expected, strict=True):
         assert ours.tobytes() == theirs.tobytes()
 
 
 def test_a_sampler_that_draws_nothing_is_refused():
     with pytest.raises(InputError, match="steps"):
-        prior.SamplerOptions(steps=0)
+        SamplerOptions(steps=0)
     with pytest.raises(InputError, match="guided_from"):
-        prior.SamplerOptions(guided_from=0.5, guided_until=0.2)
+        SamplerOptions(guided_from=0.5, guided_until=0.2)

@@ -10,14 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from s2i_lib import gallery
-from s2i_lib.drive import Lease, local_folder
+from s2i_lib.drawing import gallery
+from s2i_lib.drawing.draw import draw
+from s2i_lib.drawing.sampling import DrawOptions
 from s2i_lib.errors import InputError, S2iError
-from s2i_lib.generate import DrawOptions, draw
+from s2i_lib.photos.subject import Subject, save_subject
 from s2i_lib.privacy import find_traces, forget
-from s2i_lib.prompt import make_prompt
-from s2i_lib.speech import Transcript
-from s2i_lib.subject import Subject, save_subject
+from s2i_lib.speech.prompt import make_prompt
+from s2i_lib.speech.transcribe import Transcript
+from s2i_lib.storage.layout import local_folder
+from s2i_lib.storage.lease import Lease
 
 REX, LUNA = Subject("Rex", "dog"), Subject("Luna", "cat", "gawx")
 
@@ -216,7 +218,7 @@ def test_nothing_is_deleted_while_a_run_is_being_trained(drive, shared):
 
 
 def test_the_command_lists_asks_and_deletes(drive, shared, monkeypatch, capsys):
-    from s2i_lib.__main__ import main
+    from s2i_lib.cli.main import main
 
     def run(*words):
         monkeypatch.setattr(sys, "argv", ["s2i_lib", "forget", *words, "--drive", str(drive.root)])
@@ -244,7 +246,7 @@ def test_the_command_lists_asks_and_deletes(drive, shared, monkeypatch, capsys):
 
 
 def test_json_says_deleted_only_of_what_is_gone(drive, shared, monkeypatch, capsys):
-    from s2i_lib.__main__ import main
+    from s2i_lib.cli.main import main
 
     words = ["s2i_lib", "forget", "Rex", "--yes", "--json", "--drive", str(drive.root)]
     monkeypatch.setattr(sys, "argv", words)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tiny_model import make_pipeline
 
-from s2i_lib.gallery import read_record
+from s2i_lib.drawing.gallery import read_record
 
 ROOT = Path(__file__).parents[1]
 CLIPS = [ROOT / "s2i_lib/samples/red_car.wav", ROOT / "tests/data/jfk.flac"]
@@ -57,7 +57,7 @@ def test_two_processes_draw_what_one_does_and_write_one_page(tmp_path):
 
 
 def test_alone_a_process_takes_everything(monkeypatch):
-    from s2i_lib.processes import Processes
+    from s2i_lib.distributed import Processes
 
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     alone = Processes()

@@ -5,8 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from s2i_lib.errors import InputError
-from s2i_lib.prompt import Prompt, make_prompt, with_negative
-from s2i_lib.subject import Subject, article_for, prompts_in_turn
+from s2i_lib.photos.subject import Subject
+from s2i_lib.speech.prompt import Prompt, make_prompt, with_negative
+from s2i_lib.speech.templates import article_for, prompts_in_turn
 
 REX = Subject("Rex", "dog")
 LUNA = Subject("Luna", "cat", "gawx")

@@ -18,8 +18,11 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
 def test_the_tree_has_a_line_for_every_module():
-    listed = set(re.findall(r"^  (\w+\.py)  ", README, re.MULTILINE))
-    assert listed == {path.name for path in (ROOT / "s2i_lib").glob("*.py")} - {"__init__.py"}
+    listed = re.findall(r"^  ([\w/.]+)  +\w", README.partition("s2i_lib/  ")[2], re.MULTILINE)
+    library = ROOT / "s2i_lib"
+    there = [f"{path.parent.name}/" for path in library.glob("*/__init__.py")]
+    there += [path.name for path in library.glob("*.py") if not path.name.startswith("__")]
+    assert sorted(set(there) - set(listed)) == []
 
 
 def test_every_notebook_has_a_row_with_its_own_badge():
@@ -40,7 +43,7 @@ def test_links_lead_to_files():
 def test_commands_and_their_options_exist():
     from typer.main import get_command
 
-    from s2i_lib.__main__ import app
+    from s2i_lib.cli.main import app
 
     commands = get_command(app).commands
     said = re.findall(r"-m s2i_lib (\w+)([^#\n`]*)", README)

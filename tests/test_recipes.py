@@ -7,18 +7,18 @@ import pytest
 from tiny_model import draw_dataset, make_pipeline
 
 from s2i_lib.errors import InputError
-from s2i_lib.finetune import choose_recipe
-from s2i_lib.models import REGISTRY
-from s2i_lib.options import FinetuneOptions, as_json
-from s2i_lib.recipes import want
-from s2i_lib.run import wants
-from s2i_lib.subject import KINDS
+from s2i_lib.models.registry import REGISTRY
+from s2i_lib.photos.subject import KINDS
+from s2i_lib.training.config import FinetuneOptions, as_json
+from s2i_lib.training.finetune import choose_recipe
+from s2i_lib.training.recipes import RECIPES, want
+from s2i_lib.training.run import wants
 
 STABLE_DIFFUSION = ("sd2.1-base", "sd2.1")
 
 
 def chosen(model="sd2.1-base", kind="object", n_photos=5, asked="auto", **changes):
-    return want(REGISTRY[model].finetune, asked, kind, n_photos, False, changes)
+    return want(RECIPES[REGISTRY[model].family], asked, kind, n_photos, False, changes)
 
 
 @pytest.mark.parametrize("model", STABLE_DIFFUSION)

@@ -7,18 +7,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from s2i_lib.drive import sha256_of
 from s2i_lib.errors import InputError, S2iError
-from s2i_lib.models import PACKAGE, REGISTRY
-from s2i_lib.scorer import (
-    Preparation,
-    find_network,
+from s2i_lib.evaluation.encoders import (
     load_clip,
     load_dino,
     load_lpips,
     load_scorers,
     make_lpips_network,
 )
+from s2i_lib.models.registry import PACKAGE, REGISTRY
+from s2i_lib.models.vision import Preparation, find_network
+from s2i_lib.storage.files import sha256_of
 
 
 def noise(count: int = 3, size=(40, 30), seed: int = 0) -> list[Image.Image]:
@@ -162,7 +161,7 @@ def test_clip_agrees_with_the_networks_own_logits(drive):
 def test_a_batch_gives_what_each_picture_gives_alone(dual, drive, monkeypatch):
     scorer, images = load_clip(str(dual), drive), noise(5)
     together = scorer.images(images)
-    monkeypatch.setattr("s2i_lib.scorer.BATCH", 2)
+    monkeypatch.setattr("s2i_lib.evaluation.encoders.BATCH", 2)
     assert np.allclose(scorer.images(images), together, atol=1e-6)
 
 
@@ -227,7 +226,7 @@ def test_a_network_that_is_nowhere_names_every_place(drive):
 
 
 def test_a_copy_on_the_drive_is_taken_and_a_damaged_one_is_not(dual, drive):
-    from s2i_lib.hub import write_checksums
+    from s2i_lib.storage.hub import write_checksums
 
     kept = drive.models / "some-dual"
     shutil.copytree(dual, kept)
@@ -300,7 +299,7 @@ def test_an_lpips_that_was_copied_to_where_the_error_says_is_taken(lpips_file, d
 def test_a_folder_of_stable_diffusion_is_measured_by_the_same_networks(tmp_path):
     from tiny_model import make_pipeline
 
-    from s2i_lib.models import choose
+    from s2i_lib.models.registry import choose
 
     make_pipeline().save_pretrained(tmp_path / "brought")
     for file, key, value in (

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from s2i_lib.errors import InputError, S2iError
-from s2i_lib.scores import (
+from s2i_lib.evaluation.metrics import (
     bootstrap,
     bootstrap_pairs,
     bootstrap_ratio,
@@ -19,7 +19,7 @@ from s2i_lib.scores import (
     unit,
     word_error_rate,
 )
-from s2i_lib.subject import Subject
+from s2i_lib.photos.subject import Subject
 
 RIGHT, UP, DIAGONAL = [1.0, 0.0], [0.0, 1.0], [3.0, 3.0]  # lengths must not matter
 HALF = 0.5**0.5  # the cosine of 45 degrees

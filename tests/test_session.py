@@ -17,7 +17,7 @@ from pathlib import Path
 import packaging
 import pytest
 
-from s2i_lib import session
+from s2i_lib import notebook
 
 needs_torch = pytest.mark.skipif(
     importlib.util.find_spec("torch") is None, reason="torch is not installed here"
@@ -33,7 +33,7 @@ def as_it_was(monkeypatch):
 
 @needs_torch
 def test_nothing_is_missing_where_the_tests_run():
-    assert session.missing_requirements() == []
+    assert notebook.missing_requirements() == []
 
 
 def test_what_is_missing_is_found_by_name_whatever_its_range(tmp_path, monkeypatch):
@@ -42,24 +42,24 @@ def test_what_is_missing_is_found_by_name_whatever_its_range(tmp_path, monkeypat
         f'other-missing>=1; sys_platform == "{sys.platform}"\n'
         'not-for-us>=1; sys_platform == "elsewhere"\n'
     )
-    monkeypatch.setattr(session, "REPOSITORY", tmp_path)
-    assert session.missing_requirements() == ["no-such-package-s2i>=1.2", "other-missing>=1"]
+    monkeypatch.setattr(notebook, "REPOSITORY", tmp_path)
+    assert notebook.missing_requirements() == ["no-such-package-s2i>=1.2", "other-missing>=1"]
 
 
 @pytest.mark.parametrize("has_cuda", [True, False])
 def test_what_a_gpu_alone_needs_is_asked_for_where_there_is_one(tmp_path, monkeypatch, has_cuda):
     line = 'eight-bits-s2i>=0.48; sys_platform != "elsewhere" and extra == "cuda"\n'
     (tmp_path / "requirements.txt").write_text(line)
-    monkeypatch.setattr(session, "REPOSITORY", tmp_path)
-    monkeypatch.setattr(session, "_has_cuda", lambda: has_cuda)
-    assert session.missing_requirements() == (["eight-bits-s2i>=0.48"] if has_cuda else [])
+    monkeypatch.setattr(notebook, "REPOSITORY", tmp_path)
+    monkeypatch.setattr(notebook, "_has_cuda", lambda: has_cuda)
+    assert notebook.missing_requirements() == (["eight-bits-s2i>=0.48"] if has_cuda else [])
 
 
 def test_versions_outside_the_range_are_named_and_no_others(tmp_path, monkeypatch):
     (tmp_path / "requirements.txt").write_text("numpy>=999\npytest>=7\nno-such-package-s2i>=1\n")
-    monkeypatch.setattr(session, "REPOSITORY", tmp_path)
+    monkeypatch.setattr(notebook, "REPOSITORY", tmp_path)
     version = importlib.metadata.version("numpy")
-    assert session.outside_range() == [f"numpy {version}, expected >=999"]
+    assert notebook.outside_range() == [f"numpy {version}, expected >=999"]
 
 
 @pytest.mark.parametrize(
@@ -78,17 +78,17 @@ def test_a_later_release_line_than_was_tested_is_doubted_aloud(
     tmp_path, monkeypatch, tested, found, is_doubted
 ):
     (tmp_path / "newest.txt").write_text(f"# the newest\nnamed=={tested}\nnot-there==1.0\n")
-    monkeypatch.setattr(session, "REPOSITORY", tmp_path)
+    monkeypatch.setattr(notebook, "REPOSITORY", tmp_path)
     versions = {"named": found}
-    monkeypatch.setattr(session, "_installed_version", versions.get)
+    monkeypatch.setattr(notebook, "_installed_version", versions.get)
     said = [f"named {found}, tested up to {tested}"] if is_doubted else []
-    assert session.newer_than_tested() == said
-    assert session.outside_range() == []
+    assert notebook.newer_than_tested() == said
+    assert notebook.outside_range() == []
 
 
 def test_nothing_is_outside_its_range_where_the_tests_run():
-    assert session.outside_range() == []
-    assert session.newer_than_tested() == []
+    assert notebook.outside_range() == []
+    assert notebook.newer_than_tested() == []
 
 
 def wheel(folder: Path, name: str, version: str, *needs: str) -> None:
@@ -125,8 +125,8 @@ def like_colab(tmp_path_factory):
     wheel(wheels, "hungry", "1.0", "tuned>=2")
     home = Path(packaging.__file__).parent
     code = (
-        "import json, sys; from pathlib import Path; from s2i_lib import session\n"
-        "session.REPOSITORY = Path(sys.argv[1])\nprint(*session.install_missing())"
+        "import json, sys; from pathlib import Path; from s2i_lib import notebook\n"
+        "notebook.REPOSITORY = Path(sys.argv[1])\nprint(*notebook.install_missing())"
     )
     environment = {
         **os.environ,
@@ -186,7 +186,7 @@ def test_installation_fails_aloud_rather_than_replace_what_is_there(like_colab):
 def test_named_folder_wins_and_is_made(tmp_path, monkeypatch):
     monkeypatch.setenv("S2I_DRIVE", str(tmp_path / "x"))
     said = []
-    drive = session.start(said.append)
+    drive = notebook.start(said.append)
     assert drive.root == tmp_path / "x" and drive.root.is_dir()
     assert "S2I_DRIVE says so" in said[-2]
 
@@ -195,10 +195,10 @@ def test_named_folder_wins_and_is_made(tmp_path, monkeypatch):
 def test_local_folder_is_said_and_lies_beside_the_notebooks(tmp_path, monkeypatch):
     monkeypatch.delenv("COLAB_RELEASE_TAG", raising=False)
     monkeypatch.setenv("S2I_DRIVE", "")
-    monkeypatch.setattr(session, "REPOSITORY", tmp_path)
+    monkeypatch.setattr(notebook, "REPOSITORY", tmp_path)
     (tmp_path / "notebooks").mkdir()
     said = []
-    drive = session.start(said.append)
+    drive = notebook.start(said.append)
     assert drive.root == tmp_path / "s2i_drive"
     assert "This is not Colab" in said[-2]
 
@@ -209,16 +209,16 @@ def test_running_the_cell_again_asks_again_and_still_heeds_the_users_own_folder(
 ):
     monkeypatch.delenv("COLAB_RELEASE_TAG", raising=False)
     monkeypatch.setenv("S2I_DRIVE", "")
-    monkeypatch.setattr(session, "REPOSITORY", tmp_path)
-    monkeypatch.setattr(session, "_set_here", "")
+    monkeypatch.setattr(notebook, "REPOSITORY", tmp_path)
+    monkeypatch.setattr(notebook, "_set_here", "")
     (tmp_path / "notebooks").mkdir()
     said = []
-    first, second = session.start(said.append), session.start(said.append)
+    first, second = notebook.start(said.append), notebook.start(said.append)
     assert first.root == second.root and said[1] == said[4]
     assert "This is not Colab" in said[4], "it took its own choice for the user's"
     monkeypatch.setenv("S2I_DRIVE", str(tmp_path / "mine"))
-    assert session.start(said.append).root == tmp_path / "mine"
-    assert session.start(said.append).root == tmp_path / "mine"
+    assert notebook.start(said.append).root == tmp_path / "mine"
+    assert notebook.start(said.append).root == tmp_path / "mine"
 
 
 @needs_torch
@@ -227,7 +227,7 @@ def test_the_table_says_what_there_is_to_work_with(tmp_path, monkeypatch):
 
     monkeypatch.setenv("S2I_DRIVE", str(tmp_path / "x"))
     said = []
-    session.start(said.append)
+    notebook.start(said.append)
     rows = dict(line.split(maxsplit=1) for line in said[-1].splitlines())
     assert list(rows) == ["GPU", "CPU", "Versions", "Drive", "Model", "Whisper", "Scorer"]
     assert len({line.index(rows[line.split()[0]]) for line in said[-1].splitlines()}) == 1, "ragged"
@@ -252,7 +252,7 @@ def test_the_table_of_a_t4_names_its_memory_and_stable_diffusion(drive, monkeypa
         ("get_device_name", "Tesla T4"),
     ):
         monkeypatch.setattr(torch.cuda, name, lambda *_, value=value: value)
-    rows = session.overview(drive)
+    rows = notebook.overview(drive)
     assert rows["GPU"] == "Tesla T4, 15.0 GiB of memory, 14.0 free"
     assert "sd2.1-base" in rows["Model"] and rows["Scorer"] == "openai/clip-vit-large-patch14"
 
@@ -264,8 +264,8 @@ def test_commands_in_cells_find_the_library_and_what_the_user_had_on_the_path(
     monkeypatch.setenv("S2I_DRIVE", str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", "/theirs")
     for _ in range(2):
-        session.start(lambda line: None)
-    assert os.environ["PYTHONPATH"].split(os.pathsep) == [str(session.REPOSITORY), "/theirs"]
+        notebook.start(lambda line: None)
+    assert os.environ["PYTHONPATH"].split(os.pathsep) == [str(notebook.REPOSITORY), "/theirs"]
 
 
 def test_loading_it_loads_nothing_heavy():

@@ -6,11 +6,13 @@ import yaml
 from test_finetune import start
 from tiny_model import draw_dataset
 
-from s2i_lib import batches, models, prior
-from s2i_lib.drive import Drive
 from s2i_lib.errors import InputError
-from s2i_lib.export import export
-from s2i_lib.models import PACKAGE
+from s2i_lib.models import loading
+from s2i_lib.models.export import export
+from s2i_lib.models.registry import PACKAGE
+from s2i_lib.storage.layout import Drive
+from s2i_lib.training.class_images import SamplerOptions, sample_latents
+from s2i_lib.training.data import embed_prompts
 
 SD21 = {
     "unet": {"block_out_channels": (320, 640, 1280, 1280), "attention_head_dim": (5, 10, 20, 20)},
@@ -100,9 +102,9 @@ def read_back(path, folder):
 def picture(pipe, steps):
     """What the model draws for one seed, values from -1 to 1."""
     pipe.to(dtype=torch.float32)
-    embeddings = batches.embed_prompts(pipe, ["", "a sks cat"])
-    options = prior.SamplerOptions(steps=steps, guidance_scale=2.0)
-    latents = prior.sample_latents(pipe, embeddings, [1], options)
+    embeddings = embed_prompts(pipe, ["", "a sks cat"])
+    options = SamplerOptions(steps=steps, guidance_scale=2.0)
+    latents = sample_latents(pipe, embeddings, [1], options)
     with torch.no_grad():
         return pipe.vae.decode(latents / pipe.vae.config.scaling_factor).sample
 
@@ -127,7 +129,7 @@ def test_a_run_in_one_file_draws_the_same_in_diffusers(tmp_path, monkeypatch, pr
     start(drive, dataset, folder, name="one", with_text_encoder=True, learning_rate=1e-2)
 
     path = export(drive, "violet/one", "single-file", tmp_path / "violet.safetensors")
-    pipe, expected = read_back(path, folder), models.load(drive=drive, run="violet/one").pipeline
+    pipe, expected = read_back(path, folder), loading.load(drive=drive, run="violet/one").pipeline
     check_same_weights(pipe, expected)
     drawn = picture(expected, steps=4)
     error = float((picture(pipe, steps=4) - drawn).abs().mean())
@@ -158,7 +160,7 @@ def check_yaml_describes(config, pipe):
 
 
 def test_the_yaml_describes_the_networks():
-    from s2i_lib.single_file import original_config
+    from s2i_lib.models.original_layout import original_config
 
     pipe = make_sd2(SMALL, "v_prediction")
     check_yaml_describes(yaml.safe_load(yaml.safe_dump(original_config(pipe))), pipe)
@@ -169,7 +171,7 @@ def test_the_full_size_comes_back_to_the_last_bit(tmp_path):
     folder = tmp_path / "sd2.1"
     make_sd2(SD21, "v_prediction").to(dtype=torch.float16).save_pretrained(folder)
     path = export(Drive(tmp_path / "drive"), str(folder), "single-file", tmp_path / "a.safetensors")
-    pipe, back = models.load(str(folder), drive=Drive(tmp_path)).pipeline, read_back(path, folder)
+    pipe, back = loading.load(str(folder), drive=Drive(tmp_path)).pipeline, read_back(path, folder)
     check_same_weights(back, pipe)
     check_yaml_describes(yaml.safe_load(path.with_suffix(".yaml").read_text()), pipe)
     difference = (picture(back, steps=2) - picture(pipe, steps=2)).abs().max()

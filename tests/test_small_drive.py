@@ -13,12 +13,13 @@ import torch
 from test_finetune import SHORT, KilledError, digest, kill_at
 from tiny_model import draw_dataset, make_pipeline
 
-from s2i_lib import checkpoint, storage
-from s2i_lib import drive as drive_module
-from s2i_lib.drive import Drive, Publisher
 from s2i_lib.errors import InputError
-from s2i_lib.finetune import finetune, plan_run
-from s2i_lib.models import LORA, read_card
+from s2i_lib.storage import files as drive_module
+from s2i_lib.storage.layout import Drive
+from s2i_lib.storage.publisher import Publisher
+from s2i_lib.storage.run_card import LORA, read_card
+from s2i_lib.training import checkpoint, storage_plan
+from s2i_lib.training.finetune import finetune, plan_run
 
 pytestmark = pytest.mark.slow
 
@@ -43,7 +44,7 @@ def model(tmp_path_factory):
 @pytest.fixture(scope="module")
 def gb(model):
     """Bytes of a GB, scaled."""
-    from s2i_lib.models import load
+    from s2i_lib.models.loading import load
 
     with torch.no_grad():
         unet = load(str(model), drive=Drive(model.parent)).pipeline.unet
@@ -54,8 +55,8 @@ def gb(model):
 def scaled(gb, tmp_path, monkeypatch):
     monkeypatch.setenv("S2I_LOCAL", str(tmp_path / "local"))
     monkeypatch.setattr(Publisher.__init__, "__defaults__", (0.1, 0.5))
-    monkeypatch.setattr(storage, "LARGE_STATE_GIB", gb / 2**30)
-    monkeypatch.setattr(storage, "SAVE_EVERY", 1)
+    monkeypatch.setattr(storage_plan, "LARGE_STATE_GIB", gb / 2**30)
+    monkeypatch.setattr(storage_plan, "SAVE_EVERY", 1)
     monkeypatch.setattr(drive_module, "UPLOAD_BYTES_S", STATE_GB * gb / UPLOAD_S)
 
 

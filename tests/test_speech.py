@@ -6,10 +6,10 @@ import jiwer
 import numpy as np
 import pytest
 
-from s2i_lib.audio import RATE_HZ, load_audio
-from s2i_lib.drive import Drive
 from s2i_lib.errors import InputError, S2iError
-from s2i_lib.speech import HearOptions, Listener, Transcript, hear
+from s2i_lib.speech.audio import RATE_HZ, load_audio
+from s2i_lib.speech.transcribe import HearOptions, Listener, Transcript, hear
+from s2i_lib.storage.layout import Drive
 
 JFK = Path(__file__).parent / "data" / "jfk.flac"
 RED_CAR = Path(__file__).parents[1] / "s2i_lib" / "samples" / "red_car.wav"

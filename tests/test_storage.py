@@ -6,10 +6,10 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from s2i_lib import plan
-from s2i_lib.options import FinetuneOptions
-from s2i_lib.storage import LARGE_STATE_GIB, SAVE_EVERY, USABLE, Room, Sizes, levels
-from s2i_lib.storage import choose_storage as choose
+from s2i_lib.training import resources
+from s2i_lib.training.config import FinetuneOptions
+from s2i_lib.training.storage_plan import LARGE_STATE_GIB, SAVE_EVERY, USABLE, Room, Sizes, levels
+from s2i_lib.training.storage_plan import choose_storage as choose
 
 gib = st.floats(0.001, 50.0)
 free = st.floats(0.0, 100.0)
@@ -25,7 +25,7 @@ def sizes(draw):
 
 rooms = st.builds(Room, drive=free, local=free, shared=st.none() | st.floats(0.0, 10.0))
 ENDLESS = 1e6
-SD = plan.estimate_files(865_910_724, FinetuneOptions(with_8bit_adam=True))
+SD = resources.estimate_files(865_910_724, FinetuneOptions(with_8bit_adam=True))
 GB = 1e9 / 2**30
 
 
@@ -100,7 +100,7 @@ def test_stable_diffusion_on_a_free_google_drive(free_gb, states, so_far):
 
 
 def test_lora_fits_wherever_there_is_room_for_a_photo():
-    lora = plan.estimate_files(1_659_904, FinetuneOptions(method="lora"))
+    lora = resources.estimate_files(1_659_904, FinetuneOptions(method="lora"))
     chosen = choose(lora, Room(0.1, 10.0), 800)
     assert chosen.states == 2 and chosen.fits(Room(0.1, 10.0))
 

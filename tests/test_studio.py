@@ -10,12 +10,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from s2i_lib.dataset import Subject, save_subject
-from s2i_lib.drive import Drive
+from s2i_lib.drawing.gallery import read_record
 from s2i_lib.errors import InputError
-from s2i_lib.gallery import read_record
+from s2i_lib.photos.subject import Subject, save_subject
 from s2i_lib.privacy import find_traces
-from s2i_lib.speech import Transcript
+from s2i_lib.speech.transcribe import Transcript
+from s2i_lib.storage.layout import Drive
 from s2i_lib.widgets import join_modules
 from s2i_lib.widgets.studio import Studio, _marks
 from s2i_lib.widgets.studio.worker import Cancelled, Worker

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from s2i_lib.dataset import sample_subject
-from s2i_lib.models import PACKAGE
-from s2i_lib.subject import (
+from s2i_lib.models.registry import PACKAGE
+from s2i_lib.photos.dataset import sample_subject
+from s2i_lib.photos.subject import (
     RARE_TOKENS,
     Subject,
     check_identifier,
@@ -31,9 +31,11 @@ SHA256 = "924691ac288e54409236115652ad4aa250f48203de50a9e4722a6ecd48d6804a"
 # What tells people which identifier to take, or shows them one at work.
 ADVICE = [
     ROOT / "README.md", ROOT / "drive_layout.md", *sorted((ROOT / "docs").glob("*.md")),
-    *sorted((ROOT / "notebooks").glob("*.ipynb")), *sorted((ROOT / "s2i_lib").glob("*.py")),
+    *sorted((ROOT / "notebooks").glob("*.ipynb")), *sorted((ROOT / "s2i_lib").rglob("*.py")),
 ]  # fmt: skip
-POCKET_NOTE = ROOT / "s2i_lib" / "models.py"  # quotes what was measured with the rifle's name
+POCKET_NOTE = (
+    ROOT / "s2i_lib" / "training" / "recipes.py"
+)  # quotes what was measured with the rifle's name
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +105,7 @@ def test_notebook_1_offers_these_and_the_subjects_own():
 def test_the_command_line_offers_these():
     from typer.testing import CliRunner
 
-    from s2i_lib.__main__ import app
+    from s2i_lib.cli.main import app
 
     said = CliRunner().invoke(app, ["dataset", "--help"], env={"COLUMNS": "200"}).output
     assert all(token in said for token in RARE_TOKENS) and RIFLE not in said
@@ -134,7 +136,7 @@ def test_the_sample_that_is_on_a_drive_keeps_the_rifles_name(drive):
 def test_dataset_without_an_identifier_keeps_the_cards(drive):
     from typer.testing import CliRunner
 
-    from s2i_lib.__main__ import app
+    from s2i_lib.cli.main import app
 
     photos = PACKAGE / "samples" / "rc_car"
     words = ["dataset", str(photos), "--subject", "Rex", "--class-noun", "dog"]

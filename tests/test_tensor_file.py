@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from s2i_lib.tensor_file import _NAMES, write_tensors
+from s2i_lib.storage.tensor_file import _NAMES, write_tensors
 
 SHAPES = st.lists(st.integers(0, 4), max_size=3)
 
@@ -49,8 +49,8 @@ MEASURE = """
 import resource, sys, tempfile, torch
 from pathlib import Path
 from types import SimpleNamespace
-from s2i_lib import checkpoint
-from s2i_lib.options import FinetuneOptions
+from s2i_lib.training import checkpoint
+from s2i_lib.training.config import FinetuneOptions
 
 def peak_mib():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -14,10 +14,11 @@ from safetensors.torch import load_file, save_file
 from test_finetune import SHORT, start
 from tiny_model import draw_dataset, make_pipeline
 
-from s2i_lib import models
-from s2i_lib.drive import Drive
-from s2i_lib.export import export, kohya_names
-from s2i_lib.options import FinetuneOptions
+from s2i_lib.models import loading
+from s2i_lib.models.export import export, kohya_names
+from s2i_lib.storage import run_card
+from s2i_lib.storage.layout import Drive
+from s2i_lib.training.config import FinetuneOptions
 from tests.twin.torchao import write_torchao
 
 ROOT = Path(__file__).parents[1]
@@ -60,15 +61,15 @@ def torchao(tmp_path, monkeypatch):
 
 
 def train(drive, tiny):
-    from s2i_lib.learner import make_learner
+    from s2i_lib.training.train_state import make_learner
 
-    pipe = models.load(str(tiny), drive=drive).pipeline
+    pipe = loading.load(str(tiny), drive=drive).pipeline
     learner = make_learner(pipe, FinetuneOptions(**{**SHORT, **LORA, "sample_every": 0}))
     assert any("lora_A" in name for name in learner.parameters)
 
 
 def load_a_run(drive, tiny):
-    assert models.load(drive=drive, run="violet/lora").run == "violet/lora"
+    assert loading.load(drive=drive, run="violet/lora").run == "violet/lora"
 
 
 def export_merged(drive, tiny):
@@ -77,9 +78,9 @@ def export_merged(drive, tiny):
 
 def load_a_strangers_lora(drive, tiny):
     path = drive.root / "stranger.safetensors"
-    own = load_file(drive.runs / "violet" / "lora" / models.WEIGHTS / models.LORA)
+    own = load_file(drive.runs / "violet" / "lora" / run_card.WEIGHTS / run_card.LORA)
     save_file(kohya_names(own, 6), path)
-    assert models.load(str(tiny), drive=drive, run=str(path)).run == str(path)
+    assert loading.load(str(tiny), drive=drive, run=str(path)).run == str(path)
 
 
 WAYS = [train, load_a_run, export_merged, load_a_strangers_lora]
@@ -130,10 +131,10 @@ def test_a_fresh_session_draws_with_a_lora(trained, tmp_path, written, before):
         {before}
         import importlib.metadata, sys
         from pathlib import Path
-        from s2i_lib import models
-        from s2i_lib.drive import Drive
+        from s2i_lib.models.loading import load
+        from s2i_lib.storage.layout import Drive
         assert importlib.metadata.version("torchao") == "0.10.0"
-        model = models.load(drive=Drive(Path(sys.argv[1])), run="violet/lora")
+        model = load(drive=Drive(Path(sys.argv[1])), run="violet/lora")
         print(model.run, "torchao" in sys.modules)
     """
     path = os.pathsep.join([str(written(tmp_path / "packages")), str(ROOT)])

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from test_notebooks import NOTEBOOKS, colab, run
 
-from s2i_lib.gallery import read_record
+from s2i_lib.drawing.gallery import read_record
 from tests.twin.hub import serve
 from tests.twin.repositories import write_all
 from tests.twin.torchao import write_torchao

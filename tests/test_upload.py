@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from s2i_lib import drive as drive_module
-from s2i_lib import session
-from s2i_lib.drive import Drive
+from s2i_lib import notebook
+from s2i_lib.storage import layout
+from s2i_lib.storage.layout import Drive
 
 FAKE_COLAB = Path(__file__).parent / "fake_colab"
 
@@ -31,8 +31,8 @@ def colab(tmp_path, monkeypatch):
         "FAKE_COLAB_DRIVE": "--at-once 10000",
     }.items():
         monkeypatch.setenv(name, str(value))
-    monkeypatch.setattr(drive_module, "COLAB_MOUNT", content / "drive" / "MyDrive")
-    assert session.mount_google_drive() is None
+    monkeypatch.setattr(layout, "COLAB_MOUNT", content / "drive" / "MyDrive")
+    assert notebook.mount_google_drive() is None
     yield Drive(content / "drive" / "MyDrive" / "s2i"), tmp_path / "cloud" / "MyDrive" / "s2i"
     subprocess.run(["fusermount3", "-u", "-z", content / "drive"], check=False)
 
@@ -53,9 +53,9 @@ def test_all_that_waits_is_uploaded_and_the_drive_is_there_again(colab):
     run, said = finished_run(drive, keeps_state=False), []
     weights, state = run / "weights" / "unet.safetensors", run / "state-00000200"
     assert not (cloud / weights).exists(), "acknowledged, and nowhere but on this machine"
-    assert session.finish_upload(drive, said.append)
+    assert notebook.finish_upload(drive, said.append)
     assert (cloud / weights).read_bytes() == (drive.root / weights).read_bytes()
-    assert os.path.ismount(drive_module.COLAB_MOUNT.parent)
+    assert os.path.ismount(layout.COLAB_MOUNT.parent)
     assert "leave this tab open" in said[0] and "may be closed" in said[-1]
     assert not (drive.root / state).exists() and (drive.root / weights).exists()
 
@@ -63,10 +63,10 @@ def test_all_that_waits_is_uploaded_and_the_drive_is_there_again(colab):
 def test_states_of_runs_from_before_and_small_ones_stay(colab):
     drive, _ = colab
     run = finished_run(drive)
-    assert session.finish_upload(drive, lambda text: None)
+    assert notebook.finish_upload(drive, lambda text: None)
     assert (drive.root / run / "state-00000200").exists(), "the user's to delete: runs --prune"
     (drive.root / run / "run.json").write_text('{"status": "finished", "keeps_state": true}')
-    assert session.finish_upload(drive, lambda text: None)
+    assert notebook.finish_upload(drive, lambda text: None)
     assert (drive.root / run / "state-00000200").exists()
 
 
@@ -74,7 +74,7 @@ def test_an_upload_that_colab_refuses_is_said_and_nothing_is_deleted(colab, monk
     drive, _ = colab
     run, said = finished_run(drive, keeps_state=False), []
     monkeypatch.setenv("FAKE_COLAB_FLUSH", "fails")
-    assert not session.finish_upload(drive, said.append)
+    assert not notebook.finish_upload(drive, said.append)
     assert "ValueError: flush_and_unmount failed" in said[-1]
     assert (drive.root / run / "state-00000200").exists()
 
@@ -82,6 +82,6 @@ def test_an_upload_that_colab_refuses_is_said_and_nothing_is_deleted(colab, monk
 def test_there_is_nothing_to_wait_for_elsewhere(tmp_path, monkeypatch):
     said = []
     monkeypatch.delenv("COLAB_RELEASE_TAG", raising=False)
-    assert session.finish_upload(Drive(tmp_path), said.append)
+    assert notebook.finish_upload(Drive(tmp_path), said.append)
     monkeypatch.setenv("COLAB_RELEASE_TAG", "release-colab_20260819")  # the Drive was refused
-    assert session.finish_upload(Drive(tmp_path), said.append) and not said
+    assert notebook.finish_upload(Drive(tmp_path), said.append) and not said

@@ -10,7 +10,7 @@ import skimage.data
 from PIL import Image
 
 from benchmarks import photos as measured
-from s2i_lib.dataset import read_photo
+from s2i_lib.photos.reading import read_photo
 
 SAMPLES = Path(__file__).parents[1] / "s2i_lib" / "samples" / "rc_car"
 GRACE_HOPPER = Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg"

@@ -6,8 +6,8 @@ It has the pocket model's tokenizer and its own odd shapes, so that nothing can 
 from dataclasses import dataclass
 from pathlib import Path
 
-from s2i_lib.models import PACKAGE
-from s2i_lib.subject import Subject
+from s2i_lib.models.registry import PACKAGE
+from s2i_lib.photos.subject import Subject
 
 
 @dataclass(frozen=True)

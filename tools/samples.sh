@@ -11,7 +11,7 @@ import sys
 
 import soundfile
 
-from s2i_lib.audio import RATE_HZ, load_audio
+from s2i_lib.speech.audio import RATE_HZ, load_audio
 
 # 44.1 kHz stereo -> what Whisper hears: 16 kHz mono, 16 bit, and FLAC loses nothing of that.
 soundfile.write("tests/data/jfk.flac", load_audio(sys.argv[1]), RATE_HZ, subtype="PCM_16")

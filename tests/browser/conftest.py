@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
-from s2i_lib.gallery import wav_bytes
-from s2i_lib.speech import load_audio
+from s2i_lib.drawing.gallery import wav_bytes
+from s2i_lib.speech.audio import load_audio
 from tests.browser import screenshots
 from tests.browser.lab import run_lab
 from tests.browser.voices import CLIP, put_quiet_around
@@ -27,7 +27,7 @@ DEFAULTS_IN_THE_WAY = ["--mute-audio", "--hide-scrollbars"]  # of Playwright
 SET_UP = """
 import os
 from pathlib import Path
-from s2i_lib.drive import Drive
+from s2i_lib.storage.layout import Drive
 drive = Drive(Path({root!r}))
 """
 

@@ -160,7 +160,7 @@ def test_upload_of_25_megabytes_arrives_whole(lab, chromium, set_up, tmp_path, l
     file.write_bytes(data)
     page = chromium()
     spy = """
-from s2i_lib.capture import upload
+from s2i_lib.widgets.capture import upload
 import hashlib
 w = upload(drive, 'Rex')
 arrived = []

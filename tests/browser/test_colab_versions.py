@@ -176,7 +176,7 @@ studio
 
 UPLOAD_AND_REMEMBER = """
 import hashlib
-from s2i_lib.capture import upload
+from s2i_lib.widgets.capture import upload
 w = upload(drive, 'Rex')
 arrived = []
 keep = w.store.add

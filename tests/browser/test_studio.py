@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from s2i_lib.gallery import read_record
+from s2i_lib.drawing.gallery import read_record
 from tests.browser.lab import fill_in
 from tests.browser.test_capture import drop
 from tests.browser.voices import CLIP, put_quiet_around, speak

@@ -14,7 +14,7 @@ from tests.browser.screenshots import Frame, choose, contact_sheet, keep
 from tests.browser.test_studio import PATIENCE, SECONDS, state
 
 CELL = """
-from s2i_lib.drive import open_drive
+from s2i_lib.storage.layout import open_drive
 from s2i_lib.widgets.studio import Studio
 
 settings = {"model": "pocket"}

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from s2i_lib.gallery import read_record
+from s2i_lib.drawing.gallery import read_record
 from tests.browser.lab import fill_in
 from tests.browser.test_studio import SECONDS, STUDIO, WORDS, state, words_of
 from tests.browser.voices import CLIP, put_quiet_around

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from s2i_lib.gallery import wav_bytes
-from s2i_lib.speech import load_audio
+from s2i_lib.drawing.gallery import wav_bytes
+from s2i_lib.speech.audio import load_audio
 from tests.browser.lab import REPOSITORY
 
 CLIP = REPOSITORY / "s2i_lib/samples/red_car.wav"

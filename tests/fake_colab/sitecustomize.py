@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-import s2i_lib.drive
+import s2i_lib.storage.layout
 
-s2i_lib.drive.COLAB_MOUNT = Path(os.environ["FAKE_COLAB_CONTENT"], "drive", "MyDrive")
+s2i_lib.storage.layout.COLAB_MOUNT = Path(os.environ["FAKE_COLAB_CONTENT"], "drive", "MyDrive")
 sys.modules.update(dict.fromkeys(os.environ.get("FAKE_COLAB_WITHOUT", "").split()))

@@ -14,7 +14,7 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer, VisionTextDualEncoderModel
 
-from s2i_lib.hub import write_checksums
+from s2i_lib.storage.hub import write_checksums
 from tools.pocket import world
 from tools.pocket.training import SHIPPED, work_folder
 from tools.pocket.unet import SCHEDULE

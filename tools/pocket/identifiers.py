@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from s2i_lib.models import PACKAGE
+from s2i_lib.models.registry import PACKAGE
 from tools.pocket.tokenizer import byte_letters, pieces
 from tools.pocket.world import IDENTIFIERS, known_words
 

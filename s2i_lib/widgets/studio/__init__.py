@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import traitlets
 
-from s2i_lib.drive import Drive, folder_name, make_folder
 from s2i_lib.errors import InputError, S2iError
+from s2i_lib.storage.files import make_folder
+from s2i_lib.storage.layout import Drive, folder_name
 from s2i_lib.widgets import join_modules, join_styles
 from s2i_lib.widgets.microphone import RATE_HZ, pcm_to_float
 from s2i_lib.widgets.studio.worker import Cancelled, Worker
@@ -27,13 +28,14 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL.Image import Image
 
-    from s2i_lib.classroom import Classroom
-    from s2i_lib.dataset import Subject
-    from s2i_lib.gallery import Wish
-    from s2i_lib.generate import Picture, Step
-    from s2i_lib.models import Model
-    from s2i_lib.prompt import Prompt
-    from s2i_lib.speech import Listener, Transcript
+    from s2i_lib.drawing.gallery import Wish
+    from s2i_lib.drawing.records import Picture
+    from s2i_lib.drawing.safety import Classroom
+    from s2i_lib.drawing.sampling import Step
+    from s2i_lib.models.loading import Model
+    from s2i_lib.photos.subject import Subject
+    from s2i_lib.speech.prompt import Prompt
+    from s2i_lib.speech.transcribe import Listener, Transcript
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +96,7 @@ class Studio(ByteWidget):
         What the controls begin with; see ``DEFAULTS``.
     classroom : bool
         Whether words of a list are refused and pictures looked at by a safety checker; see
-        ``s2i_lib.classroom``. It is no control of the widget, lest the class switch it off.
+        ``s2i_lib.drawing.safety``. It is no control of the widget, lest the class switch it off.
     listener, model
         Loaded ones, to share what a notebook has loaded before.
     """
@@ -134,9 +136,9 @@ class Studio(ByteWidget):
         listener: Listener | None = None,
         model: Model | None = None,
     ) -> None:
-        from s2i_lib.classroom import Classroom
-        from s2i_lib.dataset import list_subjects
-        from s2i_lib.models import REGISTRY
+        from s2i_lib.drawing.safety import Classroom
+        from s2i_lib.models.registry import REGISTRY
+        from s2i_lib.photos.subject import list_subjects
 
         if unknown := set(settings or {}) - set(DEFAULTS):
             raise InputError(
@@ -242,7 +244,7 @@ class Studio(ByteWidget):
         InputError
             When nothing has been kept.
         """
-        from s2i_lib.gallery import file_stem, write_page
+        from s2i_lib.drawing.gallery import file_stem, write_page
 
         kept = []
         for wish, shown in self._wishes:
@@ -296,7 +298,7 @@ class Studio(ByteWidget):
         times: dict[str, float] | None = None,
         notes: Sequence[str] = (),
     ) -> None:
-        from s2i_lib.prompt import make_prompt
+        from s2i_lib.speech.prompt import make_prompt
 
         times = {} if times is None else times
         if isinstance(heard, str):
@@ -320,7 +322,7 @@ class Studio(ByteWidget):
 
         What was said, and of whom, goes along, so that `forget` finds the picture.
         """
-        from s2i_lib.prompt import Prompt
+        from s2i_lib.speech.prompt import Prompt
 
         times: dict[str, float] = {}
         last = self._prompt or Prompt("")
@@ -334,9 +336,11 @@ class Studio(ByteWidget):
     def _draw(
         self, model: Model, prompt: Prompt, times: dict[str, float], notes: Sequence[str] = ()
     ) -> None:
-        from s2i_lib.gallery import Wish
-        from s2i_lib.generate import DrawOptions, draw, explain_unknown_words, explain_untaught
-        from s2i_lib.prompt import find_negatives, with_negative
+        from s2i_lib.drawing.advice import explain_unknown_words, explain_untaught
+        from s2i_lib.drawing.draw import draw
+        from s2i_lib.drawing.gallery import Wish
+        from s2i_lib.drawing.sampling import DrawOptions
+        from s2i_lib.speech.prompt import find_negatives, with_negative
 
         prompt = replace(prompt, negative=find_negatives(prompt.text))
         prompt = with_negative(prompt, self.settings["negative"], model.base.negative)
@@ -430,7 +434,7 @@ class Studio(ByteWidget):
         return entry, failure
 
     def _save(self, picture: Picture) -> Path:
-        from s2i_lib.gallery import save
+        from s2i_lib.drawing.gallery import save
 
         return save(picture, make_folder(self.drive.creations))
 
@@ -445,7 +449,7 @@ class Studio(ByteWidget):
 
     def _show_again(self, key: str) -> None:
         """Put a picture of the strip, and its prompt, where the last wish's are."""
-        from s2i_lib.generate import prompt_of
+        from s2i_lib.drawing.records import prompt_of
 
         with self.hold_sync():
             self._show_prompt(prompt_of(self._shown[key].picture.record), [])
@@ -506,7 +510,8 @@ class Studio(ByteWidget):
 
     def _get_model(self, asked_by: Asker = "wish") -> Model:
         """The chosen model, loaded."""
-        from s2i_lib.models import load, split_choice
+        from s2i_lib.models.loading import load
+        from s2i_lib.models.registry import split_choice
 
         with self._loading:
             name = self.settings["model"]
@@ -532,7 +537,7 @@ class Studio(ByteWidget):
 
     def _get_listener(self, asked_by: Asker = "wish") -> Listener:
         """A listener for the chosen language, loaded."""
-        from s2i_lib.speech import HearOptions, Listener
+        from s2i_lib.speech.transcribe import HearOptions, Listener
 
         with self._loading:
             language = self.settings["language"]
@@ -582,9 +587,9 @@ class Studio(ByteWidget):
         self, source: str | Path | bytes | np.ndarray, transcript: Transcript
     ) -> tuple[np.ndarray, str | None]:
         """The recording's samples; beside them why it could not be kept, if it could not."""
-        from s2i_lib.gallery import save_recording
-        from s2i_lib.names import find_names
-        from s2i_lib.speech import load_audio
+        from s2i_lib.drawing.gallery import save_recording
+        from s2i_lib.speech.audio import load_audio
+        from s2i_lib.speech.name_matching import find_names
 
         samples = load_audio(source) if isinstance(source, (str, Path, bytes)) else source
         named = {m.subject.name: m.subject for m in find_names(transcript.english, self._subjects)}
@@ -624,7 +629,7 @@ def _marks(text: str, subjects: list[Subject]) -> list[list[int]]:
 
 def _rough_picture(model: Model, step: Step) -> bytes:
     """The first picture of a batch as far as it has come, as a small JPEG."""
-    from s2i_lib.generate import preview
+    from s2i_lib.drawing.sampling import preview
 
     image: Image = preview(model, step.denoised[:1])[0]
     stream = io.BytesIO()
@@ -640,7 +645,7 @@ def _remove(path: Path) -> None:
 
 def _list_runs(drive: Drive) -> list[str]:
     """All finished runs on the Drive as SUBJECT/RUN, the newest first."""
-    from s2i_lib.models import WEIGHTS, read_card
+    from s2i_lib.storage.run_card import WEIGHTS, read_card
 
     done = [path.parent for path in drive.runs.glob(f"*/*/{WEIGHTS}") if read_card(path.parent)]
     newest = sorted(done, key=lambda path: path.stat().st_mtime, reverse=True)

@@ -1,0 +1,70 @@
+"""What to tell somebody whose prompt the model cannot draw."""
+
+from __future__ import annotations
+
+import re
+
+from s2i_lib.errors import InputError
+from s2i_lib.models.loading import Model
+from s2i_lib.models.registry import BaseModel, known_words
+from s2i_lib.speech.prompt import Prompt
+from s2i_lib.storage.layout import Drive, folder_name
+from s2i_lib.storage.run_card import find_run
+
+
+def unknown_words(base: BaseModel, text: str, taught: str = "") -> list[str]:
+    """The words of ``text`` that a small model was never trained on, in order, each once.
+
+    They may be in its vocabulary: weights can be older than the words they ship with. The words of
+    ``taught`` are known, too: those that a run was fine-tuned with.
+    """
+    words = known_words(base)
+    if words is None:
+        return []
+    plurals = words["plurals"]
+    unseen = {form for noun in words["unseen"] for form in (noun, plurals[noun])}
+    known = set(taught.lower().split())
+    for kind in words.values():
+        entries = [*kind.keys(), *kind.values()] if isinstance(kind, dict) else kind
+        for entry in entries:
+            if isinstance(entry, str) and entry not in unseen:
+                known.update(entry.lower().split())
+    said = re.findall(r"[^\W\d_]+(?:['-][^\W\d_]+)*", text.lower())
+    return [
+        word for word in dict.fromkeys(said) if word not in known and word.rstrip("s") not in known
+    ]
+
+
+def explain_unknown_words(base: BaseModel, text: str, taught: str = "") -> str | None:
+    """One paragraph on the words that ``base`` has never seen and on what it knows, or None."""
+    strange, words = unknown_words(base, text, taught), known_words(base)
+    if not strange or words is None:
+        return None
+    nouns = [noun for noun in words["nouns"] if noun not in words["unseen"]]
+    return (
+        f"The {base.name} model has never seen the word{'s'[: len(strange) > 1]} "
+        f"{', '.join(strange)}, so the picture is a guess. It knows {len(nouns)} things "
+        f"({', '.join(nouns[:: max(1, len(nouns) // 12)][:12])}, ...) and the colours "
+        f"{', '.join(words['colours'])}."
+    )
+
+
+def explain_untaught(model: Model, prompt: Prompt, drive: Drive) -> str | None:
+    """One paragraph where the prompt asks by identifier for whom ``model`` was not taught, or None.
+
+    Nobody knows whom weights from elsewhere were taught, so nothing is said of them.
+    """
+    if model.run and not model.taught:
+        return None
+    for subject in prompt.subjects:
+        if subject.phrase in prompt.text and subject.phrase not in model.taught:
+            try:
+                run = find_run(drive, folder_name(subject.name))
+                remedy = f"Draw with its run: {run.parent.name}/{run.name}."
+            except InputError:
+                remedy = "Teach it first, with notebooks/2_finetune_dreambooth.ipynb."
+            return (
+                f"{subject.name} was named, but {model.run or model.base.name} was not taught "
+                f"{subject.name} and draws any {subject.class_noun}. {remedy}"
+            )
+    return None

@@ -1,0 +1,315 @@
+"""Prompt + model -> pictures."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from s2i_lib import __version__
+from s2i_lib.drawing.records import Picture, prompt_of
+from s2i_lib.drawing.sampling import (
+    SEEDS,
+    DrawOptions,
+    Step,
+    decode,
+    guidance_interval_of,
+    guidance_of,
+    is_black,
+    sample_latents,
+)
+from s2i_lib.errors import InputError, S2iError
+from s2i_lib.models.loading import Model
+from s2i_lib.speech.prompt import Prompt
+
+if TYPE_CHECKING:
+    import torch
+    from PIL.Image import Image
+
+    from s2i_lib.drawing.safety import Classroom
+
+log = logging.getLogger(__name__)
+
+
+EMPTY_PROMPT = (
+    "The prompt is empty, so there is nothing to draw. "
+    'Say or type what the picture shows, for instance "a red car on a yellow background".'
+)
+
+
+def draw(
+    model: Model,
+    prompt: Prompt | str,
+    options: DrawOptions | None = None,
+    *,
+    on_step: Callable[[Step], object] | None = None,
+    classroom: Classroom | None = None,
+) -> list[Picture]:
+    """Draw ``options.count`` pictures of a prompt in one batch; fewer where some are held back.
+
+    Picture ``i`` starts from noise of a CPU generator of its own, seeded with ``seed + i``, so it
+    is the same picture alone, in any batch and on any device, up to rounding.
+
+    Raises
+    ------
+    InputError
+        When the prompt is empty or longer than the model can read; in classroom mode also when it
+        has a word that is not drawn there, or every picture was held back.
+    """
+    options = options or DrawOptions()
+    if isinstance(prompt, str):
+        prompt = Prompt(text=prompt.strip())
+    check_prompt(model, prompt)
+    if classroom is not None:
+        classroom.check_prompt(prompt)
+    first = secrets.randbelow(SEEDS - options.count) if options.seed is None else options.seed
+    seeds = [(first + i) % SEEDS for i in range(options.count)]
+    pictures = _draw_seeds(model, prompt, options, seeds, on_step)
+    return pictures if classroom is None else _fit_for_class(classroom, model, pictures)
+
+
+def _draw_seeds(
+    model: Model,
+    prompt: Prompt,
+    options: DrawOptions,
+    seeds: list[int],
+    on_step: Callable[[Step], object] | None,
+) -> list[Picture]:
+    """One picture a seed, each with its record."""
+    drawn = _draw_safely(model, prompt, options, seeds, on_step)
+    record = {
+        "prompt": prompt.text,
+        "negative": prompt.negative,
+        **asdict(options),
+        "guidance_scale": guidance_of(model, options),
+        "guidance_interval": list(guidance_interval_of(model, options)),
+        "size_px": model.base.size_px,
+        "model": model.base.name,
+        "source": model.source,
+        "run": model.run,
+        "hashes": model.hashes(),
+        "subjects": [asdict(subject) for subject in prompt.subjects],
+        "transcript": prompt.transcript.to_json() if prompt.transcript else None,
+        "device": _name_device(model.device),
+        "versions": {"s2i_lib": __version__}
+        | {name: version(name) for name in ("torch", "diffusers", "transformers")},
+    }
+    return [
+        Picture(
+            one.image,
+            record
+            | {
+                "seed": seed,
+                "seeds": one.batch,
+                "index": one.batch.index(seed),
+                "count": len(one.batch),
+                "precision": one.precision,
+            },
+        )
+        for one, seed in zip(drawn, seeds, strict=True)
+    ]
+
+
+def _name_device(device: torch.device) -> str:
+    import torch
+
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def _fit_for_class(classroom: Classroom, model: Model, pictures: list[Picture]) -> list[Picture]:
+    """The pictures that a class may see; what was held back is said."""
+    is_unfit = classroom.find_unfit(model, [picture.image for picture in pictures])
+    if not any(is_unfit):
+        return pictures
+    count, total = sum(is_unfit), len(pictures)
+    what = "the picture" if total == 1 else f"{count} of {total} pictures"
+    said = (
+        f"The safety checker held {what} back as not fit for a class. It is wrong now and then: "
+        "try another seed, or other words."
+    )
+    if all(is_unfit):
+        raise InputError(said)
+    log.warning(said)
+    return [picture for picture, unfit in zip(pictures, is_unfit, strict=True) if not unfit]
+
+
+def redo(
+    model: Model, record: dict[str, Any], *, on_step: Callable[[Step], object] | None = None
+) -> Picture:
+    """Draw a picture again from its record: the same batch and precision, of it the same picture.
+
+    Raises
+    ------
+    InputError
+        When the record lacks what is needed, or ``model`` is not the one that drew it.
+    """
+    try:
+        prompt, index, seeds = prompt_of(record), record["index"], record["seeds"]
+        options = DrawOptions(
+            steps=record["steps"],
+            guidance_scale=record["guidance_scale"],
+            count=len(seeds),
+            seed=record["seed"],
+            scheduler=record["scheduler"],
+            guidance_interval=tuple(record["guidance_interval"]),
+        )
+    except (KeyError, TypeError) as error:
+        raise InputError(
+            f"The record lacks {error}, so the picture cannot be made again. "
+            "It was written by another version, or by hand."
+        ) from error
+    check_prompt(model, prompt)
+    # Another machine gives other bits anyway, and half precision is a GPU's; older records say
+    # neither.
+    is_same_device = record.get("device") == _name_device(model.device)
+    then = record["precision"] if is_same_device else _name_precision(model)
+    with _in_precision(model, then, "in which the picture was drawn"):
+        return _draw_seeds(model, prompt, options, seeds, on_step)[index]
+
+
+def _name_precision(model: Model) -> str:
+    return str(model.dtype).removeprefix("torch.")
+
+
+@contextmanager
+def _in_precision(model: Model, name: str, why: str) -> Iterator[None]:
+    """Have the model in another precision for a while: the next picture is drawn in its own."""
+    own = _name_precision(model)
+    _set_precision(model, name, why)
+    try:
+        yield
+    finally:
+        _set_precision(model, own, "in which it was before")
+
+
+def _set_precision(model: Model, name: str, why: str) -> None:
+    """Convert the model; where fp32 finds no room, for it takes twice as much, all is as it was."""
+    import torch
+
+    own = model.dtype
+    if name == _name_precision(model):
+        return
+    model.embeddings.clear()
+    try:
+        model.pipeline.to(getattr(torch, name))
+        return
+    except torch.OutOfMemoryError as error:
+        shortage = str(error)
+    model.pipeline.to(own)  # some of its parts had been converted
+    raise S2iError(
+        f"The GPU has too little free memory for {name}, {why} ({shortage}). Close other notebooks "
+        "that use it, or take --model sd2.1-base or pocket."
+    )
+
+
+def _draw_safely(
+    model: Model,
+    prompt: Prompt,
+    options: DrawOptions,
+    seeds: list[int],
+    on_step: Callable[[Step], object] | None,
+) -> list[_Drawn]:
+    """Sample and decode; where memory or half precision fails, go on more modestly and say so."""
+    import torch
+
+    drawn = _draw_batches(model, prompt, options, seeds, on_step)
+    bad = [i for i, one in enumerate(drawn) if not one.is_finite or is_black(one.image)]
+    if bad and model.dtype != torch.float32:
+        log.warning(
+            "Half precision gave black pictures (%d of %d): drawing again in full precision.",
+            len(bad),
+            len(seeds),
+        )
+        with _in_precision(model, "float32", "which black pictures need"):
+            again = _draw_batches(model, prompt, options, [seeds[i] for i in bad], on_step)
+        for i, one in zip(bad, again, strict=True):
+            drawn[i] = one
+    # A single black one among others is what its prompt asks for, perhaps.
+    if not all(one.is_finite for one in drawn) or all(is_black(one.image) for one in drawn):
+        raise S2iError(
+            "The pictures came out black, or not as numbers, in full precision too: the weights "
+            f"({model.source}) are damaged or were trained too far. Take an earlier checkpoint."
+        )
+    return drawn
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    image: Image
+    is_finite: bool
+    batch: list[int]
+    """The seeds that were drawn together: a batch of another size is summed in another order."""
+    precision: str
+
+
+def _draw_batches(
+    model: Model,
+    prompt: Prompt,
+    options: DrawOptions,
+    seeds: list[int],
+    on_step: Callable[[Step], object] | None,
+) -> list[_Drawn]:
+    """Sample and decode in one batch, or in halves of it where memory is short."""
+    import torch
+
+    try:
+        latents = sample_latents(model, prompt, options, seeds, on_step)
+        finite = latents.isfinite().flatten(1).all(dim=1).tolist()
+        precision = _name_precision(model)
+        images = decode(model, latents)
+        for i, image in enumerate(images):
+            if finite[i] and is_black(image) and model.pipeline.vae.dtype != torch.float32:
+                images[i] = _decode_in_full(model, latents[i : i + 1])
+        return [
+            _Drawn(image, is_finite, seeds, precision)
+            for image, is_finite in zip(images, finite, strict=True)
+        ]
+    except torch.OutOfMemoryError as error:
+        shortage = str(error)
+    # Out here the error is gone, and the tensors that its traceback held are free.
+    latents = None
+    torch.cuda.empty_cache()
+    if len(seeds) == 1:
+        raise S2iError(
+            f"The GPU has too little free memory for one picture of {model.base.size_px} px "
+            f"({shortage}). Close other notebooks that use it, or take --model pocket."
+        )
+    half = len(seeds) // 2
+    log.warning("Memory is short: drawing %d pictures as %d and %d.",
+                len(seeds), half, len(seeds) - half)  # fmt: skip
+    parts = (seeds[:half], seeds[half:])
+    return [one for part in parts for one in _draw_batches(model, prompt, options, part, on_step)]
+
+
+def _decode_in_full(model: Model, latents: torch.Tensor) -> Image:
+    """Decode in full precision what half precision made black although the latents are numbers.
+
+    It takes a second, and drawing anew takes many. A night scene stays one.
+    """
+    import torch
+
+    log.warning("Half precision gave black pixels: decoding again in full precision.")
+    vae = model.pipeline.vae
+    own = vae.dtype
+    try:
+        vae.to(torch.float32)
+        return decode(model, latents)[0]
+    finally:
+        vae.to(own)
+
+
+def check_prompt(model: Model, prompt: Prompt) -> None:
+    """Refuse a prompt that is empty or too long for the text encoder, before anything is drawn."""
+    if not prompt.text:
+        raise InputError(EMPTY_PROMPT)
+    for text in (prompt.text, prompt.negative):
+        length = model.count_tokens(text)
+        if length > model.base.token_limit:
+            raise InputError(
+                f"The prompt has {length} tokens and {model.base.name} reads "
+                f"{model.base.token_limit}. Make it shorter: {text!r}"
+            )

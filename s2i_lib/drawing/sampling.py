@@ -1,0 +1,246 @@
+"""Diffusion sampling: prompts, noise, guidance and schedulers to latents and pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from s2i_lib.errors import InputError
+from s2i_lib.models.loading import Model
+from s2i_lib.models.schedulers import SCHEDULERS, USUAL, make_scheduler
+from s2i_lib.speech.prompt import Prompt
+
+if TYPE_CHECKING:
+    import torch
+    from PIL.Image import Image
+
+
+MAX_COUNT = 64
+
+MAX_STEPS = 1000  # the length of the noise schedules that the models were trained with
+
+SEEDS = 2**32
+
+
+@dataclass(frozen=True)
+class DrawOptions:
+    """How pictures are sampled."""
+
+    steps: int = 20
+    """DPM-Solver++ of order 2 converges in 15 to 20 (Lu et al. 2022, arXiv:2211.01095)."""
+    guidance_scale: float | None = None
+    """Classifier-free guidance (Ho & Salimans 2022); None: the model's own; 1: off."""
+    count: int = 1
+    seed: int | None = None
+    """Seed of the first picture, the next ones count up; None: a fresh one, which is recorded."""
+    scheduler: str = USUAL
+    guidance_interval: tuple[float, float] | None = None
+    """Noise levels, 0 (none) to 1 (all noise), between which guidance is applied: elsewhere it
+    costs time and changes little (Kynkäänniemi et al. 2024, arXiv:2404.07724). None: the model's
+    own; (0, 1): always."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.steps <= MAX_STEPS:
+            raise InputError(
+                f"{self.steps} steps cannot draw a picture. Give 1 to {MAX_STEPS}; 20 is usual."
+            )
+        if not 1 <= self.count <= MAX_COUNT:
+            raise InputError(f"{self.count} pictures were asked for. Give 1 to {MAX_COUNT}.")
+        if self.seed is not None and not 0 <= self.seed < SEEDS:
+            raise InputError(f"The seed {self.seed} is out of range. Give 0 to {SEEDS - 1}.")
+        if self.guidance_scale is not None and not 0 <= self.guidance_scale <= 50:
+            raise InputError(
+                f"A guidance scale of {self.guidance_scale} is out of range. "
+                "Give 1 (off) to 50; 4 to 8 is usual."
+            )
+        if self.guidance_interval is not None:
+            low, high = self.guidance_interval
+            if not 0 <= low <= high <= 1:
+                raise InputError(
+                    f"Guidance from noise level {low} to {high} is no interval. "
+                    "Give two numbers that rise from 0 to 1; (0, 1) guides always."
+                )
+        if self.scheduler not in SCHEDULERS:
+            raise InputError(
+                f"There is no scheduler {self.scheduler!r}. Known are: {', '.join(SCHEDULERS)}."
+            )
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a callback sees after each denoising step."""
+
+    number: int
+    """1 to ``total``."""
+    total: int
+    latents: torch.Tensor
+    """shape = (count, channels, height, width)"""
+    denoised: torch.Tensor
+    """What the model takes the finished latents to be, seen from here; same shape. The first of
+    these already show the picture, while ``latents`` are noise until late."""
+
+
+def is_black(image: Image) -> bool:
+    """Whether no pixel is brighter than 3 %: what a decoder makes of NaN, never a night scene."""
+    return image.convert("L").point(lambda value: value >= 8).getbbox() is None
+
+
+def sample_latents(
+    model: Model,
+    prompt: Prompt,
+    options: DrawOptions,
+    seeds: list[int],
+    on_step: Callable[[Step], object] | None = None,
+) -> torch.Tensor:
+    """Denoise one picture a seed; returns latents, shape = (len(seeds), channels, h, w), scaled.
+
+    Source: Rombach et al. 2022 (arXiv:2112.10752), with classifier-free guidance.
+    """
+    import torch
+
+    pipeline = model.pipeline
+    guidance, (low, high) = guidance_of(model, options), guidance_interval_of(model, options)
+    scheduler = make_scheduler(model, options.scheduler)
+    scheduler.set_timesteps(options.steps, device=model.device)
+    alphas = pipeline.scheduler.alphas_cumprod
+    with torch.inference_mode():
+        embeddings = encode_prompts(model, [prompt.negative, prompt.text])
+        embeddings = embeddings.repeat_interleave(len(seeds), dim=0)
+        latents = initial_noise(model, seeds) * scheduler.init_noise_sigma
+        for number, t in enumerate(scheduler.timesteps, start=1):
+            noisy = scheduler.scale_model_input(latents, t)
+            is_guided = guidance != 1.0 and low <= float(t) / len(alphas) <= high
+            if is_guided:
+                both = torch.cat([noisy, noisy])
+                predicted = pipeline.unet(both, t, encoder_hidden_states=embeddings).sample
+                without, with_prompt = predicted.chunk(2)
+                predicted = without + guidance * (with_prompt - without)
+            else:
+                text = embeddings[len(seeds) :]
+                predicted = pipeline.unet(noisy, t, encoder_hidden_states=text).sample
+            latents = scheduler.step(predicted, t, latents).prev_sample
+            if on_step is not None:
+                alpha = float(alphas[round(float(t))])
+                denoised = estimate_denoised(noisy, predicted, alpha, model.base.prediction_type)
+                on_step(Step(number, len(scheduler.timesteps), latents, denoised))
+    return latents
+
+
+def estimate_denoised(
+    noisy: torch.Tensor, predicted: torch.Tensor, alpha: float, prediction_type: str
+) -> torch.Tensor:
+    """What the finished latents would be if the prediction were exact.
+
+    ``alpha`` is the share of the signal's variance at this noise level (alphas_cumprod).
+    Source: Ho et al. 2020, eq. 15, for epsilon; Salimans & Ho 2022, appendix D, for v.
+    """
+    if prediction_type == "v_prediction":
+        return alpha**0.5 * noisy - (1 - alpha) ** 0.5 * predicted
+    return (noisy - (1 - alpha) ** 0.5 * predicted) / alpha**0.5
+
+
+def initial_noise(model: Model, seeds: list[int]) -> torch.Tensor:
+    """Unit Gaussian latents, shape = (len(seeds), channels, h, w): one CPU generator a seed."""
+    import torch
+
+    unet = model.pipeline.unet.config
+    side = model.base.size_px // model.pipeline.vae_scale_factor
+    noise = [
+        torch.randn(
+            (unet.in_channels, side, side), generator=torch.Generator("cpu").manual_seed(seed)
+        )
+        for seed in seeds
+    ]
+    return torch.stack(noise).to(model.device, model.dtype)
+
+
+def encode_prompts(model: Model, texts: list[str]) -> torch.Tensor:
+    """Text embeddings, shape = (len(texts), token_limit, width), kept with the model for next time.
+
+    Each text is encoded alone, so that its embedding is the same in every company.
+    Source: SD 2.x takes the text encoder's last hidden state; its folder leaves the top layer out.
+    """
+    import torch
+
+    tokenizer, encoder = model.pipeline.tokenizer, model.pipeline.text_encoder
+    for text in texts:
+        if text in model.embeddings:
+            continue
+        tokens = tokenizer(
+            text,
+            padding="max_length",
+            max_length=model.base.token_limit,
+            truncation=True,
+            return_tensors="pt",
+        )
+        with torch.inference_mode():
+            model.embeddings[text] = encoder(tokens.input_ids.to(encoder.device))[0][0]
+    return torch.stack([model.embeddings[text] for text in texts])
+
+
+def decode(model: Model, latents: torch.Tensor) -> list[Image]:
+    """Latents, shape = (n, channels, h, w), through the VAE into RGB pictures of size_px.
+
+    One at a time: the VAE needs more memory a picture than the U-Net does.
+    """
+    import torch
+    from PIL import Image
+
+    vae = model.pipeline.vae
+    images = []
+    for one in latents.split(1):
+        with torch.inference_mode():
+            pixels = vae.decode(one.to(vae.dtype) / vae.config.scaling_factor).sample[0]
+        pixels = ((pixels.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+        images.append(Image.fromarray(pixels.permute(1, 2, 0).cpu().numpy()))
+    return images
+
+
+def preview(model: Model, latents: torch.Tensor) -> list[Image]:
+    """A rough picture of each latent without the VAE: a linear map to colours, a pixel a latent.
+
+    The map is fitted once a model, by least squares on what its VAE makes of plain colours.
+    """
+    import torch
+    from PIL import Image
+
+    if model.latent_to_rgb is None:
+        model.latent_to_rgb = _fit_latent_to_rgb(model)
+    weight, bias = model.latent_to_rgb
+    with torch.inference_mode():
+        pixels = torch.einsum("nchw,cd->nhwd", latents.float().cpu(), weight) + bias
+        pixels = ((pixels.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    return [Image.fromarray(array) for array in pixels.numpy()]
+
+
+def _fit_latent_to_rgb(model: Model) -> tuple[torch.Tensor, torch.Tensor]:
+    """weight, shape = (channels, 3), and bias, shape = (3,), from latents to RGB in -1 to 1."""
+    import torch
+
+    vae, cell_px = model.pipeline.vae, model.pipeline.vae_scale_factor
+    side = 8  # latents a side: small enough to be quick, large enough to have an inside
+    generator = torch.Generator("cpu").manual_seed(0)
+    # Smooth colour fields: a few random colours, enlarged.
+    colours = torch.rand((32, 3, 3, 3), generator=generator) * 2 - 1
+    fields = torch.nn.functional.interpolate(colours, size=side * cell_px, mode="bilinear")
+    targets = torch.nn.functional.avg_pool2d(fields, cell_px)
+    with torch.inference_mode():
+        moments = [vae.encode(field.to(vae.device, vae.dtype)).latent_dist.mode()
+                   for field in fields.split(1)]  # fmt: skip
+    latents = torch.cat(moments).float().cpu() * vae.config.scaling_factor
+    inputs = latents.permute(0, 2, 3, 1).reshape(-1, latents.shape[1])
+    inputs = torch.cat([inputs, torch.ones(len(inputs), 1)], dim=1)
+    outputs = targets.permute(0, 2, 3, 1).reshape(-1, 3)
+    solution = torch.linalg.lstsq(inputs, outputs).solution
+    return solution[:-1], solution[-1]
+
+
+def guidance_interval_of(model: Model, options: DrawOptions) -> tuple[float, float]:
+    return options.guidance_interval or model.base.guidance_interval
+
+
+def guidance_of(model: Model, options: DrawOptions) -> float:
+    if options.guidance_scale is None:
+        return model.base.guidance_scale
+    return options.guidance_scale

@@ -1,0 +1,200 @@
+"""Which checkpoint to keep, and when to stop: pure functions over what was scored while training.
+
+The rule: the best checkpoint has the largest product of likeness, prompt fidelity and what is left
+of the prior. A product has no weights to choose, and the scale of neither score matters to it;
+DreamBench++ ranks models by such a product, too (Peng et al. 2024,
+https://arxiv.org/abs/2406.16855). Too few steps give little likeness; too many cost prompt fidelity
+(every picture is the photo) and the prior ("a dog" is this dog).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from s2i_lib.errors import InputError
+from s2i_lib.evaluation.metrics import caption, mean_cosines, text_cosines
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from s2i_lib.evaluation.encoders import ClipScorer
+    from s2i_lib.photos.subject import Subject
+
+PATIENCE = 3  # samplings: one may be bad luck of few pictures, three in a row are a descent
+TOLERANCE = 0.03  # of the best value: the noise that few prompts and seeds have
+
+
+@dataclass(frozen=True)
+class Point:
+    """What was scored at one step of training; a score that could not be had is None."""
+
+    step: int
+    likeness: float | None
+    """Mean pairwise cosine of the subject's pictures with the photos."""
+    fidelity: float | None
+    """Mean cosine of each picture with its caption."""
+    class_likeness: float | None
+    """The same as likeness, of pictures of the class: it grows as the class turns into it."""
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def drift(point: Point, first: Point) -> float:
+    """How far the class has moved towards the subject, 0 (not at all) to 1 (it is the subject).
+
+    The growth of the class's likeness since ``first``, over all the growth there can be.
+    """
+    if point.class_likeness is None or first.class_likeness is None:
+        return 0.0
+    room = max(1e-6, 1 - first.class_likeness)
+    return min(1.0, max(0.0, (point.class_likeness - first.class_likeness) / room))
+
+
+def value(point: Point, first: Point) -> float:
+    """Likeness x fidelity x (1 - drift); what was not scored is left out, negatives count as 0."""
+    product = 1.0 - drift(point, first)
+    for score in (point.likeness, point.fidelity):
+        product *= 1.0 if score is None else max(0.0, score)
+    return product
+
+
+def as_curve(points: Sequence[Point]) -> list[dict[str, Any]]:
+    """A line for each point, with its prior drift, its value, and whether it is the best so far."""
+    try:
+        best = choose_best(points)
+    except InputError:
+        best = None
+    return [
+        point.to_json()
+        | {
+            "prior_drift": None if point.class_likeness is None else drift(point, points[0]),
+            "value": value(point, points[0]),
+            "is_best": point is best,
+        }
+        for point in points
+    ]
+
+
+def choose_best(points: Sequence[Point]) -> Point:
+    """The point of the largest ``value``; of equals the earliest, which was trained the least.
+
+    The first point is what drift is measured from, so it should be that of step 0; this one, the
+    model before it was trained, is chosen only where there is no other.
+
+    Raises
+    ------
+    InputError
+        When there is none, or nothing was scored.
+    """
+    if not points:
+        raise InputError("No checkpoint has been scored yet (found 0, need 1 or more).")
+    if not _trained(points):
+        raise InputError(
+            "No checkpoint has a likeness or a prompt fidelity, so none can be called the best. "
+            "Sample prompts with {subject} in them, and have a scorer and photos."
+        )
+    return max(_trained(points), key=lambda point: value(point, points[0]))
+
+
+def _trained(points: Sequence[Point]) -> Sequence[Point]:
+    """Those that can be compared: of a step that was trained, if there is any, with a score."""
+    scored = [p for p in points if p.likeness is not None or p.fidelity is not None]
+    return [point for point in scored if point.step] or scored
+
+
+def is_past_peak(
+    points: Sequence[Point], *, patience: int = PATIENCE, tolerance: float = TOLERANCE
+) -> bool:
+    """Whether training may stop: the last ``patience`` points all lie ``tolerance`` below the best.
+
+    Source: early stopping with patience, Prechelt 1998, "Early Stopping - But When?".
+    """
+    values = [value(point, points[0]) for point in _trained(points)]
+    if len(values) <= patience:
+        return False
+    return max(values[-patience:]) < (1 - tolerance) * max(values[:-patience])
+
+
+class Watcher:
+    """Scores the pictures that training draws at intervals, and knows the best step so far.
+
+    The hook of training: give it the sampled pictures by prompt, and ask whether this is the step
+    to keep and whether to stop. It draws nothing, so it costs the embedding of a few pictures.
+    """
+
+    def __init__(self, scorer: ClipScorer, subject: Subject, photos: Sequence[Image]):
+        """
+        Parameters
+        ----------
+        photos
+            The real images. Without any, likeness and drift are not scored.
+        """
+        self.scorer, self.subject = scorer, subject
+        self.points: list[Point] = []
+        self._real = scorer.images(photos) if photos else None
+        self._captions: dict[str, np.ndarray] = {}
+
+    def add(self, step: int, drawn: Mapping[str, Sequence[Image]]) -> Point:
+        """Score one sampling: ``drawn`` has the pictures of each prompt.
+
+        Prompts with the identifier count for likeness and fidelity, the others for the class. One
+        that asks for the subject and nothing else is there to be looked at: it is learnt first and
+        anything fits it, so it is scored only where there is no other (measured: benchmarks).
+        """
+        own = {p: images for p, images in drawn.items() if self.is_own(p)}
+        other = {p: images for p, images in drawn.items() if p not in own}
+        own = {p: images for p, images in own.items() if not self._is_plain(p)} or own
+        pictures = [image for images in own.values() for image in images]
+        embedded = self.scorer.images(pictures) if pictures else None
+        texts = [self._caption(p) for p, images in own.items() for _ in images]
+        class_pictures = [image for images in other.values() for image in images]
+        of_class = self.scorer.images(class_pictures) if class_pictures else None
+        point = Point(
+            step,
+            self._likeness(embedded),
+            None if embedded is None else float(text_cosines(embedded, np.stack(texts)).mean()),
+            self._likeness(of_class),
+        )
+        # A resumed run scores its last steps again: the new score takes the old one's place.
+        self.points = [p for p in self.points if p.step < step] + [point]
+        return point
+
+    def resume(self, lines: Sequence[Mapping[str, Any]]) -> None:
+        """Take up the points of an earlier session, as ``Point.to_json`` gave them."""
+        self.points = [Point(**line) for line in lines]
+
+    @property
+    def best(self) -> Point | None:
+        """None as long as nothing was scored."""
+        return choose_best(self.points) if _trained(self.points) else None
+
+    @property
+    def is_best(self) -> bool:
+        """Whether the last point is the best so far: then these weights are the ones to keep."""
+        return self.best is self.points[-1]
+
+    @property
+    def is_past_peak(self) -> bool:
+        return is_past_peak(self.points)
+
+    def is_own(self, prompt: str) -> bool:
+        """Whether a prompt asks for the subject."""
+        return self.subject.identifier.lower() in prompt.lower().split()
+
+    def _is_plain(self, prompt: str) -> bool:
+        return prompt.lower() == f"a {self.subject.phrase}".lower()
+
+    def _likeness(self, embedded: np.ndarray | None) -> float | None:
+        if embedded is None or self._real is None:
+            return None
+        return float(mean_cosines(embedded, self._real).mean())
+
+    def _caption(self, prompt: str) -> np.ndarray:
+        if prompt not in self._captions:
+            self._captions[prompt] = self.scorer.texts([caption(prompt, self.subject)])[0]
+        return self._captions[prompt]

@@ -1,0 +1,272 @@
+"""Evaluations as one HTML page to look at and one JSON file to compute with."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from s2i_lib.errors import InputError
+from s2i_lib.evaluation.evaluate import MEANING, Evaluation, PictureScore
+from s2i_lib.evaluation.metrics import LEVEL, Score, caption
+from s2i_lib.storage.files import free_path, make_folder, write_file
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from PIL.Image import Image
+
+TEMPLATE = Path(__file__).with_name("report_page.html")
+THUMB_PX = 256  # on the page: twice what it is shown at, for screens of double density
+NAMES = {
+    "dino": "DINO", "clip_i": "CLIP-I", "clip_t": "CLIP-T", "pres_dino": "PRES (DINO)",
+    "pres_clip": "PRES (CLIP)", "div_lpips": "DIV (LPIPS)", "div_clip": "DIV (CLIP)",
+    "class_div_lpips": "class DIV (LPIPS)", "class_div_clip": "class DIV (CLIP)",
+    "copies": "copies",
+}  # fmt: skip
+
+
+def write_report(evaluations: Sequence[Evaluation], folder: Path) -> tuple[Path, Path]:
+    """Write the page and the JSON of one evaluation, or of several side by side.
+
+    Returns
+    -------
+    page, data : Path
+        New files; nothing is written over.
+
+    Raises
+    ------
+    InputError
+        When there is nothing to report.
+    """
+    if not evaluations:
+        raise InputError("There is no evaluation to report (found 0, need 1 or more).")
+    make_folder(folder)
+    now = datetime.now(UTC)
+    page = free_path(folder / f"evaluation-{now:%Y%m%d-%H%M%S}.html")
+    data = free_path(page.with_suffix(".json"))
+    made_at = now.isoformat(timespec="seconds")
+    records = [evaluation.to_json() for evaluation in evaluations]
+    text = json.dumps({"made_at": made_at, "runs": records}, indent=1, ensure_ascii=False)
+    write_file(data, (text + "\n").encode())
+    return write_file(page, render_page(evaluations, made_at).encode()), data
+
+
+def render_page(evaluations: Sequence[Evaluation], made_at: str) -> str:
+    """The page as HTML, with every picture inside."""
+    from jinja2 import Environment
+
+    template = Environment(autoescape=True).from_string(TEMPLATE.read_text(encoding="utf-8"))
+    keys = [key for key in MEANING if any(key in e.scores for e in evaluations)]
+    names = " against ".join(e.name for e in evaluations)
+    networks = dict.fromkeys(
+        f"{kind.upper()}: {'/'.join(Path(found['name']).parts[-2:])}"
+        for e in evaluations
+        for kind, found in e.scorers.items()
+        if kind != "missing"
+    )
+    return template.render(
+        title=f"How good is {names}?",
+        made_at=made_at,
+        level=round(100 * LEVEL),
+        networks=", ".join(networks) or "none could be had",
+        rows=[
+            {
+                "name": NAMES[key],
+                "meaning": MEANING[key],
+                "cells": [str(e.scores.get(key, "not scored")) for e in evaluations],
+            }
+            for key in keys
+        ],
+        chart=figure_uri(draw_scores(evaluations)) if keys else None,
+        runs=[_run(e) for e in evaluations],
+    )
+
+
+def _run(evaluation: Evaluation) -> dict[str, Any]:
+    """What the page shows of one run."""
+    subject, options = evaluation.subject, evaluation.options
+    has_curve = len(evaluation.curve) > 1
+    recipe = evaluation.to_json()
+    for key in ("pictures", "scores", "notes", "speech", "curve"):
+        del recipe[key]
+    return {
+        "name": evaluation.name,
+        "subject": subject.name,
+        "phrase": subject.phrase,
+        "base": evaluation.base,
+        "notes": evaluation.notes,
+        "curve": figure_uri(draw_curve(evaluation.curve)) if has_curve else None,
+        "photos": [
+            {"uri": image_uri(image), "name": photo["name"]}
+            for image, photo in zip(evaluation.real_images, evaluation.photos, strict=True)
+        ],
+        "grid": _grid(evaluation, options.seeds),
+        "speech": _speech(evaluation.speech) if evaluation.speech else None,
+        "class_prompt": caption(f"a {subject.phrase}", subject),
+        "class_images": [image_uri(image) for image in evaluation.class_images],
+        "recipe": json.dumps(recipe, indent=1, ensure_ascii=False),
+    }
+
+
+def _speech(found: dict[str, Any]) -> dict[str, Any]:
+    """The page's sentence on hearing, and its table."""
+    parts = [f"Word error rate {found['word_error_rate']}"]
+    if found["name_recall"] is not None:
+        parts.append(f"recall of the subjects' names {found['name_recall']}")
+    if "speech_gap" in found:
+        parts.append(
+            f"speech gap {found['speech_gap']} (prompt fidelity of speech minus that of typing)"
+        )
+    if "r_precision" in found:
+        parts.append(
+            f"R-precision of the pictures {found['r_precision']}, each among "
+            f"{found['r_precision_captions']} captions: 1 in {found['r_precision_captions']} by "
+            "chance"
+        )
+    return {"summary": "; ".join(parts) + ".", "clips": found["clips"]}
+
+
+def _grid(evaluation: Evaluation, seeds: int) -> list[dict[str, Any]]:
+    """A row for each prompt with its pictures, the worst prompt first."""
+    lines = []
+    for i in range(0, len(evaluation.pictures), seeds):
+        scored = evaluation.pictures[i : i + seeds]
+        images = evaluation.images[i : i + seeds]
+        means = {
+            NAMES[key]: float(np.mean(values))
+            for key in ("dino", "clip_i", "clip_t")
+            if None not in (values := [getattr(picture, key) for picture in scored])
+        }
+        lines.append(
+            {
+                "prompt": scored[0].prompt,
+                "summary": ", ".join(f"{name} {mean:.2f}" for name, mean in means.items()),
+                "badness": float(np.mean([picture.badness for picture in scored])),
+                "pictures": [_picture(p, image) for p, image in zip(scored, images, strict=True)],
+            }
+        )
+    return sorted(lines, key=lambda line: -line["badness"])
+
+
+def _picture(picture: PictureScore, image: Image) -> dict[str, Any]:
+    scored = {"DINO": picture.dino, "CLIP-I": picture.clip_i, "CLIP-T": picture.clip_t}
+    words = [f"seed {picture.seed}"] + [f"{k} {v:.2f}" for k, v in scored.items() if v is not None]
+    photo = None if picture.nearest_photo is None else picture.nearest_photo + 1
+    return {
+        "uri": image_uri(image),
+        "seed": picture.seed,
+        "words": ", ".join(words),
+        "is_copy": picture.is_copy,
+        "photo": photo,
+    }
+
+
+# --- figures ------------------------------------------------------------------------------------
+
+
+def draw_scores(evaluations: Sequence[Evaluation]) -> Figure:
+    """Each score of each run as a point with its interval; rows of one score lie together."""
+    from matplotlib.figure import Figure
+
+    keys = [key for key in MEANING if any(key in e.scores for e in evaluations)]
+    figure = Figure(figsize=(9, 1.2 + 0.34 * len(keys) * (1 + len(evaluations) / 3)))
+    axes = figure.add_subplot()
+    for number, evaluation in enumerate(evaluations):
+        shift = (number - (len(evaluations) - 1) / 2) * 0.7 / len(evaluations)
+        own = [(row, evaluation.scores[k]) for row, k in enumerate(keys) if k in evaluation.scores]
+        axes.errorbar(
+            [score.mean for _, score in own],
+            [row + shift for row, _ in own],
+            xerr=np.array([_arms(score) for _, score in own]).T,
+            fmt="o",
+            capsize=4,
+            label=evaluation.name,
+        )
+    axes.set_yticks(range(len(keys)), [f"{NAMES[k]} {MEANING[k][0]}" for k in keys])
+    axes.invert_yaxis()
+    axes.grid(axis="x", alpha=0.3)
+    axes.set_xlabel("score, with its 95 % confidence interval")
+    if len(evaluations) > 1:
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=3, frameon=False)
+    return figure
+
+
+def _arms(score: Score) -> tuple[float, float]:
+    """Lengths of the interval's two sides; not-a-numbers, which are not drawn, without one."""
+    if score.low is None or score.high is None:
+        return np.nan, np.nan
+    return max(0.0, score.mean - score.low), max(0.0, score.high - score.mean)
+
+
+def draw_curve(lines: Sequence[dict[str, Any]]) -> Figure:
+    """Losses by step, smoothed, and below them the scores of the sampled pictures, if any."""
+    from matplotlib.figure import Figure
+
+    keys = {
+        "likeness": "likeness ↑", "fidelity": "prompt fidelity ↑", "prior_drift": "prior drift ↓"
+    }  # fmt: skip
+    scored = [line for line in lines if any(line.get(key) is not None for key in keys)]
+    figure = Figure(figsize=(9, 5.4 if scored else 2.8), layout="constrained")
+    axes = figure.subplots(2 if scored else 1, sharex=True, squeeze=False)[:, 0]
+    for key, label in (("instance_loss", "loss of the photos"), ("prior_loss", "of the class")):
+        own = [(line["step"], line[key]) for line in lines if key in line]
+        if own:
+            steps, losses = np.array(own).T
+            axes[0].plot(steps, smooth(losses), label=label)
+    axes[0].set_ylabel("loss, smoothed")
+    if scored:
+        best = next((line for line in scored if line.get("is_best")), None)
+        for key, label in keys.items():
+            own = [(line["step"], line[key]) for line in scored if line.get(key) is not None]
+            if own:
+                axes[1].plot(*np.array(own).T, marker="o", label=label)
+        if best:
+            axes[1].axvline(best["step"], color="gray", linestyle="--", label="kept")
+        axes[1].set_ylabel("score")
+    axes[-1].set_xlabel("step")
+    for each in axes:
+        if each.get_legend_handles_labels()[0]:
+            each.legend(frameon=False)
+        each.grid(alpha=0.3)
+    return figure
+
+
+def smooth(values: np.ndarray, share: float = 0.1) -> np.ndarray:
+    """Running mean over ``share`` of all values, shorter at the ends; shape as given."""
+    half = int(len(values) * share / 2)
+    total = np.concatenate([[0.0], np.cumsum(values)])
+    place = np.arange(len(values))
+    first, last = np.maximum(place - half, 0), np.minimum(place + half + 1, len(values))
+    return (total[last] - total[first]) / (last - first)
+
+
+def figure_png(figure: Figure) -> bytes:
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=110, bbox_inches="tight")
+    return stream.getvalue()
+
+
+def figure_uri(figure: Figure) -> str:
+    return _uri("png", figure_png(figure))
+
+
+def image_uri(image: Image) -> str:
+    """A picture for the page: small ones as they are, large ones as a thumbnail."""
+    stream = io.BytesIO()
+    if max(image.size) <= THUMB_PX:
+        image.save(stream, "PNG")
+        return _uri("png", stream.getvalue())
+    small = image.copy()
+    small.thumbnail((THUMB_PX, THUMB_PX))
+    small.save(stream, "JPEG", quality=88)
+    return _uri("jpeg", stream.getvalue())
+
+
+def _uri(kind: str, data: bytes) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"

@@ -1,0 +1,255 @@
+"""Networks that look at pictures: found, loaded, and fed as each wants its pictures."""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from s2i_lib.errors import InputError, S2iError
+from s2i_lib.models.loading import quiet_transformers
+from s2i_lib.models.registry import SAFETY_CHECKER, SD1
+from s2i_lib.storage import hub
+from s2i_lib.storage.hub import Source, first_line
+from s2i_lib.storage.layout import Drive, folder_name
+
+if TYPE_CHECKING:
+    import torch
+    from PIL.Image import Image
+
+log = logging.getLogger(__name__)
+
+
+WEIGHTS = "model.safetensors"
+
+# Where the registry's networks are, pinned. The main branches of the safety checker and of DINO
+# hold pickles alone, which are never opened: pull requests of the hub's own converter have
+# safetensors, and Stable Diffusion 1 has the same checker as a part.
+SOURCES: dict[str, tuple[Source, ...]] = {
+    "openai/clip-vit-large-patch14": (
+        Source("openai/clip-vit-large-patch14", "32bd64288804d66eefd0ccbe215aa642df71cc41"),
+    ),
+    "facebook/dino-vits16": (Source("facebook/dino-vits16", "refs/pr/1", commit="a7a4d16"),),
+    SAFETY_CHECKER: (
+        Source(SAFETY_CHECKER, "refs/pr/41", commit="1664e30"),
+        replace(SD1, folder="safety_checker"),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How a network wants its pictures, as its folder's JSON says."""
+
+    size: int
+    """Shorter side after resizing, in pixels."""
+    crop: int | None
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    resample: int = 3  # bicubic
+    is_square: bool = False
+    """Resizes both sides to ``size``, whatever the shape was."""
+
+    @classmethod
+    def read(cls, folder: Path, default: Preparation | None = None) -> Preparation:
+        """Read processor_config.json (transformers 5) or preprocessor_config.json (before).
+
+        Where there is neither, it is ``default``.
+        """
+        names = ("processor_config.json", "preprocessor_config.json")
+        here = [folder / name for name in names if (folder / name).is_file()]
+        if not here and default is not None:
+            return default
+        try:
+            found: dict[str, Any] = json.loads(here[0].read_text()) if here else {}
+            found = found.get("image_processor", found)
+            size, crop = found["size"], found.get("crop_size")
+            sides = size if isinstance(size, dict) else {"shortest_edge": size}
+            return cls(
+                size=sides.get("shortest_edge") or sides["height"],
+                crop=_side(crop) if found.get("do_center_crop") else None,
+                mean=tuple(found["image_mean"]),
+                std=tuple(found["image_std"]),
+                resample=found.get("resample", 3),
+                is_square="shortest_edge" not in sides or not found.get("do_center_crop"),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                f"{folder} does not say how pictures are prepared for it ({error!r}). "
+                "Expected a processor_config.json or preprocessor_config.json as transformers "
+                "writes it. Copy the whole folder again."
+            ) from error
+
+    def __call__(self, images: Sequence[Image]) -> torch.Tensor:
+        """Pictures of any size as the network's input, shape = (n, 3, side, side), float32."""
+        import torch
+
+        arrays = np.stack([np.asarray(self._fit(image), np.float32) for image in images]) / 255
+        arrays = (arrays - np.array(self.mean, np.float32)) / np.array(self.std, np.float32)
+        return torch.from_numpy(arrays.transpose(0, 3, 1, 2).copy())
+
+    def _fit(self, image: Image) -> Image:
+        image, short = image.convert("RGB"), min(image.size)
+        # the longer side is cut off, not rounded, as transformers does
+        width, height = (
+            self.size if self.is_square or side == short else int(side * self.size / short)
+            for side in image.size
+        )
+        image = image.resize((width, height), self.resample)
+        if self.crop is None:
+            return image
+        left, top = (width - self.crop) // 2, (height - self.crop) // 2
+        return image.crop((left, top, left + self.crop, top + self.crop))
+
+
+# What CLIP was trained with. Source: openai/CLIP, clip/clip.py, ``_transform``.
+CLIP_PREPARATION = Preparation(
+    size=224,
+    crop=224,
+    mean=(0.48145466, 0.4578275, 0.40821073),
+    std=(0.26862954, 0.26130258, 0.27577711),
+)
+
+
+def _side(crop: Any) -> int:
+    return crop["height"] if isinstance(crop, dict) else crop
+
+
+def on_the_cpu_if_full(network: Any, work: Callable[[], np.ndarray]) -> np.ndarray:
+    """What ``work`` gives; where the GPU has no memory left, ``network`` does it on the CPU."""
+    import torch
+
+    try:
+        return work()
+    except torch.OutOfMemoryError:
+        _move_to_cpu(network)
+    return work()
+
+
+def place(network: Any, device: torch.device | None) -> Any:
+    """The network on ``device``, if one is named and has room for it."""
+    import torch
+
+    try:
+        return network if device is None else network.to(device)
+    except torch.OutOfMemoryError:
+        return _move_to_cpu(network)
+
+
+def _move_to_cpu(network: Any) -> Any:
+    import torch
+
+    log.warning("The GPU is full, so %s works on the CPU, slowly.", type(network).__name__)
+    network.to("cpu").float()  # where half precision is slow
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return network
+
+
+def is_here(source: str, drive: Drive) -> bool:
+    """Return whether a network is on this disk or the Drive, so that nothing is downloaded."""
+    return Path(source).is_dir() or hub.is_whole(drive.models / folder_name(source), choose_files)
+
+
+def find_network(source: str, drive: Drive, *, only: str | None = None) -> Path:
+    """Return a folder with a network: ``source`` itself, the Drive's copy, else the hub's.
+
+    Parameters
+    ----------
+    source : str
+        A folder, a name in ``SOURCES``, or a repository on the hub.
+    only : str, optional
+        The one file that is wanted of it.
+
+    Raises
+    ------
+    S2iError
+        When it is nowhere; each place is named with its reason.
+    """
+    if Path(source).is_dir():
+        hub.verify(Path(source))
+        return Path(source)
+    kept = drive.models / folder_name(source)
+    return hub.find(
+        hub.Wanted(
+            what=f"The network {source}, which looks at pictures,",
+            sources=SOURCES.get(source, (Source(source),)),
+            kept=kept,
+            choose=functools.partial(choose_files, only=only),
+            remedy=f"Check the network connection and try again, or copy it to {kept} (with "
+            f"{only or WEIGHTS}). What needs no such network goes on all the same.",
+        )
+    )[0]
+
+
+def choose_files(names: Collection[str], only: str | None = None) -> list[str]:
+    """Choose the files of a network: its weights as safetensors, what says how it is built.
+
+    Raises
+    ------
+    S2iError
+        When the weights are not among them.
+    """
+    if (weights := only or WEIGHTS) not in names:
+        raise S2iError(f"it has no {weights}")
+    return [weights] if only else [n for n in names if n == weights or _is_small(n)]
+
+
+def _is_small(name: str) -> bool:
+    return "/" not in name and name.endswith((".json", ".txt")) and name != hub.CHECKSUMS
+
+
+def load_network(
+    folder: Path,
+    kind: Any,
+    device: torch.device | None = None,
+    dtype: torch.dtype | None = None,
+) -> Any:
+    """A network of class ``kind`` from a folder, safetensors only, ready to be asked.
+
+    In fp32, if no ``dtype`` is named.
+    """
+    import torch
+
+    quiet_transformers()
+    network, info = load_or_refuse(
+        folder,
+        lambda: kind.from_pretrained(
+            str(folder),
+            dtype=dtype or torch.float32,
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
+        ),
+    )
+    # transformers makes up what it does not find. A ViT's pooler is never asked here.
+    weights = {name for name, _ in network.named_parameters()}
+    made_up = sorted(
+        name for name in weights & set(info["missing_keys"]) if not name.startswith("pooler.")
+    )
+    if made_up:
+        raise InputError(
+            f"The weights in {folder} lack {len(made_up)} of the {len(weights)} that its "
+            f"config.json calls for ({made_up[0]} ...). They are another network's, or a part: "
+            "copy the whole folder again."
+        )
+    return place(network.eval(), device)
+
+
+def load_or_refuse(path: Path, load: Callable[[], Any]) -> Any:
+    """What ``load`` gives; what the libraries raise over a damaged file becomes our error."""
+    try:
+        return load()
+    except S2iError:
+        raise
+    except Exception as error:  # odd files raise anything, from TypeError to validators of the hub
+        raise InputError(
+            f"{path} cannot be loaded ({first_line(error)}). Expected a network as transformers "
+            "or lpips saves it, with safetensors weights. Copy it again."
+        ) from error

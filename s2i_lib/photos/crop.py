@@ -1,0 +1,270 @@
+"""The square that is cut from a photo: around faces, else what stands out, else the centre."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from s2i_lib.errors import InputError
+from s2i_lib.photos.saliency import salient_box
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL.Image import Image
+
+Method = Literal["by hand", "face", "what stands out", "centre"]
+
+ANALYSIS_PX = 224  # longest side on which the subject is looked for
+FACE_PX = 480  # and faces, which are small parts of a picture
+NEAR = 0.75  # of the photo's sides; a second look that shows more of it than this finds no more
+
+
+@dataclass(frozen=True)
+class Box:
+    """A square in a photo, in pixels of the upright photo at full resolution."""
+
+    left: int
+    top: int
+    size: int
+
+    @property
+    def corners(self) -> tuple[int, int, int, int]:
+        """Left, top, right, bottom; right and bottom are the first pixels outside."""
+        return self.left, self.top, self.left + self.size, self.top + self.size
+
+    def check(self, name: str, width: int, height: int) -> Box:
+        """Itself, if it lies in a photo of that size.
+
+        Raises
+        ------
+        InputError
+            When it does not.
+        """
+        left, top, right, bottom = self.corners
+        if self.size < 1 or left < 0 or top < 0 or right > width or bottom > height:
+            raise InputError(
+                f"The crop of {name} (left {left}, top {top}, size {self.size}) does not lie in "
+                f"the photo, which is {width} x {height} pixels upright. Move or shrink it."
+            )
+        return self
+
+
+def parse_crop(text: str) -> tuple[str, Box | None]:
+    """Read PHOTO=LEFT,TOP,SIZE, or PHOTO=auto for the crop that is found."""
+    name, _, numbers = text.rpartition("=")
+    try:
+        if name and numbers.strip() == "auto":
+            return name, None
+        left, top, size = (int(number) for number in numbers.split(","))
+        if not name:
+            raise ValueError
+    except ValueError:
+        raise InputError(
+            f"{text!r} is not a crop. Expected PHOTO=LEFT,TOP,SIZE in pixels, for instance "
+            "IMG_1.jpg=120,80,900, or PHOTO=auto."
+        ) from None
+    return name, Box(left, top, size)
+
+
+@dataclass(frozen=True)
+class Region:
+    """Where something is in a photo, in parts of its width and height (0 to 1)."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+    @property
+    def width(self) -> float:
+        return self.right - self.left
+
+    @property
+    def height(self) -> float:
+        return self.bottom - self.top
+
+
+WHOLE = Region(0.0, 0.0, 1.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Found:
+    """The subject in a photo."""
+
+    region: Region
+    method: Method
+    frame: Region = WHOLE
+    """The photo without the bars around it."""
+    touches: float = 0.0
+    """The longest part of the subject's outline that lies on the photo's edge, in parts of the
+    subject's width or height."""
+
+
+def square_around(region: Region, frame: Region, width: int, height: int, margin: float) -> Box:
+    """The square around ``region``, plus ``margin`` of its longer side all around, in ``frame``.
+
+    Where the region is larger than any square in the frame, the square is as large as fits; it then
+    holds the region's middle, and of what is too tall the top, where heads are. Both are parts of a
+    photo of ``width`` x ``height`` pixels.
+    """
+    # However thin the frame and small the photo, it holds a pixel of the photo.
+    left = min(round(frame.left * width), width - 1)
+    top = min(round(frame.top * height), height - 1)
+    right = max(round(frame.right * width), left + 1)
+    bottom = max(round(frame.bottom * height), top + 1)
+    room = min(right - left, bottom - top)
+    longer = max(region.width * width, region.height * height)
+    size = min(room, max(1, round(longer * (1 + 2 * margin))))
+
+    def start(low: float, high: float, first: int, last: int) -> int:
+        return min(max(round((low + high - size) / 2), first), max(first, last - size))
+
+    low, high = region.top * height, region.bottom * height
+    if high - low > size:
+        high = low + size * (1 - margin / 2)
+    return Box(
+        start(region.left * width, region.right * width, left, right),
+        start(low, high, top, bottom),
+        size,
+    )
+
+
+def find_subject(image: Image, *, look_for_faces: bool) -> Found:
+    """Where the subject of ``image`` (upright RGB, any size) is.
+
+    Faces count for people only: a face behind the mug is not the subject, and the cascade does not
+    know the faces of dogs.
+    """
+    import numpy as np
+
+    frame = without_bars(np.asarray(shrunk(image, ANALYSIS_PX)))
+    if look_for_faces and (face := find_face(image)) is not None:
+        return Found(face, "face", frame)
+    found = _look(image, frame)
+    if found is None:
+        return Found(frame, "centre", frame)
+    region, touches = found
+    # What is small is seen in a few pixels, and its box is loose: a second look from close by.
+    near = _around(region, frame, image)
+    if near.width < NEAR * frame.width and near.height < NEAR * frame.height:
+        region = (_look(image, near) or found)[0]
+    return Found(region, "what stands out", frame, touches)
+
+
+def _look(image: Image, view: Region) -> tuple[Region, float] | None:
+    """What stands out in a part of ``image``, and how much of it touches the edge of that part."""
+    import numpy as np
+
+    left, right = round(view.left * image.width), round(view.right * image.width)
+    top, bottom = round(view.top * image.height), round(view.bottom * image.height)
+    if min(right - left, bottom - top) < 16:
+        return None
+    seen = shrunk(image.crop((left, top, right, bottom)), ANALYSIS_PX)
+    found = salient_box(np.asarray(seen))
+    if found is None:
+        return None
+    box, touches = found
+    x, y = (right - left) / seen.width, (bottom - top) / seen.height
+    edges = (left + box[0] * x, top + box[1] * y, left + box[2] * x, top + box[3] * y)
+    sides = (image.width, image.height) * 2
+    return Region(*(edge / side for edge, side in zip(edges, sides, strict=True))), touches
+
+
+def _around(region: Region, frame: Region, image: Image) -> Region:
+    """``region`` with its longer side all around it, as far as ``frame`` goes."""
+    longer = max(region.width * image.width, region.height * image.height)
+    across, down = longer / image.width, longer / image.height
+    return Region(
+        max(frame.left, region.left - across), max(frame.top, region.top - down),
+        min(frame.right, region.right + across), min(frame.bottom, region.bottom + down),
+    )  # fmt: skip
+
+
+def shrunk(image: Image, longest_px: int) -> Image:
+    """``image`` with its longer side at most ``longest_px``, each pixel the mean of its area."""
+    from PIL import Image as Pillow
+
+    scale = min(1.0, longest_px / max(image.size))
+    size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+    return image.resize(size, Pillow.Resampling.BOX)
+
+
+def without_bars(pixels: np.ndarray) -> Region:
+    """The picture inside bars of one colour (a letterbox, a screenshot's margins).
+
+    Parameters
+    ----------
+    pixels : np.ndarray, shape = (height, width, 3), uint8
+    """
+    height, width = pixels.shape[:2]
+
+    def bar(lines: np.ndarray) -> int:
+        """How many lines from the first on are flat and of one colour, at most a third of all."""
+        lines = lines.astype(int)
+        flat = (lines.max(axis=1) - lines.min(axis=1)).max(axis=1) <= 12  # JPEG noise stays below
+        apart = np.abs(lines.mean(axis=1) - lines[0].mean(axis=0)).max(axis=1)
+        count = int(np.argmin(np.append(flat & (apart <= 6), False)))
+        # Behind a bar something else begins; a wall's soft shade goes on as it was.
+        behind = min(count + 1, len(lines) - 1)
+        is_shade = flat[behind] and apart[behind] <= 18
+        return 0 if is_shade or count > len(lines) // 3 else count
+
+    import numpy as np
+
+    top, bottom = bar(pixels), bar(pixels[::-1])
+    rows = pixels[top : height - bottom].swapaxes(0, 1)
+    left, right = bar(rows), bar(rows[::-1])
+    # A plain wall or sky beside the subject is no bar: bars come in pairs of one width.
+    if abs(top - bottom) > 2 or min(top, bottom) < 2:
+        top = bottom = 0
+    if abs(left - right) > 2 or min(left, right) < 2:
+        left = right = 0
+    edge = 1 if top or left else 0  # the line where bar and picture are blended
+    return Region(
+        (left + edge * bool(left)) / width,
+        (top + edge * bool(top)) / height,
+        1 - (right + edge * bool(right)) / width,
+        1 - (bottom + edge * bool(bottom)) / height,
+    )
+
+
+def find_face(image: Image) -> Region | None:
+    """The largest frontal face, widened to the whole head and shoulders' breadth of hair and chin.
+
+    Source: LBP cascade of OpenCV, as scikit-image ships it (OpenCV 5 has no cascades any more).
+    """
+    import numpy as np
+
+    pixels = np.asarray(shrunk(image, FACE_PX).convert("L"))
+    height, width = pixels.shape
+    shortest = min(height, width)
+    if shortest < 48:
+        return None
+    faces = _face_cascade().detect_multi_scale(
+        img=pixels,
+        scale_factor=1.15,
+        step_ratio=1,
+        min_size=(max(24, shortest // 12),) * 2,
+        max_size=(shortest,) * 2,
+        min_neighbor_number=4,
+    )
+    if not faces:
+        return None
+    face = max(faces, key=lambda found: (found["width"], -found["c"], -found["r"]))
+    # The cascade's square goes from brows to lips: half of it again above, a third to the sides.
+    size = face["width"]
+    return Region(
+        max(0.0, (face["c"] - size / 3) / width),
+        max(0.0, (face["r"] - size / 2) / height),
+        min(1.0, (face["c"] + size * 4 / 3) / width),
+        min(1.0, (face["r"] + size * 1.4) / height),
+    )
+
+
+@functools.cache
+def _face_cascade():
+    from skimage.data import lbp_frontal_face_cascade_filename
+    from skimage.feature import Cascade
+
+    return Cascade(lbp_frontal_face_cascade_filename())

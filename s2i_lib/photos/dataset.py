@@ -1,0 +1,412 @@
+"""Photos of a subject -> checked square crops, a contact sheet and a manifest."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from s2i_lib.errors import InputError
+from s2i_lib.photos.consent import Consent
+from s2i_lib.photos.contact_sheet import draw_contact_sheet
+from s2i_lib.photos.crop import Box, find_subject, parse_crop, shrunk, square_around
+from s2i_lib.photos.diversity import advise, find_duplicates, traits_of
+from s2i_lib.photos.importing import ZipImport, import_zip, keep_photo
+from s2i_lib.photos.manifest import (
+    Dataset,
+    Look,
+    crops_by_hand,
+    dataset_hash,
+    load_dataset,
+    manifest_of,
+    read_manifest,
+    sha256_of,
+)
+from s2i_lib.photos.photo_checker import INSTALL, load_photo_checker
+from s2i_lib.photos.quality import DatasetOptions, Verdict, explain, judge, measure
+from s2i_lib.photos.reading import (
+    FORMATS,
+    PhotoFile,
+    decode_photo,
+    is_photo_name,
+    no_decoder_warnings,
+    read_photo,
+)
+from s2i_lib.photos.subject import (
+    KINDS,
+    Subject,
+    card_path,
+    check_identifier,
+    choose_identifier,
+    guess_kind,
+    list_subjects,
+    load_subject,
+    save_subject,
+)
+from s2i_lib.storage.files import free_path, make_folder, write_file
+from s2i_lib.storage.layout import Drive
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+__all__ = [
+    "KINDS", "Box", "Consent", "Dataset", "DatasetOptions", "PhotoFile", "Subject", "Verdict",
+    "ZipImport", "build_dataset", "card_path", "choose_identifier", "guess_kind", "import_zip",
+    "keep_photo", "list_subjects", "load_dataset", "load_subject", "parse_crop", "read_photo",
+    "sample_subject", "save_subject",
+]  # fmt: skip
+
+log = logging.getLogger(__name__)
+
+WORKERS = 2  # threads: Pillow, OpenCV and zlib let go of the interpreter while they work
+OVERVIEW_PX = 512  # shorter side of the small copy that the subject is looked for in
+THUMB_PX = 480
+PNG_LEVEL = 2  # of zlib: 0.07 s for a crop, 5 % larger than level 4, which takes 0.11 s
+
+Callback = Callable[[int, int, str], None]
+"""Called after each photo with how many are done, of how many, and the photo's name."""
+
+
+def build_dataset(
+    subject: Subject,
+    drive: Drive,
+    *,
+    photos: str | Path | None = None,
+    options: DatasetOptions | None = None,
+    crops: Mapping[str, Box | None] | None = None,
+    consent: Consent | None = None,
+    callback: Callback | None = None,
+) -> Dataset:
+    """Check and crop the photos of a subject, and write what training needs beside them.
+
+    Reads subjects/<name>/photos; writes subjects/<name>/dataset/*.png, contact_sheet.jpg,
+    manifest.json and subject.json. The photos themselves stay as they are. Doing it twice gives the
+    same bytes.
+
+    Parameters
+    ----------
+    photos
+        A folder, a zip or one photo elsewhere: copies of what can be read first go to the
+        subject's photos, without GPS and other EXIF (see `keep_photo`).
+    crops
+        Name of a photo -> the square to cut from it. It lasts until the photo changes; None takes
+        it back.
+    consent
+        For people: who agrees, and when. Kept in the manifest, so it is asked for once.
+
+    Raises
+    ------
+    InputError
+        No photos at all, no consent, an unknown name in ``crops``, a crop outside of its photo, a
+        folder that is another subject's.
+    """
+    options = options or DatasetOptions()
+    check_identifier(subject.identifier, drive)
+    home = drive.subject(subject.name)
+    _check_folder_is_its_own(subject, drive)
+    earlier = read_manifest(home / "manifest.json") if (home / "manifest.json").exists() else {}
+    consent = _settle_consent(subject, consent, earlier)
+    with no_decoder_warnings():
+        refused, ignored = _take_photos(Path(photos), home / "photos") if photos else ([], [])
+    names, others = _list_photos(home / "photos")
+    if not names and not refused:
+        raise InputError(
+            f"No photos in {home / 'photos'} (found 0, need {options.few} to {options.many}). "
+            "Run notebooks/1_capture_dataset.ipynb, or copy photos there."
+        )
+    by_hand = crops_by_hand(earlier) | dict(crops or {})
+    if unknown := sorted(set(crops or {}) - set(names)):
+        raise InputError(
+            f"There is no photo {unknown[0]!r} to crop. There are: {', '.join(names) or 'none'}."
+        )
+    with no_decoder_warnings(), tempfile.TemporaryDirectory(prefix="s2i-dataset-") as staged:
+        looks = list(
+            _look_at_all(home / "photos", names, by_hand, subject, options, Path(staged), callback)
+        )
+        looks = _without_duplicates(looks, options)
+        looks = sorted([*(Look(v) for v in refused), *looks], key=lambda look: look.verdict.photo)
+        _publish_crops(looks, Path(staged), make_folder(home / "dataset"), earlier)
+    verdicts = tuple(look.verdict for look in looks)
+    kept = [look.traits for look in looks if look.verdict.is_kept and look.traits]
+    advice = advise(kept, len(looks) - len(kept), options)
+    if options.is_for_class:
+        advice = [*advice, _who_checked()]
+    sheet = draw_contact_sheet(
+        f"{subject.name}: {sum(v.is_kept for v in verdicts)} of {len(verdicts)} photos kept",
+        verdicts,
+        {look.verdict.photo: look.thumb for look in looks if look.thumb is not None},
+        advice,
+    )
+    dataset = Dataset(
+        subject=subject,
+        folder=home / "dataset",
+        verdicts=verdicts,
+        ignored=tuple(sorted({*ignored, *others})),
+        advice=tuple(advice),
+        contact_sheet=write_file(home / "contact_sheet.jpg", sheet),
+        sha256=dataset_hash(looks),
+        mirror=subject.kind == "animal" if options.mirror is None else options.mirror,
+        consent=consent,
+    )
+    save_subject(drive, subject)
+    write_file(dataset.manifest, manifest_of(dataset, looks, options))
+    return dataset
+
+
+def sample_subject(drive: Drive) -> Subject:
+    """Put the sample photos that ship with this package on the Drive, if they are not there yet.
+
+    A card that is there stays as it is: runs were taught its identifier.
+    """
+    source = Path(__file__).parents[1] / "samples"
+    (card,) = source.glob("*/subject.json")
+    subject = Subject(**json.loads(card.read_text()))
+    photos = make_folder(drive.subject(subject.name) / "photos")
+    for path in sorted(card.parent.glob("*.jpg")):
+        keep_photo(path.read_bytes(), path.name, photos)
+    if card_path(drive, subject.name).is_file():
+        return load_subject(drive, subject.name)
+    save_subject(drive, subject)
+    return subject
+
+
+def _check_folder_is_its_own(subject: Subject, drive: Drive) -> None:
+    """Two names that give one folder ("Rex" and "Rex!") would mix their photos."""
+    if not card_path(drive, subject.name).is_file():
+        return
+    other = next(
+        (
+            known.name
+            for known in list_subjects(drive)
+            if card_path(drive, known.name) == card_path(drive, subject.name)
+        ),
+        subject.name,
+    )
+    if other.casefold() != subject.name.casefold():
+        raise InputError(
+            f"The folder {drive.subject(subject.name)} is that of {other!r}. Give "
+            f"{subject.name!r} a name that differs in letters or digits, or say {other!r}."
+        )
+
+
+def _settle_consent(
+    subject: Subject, consent: Consent | None, earlier: dict[str, Any]
+) -> Consent | None:
+    """The consent given now or earlier; people are not cropped without."""
+    consent = consent or Consent.from_record(earlier.get("consent"))
+    if subject.kind == "person" and consent is None:
+        raise InputError(
+            f"{subject.name} is a person, whose consent is needed (a parent's for a child). Give "
+            "the name of who agrees and the day: --consent-by "
+            f"'{subject.name}' --consent-on {date.today()}, or CONSENT_BY and CONSENT_ON in the "
+            "notebook."
+        )
+    return consent
+
+
+def _list_photos(folder: Path) -> tuple[list[str], list[str]]:
+    """Names of the photos in a folder, and of everything else there, both sorted."""
+    if not folder.is_dir():
+        return [], []
+    names = sorted(path.name for path in folder.iterdir())
+    photos = [name for name in names if is_photo_name(name) and not (folder / name).is_dir()]
+    return photos, [name for name in names if name not in photos]
+
+
+def _take_photos(source: Path, folder: Path) -> tuple[list[Verdict], list[str]]:
+    """Keep the photos of a folder, a zip or one file; what cannot be read, and what is no photo."""
+    if not source.exists():
+        raise InputError(f"There is no {source}. Name a folder of photos, a zip, or one photo.")
+    if source.resolve() == folder.resolve():
+        return [], []
+    if source.is_file() and source.suffix.lower() == ".zip":
+        imported = import_zip(source, folder)
+        refused = [
+            Verdict(Path(name).name, "unreadable", why)
+            for name, why in imported.refused
+            if is_photo_name(Path(name).name)
+        ]
+        ignored = [name for name, _ in imported.refused if not is_photo_name(Path(name).name)]
+        if not imported.kept and not refused:
+            raise _no_photos_in(source, ignored)
+        return refused, ignored
+    names, ignored = _list_photos(source if source.is_dir() else source.parent)
+    if source.is_file():
+        names, ignored = [name for name in names if name == source.name], []
+    if not names:
+        raise _no_photos_in(source, ignored)
+    refused = []
+    for name in names:
+        path = source / name if source.is_dir() else source
+        try:
+            keep_photo(_read_bytes(path), name, folder)
+        except InputError as error:
+            refused.append(Verdict(name, "unreadable", str(error)))
+    return refused, ignored
+
+
+def _no_photos_in(source: Path, others: list[str]) -> InputError:
+    found = f"found {', '.join(others[:5])}{' ...' * (len(others) > 5)}" if others else "found none"
+    return InputError(
+        f"There are no photos in {source} ({found}). Expected files such as JPEG, PNG or HEIC "
+        f"({', '.join(FORMATS)}) in the folder or zip itself; name it, or one photo."
+    )
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path.name} cannot be opened ({error.strerror or error}).") from error
+
+
+def _look_at_all(
+    folder: Path,
+    names: list[str],
+    by_hand: Mapping[str, Any],
+    subject: Subject,
+    options: DatasetOptions,
+    staged: Path,
+    callback: Callback | None,
+) -> Iterator[Look]:
+    from tqdm.auto import tqdm
+
+    def look(name: str) -> Look:
+        return _look_at(folder / name, by_hand.get(name), subject, options, staged)
+
+    with ThreadPoolExecutor(WORKERS) as pool:
+        bar = tqdm(pool.map(look, names), total=len(names), desc="photos", unit="photo")
+        for done, result in enumerate(bar, start=1):
+            if callback is not None:
+                callback(done, len(names), result.verdict.photo)
+            yield result
+
+
+def _look_at(
+    path: Path, by_hand: Any, subject: Subject, options: DatasetOptions, staged: Path
+) -> Look:
+    """Read, find, crop, measure and judge one photo; its crop goes to ``staged``/<name>.png."""
+
+    try:
+        data = _read_bytes(path)
+        photo = decode_photo(data, path.name, at_least_px=OVERVIEW_PX)
+    except InputError as error:
+        return Look(Verdict(path.name, "unreadable", str(error)))
+    overview, size = photo.image, (photo.width, photo.height)
+    found = find_subject(overview, look_for_faces=subject.kind == "person")
+    box = square_around(found.region, found.frame, *size, options.margin)
+    method: str = found.method
+    if isinstance(by_hand, tuple):  # from an earlier manifest: it holds for that very file
+        by_hand = by_hand[0] if by_hand[1] == photo.sha256 else None
+    if by_hand is not None:
+        box, method = by_hand.check(path.name, *size), "by hand"
+    crop = _cut(data, photo, box, options.max_crop_px)
+    checker = load_photo_checker() if options.is_for_class else None
+    if checker is not None and any(checker.find_unfit([overview, crop])):
+        why = (
+            "The checker of photographs takes it for unfit for a class. It is wrong now and then: "
+            "take another photo, or leave classroom mode off."
+        )
+        return Look(Verdict(path.name, "unfit", why, *size))  # without a picture for the sheet
+    measures = measure(overview, crop, box, found, *size)
+    name = judge(measures, box, *size, options)
+    stream = io.BytesIO()
+    crop.save(stream, "PNG", compress_level=PNG_LEVEL)
+    (staged / f"{path.name}.png").write_bytes(stream.getvalue())
+    return Look(
+        Verdict(path.name, name, explain(name, box, *size, options), *size, box, method),
+        photo.sha256,
+        sha256_of(stream.getvalue()),
+        measures,
+        found,
+        traits_of(overview, found),
+        shrunk(overview, THUMB_PX),
+        {"format": photo.format, "notes": list(photo.notes), "image_px": crop.width},
+    )
+
+
+def _who_checked() -> str:
+    """What classroom mode did with the photos."""
+    checker = load_photo_checker()
+    if checker is None:
+        return f"Classroom mode is on, but nothing looked at the photos. Install one: {INSTALL}."
+    return f"In classroom mode the photos were checked by {checker.name}."
+
+
+def _cut(data: bytes, photo: PhotoFile, box: Box, max_px: int) -> Image:
+    """The crop, decoded no larger than it is needed."""
+    from PIL import Image
+
+    wanted = min(box.size, max_px)
+    shorter = min(photo.width, photo.height)
+    if min(photo.image.size) * box.size < wanted * shorter:
+        photo = decode_photo(data, photo.name, at_least_px=-(-shorter * wanted // box.size))
+    ratio = photo.image.width / photo.width
+    left, top, right, bottom = (edge * ratio for edge in box.corners)
+    if ratio == 1 and wanted == box.size:
+        return photo.image.crop(box.corners)
+    size = (wanted, wanted)
+    return photo.image.resize(size, Image.Resampling.LANCZOS, box=(left, top, right, bottom))
+
+
+def _without_duplicates(looks: list[Look], options: DatasetOptions) -> list[Look]:
+    """The same looks with near-duplicates named, and a file name for every crop that is kept."""
+    # Of a burst the one with the largest, then the sharpest crop stays.
+    ranked = sorted(
+        (
+            (-min(look.verdict.crop.size, options.max_crop_px), look.measures.blur, number, look)
+            for number, look in enumerate(looks)
+            if look.verdict.is_kept and look.verdict.crop and look.measures
+        ),
+    )
+    duplicates = find_duplicates(
+        [(look.verdict.photo, look.traits) for *_, look in ranked if look.traits], options
+    )
+    result, taken = [], set()
+    for look in looks:
+        verdict = look.verdict
+        if (twin := duplicates.get(verdict.photo)) is not None:
+            verdict = replace(
+                verdict,
+                verdict="near-duplicate",
+                reason=f"Nearly the same as {twin}: move, turn the subject, or change the place.",
+            )
+        if verdict.is_kept:
+            stem = Path(verdict.photo).stem
+            image = next(
+                name
+                for name in (
+                    f"{stem}{tail}.png" for tail in ("", *(f"-{n}" for n in range(2, 999)))
+                )
+                if name.lower() not in taken
+            )
+            taken.add(image.lower())
+            verdict = replace(verdict, image=image)
+        result.append(replace(look, verdict=verdict))
+    return result
+
+
+def _publish_crops(looks: list[Look], staged: Path, folder: Path, earlier: dict[str, Any]) -> None:
+    """Make ``folder`` hold the kept crops; what a user put or changed there is set aside."""
+    ours = {e["image"]: e["image_sha256"] for e in earlier.get("photos", []) if e.get("image")}
+    new = {look.verdict.image: look for look in looks if look.verdict.image}
+    for path in sorted(folder.glob("*.png")):
+        found = sha256_of(path.read_bytes())
+        if path.name in new and found == new[path.name].png_sha256:
+            del new[path.name]
+        elif found == ours.get(path.name):
+            path.unlink()
+        elif path.name in new:
+            aside = make_folder(folder.parent / "set_aside")
+            log.warning("%s was changed by someone; it is now in %s.", path, aside)
+            shutil.move(path, free_path(aside / path.name))
+    for name, look in new.items():
+        write_file(folder / str(name), (staged / f"{look.verdict.photo}.png").read_bytes())

@@ -1,0 +1,247 @@
+"""Photos from elsewhere, out of a zip, too: kept whole, once, and without anything private."""
+
+from __future__ import annotations
+
+import io
+import re
+import stat
+import struct
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from zlib import crc32
+
+from s2i_lib.errors import InputError
+from s2i_lib.photos.reading import (
+    FORMATS,
+    MAX_FILE_BYTES,
+    ORIENTATION,
+    decode_photo,
+    exif_facts,
+    first_line,
+    is_photo_name,
+    too_large,
+)
+from s2i_lib.storage.files import free_path, make_folder, write_file
+
+
+def keep_photo(data: bytes, name: str, folder: Path) -> Path:
+    """Put a copy of a photo into ``folder``, without GPS, EXIF or anything else it says of you.
+
+    JPEG and PNG keep their pixels bit for bit, with only what is private cut out of the file. Other
+    formats are kept as an upright sRGB JPEG (HEIC, AVIF, WebP) or PNG (TIFF, BMP, GIF). A different
+    photo of the same name stays: the new one is then called name-2. The same photo is kept once.
+
+    Raises
+    ------
+    InputError
+        When `decode_photo` refuses it.
+    """
+    name = safe_name(name)
+    photo = decode_photo(data, name, at_least_px=1)
+    if photo.format in ("JPEG", "MPO"):
+        kept, suffix = strip_jpeg(data), Path(name).suffix
+    elif photo.format == "PNG":
+        kept, suffix = strip_png(data), ".png"
+    else:
+        stream = io.BytesIO()
+        if photo.format in ("TIFF", "BMP", "GIF"):
+            suffix = ".png"
+            photo.image.save(stream, "PNG")
+        else:
+            suffix = ".jpg"
+            photo.image.save(stream, "JPEG", quality=95, subsampling=0)
+        kept = stream.getvalue()
+    make_folder(folder)
+    same_size = (
+        path for path in sorted(folder.iterdir())
+        if is_photo_name(path.name) and path.is_file() and path.stat().st_size == len(kept)
+    )  # fmt: skip
+    for path in same_size:
+        if path.read_bytes() == kept:
+            return path
+    return write_file(free_path(folder / (Path(name).stem + suffix)), kept)
+
+
+def safe_name(name: str) -> str:
+    """The last part of a path, with what no file system likes in a name replaced by dashes."""
+    last = re.split(r"[/\\]", name)[-1]
+    clean = re.sub(r'[\x00-\x1f\x7f<>:"|?*]+', "-", last).strip(" ").lstrip(".")
+    stem, suffix = Path(clean).stem, Path(clean).suffix
+    return (stem[:80] or "photo") + suffix
+
+
+def strip_jpeg(data: bytes) -> bytes:
+    """The same JPEG with nothing but its picture, its colour profile and its orientation.
+
+    What goes: EXIF (with GPS and thumbnail), XMP, IPTC, comments, maker's segments, and whatever
+    lies behind the picture (a motion photo's video, depth maps with EXIF of their own).
+    """
+    from PIL import Image
+
+    kept = [b"\xff\xd8"]
+    orientation, _ = exif_facts(Image.open(io.BytesIO(data)))
+    if orientation != 1:
+        exif = Image.Exif()
+        exif[ORIENTATION] = orientation
+        body = exif.tobytes()
+        kept.append(b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body)
+    at = 2
+    while at + 4 <= len(data):
+        if data[at] != 0xFF:
+            at += 1  # stray bytes between segments; decoders skip them too
+            continue
+        marker = data[at + 1]
+        if marker == 0xFF:
+            at += 1
+            continue
+        if marker == 0xD9:
+            break
+        end = at + 2 + struct.unpack(">H", data[at + 2 : at + 4])[0]
+        segment = data[at:end]
+        is_private = 0xE0 <= marker <= 0xEF or marker == 0xFE
+        is_needed = (
+            segment[4:9] == b"JFIF\0" or segment[4:16] == b"ICC_PROFILE\0"
+            or segment[4:9] == b"Adobe"
+        )  # fmt: skip
+        if not is_private or is_needed:
+            kept.append(segment)
+        at = end
+        if marker == 0xDA:  # the coded picture follows, up to the next marker that is no restart
+            found = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]").search(data, at)
+            end = found.start() if found else len(data)
+            kept.append(data[at:end])
+            at = end
+    return b"".join([*kept, b"\xff\xd9"])
+
+
+def strip_png(data: bytes) -> bytes:
+    """The same PNG without texts, times and EXIF, except for an orientation."""
+    from PIL import Image
+
+    kept, at = [data[:8]], 8
+    orientation, _ = exif_facts(Image.open(io.BytesIO(data)))
+    while at + 12 <= len(data):
+        length, kind = struct.unpack(">I4s", data[at : at + 8])
+        chunk = data[at : at + 12 + length]
+        if kind == b"eXIf" and orientation != 1:
+            kept.append(_orientation_chunk(orientation))
+        elif kind in _PNG_PICTURE:
+            kept.append(chunk)
+        at += len(chunk)
+        if kind == b"IEND":
+            break
+    return b"".join(kept)
+
+
+# The chunks that change how the (first) picture looks; animation, texts, times and EXIF are not.
+_PNG_PICTURE = frozenset(
+    b"IHDR PLTE IDAT IEND tRNS cHRM gAMA iCCP sBIT sRGB cICP bKGD pHYs".split()
+)
+
+
+def _orientation_chunk(orientation: int) -> bytes:
+    from PIL import Image
+
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    body = b"eXIf" + exif.tobytes().removeprefix(b"Exif\0\0")
+    return struct.pack(">I", len(body) - 4) + body + struct.pack(">I", crc32(body))
+
+
+MAX_ZIP_ENTRIES = 500
+
+MAX_ZIP_BYTES = 2 * 2**30  # unpacked; 500 photos of 4 MB
+
+
+@dataclass(frozen=True)
+class ZipImport:
+    """What came out of a zip."""
+
+    kept: tuple[Path, ...]
+    refused: tuple[tuple[str, str], ...]
+    """Name and reason, a sentence each."""
+
+
+def import_zip(source: bytes | str | Path, folder: Path) -> ZipImport:
+    """Keep the photos of a zip in ``folder`` (see `keep_photo`); folders in the zip are dissolved.
+
+    Nothing is ever written outside of ``folder``, under a name from the zip that has a path in it,
+    or beyond the sizes above, whatever the zip's own directory claims.
+
+    Raises
+    ------
+    InputError
+        When it is no zip, or one of more files or bytes than any set of photos has.
+    """
+    name = "The zip" if isinstance(source, bytes) else Path(source).name
+    try:
+        archive = zipfile.ZipFile(io.BytesIO(source) if isinstance(source, bytes) else source)
+    # NotImplementedError is how zipfile says that it does not know a kind of compression.
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise InputError(
+            f"{name} is not a zip that can be read ({first_line(error)}). "
+            "Pack the photos again, or upload them one by one."
+        ) from error
+    with archive:
+        entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+        if len(entries) > MAX_ZIP_ENTRIES:
+            raise InputError(
+                f"{name} has {len(entries)} files in it, and at most {MAX_ZIP_ENTRIES} are taken. "
+                "Pack only the photos of one subject."
+            )
+        kept: list[Path] = []
+        refused: list[tuple[str, str]] = []
+        budget = MAX_ZIP_BYTES
+        for entry in entries:
+            try:
+                if reason := _entry_fault(entry):
+                    raise InputError(reason)
+                data = _read_entry(archive, entry, min(MAX_FILE_BYTES, budget))
+                budget -= len(data)
+                path = keep_photo(data, PurePosixPath(entry.filename).name, folder)
+                if path not in kept:
+                    kept.append(path)
+            except InputError as error:
+                refused.append((entry.filename, str(error)))
+    return ZipImport(tuple(kept), tuple(refused))
+
+
+def _entry_fault(entry: zipfile.ZipInfo) -> str | None:
+    """Why an entry of a zip is not even unpacked."""
+    name = entry.orig_filename
+    parts = re.split(r"[/\\]", name)
+    last = parts[-1]
+    if (
+        name.startswith(("/", "\\"))
+        or ".." in parts
+        or re.match(r"[A-Za-z]:", name)
+        or "\0" in name
+    ):
+        return f"{name!r} points outside of the zip, so it is not unpacked."
+    if "\\" in name:
+        return f"{name!r} has a backslash in its name, so it is not unpacked."
+    if stat.S_ISLNK(entry.external_attr >> 16):
+        return f"{name} is a link and not a photo."
+    if "__MACOSX" in parts or any(part.startswith(".") for part in parts):
+        return f"{name} is a hidden file of the system and not a photo."
+    if not is_photo_name(last):
+        return f"{name} is not a photo ({', '.join(FORMATS)})."
+    if entry.flag_bits & 0x1:
+        return f"{name} has a password; pack the photos without one."
+    return None
+
+
+def _read_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, limit: int) -> bytes:
+    """Unpack one entry, up to ``limit`` bytes whatever its header claims."""
+    try:
+        with archive.open(entry) as stream:
+            data = stream.read(limit + 1)
+    # zlib, lzma and zipfile each have errors of their own for a damaged entry.
+    except Exception as error:
+        raise InputError(
+            f"{entry.filename} cannot be unpacked ({first_line(error)}); pack it again."
+        ) from error
+    if len(data) > limit:
+        raise InputError(too_large(entry.filename, limit + 1))
+    return data

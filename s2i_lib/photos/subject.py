@@ -1,0 +1,167 @@
+"""The card that says who a subject is: subjects/<name>/subject.json."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from s2i_lib.errors import InputError
+from s2i_lib.models.registry import REGISTRY
+from s2i_lib.storage.files import write_file
+from s2i_lib.storage.layout import Drive
+
+# Identifiers to offer, in this order: each is one token of CLIP's vocabulary and of the pocket
+# model's. They are tags under which the weather of Ohio, Florida, Georgia, ... is talked about: no
+# word, name or weapon in any language, and hardly a caption has one. The usual "sks" is a rifle,
+# and a run that has learnt little draws it; "zwx" is two tokens.
+RARE_TOKENS = (
+    "ohwx", "flwx", "gawx", "okwx", "alwx", "miwx", "scwx", "wiwx", "arwx", "ilwx", "wawx", "azwx",
+)  # fmt: skip
+Kind = Literal["person", "animal", "object"]
+KINDS: tuple[Kind, ...] = ("person", "animal", "object")
+# What the kind is guessed from where it is not given; a wrong guess costs a face crop, a mirror, or
+# the question for consent.
+PEOPLE = frozenset({
+    "person", "people", "man", "woman", "boy", "girl", "child", "kid", "baby", "toddler",
+    "face", "selfie", "portrait", "teenager", "lady", "gentleman", "guy", "teacher", "student",
+    "friend", "mother", "father", "grandmother", "grandfather", "actor", "human", "adult", "women",
+    "men", "daughter", "son", "sister", "brother", "wife", "husband", "mum", "mom", "dad",
+    "grandma", "grandpa", "aunt", "uncle", "cousin", "niece", "nephew", "bride", "groom", "couple",
+    "family", "actress", "singer", "dancer", "doctor", "nurse", "musician", "artist",
+})  # fmt: skip
+ANIMALS = frozenset({
+    "animal", "pet", "dog", "puppy", "cat", "kitten", "horse", "pony", "bird", "parrot",
+    "budgie", "chicken", "rabbit", "bunny", "hamster", "guinea-pig", "mouse", "rat", "ferret",
+    "fish", "goldfish", "turtle", "tortoise", "lizard", "gecko", "snake", "frog", "cow", "pig",
+    "sheep", "goat", "donkey", "duck", "goose", "hedgehog", "fox",
+})  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Who is drawn: the name that is spoken, and the words that stand for it in a prompt."""
+
+    name: str
+    """As spoken: "Rex"."""
+    class_noun: str
+    """What it is one of: "dog"."""
+    identifier: str = RARE_TOKENS[0]
+    """A rare token that the text encoder has no picture of yet."""
+    kind: Kind = "object"
+
+    def __post_init__(self) -> None:
+        for field in ("name", "class_noun", "identifier"):
+            if not getattr(self, field).strip():
+                raise InputError(
+                    f"The subject's {field.replace('_', ' ')} is empty. "
+                    "Give all three, for instance Rex:dog:ohwx."
+                )
+        if self.kind not in KINDS:
+            raise InputError(
+                f"{self.kind!r} is not a kind of subject. It is one of {', '.join(KINDS)}."
+            )
+
+    @classmethod
+    def parse(cls, text: str) -> Subject:
+        """Read NAME:CLASS_NOUN or NAME:CLASS_NOUN:IDENTIFIER, as the command line gives it."""
+        parts = [part.strip() for part in text.split(":")]
+        if len(parts) not in (2, 3):
+            raise InputError(
+                f"{text!r} does not say who the subject is. "
+                "Expected NAME:CLASS_NOUN:IDENTIFIER, for instance Rex:dog:ohwx."
+            )
+        name, class_noun, identifier = (*parts, cls.identifier)[:3]
+        return cls(name, class_noun, identifier)
+
+    @property
+    def phrase(self) -> str:
+        """What stands for it in a prompt: "ohwx dog"."""
+        return f"{self.identifier} {self.class_noun}"
+
+
+def guess_kind(class_noun: str) -> Kind:
+    """The kind that the last word of a class noun says: "little girl" is a person."""
+    words = class_noun.lower().split()
+    last = words[-1] if words else ""
+    return "person" if last in PEOPLE else "animal" if last in ANIMALS else "object"
+
+
+def check_identifier(identifier: str, drive: Drive) -> None:
+    """Hold an identifier against the tokenizers at hand: pocket's, and those kept on the Drive.
+
+    One that is cut into pieces has no embedding of its own, and its pieces mean other things.
+
+    Raises
+    ------
+    InputError
+        When a tokenizer cuts it up that keeps another rare token whole; that one is named.
+    """
+    for base in REGISTRY.values():
+        path = (base.folder or drive.models / base.name) / "tokenizer" / "vocab.json"
+        if not path.is_file():
+            continue
+        words = json.loads(path.read_text(encoding="utf-8"))
+        whole = [token for token in RARE_TOKENS if f"{token}</w>" in words]
+        if whole and f"{identifier.lower()}</w>" not in words:
+            raise InputError(
+                f"The identifier {identifier!r} is not one token for {base.name}, which would read "
+                f"it in pieces that mean other things. Take one of {', '.join(whole)}."
+            )
+
+
+def choose_identifier(drive: Drive, name: str) -> str:
+    """The identifier on a subject's card, which its runs were taught; a new one gets the first."""
+    try:
+        return load_subject(drive, name).identifier
+    except InputError:
+        return RARE_TOKENS[0]
+
+
+def card_path(drive: Drive, name: str) -> Path:
+    return drive.subject(name) / "subject.json"
+
+
+def save_subject(drive: Drive, subject: Subject) -> Path:
+    """Write the subject's card to subjects/<name>/subject.json."""
+    path = card_path(drive, subject.name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return write_file(path, (json.dumps(asdict(subject), indent=2) + "\n").encode())
+
+
+def load_subject(drive: Drive, name: str) -> Subject:
+    """Read a subject's card.
+
+    Raises
+    ------
+    InputError
+        When there is no such subject (the known ones are named) or its card cannot be read.
+    """
+    path = card_path(drive, name)
+    try:
+        return Subject(**json.loads(path.read_text()))
+    except FileNotFoundError:
+        known = ", ".join(subject.name for subject in list_subjects(drive)) or "none yet"
+        raise InputError(
+            f"There is no subject {name!r} in {drive.subjects} (known: {known}). "
+            "Make one with notebooks/1_capture_dataset.ipynb or `python -m s2i_lib dataset`, "
+            "or give NAME:CLASS_NOUN:IDENTIFIER, for instance Rex:dog:ohwx."
+        ) from None
+    except (ValueError, TypeError) as error:
+        raise InputError(
+            f"The card {path} cannot be read ({error}). Expected name, class_noun, identifier "
+            "and kind as JSON. Make it anew with `python -m s2i_lib dataset`."
+        ) from error
+
+
+def list_subjects(drive: Drive) -> list[Subject]:
+    """All subjects that have a readable card, by name."""
+    cards = sorted(drive.subjects.glob("*/subject.json"))
+    subjects = []
+    for card in cards:
+        try:
+            subjects.append(Subject(**json.loads(card.read_text())))
+        except (ValueError, TypeError, InputError):
+            continue  # a half-copied card must not hide the other subjects
+    return subjects

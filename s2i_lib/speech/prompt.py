@@ -1,0 +1,427 @@
+"""Transcript + subjects -> Prompt: what the picture's model is asked for (pure functions)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from s2i_lib.errors import InputError
+from s2i_lib.photos.subject import Subject
+from s2i_lib.speech.name_matching import (
+    DETERMINERS,
+    POSSESSIVES,
+    Mention,
+    find_names,
+    tokenize,
+    word_set,
+)
+from s2i_lib.speech.templates import article_for
+from s2i_lib.speech.transcribe import Transcript
+
+TOKEN_LIMIT = 77  # CLIP's, of which two mark the start and the end
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What is asked of the picture's model, traceable to the words that were said."""
+
+    text: str
+    negative: str = ""
+    subjects: tuple[Subject, ...] = ()
+    """Those that were named; the first is the one that is drawn with its identifier."""
+    transcript: Transcript | None = None
+    notes: tuple[str, ...] = ()
+    """Sentences for the user: what was changed that might surprise."""
+
+    def to_json(self) -> dict[str, Any]:
+        record = asdict(self)
+        record["transcript"] = self.transcript.to_json() if self.transcript else None
+        return record
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> Prompt:
+        """Read what ``to_json`` wrote.
+
+        Raises
+        ------
+        InputError
+            When fields are missing or unknown.
+        """
+        try:
+            heard = record["transcript"]
+            return cls(
+                **{
+                    **record,
+                    "subjects": tuple(Subject(**subject) for subject in record["subjects"]),
+                    "transcript": Transcript.from_json(heard) if heard else None,
+                    "notes": tuple(record["notes"]),
+                }
+            )
+        except (KeyError, TypeError) as error:
+            raise InputError(
+                f"This is not a prompt's record ({error}). Expected what Prompt.to_json wrote."
+            ) from error
+
+
+def make_prompt(
+    heard: str | Transcript,
+    subjects: Sequence[Subject] = (),
+    *,
+    chosen: Subject | None = None,
+    count_tokens: Callable[[str], int] | None = None,
+    token_limit: int = TOKEN_LIMIT,
+) -> Prompt:
+    """Turn what was said into what the picture's model understands.
+
+    Parameters
+    ----------
+    heard : a transcript (its English is used) or text
+    subjects : whose names may have been said
+    chosen : the one that the run knows, which gets its identifier; None: the first that was named.
+        Every other one becomes its class noun ("a cat"), and the notes say so.
+    count_tokens : the tokenizer's count of a text with its start and end marks; None: not checked
+    token_limit : what the text encoder reads, in tokens
+
+    Raises
+    ------
+    InputError
+        When nothing is left that could be drawn.
+    """
+    said = heard.english if isinstance(heard, Transcript) else heard
+    known = list(subjects)
+    if chosen is not None and chosen not in known:
+        known.insert(0, chosen)
+    names = [subject.name for subject in known]
+    text = strip_habits(spoken_marks(" ".join(said.split())), names)
+    mentions = find_names(text, known)
+    text, used, notes = replace_names(text, mentions, chosen)
+    if chosen is not None and chosen not in used:
+        notes.append(
+            f"{chosen.name} was not named, so the picture need not show {chosen.name}. "
+            f"Say the name, or write it with a capital letter, to have it drawn."
+        )
+    text = tidy(number_words(text))
+    if not any(character.isalnum() for character in text):
+        raise InputError(
+            f"Nothing is left to draw of {said.strip()!r}. Say what the picture shows, for "
+            "instance: a red car on a yellow background."
+        )
+    if count_tokens is not None:
+        text, more = fit(text, count_tokens, token_limit)
+        notes += more
+        used = [s for s in used if s.class_noun.lower() in text.lower()]  # none that was left out
+    return Prompt(
+        text=text,
+        negative=find_negatives(text),
+        subjects=tuple(used),
+        transcript=heard if isinstance(heard, Transcript) else None,
+        notes=tuple(notes),
+    )
+
+
+def with_negative(prompt: Prompt, given: str | None, own: str) -> Prompt:
+    """The prompt, which leaves out what was said not to be there, and always the same things.
+
+    Parameters
+    ----------
+    given : what the user leaves out always; "" for nothing, None for the model's ``own``
+    """
+    always = own if given is None else given.strip()
+    return replace(prompt, negative=", ".join(filter(None, [prompt.negative, always])))
+
+
+# --- spoken marks and habits --------------------------------------------------------------------
+
+_MARKS = {
+    "comma": ",",
+    "full stop": ".",
+    "exclamation mark": "!",
+    "question mark": "?",
+    "semicolon": ";",
+    "new line": ",",
+}
+_MARK = re.compile(
+    rf"(?P<before>\b[\w'-]+\b)?[\s,.]*\b(?P<mark>{'|'.join(_MARKS)})\b[,.]?", re.IGNORECASE
+)
+
+
+def spoken_marks(text: str) -> str:
+    """ "a cat comma a dog full stop" -> "a cat, a dog."; but "a comma butterfly" stays."""
+
+    def mark(match: re.Match[str]) -> str:
+        before = match["before"] or ""
+        if not before or before.lower() in DETERMINERS | POSSESSIVES | {"big", "red", "of"}:
+            return match.group()
+        return before + _MARKS[match["mark"].lower()]
+
+    return _MARK.sub(mark, text)
+
+
+_UM = re.compile(
+    r"(?P<before>,)?\s*\b(?:u+m+|u+h+|u+h+m+|e+r+m+|h+m+|m{2,}|er|eh)\b(?:\.{3}|…)?(?P<after>,)?\s*",
+    re.IGNORECASE,
+)
+_ASIDE = re.compile(
+    r",\s*(?:you know|i mean|like|well|i guess|i think|let's say|let me think|let me see|actually|"
+    r"basically|maybe|please)\s*(?=,)",
+    re.IGNORECASE,
+)
+_DET = r"(?:an?|the|some|my|our|your|his|her|their|two|three|four|five|many|several|\d+)"
+_OPENERS = re.compile(
+    r"^(?:(?:okay|ok|alright|all right|so|and so|um|oh|yeah|yes|please|actually|basically|"
+    r"let me think|let me see|let's see|maybe|perhaps|you know|i mean)\b(?!')[\s,.…]*"
+    r"|(?:well|right|now|and|hey|hi|hello|then|like)\s*[,.…]\s*"
+    r"|(?:hey|hi|hello) (?:there|computer|whisper)\b[\s,.]*)",
+    re.IGNORECASE,
+)
+_MAKE = r"(?:draw|paint|make|create|generate|show|give|sketch|imagine|render|produce|design|get|do)"
+_SEE = r"(?:see|have|get|draw|look at|make|create|generate|paint|try)"
+_REQUEST = re.compile(
+    rf"^(?:"
+    rf"(?:can|could|would|will) (?:you|we|i) (?:(?:please|maybe|just|possibly|perhaps)[\s,]+)*"
+    rf"(?:{_MAKE}|{_SEE})\b"
+    rf"|would you mind (?:drawing|painting|making|showing)\b"
+    rf"|(?:i|we)(?:'d| would| really)* (?:want|like|love|wish|need)(?: you)?"
+    rf"(?: to {_SEE}| to {_MAKE})?\b"
+    rf"|(?:let's|let us|let me|i'll|i will|i'm going to) {_SEE}\b"
+    rf"|(?:i am|i'm) (?:thinking of|imagining|looking for)\b"
+    rf"|{_MAKE}(?= (?:me|us|please)\b| NAME\b| {_DET}\b)"
+    rf"|(?:how|what) about\b"
+    rf")(?:[\s,]+(?:me|us|please|just|for me)\b)*[\s,]*",
+    re.IGNORECASE,
+)
+_PICTURE_OF = re.compile(
+    r"^(?:an?|the|this|one)?\s*(?:nice |quick |new )?(?:picture|image|pic) "
+    r"(?:of|with|that shows|showing)\b\s*",
+    re.IGNORECASE,
+)
+_CLOSERS = re.compile(
+    r"[\s,.!?]*\b(?:please|thank you(?: very much| so much)?|thanks(?: a lot)?|if you can|"
+    r"if possible|that's it|that's all|or something(?: like that)?|would you|you know|okay|ok)\b"
+    r"[\s,.!?…]*$",
+    re.IGNORECASE,
+)
+
+
+def strip_habits(text: str, names: Sequence[str] = ()) -> str:
+    """Take away what is said to the machine and not about the picture.
+
+    "Um, can you please draw me a dog" -> "a dog". Style stays ("a painting of"), and so does every
+    word that could be part of the scene ("a well", "paint on the wall").
+    """
+    request = _REQUEST
+    if names:
+        one = "|".join(re.escape(name) for name in names)
+        request = re.compile(_REQUEST.pattern.replace("NAME", f"(?:{one})"), re.IGNORECASE)
+    text = _ASIDE.sub("", _UM.sub(_without_um, text)).strip(" ,")
+    is_request = False
+    while True:
+        shorter = _OPENERS.sub("", text, count=1)
+        asked = request.sub("", shorter, count=1)
+        is_request = is_request or asked != shorter
+        shorter = _PICTURE_OF.sub("", asked, count=1)
+        if shorter == text:
+            break
+        if not shorter:
+            return ""
+        text = shorter
+    while (shorter := _CLOSERS.sub("", text)) != text:
+        text = shorter
+    if is_request:
+        text = re.sub(r"\s+for (?:me|us)[.!?]*$", "", text).rstrip("? ")
+    return text
+
+
+def _without_um(match: re.Match[str]) -> str:
+    """The commas around "um" are its own; a comma on one side only belongs to the sentence."""
+    return ", " if match["before"] and not match["after"] else " "
+
+
+# --- names --------------------------------------------------------------------------------------
+
+_ADJECTIVES = word_set(
+    """happy sad little big small tiny giant huge old young cute funny sleepy sleeping angry wet
+    dirty brave fat thin good bad beautiful pretty lovely smiling laughing flying running swimming
+    jumping dancing red blue green yellow white black brown golden silver pink purple orange grey
+    gray fluffy scared proud grumpy tired muddy snowy baby"""
+)
+
+
+def replace_names(
+    text: str, mentions: Sequence[Mention], chosen: Subject | None
+) -> tuple[str, list[Subject], list[str]]:
+    """Put identifier and class noun, or the class noun alone, where names were said.
+
+    Returns the text, the subjects in it (the one with its identifier first), and notes.
+    """
+    named = list(dict.fromkeys(mention.subject for mention in mentions))
+    if chosen is None and named:
+        chosen = named[0]
+    notes, parts, at = [], [], 0
+    seen: set[Subject] = set()
+    for mention in mentions:
+        subject = mention.subject
+        start, words, has_article = _phrase_start(text, mention)
+        end = _phrase_end(text, mention)
+        noun = subject.phrase if subject == chosen else subject.class_noun
+        body = " ".join([*words, noun])
+        # Before an identifier, which is no word, "a", as in the prompt that a run is trained with.
+        article = "a" if not words and subject == chosen else article_for(body)
+        article = "the " if subject in seen else f"{article} "
+        parts.append(text[at:start] + (article if has_article else "") + body)
+        parts.append("'s" if mention.is_possessive else "")
+        at = end
+        if subject not in seen and _spelled_otherwise(mention):
+            notes.append(f"{mention.heard!r} was taken for {subject.name}.")
+        seen.add(subject)
+    for subject in named:
+        if subject != chosen and chosen is not None:
+            notes.append(
+                f"{subject.name} became {article_for(subject.class_noun)} {subject.class_noun}: "
+                f"one picture knows one subject by looks, and that is {chosen.name}."
+            )
+    used = [s for s in named if s == chosen] + [s for s in named if s != chosen]
+    return "".join(parts) + text[at:], used, notes
+
+
+def _spelled_otherwise(mention: Mention) -> bool:
+    return mention.similarity < 1
+
+
+def _phrase_start(text: str, mention: Mention) -> tuple[int, list[str], bool]:
+    """Where the noun phrase around a name begins ("my happy dog Rex"), its adjectives, its article.
+
+    There is no article after a possessor: "Anika's dog Rex" is "Anika's ohwx dog".
+    """
+    tokens = [token for token in tokenize(text) if token.end <= mention.start]
+    start = mention.start
+    words: list[str] = []
+    noun = mention.subject.class_noun.lower().split()
+    before = tokens
+    if before and before[-1].text.lower() in (",", "named", "called"):
+        before = before[:-1]  # "my dog, Rex", "a dog named Rex"
+    if [token.text.lower() for token in before[-len(noun) :]] == noun:
+        tokens, start = before[: -len(noun)], before[-len(noun)].start
+    while tokens and tokens[-1].text.lower() in _ADJECTIVES:
+        token = tokens.pop()
+        words.insert(0, token.text.lower())
+        start = token.start
+    if tokens and _is_determiner(tokens[-1].text):
+        return tokens[-1].start, words, True
+    possessed = bool(tokens) and re.search(r"['’]s$|s['’]$", tokens[-1].text) is not None
+    return start, words, not (possessed and start < mention.start)
+
+
+def _is_determiner(word: str) -> bool:
+    return word.lower() in {"a", "an", "the", "this", "that", "one"} | POSSESSIVES
+
+
+def _phrase_end(text: str, mention: Mention) -> int:
+    """Swallow what only says again what the subject is: "Rex the dog", "Rex, my dog"."""
+    noun = re.escape(mention.subject.class_noun)
+    again = re.compile(rf",?\s+(?:the|my|our|your)\s+{noun}\b(?!['’])", re.IGNORECASE)
+    found = again.match(text, mention.end)
+    return found.end() if found and not mention.is_possessive else mention.end
+
+
+# --- numbers, negatives, length -----------------------------------------------------------------
+
+_NUMBERS = (
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven",
+    "twelve",
+)  # fmt: skip
+
+
+_LABEL = re.compile(r"\b(?:number|no\.|route|bus|room|page|line|gate|level)\s*$", re.IGNORECASE)
+
+
+def number_words(text: str) -> str:
+    """Whisper writes "2 cats" where "two cats" was said, and text encoders count words better."""
+    return re.sub(
+        r"(?<![\w.,:/#-])(\d{1,2})(?=\s+[^\W\d])(?!\s*(?:mm|cm|m|km|am|pm|px|d)\b)",
+        lambda m: (
+            _NUMBERS[int(m[1])]
+            if int(m[1]) < len(_NUMBERS) and not _LABEL.search(text[: m.start()])
+            else m[1]
+        ),
+        text,
+    )
+
+
+def tidy(text: str) -> str:
+    """Single spaces, no space before marks, none at the ends, no sentence mark at the end."""
+    text = re.sub(r"\s+([,.;:!?])", r"\1", " ".join(text.split()))
+    text = re.sub(r"([,.;])(?:\s*[,;])+", r"\1", text)
+    return text.strip(" ,;.?!…")
+
+
+_STOP = (
+    r"(?=$|[,.;:!?]|\s(?:in|on|at|under|over|by|near|behind|beside|with|without|while|but|during|"
+    r"from|of|for|to|as|like|that|who|which|next|made|because|where|when|is|are|around|inside|"
+    r"through|and (?:an?|the|with|my|one|two|some))\b)"
+)
+_WITHOUT = re.compile(
+    rf"\b(?:without|with no|but no|and no|has no|have no|are no|is no|there's no|(?<=, )no)\s+"
+    r"(?!(?:longer|more|matter|doubt)\b)"
+    rf"(?P<what>\S.*?){_STOP}",
+    re.IGNORECASE,
+)
+
+
+def find_negatives(text: str) -> str:
+    """What was said not to be there: "a street without cars or people" -> "cars, people"."""
+    found: list[str] = []
+    for match in _WITHOUT.finditer(text):
+        for part in re.split(r"\s+(?:or|and|nor)\s+", match["what"]):
+            part = re.sub(
+                r"^(?:any|a|an|the|a single|even|much|many|its|his|her|their)\s+",
+                "",
+                part.strip(),
+                flags=re.IGNORECASE,
+            )
+            part = {"anyone": "people", "anybody": "people", "one": "people"}.get(part, part)
+            if part and part not in found:
+                found.append(part)
+    return ", ".join(found)
+
+
+# Words that colour speech but not pictures, in the order in which they may go.
+_PADDING = (
+    "really", "very", "quite", "actually", "basically", "kind of", "sort of", "just", "maybe",
+    "please", "you know", "I think", "some kind of", "that is", "which is", "there is", "there are",
+)  # fmt: skip
+
+
+def fit(text: str, count_tokens: Callable[[str], int], limit: int) -> tuple[str, list[str]]:
+    """Drop padding while the text is too long, then whole words at its end; the notes say which."""
+    dropped: list[str] = []
+    for padding in _PADDING:
+        if count_tokens(text) <= limit:
+            break
+        shorter = tidy(re.sub(rf"\b{padding}\b\s*", "", text, flags=re.IGNORECASE))
+        if shorter != text:
+            dropped.append(padding)
+            text = shorter
+    notes = []
+    if dropped:
+        words = ", ".join(repr(word) for word in dropped)
+        notes.append(f"The sentence is long, so {words} was left out.")
+    n_tokens = count_tokens(text)
+    if n_tokens > limit:
+        words_ = text.split(" ")
+        low, high = 0, len(words_)
+        while low < high:  # the longest beginning that fits
+            middle = (low + high + 1) // 2
+            if count_tokens(" ".join(words_[:middle])) <= limit:
+                low = middle
+            else:
+                high = middle - 1
+        beyond = " ".join(words_[low:])
+        text = tidy(" ".join(words_[:low]))
+        notes.append(
+            f"The sentence has {n_tokens} tokens and the model reads {limit}, so {beyond!r} was "
+            "left out. Say it in fewer words, the important ones first."
+        )
+    return text, notes

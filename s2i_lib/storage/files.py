@@ -1,0 +1,279 @@
+"""Files that last: written whole or not at all, published to a Drive that may fail, verified."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from s2i_lib.errors import InputError, S2iError
+
+
+def make_folder(path: Path) -> Path:
+    """Make ``path`` and prove that it can be written to, before any work is done for it.
+
+    Raises
+    ------
+    InputError
+        When it is a file, or cannot be made or written to.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        remedy = REMEDIES.get(error.errno or 0, "Name another one, or change its permissions")
+        raise InputError(
+            f"The folder {path} cannot be written to ({error.strerror or error}). {remedy}."
+        ) from error
+    return path
+
+
+def list_folder(folder: Path) -> list[Path]:
+    """What lies in a folder; nothing if it is not there.
+
+    Raises
+    ------
+    OSError
+        When it cannot be listed. From Python 3.13 on, ``Path.glob`` finds nothing then.
+    """
+    try:
+        return list(folder.iterdir())
+    except FileNotFoundError:
+        return []
+
+
+def free_path(path: Path) -> Path:
+    """``path``, or path-2, path-3, ... where something is already called so (in any case).
+
+    Raises
+    ------
+    S2iError
+        When the folder cannot be listed.
+    """
+    try:
+        taken = {other.name.lower() for other in list_folder(path.parent)}
+    except OSError as error:
+        raise _not_written(path, error) from error
+    free, number = path, 2
+    while free.name.lower() in taken:
+        free, number = path.with_name(f"{path.stem}-{number}{path.suffix}"), number + 1
+    return free
+
+
+def write_file(path: Path, data: bytes) -> Path:
+    """Write a new file whole or not at all: under a temporary name, flushed, then renamed.
+
+    Raises
+    ------
+    S2iError
+        When the disk does not take it. Nothing is left behind then.
+    """
+    part = path.with_name(f".{path.name}.part")
+    try:
+        with part.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        with suppress(OSError):  # a dead mount does not take that either
+            part.unlink(missing_ok=True)
+        raise _not_written(path, error) from error
+    return path
+
+
+def _not_written(path: Path, error: OSError) -> S2iError:
+    remedy = REMEDIES.get(error.errno or 0, "Free some space or name another folder")
+    return S2iError(
+        f"{path} could not be written ({error.strerror or error}). Nothing was changed there. "
+        f"{remedy}, then try again."
+    )
+
+
+# ---- Publishing: what is on the local disk gets to a Drive that may fail at any moment ----
+
+COPY_CHUNK = 1 << 22  # 4 MiB
+REMEDIES = {
+    errno.ENOSPC: "The Drive is full: delete something and empty its bin",
+    errno.EDQUOT: "The Drive is full: delete something and empty its bin",
+    errno.ENOTCONN: "The mount has died: run the set-up cell again to mount the Drive anew",
+    errno.EIO: "The Drive reports an error of its own; it often passes",
+}
+
+
+class NotTakenError(S2iError):
+    """The Drive holds something else than what was written to it."""
+
+
+class NotYetError(S2iError):
+    """A job that has to wait, and is tried again without a word: nothing has failed."""
+
+
+def free_bytes(path: Path) -> int:
+    """Bytes that are free where ``path`` is or is going to be."""
+    return shutil.disk_usage(_existing(path)).free
+
+
+def size_of(folder: Path) -> int:
+    """Bytes of all files below ``folder``."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def disk_of(path: Path) -> int:
+    """A number for the disk or mount that ``path`` is on or is going to be."""
+    return _existing(path).stat().st_dev
+
+
+def _existing(path: Path) -> Path:
+    place = path.absolute()
+    while not place.exists():
+        place = place.parent
+    return place
+
+
+# What is written to a mounted Google Drive is acknowledged by a cache on this machine, and uploaded
+# later. Users saw 3.1 GB take 24 minutes and 5 GB more than 30 (googlecolab/colabtools issues 2607
+# and 287): about 2 to 3 MB a second, where others have ten times that.
+UPLOAD_BYTES_S = 3e6
+
+
+def is_uploaded_later(path: Path) -> bool:
+    """Whether what is written to ``path`` gets where it lasts only later: a mount by FUSE.
+
+    Colab's is of the type fuse.drive (google/colab/drive.py looks for that).
+    """
+    place = _existing(path).resolve()
+    try:
+        mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
+    except OSError:
+        return False  # not Linux, so not Colab
+    kinds = {Path(where.replace("\\040", " ")): kind for _, where, kind, *_ in mounts}
+    kind = next((kinds[p] for p in (place, *place.parents) if p in kinds), "")
+    return kind == "fuse" or kind.startswith("fuse.")
+
+
+def has_had_time(path: Path) -> bool:
+    """Whether a file or folder was written so long ago that it is uploaded by now.
+
+    That is an estimate from its size; only Google knows.
+    """
+    if not is_uploaded_later(path):
+        return True
+    files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
+    facts = [file.stat() for file in files]
+    written = max((fact.st_mtime for fact in facts), default=0.0)
+    return time.time() - written >= sum(fact.st_size for fact in facts) / UPLOAD_BYTES_S
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file's content, read from the disk and not from the page cache."""
+    with path.open("rb") as file:
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def publish(source: Path, target: Path, phase: Callable[[str], None] = lambda name: None) -> Path:
+    """Copy a file or a folder so that ``target`` is whole or as it was, never in between.
+
+    Written under a temporary name, flushed, read back and compared by SHA-256, then renamed.
+
+    Parameters
+    ----------
+    source, target : Path
+        A file or a folder of files; what it is going to be called on the Drive.
+    phase : callable
+        Is told "publishing", "verifying", "renaming" as each begins.
+
+    Raises
+    ------
+    NotTakenError
+        When what is read back differs from what was written.
+    OSError
+        What the Drive raised. ``target`` is untouched in both cases.
+    """
+    part = target.with_name(f".{target.name}.part")
+    remove(part)
+    phase("publishing")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    files = [source] if source.is_file() else sorted(p for p in source.rglob("*") if p.is_file())
+    copies = {file: part / file.relative_to(source) for file in files}
+    if source.is_file():
+        copies = {source: part}
+    digests = {copy: _copy(file, copy) for file, copy in copies.items()}
+    phase("verifying")
+    for copy, digest in digests.items():
+        if (found := sha256_of(copy)) != digest:
+            raise NotTakenError(
+                f"{target.name} reads back different from what was written "
+                f"(SHA-256 {found[:12]}, expected {digest[:12]})."
+            )
+    phase("renaming")
+    if target.is_dir():  # a folder cannot be renamed over another: one step aside, then in
+        aside = target.with_name(f".{target.name}.old")
+        remove(aside)
+        target.rename(aside)
+        part.rename(target)
+        remove(aside)
+    else:
+        part.replace(target)
+    return target
+
+
+def _copy(source: Path, target: Path) -> str:
+    """Copy and flush one file; the SHA-256 of what was read."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    digest = hashlib.sha256()
+    with source.open("rb") as reader, target.open("wb") as writer:
+        while chunk := reader.read(COPY_CHUNK):
+            digest.update(chunk)
+            writer.write(chunk)
+        writer.flush()
+        os.fsync(writer.fileno())
+    return digest.hexdigest()
+
+
+def tidy(folder: Path) -> None:
+    """Clear away what a killed process left half done in ``folder``; put back what it set aside."""
+    for aside in folder.glob(".*.old"):
+        target = aside.with_name(aside.name[1:-4])
+        if target.exists():
+            remove(aside)
+        else:
+            aside.rename(target)
+    for part in folder.glob(".*.part"):
+        remove(part)
+
+
+def remove(path: Path) -> None:
+    """Delete a file or a folder for good, so that its space is free at once.
+
+    Google Drive keeps deleted files in its bin, where they still count: emptied first, they do not.
+    """
+    if not path.exists():
+        return
+    if path.is_dir() and not path.name.startswith("."):
+        # Whole under its name or gone: a process killed in between leaves no half folder to trust.
+        path = path.rename(path.with_name(f".{path.name}.part"))
+    for file in [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]:
+        os.truncate(file, 0)
+        file.unlink()
+    if path.is_dir():
+        shutil.rmtree(path)
+
+
+def name_fault(error: OSError | S2iError) -> str:
+    """What is wrong, by its number and with what helps, for use within a sentence."""
+    cause = error if isinstance(error, OSError) else error.__cause__
+    if not isinstance(cause, OSError):
+        return str(error).rstrip(".")
+    remedy = REMEDIES.get(cause.errno or 0)
+    named = f"{cause.strerror or cause} (errno {cause.errno})"
+    return f"{named}. {remedy}" if remedy else named

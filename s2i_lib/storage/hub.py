@@ -1,0 +1,302 @@
+"""The Hugging Face hub: from where, in which revision, and what of it is kept on the Drive.
+
+The only way in which anything of a hub gets here: base models, the networks that look at pictures,
+Whisper in CTranslate2's format. Each is looked for on the Drive, then in its repositories in turn,
+pinned to a commit, since a repository may change or go; what arrives is compared with the hub's own
+SHA-256, and kept on a Drive that has room for it. Without a network the hub's cache on this disk
+serves. No token is sent: all of it is public, and asking Colab for one opens a dialog.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from s2i_lib.errors import InputError, S2iError
+from s2i_lib.storage.files import NotTakenError, free_bytes, publish, sha256_of, tidy
+
+log = logging.getLogger(__name__)
+
+GIB = 1024**3
+CHECKSUMS = "checksums.json"  # {file: SHA-256} beside the weights it vouches for
+TIMEOUT_S = 20.0
+# What a fine-tuning run of Stable Diffusion takes on the Drive while it lasts. A free Google Drive
+# has 15 GB in all: there the hub, which is as quick, keeps the downloads.
+ROOM_FOR_A_RUN_GIB = 13.0
+SMALL_SHARE = 0.01  # of the free space: what takes no more is kept on any Drive
+
+Choose = Callable[[Collection[str]], list[str]]
+"""Which files of a repository are wanted; raises S2iError where it lacks some that are needed."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A place on the hub, in the state in which it was looked at."""
+
+    repository: str
+    revision: str = "main"
+    """A commit, or a ref, such as refs/pr/41, where main has no safetensors."""
+    commit: str = ""
+    """How the commit begins that a ref was at."""
+    folder: str = ""
+    """Below which the files are, for a part of a larger model."""
+
+    def __str__(self) -> str:
+        return f"{self.repository}/{self.folder}" if self.folder else self.repository
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be found, and where."""
+
+    what: str
+    """How a sentence about it begins: "The weights of sd2.1-base (2.6 GiB)"."""
+    sources: tuple[Source, ...]
+    """In the order in which they are tried."""
+    kept: Path
+    """Its folder on the Drive, whether or not it is there yet."""
+    choose: Choose
+    remedy: str
+    """What to do where none of them has it."""
+
+
+def find(wanted: Wanted) -> tuple[Path, str]:
+    """Return a folder with what is wanted, and the name of its source.
+
+    Raises
+    ------
+    S2iError
+        When no place has it; each is named with its reason.
+    """
+    tried = [f"{wanted.kept}: not there yet"]
+    if is_whole(wanted.kept, wanted.choose):
+        try:
+            verify(wanted.kept)
+            return wanted.kept, _source_of(wanted.kept)
+        except InputError as error:
+            tried = [str(error)]
+    folder, source = download_first(wanted, tried)
+    return keep(folder, wanted.kept), source
+
+
+def download_first(wanted: Wanted, tried: Collection[str] = ()) -> tuple[Path, str]:
+    """Download from the first source that has it; raises as `find` does."""
+    reasons = list(tried)
+    for source in wanted.sources:
+        try:
+            folder, commit = download(source, wanted.choose)
+        except Exception as error:  # the hub's client raises a dozen unrelated kinds
+            reasons.append(f"{source}: {first_line(error)}")
+            continue
+        return folder, f"{source}@{commit[:12]}"
+    raise S2iError(f"{wanted.what} could not be had. Tried: {'; '.join(reasons)}. {wanted.remedy}")
+
+
+def is_whole(folder: Path, choose: Choose) -> bool:
+    """Return whether ``folder`` holds what is wanted, and no download into it was cut off."""
+    try:
+        choose([path.relative_to(folder).as_posix() for path in folder.rglob("*")])
+    except (OSError, S2iError):
+        return False
+    # Versions before this one downloaded straight to the Drive; checksums came last.
+    return (folder / CHECKSUMS).is_file() or not (folder / ".cache").is_dir()
+
+
+def download(source: Source, choose: Choose) -> tuple[Path, str]:
+    """Download what ``choose`` takes of a repository to this disk; return the folder and commit.
+
+    The client shows a bar, goes on where a connection broke, and keeps whole files for next time.
+    """
+    from httpx import TransportError
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    try:
+        info = _look_up(source)
+    except (TransportError, OfflineModeIsEnabled):
+        if found := from_cache(source, choose):
+            return found
+        raise
+    below = f"{source.folder}/" if source.folder else ""
+    files = {s.rfilename: s for s in info.siblings or [] if s.rfilename.startswith(below)}
+    names = choose([name.removeprefix(below) for name in files])
+    root = snapshot_download(
+        source.repository,
+        revision=info.sha,
+        allow_patterns=[below + name for name in names],
+        max_workers=4,
+        token=False,
+    )
+    folder = Path(root) / source.folder
+    lfs = {name: files[below + name].lfs for name in names}
+    theirs = {name: one.sha256 for name, one in lfs.items() if one is not None}
+    _vouch(folder, f"{source}@{info.sha[:12]}", theirs)
+    return folder, info.sha
+
+
+def _look_up(source: Source) -> Any:
+    """Return what the hub says of a source; of main, said aloud, where the pinned one has gone."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import RevisionNotFoundError
+
+    def ask(revision: str) -> Any:
+        return HfApi().model_info(
+            source.repository,
+            revision=revision,
+            timeout=TIMEOUT_S,
+            files_metadata=True,
+            token=False,
+        )
+
+    try:
+        info = ask(source.revision)
+    except RevisionNotFoundError:
+        info = ask("main")
+        log.warning(
+            "%s has no revision %s any more, which this was tested with: main (%s) is taken.",
+            source, source.revision[:12], info.sha[:12],
+        )  # fmt: skip
+        return info
+    if not info.sha.startswith(source.commit):
+        log.warning(
+            "%s %s has changed since this was tested with it: it was at %s and is at %s.",
+            source, source.revision, source.commit, info.sha[:12],
+        )  # fmt: skip
+    return info
+
+
+def from_cache(source: Source, choose: Choose) -> tuple[Path, str] | None:
+    """Return what an earlier download of a source left whole on this disk, without a network."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    def look(patterns: list[str]) -> Path:
+        folder = snapshot_download(
+            source.repository,
+            revision=source.revision,
+            allow_patterns=patterns,
+            local_files_only=True,
+            token=False,
+        )
+        return Path(folder)
+
+    below = f"{source.folder}/" if source.folder else ""
+    try:
+        root = look([])  # whatever is there
+        folder = root / source.folder
+        names = choose([path.relative_to(folder).as_posix() for path in folder.rglob("*")])
+        look([below + name for name in names])  # each of them whole
+    except (LocalEntryNotFoundError, S2iError, OSError):
+        return None
+    return folder, root.name
+
+
+def keep(folder: Path, kept: Path) -> Path:
+    """Copy a download to the Drive, whole or not at all; return the folder to use.
+
+    It stays where it is where the Drive has no room for both it and a fine-tuning run.
+    """
+    try:
+        size, free = _size_of(folder), free_bytes(kept)
+        if size > SMALL_SHARE * free and free - size < ROOM_FOR_A_RUN_GIB * GIB:
+            log.warning(
+                "%s (%.1f GiB) is not kept on the Drive, which has %.1f GiB free: fine-tuning may "
+                "need them, and the next session downloads it as quickly.",
+                kept.name, size / GIB, free / GIB,
+            )  # fmt: skip
+            return folder
+        return publish(folder, kept)
+    except (OSError, NotTakenError) as error:
+        with suppress(OSError):  # the same Drive may not even take that
+            tidy(kept.parent)
+        log.warning(
+            "The weights could not be kept in %s (%s), so the next session downloads them again. "
+            "Free some space there to avoid that.",
+            kept,
+            getattr(error, "strerror", None) or error,
+        )
+        return folder
+
+
+def _size_of(path: Path) -> int:
+    files = [path] if path.is_file() else path.rglob("*")
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
+# ---- Checksums: what lies beside weights and vouches for them ----
+
+
+def verify(folder: Path) -> None:
+    """Compare the weights in ``folder`` with its checksums.json, where it has one.
+
+    Raises
+    ------
+    InputError
+        Naming the first file that is missing or different.
+    """
+    listed = folder / CHECKSUMS
+    if not listed.is_file():
+        return
+    for name, expected in json.loads(listed.read_text())["sha256"].items():
+        path = folder / name
+        found = sha256_once(path) if path.is_file() else "nothing"
+        if found != expected:
+            raise InputError(
+                f"The weights in {path} are not the ones that belong there: found SHA-256 "
+                f"{found[:12]}, expected {expected[:12]}. The file is damaged or half copied. "
+                "Install or copy it again."
+            )
+
+
+def sha256_once(path: Path) -> str:
+    """Return the SHA-256 of a file as it is now; a notebook loads gigabytes three times."""
+    facts = path.stat()
+    return _sha256_of_version(path, facts.st_size, facts.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=64)
+def _sha256_of_version(path: Path, size: int, changed_ns: int) -> str:
+    return sha256_of(path)
+
+
+def write_checksums(folder: Path, source: str) -> None:
+    """Vouch for every safetensors file below ``folder``, and say where they came from."""
+    _vouch(folder, source, {})
+
+
+def _vouch(folder: Path, source: str, theirs: Mapping[str, str]) -> None:
+    """Write the checksums of the weights after comparing them with the hub's.
+
+    Ours are of what arrived: a bad download must not vouch for itself. It is deleted, so that the
+    next try downloads it again.
+    """
+    files = sorted(path.relative_to(folder) for path in folder.rglob("*.safetensors"))
+    sums = {path.as_posix(): sha256_once(folder / path) for path in files}
+    others = {name: sha256_of(folder / name) for name in theirs if name not in sums}
+    for name, found in {**sums, **others}.items():
+        expected = theirs.get(name, found)
+        if found != expected:
+            (folder / name).resolve().unlink()  # in the hub's cache the file is a link to it
+            (folder / name).unlink(missing_ok=True)
+            raise S2iError(
+                f"{name} arrived damaged (SHA-256 {found[:12]}, expected {expected[:12]})"
+            )
+    text = json.dumps({"source": source, "sha256": sums}, indent=1)
+    (folder / CHECKSUMS).write_text(text + "\n")
+
+
+def _source_of(folder: Path) -> str:
+    listed = folder / CHECKSUMS
+    return json.loads(listed.read_text())["source"] if listed.is_file() else str(folder)
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error, at most 160 characters: enough to act on."""
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0][:160]

@@ -1,0 +1,75 @@
+"""The card of a fine-tuned run, run.json: find a run, read what it says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from s2i_lib.errors import InputError
+from s2i_lib.storage.layout import Drive, folder_name
+
+RUN_CARD = "run.json"  # in a run's folder: options, base model, scores
+
+WEIGHTS = "weights"  # in a run's folder: what was trained, in fp16
+
+LORA = "pytorch_lora_weights.safetensors"
+
+
+def find_run(drive: Drive, run: str, instead: Collection[str] = ()) -> Path:
+    """The folder of a fine-tuned run: a path, or SUBJECT/RUN or SUBJECT on the Drive.
+
+    A path may also be a file or a folder of weights from elsewhere. Of a subject with several runs
+    it is the one that scored best while it was trained, by the rule that chose its best step
+    (`s2i_lib.evaluation.model_selection`), else the newest. Scorers of two base models cannot be
+    compared: only runs of the newest one's base count. ``instead`` are the models that may be named
+    in place of a run.
+
+    Raises
+    ------
+    InputError
+        When there is none; the runs on the Drive are listed.
+    """
+    if Path(run).is_file():
+        return Path(run)
+    for folder in (Path(run), drive.runs / run):
+        if any((folder / name).is_file() for name in (RUN_CARD, "model_index.json", LORA)):
+            return folder
+    done = [path.parent for path in drive.runs.glob(f"*/*/{WEIGHTS}") if read_card(path.parent)]
+    own = [f for f in done if _is_name(run) and f.parent.name == folder_name(run)]
+    if own:
+        base = _base_name(max(own, key=_made_at))
+        rivals = [folder for folder in own if _base_name(folder) == base]
+        return max(rivals, key=lambda folder: (_value(folder), _made_at(folder)))
+    names = ", ".join(sorted(f.relative_to(drive.runs).as_posix() for f in done))
+    raise InputError(
+        f"There is no run {run!r}: neither a folder of weights nor a run in {drive.runs} "
+        f"(known: {names or 'none yet'}). Fine-tune one with "
+        "notebooks/2_finetune_dreambooth.ipynb or `python -m s2i_lib finetune`, or draw without "
+        f"one: MODEL, or --model and no --run, may be {', '.join(instead) or 'auto'}."
+    )
+
+
+def _is_name(text: str) -> bool:
+    return any(character.isalnum() for character in text)
+
+
+def _base_name(run: Path) -> str | None:
+    return read_card(run).get("base", {}).get("name")
+
+
+def _value(run: Path) -> float:
+    return read_card(run).get("scores", {}).get("value", -1.0)
+
+
+def _made_at(run: Path) -> float:
+    return (run / RUN_CARD).stat().st_mtime
+
+
+def read_card(run: Path) -> dict[str, Any]:
+    """The run.json in a run's folder; empty if there is none that can be read."""
+    try:
+        return json.loads((run / RUN_CARD).read_text())
+    except (OSError, ValueError):
+        return {}

@@ -1,0 +1,220 @@
+"""While a run is trained: scores each sampling, and keeps the weights of the best step.
+
+Points go to scores.jsonl beside the run's metrics; the best weights so far to ``best``, so that a
+session that ends has lost neither. It draws nothing: it looks at the samples that are drawn anyway.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import shutil
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from s2i_lib.errors import S2iError
+from s2i_lib.evaluation.encoders import awake, clip_source, load_clip
+from s2i_lib.evaluation.model_selection import Point, Watcher, as_curve
+from s2i_lib.models.vision import find_network
+from s2i_lib.photos.manifest import open_photo
+from s2i_lib.speech.templates import fill_in
+from s2i_lib.storage.files import NotTakenError, publish, remove, write_file
+from s2i_lib.storage.layout import Drive
+from s2i_lib.storage.run_card import WEIGHTS
+from s2i_lib.training import checkpoint
+from s2i_lib.training.checkpoint import STEP
+from s2i_lib.training.run import read_lines
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from s2i_lib.models.registry import BaseModel
+    from s2i_lib.photos.subject import Subject
+    from s2i_lib.training.config import FinetuneOptions
+    from s2i_lib.training.train_state import Learner
+
+log = logging.getLogger(__name__)
+
+CPU = torch.device("cpu")
+SCORES = "scores.jsonl"
+BEST = "best"
+SCORED = ("likeness", "fidelity", "class_likeness", "prior_drift", "value")  # of the kept step
+
+
+def keeps_best(base: BaseModel, options: FinetuneOptions) -> bool:
+    """Whether samples are to be scored, and the weights of the best step kept."""
+    return options.keep == "best" and bool(options.sample_every) and clip_source(base) is not None
+
+
+def find_scorer(
+    base: BaseModel,
+    options: FinetuneOptions,
+    drive: Drive,
+    report: Callable[[str], None] = lambda text: None,
+) -> str | None:
+    """The folder of the scorer, downloaded where it is nowhere yet; None: nothing is to be scored.
+
+    ``report`` is told where it was asked for and cannot be had: training goes on without.
+    """
+    source = clip_source(base)
+    if source is None or not keeps_best(base, options):
+        return None
+    try:
+        return str(find_network(source, drive))
+    except S2iError as error:
+        why = textwrap.shorten(str(error), 160)
+        report(
+            f"The scorer {source} could not be had, so nothing is scored while it trains, and the "
+            f"last step is kept and not the best one ({why})"
+        )
+        return None
+
+
+def make_watcher(
+    scorer: str,
+    subject: Subject,
+    photos: Sequence[Path],
+    options: FinetuneOptions,
+    drive: Drive,
+    report: Callable[[str], None],
+    device: torch.device = CPU,
+) -> Watcher | None:
+    """What scores the samples of a run; None where it cannot, which is reported.
+
+    Parameters
+    ----------
+    scorer : str
+        The folder of a CLIP (``find_scorer``).
+    device : torch.device
+        Where the run is trained, and the scorer works.
+    """
+    dtype = torch.float16 if device.type == "cuda" else torch.float32
+    try:
+        clip = load_clip(scorer, drive, dtype=dtype)
+        with awake(clip.network, device):
+            watcher = Watcher(clip, subject, [open_photo(path) for path in photos])
+    except S2iError as error:
+        report(f"The last step is kept and not the best one: {error}")
+        return None
+    rows = fill_in(options.sample_prompts, subject)
+    if not any(watcher.is_own(prompt) for row in rows for prompt in row.split("|")):
+        report(
+            "No sample prompt has {subject} in it, so nothing says which step is best, and the "
+            "last one is kept."
+        )
+        return None
+    return watcher
+
+
+class Judge:
+    """Knows the best step of a run so far, and has its weights."""
+
+    def __init__(
+        self,
+        watcher: Watcher,
+        learner: Learner,
+        options: FinetuneOptions,
+        local: Path,
+        folder: Path,
+        submit: Callable[[str, Callable[[], object]], None],
+        is_on_drive: bool = True,
+    ):
+        """
+        Parameters
+        ----------
+        local, folder
+            The run on the local disk and on the Drive.
+        submit
+            Queues a job that writes to the Drive: its name, and what it does.
+        is_on_drive
+            Whether the Drive has room for the best weights while it trains; else this disk alone
+            has them, and where that goes the last ones are kept.
+        """
+        self.watcher, self.learner, self.options = watcher, learner, options
+        self.local, self.folder, self.submit = local, folder, submit
+        self.is_on_drive = is_on_drive
+        self._resume()
+
+    def see(self, step: int, drawn: Mapping[str, Sequence[Image]]) -> Point | None:
+        """Score one sampling; where it is the best so far, keep the weights."""
+        if not drawn:
+            return None
+        device = next(self.learner.unet.parameters()).device
+        try:
+            with awake(self.watcher.scorer.network, device):
+                point = self.watcher.add(step, drawn)
+        except S2iError as error:  # training is worth more than its scores
+            log.warning("The samples of step %d are not scored: %s", step, error)
+            return None
+        lines = "".join(json.dumps(p.to_json()) + "\n" for p in self.watcher.points)
+        # Jobs hold paths, not the judge: one that hangs would hold the learner with it.
+        path, target = write_file(self.local / SCORES, lines.encode()), self.folder / SCORES
+        self.submit(SCORES, lambda: publish(path, target))
+        if step and self.watcher.is_best:
+            self._keep(step)
+        return point
+
+    def choose(self, last: Path) -> tuple[Path, dict[str, Any]]:
+        """The weights to end with (in ``last``), the best step's if they are found, and a record.
+
+        Where the best weights are gone (a session that ended before the Drive had them) or cannot
+        be read whole, it is the last ones, and the record for run.json says so: without scores
+        where that step has none.
+        """
+        kept, best = self.learner.step, self.watcher.best
+        if best is None or not best.step:
+            return last, {}
+        if best.step != kept and self._take(best.step, last):
+            kept = best.step
+        shown = next((line for line in as_curve(self.watcher.points) if line["step"] == kept), {})
+        scores = {k: shown[k] for k in SCORED if shown.get(k) is not None}
+        return last, {"kept_step": kept, "best_step": best.step, "scores": scores}
+
+    @property
+    def forget(self) -> Callable[[], None]:
+        """What deletes the copy of the best weights on the Drive: the run's weights are it now."""
+        return functools.partial(remove, self.folder / BEST)
+
+    def _keep(self, step: int) -> None:
+        path = checkpoint.save_weights(self.learner, self.options, self._place(step))
+        local, target = self.local, self.folder / BEST
+        is_on_drive = self.is_on_drive
+
+        def job() -> None:
+            if is_on_drive:
+                publish(path, target)
+            for other in local.glob(f"{BEST}-*"):
+                if other.name < path.name:
+                    shutil.rmtree(other, ignore_errors=True)
+
+        self.submit("the best weights", job)
+
+    def _place(self, step: int) -> Path:
+        return self.local / f"{BEST}-{step:08}"
+
+    def _take(self, step: int, last: Path) -> bool:
+        """Put the weights of ``step`` in the place of the last; where that fails, these stay.
+
+        A run that was finished and goes on has them in the weights that it ended with.
+        """
+        for place in (self._place(step), self.folder / BEST, self.folder / WEIGHTS):
+            try:
+                if json.loads((place / STEP).read_text())["step"] == step:
+                    publish(place, last)
+                    return True
+            except (OSError, ValueError, KeyError, TypeError):
+                continue
+            except NotTakenError as error:
+                log.warning("The weights of step %d could not be copied: %s", step, error)
+        return False
+
+    def _resume(self) -> None:
+        """Take up the points of an earlier session, up to the step that training goes on from."""
+        with suppress(TypeError):  # lines of another version
+            self.watcher.resume(read_lines((self.local, self.folder), SCORES, self.learner.step))

@@ -1,0 +1,264 @@
+"""While a run trains: its losses, samples and states at intervals, and its end."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from tqdm.auto import tqdm
+
+from s2i_lib.errors import S2iError
+from s2i_lib.evaluation.model_selection import as_curve
+from s2i_lib.models import devices
+from s2i_lib.models.loading import Model
+from s2i_lib.photos.subject import Subject
+from s2i_lib.speech.templates import fill_in, take_turns
+from s2i_lib.storage.files import write_file
+from s2i_lib.storage.run_card import WEIGHTS
+from s2i_lib.training import checkpoint
+from s2i_lib.training.best_checkpoint import Judge
+from s2i_lib.training.checkpoint_manager import Keeper
+from s2i_lib.training.class_images import (
+    SamplerOptions,
+    contact_sheet,
+    decode_latents,
+    sample_latents,
+)
+from s2i_lib.training.config import FinetuneOptions, learning_rate_at
+from s2i_lib.training.data import embed_prompts
+from s2i_lib.training.dreambooth import Losses
+from s2i_lib.training.run import read_lines
+from s2i_lib.training.train_state import Learner, with_mean_weights
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+    from PIL import Image
+
+READ_EVERY = 10  # steps between readings of the loss: each one waits for the device
+SAMPLES_A_ROW = 4  # pictures for each of the options' sample prompts
+SAMPLING = SamplerOptions(steps=20, guided_until=1.0)
+SAMPLE_SEED = 1_000_000  # far from the seeds of class images
+
+
+class PastPeak(Exception):  # noqa: N818 - nothing went wrong
+    """Training ends early, on purpose: the last samplings were all worse than the best."""
+
+
+class Sampler:
+    """Draws the same prompts from the same noise at intervals, and looks whether they are black.
+
+    Each picture has a noise of its own: those of one noise are alike, and tell less of a prompt.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        subject: Subject,
+        options: FinetuneOptions,
+        keeper: Keeper,
+        autocast: Callable[[], Any],
+    ):
+        self.model, self.keeper, self.autocast = model, keeper, autocast
+        self.rows = fill_in(options.sample_prompts, subject)
+        self.options = replace(SAMPLING, guidance_scale=model.base.guidance_scale)
+
+    def draw(self, step: int) -> dict[str, list[Image.Image]]:
+        """Save a grid with a row for each of the options' prompts; gives the pictures by prompt.
+
+        Raises
+        ------
+        S2iError
+            When all pictures of a prompt are black or of another flat colour, as not-a-numbers are.
+        """
+        if not self.rows:
+            return {}
+        prompts = [prompt for row in self.rows for prompt in take_turns(row, SAMPLES_A_ROW)]
+        pictures = self._pictures(step, prompts)
+        path = self.keeper.run.local / "samples" / f"step-{step:06}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        contact_sheet(pictures, SAMPLES_A_ROW).save(path)
+        self.keeper.put(path)
+        self.keeper.watch("samples", {"step": step, "path": path, "prompts": self.rows})
+        return group_by_prompt(prompts, pictures)
+
+    def look(self, step: int) -> None:
+        """Draw one picture for nobody but the check that it is none of one flat colour."""
+        self._pictures(step, [prompt for row in self.rows for prompt in take_turns(row, 1)][:1])
+
+    def _pictures(self, step: int, prompts: Sequence[str]) -> list[Image.Image]:
+        pipe = self.model.pipeline
+        device, each = pipe.unet.device, SAMPLES_A_ROW
+        rows = [prompts[i : i + each] for i in range(0, len(prompts), each)]
+        seeds = range(SAMPLE_SEED, SAMPLE_SEED + len(prompts))
+        with devices.visiting(pipe.text_encoder, device):
+            embeddings = [embed_prompts(pipe, ["", *row]) for row in rows]
+        with self.autocast():
+            latents = [
+                sample_latents(pipe, e, seeds[i * each :][: len(row)], self.options)
+                for i, (e, row) in enumerate(zip(embeddings, rows, strict=True))
+            ]
+        with devices.visiting(pipe.vae, device):
+            pictures = [p for row in latents for p in decode_latents(pipe.vae, row)]
+        for prompt, drawn in group_by_prompt(prompts, pictures).items():
+            if all(picture.getcolors(1) for picture in drawn):  # each has one colour alone
+                raise S2iError(
+                    f"At step {step} the model draws only flat pictures of {prompt!r}, black or of "
+                    "one colour: its numbers have overflowed. Nothing good was overwritten. Use "
+                    "precision fp32 or a lower learning rate."
+                )
+        return pictures
+
+
+def group_by_prompt(
+    prompts: Sequence[str], pictures: Sequence[Image.Image]
+) -> dict[str, list[Image.Image]]:
+    """The pictures of each prompt; ``prompts`` has one for each picture."""
+    drawn: dict[str, list[Image.Image]] = {}
+    for prompt, picture in zip(prompts, pictures, strict=True):
+        drawn.setdefault(prompt, []).append(picture)
+    return drawn
+
+
+class Recorder:
+    """The training loop's callback: reads losses now and then, saves and samples at intervals."""
+
+    def __init__(
+        self,
+        learner: Learner,
+        options: FinetuneOptions,
+        accelerator: Accelerator,
+        keeper: Keeper,
+        sampler: Sampler,
+        judge: Judge | None = None,
+    ):
+        self.learner, self.options, self.accelerator = learner, options, accelerator
+        self.keeper, self.sampler, self.judge = keeper, sampler, judge
+        self.is_main = accelerator.is_main_process
+        self.metrics = keeper.run.local / "metrics.jsonl"
+        self._unread: list[tuple[int, Losses]] = []
+        self._saved_at, self._looked_at = learner.step, 0
+
+    def start(self) -> None:
+        """Continue the log of an earlier session up to the step it resumes at; sample step 0."""
+        if self.is_main:
+            self._recover_metrics()
+            self._began, self._first = time.monotonic(), self.learner.step
+            self.bar = tqdm(
+                total=self.options.steps, initial=self.learner.step, desc="Training", unit="step"
+            )
+            if self.learner.step == 0:
+                self.sample(0)
+                self._began = time.monotonic()
+            else:
+                self._show_scores()
+
+    def __call__(self, step: int, losses: Losses) -> None:
+        self._unread.append((step, losses))
+        is_last = step == self.options.steps
+        is_sampled = bool(self.options.sample_every) and step % self.options.sample_every == 0
+        is_saved = step % self.keeper.storage.save_every == 0 or is_last
+        if step % READ_EVERY == 0 or is_sampled or is_saved:
+            self._read()
+        if not self.is_main:
+            return
+        self.bar.update()
+        self.keeper.check()
+        if is_sampled or is_last:
+            self.sample(step)
+        is_over = is_sampled and self.is_past_peak
+        if is_saved or is_over:
+            self.save(is_last=is_last or is_over)
+        if is_over:
+            raise PastPeak(f"Training ends at step {step}: it has been better before.")
+
+    def sample(self, step: int) -> None:
+        with with_mean_weights(self.learner):
+            drawn = self.sampler.draw(step)
+        self._looked_at = step
+        if self.judge is not None:
+            self.judge.see(step, drawn)
+            self._show_scores()
+
+    def _show_scores(self) -> None:
+        if self.judge is not None and self.judge.watcher.points:
+            self.keeper.watch("scores", {"curve": as_curve(self.judge.watcher.points)})
+
+    @property
+    def is_past_peak(self) -> bool:
+        may_stop = self.options.with_early_stop and self.accelerator.num_processes == 1
+        return may_stop and self.judge is not None and self.judge.watcher.is_past_peak
+
+    def _read(self) -> None:
+        """Bring the losses since the last reading over from the device, in one go."""
+        if not self._unread:
+            return
+        rows = torch.stack([torch.stack(losses) for _, losses in self._unread])
+        if self.accelerator.num_processes > 1:
+            rows = self.accelerator.reduce(rows, "mean")  # over the global batch
+        lines = []
+        for (step, _), (instance, prior_loss) in zip(self._unread, rows.tolist(), strict=True):
+            if not math.isfinite(instance + prior_loss):
+                raise S2iError(
+                    f"The loss is not a number (NaN) at step {step}. Nothing was overwritten: the "
+                    "last saved state is whole. Use precision fp32 or a lower learning rate."
+                )
+            rate = learning_rate_at(step - 1, self.options)
+            line = {"step": step, "instance_loss": instance, "learning_rate": rate}
+            if self.options.with_prior:
+                line["prior_loss"] = prior_loss
+            lines.append(line)
+        self._unread.clear()
+        if not self.is_main:
+            return
+        with self.metrics.open("a") as file:
+            file.writelines(json.dumps(line) + "\n" for line in lines)
+        mean = sum(line["instance_loss"] for line in lines) / len(lines)
+        self.bar.set_postfix(loss=f"{mean:.3f}", refresh=False)
+        self.keeper.watch("step", {"lines": lines, "steps": self.options.steps})
+
+    def save(self, is_last: bool) -> None:
+        """Save a state in place of the last but one: not before one that stays is known to draw."""
+        if self._looked_at < self._saved_at:
+            with with_mean_weights(self.learner):
+                self.sampler.look(self.learner.step)
+            self._looked_at = self.learner.step
+        meta = {"options": asdict(self.options)}
+        state = checkpoint.state_of(self.learner, meta, self.accelerator.scaler)
+
+        def save_weights(folder: Path) -> Path:
+            return checkpoint.save_weights(self.learner, self.options, folder)
+
+        self.keeper.save(state, save_weights, is_last)
+        self.keeper.put(self.metrics)
+        self._saved_at = self.learner.step
+
+    def finish(self, card: dict[str, Any]) -> None:
+        """Write the weights to draw with, and say that the run is finished."""
+        if not self.is_main:
+            return
+        self.bar.close()
+        path = checkpoint.save_weights(self.learner, self.options, self.keeper.run.local / WEIGHTS)
+        card |= {"kept_step": self.learner.step}
+        if self.judge is not None:
+            path, kept = self.judge.choose(path)
+            card |= kept
+        steps = max(1, self.learner.step - self._first)
+        seconds = time.monotonic() - self._began
+        card |= {
+            "status": "finished",
+            "step": self.learner.step,
+            "seconds_a_step": round(seconds / steps, 4),
+        }
+        self.keeper.end(path, card, self.judge.forget if self.judge else lambda: None)
+
+    def _recover_metrics(self) -> None:
+        places = (self.keeper.run.local, self.keeper.run.folder)
+        kept = read_lines(places, self.metrics.name, self.learner.step)
+        text = "".join(json.dumps(line) + "\n" for line in kept)
+        write_file(self.metrics, text.encode())

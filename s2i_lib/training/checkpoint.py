@@ -1,0 +1,497 @@
+"""The state of a run: save, verify, resume; and its weights, to draw with.
+
+Safetensors and JSON only: a file that somebody shared can hold no code. A state is a folder
+``state-00000200`` whose state.json has the SHA-256 of every other file and of itself; the newest
+that verifies is the one that counts, wherever it lies. ``latest.json`` only says so to readers.
+Where there is no room for states a run goes on from weights in fp16 (``so-far-00000200``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from s2i_lib.errors import InputError, S2iError
+from s2i_lib.storage.files import (
+    NotYetError,
+    has_had_time,
+    list_folder,
+    name_fault,
+    publish,
+    remove,
+    sha256_of,
+    size_of,
+    write_file,
+)
+from s2i_lib.storage.run_card import LORA, WEIGHTS
+from s2i_lib.storage.tensor_file import write_tensors
+from s2i_lib.training.config import FinetuneOptions, as_json
+from s2i_lib.training.train_state import Learner
+
+FORMAT = 1
+MAX_SLOTS = 2
+SO_FAR = "so-far"  # weights in fp16 to go on from, where there is no room for a state
+_SAVE = re.compile(rf"(state|{SO_FAR})-\d+")
+TRAINED, OPTIMIZER, EMA = "trained.safetensors", "optimizer.safetensors", "ema.safetensors"
+STEP = "step.json"  # beside weights: the step that they are of, and their SHA-256
+COMPONENTS = {  # as diffusers has them
+    "unet": "unet/diffusion_pytorch_model.safetensors",
+    "text_encoder": "text_encoder/model.safetensors",
+}
+# What the state cannot be carried over without; other options may change between two sessions.
+FIXED_OPTIONS = (
+    "method",
+    "lora_rank",
+    "lora_alpha",
+    "lora_targets",
+    "with_text_encoder",
+    "with_8bit_adam",
+)
+
+Phase = Callable[[str], None]
+
+
+class DamagedError(S2iError):
+    """A saved state is not what was saved."""
+
+
+# ---- State and restore ----
+
+
+@dataclass(frozen=True)
+class State:
+    """What training needs in order to go on: the learner's own tensors, wherever they are.
+
+    Nothing is copied, so it is saved before the next step changes it.
+    """
+
+    tensors: dict[str, dict[str, torch.Tensor]]
+    """By file name, then by tensor name."""
+    meta: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        return f"state-{self.meta['step']:08}"
+
+
+def state_of(learner: Learner, meta: dict[str, Any], scaler: Any = None) -> State:
+    """Gather weights, optimizer, scaler, mean and step.
+
+    The learning rate and everything random are functions of the step, so they need no state.
+
+    Raises
+    ------
+    S2iError
+        When a weight is not a number: that is never saved over something good.
+    """
+    trained = {name: p.detach() for name, p in learner.parameters.items()}
+    if bad := next((name for name, w in trained.items() if not w.isfinite().all()), None):
+        raise S2iError(
+            f"The weights of {bad} are not numbers any more (NaN) at step {learner.step}. Nothing "
+            "was overwritten: the last saved state is whole. Use precision fp32 or a lower "
+            "learning rate."
+        )
+    moments: dict[str, torch.Tensor] = {}
+    numbers: dict[str, Any] = {}
+    for name, parameter in learner.parameters.items():
+        for key, value in learner.optimizer.state.get(parameter, {}).items():
+            is_tensor = isinstance(value, torch.Tensor)
+            (moments if is_tensor else numbers)[f"{name}/{key}"] = value
+    tensors = {TRAINED: trained, OPTIMIZER: moments}
+    if learner.ema:
+        tensors[EMA] = dict(learner.ema)
+    state = {
+        "format": FORMAT,
+        "step": learner.step,
+        "optimizer_numbers": numbers,
+        "scaler": scaler.state_dict() if scaler is not None else None,
+    }
+    return State(tensors, {**meta, **state})
+
+
+@torch.no_grad()
+def restore(learner: Learner, folder: Path, scaler: Any = None) -> dict[str, Any]:
+    """Put the state in ``folder`` back into ``learner``, a tensor at a time; its meta data."""
+    from safetensors import safe_open
+
+    meta = verify_state(folder)
+    with safe_open(folder / TRAINED, "pt") as file:
+        _check_names(folder, file.keys(), learner)
+        for name, parameter in learner.parameters.items():
+            parameter.copy_(file.get_tensor(name))
+    learner.optimizer.state.clear()
+    is_fused = bool(learner.optimizer.param_groups[0].get("fused"))
+    for full_name, number in meta["optimizer_numbers"].items():
+        name, _, key = full_name.rpartition("/")
+        learner.optimizer.state[learner.parameters[name]][key] = number
+    with safe_open(folder / OPTIMIZER, "pt") as file:
+        for full_name in file.keys():  # noqa: SIM118 - no dictionary
+            name, _, key = full_name.rpartition("/")
+            parameter = learner.parameters[name]
+            place = parameter.device if is_fused or key != "step" else "cpu"
+            value = file.get_tensor(full_name).to(place, copy=True)  # the file itself, mapped
+            learner.optimizer.state[parameter][key] = value
+    if learner.ema:
+        with safe_open(folder / (EMA if (folder / EMA).exists() else TRAINED), "pt") as file:
+            for name, mean in learner.ema.items():
+                mean.copy_(file.get_tensor(name))
+    if scaler is not None and meta["scaler"]:
+        scaler.load_state_dict(meta["scaler"])
+    learner.step = meta["step"]
+    return meta
+
+
+@torch.no_grad()
+def restore_weights(learner: Learner, folder: Path, step: int) -> None:
+    """Put weights of ``step`` back into ``learner``, whose optimizer begins anew."""
+    from safetensors import safe_open
+
+    if (folder / LORA).is_file():
+        own = dict(zip(lora_names(learner.parameters), learner.parameters.values(), strict=True))
+        files = {LORA: own}
+    else:
+        files = {
+            path: {
+                name.removeprefix(f"{part}."): parameter
+                for name, parameter in learner.parameters.items()
+                if name.startswith(f"{part}.")
+            }
+            for part, path in COMPONENTS.items()
+            if (folder / path).is_file()
+        }
+    known = {id(p): name for name, p in learner.parameters.items()}
+    found: list[str] = []
+    for path, parameters in files.items():
+        with safe_open(folder / path, "pt") as file:
+            names = list(file.keys())
+            found += [known[id(parameters[n])] if n in parameters else n for n in names]
+            for name in set(names) & parameters.keys():
+                parameters[name].copy_(file.get_tensor(name))
+    _check_names(folder, found, learner)
+    for name, mean in learner.ema.items():
+        mean.copy_(learner.parameters[name])
+    learner.step = step
+
+
+def _check_names(folder: Path, names: Iterable[str], learner: Learner) -> None:
+    if odd := sorted(set(names) ^ learner.parameters.keys()):
+        raise InputError(
+            f"{folder} is of another model or method ({odd[0]} is in one of them only). "
+            "Start a new run with --name."
+        )
+
+
+# ---- Files ----
+
+
+def save_state(state: State, folder: Path, phase: Phase = lambda name: None) -> Path:
+    """Write a state to a new folder below ``folder``, whole or not at all."""
+    phase("saving")
+    target = folder / state.name
+    part = folder / f".{state.name}.part"
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    files = {name: write_tensors(t, part / name) for name, t in state.tensors.items()}
+    meta = {**state.meta, "files": files}
+    meta["sha256"] = _digest(meta)
+    write_file(part / "state.json", (json.dumps(meta, indent=2) + "\n").encode())
+    phase("saved")
+    remove(target)
+    part.rename(target)
+    return target
+
+
+def _digest(meta: dict[str, Any]) -> str:
+    rest = {key: value for key, value in meta.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+def verify_state(folder: Path) -> dict[str, Any]:
+    """The meta data of the state in ``folder``, after every byte of it was checked.
+
+    Raises
+    ------
+    DamagedError
+        When it cannot be read or a byte differs from what was saved.
+    """
+    try:
+        meta = json.loads((folder / "state.json").read_text())
+        if meta["sha256"] != _digest(meta):
+            raise DamagedError(f"{folder.name}/state.json was changed after it was saved.")
+        for name, digest in meta["files"].items():
+            if sha256_of(folder / name) != digest:
+                raise DamagedError(f"{folder.name}/{name} is not what was saved: a byte differs.")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DamagedError(f"{folder.name} cannot be read ({error}).") from error
+    if meta["format"] != FORMAT:
+        raise InputError(
+            f"{folder} has format {meta['format']}; this version reads {FORMAT}. "
+            "Update s2i_lib, or start a new run with --name."
+        )
+    return meta
+
+
+def verify_weights(folder: Path) -> dict[str, Any]:
+    """What step.json says of the weights in ``folder``, after every byte of them was checked.
+
+    Raises
+    ------
+    DamagedError
+        When a file is missing or differs from what was saved.
+    """
+    try:
+        meta = json.loads((folder / STEP).read_text())
+        for name, digest in meta["sha256"].items():
+            if sha256_of(folder / name) != digest:
+                raise DamagedError(f"{folder.name}/{name} is not what was saved: a byte differs.")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DamagedError(f"{folder.name} cannot be read ({error}).") from error
+    return meta
+
+
+def has_weights(folder: Path) -> bool:
+    """Whether all files of weights are there: what Google has not got yet goes with a machine."""
+    try:
+        listed = json.loads((folder / STEP).read_text()).get("sha256")
+    except (OSError, ValueError):
+        listed = None
+    if listed:
+        return all((folder / name).is_file() for name in listed)
+    return any(folder.rglob("*.safetensors"))  # of an earlier version
+
+
+def saves(folder: Path) -> list[Path]:
+    """The states and weights so far below ``folder``, oldest first; nothing else that lies there.
+
+    Raises
+    ------
+    OSError
+        When the folder cannot be listed: that is not the same as that none is there.
+    """
+    found = [p for p in list_folder(folder) if _SAVE.fullmatch(p.name) and p.is_dir()]
+    return sorted(found, key=age)
+
+
+def states(folder: Path) -> list[Path]:
+    """The states among the saves."""
+    return [save for save in saves(folder) if is_state(save)]
+
+
+def is_state(save: Path) -> bool:
+    return save.name.startswith("state-")
+
+
+def age(save: Path) -> tuple[int, bool]:
+    """To sort by: the step, and of one step the state last, which is worth more."""
+    return int(save.name.rpartition("-")[2]), is_state(save)
+
+
+def newest_save(places: Iterable[Path], report: Callable[[str], None]) -> Path | None:
+    """The newest save below any of ``places`` that verifies; damaged ones are reported.
+
+    The last save of the first place wins a tie.
+
+    Raises
+    ------
+    S2iError
+        When none can be read since the Drive fails: what is there must not be started over.
+    """
+    fault: BaseException | None = None
+    found = []
+    for place in places:
+        try:
+            found += saves(place)
+        except OSError as error:
+            fault = error
+    for save in sorted(found, key=age, reverse=True):
+        try:
+            verify_state(save) if is_state(save) else verify_weights(save)
+        except DamagedError as error:
+            report(f"{error} The state before it is used.")
+            fault = error.__cause__ or fault
+            continue
+        return save
+    if isinstance(fault, OSError) and not isinstance(fault, FileNotFoundError):
+        raise S2iError(
+            f"The saved states of this run cannot be read: {name_fault(fault)}. Nothing was "
+            "changed. When the Drive is back, start the same again: it goes on where it was."
+        ) from fault
+    if found:
+        report("No saved state of this run is whole, so it begins at step 0 again.")
+    return None
+
+
+def publish_save(
+    save: Path, run: Path, phase: Phase = lambda name: None, *, is_tight: bool = False
+) -> None:
+    """Copy a save to the run's folder on the Drive; the oldest goes before it is written.
+
+    Two saves lie there, this one included. An older one goes only when a newer one has had the time
+    to get from this machine to Google. Where it has not, a third one is written beside them, or, if
+    the Drive ``is_tight``, none yet.
+
+    Raises
+    ------
+    NotYetError
+        When this one has to wait for the upload of the one before.
+    """
+    if not _is_there(save, run / save.name):
+        _make_room(save, run, phase, is_tight)
+        publish(save, run / save.name, phase)
+    phase("pointing")
+    if is_state(save):
+        pointer = {"state": save.name, "state_json": sha256_of(save / "state.json")}
+        text = json.dumps(pointer, indent=2) + "\n"
+        publish(write_file(save.parent / "latest.json", text.encode()), run / "latest.json")
+    phase("pointed")
+    for older in saves(save.parent):  # the local disk keeps what the Drive does not have yet
+        if age(older)[0] < age(save)[0]:
+            remove(older)
+
+
+def _make_room(save: Path, run: Path, phase: Phase, is_tight: bool) -> None:
+    """Delete all saves on the Drive but the newest, where that is uploaded by now."""
+    before = [other for other in saves(run) if other.name != save.name]
+    surplus = before[: max(0, len(before) - (MAX_SLOTS - 1))]
+    if surplus and any(has_had_time(newer) for newer in before if age(newer) > age(surplus[-1])):
+        phase("removing")
+        for oldest in surplus:
+            remove_save(oldest)
+    elif surplus and is_tight:
+        raise NotYetError(f"{save.name} waits until the one before it is uploaded")
+
+
+def _is_there(save: Path, copy: Path) -> bool:
+    """Whether ``copy`` was made from ``save``: it is published whole or not at all."""
+    vouched = "state.json" if is_state(save) else STEP
+    try:
+        return (copy / vouched).read_bytes() == (save / vouched).read_bytes() and all(
+            (copy / path.relative_to(save)).stat().st_size == path.stat().st_size
+            for path in save.rglob("*")
+            if path.is_file()
+        )
+    except FileNotFoundError:
+        return False
+
+
+def remove_save(save: Path) -> None:
+    """Delete a save, and the pointer with the last state."""
+    remove(save)
+    if not states(save.parent):
+        (save.parent / "latest.json").unlink(missing_ok=True)
+
+
+def drop_saves(run: Path, n_kept: int, *, is_uploaded: bool = False) -> int:
+    """Delete all saves of a run but the newest ``n_kept``; the bytes that this freed.
+
+    None goes while what takes its place may be on its way to Google, unless all ``is_uploaded``.
+    """
+    own = saves(run)
+    kept = own[len(own) - n_kept :]
+    if not (is_uploaded or all(has_had_time(path) for path in (run / WEIGHTS, *kept))):
+        return 0
+    freed = 0
+    for save in own[: len(own) - n_kept]:
+        freed += size_of(save)
+        remove_save(save)
+    return freed
+
+
+def compare_options(
+    saved: dict[str, Any], options: FinetuneOptions, free: Sequence[str] = ()
+) -> list[str]:
+    """Say which options changed since a state was saved, and what that means.
+
+    Those that are ``free`` may change where the state could not follow: it goes on from weights.
+
+    Raises
+    ------
+    InputError
+        When the state cannot go on with the new options.
+    """
+    saved = as_json(FinetuneOptions()) | saved  # older states lack the options that came later
+    now = as_json(options)
+    changed = {k: (saved[k], now[k]) for k in now if saved[k] != now[k] and k != "save_every"}
+    if fixed := [k for k in FIXED_OPTIONS if k in changed and k not in free]:
+        listed = ", ".join(f"{k} {changed[k][0]!r} -> {changed[k][1]!r}" for k in fixed)
+        raise InputError(
+            f"This run cannot go on with other {', '.join(fixed)} than it began with ({listed}). "
+            "Set them back; if this machine changed them, as said above, go on where it began; or "
+            "start a new run with --name."
+        )
+    meaning = {
+        "steps": "training now ends at step {1}"
+        + ", and the learning rate is that of a run of so many steps from here on"
+        * (options.schedule != "constant"),
+        "sample_every": "only the samples' interval changes",
+        "sample_prompts": "samples before and after are not of the same prompts",
+        "class_image_count": "the prior part of the loss sees {1} class images from here on",
+        "class_prompts": "from here on class images are of {1}",
+    }
+    usual = "from this step on {1} holds, so the run differs from one that had it all along"
+    return [
+        f"{k} was {old!r} and is {new!r}: {meaning.get(k, usual).format(old, new)}."
+        for k, (old, new) in changed.items()
+    ]
+
+
+# ---- Weights to draw with ----
+
+
+def save_weights(learner: Learner, options: FinetuneOptions, folder: Path) -> Path:
+    """Write what was trained, in fp16, as diffusers reads it: a LoRA file, or whole components."""
+    weights = learner.ema or dict(learner.parameters)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    half, digests = torch.float16, {}
+    if options.method == "lora":
+        metadata = lora_metadata(options)
+        digests[LORA] = write_tensors(lora_names(weights), folder / LORA, half, metadata)
+    else:
+        for part, module in (("unet", learner.unet), ("text_encoder", learner.text_encoder)):
+            if module is None:
+                continue
+            module = getattr(module, "module", module)
+            (folder / part).mkdir()
+            module.config.save_pretrained(folder / part) if part == "text_encoder" else (
+                module.save_config(folder / part)
+            )
+            own = {
+                name.removeprefix(f"{part}."): weight
+                for name, weight in weights.items()
+                if name.startswith(f"{part}.")
+            }
+            name = COMPONENTS[part]
+            digests[name] = write_tensors(own, folder / name, half, {"format": "pt"})
+    meta = {"step": learner.step, "sha256": digests}
+    write_file(folder / STEP, (json.dumps(meta, indent=2) + "\n").encode())
+    return folder
+
+
+def lora_names(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """PEFT's parameter names as diffusers' LoRA loader has them."""
+    return {
+        name.replace(".lora_A.default.", ".lora_A.").replace(".lora_B.default.", ".lora_B."): w
+        for name, w in weights.items()
+    }
+
+
+def lora_metadata(options: FinetuneOptions) -> dict[str, str]:
+    """Rank and alpha, which diffusers takes from the file: without them alpha would be the rank."""
+    config = {
+        "r": options.lora_rank,
+        "lora_alpha": options.lora_alpha,
+        "rank_pattern": {},
+        "alpha_pattern": {},
+        "target_modules": list(options.lora_targets),
+    }
+    packed = {f"unet.{key}": value for key, value in config.items()}
+    return {"format": "pt", "lora_adapter_metadata": json.dumps(packed, sort_keys=True)}

@@ -1,0 +1,255 @@
+"""What a run keeps: saved on the local disk, published to the Drive in the background."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from s2i_lib.errors import InputError, S2iError
+from s2i_lib.storage.files import (
+    UPLOAD_BYTES_S,
+    free_bytes,
+    has_had_time,
+    make_folder,
+    publish,
+    remove,
+    size_of,
+    tidy,
+    write_file,
+)
+from s2i_lib.storage.lease import Lease
+from s2i_lib.storage.publisher import Publisher
+from s2i_lib.storage.run_card import RUN_CARD, WEIGHTS, read_card
+from s2i_lib.training import checkpoint
+from s2i_lib.training.run import Run, read_lines
+from s2i_lib.training.storage_plan import USABLE, Storage
+
+STATE_JOB = "the run's state"
+ROOMY = Storage()
+Watch = Callable[[str, dict[str, Any]], None]
+"""Is told what happens as it happens: a name and what belongs to it. A live panel, a test."""
+
+
+class Keeper:
+    """Saves a run on the local disk and publishes it, in the background; holds the lease.
+
+    Only the main process of several has one that writes.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        report: Callable[[str], None],
+        watch: Watch,
+        patience_s: float,
+        is_main: bool,
+        storage: Storage = ROOMY,
+    ):
+        self.run, self.report, self.watch = run, report, watch
+        self.patience_s, self.is_main, self.storage = patience_s, is_main, storage
+        self._lease: Lease | None = None
+        self._copying: int | None = None  # the step whose saves are on their way to the Drive
+        self._lock = threading.Lock()  # for what is being copied and what is being deleted
+        if is_main:
+            make_folder(run.folder)
+            self._lease = Lease(run.folder, report).acquire()
+            run.local.mkdir(parents=True, exist_ok=True)
+            tidy(run.folder)
+            tidy(run.local)
+            self._drive = Publisher(report)
+
+    def begin(self, card: dict[str, Any]) -> None:
+        if not self.is_main:
+            return
+        earlier = read_card(self.run.local) or self.run.card()
+        if earlier:
+            base = earlier["base"]
+            if base["fingerprint"] != card["base"]["fingerprint"]:
+                raise InputError(
+                    f"{self.run.name} was made from {base['name']} with other weights than "
+                    f"{card['base']['name']} has here. Start a new run with --name."
+                )
+            if earlier["dataset"]["sha256"] != card["dataset"]["sha256"]:
+                self.report(
+                    f"The photos have changed since {self.run.name} began: from here on it learns "
+                    "the new ones. For a run of the new ones only, give another --name."
+                )
+        self.write_card(card)
+
+    def check(self) -> None:
+        """End this process's training when another one has taken the run over."""
+        if self._is_lost:
+            raise S2iError(f"Another process trains {self.run.name} now; this one has stopped.")
+
+    def phase(self, name: str) -> None:
+        self.watch(name, {})
+
+    def write_card(self, card: dict[str, Any]) -> None:
+        self.put(write_file(self.run.local / RUN_CARD, _as_bytes(card)))
+
+    def put(self, path: Path, folder: Path | None = None) -> None:
+        """Publish one file of the local folder to the same place on the Drive."""
+        target = (folder or self.run.folder / path.relative_to(self.run.local).parent) / path.name
+        self.submit(f"{target.parent.name}/{target.name}", lambda: publish(path, target))
+
+    def submit(self, name: str, job: Callable[[], object]) -> None:
+        """Queue what is to be written to the Drive; it is left undone once the lease is lost."""
+
+        def if_still_ours() -> None:
+            if not self._is_lost:
+                job()
+
+        self._drive.submit(name, if_still_ours)
+
+    def save(
+        self,
+        state: checkpoint.State,
+        save_weights: Callable[[Path], object],
+        is_last: bool = False,
+    ) -> None:
+        """Write a state on this disk, which the caller waits for; then queue it for the Drive.
+
+        Where the Drive has no room for it ``save_weights`` is asked for what goes there. After the
+        last step nothing does, if no state is to stay: the weights follow at once.
+        """
+        step = state.meta["step"]
+        with self._lock:  # on a slow Drive each would be deleted before it has got there
+            newest = checkpoint.states(self.run.local)[-1:]
+            for old in checkpoint.saves(self.run.local):
+                if old not in newest and checkpoint.age(old)[0] != self._copying:
+                    shutil.rmtree(old, ignore_errors=True)
+        goes_there = self.storage.keeps_state or not is_last
+        if self.storage.slots_so_far and goes_there:
+            save_weights(self.run.local / f"{checkpoint.SO_FAR}-{step:08}")
+        checkpoint.save_state(state, self.run.local, self.phase)
+        if goes_there:
+            self.publish_saves(step)
+
+    def publish_saves(self, step: int, if_newest: bool = False) -> None:
+        """Queue what was saved at ``step`` for the Drive, in place of an older step that waits.
+
+        With ``if_newest`` it is left where it is if another machine has trained on since.
+        """
+
+        def job() -> None:
+            there = checkpoint.saves(self.run.folder)
+            if if_newest and there and step < checkpoint.age(there[-1])[0]:
+                return
+            with self._lock:
+                own = [s for s in checkpoint.saves(self.run.local) if checkpoint.age(s)[0] == step]
+                if not own:
+                    return  # a newer one has taken its place while this one waited for the Drive
+                self._copying = step
+            try:
+                for save in own:
+                    if self.storage.states or not checkpoint.is_state(save):
+                        is_tight = not self.storage.keeps_state
+                        checkpoint.publish_save(
+                            save, self.run.folder, self.phase, is_tight=is_tight
+                        )
+            finally:
+                self._copying = None
+
+        self.submit(STATE_JOB, job)
+
+    def catch_up(self, last_step: int) -> None:
+        """Publish what an earlier session left on this disk only, but no state of the last step.
+
+        Not the curves of one that another machine has trained on since.
+        """
+        if not self.is_main:
+            return
+        sheets = (self.run.local / "samples").glob("step-*.png")
+        curves = [
+            path
+            for path in self.run.local.glob("*.jsonl")
+            if read_lines((self.run.local, self.run.folder), path.name)
+            == read_lines((self.run.local,), path.name)
+        ]
+        for path in sorted([*curves, *sheets]):
+            self.put(path)
+        for save in checkpoint.saves(self.run.local)[-1:]:
+            step, _ = checkpoint.age(save)
+            if step < last_step or self.storage.keeps_state:
+                self.publish_saves(step, if_newest=True)
+
+    def end(
+        self, weights: Path, card: dict[str, Any], then: Callable[[], None] = lambda: None
+    ) -> None:
+        """Publish the weights; only then does run.json say that the run is finished.
+
+        Not on this disk either: the card of the beginning may still wait for the Drive, and what is
+        copied then is what the file says by that time. What the run would go on from goes last,
+        except for a state that is small; but where the Drive is tight older saves make room first.
+        """
+        keeps_state = self.storage.keeps_state
+        card = {**card, "keeps_state": keeps_state}
+        if not keeps_state:
+            self._drive.withdraw(STATE_JOB)
+
+        def job() -> None:
+            if not keeps_state:
+                self._make_room(weights)
+            publish(weights, self.run.folder / weights.name, self.phase)
+            self.phase("finishing")
+            path = write_file(self.run.local / RUN_CARD, _as_bytes(card))
+            publish(path, self.run.folder / RUN_CARD)
+            then()
+            checkpoint.drop_saves(self.run.folder, int(keeps_state))
+
+        self.submit("the weights", job)
+
+    def _make_room(self, weights: Path) -> None:
+        """Delete all saves on the Drive but the newest, where that is uploaded or room is short.
+
+        In the second case the newest state and the weights are whole on this disk.
+        """
+        there = checkpoint.saves(self.run.folder)
+        is_short = size_of(weights) > USABLE * free_bytes(self.run.folder)
+        if is_short or all(has_had_time(newest) for newest in there[-1:]):
+            for older in there[:-1]:
+                checkpoint.remove_save(older)
+
+    def close(self) -> None:
+        if not self.is_main:
+            return
+        try:
+            unwritten = self._drive.close(self.patience_s)
+            if unwritten:
+                self.report(
+                    f"Not on the Drive yet: {', '.join(unwritten)}. All of it is in "
+                    f"{self.run.local}; run the same again when the Drive is back, and it is "
+                    "copied without training anew."
+                )
+            elif self.run.card().get("status") == "finished" and not self._is_lost:
+                remove(self.run.local)
+                self._say_what_is_uploaded()
+        except BaseException:  # stopped once more: nothing new is begun that the next one tidies
+            self._drive.close(0)
+            raise
+        finally:
+            if self._lease:
+                self._lease.release()
+
+    def _say_what_is_uploaded(self) -> None:
+        weights = self.run.folder / WEIGHTS
+        if not has_had_time(weights):
+            gb = size_of(weights) / 1e9
+            self.report(
+                f"Still uploading: {gb:.1f} GB of weights are on their way from this machine to "
+                "Google. Leave this tab open until the notebook's last cell says that all is "
+                f"there, or for {gb * 1e9 / UPLOAD_BYTES_S / 60:.0f} minutes."
+            )
+
+    @property
+    def _is_lost(self) -> bool:
+        """Whether another process has taken the run over: the Drive is its to write now."""
+        return bool(self._lease and self._lease.is_lost)
+
+
+def _as_bytes(card: dict[str, Any]) -> bytes:
+    return (json.dumps(card, indent=2) + "\n").encode()

@@ -1,0 +1,287 @@
+"""What a step learns from: photos and prompts encoded once, and all that is random about it.
+
+Everything random is a function of (seed, step, position in the global batch), so that resuming
+needs no state and any number of processes sees the same batches.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+
+from s2i_lib.errors import InputError
+from s2i_lib.models import devices
+from s2i_lib.models.loading import Model
+from s2i_lib.photos.subject import Subject
+from s2i_lib.speech.templates import fill_in, prompts_in_turn
+from s2i_lib.storage.layout import Drive, local_folder
+from s2i_lib.training.checkpoint_manager import Keeper
+from s2i_lib.training.class_images import (
+    SHEET_COUNT,
+    card_for_run,
+    class_folder,
+    class_latents,
+    contact_sheet,
+    decode_latents,
+)
+from s2i_lib.training.config import FinetuneOptions
+from s2i_lib.training.run import Dataset
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+    from diffusers import StableDiffusionPipeline
+
+log = logging.getLogger(__name__)
+
+# ---- Caches: the VAE and the frozen text encoder run once ----
+
+
+class Moments(NamedTuple):
+    """The VAE's posterior of each image, shape = (n, channels, height, width), scaled latents."""
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+
+def read_images(paths: Iterable[Path], size_px: int) -> torch.Tensor:
+    """Square images as the VAE wants them, shape = (n, 3, size_px, size_px), -1 to 1."""
+    from PIL import Image
+
+    images = []
+    for path in paths:
+        with Image.open(path) as image:
+            small = image.convert("RGB").resize((size_px, size_px), Image.Resampling.LANCZOS)
+        images.append(torch.from_numpy(np.array(small)).permute(2, 0, 1))
+    return torch.stack(images).float() / 127.5 - 1
+
+
+@torch.no_grad()
+def encode_images(vae: Any, images: torch.Tensor) -> Moments:
+    """The posterior's mean and standard deviation, scaled as the U-Net expects its latents."""
+    shift = getattr(vae.config, "shift_factor", None) or 0.0
+    means, stds = [], []
+    for image in images.split(1):  # one at a time: the encoder's memory peaks at full size
+        posterior = vae.encode(image.to(vae.device, vae.dtype)).latent_dist
+        means.append(((posterior.mean - shift) * vae.config.scaling_factor).float().cpu())
+        stds.append((posterior.std * vae.config.scaling_factor).float().cpu())
+    return Moments(torch.cat(means), torch.cat(stds))
+
+
+@torch.no_grad()
+def embed_prompts(pipe: StableDiffusionPipeline, prompts: Sequence[str]) -> torch.Tensor:
+    """Prompts as the U-Net sees them, shape = (n, tokens, width), fp32 on the CPU."""
+    return pipe.text_encoder(token_ids(pipe, prompts).to(pipe.text_encoder.device))[0].float().cpu()
+
+
+def token_ids(pipe: StableDiffusionPipeline, prompts: Sequence[str]) -> torch.Tensor:
+    """Padded tokens, shape = (n, tokens); a prompt too long is an error, not a shorter prompt."""
+    limit = pipe.tokenizer.model_max_length
+    ids = pipe.tokenizer(list(prompts), padding="longest", return_tensors="pt").input_ids
+    if ids.shape[1] > limit:
+        raise InputError(
+            f"A prompt has {ids.shape[1]} tokens; this model reads {limit}. "
+            f"Shorten it: {max(prompts, key=len)!r}"
+        )
+    return pipe.tokenizer(
+        list(prompts), padding="max_length", max_length=limit, return_tensors="pt"
+    ).input_ids
+
+
+# ---- Everything random ----
+
+INSTANCE, CLASS, ORDER = range(3)  # streams that never share a number
+
+
+def generator(seed: int, *where: int) -> torch.Generator:
+    """A CPU generator that depends on nothing but its arguments."""
+    (state,) = np.random.SeedSequence([seed, *where]).generate_state(1, np.uint64)
+    return torch.Generator().manual_seed(int(state) >> 1)
+
+
+class Draw(NamedTuple):
+    """What is random about one sample of a batch."""
+
+    is_mirrored: bool
+    timestep: int
+    noise: torch.Tensor
+    """shape = (channels, height, width)"""
+    posterior: torch.Tensor
+    """Standard normal, of the same shape: where in the VAE's posterior the latents lie."""
+    is_dropped: bool
+    """Whether a class image is shown with the empty prompt."""
+
+
+def draw(
+    options: FinetuneOptions, step: int, position: int, stream: int, shape: Sequence[int], n: int
+) -> Draw:
+    """The randomness of the sample at ``position`` of step ``step``, with ``n`` timesteps."""
+    rng = generator(options.seed, stream, step, position)
+    is_mirrored = bool(torch.randint(2, (), generator=rng)) and options.with_mirror
+    timestep = int(torch.randint(n, (), generator=rng))
+    noise = torch.randn(tuple(shape), generator=rng)
+    if options.offset_noise:
+        noise = noise + options.offset_noise * torch.randn(shape[0], 1, 1, generator=rng)
+    posterior = torch.randn(tuple(shape), generator=rng)
+    is_dropped = float(torch.rand((), generator=rng)) < options.class_dropout
+    return Draw(is_mirrored, timestep, noise, posterior, is_dropped)
+
+
+def pick(seed: int, stream: int, index: int, count: int) -> int:
+    """Which of ``count`` images the ``index``-th sample since the start of training is.
+
+    Every image comes once before any comes again, in an order that is new each time around.
+    """
+    epoch, place = divmod(index, count)
+    order = torch.randperm(count, generator=generator(seed, ORDER, stream, epoch))
+    return int(order[place])
+
+
+# ---- A step's batch ----
+
+
+class Batch(NamedTuple):
+    """One part of a step: instance images, then as many class images (none without prior)."""
+
+    latents: torch.Tensor
+    noise: torch.Tensor
+    timesteps: torch.Tensor
+    prompts: torch.Tensor
+    """Rows of ``TrainingData.tokens``, shape = (n,)"""
+
+
+@dataclass
+class TrainingData:
+    """All that a run learns from, in latents; built once, small, on the CPU."""
+
+    instances: Moments
+    mirrored: Moments | None
+    class_latents: torch.Tensor | None
+    """shape = (n, channels, height, width), scaled; sampled, never decoded"""
+    tokens: torch.Tensor
+    """of the instance prompt, each class prompt once and, where some are dropped, the empty one,
+    shape = (prompts, tokens)"""
+    embeddings: torch.Tensor
+    """of the same, shape = (prompts, tokens, width)"""
+    class_rows: Sequence[int] = (1,)
+    """The row of tokens that each class image is shown with; the only one, if all have the same."""
+
+    def batch(
+        self, options: FinetuneOptions, step: int, positions: Iterable[int], timesteps: int
+    ) -> Batch:
+        """The samples at ``positions`` of the global batch of step ``step``."""
+        rows = []
+        shape = self.instances.mean.shape[1:]
+        for position in positions:
+            chance = draw(options, step, position, INSTANCE, shape, timesteps)
+            moments = self.mirrored if chance.is_mirrored and self.mirrored else self.instances
+            index = step * options.batch_size + position
+            image = pick(options.seed, INSTANCE, index, len(self.instances.mean))
+            latents = moments.mean[image] + moments.std[image] * chance.posterior
+            rows.append((latents, chance.noise, chance.timestep, 0))
+        if self.class_latents is not None:
+            for position in positions:
+                chance = draw(options, step, position, CLASS, shape, timesteps)
+                index = step * options.batch_size + position
+                image = pick(options.seed, CLASS, index, len(self.class_latents))
+                own = self.class_rows[image % len(self.class_rows)]
+                prompt = max(self.class_rows) + 1 if chance.is_dropped else own
+                rows.append((self.class_latents[image], chance.noise, chance.timestep, prompt))
+        latents, noise, times, prompts = zip(*rows, strict=True)
+        return Batch(
+            torch.stack(latents), torch.stack(noise), torch.tensor(times), torch.tensor(prompts)
+        )
+
+
+SHEET = "sheet.png"
+"""The contact sheet's name in a folder of class images."""
+
+
+def prepare_data(
+    model: Model,
+    dataset: Dataset,
+    options: FinetuneOptions,
+    accelerator: Accelerator,
+    drive: Drive,
+    keeper: Keeper,
+) -> TrainingData:
+    """Encode the photos and prompts once, get the class images; then free what made them."""
+    pipe, subject, device = model.pipeline, dataset.subject, accelerator.device
+    prompts, shown = [f"a {subject.phrase}"], []
+    if options.with_prior:
+        rows = fill_in(options.class_prompts, subject)
+        shown = prompts_in_turn(rows, options.class_image_count)
+        prompts += dict.fromkeys(shown)
+        prompts += [""] if options.class_dropout else []
+    embeddings = embed_prompts(pipe, prompts)
+    images = read_images(dataset.images, model.base.size_px)
+    with devices.visiting(pipe.vae, device):
+        instances = encode_images(pipe.vae, images)
+        mirrored = encode_images(pipe.vae, images.flip(3)) if options.with_mirror else None
+    class_latents = None
+    if options.with_prior:
+        class_latents = get_class_latents(model, subject, options, accelerator, drive, keeper)
+    tokens = token_ids(pipe, prompts)
+    class_rows = [prompts.index(prompt, 1) for prompt in shown]
+    return TrainingData(instances, mirrored, class_latents, tokens, embeddings, class_rows)
+
+
+def get_class_latents(
+    model: Model,
+    subject: Subject,
+    options: FinetuneOptions,
+    accelerator: Accelerator,
+    drive: Drive,
+    keeper: Keeper,
+) -> torch.Tensor:
+    """Class images from the Drive's cache or sampled now, with a contact sheet to look at."""
+    pipe = model.pipeline
+    card = card_for_run(model, subject, options)
+    kept = drive.class_images / class_folder(card)
+    local = local_folder(drive, kept)
+
+    bar = tqdm(desc="Class images", unit="image", disable=not keeper.is_main, leave=False)
+
+    def count(done: int, total: int) -> None:
+        bar.total = total
+        bar.update(done - bar.n)
+        keeper.watch("class_images", {"done": done, "total": total})
+
+    with accelerator.autocast(), bar:
+        pipe.unet.to(accelerator.device)
+        latents = class_latents(
+            pipe,
+            functools.partial(embed_prompts, pipe),
+            card,
+            options.class_image_count,
+            [local, kept],
+            accelerator,
+            count,
+            keep=lambda path: keeper.put(path, kept),
+        )
+    if keeper.is_main and not is_there(kept / SHEET):
+        local.mkdir(parents=True, exist_ok=True)
+        with devices.visiting(pipe.vae, accelerator.device):
+            pictures = decode_latents(pipe.vae, latents[:SHEET_COUNT])
+        sheet = local / SHEET
+        contact_sheet(pictures, columns=4).save(sheet)
+    if keeper.is_main:  # also what an earlier session could not copy
+        for path in sorted(local.glob("[!.]*")):
+            if not is_there(kept / path.name):
+                keeper.put(path, kept)
+    return latents
+
+
+def is_there(path: Path) -> bool:
+    """Not where the mount has died, either: it is copied when that is back."""
+    try:
+        return path.exists()
+    except OSError:
+        return False

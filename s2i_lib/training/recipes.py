@@ -1,0 +1,233 @@
+"""What a run is trained with: a recipe by base model and kind of subject, and what was changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+from s2i_lib.errors import InputError
+from s2i_lib.training.config import FinetuneOptions
+
+AUTO = "auto"  # the recipe that is called as the subject's kind
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What DreamBooth starts from for one base model and one kind of subject."""
+
+    method: Literal["full", "lora"]
+    learning_rate: float
+    steps: int
+    """At least ..."""
+    class_images: int
+    source: str
+    """Where these numbers come from; the plan says it."""
+    steps_a_photo: int = 0
+    """... and as many for each photo."""
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    precision: Literal["fp32", "fp16"] = "fp32"
+    with_8bit_adam: bool = False
+    with_checkpointing: bool = False
+    with_text_encoder: bool = False
+    class_dropout: float = 0.0
+    class_prompts: tuple[str, ...] = FinetuneOptions.class_prompts
+    sample_prompts: tuple[str, ...] = FinetuneOptions.sample_prompts
+    sample_every: int = FinetuneOptions.sample_every
+    """Of so many ``steps``; where photos make them more, so are these."""
+
+    def as_options(self, n_photos: int) -> dict[str, Any]:
+        """The fields of ``FinetuneOptions`` that it settles, for a subject of ``n_photos``."""
+        given = asdict(self)
+        for name in ("source", "steps_a_photo"):
+            del given[name]
+        steps = max(self.steps, self.steps_a_photo * n_photos)
+        return given | {
+            "class_image_count": given.pop("class_images"),
+            "steps": steps,
+            "sample_every": self.sample_every * steps // self.steps,
+        }
+
+
+# ---- Stable Diffusion 2.x ----
+
+# What every run began with before there were recipes, to the last field: it goes on with that.
+# On a T4 (15 GiB) fp32 weights, gradients and AdamW alone would take 12.9 GiB, hence 8-bit AdamW.
+_CLASSIC = Recipe(
+    method="full",
+    learning_rate=1e-6,
+    steps=800,
+    class_images=200,
+    source="https://github.com/ShivamShrirao/diffusers has 1e-6 and 800 steps of one photo and one "
+    "class image, but trains the text encoder, too",
+    precision="fp16",
+    with_8bit_adam=True,
+    with_checkpointing=True,
+)
+# The blog's objects have the U-Net alone, and it found class images to make no great difference
+# there: half as many as in diffusers' guide. That guide has 5e-6 for the U-Net alone; the blog saw
+# artefacts at 5e-6 and preferred 2e-6. It had four photos a step; one a step takes a T4 a second,
+# so there are twice the steps. diffusers' guide has 800 of one photo and one class image, too.
+# Checkpointing: a step without takes a quarter less time; the ladder turns it on where memory is
+# short. Fewer samples than before: all of the old ones would take a T4 ten minutes
+# (benchmarks/README.md).
+_OBJECT = replace(
+    _CLASSIC,
+    learning_rate=2e-6,
+    class_images=100,
+    steps_a_photo=100,
+    source="https://huggingface.co/blog/dreambooth has 2e-6 and 400 steps of four photos for "
+    "objects; here a step sees one",
+    with_checkpointing=False,
+    sample_prompts=(
+        "a {subject} | a {subject} on a beach | a {subject} in the snow"
+        " | a {subject} with a city in the background",
+        "a {noun}",
+    ),
+    sample_every=200,
+)
+# diffusers' guide has 2e-6 and 200 class images with the text encoder, too. Class images are
+# "important" for faces, the blog says.
+_PERSON = replace(
+    _OBJECT,
+    steps=1200,
+    class_images=200,
+    source="https://huggingface.co/blog/dreambooth has 1e-6 to 2e-6 and 800 to 1200 steps of two "
+    "photos, with the text encoder, for faces; here a step sees one",
+    with_text_encoder=True,
+    sample_every=300,
+)
+STABLE_DIFFUSION_2: Mapping[str, Recipe] = {
+    "person": _PERSON,
+    "animal": _OBJECT,
+    "object": _OBJECT,
+    "classic": _CLASSIC,
+}
+
+# ---- The pocket model ----
+
+# It reads past words that mean nothing to it, identifiers among them: the U-Net alone gives "a cat"
+# as much of the subject as "a sks cat" (likeness 0.41 and 0.42), with the text encoder much less
+# (0.37 and 0.93): tools/pocket/NOTES.md.
+# Each car that it draws is red. Where all class images are, red is what every car is, and guidance
+# takes it away from a toy that is red: hence class images in ten colours. With them, and so many
+# steps, a photo's ground wins over "on a blue background" at a constant rate, or from 2e-4.
+_POCKET = Recipe(
+    method="full",
+    learning_rate=1.5e-4,
+    steps=300,
+    class_images=80,
+    source="measured, benchmarks/README.md",
+    schedule="linear",
+    with_text_encoder=True,
+    class_dropout=0.3,
+    class_prompts=(
+        "a {noun}",
+        "a red {noun} | an orange {noun} | a yellow {noun} | a green {noun}"
+        " | a blue {noun} | a purple {noun} | a pink {noun} | a black {noun}"
+        " | a white {noun} | a gray {noun}",
+    ),
+    # In words that it knows, and as many prompts as the evaluation has: the best step is chosen by
+    # them, and four of twelve chose worse (benchmarks/README.md).
+    sample_prompts=(
+        "a {subject}",
+        "a red {subject} | a purple {subject}"
+        " | a {subject} on a white background | a {subject} on a black background",
+        "a {subject} on a red background | a {subject} on an orange background"
+        " | a {subject} on a yellow background | a {subject} on a green background",
+        "a {subject} on a blue background | a {subject} on a pink background"
+        " | a {subject} on a gray background | a {subject} on a purple background",
+        "a {noun}",
+    ),
+    sample_every=75,
+)
+POCKET: Mapping[str, Recipe] = dict.fromkeys(("person", "animal", "object"), _POCKET)
+
+RECIPES: Mapping[str, Mapping[str, Recipe]] = {
+    "pocket": POCKET,
+    "stable-diffusion-2": STABLE_DIFFUSION_2,
+}
+"""By the family of a base model, then by name: those called as a kind of subject are for it, others
+are asked for."""
+
+
+# ---- Which one, and what the user changed of it ----
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a run is asked to be: a recipe, and the options that the user changed."""
+
+    recipes: Mapping[str, Recipe]
+    """Those of the base model."""
+    asked: str
+    """``AUTO``, or the name of a recipe that the user chose."""
+    name: str
+    source: str
+    defaults: Mapping[str, Any]
+    """What the recipe settles, by the names of ``FinetuneOptions``."""
+    changes: Mapping[str, Any]
+    """By the same names; None where nothing was changed."""
+
+    @property
+    def options(self) -> FinetuneOptions:
+        return FinetuneOptions.for_model(dict(self.defaults), **self.changes)
+
+    @property
+    def sentence(self) -> str:
+        """Which recipe, and where it is from, for the plan."""
+        return f"{self.name}: {self.source}"
+
+    def for_run(self, card: Mapping[str, Any]) -> Wanted:
+        """The same of the run that ``card`` is of, which keeps the recipe that it began with.
+
+        Recipes change between versions; a run that was begun must not change with them. Only where
+        the user names another recipe it goes on with that.
+        """
+        begun = card.get("recipe")
+        if card and begun is None and (classic := self.recipes.get("classic")):
+            begun = {"name": "classic", "source": classic.source, "options": classic.as_options(0)}
+        if not begun or self.asked not in (AUTO, begun["name"]):
+            return self
+        mirror = {"with_mirror": self.defaults["with_mirror"]}  # the dataset's, not the recipe's
+        return replace(
+            self,
+            name=begun["name"],
+            source=begun["source"],
+            defaults={**begun["options"], **mirror},
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """For run.json."""
+        return {"name": self.name, "source": self.source, "options": dict(self.defaults)}
+
+
+def want(
+    recipes: Mapping[str, Recipe],
+    asked: str,
+    kind: str,
+    n_photos: int,
+    with_mirror: bool,
+    changes: Mapping[str, Any],
+) -> Wanted:
+    """The recipe that was ``asked`` for, with the options that were changed.
+
+    Parameters
+    ----------
+    asked : str
+        ``AUTO`` for the one that is called as the subject's ``kind``, or a recipe's name.
+
+    Raises
+    ------
+    InputError
+        When the model has no such recipe.
+    """
+    name = kind if asked == AUTO else asked
+    if name not in recipes:
+        raise InputError(
+            f"This model has no recipe {name!r}. It has {', '.join(recipes)}; {AUTO} takes the one "
+            f"for the subject's kind. Take {AUTO}, or another model."
+        )
+    recipe = recipes[name]
+    defaults = recipe.as_options(n_photos) | {"with_mirror": with_mirror}
+    return Wanted(recipes, asked, name, recipe.source, defaults, changes)

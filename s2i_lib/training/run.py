@@ -1,0 +1,322 @@
+"""One fine-tuning run: its folders, its card, and which one goes on."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Protocol
+
+from s2i_lib import __version__
+from s2i_lib.errors import InputError, S2iError
+from s2i_lib.models.loading import Model, fingerprint
+from s2i_lib.photos.subject import Subject
+from s2i_lib.storage.files import list_folder, name_fault, remove, size_of
+from s2i_lib.storage.layout import Drive, folder_name, local_folder
+from s2i_lib.storage.lease import LEASE, Lease
+from s2i_lib.storage.run_card import RUN_CARD, WEIGHTS, read_card
+from s2i_lib.training.checkpoint import age, drop_saves, has_weights, remove_save, saves
+from s2i_lib.training.class_images import card_for_run, class_folder
+from s2i_lib.training.config import FinetuneOptions, as_json
+from s2i_lib.training.recipes import Wanted
+
+log = logging.getLogger(__name__)
+
+
+class Dataset(Protocol):
+    """What a run needs of a subject's dataset (``dataset.load_dataset``)."""
+
+    @property
+    def images(self) -> Sequence[Path]: ...
+    @property
+    def subject(self) -> Subject: ...
+    @property
+    def sha256(self) -> str: ...
+    @property
+    def mirror(self) -> bool: ...
+
+
+@dataclass(frozen=True)
+class Run:
+    """A fine-tuning run on the Drive, and where on the local disk it is worked on."""
+
+    folder: Path
+    local: Path
+
+    @property
+    def name(self) -> str:
+        return f"{self.folder.parent.name}/{self.folder.name}"
+
+    def card(self) -> dict[str, Any]:
+        return read_card(self.folder)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it says that it is finished and has all its weights.
+
+        Where a machine went before Google had them, the small card may be there without them.
+        """
+        return self.card().get("status") == "finished" and has_weights(self.folder / WEIGHTS)
+
+
+def choose_run(
+    drive: Drive,
+    dataset: Dataset,
+    model: Model,
+    options: FinetuneOptions,
+    name: str | None,
+    report: Callable[[str], None],
+) -> Run:
+    """The run to work on: the named one, else the newest that can go on, else a new one."""
+    parent = drive.runs / folder_name(dataset.subject.name)
+
+    def run_at(folder: Path) -> Run:
+        return Run(folder, local_folder(drive, folder))
+
+    if name is not None:
+        return run_at(parent / folder_name(name))
+    stem = folder_name(model.base.name)
+    try:
+        there = list_folder(parent)
+    except OSError as error:  # no new run: the one that is there must not be started over
+        raise S2iError(
+            f"The runs of {dataset.subject.name} cannot be listed: {name_fault(error)}. "
+            "Nothing was changed. When the Drive is back, start the same again."
+        ) from error
+    taken = sorted(
+        path
+        for path in there
+        if path.name.startswith(f"{stem}-") and path.name[len(stem) + 1 :].isdigit()
+    )
+    for folder in reversed(taken):
+        run = run_at(folder)
+        card = run.card()
+        if is_finished(run, dataset, model, options) or _is_empty(folder):
+            return run
+        if run.is_over or not card:
+            continue
+        if card["dataset"]["sha256"] != dataset.sha256:
+            report(f"{run.name} is unfinished, but its photos have changed: a new run begins.")
+        elif card["base"]["fingerprint"] != fingerprint(model.pipeline):
+            report(f"{run.name} is unfinished, but of other base weights: a new run begins.")
+        else:
+            return run
+    number = int(taken[-1].name[len(stem) + 1 :]) + 1 if taken else 1
+    return run_at(parent / f"{stem}-{number:02}")
+
+
+def _is_empty(folder: Path) -> bool:
+    """Whether a session was killed here before it wrote anything but its lease."""
+    return all(path.name == LEASE or path.name.startswith(".") for path in folder.iterdir())
+
+
+def is_finished(run: Run, dataset: Dataset, model: Model, options: FinetuneOptions) -> bool:
+    """Whether the run ended with the same options on the same photos and base weights."""
+    card = run.card()
+    return (
+        run.is_over
+        and wants(card, options)
+        and card["dataset"]["sha256"] == dataset.sha256
+        and card["base"]["fingerprint"] == fingerprint(model.pipeline)
+    )
+
+
+def run_card(
+    dataset: Dataset, model: Model, options: FinetuneOptions, wanted: Wanted
+) -> dict[str, Any]:
+    """run.json: all that is needed to know what a run is, and to make it again."""
+    subject = dataset.subject
+    class_card = card_for_run(model, subject, options)
+    return {
+        "status": "training",
+        "step": 0,
+        "subject": asdict(subject),
+        "instance_prompt": f"a {subject.phrase}",
+        "class_prompt": class_card["prompt"],
+        "class_images": class_folder(class_card) if options.with_prior else None,
+        "dataset": {"sha256": dataset.sha256, "images": len(dataset.images)},
+        "base": {
+            "name": model.base.name,
+            "source": model.source,
+            "fingerprint": fingerprint(model.pipeline),
+            "licence": model.base.licence,
+        },
+        "options": asdict(options),
+        "wanted": asdict(wanted.options),  # before the machine's limits changed some of them
+        "recipe": wanted.to_json(),  # what it keeps when recipes change
+        "scores": {},
+        "versions": versions(),
+    }
+
+
+def versions() -> dict[str, str | None]:
+    """Of what a run's numbers depend on; None for what is not installed."""
+    found: dict[str, str | None] = {"s2i_lib": __version__, "python": platform.python_version()}
+    for name in ("torch", "diffusers", "transformers", "peft", "accelerate", "bitsandbytes"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def read_lines(folders: Sequence[Path], name: str, up_to: float = math.inf) -> list[dict[str, Any]]:
+    """The lines of a run's metrics or scores, from the folder whose copy came farthest.
+
+    That need not be this disk's: another machine may have trained on since. A copy that is missing
+    or damaged counts for nothing; lines of a step after ``up_to`` are left out.
+    """
+    found: list[list[dict[str, Any]]] = [[]]
+    for folder in folders:
+        try:
+            lines = [json.loads(line) for line in (folder / name).read_text().splitlines()]
+            found.append([line for line in lines if line["step"] <= up_to])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return max(found, key=lambda lines: lines[-1]["step"] if lines else -1)
+
+
+def wants(card: dict[str, Any], options: FinetuneOptions) -> bool:
+    """Whether a run was begun with these options; older cards lack the options that came later.
+
+    How often it is saved changes nothing of what it learns.
+    """
+    wanted = card.get("wanted")
+    own = {"save_every": options.save_every}
+    return wanted is not None and as_json(FinetuneOptions()) | wanted | own == as_json(options)
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """One run, as far as its folder tells."""
+
+    folder: Path
+    status: str
+    """finished, training (begun and not ended) or unreadable."""
+    step: int
+    size_bytes: int
+    scores: dict[str, Any]
+    states: tuple[Path, ...]
+
+    @property
+    def name(self) -> str:
+        return f"{self.folder.parent.name}/{self.folder.name}"
+
+    @property
+    def state_bytes(self) -> int:
+        return sum(size_of(state) for state in self.states)
+
+
+def list_runs(drive: Drive) -> list[RunSummary]:
+    """All runs on the Drive, by name; whatever else lies there is passed over."""
+    summaries = []
+    for folder in sorted(drive.runs.glob("*/*")):
+        card, own = read_card(folder), tuple(saves(folder))
+        if not folder.is_dir() or not (card or own or (folder / WEIGHTS).is_dir()):
+            continue
+        step = max([card.get("step", 0), *(age(state)[0] for state in own)])
+        summaries.append(
+            RunSummary(
+                folder,
+                card.get("status", "unreadable"),
+                step,
+                size_of(folder),
+                card.get("scores", {}),
+                own,
+            )
+        )
+    return summaries
+
+
+def prunable(runs: list[RunSummary], with_unfinished: bool = False) -> list[tuple[Path, str]]:
+    """What could be deleted, each with what that means; the user decides.
+
+    States only serve to train on; weights and pictures are never offered. An unfinished run has
+    nothing but its states: they are offered where the user is asked about each.
+    """
+    meaning = {"finished": "is finished; without {} more steps go on from its weights alone"}
+    if with_unfinished:
+        meaning["training"] = "is unfinished; without {} it cannot go on from there"
+    return [
+        (state, f"{run.name} {meaning[run.status].format(state.name)}")
+        for run in runs
+        if run.status in meaning
+        for state in run.states
+    ]
+
+
+def select_runs(runs: list[RunSummary], names: Sequence[str]) -> list[RunSummary]:
+    """The runs called SUBJECT/RUN.
+
+    Raises
+    ------
+    InputError
+        When there is none of that name.
+    """
+    by_name = {run.name: run for run in runs}
+    for name in names:
+        if name not in by_name:
+            raise InputError(
+                f"There is no run {name!r} (there are: {', '.join(by_name) or 'none'}). "
+                "Give SUBJECT/RUN as listed."
+            )
+    return [by_name[name] for name in dict.fromkeys(names)]
+
+
+def delete_runs(drive: Drive, runs: Sequence[RunSummary]) -> int:
+    """Delete whole runs, on the Drive and on this computer's own disk; the bytes that this freed.
+
+    Raises
+    ------
+    S2iError
+        When one is being trained; nothing has been deleted then.
+    """
+    for run in runs:
+        Lease(run.folder, log.info).refuse_if_held()
+    for run in runs:
+        for folder in (local_folder(drive, run.folder), run.folder):
+            remove(folder)
+    return sum(run.size_bytes for run in runs)
+
+
+def prune(paths: list[Path], report: Callable[[str], None] = log.info) -> int:
+    """Delete states; the bytes that this freed.
+
+    Raises
+    ------
+    S2iError
+        When one is of a run that is being trained; nothing has been deleted then.
+    """
+    for folder in {path.parent for path in paths}:
+        Lease(folder, report).refuse_if_held()
+    freed = 0
+    for path in paths:
+        freed += size_of(path)
+        remove_save(path)
+    return freed
+
+
+def drop_finished(drive: Drive, *, is_uploaded: bool = False) -> int:
+    """Delete what finished runs saved to go on from, where that was to go at their end.
+
+    At that end it may have had to wait: for the upload of the weights. States of runs from before
+    this was so are the user's to delete (``prunable``); so is one that was small enough to stay.
+
+    Returns
+    -------
+    int
+        The bytes that this freed.
+    """
+    freed = 0
+    for card_path in sorted(drive.runs.glob(f"*/*/{RUN_CARD}")):
+        run = card_path.parent
+        card = read_card(run)
+        is_over = card.get("status") == "finished" and "keeps_state" in card
+        if is_over and has_weights(run / WEIGHTS) and not (run / LEASE).exists():
+            freed += drop_saves(run, int(card["keeps_state"]), is_uploaded=is_uploaded)
+    return freed

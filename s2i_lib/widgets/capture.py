@@ -1,0 +1,147 @@
+"""Camera and upload widgets -> photos of a subject on the Drive."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from s2i_lib.errors import InputError
+from s2i_lib.photos.importing import import_zip, keep_photo
+from s2i_lib.photos.reading import is_photo_name, read_photo
+from s2i_lib.storage.layout import COLAB_MOUNT, Drive
+
+if TYPE_CHECKING:
+    from s2i_lib.photos.manifest import Dataset
+    from s2i_lib.widgets.camera import Camera
+    from s2i_lib.widgets.cropper import Cropper
+    from s2i_lib.widgets.upload import Upload
+
+FEWEST, MOST = 4, 30  # DreamBooth needs 3 to 5 (Ruiz et al. 2023); past 30, variety stops growing
+THUMBNAIL_PX = 192  # shown at 96, sharp on dense screens
+PREVIEW_PX = 840  # shown at 420 in the crop widget
+
+
+class PhotoFolder:
+    """The photos of one subject, in ``subjects/<name>/photos``; what the widgets show and fill.
+
+    Photos are kept as `copies.keep_photo` does: checked, without GPS and EXIF, never over another.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def names(self) -> list[str]:
+        """All photos, the oldest first; hidden and other files are left out."""
+        if not self.path.is_dir():
+            return []
+        files = [f for f in self.path.iterdir() if f.is_file() and is_photo_name(f.name)]
+        return [f.name for f in sorted(files, key=lambda f: (f.stat().st_mtime_ns, f.name))]
+
+    def add(self, name: str, data: bytes) -> list[str]:
+        """Keep a photo, or the photos of a zip; return the names that they got.
+
+        Raises
+        ------
+        InputError
+            When it is no photo or a broken one, or a zip without a single good one.
+        """
+        if Path(name).suffix.lower() != ".zip":
+            return [keep_photo(data, name, self.path).name]
+        result = import_zip(data, self.path)
+        if not result.kept:
+            reasons = " ".join(reason for _, reason in result.refused[:3]) or "It is empty."
+            raise InputError(f"No photo was found in {name}. {reasons}")
+        return [path.name for path in result.kept]
+
+    def add_folder(self, folder: str) -> list[str]:
+        """Copy the photos of ``folder``: a path, or one below the Drive ("MyDrive/holiday").
+
+        Raises
+        ------
+        InputError
+            When there is no such folder, or no good photo in it.
+        """
+        source = _find_folder(folder)
+        added: list[str] = []
+        refused: list[str] = []
+        for file in sorted(source.iterdir()):
+            if not (file.is_file() and is_photo_name(file.name)):
+                continue
+            try:
+                added += self.add(file.name, file.read_bytes())
+            except InputError as error:
+                refused.append(str(error))
+        if not added:
+            reasons = " ".join(refused[:3]) or "Put JPEG, PNG or HEIC files there."
+            raise InputError(f"No photo was found in the folder {source}. {reasons}")
+        return added
+
+    def remove(self, name: str) -> bytes:
+        """Delete a photo and return its bytes, so that it can be brought back."""
+        file = self._file(name)
+        data = file.read_bytes()
+        file.unlink()
+        return data
+
+    def thumbnail(self, name: str, size_px: int = THUMBNAIL_PX) -> bytes:
+        """The photo as a JPEG of at most ``size_px`` a side, upright."""
+        image = read_photo(self._file(name), at_least_px=size_px).image
+        image.thumbnail((size_px, size_px))
+        stream = io.BytesIO()
+        image.save(stream, "JPEG", quality=85)
+        return stream.getvalue()
+
+    def _file(self, name: str) -> Path:
+        file = self.path / name
+        if file.parent != self.path or not file.is_file():
+            raise InputError(f"There is no photo {name!r} in {self.path}.")
+        return file
+
+
+def _find_folder(folder: str) -> Path:
+    """The folder that a person means who types "MyDrive/holiday" or "/content/drive/MyDrive/x"."""
+    given = Path(folder.strip()).expanduser()
+    places = [given]
+    if not given.is_absolute():
+        places += [COLAB_MOUNT.parent / given, COLAB_MOUNT / given]
+    for place in places:
+        if place.is_dir():
+            return place
+    tried = ", ".join(str(place) for place in places)
+    raise InputError(
+        f"There is no folder {folder!r} (tried {tried}). Give the path as the file browser on the "
+        "left shows it, for instance MyDrive/holiday."
+    )
+
+
+def photo_folder(drive: Drive, subject: str) -> PhotoFolder:
+    """The photos of the subject that is called ``subject``; nothing is created yet."""
+    return PhotoFolder(drive.subject(subject) / "photos")
+
+
+def camera(drive: Drive, subject: str) -> Camera:
+    """A widget that photographs the subject with the browser's camera."""
+    from s2i_lib.widgets.camera import Camera
+
+    return Camera(photo_folder(drive, subject), fewest=FEWEST, most=MOST)
+
+
+def upload(drive: Drive, subject: str) -> Upload:
+    """A widget that brings photos from the computer, a zip, or a folder on the Drive."""
+    from s2i_lib.widgets.upload import Upload
+
+    return Upload(photo_folder(drive, subject), fewest=FEWEST, most=MOST)
+
+
+def cropper(drive: Drive, dataset: Dataset) -> Cropper:
+    """A widget that moves the crops of a dataset; build the dataset again with what it changed."""
+    from s2i_lib.widgets.cropper import Cropper
+
+    folder = photo_folder(drive, dataset.subject.name)
+    shown = [v for v in dataset.verdicts if v.crop is not None]
+    return Cropper(
+        lambda name: folder.thumbnail(name, PREVIEW_PX),
+        {v.photo: (v.width, v.height) for v in shown},
+        {v.photo: (v.crop.left, v.crop.top, v.crop.size) for v in shown if v.crop},
+    )
