@@ -1,7 +1,8 @@
 # make demo    say it, see it: installs what it needs, then turns a spoken clip into a picture
 # make lab     opens the notebooks in JupyterLab
 # make test    everything that CI runs (make quick: the part that takes under two minutes)
-# make full    the tests at the full lengths and counts; hours
+# make full    the tests at the full lengths and counts, and make newest; hours
+# make newest  the quick tests with the newest of every package, in an environment of its own
 # make cuda    the tests that need a CUDA GPU, with one; minutes
 # make screenshots   takes the pictures of the studio in docs/ anew
 # make badges REPO=owner/name   writes the repository's address into the README and the notebooks
@@ -21,7 +22,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.t
 PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 LISTS := pyproject.toml requirements.txt constraints.txt
 
-.PHONY: demo lab test quick full cuda lint system screenshots badges pocket clean
+.PHONY: demo lab test quick full newest cuda lint system screenshots badges pocket clean
 
 demo: .venv/.demo
 	$(BIN)/python -m s2i_lib speak "$(AUDIO)" --model pocket --out "$(OUT)"
@@ -38,6 +39,17 @@ quick: .venv/.test lint
 
 full: .venv/.test system lint
 	$(PYTEST) --full --durations=15
+	$(MAKE) newest
+
+# What Colab, or anybody's pip, will have one day. torch stays: another one is gigabytes of CUDA.
+NEWEST := .venv-newest/bin/python
+newest: | .venv/bin/python
+	$(BIN)/python -m venv .venv-newest
+	grep '^torch==' constraints.txt > .venv-newest/torch.txt
+	$(NEWEST) -m pip install --disable-pip-version-check --quiet -c .venv-newest/torch.txt \
+		--upgrade --upgrade-strategy eager -e '.[tiny-en,test]'
+	$(NEWEST) -m pytest --numprocesses 2 --dist loadfile -m "not slow and not full"
+	$(NEWEST) -m tools.newest
 
 cuda: .venv/.test
 	$(BIN)/python -m pytest tests/test_cuda.py --full
@@ -88,4 +100,4 @@ pocket: .venv/.test
 	$(BIN)/python -m tools.pocket.assemble
 
 clean:
-	rm -rf .venv out build *.egg-info
+	rm -rf .venv .venv-newest out build *.egg-info

@@ -22,6 +22,7 @@ import logging
 import tempfile
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -204,13 +205,10 @@ def saving_table() -> Iterator[str]:
     """What saving and restoring Stable Diffusion 2.1's U-Net takes of main memory on top of it."""
     unet = make_unet(64)
     parameters = {f"unet.{name}": p for name, p in unet.named_parameters()}
-    tables = {
-        p: {f"state{i}": torch.zeros(p.shape, dtype=torch.uint8) for i in (1, 2)}
-        for p in parameters.values()
-    }
-    for table in tables.values():
-        for moments in table.values():
-            moments.random_()
+    tables: Any = defaultdict(dict)  # as an optimizer's
+    for p in parameters.values():
+        for name in ("state1", "state2"):
+            tables[p][name] = torch.zeros(p.shape, dtype=torch.uint8).random_()
     optimizer = SimpleNamespace(state=tables, param_groups=[{}])
     learner: Any = SimpleNamespace(
         unet=unet, text_encoder=None, parameters=parameters, ema={}, step=1, optimizer=optimizer

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from s2i_lib.errors import InputError
+from s2i_lib.lora import merge_lora, ready_peft
 
 if TYPE_CHECKING:
     import torch
@@ -102,6 +103,7 @@ def load_lora(pipeline: StableDiffusionPipeline, brought: Brought, base_name: st
         if not loaded:
             raise _does_not_fit(brought, base_name, found)
         log.warning("Of the LoRA %s only %s in %s; the rest is left out.", path, found, base_name)
+    merge_lora(pipeline)
 
 
 def _put_in(pipeline: StableDiffusionPipeline, path: Path) -> None:
@@ -110,6 +112,7 @@ def _put_in(pipeline: StableDiffusionPipeline, path: Path) -> None:
     transformers 5.6 took the level ``text_model`` out of CLIPTextModel; diffusers 0.39 still looks
     for it, and fails on every LoRA that changes the text encoder.
     """
+    ready_peft()
     state, alphas, metadata = pipeline.lora_state_dict(
         str(path.parent), weight_name=path.name, use_safetensors=True, return_lora_metadata=True
     )

@@ -343,17 +343,9 @@ def publish_save(
     NotYetError
         When this one has to wait for the upload of the one before.
     """
-    if _is_there(save, run / save.name):
-        return
-    before = [other for other in saves(run) if other.name != save.name]
-    surplus = before[: max(0, len(before) - (MAX_SLOTS - 1))]
-    if surplus and any(has_had_time(newer) for newer in before if age(newer) > age(surplus[-1])):
-        phase("removing")
-        for oldest in surplus:
-            remove_save(oldest)
-    elif surplus and is_tight:
-        raise NotYetError(f"{save.name} waits until the one before it is uploaded")
-    publish(save, run / save.name, phase)
+    if not _is_there(save, run / save.name):
+        _make_room(save, run, phase, is_tight)
+        publish(save, run / save.name, phase)
     phase("pointing")
     if is_state(save):
         pointer = {"state": save.name, "state_json": sha256_of(save / "state.json")}
@@ -363,6 +355,18 @@ def publish_save(
     for older in saves(save.parent):  # the local disk keeps what the Drive does not have yet
         if age(older)[0] < age(save)[0]:
             remove(older)
+
+
+def _make_room(save: Path, run: Path, phase: Phase, is_tight: bool) -> None:
+    """Delete all saves on the Drive but the newest, where that is uploaded by now."""
+    before = [other for other in saves(run) if other.name != save.name]
+    surplus = before[: max(0, len(before) - (MAX_SLOTS - 1))]
+    if surplus and any(has_had_time(newer) for newer in before if age(newer) > age(surplus[-1])):
+        phase("removing")
+        for oldest in surplus:
+            remove_save(oldest)
+    elif surplus and is_tight:
+        raise NotYetError(f"{save.name} waits until the one before it is uploaded")
 
 
 def _is_there(save: Path, copy: Path) -> bool:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from s2i_lib.drive import Drive
 from s2i_lib.errors import InputError
-from s2i_lib.models import LORA, RUN_CARD, WEIGHTS, find_run, load, read_card
+from s2i_lib.generate import DrawOptions, make_scheduler
+from s2i_lib.models import LORA, RUN_CARD, WEIGHTS, Model, find_run, load, read_card
 from s2i_lib.single_file import check_layout, write_single_file
 
 if TYPE_CHECKING:
     import torch
-    from diffusers import StableDiffusionPipeline
 
 FORMATS = ("diffusers", "single-file", "lora")
 
@@ -26,7 +27,8 @@ def export(drive: Drive, run: str, form: str, out: Path | None = None) -> Path:
     run : str
         SUBJECT/RUN, SUBJECT, or the path of a run's folder.
     form : str
-        "diffusers": a folder that ``from_pretrained`` loads, everything in it, fp16.
+        "diffusers": a folder that ``from_pretrained`` loads, everything in it, fp16 but for what
+        the base model keeps in fp32. It draws the run's pictures, here with ``run`` and the folder.
         "single-file": one safetensors file and its yaml, which A1111 and ComfyUI load, fp16.
         "lora": one safetensors file with kohya's names, which diffusers, ComfyUI and A1111 load.
     out : Path, optional
@@ -66,31 +68,82 @@ def export(drive: Drive, run: str, form: str, out: Path | None = None) -> Path:
     return _export_lora(folder, card, target)
 
 
-def _load_merged(drive: Drive, run: Path) -> StableDiffusionPipeline:
-    """The whole pipeline in fp16; a LoRA is merged into the U-Net."""
+def _load_on_cpu(drive: Drive, run: Path) -> Model:
+    """The run's model in fp32, with a LoRA merged into what it changes."""
     import torch
 
-    model = load(drive=drive, run=str(run), device=torch.device("cpu"), dtype=torch.float32)
-    pipe = model.pipeline
-    if (run / WEIGHTS / LORA).is_file():
-        pipe.fuse_lora()
-        pipe.unload_lora_weights()
-    return pipe.to(dtype=torch.float16)
+    return load(drive=drive, run=str(run), device=torch.device("cpu"), dtype=torch.float32)
 
 
 def _export_diffusers(drive: Drive, run: Path, target: Path) -> Path:
-    pipe = _load_merged(drive, run)
+    model = _load_on_cpu(drive, run)
+    pipe = model.pipeline
+    for part in (pipe.unet, pipe.text_encoder, pipe.vae):
+        _halve(part)
+    pipe.scheduler = make_scheduler(model, DrawOptions.scheduler)
     part = target.with_name(f".{target.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     pipe.save_pretrained(part, safe_serialization=True)
+    _leave_defaults_out(pipe.scheduler, part / "scheduler")
+    _save_vocabulary(pipe.tokenizer, part / "tokenizer")
+    _as_transformers_4(part / "text_encoder")
     if (run / RUN_CARD).is_file():
         shutil.copy(run / RUN_CARD, part / RUN_CARD)
     part.rename(target)
     return target
 
 
+def _halve(part: torch.nn.Module) -> None:
+    """Convert a network to fp16 if that changes none of its weights.
+
+    It does not what was trained, nor a base model that is kept in fp16. What is kept in fp32 is
+    drawn with in fp32 on a CPU, and its export must be, too.
+    """
+    if all(weight.equal(weight.half().to(weight.dtype)) for weight in part.parameters()):
+        part.half()
+
+
+def _leave_defaults_out(scheduler: Any, folder: Path) -> None:
+    """Take what diffusers filled in out of a saved scheduler.
+
+    Read back, it would count as said: samplers made from it would no longer have their own
+    defaults, such as where their time steps lie, and would draw other pictures than the run.
+    """
+    path = folder / scheduler.config_name
+    filled_in = scheduler.config.get("_use_default_values", [])
+    said = {k: v for k, v in json.loads(path.read_text()).items() if k not in filled_in}
+    path.write_text(json.dumps(said, indent=2, sort_keys=True) + "\n")
+
+
+def _as_transformers_4(text_encoder: Path) -> None:
+    """Lay a saved text encoder out as Stable Diffusion 2.1's own, which every version reads.
+
+    transformers 4 does not find names without the level ``text_model`` and draws with random
+    weights. What 5 notes as its type, it loads it in, though the U-Net beside it becomes fp32.
+    """
+    from safetensors.torch import load_file, save_file
+
+    path = text_encoder / "model.safetensors"
+    weights = {f"text_model.{k.removeprefix('text_model.')}": w for k, w in load_file(path).items()}
+    save_file(weights, path, metadata={"format": "pt"})
+    path = text_encoder / "config.json"
+    config = json.loads(path.read_text()) | {"dtype": "float32"}
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+
+
+def _save_vocabulary(tokenizer: Any, folder: Path) -> None:
+    """Write vocab.json and merges.txt, the files that transformers 4 makes CLIP's tokenizer of."""
+    model = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
+    text = json.dumps(model["vocab"], ensure_ascii=False)
+    (folder / "vocab.json").write_text(text + "\n", encoding="utf-8")
+    merges = "".join(f"{' '.join(pair)}\n" for pair in model["merges"])
+    (folder / "merges.txt").write_text(f"#version: 0.2\n{merges}", encoding="utf-8")
+
+
 def _export_single_file(drive: Drive, run: Path, card: dict[str, Any], target: Path) -> Path:
-    pipe = _load_merged(drive, run)
+    import torch
+
+    pipe = _load_on_cpu(drive, run).pipeline.to(dtype=torch.float16)
     check_layout(pipe, f"{run.parent.name}/{run.name}")
     metadata = {"modelspec.prediction_type": pipe.scheduler.config["prediction_type"]}
     if card:

@@ -169,8 +169,8 @@ def finetune(
     scorer = prior.from_main(accelerator, scorer)
     planned = options if scorer else replace(options, keep="last")
     plan = make_plan(loaded, planned, device, drive, run.folder, seconds)
-    # The first process's again: all save at the same steps.
-    plan = prior.from_main(accelerator, replace(plan, recipe=chosen.sentence))
+    plan = replace(plan, recipe=chosen.sentence)
+    plan = prior.from_main(accelerator, plan)  # all save at the same steps
     report(str(plan))
     plan.check()
 
@@ -232,14 +232,14 @@ def plan_run(
     said: list[str] = []
     if not (earlier or changes.get("method")):
         options = fit_drive(loaded, options, drive, run.folder, said.append)
-    plan = make_plan(loaded, options, device, drive, run.folder, notes=said)
-    plan = replace(plan, recipe=chosen.sentence)
+    plan = make_plan(loaded, options, device, drive, run.folder)
+    plan = replace(plan, recipe=chosen.sentence, notes=tuple(said))
     if plan.problems:
         return plan
     accelerator = make_accelerator(options.precision)
     options, seconds = try_steps(loaded, options, accelerator, log.info)
-    plan = make_plan(loaded, options, device, drive, run.folder, seconds, said)
-    return replace(plan, recipe=chosen.sentence)
+    plan = make_plan(loaded, options, device, drive, run.folder, seconds)
+    return replace(plan, recipe=chosen.sentence, notes=tuple(said))
 
 
 @leaving_nothing_in_memory
@@ -281,15 +281,19 @@ def draw_class_images(
 def begun(earlier: dict[str, Any], wanted: FinetuneOptions) -> FinetuneOptions:
     """Where a run's options start: the ladder's rungs of an earlier session hold all through it.
 
-    A run that was asked for with all weights and had no room for them goes on as LoRA, whatever
-    else has changed.
+    What a run had no room for (all weights, the text encoder) stays out of it, whatever else has
+    changed.
     """
     if wants(earlier, wanted):
         return FinetuneOptions.for_model(
             earlier["options"], precision=wanted.precision, save_every=wanted.save_every
         )
-    methods = (earlier.get(key, {}).get("method") for key in ("wanted", "options"))
-    return as_lora(wanted) if (*methods, wanted.method) == ("full", "lora", "full") else wanted
+    asked, used = (earlier.get(key, {}) for key in ("wanted", "options"))
+    if (asked.get("method"), used.get("method"), wanted.method) == ("full", "lora", "full"):
+        return as_lora(wanted)
+    if asked.get("with_text_encoder") and not used.get("with_text_encoder"):
+        return replace(wanted, with_text_encoder=False)
+    return wanted
 
 
 def choose_recipe(

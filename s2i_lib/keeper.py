@@ -14,6 +14,7 @@ from s2i_lib.drive import (
     UPLOAD_BYTES_S,
     Lease,
     Publisher,
+    free_bytes,
     has_had_time,
     make_folder,
     publish,
@@ -25,7 +26,7 @@ from s2i_lib.drive import (
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.models import RUN_CARD, WEIGHTS, read_card
 from s2i_lib.run import Run, read_lines
-from s2i_lib.storage import Storage
+from s2i_lib.storage import USABLE, Storage
 
 STATE_JOB = "the run's state"
 ROOMY = Storage()
@@ -191,9 +192,8 @@ class Keeper:
             self._drive.withdraw(STATE_JOB)
 
         def job() -> None:
-            if not keeps_state:  # all of it is whole on this disk
-                for older in checkpoint.saves(self.run.folder)[:-1]:
-                    checkpoint.remove_save(older)
+            if not keeps_state:
+                self._make_room(weights)
             publish(weights, self.run.folder / weights.name, self.phase)
             self.phase("finishing")
             path = write_file(self.run.local / RUN_CARD, _as_bytes(card))
@@ -202,6 +202,17 @@ class Keeper:
             checkpoint.drop_saves(self.run.folder, int(keeps_state))
 
         self.submit("the weights", job)
+
+    def _make_room(self, weights: Path) -> None:
+        """Delete all saves on the Drive but the newest, where that is uploaded or room is short.
+
+        In the second case the newest state and the weights are whole on this disk.
+        """
+        there = checkpoint.saves(self.run.folder)
+        is_short = size_of(weights) > USABLE * free_bytes(self.run.folder)
+        if is_short or all(has_had_time(newest) for newest in there[-1:]):
+            for older in there[:-1]:
+                checkpoint.remove_save(older)
 
     def close(self) -> None:
         if not self.is_main:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from s2i_lib.errors import InputError
+from s2i_lib.lora import ready_peft
 from s2i_lib.options import FinetuneOptions
 
 if TYPE_CHECKING:
@@ -104,6 +105,7 @@ def add_lora(unet: Any, options: FinetuneOptions) -> None:
     """Add low-rank layers that start as zero; their random half depends on the seed alone."""
     from peft import LoraConfig
 
+    ready_peft()
     find_lora_layers(unet, options.lora_targets)  # PEFT's own error does not name what there is
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)

@@ -23,6 +23,7 @@ from s2i_lib import hub
 from s2i_lib.drive import Drive, folder_name
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.hub import Source, first_line, sha256_once
+from s2i_lib.lora import hidden, merge_lora, ready_peft
 from s2i_lib.recipes import POCKET, STABLE_DIFFUSION_2, Recipe
 
 if TYPE_CHECKING:
@@ -438,16 +439,21 @@ def load(
 def _load_run(
     run: Path, name: str, *, drive: Drive, device: torch.device | None, dtype: torch.dtype | None
 ) -> Model:
-    """The base model that a run was made from, with the run's weights in it."""
+    """The base model that a run was made from, with the run's weights in it; or its export."""
     card = read_card(run)
     if not card:
         return _load_brought(run, name, drive=drive, device=device, dtype=dtype)
     made_from = card["base"]
-    name = made_from["name"] if made_from["name"] in REGISTRY else made_from["source"]
-    model = load(name, drive=drive, device=device, dtype=dtype)
-    load_weights(model.pipeline, run / WEIGHTS)
-    model.digests["run"] = _in_background(lambda: digest_of(run / WEIGHTS))
-    model.run = f"{run.parent.name}/{run.name}"
+    if (run / "model_index.json").is_file():
+        model = load(str(run), drive=drive, device=device, dtype=dtype)
+        model.base = REGISTRY.get(made_from["name"], model.base)  # its guidance, words and scorers
+        model.run = str(run.resolve())
+    else:
+        name = made_from["name"] if made_from["name"] in REGISTRY else made_from["source"]
+        model = load(name, drive=drive, device=device, dtype=dtype)
+        load_weights(model.pipeline, run / WEIGHTS)
+        model.digests["run"] = _in_background(lambda: digest_of(run / WEIGHTS))
+        model.run = f"{run.parent.name}/{run.name}"
     model.taught = card.get("instance_prompt", "")
     return model
 
@@ -472,7 +478,7 @@ def _load_brought(
         base = base or choose(name)
         log.info("%s is taken for the kind of model that %s is.", path, base.name)
         config = _find_config(base, drive)
-        with _hidden("bitsandbytes"):
+        with _without_quantizers():
             _quiet_diffusers()
             pipeline = brought.load_checkpoint(found, config, dtype or pick_dtype(device))
         model = Model(base, pipeline.to(device), str(found.path.resolve()))
@@ -521,7 +527,9 @@ def load_weights(pipeline: StableDiffusionPipeline, folder: Path) -> None:
     for part, path in present:
         try:
             if part == "lora":
+                ready_peft()
                 pipeline.load_lora_weights(str(folder), weight_name=LORA)
+                merge_lora(pipeline)
             else:
                 getattr(pipeline, part).load_state_dict(load_file(path))
         except (OSError, RuntimeError, ValueError, SafetensorError) as error:
@@ -590,7 +598,7 @@ def load_pipeline(
     device = device or pick_device()
     has_fp16 = any(folder.glob("unet/*.fp16.safetensors"))
     try:
-        with _hidden("bitsandbytes"):
+        with _without_quantizers():
             pipeline = _quiet_diffusers().StableDiffusionPipeline.from_pretrained(
                 str(folder),
                 variant="fp16" if has_fp16 else None,
@@ -607,7 +615,20 @@ def load_pipeline(
             f"The model in {folder} cannot be loaded ({first_line(error)}). Expected a diffusers "
             "folder with safetensors weights. Copy it again, or take another model."
         ) from error
+    _align(pipeline)
     return pipeline.to(device)
+
+
+def _align(pipeline: StableDiffusionPipeline) -> None:
+    """Give weights that lie askew in a file mapped into memory a place of their own.
+
+    A CPU's kernels sum in another order where a matrix does not begin at a cache line, so the same
+    weights would draw another picture, in its last bits, from a file whose head is longer.
+    """
+    for part in (pipeline.unet, pipeline.text_encoder, pipeline.vae):
+        for weight in part.parameters():
+            if weight.data_ptr() % 64:
+                weight.data = weight.data.clone()
 
 
 def token_counter(base: BaseModel, drive: Drive) -> Callable[[str], int] | None:
@@ -639,22 +660,17 @@ def _uncollected() -> Iterator[None]:
 
 
 @contextmanager
-def _hidden(package: str) -> Iterator[None]:
-    """Let libraries that import ``package`` wherever it is installed do without it.
+def _without_quantizers() -> Iterator[None]:
+    """Let diffusers do without the packages for weights in 4 and 8 bits, which none of ours are.
 
-    diffusers imports bitsandbytes for weights in 4 and 8 bits, which none of ours are: seconds on
-    every start, and a complaint where its CPU kernels lack a package. They look once, so it stays
-    hidden from them and can be imported by its name afterwards, by 8-bit AdamW. Where somebody has
-    imported diffusers before us it has looked already, and must find what it has seen.
+    It imports them wherever they are installed: seconds on every start, and a complaint where
+    bitsandbytes' CPU kernels lack a package. It looks once, so they stay hidden from it and can be
+    imported by their names afterwards, as by 8-bit AdamW. Where somebody has imported diffusers
+    before us it has looked already, and must find what it has seen.
     """
-    if package in sys.modules or "diffusers" in sys.modules:
+    packages = {"bitsandbytes", "torchao"} - sys.modules.keys()
+    with hidden(*(() if "diffusers" in sys.modules else packages)):
         yield
-        return
-    sys.modules[package] = None  # type: ignore[assignment]  # "not there", as Python documents it
-    try:
-        yield
-    finally:
-        del sys.modules[package]
 
 
 def quiet_transformers() -> Any:

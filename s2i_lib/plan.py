@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -158,7 +158,6 @@ def make_plan(
     drive: Drive,
     folder: Path,
     seconds_a_step: float | None = None,
-    notes: Sequence[str] = (),
 ) -> Plan:
     """Count the parameters and say what a run with these options, in ``folder``, needs."""
     trained, total = count_parameters(model.pipeline, options)
@@ -178,7 +177,6 @@ def make_plan(
         storage=choose_storage(sizes, room, options.steps, options.save_every),
         seconds_a_step=seconds_a_step,
         size_px=model.base.size_px,
-        notes=tuple(notes),
     )
 
 
@@ -316,10 +314,8 @@ def as_lora(options: FinetuneOptions) -> FinetuneOptions:
 
 
 def describe_lora(options: FinetuneOptions) -> str:
-    return (
-        f"LoRA of rank {options.lora_rank} with learning rate {as_lora(options).learning_rate:g}, "
-        "the text encoder untrained"
-    )
+    rate = as_lora(options).learning_rate
+    return f"LoRA of rank {options.lora_rank} with learning rate {rate:g}"
 
 
 def fit_drive(
@@ -329,26 +325,33 @@ def fit_drive(
     folder: Path,
     report: Callable[[str], None],
 ) -> FinetuneOptions:
-    """Take LoRA where the Drive has no room for full weights, or none to go on from."""
+    """Train less where the Drive has no room for it, or none for anything to go on from.
+
+    The text encoder is left out first, then LoRA takes the place of all weights.
+    """
     if options.method == "lora":
         return options
     room = room_for(drive, folder)
 
-    def storage_of(wanted: FinetuneOptions) -> Storage:
+    def is_safe(wanted: FinetuneOptions) -> bool:
         trained, _ = count_parameters(model.pipeline, wanted)
         sizes = estimate_files(trained, wanted, keeps_best(model.base, wanted))
-        return choose_storage(sizes, room, wanted.steps, wanted.save_every)
+        storage = choose_storage(sizes, room, wanted.steps, wanted.save_every)
+        return storage.fits(room) and storage.is_safe
 
-    full, lora = storage_of(options), storage_of(as_lora(options))
-    if (full.fits(room) and full.is_safe) or not (lora.fits(room) and lora.is_safe):
+    lora, unet_alone = as_lora(options), replace(options, with_text_encoder=False)
+    fitting = next((way for way in (options, unet_alone, lora) if is_safe(way)), options)
+    if fitting == options:
         return options
+    what = "all weights of the U-Net but not the text encoder"
+    if fitting == lora:
+        what = f"{describe_lora(options)}, whose files are small"
     report(
-        f"Full weights need more room than the {room.drive:.1f} GiB that are free on the Drive and "
-        f"{room.local:.1f} on this disk, if nothing is to be lost when this machine goes. So this "
-        f"trains {describe_lora(options)}: its files are small. Free some space first, or ask for "
-        "method full, to train all weights."
+        f"What was to be trained needs more room than the {room.drive:.1f} GiB that are free on "
+        f"the Drive and {room.local:.1f} on this disk, if nothing is to be lost when this machine "
+        f"goes. So this trains {what}. Free some space first, or ask for method full, to train all."
     )
-    return as_lora(options)
+    return fitting
 
 
 def try_steps(

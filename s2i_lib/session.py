@@ -48,10 +48,10 @@ def start(say: Callable[[str], None] = print) -> Drive:
     os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
     for line in install_missing():
         say(line)
-    if odd := outside_range():
+    if odd := outside_range() + newer_than_tested():
         say(
-            f"Found versions that this was not made for: {'; '.join(odd)}. They stay as they are. "
-            "Where something fails, install a version in the range and restart."
+            f"Found versions that this was not tested with: {'; '.join(odd)}. They stay as they "
+            "are, and most likely work. Where something fails, look here first."
         )
     say(where)
     rows = overview(drive)
@@ -168,14 +168,18 @@ def finish_upload(drive: Drive, say: Callable[[str], None] = print) -> bool:
 
 def requirements() -> list[Requirement]:
     """What requirements.txt asks for on this system; the extra "cuda" where there is such a GPU."""
+    wanted, extra = _read("requirements.txt"), "cuda" if _has_cuda() else ""
+    return [one for one in wanted if one.marker is None or one.marker.evaluate({"extra": extra})]
+
+
+def _read(name: str) -> list[Requirement]:
+    """The lines of a list of packages at the root of the repository."""
     try:
-        text = (REPOSITORY / "requirements.txt").read_text(encoding="utf-8")
+        text = (REPOSITORY / name).read_text(encoding="utf-8")
     except OSError:  # installed as a package: its installer has seen to it
         return []
     lines = [line.partition("#")[0].strip() for line in text.splitlines()]
-    wanted = [Requirement(line) for line in lines if line]
-    extra = "cuda" if _has_cuda() else ""
-    return [one for one in wanted if one.marker is None or one.marker.evaluate({"extra": extra})]
+    return [Requirement(line) for line in lines if line]
 
 
 def _has_cuda() -> bool:
@@ -196,13 +200,32 @@ def missing_requirements() -> list[str]:
 
 
 def outside_range() -> list[str]:
-    """What is installed in a version that requirements.txt does not cover."""
+    """What is installed in a version older than requirements.txt asks for."""
     found = [(wanted, _installed_version(wanted.name)) for wanted in requirements()]
     return [
         f"{wanted.name} {version}, expected {wanted.specifier}"
         for wanted, version in found
         if version and not wanted.specifier.contains(version, prereleases=True)
     ]
+
+
+def newer_than_tested() -> list[str]:
+    """What is installed of a later release line than the tests have seen (newest.txt).
+
+    A line is what may break by semantic versioning: 5 of 5.24.0, and 0.42 of 0.42.1.
+    """
+    found = [(tested, _installed_version(tested.name)) for tested in _read("newest.txt")]
+    return [
+        f"{tested.name} {version}, tested up to {newest}"
+        for tested, version in found
+        for newest in [next(iter(tested.specifier)).version]
+        if version and _is_valid(version) and _release_line(version) > _release_line(newest)
+    ]
+
+
+def _release_line(version: str) -> tuple[int, ...]:
+    found = Version(version)
+    return (found.major,) if found.major else (0, found.minor)
 
 
 def _installed_version(name: str) -> str | None:

@@ -15,6 +15,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 COLAB = ROOT / "tests" / "data" / "colab-pip-freeze.gpu.txt"
+# The images that can be had: the one that Run all gets, and the newest past one to choose instead.
+# Where the lists are from: tests/data/README.md.
+IMAGES = {
+    "2026-08": (COLAB, "3.13"),
+    "2026.07": (COLAB.with_name("colab-2026.07-pip-freeze.gpu.txt"), "3.12"),
+}
 
 # What notebook 6 needs: the front end of ipywidgets 7 that is nearest to Colab's page.
 PAGE = ["notebook==6.5.7", "ipykernel==6.17.1", "setuptools<81"]

@@ -17,7 +17,7 @@ def main() -> None:
     place.mkdir(parents=True, exist_ok=True)
     os.chdir(place)
 
-    import safetensors.torch
+    import safetensors
 
     from s2i_lib import prior
     from s2i_lib.__main__ import main
@@ -31,14 +31,14 @@ def main() -> None:
 
     prior.sample_latents = note
     if os.environ.get("RANK", "0") != "0":
-        load_file = safetensors.torch.load_file
+        safe_open = safetensors.safe_open
 
-        def load_slowly(*args, **options):
-            mapped = load_file(*args, **options)
+        def open_slowly(*args, **options):
+            mapped = safe_open(*args, **options)
             time.sleep(1)
             return mapped
 
-        safetensors.torch.load_file = load_slowly
+        safetensors.safe_open = open_slowly
     sys.exit(main())
 
 

@@ -242,6 +242,18 @@ def test_corrupted_files_decode_or_are_refused(speech, full, tmp_path):
     assert min(outcomes.values()) > 0, outcomes  # or the corruption is no test
 
 
+def test_a_tag_in_an_odd_encoding_does_not_stop_the_reading(speech):
+    """As a recorder of 2005 writes it: RIFF's INFO chunk has no encoding, and this is Latin-1."""
+    with io.BytesIO() as file:
+        soundfile.write(file, speech, RATE_HZ, format="WAV")
+        data = file.getvalue()
+    title = "Café naïve".encode("latin-1")
+    info = b"INFOINAM" + struct.pack("<I", len(title)) + title
+    tagged = data[:12] + b"LIST" + struct.pack("<I", len(info)) + info + data[12:]
+    whole = tagged[:4] + struct.pack("<I", len(tagged) - 8) + tagged[8:]
+    assert np.array_equal(load_audio(whole), load_audio(data))
+
+
 def test_wav_whose_header_promises_too_much_is_used(speech):
     """Recorders that stream leave the length open (0xFFFFFFFF)."""
     buffer = io.BytesIO()

@@ -1,10 +1,16 @@
 """Round trips: exported, loaded by the library it is for, the same numbers for the same seed."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
 from test_finetune import start
 from test_single_file import SMALL, make_sd2
 from tiny_model import draw_dataset, make_pipeline
@@ -12,9 +18,13 @@ from typer.testing import CliRunner
 
 from s2i_lib import batches, models, prior
 from s2i_lib.__main__ import app
+from s2i_lib.checkpoint import save_weights
 from s2i_lib.drive import Drive, Lease, local_folder
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.export import export
+from s2i_lib.generate import SCHEDULERS, DrawOptions, draw
+from s2i_lib.learner import make_learner
+from s2i_lib.options import FinetuneOptions, as_json
 from s2i_lib.runs import list_runs, prunable, prune
 
 pytestmark = pytest.mark.slow
@@ -51,15 +61,169 @@ def check_same_pictures(trained, pipe, run):
     assert error < 0.05 * change, (error, change)
 
 
-@pytest.mark.parametrize("run", ["violet/full", "violet/lora"])
-def test_a_diffusers_folder_draws_what_the_run_does(trained, tmp_path, run):
-    from diffusers import StableDiffusionPipeline
+OLD_SCHEDULERS = {
+    "epsilon": {"_class_name": "PNDMScheduler", "skip_prk_steps": True},
+    "v_prediction": {"_class_name": "DDIMScheduler", "skip_prk_steps": True},
+}
 
-    folder = export(trained, run, "diffusers", tmp_path / "out")
-    pipe = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None)
-    check_same_pictures(trained, pipe, run)
+
+def write_like_the_hub(folder, prediction_type="epsilon"):
+    """A small model laid out as the repositories of Stable Diffusion 2.1: what they say, no more.
+
+    Facts, of stabilityai/stable-diffusion-2-1(-base) and its mirrors: the scheduler's file is of
+    diffusers 0.8 to 0.10 and has no timestep_spacing; the tokenizer is vocab.json and merges.txt;
+    whole fp32 weights, and fp16 ones beside them.
+    """
+    pipe = make_sd2(SMALL, prediction_type)
+    pipe.save_pretrained(folder)
+    old = {
+        **OLD_SCHEDULERS[prediction_type],
+        "_diffusers_version": "0.10.0.dev0",
+        "beta_end": 0.012,
+        "beta_schedule": "scaled_linear",
+        "beta_start": 0.00085,
+        "clip_sample": False,
+        "num_train_timesteps": 1000,
+        "prediction_type": prediction_type,
+        "set_alpha_to_one": False,
+        "steps_offset": 1,
+        "trained_betas": None,
+    }
+    (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(old))
+    index = json.loads((folder / "model_index.json").read_text())
+    index["scheduler"] = ["diffusers", old["_class_name"]]
+    (folder / "model_index.json").write_text(json.dumps(index))
+    tokenizer = models.PACKAGE / "pocket" / "tokenizer"
+    shutil.rmtree(folder / "tokenizer")
+    (folder / "tokenizer").mkdir()
+    for name in ("vocab.json", "merges.txt", "tokenizer_config.json"):
+        shutil.copy(tokenizer / name, folder / "tokenizer")
+    return folder
+
+
+def halve_beside(folder):
+    """fp16 variants, as the repositories have them beside the whole weights."""
+    for path in folder.glob("*/*.safetensors"):
+        if path.parent.name in ("unet", "vae", "text_encoder"):
+            half = {k: w.half() if w.is_floating_point() else w for k, w in load_file(path).items()}
+            save_file(half, path.with_suffix(".fp16.safetensors"), metadata={"format": "pt"})
+
+
+def write_run(drive, base, name, **options):
+    """A run that ends with weights of its own, without the time that training takes."""
+    options = FinetuneOptions(**options)
+    model = models.load(str(base), drive=drive)
+    learner = make_learner(model.pipeline, options)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for weight in learner.parameters.values():
+            weight += 0.03 * torch.randn(weight.shape, generator=generator)
+    folder = drive.runs / "violet" / name
+    save_weights(learner, options, folder / models.WEIGHTS)
+    card = {
+        "status": "finished",
+        "subject": {"name": "Violet", "class_noun": "cat", "identifier": "sks", "kind": "animal"},
+        "instance_prompt": "a sks cat",
+        "base": {"name": model.base.name, "source": model.source, "licence": "none"},
+        "options": as_json(options),
+    }
+    (folder / models.RUN_CARD).write_text(json.dumps(card))
+
+
+@pytest.fixture(scope="module", params=["pocket", "whole", "whole and fp16", "v_prediction"])
+def any_base(request, tmp_path_factory):
+    """A Drive with a full run, its text encoder trained, and a LoRA run of one base model."""
+    root = tmp_path_factory.mktemp("bases")
+    base = "pocket"
+    if request.param != "pocket":
+        prediction = "v_prediction" if request.param == "v_prediction" else "epsilon"
+        base = write_like_the_hub(root / "base", prediction)
+    if request.param == "whole and fp16":
+        halve_beside(base)
+    drive = Drive(root / "drive")
+    write_run(drive, base, "full", method="full", with_text_encoder=True)
+    write_run(drive, base, "lora", method="lora", lora_alpha=6, lora_rank=2)
+    return drive, base
+
+
+def pixels(model, scheduler="dpm++"):
+    options = DrawOptions(steps=3, seed=7, scheduler=scheduler)
+    return [picture.image.tobytes() for picture in draw(model, "a sks cat", options)]
+
+
+@pytest.mark.parametrize("name", ["full", "lora"])
+def test_a_diffusers_folder_draws_the_runs_pictures_bit_for_bit(any_base, tmp_path, name):
+    drive, base = any_base
+    folder = export(drive, f"violet/{name}", "diffusers", tmp_path / "out")
+    run, exported = (models.load(drive=drive, run=w) for w in (f"violet/{name}", str(folder)))
+    assert pixels(run) != pixels(models.load(str(base), drive=drive))
+    for scheduler in SCHEDULERS:
+        assert pixels(exported, scheduler) == pixels(run, scheduler), scheduler
+    assert exported.taught == "a sks cat" and exported.run == str(folder)
+    if base == "pocket":
+        assert exported.base == run.base
     assert not list(folder.rglob("*.bin"))
     assert json.loads((folder / "run.json").read_text())["subject"]["name"] == "Violet"
+
+
+@pytest.mark.parametrize("name", ["full", "lora"])
+def test_a_diffusers_folder_draws_the_runs_picture_in_plain_diffusers(any_base, tmp_path, name):
+    """The sampler that it finds there is the one that runs are drawn with."""
+    from diffusers import StableDiffusionPipeline
+
+    drive, _ = any_base
+    folder = export(drive, f"violet/{name}", "diffusers", tmp_path / "out")
+    pipe = StableDiffusionPipeline.from_pretrained(folder)
+    pipe.set_progress_bar_config(disable=True)
+    model = models.load(drive=drive, run=f"violet/{name}")
+    [mine] = draw(model, "a sks cat", DrawOptions(steps=6, seed=7))
+    theirs = pipe(
+        "a sks cat", num_inference_steps=6, guidance_scale=model.base.guidance_scale,
+        generator=torch.Generator().manual_seed(7),
+    ).images[0]  # fmt: skip
+    difference = np.abs(np.asarray(mine.image).astype(int) - np.asarray(theirs).astype(int))
+    assert difference.max() <= 1, "rounding at most"
+
+
+PLAIN = """if True:
+    import sys, torch, transformers
+    from diffusers import StableDiffusionPipeline
+    pipe = StableDiffusionPipeline.from_pretrained(sys.argv[1])
+    pipe(
+        "a sks cat", num_inference_steps=6, guidance_scale=float(sys.argv[2]),
+        generator=torch.Generator().manual_seed(7),
+    ).images[0].save(sys.argv[3])
+    print(transformers.__version__)
+"""
+
+
+@pytest.mark.full
+def test_a_diffusers_folder_draws_the_runs_picture_with_transformers_4(any_base, tmp_path):
+    """Its 4.57 and what it needs lie before ours on the path; torch and diffusers are ours."""
+    older = tmp_path / "older"
+    done = subprocess.run(
+        [
+            sys.executable, "-m", "uv", "pip", "install", "-q", "--no-deps", "--target", older,
+            "--python", sys.executable, "transformers==4.57.*", "huggingface_hub==0.36.*",
+            "tokenizers==0.22.*",
+        ],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    if done.returncode != 0:
+        pytest.skip(f"transformers 4 could not be had: {done.stderr.strip()[-300:]}")
+    drive, _ = any_base
+    folder = export(drive, "violet/full", "diffusers", tmp_path / "out")
+    model = models.load(drive=drive, run="violet/full")
+    done = subprocess.run(
+        [sys.executable, "-c", PLAIN, folder, str(model.base.guidance_scale), tmp_path / "a.png"],
+        env={**os.environ, "PYTHONPATH": str(older)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("4.57.")
+    assert "TRAIN this model" not in done.stderr, "weights that were not found are random"
+    [mine] = draw(model, "a sks cat", DrawOptions(steps=6, seed=7))
+    theirs = np.asarray(Image.open(tmp_path / "a.png")).astype(int)
+    assert np.abs(np.asarray(mine.image).astype(int) - theirs).max() <= 1
 
 
 def test_a_lora_file_with_kohyas_names_draws_what_the_run_does(trained, tmp_path):
@@ -142,11 +306,11 @@ def test_runs_lists_sizes_and_prunes_only_states_that_the_user_agrees_to(trained
     full, lora = (json.loads(line) for line in call("--json").splitlines())
     assert full["run"] == "violet/full" and full["status"] == "finished" and full["step"] == 8
     assert full["bytes"] > full["state_bytes"] > lora["state_bytes"] > 0
-    call("--prune", input="n\nn\nn\nn\n")
+    call("--prune", input="n\nn\n")  # one state each, so small that it stays
     assert json.loads(call("--json").splitlines()[0]) == full
-    call("--prune", input="y\nn\nn\nn\n")
-    left = json.loads(call("--json").splitlines()[0])
-    assert 0 < left["state_bytes"] < full["state_bytes"]
+    call("--prune", input="y\nn\n")
+    left = [json.loads(line) for line in call("--json").splitlines()]
+    assert left[0]["state_bytes"] == 0 < left[1]["state_bytes"] == lora["state_bytes"]
     call("--prune", "--yes")
     assert [json.loads(line)["state_bytes"] for line in call("--json").splitlines()] == [0, 0]
     assert models.load(drive=trained, run="violet/full").run == "violet/full"

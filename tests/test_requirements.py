@@ -6,8 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.version import Version
 
-from tests.colab_python import COLAB, ROOT, canonical, pins, requirement_lines
+from tests.colab_python import COLAB, IMAGES, ROOT, canonical, pins, requirement_lines
+from tests.twin.torchao import write_torchao
 
 # Where the tests' own environment leaves Colab's versions: torch (the CPU build of a newer
 # release), JupyterLab 4 with ipywidgets 8, which is what people have at home (Colab's widgets are
@@ -18,6 +21,8 @@ LOCAL = """
     websocket-client rpds-py send2trash argon2-cffi-bindings wcwidth psutil setuptools
     triton tifffile
 """
+
+NEWEST = ROOT / "newest.txt"
 
 
 def test_constraints_are_colabs_versions_where_colab_ships_the_package():
@@ -33,9 +38,11 @@ def test_constraints_are_colabs_versions_where_colab_ships_the_package():
 
 
 @pytest.mark.slow
-def test_requirements_change_nothing_that_colab_ships(tmp_path):
+@pytest.mark.parametrize("image", IMAGES)
+def test_requirements_change_nothing_that_colab_ships(tmp_path, image):
     """Resolved for Colab's Python with Colab's whole list as constraints: there is a solution."""
-    colab = pins(COLAB)
+    path, python = IMAGES[image]
+    colab = pins(path)
     # CUDA's own packages come with torch from an index that is not everybody's.
     own = re.compile(r"nvidia|triton|cuda|cu\d+$|^torch|^cu[dpfm]|rapids|^lib(cu|raft|ucx|kvikio)")
     names = {re.split(r"[<>=!;\s]", line)[0] for line in requirement_lines()}
@@ -49,7 +56,7 @@ def test_requirements_change_nothing_that_colab_ships(tmp_path):
     done = subprocess.run(
         [
             sys.executable, "-m", "uv", "pip", "compile", wanted, "--constraint", listed,
-            "--python-version", "3.13", "--no-python-downloads", "--no-header", "--no-annotate",
+            "--python-version", python, "--no-python-downloads", "--no-header", "--no-annotate",
             "--quiet", "--override", overridden(tmp_path),
         ],
         capture_output=True, text=True,
@@ -74,11 +81,34 @@ def overridden(folder: Path) -> Path:
     return path
 
 
-def test_colabs_torch_lies_in_our_range():
-    from packaging.requirements import Requirement
+@pytest.mark.parametrize("image", IMAGES)
+def test_what_colab_ships_lies_in_our_ranges(image):
+    path, _ = IMAGES[image]
+    colab, wanted = pins(path), [Requirement(line) for line in requirement_lines()]
+    shipped = {one: colab[canonical(one.name)] for one in wanted if canonical(one.name) in colab}
+    assert {"torch", "diffusers", "transformers", "peft"} <= {one.name for one in shipped}
+    outside = [f"{one}: {v}" for one, v in shipped.items() if v not in one.specifier]
+    assert outside == []
 
-    [torch] = [line for line in requirement_lines() if canonical(line).startswith("torch")]
-    assert Requirement(torch).specifier.contains(pins(COLAB)["torch"].split("+")[0])
+
+@pytest.mark.parametrize("image", IMAGES)
+def test_colabs_torchao_is_the_one_that_the_twin_has(image, tmp_path):
+    version = pins(IMAGES[image][0])["torchao"]
+    assert (write_torchao(tmp_path) / f"torchao-{version}.dist-info" / "METADATA").is_file()
+
+
+def test_no_version_is_too_new():
+    """pip takes a bound for a wish: it would put an older version in place of Colab's newer one."""
+    wanted = [Requirement(line) for line in requirement_lines()]
+    assert [str(one) for one in wanted if not one.specifier.contains("99999999.9")] == []
+
+
+def test_the_newest_versions_that_were_tested_are_known_of_every_requirement():
+    """`make newest` writes them; the set-up cell says where something newer is installed."""
+    newest, constraints = pins(NEWEST), pins(ROOT / "constraints.txt")
+    assert set(newest) == {canonical(Requirement(line).name) for line in requirement_lines()}
+    older = [n for n, v in newest.items() if Version(v) < Version(constraints[n].split("+")[0])]
+    assert older == []
 
 
 def test_requirements_never_name_what_colab_must_keep_exactly():

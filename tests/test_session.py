@@ -62,8 +62,33 @@ def test_versions_outside_the_range_are_named_and_no_others(tmp_path, monkeypatc
     assert session.outside_range() == [f"numpy {version}, expected >=999"]
 
 
+@pytest.mark.parametrize(
+    ("tested", "found", "is_doubted"),
+    [
+        ("0.42.1", "0.43.0", True),
+        ("0.42.1", "0.42.9", False),
+        ("5.24.0", "5.30.1", False),
+        ("5.24.0", "6.0.0", True),
+        ("5.24.0", "6.0.0rc1+cu128", True),
+        ("5.24.0", "4.57.6", False),
+        ("5.24.0", "5.odd", False),
+    ],
+)
+def test_a_later_release_line_than_was_tested_is_doubted_aloud(
+    tmp_path, monkeypatch, tested, found, is_doubted
+):
+    (tmp_path / "newest.txt").write_text(f"# the newest\nnamed=={tested}\nnot-there==1.0\n")
+    monkeypatch.setattr(session, "REPOSITORY", tmp_path)
+    versions = {"named": found}
+    monkeypatch.setattr(session, "_installed_version", versions.get)
+    said = [f"named {found}, tested up to {tested}"] if is_doubted else []
+    assert session.newer_than_tested() == said
+    assert session.outside_range() == []
+
+
 def test_nothing_is_outside_its_range_where_the_tests_run():
     assert session.outside_range() == []
+    assert session.newer_than_tested() == []
 
 
 def wheel(folder: Path, name: str, version: str, *needs: str) -> None:

@@ -7,7 +7,6 @@ not the 8-bit one, which takes seconds a step on a CPU: weights are a sixth of a
 
 import shutil
 import time
-from pathlib import Path
 
 import pytest
 import torch
@@ -212,18 +211,19 @@ def test_at_no_moment_is_the_cloud_without_something_whole(ground, free_gb, tmp_
     assert digest(place.train(steps=12))
 
 
-def test_a_card_that_is_there_before_its_weights_does_not_end_a_run(ground, whole):
+def test_a_card_that_is_there_before_its_weights_does_not_end_a_run(ground, whole, gb, monkeypatch):
     """The small file is uploaded at once, the weights are not: then the machine goes."""
+    monkeypatch.setattr(drive_module, "UPLOAD_BYTES_S", STATE_GB * gb / (60 * UPLOAD_S))
     place = ground(12.0)
 
-    def die(event, info):
+    def stall(event, info):
         slow_steps(event, info)
-        if event == "renaming" and checkpoint.has_weights(place.local_weights()):
-            place.mount.control.write_text("")
+        if event == "publishing" and list(place.local.rglob("weights")):
+            place.mount.fault("uploads stall")
 
-    place.local_weights = lambda: next(iter(place.local.rglob("weights")), Path("nowhere"))
-    place.train(die)
-    place.machine_dies()  # right away: 1.7 GB take longer
+    place.train(stall)
+    time.sleep(0.5)
+    place.machine_dies()
     assert read_card(place.run).get("status") == "finished"
     assert not checkpoint.has_weights(place.run / "weights")
     run = place.train(slow_steps)

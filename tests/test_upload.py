@@ -38,7 +38,7 @@ def colab(tmp_path, monkeypatch):
 
 
 def finished_run(drive, **card):
-    run = drive.runs / "rex" / "sd2.1-base-01"
+    run = drive.runs / "rex" / "sd2-1-base-01"
     for folder in ("weights", "state-00000200"):
         (run / folder).mkdir(parents=True)
     (run / "weights" / "unet.safetensors").write_bytes(b"learnt" * 10_000)

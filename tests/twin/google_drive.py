@@ -10,7 +10,7 @@ CONTROL is a file with the name of the fault that is on, or nothing. What it doe
 - Data is first written to the machine's own disk and uploaded afterwards; what was not uploaded is
   gone with the machine (colabtools issues 659, 287). Small files are there at once, while 3.1 GB
   take 24 minutes and 5 GB more than 30 (issues 2607, 287): files above --at-once wait as long as
-  --bytes-a-second says, 0 being for ever.
+  --bytes-a-second says, 0 being for ever, as the fault "uploads stall" is.
 - What becomes of deleting and renaming meanwhile is written nowhere. The worst is taken: they are
   done in the cloud at once, so that what a file took the place of is gone before it is there.
 - A free account has 15 GB for mail, photos and files, and what lies in the bin counts
@@ -87,7 +87,8 @@ class GoogleDrive(mfusepy.Operations):
             self._waiting.discard(path)
             return
         is_small = found.st_size <= self.at_once
-        if is_small or (self.rate and time.time() - found.st_mtime >= found.st_size / self.rate):
+        rate = 0 if self.fault() == "uploads stall" else self.rate
+        if is_small or (rate and time.time() - found.st_mtime >= found.st_size / rate):
             part = self.cloud + path + ".uploading"
             os.makedirs(os.path.dirname(part), exist_ok=True)
             shutil.copy2(self.root + path, part)

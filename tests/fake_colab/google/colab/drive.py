@@ -65,7 +65,8 @@ def _mount_twin(cache, path):
     control.touch()
     more = os.environ.get("FAKE_COLAB_DRIVE", "").split()
     command = [sys.executable, TWIN, cache, path, control, "--cloud", cloud, *more]
-    process = subprocess.Popen(command, start_new_session=True)
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}  # nobody waits for its end
+    process = subprocess.Popen(command, start_new_session=True, **quiet)
     while not os.path.ismount(path):
         if process.poll() is not None:
             raise ValueError("mount failed")
