@@ -14,23 +14,26 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from benchmarks.memory import own_gib
-from s2i_lib.drive import Drive
-from s2i_lib.plan import GIB
+if TYPE_CHECKING:  # a notebook's kernel loads this first and should find nothing else loaded
+    from s2i_lib.drive import Drive
 
+GIB = 1024**3
 T4_GIB = 14.0  # of the 14.7 that Colab's T4 has, CUDA itself takes half a GiB
 HAS_GPU = torch.cuda.is_available()
 
 
-class Gauge:
-    """Seconds and peaks by stage: of the GPU's memory, and of this process's own.
+def own_gib() -> float:
+    """Main memory of this process, without what files stand behind, as behind mapped weights."""
+    text = Path("/proc/self/status").read_text()
+    return int(text.split("RssAnon:")[1].split()[0]) / 2**20
 
-    Own memory is counted without what a file on the disk stands behind, as behind mapped weights.
-    """
+
+class Gauge:
+    """Seconds and peaks by stage: of the GPU's memory, and of this process's own."""
 
     def __init__(self, stage: str) -> None:
         self.stage, self.is_over = stage, threading.Event()
