@@ -209,46 +209,26 @@ def child(work: Path, stamps: Path) -> None:
     stamps.write_text(json.dumps({**noted, "gpu_gib": peak_of_gpu()}))
 
 
-def make_full_size(folder: Path, is_half: bool = False) -> None:
-    """Stable Diffusion 2.1's configuration with random weights, and the pocket's tokenizer.
-
-    ``is_half``: in fp16, as the hub's.
-    """
+def make_full_size(folder: Path) -> None:
+    """Stable Diffusion 2.1's configuration with random weights, and the pocket's tokenizer."""
     import torch
-    from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline
-    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+    from diffusers import DDIMScheduler, StableDiffusionPipeline
+    from transformers import CLIPTokenizer
 
-    from benchmarks.memory import make_unet
     from s2i_lib.models.registry import PACKAGE
+    from tests.twin.repositories import REAL, configs_of, make_network
 
     torch.manual_seed(0)
-    text = CLIPTextConfig(
-        vocab_size=49408,
-        hidden_size=1024,
-        intermediate_size=4096,
-        num_hidden_layers=23,
-        num_attention_heads=16,
-        hidden_act="gelu",
-    )
-    pipe = StableDiffusionPipeline(
-        vae=AutoencoderKL(
-            sample_size=512,
-            block_out_channels=(128, 256, 512, 512),
-            down_block_types=("DownEncoderBlock2D",) * 4,
-            up_block_types=("UpDecoderBlock2D",) * 4,
-            layers_per_block=2,
-        ),
-        text_encoder=CLIPTextModel(text),
+    StableDiffusionPipeline(
+        **{part: make_network(part, config) for part, config in configs_of(REAL, 64).items()},
         tokenizer=CLIPTokenizer.from_pretrained(PACKAGE / "pocket" / "tokenizer"),
-        unet=make_unet(64),
         scheduler=DDIMScheduler(
             beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False, steps_offset=1
         ),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
-    )
-    (pipe.to(torch.float16) if is_half else pipe).save_pretrained(folder)
+    ).save_pretrained(folder)
 
 
 def table(rows: list[tuple[Measured, Measured]]) -> str:

@@ -1,55 +1,60 @@
-"""A whole run at the size of Stable Diffusion 2.1 on a CUDA GPU, held to the memory of a T4.
+"""What a run takes of a GPU and of main memory: a gauge, the limits of a T4, and a run measured.
 
-    python -m benchmarks.gpu [--gib 14] [--steps 40] [--class-images 16] [--option NAME=VALUE ...]
-                             [--scorer]
-
-The sample subject, the defaults of a T4 (full fine-tuning, fp16, 8-bit AdamW, 1 + 1 images of
-512 px), random weights (`against_diffusers.make_full_size`), so that nothing is said of
-the pictures. PyTorch gets no more than --gib of the GPU, and the attention kernels that need a
-newer card than a T4 are switched off; its speed cannot be had that way. With --scorer a CLIP
-ViT-L/14, random as well, lies on the Drive and watches the run. Afterwards the run is drawn with in
-fp16, one picture and four at a time.
+benchmarks/gpu_card.sh uses this, and tests/test_cuda.py. The base model is what the hub has: a twin
+of it (tests/twin) with random weights of the real widths, so that nothing is said of the pictures.
 """
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import json
-import os
 import statistics
-import tempfile
 import threading
 import time
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from multiprocessing import get_context
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from benchmarks.against_diffusers import make_full_size
-from s2i_lib.training.storage_plan import GIB
+if TYPE_CHECKING:  # a notebook's kernel loads this first and should find nothing else loaded
+    from s2i_lib.storage.layout import Drive
+
+GIB = 1024**3
+T4_GIB = 14.0  # of the 14.7 that Colab's T4 has, CUDA itself takes half a GiB
+HAS_GPU = torch.cuda.is_available()
+
+
+def own_gib() -> float:
+    """Main memory of this process, without what files stand behind, as behind mapped weights."""
+    text = Path("/proc/self/status").read_text()
+    return int(text.split("RssAnon:")[1].split()[0]) / 2**20
 
 
 class Gauge:
-    """Peaks by stage: of the GPU's memory, and of this process's own."""
+    """Seconds and peaks by stage: of the GPU's memory, and of this process's own."""
 
-    def __init__(self) -> None:
-        self.gpu_gib: dict[str, float] = {}
-        self.ram_gib: dict[str, float] = {}
-        self.stage = "photos encoded, trial steps"
-        self.is_over = False
+    def __init__(self, stage: str) -> None:
+        self.stage, self.is_over = stage, threading.Event()
+        self.stages: dict[str, dict[str, float]] = {}
         self.step_stamps: list[tuple[int, float]] = []
+        self._since = time.perf_counter()
+        if HAS_GPU:
+            torch.cuda.reset_peak_memory_stats()
         threading.Thread(target=self._watch_ram, daemon=True).start()
 
     def enter(self, stage: str) -> None:
-        peak = torch.cuda.max_memory_reserved() / GIB
-        self.gpu_gib[self.stage] = max(peak, self.gpu_gib.get(self.stage, 0.0))
+        """Note what the stage before took; the same one may go on."""
+        self._raise("GPU, GiB", torch.cuda.max_memory_reserved() / GIB if HAS_GPU else 0.0)
+        now = time.perf_counter()
+        figures = self._figures()
+        figures["seconds"] = figures.get("seconds", 0.0) + now - self._since
+        self._since = now
         if stage != self.stage:
             self.stage = stage
-            torch.cuda.reset_peak_memory_stats()
+            if HAS_GPU:
+                torch.cuda.reset_peak_memory_stats()
 
     def watch(self, event: str, info: dict) -> None:
         """What ``finetune`` tells."""
@@ -58,160 +63,161 @@ class Gauge:
         elif event == "samples":
             self.enter("training, samples, saving")
         elif event == "step":
-            torch.cuda.synchronize()
+            if HAS_GPU:
+                torch.cuda.synchronize()
             self.step_stamps.append((info["lines"][-1]["step"], time.perf_counter()))
 
+    @property
+    def seconds_a_step(self) -> float | None:
+        """The median; losses are read in tens, and what comes sooner ends at a picture or state."""
+        between = [
+            (then - now) / (b - a)
+            for (a, now), (b, then) in itertools.pairwise(self.step_stamps)
+            if b - a == 10
+        ]
+        return round(statistics.median(between), 4) if between else None
+
+    def rounded(self) -> dict[str, dict[str, float]]:
+        return {
+            stage: {name: round(value, 2) for name, value in dict(figures).items()}
+            for stage, figures in list(self.stages.items())
+        }
+
+    def _figures(self) -> dict[str, float]:
+        return self.stages.setdefault(self.stage, {})
+
+    def _raise(self, name: str, value: float) -> None:
+        figures = self._figures()
+        figures[name] = max(value, figures.get(name, 0.0))
+
     def _watch_ram(self) -> None:
-        """Not counting what a file on the disk stands behind, as behind mapped weights."""
-        while not self.is_over:
-            text = Path("/proc/self/status").read_text()
-            gib = int(text.split("RssAnon:")[1].split()[0]) / 2**20
-            self.ram_gib[self.stage] = max(gib, self.ram_gib.get(self.stage, 0.0))
-            time.sleep(0.05)
+        while not self.is_over.wait(0.05):
+            self._raise("main memory, GiB", own_gib())
+
+
+def hold_to(gib: float) -> Callable[[], None]:
+    """Be a card of that memory and of a T4's generation, whose attention is the older one.
+
+    Also what the card says that it has free, since that decides what is tried. Its speed cannot be
+    had that way. Nothing is held where there is no GPU.
+
+    Returns
+    -------
+    Callable
+        Ends it.
+    """
+    if not HAS_GPU:
+        return lambda: None
+    cuda: Any = torch.cuda
+    asked, total = cuda.mem_get_info, cuda.get_device_properties(0).total_memory / GIB
+
+    def what_a_t4_says(device: Any = None) -> tuple[int, int]:
+        mine, free = int(gib * GIB), asked(device)[0]
+        return max(0, min(free, mine - cuda.memory_reserved(device))), mine
+
+    def set_all(fraction: float, has_newer_attention: bool) -> None:
+        cuda.set_per_process_memory_fraction(fraction)
+        torch.backends.cuda.enable_flash_sdp(has_newer_attention)
+        torch.backends.cuda.enable_cudnn_sdp(has_newer_attention)
+
+    def end() -> None:
+        cuda.mem_get_info = asked
+        set_all(1.0, True)
+
+    cuda.mem_get_info = what_a_t4_says
+    set_all(min(1.0, gib / total), False)
+    return end
 
 
 @contextmanager
 def held_to(gib: float) -> Iterator[None]:
-    """As a card of that memory and of a T4's generation, whose attention is the older one."""
-    total = torch.cuda.get_device_properties(0).total_memory / GIB
-    torch.cuda.set_per_process_memory_fraction(min(1.0, gib / total))
-    torch.backends.cuda.enable_flash_sdp(False)
-    torch.backends.cuda.enable_cudnn_sdp(False)
+    end = hold_to(gib)
     try:
         yield
     finally:
-        torch.cuda.set_per_process_memory_fraction(1.0)
-        torch.backends.cuda.enable_flash_sdp(True)
-        torch.backends.cuda.enable_cudnn_sdp(True)
+        end()
 
 
-def make_scorer(folder: Path) -> None:
-    """CLIP ViT-L/14's configuration in fp32, as the hub's, with random weights."""
-    from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
+def watch_cells(path: Path, headings: dict[str, str]) -> None:
+    """In a notebook's kernel: be a T4, and write after every cell what each heading's cells took.
 
-    from s2i_lib.models.registry import PACKAGE
+    Parameters
+    ----------
+    path : Path
+        The JSON whose "stages" are written.
+    headings : dict
+        By a cell's source, the heading that it stands below.
+    """
+    from IPython.core.getipython import get_ipython
 
-    text = {
-        "hidden_size": 768,
-        "intermediate_size": 3072,
-        "num_attention_heads": 12,
-        "projection_dim": 768,
-    }
-    vision = {
-        "hidden_size": 1024,
-        "intermediate_size": 4096,
-        "num_hidden_layers": 24,
-        "num_attention_heads": 16,
-        "patch_size": 14,
-        "projection_dim": 768,
-    }
-    torch.manual_seed(0)
-    config = CLIPConfig(text_config=text, vision_config=vision, projection_dim=768)
-    CLIPModel(config).save_pretrained(folder)
-    CLIPTokenizer.from_pretrained(PACKAGE / "pocket" / "tokenizer").save_pretrained(folder)
-    (folder / "preprocessor_config.json").write_text(
-        json.dumps(
-            {
-                "image_processor_type": "CLIPImageProcessor",
-                "do_center_crop": True,
-                "size": {"shortest_edge": 224},
-                "crop_size": {"height": 224, "width": 224},
-                "image_mean": [0.48145466, 0.4578275, 0.40821073],
-                "image_std": [0.26862954, 0.26130258, 0.27577711],
-            }
-        )
-    )
+    hold_to(T4_GIB)
+    shell, gauge = get_ipython(), Gauge("start")
+
+    def begin(cell: Any) -> None:
+        gauge.enter(headings.get(cell.raw_cell.strip(), "parameters"))
+
+    def end(_: Any) -> None:
+        gauge.enter("between cells")
+        write_json(path, stages=gauge.rounded())
+
+    shell.events.register("pre_run_cell", begin)
+    shell.events.register("post_run_cell", end)
+
+
+def write_json(path: Path, **changes: Any) -> dict[str, Any]:
+    """Change some of what a JSON file holds, so that it is whole at any time."""
+    content = (json.loads(path.read_text()) if path.exists() else {}) | changes
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(content, indent=1) + "\n")
+    part.replace(path)
+    return content
 
 
 def measure(
-    work: Path, steps: int, class_images: int, changes: dict, with_scorer: bool = False
-) -> dict:
-    """Photos to weights, then pictures; see the module."""
-    from s2i_lib.drawing import sampling
+    drive: Drive, changes: dict[str, Any], draw_steps: int = 20
+) -> Iterator[dict[str, Any]]:
+    """Train on the sample photos, then draw: photos to weights, weights to pictures.
+
+    Yields
+    ------
+    dict
+        Figures, as soon as there are some: of the run, then of drawing.
+    """
     from s2i_lib.drawing.draw import draw
-    from s2i_lib.models import loading
-    from s2i_lib.models.registry import REGISTRY
+    from s2i_lib.drawing.sampling import DrawOptions
+    from s2i_lib.models.loading import load
     from s2i_lib.photos.dataset import build_dataset, sample_subject
     from s2i_lib.storage.files import size_of
-    from s2i_lib.storage.layout import Drive, folder_name
     from s2i_lib.training.finetune import finetune
 
-    os.environ["S2I_LOCAL"] = str(work / "local")
-    with ProcessPoolExecutor(1, get_context("spawn")) as other:  # its memory is not of the run
-        other.submit(make_full_size, work / "model", is_half=True).result()
-        drive = Drive(work / "drive")
-        if with_scorer:
-            scorer = REGISTRY["sd2.1-base"].scorer or ""
-            other.submit(make_scorer, drive.models / folder_name(scorer)).result()
     dataset = build_dataset(sample_subject(drive), drive)
-    gauge, said = Gauge(), []
+    gauge, said = Gauge("photos encoded, trial steps"), []
     began = time.perf_counter()
-    options = {
-        "steps": steps,
-        "class_image_count": class_images,
-        "save_every": max(1, steps // 2),
-        "sample_every": max(1, steps // 2),
-        "sample_prompts": ("a {subject}", "a {noun}"),
-        **changes,
-    }
-    torch.cuda.reset_peak_memory_stats()
     run = finetune(
-        drive, dataset, model=str(work / "model"), watch=gauge.watch, report=said.append, **options
+        drive, dataset, model="sd2.1-base", watch=gauge.watch, report=said.append, **changes
     )
     gauge.enter("drawing")
-    left_gib = torch.cuda.memory_reserved() / GIB
-    total_s = time.perf_counter() - began
-    between = [
-        (then - now) / (b - a)
-        for (a, now), (b, then) in itertools.pairwise(gauge.step_stamps)
-        if b - a == 10  # read in tens; the others end at a picture or a state
-    ]
-    card = json.loads((run / "run.json").read_text())
-    drawn = {}
-    model = loading.load("auto", run=str(run), drive=drive)
+    options = json.loads((run / "run.json").read_text())["options"]
+    named = ("method", "precision", "with_8bit_adam", "with_checkpointing", "steps")
+    yield {
+        "said": said,
+        "options": {name: options[name] for name in named},
+        "seconds a step": gauge.seconds_a_step,
+        "photos to weights, s": round(time.perf_counter() - began, 1),
+        "left on the GPU after the run, GiB": round(torch.cuda.memory_reserved() / GIB, 2),
+        "run on the Drive, GiB": round(size_of(run) / GIB, 2),
+        "stages": gauge.rounded(),
+    }
+    model = load("auto", run=str(run), drive=drive)
     model.hashes()
+    gauge.enter("drawing")
+    drawn = {}
     for count in (1, 4):
-        torch.cuda.reset_peak_memory_stats()
-        settings = sampling.DrawOptions(count=count, seed=0)
+        settings = DrawOptions(count=count, seed=0, steps=draw_steps)
         draw(model, "a ohwx car on a beach", settings)
         began = time.perf_counter()
         draw(model, "a ohwx car on a beach", settings)
-        drawn[f"{count} pictures"] = {
-            "s": round(time.perf_counter() - began, 2),
-            "GiB": round(torch.cuda.max_memory_reserved() / GIB, 2),
-        }
-    gauge.is_over = True
-    return {
-        "gpu": torch.cuda.get_device_name(),
-        "said": said,
-        "options": {k: card["options"][k] for k in ("method", "precision", "with_8bit_adam")},
-        "peak of the GPU, GiB": {k: round(v, 2) for k, v in gauge.gpu_gib.items()},
-        "left on the GPU after the run, GiB": round(left_gib, 2),
-        "peak of main memory, GiB": {k: round(v, 2) for k, v in gauge.ram_gib.items()},
-        "seconds a step, median": round(statistics.median(between), 3) if between else None,
-        "photos to weights, s": round(total_s, 1),
-        "run on the Drive, GiB": round(size_of(run) / GIB, 2),
-        "drawing in fp16 (20 steps)": drawn,
-        "registry says drawing needs, GiB": REGISTRY["sd2.1-base"].gpu_gib,
-    }
-
-
-if __name__ == "__main__":
-    from s2i_lib.training.config import parse_options
-
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--gib", type=float, default=14.0)
-    parser.add_argument("--steps", type=int, default=40)
-    parser.add_argument("--class-images", type=int, default=16)
-    parser.add_argument("--option", action="append", default=[])
-    parser.add_argument("--scorer", action="store_true", help="a CLIP of full size watches the run")
-    chosen = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder, held_to(chosen.gib):
-        figures = measure(
-            Path(folder),
-            chosen.steps,
-            chosen.class_images,
-            parse_options(chosen.option),
-            chosen.scorer,
-        )
-    print(json.dumps(figures, indent=1))
+        drawn[count] = round(time.perf_counter() - began, 2)
+        gauge.enter(f"drawing {count} at a time")
+    gauge.is_over.set()
+    yield {"seconds to draw as many pictures": drawn, "stages": gauge.rounded()}

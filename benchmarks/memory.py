@@ -32,6 +32,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.gpu import own_gib
 from s2i_lib.training import checkpoint
 from s2i_lib.training.config import FinetuneOptions
 from s2i_lib.training.finetune import make_accelerator
@@ -194,12 +195,6 @@ class Gauge:
     def _watch(self) -> None:
         while not self.is_over.wait(0.02):
             self.peak_gib = max(self.peak_gib, own_gib())
-
-
-def own_gib() -> float:
-    """Without what a file on the disk stands behind, as behind mapped weights."""
-    text = Path("/proc/self/status").read_text()
-    return int(text.split("RssAnon:")[1].split()[0]) / 2**20
 
 
 def saving_table() -> Iterator[str]:

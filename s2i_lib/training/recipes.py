@@ -143,7 +143,7 @@ _POCKET = Recipe(
 )
 POCKET: Mapping[str, Recipe] = dict.fromkeys(("person", "animal", "object"), _POCKET)
 
-RECIPES: Mapping[str, Mapping[str, Recipe]] = {
+RECIPES: dict[str, Mapping[str, Recipe]] = {
     "pocket": POCKET,
     "stable-diffusion-2": STABLE_DIFFUSION_2,
 }

