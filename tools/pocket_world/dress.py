@@ -80,6 +80,7 @@ def head_of(noun: str, look: int) -> Head:
     top, height = rows[0], rows[-1] - rows[0] + 1
     if noun in HEADS and (look < 2 or words.BY_NOUN[noun].without):
         x, y, width, eyes = HEADS[noun]
+        width = max(width, 0.3)  # smaller things would not be seen
         return Head(x, y, width, eyes, min(0.95, y + width * 1.05))
     upper = alpha[top : top + max(2, height // 2)]
     middle = float(np.average(np.arange(ICON_PX), weights=upper.sum(0)))
@@ -146,13 +147,13 @@ def worn() -> dict[str, np.ndarray]:
 # across (in head widths), and down from the head's top, the eyes or the neck (in head widths).
 FITS = {
     "hat": (1.0, 0.5, 0.93, 0.0, 0.1),
-    "cap": (1.15, 0.55, 0.76, 0.0, 0.12),
-    "crown": (0.8, 0.5, 0.9, 0.0, 0.1),
-    "party hat": (0.62, 0.5, 0.95, 0.0, 0.1),
-    "bow": (0.62, 0.5, 0.5, 0.2, 0.04),
+    "cap": (1.05, 0.55, 0.8, 0.0, 0.06),
+    "crown": (0.9, 0.5, 0.9, 0.0, 0.1),
+    "party hat": (0.8, 0.5, 0.95, 0.0, 0.1),
+    "bow": (0.7, 0.5, 0.5, 0.2, 0.04),
     "sunglasses": (1.0, 0.5, 0.5, 0.0, 0.0),
     "glasses": (1.0, 0.5, 0.5, 0.0, 0.0),
-    "headphones": (1.35, 0.5, 0.62, 0.0, 0.0),
+    "headphones": (1.5, 0.5, 0.64, 0.0, 0.0),
     "scarf": (0.95, 0.5, 0.22, 0.0, 0.0),
 }
 MARGIN = 72  # pixels round the icon for what sticks out
@@ -184,11 +185,14 @@ def dressed(
         canvas.alpha_composite(layer)
 
     if spot == "back":
-        wide = max(1.25 * (columns[-1] - columns[0]), 60)
-        shoulders = head.neck * ICON_PX - 0.06 * ICON_PX
-        if head.neck > 0.8:  # a head alone: the cape hangs behind it
-            shoulders = rows[0] + 0.3 * (rows[-1] - rows[0])
-        paste(item, wide * (1 + 0.06 * jitter[0]), columns.mean(), shoulders, 0.5, 0.03)
+        wide, bottom = columns[-1] - columns[0], rows[-1]
+        shoulders = head.neck * ICON_PX - 0.08 * ICON_PX
+        if head.neck > 0.8:  # a head alone: the cape hangs behind it and below
+            shoulders, bottom = rows[0] + 0.35 * (rows[-1] - rows[0]), rows[-1] + 0.3 * len(rows)
+        wide = max(1.5 * wide, 0.7 * (bottom - shoulders)) * (1 + 0.06 * jitter[0])
+        item = item.resize((round(wide), max(8, round(bottom - shoulders))))
+        left = MARGIN + columns.mean() - item.width / 2
+        canvas.alpha_composite(item, (max(0, round(left)), round(MARGIN + shoulders)))
         canvas.alpha_composite(body, (MARGIN, MARGIN))
         return np.asarray(canvas)
     canvas.alpha_composite(body, (MARGIN, MARGIN))

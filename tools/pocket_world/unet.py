@@ -102,6 +102,7 @@ class Shared:
     ema: list[torch.Tensor]
     loss: torch.Tensor  # of each worker, at this step
     seen: torch.Tensor  # pictures so far
+    shards: torch.Tensor  # how many are in use: more are taken in as they are drawn
 
 
 def make_shared(workers: int) -> Shared:
@@ -122,6 +123,7 @@ def make_shared(workers: int) -> Shared:
         ema=[p.clone().share_memory_() for p in parameters],
         loss=torch.zeros(workers).share_memory_(),
         seen=torch.zeros((), dtype=torch.long).share_memory_(),
+        shards=torch.zeros((), dtype=torch.long).share_memory_(),
     )
 
 
@@ -164,17 +166,25 @@ class Examples:
     """All latents and captions of some shards; the latents stay on the disk, in its cache."""
 
     def __init__(self, shards: Iterable[int], scaling_factor: float):
-        tokenizer = CLIPTokenizer.from_pretrained(work_folder() / "tokenizer")
-        self.factor, self.latents, captions, plain = scaling_factor, [], [], []
+        self.tokenizer = CLIPTokenizer.from_pretrained(work_folder() / "tokenizer")
+        self.factor, self.latents, self.starts = scaling_factor, [], [0]
+        self.no_prompt = self.tokens = self._tokens([""])
+        self.tokens, self.plain = self.tokens[:0], torch.zeros(0, dtype=torch.long)
         for number in shards:
-            found, records = data.shard(number)
-            self.latents.append(vae.latents(found).numpy() if found.shape[-1] == 3 else found)
-            captions += [r["caption"] for r in records]
-            plain += [r["plain"] for r in records]
-        self.starts = np.cumsum([0, *(len(x) for x in self.latents)])
-        tokens = tokenizer(["", *captions], padding="max_length", truncation=True)["input_ids"]
-        self.no_prompt, self.tokens = torch.tensor(tokens[:1]), torch.tensor(tokens[1:])
-        self.plain = torch.tensor(plain).nonzero()[:, 0]
+            self.add(number)
+
+    def _tokens(self, captions: list[str]) -> torch.Tensor:
+        made = self.tokenizer(captions, padding="max_length", truncation=True)["input_ids"]
+        return torch.tensor(made)
+
+    def add(self, number: int) -> None:
+        """Take a shard in."""
+        found, records = data.shard(number)
+        self.latents.append(vae.latents(found).numpy() if found.shape[-1] == 3 else found)
+        plain = torch.tensor([r["plain"] for r in records]).nonzero()[:, 0]
+        self.plain = torch.cat([self.plain, plain + self.starts[-1]])
+        self.starts.append(self.starts[-1] + len(records))
+        self.tokens = torch.cat([self.tokens, self._tokens([r["caption"] for r in records])])
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -250,7 +260,7 @@ class Plan:
     until: int = 60_000
     branch_steps: int = 600
     minutes: float = 1e6
-    shards: int = 0  # of latents to use; 0: all that are there
+    shards: int = 0  # of latents to use; 0: all that are there, and those to come
     batch: int = BATCH
     workers: int = 2
 
@@ -302,7 +312,8 @@ def work(rank: int, shared: Shared, plan: Plan, step: int, fork: int, meet: Barr
     """
     torch.set_num_threads(1)
     factor = vae.load().config.scaling_factor
-    examples, held_back = Examples(range(plan.shards), factor), Examples([data.HELD_BACK], factor)
+    held_back = Examples([data.HELD_BACK] if rank == 0 else [], factor)
+    examples = Examples(range(int(shared.shards)), factor)
     scheduler = DDPMScheduler(**SCHEDULE)
     named = list(shared.modules.named_parameters())
     for (_, parameter), gradient in zip(named, shared.gradients[rank], strict=True):
@@ -350,8 +361,11 @@ def work(rank: int, shared: Shared, plan: Plan, step: int, fork: int, meet: Barr
             print("  ", validate(shared.modules, held_back, scheduler), flush=True)
         if rank == 0 and (time.time() - saved_at > 300 or step == end or stop):
             save(shared, plan, step, fork)
+            shared.shards.fill_(plan.shards or len(data.ready()))
             saved_at = time.time()
         meet.wait()  # nobody changes what is being written
+        while len(examples.latents) < int(shared.shards):
+            examples.add(len(examples.latents))
         if stop:
             return
 
@@ -387,6 +401,7 @@ def watch(crew: list[BaseProcess]) -> None:
 def train(plan: Plan) -> None:
     shared = make_shared(plan.workers)
     step, fork = restore(shared, plan)
+    shared.shards.fill_(plan.shards or len(data.ready()))
     if step >= plan.end(fork):
         print(f"unet_{plan.mode} is at step {step} of {plan.end(fork)}: nothing left to train.")
         return
@@ -411,8 +426,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=Plan.batch, help="pictures a step")
     parser.add_argument("--workers", type=int, default=Plan.workers, help="processes")
     o = parser.parse_args()
-    shards = o.shards or len(data.ready())
-    train(Plan(o.mode, o.until, o.steps, o.minutes, shards, o.batch, o.workers))
+    train(Plan(o.mode, o.until, o.steps, o.minutes, o.shards, o.batch, o.workers))
 
 
 if __name__ == "__main__":
