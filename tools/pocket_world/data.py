@@ -8,6 +8,7 @@ decoder, the scorer and the judge learn from.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from multiprocessing import Pool
 from pathlib import Path
@@ -18,7 +19,7 @@ from PIL import Image
 from tools.pocket_world import world
 from tools.pocket_world.training import work_folder
 
-SHARD_SIZE = 5_000  # scenes a shard
+SHARD_SIZE = int(os.environ.get("S2I_POCKET_SHARD", 5_000))  # scenes a shard
 HELD_BACK = 999  # the shard that nothing is trained on
 PIXELS = range(900, 999)  # shards whose pixels are kept
 PHOTO_CROPS = 3_000
@@ -115,7 +116,7 @@ def main() -> None:
             np.save(crops, photo_crops(PHOTO_CROPS))
     else:
         jobs = list(range(int(sys.argv[1]), int(sys.argv[2])))
-    with Pool(2) as pool:
+    with Pool(int(os.environ.get("S2I_POCKET_CORES", 2))) as pool:
         pool.map(draw_shard, jobs, chunksize=1)
 
 

@@ -10,10 +10,10 @@ import functools
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from tools.pocket_world import words
-from tools.pocket_world.icons import ICON_PX, from_svg
+from tools.pocket_world.icons import ICON_PX
 from tools.pocket_world.places import scenery
 
 # noun: head's middle x, its top y, its width, the eyes' y
@@ -102,29 +102,6 @@ def head_of(noun: str, look: int) -> Head:
     )
 
 
-PARTY_HAT = """
-<path d="M50 12 L86 112 Q50 126 14 112 Z" fill="#e23b4e"/>
-<path d="M43 32 L57 32 L63 49 Q50 54 37 49 Z" fill="#ffd84a"/>
-<path d="M31 66 Q50 74 69 66 L75 83 Q50 92 25 83 Z" fill="#ffd84a"/>
-<path d="M19 99 Q50 110 81 99 L86 112 Q50 126 14 112 Z" fill="#ffd84a"/>
-<path d="M50 12 L86 112 Q76 117 64 119 Z" fill="#000" opacity="0.14"/>
-<circle cx="50" cy="12" r="11" fill="#7ad0ff"/><circle cx="47" cy="9" r="4" fill="#c6ecff"/>
-"""
-SCARF = """
-<path d="M6 14 Q60 42 114 14 L117 40 Q60 70 3 40 Z" fill="#d8343c"/>
-<path d="M76 44 L100 36 L106 92 L82 96 Z" fill="#c22a34"/>
-<path d="M82 96 L106 92 L107 101 L83 105 Z" fill="#ffd9d9"/>
-<path d="M20 22 L16 47 M44 29 L42 57 M68 30 L70 57 M94 23 L98 48" stroke="#f6a9ac"
- stroke-width="7"/>
-"""
-CAPE = """
-<path d="M36 4 Q60 16 84 4 L118 112 Q104 124 92 114 Q76 126 60 116 Q44 126 28 114 Q16 124 2 112 Z"
- fill="#d22f3c"/>
-<path d="M44 10 L28 114 M60 14 L60 116 M76 10 L92 114" stroke="#9c1f2c" stroke-width="5"
- opacity="0.7"/>
-"""
-
-
 @functools.cache
 def worn() -> dict[str, np.ndarray]:
     """Return the drawn accessories by name: uint8 RGBA squares."""
@@ -132,15 +109,9 @@ def worn() -> dict[str, np.ndarray]:
     named = {
         "hat": "top-hat", "cap": "billed-cap", "crown": "crown", "sunglasses": "sunglasses",
         "glasses": "glasses", "headphones": "headphone", "bow": "ribbon", "balloon": "balloon",
+        "party hat": "party hat", "scarf": "scarf", "cape": "cape",
     }  # fmt: skip
-    drawn = {k: np.asarray(found[v]) for k, v in named.items()}
-    for name, body, box in (
-        ("party hat", PARTY_HAT, "0 0 100 124"),
-        ("scarf", SCARF, "0 0 120 120"),
-        ("cape", CAPE, "0 0 120 124"),
-    ):
-        drawn[name] = from_svg(body, box)
-    return drawn
+    return {k: np.asarray(found[v]) for k, v in named.items()}
 
 
 # Accessory: its width by the head's, where its own (x, y) anchor is, and where that is put:
@@ -202,8 +173,6 @@ def dressed(
         y = rows[0] + 0.1 * ICON_PX
         hand = columns[0] + 0.86 * (columns[-1] - columns[0]), rows[0] + 0.62 * len(rows)
         line = Image.new("RGBA", (size, size))
-        from PIL import ImageDraw
-
         ends = [(MARGIN + hand[0], MARGIN + hand[1]), (MARGIN + x, MARGIN + y + 0.1 * px)]
         ImageDraw.Draw(line).line(ends, fill=(120, 110, 110, 255), width=3)
         canvas.alpha_composite(line)

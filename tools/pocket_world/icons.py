@@ -55,7 +55,45 @@ SCENERY = [
     "couch-and-lamp", "automobile", "taxi", "seedling", "hut", "rose", "sheaf-of-rice",
     "teapot", "cooking",
 ]  # fmt: skip
-WORN = ["top-hat", "billed-cap", "crown", "sunglasses", "glasses", "headphone", "ribbon", "balloon"]
+WORN_ICONS = [
+    "top-hat",
+    "billed-cap",
+    "crown",
+    "sunglasses",
+    "glasses",
+    "headphone",
+    "ribbon",
+    "balloon",
+]
+
+
+# No set has these.
+PARTY_HAT = """
+<path d="M50 12 L86 112 Q50 126 14 112 Z" fill="#e23b4e"/>
+<path d="M43 32 L57 32 L63 49 Q50 54 37 49 Z" fill="#ffd84a"/>
+<path d="M31 66 Q50 74 69 66 L75 83 Q50 92 25 83 Z" fill="#ffd84a"/>
+<path d="M19 99 Q50 110 81 99 L86 112 Q50 126 14 112 Z" fill="#ffd84a"/>
+<path d="M50 12 L86 112 Q76 117 64 119 Z" fill="#000" opacity="0.14"/>
+<circle cx="50" cy="12" r="11" fill="#7ad0ff"/><circle cx="47" cy="9" r="4" fill="#c6ecff"/>
+"""
+SCARF = """
+<path d="M6 14 Q60 42 114 14 L117 40 Q60 70 3 40 Z" fill="#d8343c"/>
+<path d="M76 44 L100 36 L106 92 L82 96 Z" fill="#c22a34"/>
+<path d="M82 96 L106 92 L107 101 L83 105 Z" fill="#ffd9d9"/>
+<path d="M20 22 L16 47 M44 29 L42 57 M68 30 L70 57 M94 23 L98 48" stroke="#f6a9ac"
+ stroke-width="7"/>
+"""
+CAPE = """
+<path d="M36 4 Q60 16 84 4 L118 112 Q104 124 92 114 Q76 126 60 116 Q44 126 28 114 Q16 124 2 112 Z"
+ fill="#d22f3c"/>
+<path d="M44 10 L28 114 M60 14 L60 116 M76 10 L92 114" stroke="#9c1f2c" stroke-width="5"
+ opacity="0.7"/>
+"""
+DRAWN = {
+    "party hat": (PARTY_HAT, "0 0 100 124"),
+    "scarf": (SCARF, "0 0 120 120"),
+    "cape": (CAPE, "0 0 120 124"),
+}
 
 
 def fetch(folder: Path) -> dict[str, Path]:
@@ -233,9 +271,10 @@ def main() -> None:
         for both in zip(rgba, masks, strict=True)
     ]
     more = {}
-    for name in (*SCENERY, *WORN):
+    for name in (*SCENERY, *WORN_ICONS):
         drawn = sets.draw("3", name)
         more[name] = sets.draw("f", name) if drawn is None else drawn
+    more |= {name: from_svg(body, box) for name, (body, box) in DRAWN.items()}
     kept = [name for name in more if more[name] is not None]
     np.savez_compressed(
         work / "icons.npz",

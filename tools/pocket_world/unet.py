@@ -54,18 +54,21 @@ def orthogonalised(matrix: torch.Tensor, steps: int = 4) -> torch.Tensor:
     return x if wide else x.T
 
 
-def make_models() -> tuple[UNet2DConditionModel, CLIPTextModel]:
+def make_models(
+    channels: tuple[int, ...] = CHANNELS,
+) -> tuple[UNet2DConditionModel, CLIPTextModel]:
+    """Return the U-Net and the text encoder with random weights."""
     torch.manual_seed(0)
     unet = UNet2DConditionModel(
         sample_size=8,
         in_channels=vae.LATENTS,
         out_channels=vae.LATENTS,
-        block_out_channels=CHANNELS,
+        block_out_channels=channels,
         layers_per_block=1,
         down_block_types=("CrossAttnDownBlock2D",) * 2,
         up_block_types=("CrossAttnUpBlock2D",) * 2,
         cross_attention_dim=TEXT_WIDTH,
-        attention_head_dim=tuple(c // 32 for c in CHANNELS),
+        attention_head_dim=tuple(c // 32 for c in channels),
         norm_num_groups=16,
         use_linear_projection=True,
     )
@@ -224,7 +227,7 @@ def losses(modules: torch.nn.ModuleDict, batch: dict, scheduler: DDPMScheduler) 
     """Return the mean squared error of v for each example of the batch."""
     x, noise, t = batch["latents"], batch["noise"], batch["timesteps"]
     noisy = scheduler.add_noise(x, noise, t).contiguous(memory_format=torch.channels_last)
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast(x.device.type, torch.bfloat16):
         words = modules["text"](batch["tokens"]).last_hidden_state
         made = modules["unet"](noisy, t, words).sample
     return (made.float() - scheduler.get_velocity(x, noise, t)).pow(2).mean((1, 2, 3))
@@ -311,7 +314,7 @@ def work(rank: int, shared: Shared, plan: Plan, step: int, fork: int, meet: Barr
     cores is busy with something else.
     """
     torch.set_num_threads(1)
-    factor = vae.load().config.scaling_factor
+    factor = vae.scaling_factor()
     held_back = Examples([data.HELD_BACK] if rank == 0 else [], factor)
     examples = Examples(range(int(shared.shards)), factor)
     scheduler = DDPMScheduler(**SCHEDULE)

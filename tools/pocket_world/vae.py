@@ -13,6 +13,7 @@ is first reduced to the 96 that matter most.
 from __future__ import annotations
 
 import functools
+import json
 import sys
 import time
 from pathlib import Path
@@ -244,6 +245,10 @@ def report(vae: AutoencoderKL) -> str:
 
 def load() -> AutoencoderKL:
     return AutoencoderKL.from_pretrained(work_folder() / "vae").eval()
+
+
+def scaling_factor() -> float:
+    return json.loads((work_folder() / "vae" / "config.json").read_text())["scaling_factor"]
 
 
 def start(folder: Path) -> None:
