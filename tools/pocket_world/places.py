@@ -8,6 +8,7 @@ of twice the size, which is then halved: clean edges.
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing import Pool
@@ -21,7 +22,9 @@ from tools.pocket_world.training import work_folder
 BANK_PX = 144  # a scene is a crop of 128 px, mirrored or not
 PX = 2 * BANK_PX
 NIGHT = np.array([0.30, 0.36, 0.58], np.float32)  # what moonlight leaves of the ground's colours
-VARIANTS, NIGHT_VARIANTS = 64, 32
+# Fewer for a trial of what comes after.
+VARIANTS = int(os.environ.get("S2I_POCKET_VARIANTS", 64))
+NIGHT_VARIANTS = (VARIANTS + 1) // 2
 
 Colour = tuple[int, int, int]
 
@@ -785,7 +788,7 @@ def main() -> None:
     folder.mkdir(exist_ok=True)
     jobs = [(p, False) for p in words.PLACE_NAMES]
     jobs += [(p, True) for p in words.PLACE_NAMES if p not in words.NO_NIGHT]
-    with Pool(2) as pool:
+    with Pool(int(os.environ.get("S2I_POCKET_CORES", 2))) as pool:
         for (p, n), painted in zip(jobs, pool.imap(_paint_all, jobs), strict=True):
             np.save(folder / f"{p.replace(' ', '_')}{'_night' if n else ''}.npy", painted)
     print(f"{len(jobs)} places, {VARIANTS} variants by day and {NIGHT_VARIANTS} by night")
