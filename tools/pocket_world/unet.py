@@ -2,7 +2,8 @@
 
 The schedule is warm-up, stable, decay: a trunk at a constant learning rate that can be resumed and
 prolonged for ever (`unet.py trunk --until STEP`), and short branches in which the rate falls to
-zero, each of which gives a model to ship (`unet.py branch --steps N`).
+zero, each of which gives a model to ship (`unet.py branch --steps N`). A file named `stop` in the
+work folder ends either at its next step, saved.
 """
 
 from __future__ import annotations
@@ -139,15 +140,17 @@ def kind_of(name: str, parameter: torch.Tensor) -> str:
 
 
 @torch.no_grad()
-def update(shared: Shared, index: int, kind: str, share: float, step: int, ema: float) -> None:
+def update(
+    shared: Shared, p: torch.Tensor, index: int, kind: str, share: float, step: int, ema: float
+) -> None:
     """Move one parameter by its gradient, the mean over the workers, and its running average.
 
     Muon (momentum, then orthogonalised, so that a matrix moves equally in all directions) takes a
     convolution as a matrix (out, in * height * width); torch.optim.Muon takes 2-D parameters only.
     Source: Jordan et al. 2024, scaled as in arXiv:2502.16982 so that learning rates are Adam's.
     """
-    p = list(shared.modules.parameters())[index]
-    gradient = torch.stack([g[index] for g in shared.gradients]).mean(0)
+    gradient = sum(g[index] for g in shared.gradients[1:]) + shared.gradients[0][index]
+    gradient /= len(shared.gradients)
     mean = shared.momentum[index]
     if kind == "matrix":
         mean.lerp_(gradient, 0.05)
@@ -328,7 +331,7 @@ def work(rank: int, shared: Shared, plan: Plan, step: int, fork: int, meet: Barr
         loads[least] += costs[i]
         if least == rank:
             mine.append((i, kind_of(*named[i])))
-    end = plan.end(fork)
+    end, stop_file = plan.end(fork), work_folder() / "stop"
     began = saved_at = time.time()
     first, recent = step, []
     if rank == 0:
@@ -344,9 +347,9 @@ def work(rank: int, shared: Shared, plan: Plan, step: int, fork: int, meet: Barr
         shared.loss[rank] = loss.detach()
         meet.wait()
         for i, kind in mine:
-            update(shared, i, kind, plan.share(step, fork), step, EMA[plan.mode])
+            update(shared, named[i][1], i, kind, plan.share(step, fork), step, EMA[plan.mode])
         step += 1
-        stop = time.time() - began > plan.minutes * 60
+        stop = time.time() - began > plan.minutes * 60 or stop_file.exists()
         if rank == 0:
             recent.append(float(shared.loss.mean()))
             shared.seen += plan.batch
@@ -408,6 +411,7 @@ def train(plan: Plan) -> None:
     if step >= plan.end(fork):
         print(f"unet_{plan.mode} is at step {step} of {plan.end(fork)}: nothing left to train.")
         return
+    (work_folder() / "stop").unlink(missing_ok=True)
     context = torch.multiprocessing.get_context("spawn")
     meet = context.Barrier(plan.workers)
     crew = [
