@@ -185,7 +185,7 @@ TABLE = {
         cupcake: cupcake
         chocolate: chocolate-bar is:brown
         candy: candy
-        lollipop: lollipop is:
+        lollipop: lollipop -
     """,
     "nature": """
         rose: rose
