@@ -20,6 +20,7 @@ from diffusers import (
 from PIL import Image, ImageDraw
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from tools.pocket_world import vae
 from tools.pocket_world.training import work_folder
 from tools.pocket_world.unet import SCHEDULE
 
@@ -57,9 +58,16 @@ def pipeline(unet_folder: Path) -> StableDiffusionPipeline:
 
 @torch.no_grad()
 def draw(
-    pipe: StableDiffusionPipeline, prompts: list[str], steps: int = 8, guidance: float = 4.0
+    pipe: StableDiffusionPipeline,
+    prompts: list[str],
+    steps: int = 8,
+    guidance: float = 4.0,
+    is_linear: bool = False,
 ) -> np.ndarray:
-    """Return one picture for each prompt: uint8, (n, 128, 128, 3)."""
+    """Return one picture for each prompt: uint8, (n, 128, 128, 3).
+
+    `is_linear` leaves the decoder out, for as long as it has not been trained.
+    """
     made = []
     for i in range(0, len(prompts), 12):
         some = prompts[i : i + 12]
@@ -70,9 +78,12 @@ def draw(
                 num_inference_steps=steps,
                 guidance_scale=guidance,
                 generator=generators,
-                output_type="np",
+                output_type="latent" if is_linear else "pt",
             ).images
-        made.append(found)
+        if is_linear:
+            scaled = found.float() / pipe.vae.config.scaling_factor
+            found = vae.linear_decode(scaled, vae.pca()) / 2 + 0.5
+        made.append(found.float().permute(0, 2, 3, 1).numpy())
     return (np.concatenate(made).clip(0, 1) * 255).round().astype(np.uint8)
 
 
@@ -96,10 +107,11 @@ def main() -> None:
     parser.add_argument("--unet", type=Path, default=work_folder() / "unet_trunk")
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--guidance", type=float, default=4.0)
+    parser.add_argument("--linear", action="store_true", help="without the trained decoder")
     o = parser.parse_args()
     torch.set_num_threads(1)
     prompts = o.prompts or PROMPTS
-    sheet(draw(pipeline(o.unet), prompts, o.steps, o.guidance), prompts).save(o.out)
+    sheet(draw(pipeline(o.unet), prompts, o.steps, o.guidance, o.linear), prompts).save(o.out)
 
 
 if __name__ == "__main__":
