@@ -144,6 +144,8 @@ def _write(out: Path, name: str, tensors: dict[str, torch.Tensor]) -> None:
 def train(o: argparse.Namespace) -> None:
     began = time.time()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.backends.cudnn.benchmark = True
+    torch.set_float32_matmul_precision("high")
     torch.manual_seed(1)
     models = unet.make_models(o.channels)
     modules = torch.nn.ModuleDict(dict(zip(NAMES, models, strict=True)))

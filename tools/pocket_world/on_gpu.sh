@@ -5,7 +5,8 @@
 #   OUT=folder tools/pocket_world/on_gpu.sh PACK.tgz [MINUTES] [options of gpu.py]   there
 #   tools/pocket_world/on_gpu.sh join folder               here: the pieces made whole again
 #
-# There: Python with torch, diffusers, transformers, safetensors, numpy and Pillow. Left in OUT: the
+# There: Python with torch, diffusers, transformers, safetensors, numpy and Pillow; what is missing is
+# installed from WHEELS, a folder of wheels that was carried along. Left in OUT: the
 # EMA weights, cut into pieces of 16 MiB at most (60 MB in all), run.json and log.txt. They are the
 # state too: the rate has fallen to zero, so the raw weights are nearly the same (RAW=1 brings them
 # as well), and `gpu.py --from ema.safetensors` warms up again from there.
@@ -39,6 +40,10 @@ export S2I_POCKET_SHARD=${S2I_POCKET_SHARD:-2000}
 export S2I_POCKET_CORES=${S2I_POCKET_CORES:-$(($(nproc) > 2 ? $(nproc) - 1 : 1))}
 mkdir -p "$S2I_POCKET_WORK" "$out"
 tar -C "$S2I_POCKET_WORK" -xzf "$pack"
+if [ -n "${WHEELS:-}" ]; then
+    $PYTHON -m pip install --quiet --no-index --no-deps "$WHEELS"/*.whl
+fi
+$PYTHON -c "import diffusers, transformers, safetensors, PIL"  # before minutes are spent
 
 $PYTHON -m tools.pocket_world.places
 $PYTHON -m tools.pocket_world.data 0 "${SHARDS:-800}" > "$S2I_POCKET_WORK/data.log" 2>&1 &
