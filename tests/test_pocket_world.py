@@ -1,0 +1,188 @@
+"""The new pocket world: properties of its words, its painting and its encoder."""
+
+import zlib
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tools.pocket_world import dress, icons, places, training, vae, words, world
+
+
+@pytest.fixture
+def drawn(tmp_path, monkeypatch):
+    """A world whose icons are discs and whose places are of one colour."""
+    monkeypatch.setenv("S2I_POCKET_WORK", str(tmp_path))
+    y, x = np.mgrid[-1:1:128j, -1:1:128j]
+    disc = np.zeros((128, 128, 4), np.uint8)
+    disc[np.hypot(x, y) < 0.9] = (200, 60, 50, 255)
+    mask = disc[..., 3].copy()
+    count = len(words.NOUNS)
+    made = world.Icons(
+        np.broadcast_to(disc, (count, 3, 128, 128, 4)),
+        np.broadcast_to(mask, (count, 3, 128, 128)),
+        np.full((count, 3), "red"),
+    )
+    grounds = {
+        (p, n): np.full((2, places.BANK_PX, places.BANK_PX, 3), 90 + 60 * n, np.uint8)
+        for p in words.PLACE_NAMES
+        for n in (False, True)
+    }
+    worn = dict.fromkeys(words.ACCESSORY_NAMES, disc)
+    for module, name, value in (
+        (world, "icons", lambda: made),
+        (places, "bank", lambda: grounds),
+        (dress, "worn", lambda: worn),
+    ):
+        monkeypatch.setattr(module, name, value)
+    for cached in (dress.head_of, world.accessory_mask, world.painted_accessory):
+        cached.cache_clear()
+    yield made
+    for cached in (dress.head_of, world.accessory_mask, world.painted_accessory):
+        cached.cache_clear()
+
+
+def test_the_world_is_as_large_as_it_was_to_be():
+    assert len(words.NOUNS) >= 200
+    assert len(set(words.NOUNS)) == len(words.NOUNS)
+    assert len(words.PLACES) >= 20
+    assert len(words.ACCESSORIES) >= 10
+    assert set(places.PAINTERS) == set(words.PLACE_NAMES)
+    said = [w for t in words.THINGS for w in (t.noun, *t.also)]
+    assert len(set(said)) == len(said)  # no word means two things
+
+
+def test_no_word_means_two_things():
+    known = words.known_words()
+    nouns = {w for noun in known["nouns"] for w in noun.split()}
+    assert not nouns & set(known["sizes"])
+    assert not set(known["identifiers"]) & nouns
+    assert nouns & set(known["colours"]) == {"orange"}  # the fruit
+
+
+def test_held_out_pairs_are_one_in_twenty_and_never_drawn(drawn):
+    rng = np.random.default_rng(0)
+    for relation in ("on", "in", "at", "wearing"):
+        share = len(words.held_out(relation)) / len(words.NOUNS)
+        assert 0.2 < share < 1.0, relation  # of 11, 11, 20 and 11 others
+    for _ in range(4000):
+        s = world.random_scene(rng)
+        if s.place:
+            assert not words.is_held_out(s.noun, "at", s.place)
+        else:
+            assert not words.is_held_out(s.noun, "on", s.colour)
+        assert not (s.painted and words.is_held_out(s.noun, "in", s.painted))
+        assert not (s.accessory and words.is_held_out(s.noun, "wearing", s.accessory))
+
+
+def test_the_old_worlds_rule_for_grounds_holds():
+    expected = zlib.crc32(b"cat|blue") % 20 == 0
+    assert words.is_held_out("cat", "on", "blue") is expected
+
+
+def test_captions_say_what_is_painted(drawn):
+    rng = np.random.default_rng(1)
+    for _ in range(500):
+        scene = world.random_scene(rng)
+        said = f" {world.caption(rng, scene)} "
+        tokens = said.split()
+        assert (scene.count > 1) == bool({"two", "three"} & set(tokens))
+        assert scene.night == said.endswith(" at night ")
+        for size, ways in words.SIZES.items():
+            assert (scene.size == size) == bool(set(ways) & set(tokens))
+        if scene.place:
+            assert any(f" {way} " in said for way in words.BY_PLACE[scene.place].ways)
+        if scene.accessory:
+            worn = words.BY_ACCESSORY[scene.accessory]
+            assert any(f" {name} " in said for name in (worn.name, *worn.also))
+        if scene.second:
+            assert f" {scene.link} " in said
+
+
+def test_no_identifier_is_ever_said(drawn):
+    rng = np.random.default_rng(2)
+    said = {w for _ in range(500) for w in world.caption(rng, world.random_scene(rng)).split()}
+    assert not said & set(words.IDENTIFIERS)
+
+
+def test_a_thing_is_not_of_its_grounds_colour(drawn):
+    rng = np.random.default_rng(3)
+    for _ in range(1000):
+        scene = world.random_scene(rng)
+        assert scene.place or world.shown_colour(scene) != scene.colour
+
+
+def test_scenes_depend_on_the_seed_alone(drawn):
+    def made():
+        rng = np.random.default_rng(4)
+        return [world.paint(rng, world.random_scene(rng)) for _ in range(20)]
+
+    first = made()
+    assert all(p.shape == (128, 128, 3) and p.dtype == np.uint8 for p in first)
+    assert all((a == b).all() for a, b in zip(first, made(), strict=True))
+
+
+def test_paint_is_the_colour_that_was_asked_for(drawn):
+    disc, mask = drawn.rgba[0, 0], drawn.masks[0, 0]
+    for colour in words.COLOURS:
+        made = world.recoloured(disc, mask, colour)
+        mean = made[64, 64, :3].astype(float)
+        away = {c: np.abs(mean - np.array(v)).sum() for c, v in world.PAINTS.items()}
+        assert min(away, key=away.__getitem__) == colour
+        assert (made[..., 3] == disc[..., 3]).all()
+
+
+def test_what_is_worn_makes_the_outline_larger(drawn):
+    worn = dress.worn()["hat"]
+    made = dress.dressed(drawn.rgba[0, 0], "cat", 0, "hat", worn, np.zeros(4))
+    alpha = np.asarray(Image.fromarray(made).getchannel("A"))
+    assert (alpha[: dress.MARGIN] > 0).any()  # above the icon
+
+
+def test_plurals_and_articles():
+    assert words.plural("mouse") == "mice"
+    assert words.plural("butterfly") == "butterflies"
+    assert words.plural("box") == "boxes"
+    assert words.with_article("unicorn") == "a unicorn"
+    assert words.with_article("owl") == "an owl"
+    assert words.with_article("red scissors") == "red scissors"
+
+
+def test_the_encoder_is_the_pca_it_was_given():
+    g = torch.Generator().manual_seed(0)
+    first = torch.linalg.qr(torch.randn(192, vae.HALF, generator=g))[0].T
+    second = torch.linalg.qr(torch.randn(4 * vae.HALF, vae.LATENTS, generator=g))[0].T
+    p = {
+        "first": first,
+        "offset": torch.randn(vae.HALF, generator=g) * 0.1,
+        "second": second * 0.5,
+        "shift": torch.randn(vae.LATENTS, generator=g) * 0.1,
+    }
+    pictures = torch.rand(2, 3, 128, 128, generator=g) * 2 - 1
+    expected = vae.encode(pictures, p)
+    with torch.no_grad():
+        made = vae.build(p).eval().encode(pictures).latent_dist
+    assert made.mean.shape == (2, vae.LATENTS, 8, 8)
+    assert (made.mean - expected).abs().max() < 0.03  # of 1: the norm is not quite still
+
+
+def test_a_checkpoint_is_there_even_between_two_renamings(tmp_path):
+    path = tmp_path / "state.pt"
+    assert training.load_state(path) is None
+    training.save_state({"step": 1}, path)
+    training.save_state({"step": 2}, path)
+    assert training.load_state(path) == {"step": 2}
+    path.unlink()
+    assert training.load_state(path) == {"step": 1}
+
+
+def test_own_colours_are_named_as_people_would():
+    disc = np.zeros((128, 128, 4), np.uint8)
+    for colour, name in (
+        ((200, 40, 40), "red"),
+        ((120, 75, 45), "brown"),
+        ((60, 160, 70), "green"),
+    ):
+        disc[20:100, 20:100] = (*colour, 255)
+        assert icons.own_colour(disc, icons.paintable(disc, "")) == name

@@ -1,0 +1,85 @@
+"""Write a small snapshot of the training (fp16 weights), or make the state anew from one.
+
+python -m tools.pocket_world.snapshot save FOLDER
+python -m tools.pocket_world.snapshot restore FOLDER
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from tools.pocket_world import data, unet
+from tools.pocket_world.training import load_state, save_state, work_folder
+
+
+def save(folder: Path) -> None:
+    """Write raw and averaged weights, VAE, PCA, tokenizer and where the training stands."""
+    work, state = work_folder(), load_state(work_folder() / "unet_trunk.pt")
+    if not state:
+        raise SystemExit(f"No training in {work}: unet_trunk.pt is missing.")
+    folder.mkdir(parents=True, exist_ok=True)
+    names = [name for name, _ in _modules().named_parameters()]
+    raw = {n: state["modules"][n].half().contiguous() for n in names}
+    averages = zip(names, state["ema"], strict=True)
+    save_file(raw, folder / "raw.safetensors")
+    save_file({n: e.half().contiguous() for n, e in averages}, folder / "ema.safetensors")
+    for part in ("vae", "tokenizer"):
+        shutil.copytree(work / part, folder / part, dirs_exist_ok=True)
+    for part in ("pca.npz", "judge.pt"):
+        if (work / part).exists():
+            shutil.copy(work / part, folder / part)
+    about = {
+        "step": state["step"],
+        "pictures": state["seen"],
+        "scenes": len(data.ready()) * data.SHARD_SIZE,
+        "channels": unet.CHANNELS,
+        "text": [unet.TEXT_LAYERS, unet.TEXT_WIDTH],
+        "batch": unet.BATCH,
+        "rates": [unet.MATRIX_LR, unet.VECTOR_LR, unet.EMBEDDING_LR],
+        "ema": unet.EMA["trunk"],
+    }
+    (folder / "about.json").write_text(json.dumps(about, indent=1) + "\n")
+    size = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
+    print(f"{about} -> {folder}, {size / 1e6:.1f} MB")
+
+
+def _modules() -> torch.nn.ModuleDict:
+    made, text = unet.make_models()
+    return torch.nn.ModuleDict({"unet": made, "text": text})
+
+
+def restore(folder: Path) -> None:
+    """Write `unet_trunk.pt` with the snapshot's weights and an optimizer that remembers nothing."""
+    work, about = work_folder(), json.loads((folder / "about.json").read_text())
+    for part in ("vae", "tokenizer"):
+        shutil.copytree(folder / part, work / part, dirs_exist_ok=True)
+    for part in ("pca.npz", "judge.pt"):
+        if (folder / part).exists():
+            shutil.copy(folder / part, work / part)
+    shared = unet.make_shared(1)
+    raw, averages = load_file(folder / "raw.safetensors"), load_file(folder / "ema.safetensors")
+    with torch.no_grad():
+        for i, (name, p) in enumerate(shared.modules.named_parameters()):
+            p.copy_(raw[name])
+            shared.ema[i].copy_(averages[name])
+    state = {"modules": shared.modules.state_dict(), "step": about["step"], "fork": about["step"]}
+    state |= {"seen": about["pictures"], "momentum": shared.momentum, "squares": shared.squares}
+    save_state(state | {"ema": shared.ema}, work / "unet_trunk.pt")
+    unet.save_models(shared.ema, work / "unet_trunk")
+    print(f"{work / 'unet_trunk.pt'}: step {about['step']}, {about['pictures']} pictures")
+
+
+def main() -> None:
+    if len(sys.argv) != 3 or sys.argv[1] not in ("save", "restore"):
+        raise SystemExit(__doc__)
+    {"save": save, "restore": restore}[sys.argv[1]](Path(sys.argv[2]))
+
+
+if __name__ == "__main__":
+    main()
