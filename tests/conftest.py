@@ -55,8 +55,9 @@ def pytest_sessionstart(session):
 
 
 def pytest_collection_modifyitems(items):
-    """The longest file first: begun last, it would leave one of two workers idle."""
-    items.sort(key=lambda item: item.path.name != "test_notebooks.py")
+    """The longest files first: begun last, they would leave one of two workers idle."""
+    longest = ("test_notebooks.py", "test_twin_notebooks.py")
+    items.sort(key=lambda item: item.path.name not in longest)
 
 
 def pytest_addoption(parser):
