@@ -269,6 +269,6 @@ def test_commands_in_cells_find_the_library_and_what_the_user_had_on_the_path(
 
 
 def test_loading_it_loads_nothing_heavy():
-    code = "import sys, s2i_lib.session; print({'torch', 'numpy', 'diffusers'} & set(sys.modules))"
+    code = "import sys, s2i_lib.notebook; print({'torch', 'numpy', 'diffusers'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"

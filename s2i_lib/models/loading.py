@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -108,7 +108,11 @@ def load(
     with _uncollected():
         base = choose(name)
         folder, source = find_weights(base, drive)
-        model = Model(base, load_pipeline(folder, device=device, dtype=dtype), source)
+        pipeline = load_pipeline(folder, device=device, dtype=dtype)
+        side = pipeline.unet.config.sample_size * pipeline.vae_scale_factor
+        if side != base.size_px:  # the weights say for what size they were made
+            base = replace(base, size_px=side)
+        model = Model(base, pipeline, source)
     model.digests["model"] = _in_background(lambda: digest_of(folder))
     return model
 

@@ -15,8 +15,8 @@ from s2i_lib.widgets import join_modules
 WIDTH, HEIGHT = 640, 480
 CORNERS = {"top left": (255, 0, 0), "top right": (0, 255, 0), "bottom left": (0, 0, 255)}
 
-CAMERA = "from s2i_lib.capture import camera; w = camera(drive, 'Rex'); w"
-UPLOAD = "from s2i_lib.capture import upload; w = upload(drive, 'Rex'); w"
+CAMERA = "from s2i_lib.widgets.capture import camera; w = camera(drive, 'Rex'); w"
+UPLOAD = "from s2i_lib.widgets.capture import upload; w = upload(drive, 'Rex'); w"
 
 
 @pytest.fixture(scope="session")
