@@ -14,15 +14,15 @@ from tools import badges
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+PAGES = [ROOT / "README.md", ROOT / "drive_layout.md", *sorted((ROOT / "docs").glob("*.md"))]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
-def test_the_tree_has_a_line_for_every_module():
-    listed = re.findall(r"^  ([\w/.]+)  +\w", README.partition("s2i_lib/  ")[2], re.MULTILINE)
-    library = ROOT / "s2i_lib"
-    there = [f"{path.parent.name}/" for path in library.glob("*/__init__.py")]
-    there += [path.name for path in library.glob("*.py") if not path.name.startswith("__")]
-    assert sorted(set(there) - set(listed)) == []
+def test_readme_is_short_and_has_a_line_for_every_package():
+    assert len(README.splitlines()) <= 130
+    listed = re.findall(r"^  (\w+/)  +\w", README, re.MULTILINE)
+    packages = {f"{path.parent.name}/" for path in (ROOT / "s2i_lib").glob("*/__init__.py")}
+    assert packages == set(listed)
 
 
 def test_every_notebook_has_a_row_with_its_own_badge():
@@ -34,10 +34,9 @@ def test_every_notebook_has_a_row_with_its_own_badge():
 
 
 def test_links_lead_to_files():
-    for page in ("README.md", "docs/teaching.md", "drive_layout.md"):
-        text = (ROOT / page).read_text()
-        for target in re.findall(r'(?:\]\(|src=")(?!https?:|#)([^)"]+)', text):
-            assert ((ROOT / page).parent / target).exists(), f"{page} links to {target}"
+    for page in PAGES:
+        for target in re.findall(r'(?:\]\(|src=")(?!https?:|#)([^)"]+)', page.read_text()):
+            assert (page.parent / target).exists(), f"{page} links to {target}"
 
 
 def test_commands_and_their_options_exist():
@@ -46,7 +45,7 @@ def test_commands_and_their_options_exist():
     from s2i_lib.cli.main import app
 
     commands = get_command(app).commands
-    said = re.findall(r"-m s2i_lib (\w+)([^#\n`]*)", README)
+    said = re.findall(r"-m s2i_lib (\w+)([^#\n`]*)", "\n".join(p.read_text() for p in PAGES))
     assert len(said) >= 8
     for name, rest in said:
         known = {option for parameter in commands[name].params for option in parameter.opts}
@@ -68,8 +67,8 @@ def test_messages_to_look_up_are_said_somewhere():
     places = [*(ROOT / "s2i_lib").rglob("*.py"), *(ROOT / "s2i_lib").rglob("*.js"), *NOTEBOOKS]
     # One text: a sentence may go on in the next literal of the source.
     everything = re.sub(r'["`]\s*\+?\s*f?["`]', "", "\n".join(p.read_text() for p in places))
-    table = README.split("## When it says")[1].split("\n## ")[0]
-    messages = re.findall(r"^\| `([^`]+)`", table, re.MULTILINE)
+    page = (ROOT / "docs" / "messages.md").read_text()
+    messages = re.findall(r"^\| `([^`]+)`", page, re.MULTILINE)
     assert len(messages) >= 10
     assert [message for message in messages if message not in everything] == []
 
