@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from tools.pocket_world import data, unet
+from tools.pocket_world import data, unet, vae
 from tools.pocket_world.training import load_state, save_state, work_folder
 
 
@@ -29,8 +29,8 @@ def save(folder: Path) -> None:
     averages = zip(names, state["ema"], strict=True)
     save_file(raw, folder / "raw.safetensors")
     save_file({n: e.half().contiguous() for n, e in averages}, folder / "ema.safetensors")
-    for part in ("vae", "tokenizer"):
-        shutil.copytree(work / part, folder / part, dirs_exist_ok=True)
+    vae.load().half().save_pretrained(folder / "vae")
+    shutil.copytree(work / "tokenizer", folder / "tokenizer", dirs_exist_ok=True)
     for part in ("pca.npz", "judge.pt"):
         if (work / part).exists():
             shutil.copy(work / part, folder / part)
