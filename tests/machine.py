@@ -20,16 +20,16 @@ def main() -> None:
     import safetensors
 
     from s2i_lib.cli.main import main
-    from s2i_lib.training.class_images import sample_latents
+    from s2i_lib.training import class_images
 
-    sample = sample_latents
+    sample = class_images.sample_latents
 
     def note(pipe, embeddings, seeds, options):
         with Path("sampled.jsonl").open("a") as file:
             file.write(json.dumps(list(seeds)) + "\n")
         return sample(pipe, embeddings, seeds, options)
 
-    sample_latents = note
+    class_images.sample_latents = note
     if os.environ.get("RANK", "0") != "0":
         safe_open = safetensors.safe_open
 
