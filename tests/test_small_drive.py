@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow
 
 STATE_GB = 5.2  # of Stable Diffusion: 866 million parameters, 6 bytes each; here it is 12
 FREE_GB = 15.0
-UPLOAD_S = 1.0  # that a state takes here
+UPLOAD_S = 0.3  # that a state takes here: less than a step, as there
 OPTIONS = {
     **{k: v for k, v in SHORT.items() if k != "save_every"},
     "with_8bit_adam": False,
