@@ -416,8 +416,9 @@ class SpeechToImage:
 
         if self.recordings is None:
             return []
-        is_file = isinstance(recording, (str, Path, bytes))
-        samples = load_audio(recording) if is_file else recording
+        samples = (
+            load_audio(recording) if isinstance(recording, (str, Path, bytes)) else recording
+        )
         named = {m.subject.name: m.subject for m in find_names(transcript.english, self.subjects)}
         try:
             folder = make_folder(self.recordings)

@@ -22,7 +22,7 @@ from s2i_lib.widgets.studio import Studio, _marks
 from s2i_lib.widgets.studio.worker import Worker
 
 # They stand for loaded ones where nothing is heard or drawn.
-NO_MODEL = SimpleNamespace(run=None, base=SimpleNamespace(negative=""))
+NO_MODEL = SimpleNamespace(run=None, source="", base=SimpleNamespace(negative=""))
 
 
 def listener_that_hears(transcript: Transcript | None = None) -> SimpleNamespace:
