@@ -9,6 +9,7 @@ import pytest
 from sounds import KINDS
 
 from s2i_lib.cli import main as command_line
+from s2i_lib.cli.evaluate import report_folder
 from s2i_lib.errors import InputError
 from s2i_lib.evaluation.dreambench import EvaluateOptions
 from s2i_lib.evaluation.evaluate import evaluate_run
@@ -132,10 +133,10 @@ def test_base_of_weights_that_do_not_name_theirs_is_refused_and_no_row(run, tmp_
 def test_report_on_a_file_lies_beside_it_and_is_refused_before_anything_is_drawn(tmp_path, drive):
     lora = tmp_path / "lora.safetensors"
     lora.write_bytes(b"")
-    where = command_line._report_folder(drive, ["nobody", str(lora)])
+    where = report_folder(drive, ["nobody", str(lora)])
     assert where == tmp_path / "evaluations" and not where.exists()
     with pytest.raises(InputError, match="no run 'nobody'"):
-        command_line._report_folder(drive, ["nobody", "neither"])
+        report_folder(drive, ["nobody", "neither"])
 
 
 def test_without_anything_that_hears_the_rest_is_scored(run, tmp_path, monkeypatch):
