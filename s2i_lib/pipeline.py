@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from s2i_lib.drawing.advice import explain_unknown_words, explain_untaught
-from s2i_lib.drawing.draw import draw
+from s2i_lib.drawing.draw import EMPTY_PROMPT, draw
 from s2i_lib.drawing.gallery import Section, save, save_recording
 from s2i_lib.drawing.records import Picture
 from s2i_lib.drawing.sampling import DrawOptions, Step, preview
-from s2i_lib.errors import S2iError
+from s2i_lib.errors import InputError, S2iError
 from s2i_lib.models.loading import Model, load
 from s2i_lib.photos.subject import Subject, find_subject, known_subjects
 from s2i_lib.speech.prompt import Prompt, find_negatives, make_prompt, with_negative
@@ -123,18 +123,28 @@ class Wish:
         """What was heard; None for typed words."""
         return self.prompt.transcript
 
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """Sentences on why what was heard may not be what was said."""
+        return self.transcript.doubts if self.transcript else ()
+
+    @property
+    def unsaved_seeds(self) -> list[int]:
+        """Seeds of the pictures that were not saved."""
+        both = zip(self.pictures, self.paths, strict=True)
+        return [picture.record["seed"] for picture, path in both if path is None]
+
     def section(self) -> Section:
         """Return its part of a page: the saved pictures, the words, the recording."""
         from s2i_lib.speech.audio import load_audio
 
         clip = self.recording
-        doubts = self.transcript.doubts if self.transcript else ()
         return Section(
             self.prompt.text,
             [path for path in self.paths if path],
             heard=self.transcript.text if self.transcript else None,
             clip=load_audio(clip) if isinstance(clip, (str, Path, bytes)) else clip,
-            notes=[*doubts, *self.notes],
+            notes=[*self.doubts, *self.notes],
         )
 
 
@@ -203,10 +213,10 @@ class SpeechToImage:
         self.last: Wish | None = None
         self.seconds: dict[str, float] = {}
         """Seconds of each stage, of all wishes together."""
-        self._wanted = (model, run)
-        self._model, self._loaded = (
-            (None, None) if isinstance(model, str) else (model, self._wanted)
-        )
+        self._wish_seconds: dict[str, float] = {}
+        self._model: Model | None = None if isinstance(model, str) else model
+        self._wanted = (model if isinstance(model, str) else model.source, run)
+        self._loaded = self._wanted if self._model else None
         self._failure: Exception | None = None  # of loading in the background
         self._model_lock, self._listener_lock = threading.RLock(), threading.RLock()
         if hearing is None:
@@ -238,18 +248,19 @@ class SpeechToImage:
 
     def _load_quietly(self) -> None:
         try:
-            self.load_model()
+            with self.use_model():
+                pass
         except Exception as error:  # told to the wish that waits for it
             self._failure = error
 
     def load_model(self) -> None:
         """Load what draws, or wait until it is loaded."""
-        with self.use_model():
+        with self._stage("load model"), self.use_model():
             pass
 
     def load_listener(self) -> None:
         """Load what hears, or wait until it is loaded."""
-        with self.use_listener():
+        with self._stage("load Whisper"), self.use_listener():
             pass
 
     @contextmanager
@@ -291,28 +302,30 @@ class SpeechToImage:
         S2iError
             When the weights or the room for a picture are not to be had.
         """
-        seconds: dict[str, float] = {}
-        with self._stage(seconds, "load Whisper"):
-            self.load_listener()
+        self._wish_seconds = {}
+        self.load_listener()
         self.load_in_background()
-        with self._stage(seconds, "hear"):
-            transcript = self.hear(recording)
+        transcript = self.hear(recording)
         notes = self._keep_recording(recording, transcript)
-        return self._fulfil(transcript, seconds, notes, recording)
+        return self._fulfil(transcript, notes, recording)
 
     def say(self, text: str) -> Wish:
         """Draw typed words, as if they had been spoken."""
+        if not text.strip():
+            raise InputError(EMPTY_PROMPT)
         make_prompt(text, self.subjects, chosen=self.chosen)  # refuses before anything slow
         if self.classroom:
             self.classroom.check(text)
-        return self._fulfil(text, {})
+        self._wish_seconds = {}
+        return self._fulfil(text)
 
     def hear(self, recording: Recording) -> Transcript:
         """Listen to a recording (samples at 16 kHz, a file, or a file's bytes)."""
         with self.use_listener() as listener:
             self.callback(Hearing())
             rate_hz = None if isinstance(recording, (str, Path, bytes)) else RATE_HZ
-            transcript = listener.hear(recording, rate_hz)
+            with self._stage("hear"):
+                transcript = listener.hear(recording, rate_hz)
         self.callback(Heard(transcript))
         return transcript
 
@@ -331,10 +344,9 @@ class SpeechToImage:
         self, prompt: Prompt, *, options: DrawOptions | None = None, notes: Sequence[str] = ()
     ) -> Wish:
         """Draw a prompt and save the pictures; ``notes`` are put before what is noted here."""
-        seconds: dict[str, float] = {}
-        with self._stage(seconds, "load model"):
-            self.load_model()
-        return self._draw(prompt, options or self.options, notes, seconds)
+        self._wish_seconds = {}
+        self.load_model()
+        return self._draw(prompt, options or self.options, notes)
 
     def again(self, prompt: Prompt | None = None, **changes: Any) -> Wish:
         """Draw the last wish again from the same noise: with another prompt, or other options.
@@ -353,20 +365,15 @@ class SpeechToImage:
     def _fulfil(
         self,
         words: str | Transcript,
-        seconds: dict[str, float],
         notes: Sequence[str] = (),
         recording: Recording | None = None,
     ) -> Wish:
-        with self._stage(seconds, "load model"):
-            self.load_model()
-        with self._stage(seconds, "prompt"):
-            prompt = self.prompt(words)
-        self.last = replace(self._draw(prompt, self.options, notes, seconds), recording=recording)
+        self.load_model()
+        wish = self._draw(self.prompt(words), self.options, notes)
+        self.last = replace(wish, recording=recording)
         return self.last
 
-    def _draw(
-        self, prompt: Prompt, options: DrawOptions, notes: Sequence[str], seconds: dict[str, float]
-    ) -> Wish:
+    def _draw(self, prompt: Prompt, options: DrawOptions, notes: Sequence[str]) -> Wish:
         options = options.with_seed()
         with self.use_model() as model:
             prompt = replace(prompt, negative=find_negatives(prompt.text))
@@ -377,7 +384,7 @@ class SpeechToImage:
             untaught = explain_untaught(model, prompt, self.drive)
             said = (*notes, *prompt.notes, *filter(None, [untaught, unknown]))
             self.callback(Understood(model, asked, said))
-            with self._stage(seconds, "draw"):
+            with self._stage("draw"):
                 pictures = draw(
                     model,
                     asked,
@@ -385,7 +392,7 @@ class SpeechToImage:
                     on_step=lambda step: self.callback(Drawing(step, model)),
                     classroom=self.classroom,
                 )
-        with self._stage(seconds, "save"):
+        with self._stage("save"):
             saved = [self._save(picture) for picture in pictures]
         self.last = Wish(
             asked,
@@ -394,7 +401,7 @@ class SpeechToImage:
             tuple(pictures),
             tuple(one if isinstance(one, Path) else None for one in saved),
             tuple(one for one in saved if isinstance(one, S2iError)),
-            seconds=seconds,
+            seconds=self._wish_seconds,
         )
         return self.last
 
@@ -416,9 +423,7 @@ class SpeechToImage:
 
         if self.recordings is None:
             return []
-        samples = (
-            load_audio(recording) if isinstance(recording, (str, Path, bytes)) else recording
-        )
+        samples = load_audio(recording) if isinstance(recording, (str, Path, bytes)) else recording
         named = {m.subject.name: m.subject for m in find_names(transcript.english, self.subjects)}
         try:
             folder = make_folder(self.recordings)
@@ -428,10 +433,10 @@ class SpeechToImage:
         return []
 
     @contextmanager
-    def _stage(self, seconds: dict[str, float], name: str) -> Iterator[None]:
+    def _stage(self, name: str) -> Iterator[None]:
         """Add the seconds that the body takes to those of a stage."""
         began = time.perf_counter()
         yield
         took = time.perf_counter() - began
-        for table in (seconds, self.seconds):
+        for table in (self._wish_seconds, self.seconds):
             table[name] = table.get(name, 0.0) + took

@@ -126,7 +126,7 @@ def test_typed_wish_is_drawn_kept_and_can_be_deleted(tmp_path):
     for entry in studio.pictures:
         studio._told({"type": "delete", "id": entry["id"]})
     assert not list((tmp_path / "creations").iterdir()) and studio.strip == []
-    assert set(studio.seconds[0]) == {"load model", "prompt", "draw", "save"}
+    assert set(studio.seconds[0]) == {"load model", "draw", "save"}
 
 
 def quick_studio(drive, pocket, heard=None) -> Studio:

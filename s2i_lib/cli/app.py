@@ -13,11 +13,9 @@ import typer
 
 from s2i_lib.cli.output import complain
 from s2i_lib.errors import InputError, S2iError
-from s2i_lib.storage.layout import Drive
 
 if TYPE_CHECKING:
     from s2i_lib.distributed import Processes
-    from s2i_lib.photos.subject import Subject
 
 
 # The options that several commands share.
@@ -111,21 +109,6 @@ def takes_order(command: Callable[..., None]) -> Callable[..., None]:
     vars(run)["__signature__"] = inspect.Signature(parameters)
     run.__annotations__ = {p.name: p.annotation for p in parameters}
     return run
-
-
-def find_subject(drive: Drive, given: str) -> Subject:
-    """NAME:CLASS_NOUN:IDENTIFIER, or the name of a subject on the Drive."""
-    from s2i_lib.photos.subject import Subject, load_subject
-
-    return Subject.parse(given) if ":" in given else load_subject(drive, given)
-
-
-def known_subjects(drive: Drive, given: list[Subject]) -> list[Subject]:
-    """Every subject whose name may be spoken: those that were given, then those on the Drive."""
-    from s2i_lib.photos.subject import list_subjects
-
-    names = {subject.name for subject in given}
-    return [*given, *(subject for subject in list_subjects(drive) if subject.name not in names)]
 
 
 def for_each(

@@ -17,7 +17,6 @@ from s2i_lib.cli.app import (
     JsonOption,
     StepsOption,
     SubjectOption,
-    find_subject,
     for_each,
 )
 from s2i_lib.cli.output import complain, print_notes
@@ -64,6 +63,7 @@ def evaluate(
     from s2i_lib.evaluation.evaluate import evaluate_run
     from s2i_lib.evaluation.report import write_report
     from s2i_lib.evaluation.speech import read_clips
+    from s2i_lib.photos.subject import find_subject
 
     place = open_drive(drive)
     options = EvaluateOptions(prompts, seeds, first_seed=first_seed, steps=steps)

@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
-from collections.abc import Iterator
-from concurrent.futures import Future
-from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from tqdm.auto import tqdm
@@ -25,20 +20,19 @@ from s2i_lib.cli.app import (
     ModelOption,
     Order,
     WhisperOption,
-    find_subject,
     for_each,
-    known_subjects,
     takes_order,
 )
 from s2i_lib.cli.output import complain, print_notes
 from s2i_lib.drawing.draw import EMPTY_PROMPT
-from s2i_lib.drawing.gallery import Wish, save, write_page
+from s2i_lib.drawing.gallery import Section, write_page
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.storage.files import make_folder
 from s2i_lib.storage.layout import open_drive
 
 if TYPE_CHECKING:
-    from s2i_lib.models.loading import Model
+    from s2i_lib.distributed import Processes
+    from s2i_lib.pipeline import Event, SpeechToImage, Wish
     from s2i_lib.speech.transcribe import Transcript
 
 
@@ -53,34 +47,32 @@ def speak(
     order: Order,
 ) -> None:
     """Turn spoken sentences into pictures, and a page of the clips, words and pictures."""
+    from s2i_lib.distributed import Processes
     from s2i_lib.speech.audio import load_audio
-    from s2i_lib.speech.transcribe import HearOptions, Listener
 
-    studio = _Studio(order)
-    names = tuple(subject.name for subject in studio.subjects)
-    hearing = HearOptions(
-        engine=engine, model=whisper, language=language, names=names, limit_s=limit_s
+    processes = Processes()
+    speech = _make_pipeline(order, processes)
+    speech.hearing = replace(
+        speech.hearing, engine=engine, model=whisper, language=language, limit_s=limit_s
     )
     for clip in audio:
         load_audio(clip, limit_s=limit_s)  # all are checked before anything slow
-    with studio.processes.main_first():  # it downloads, the others find what it has kept
-        with studio.stage("load Whisper"):
-            listener = Listener(hearing, studio.drive).load()
-        if studio.processes.is_alone:
-            studio.start_loading()  # beside hearing the first clip
-        else:
-            studio.load_model()
+    with processes.main_first():  # it downloads, the others find what it has kept
+        speech.load_listener()
+        if not processes.is_alone:  # alone it loads the model while it hears the first clip
+            speech.load_model()
+    sections: list[Section] = []
 
     def handle(clip: str) -> None:
-        with studio.stage("hear"):
-            transcript = listener.hear(clip)
-        studio.load_model()
-        studio.fulfil(transcript, clip=clip)
+        wish = speech(clip)
+        if any(wish.paths):
+            sections.append(wish.section())
+        _report(wish, clip, order.as_json)
 
     try:
-        for_each(audio, handle, processes=studio.processes)
+        for_each(audio, handle, processes=processes)
     finally:
-        studio.finish()
+        _finish(speech, sections, processes, order.as_json)
 
 
 @takes_order
@@ -90,19 +82,20 @@ def draw(
     order: Order,
 ) -> None:
     """Turn a typed sentence into pictures: the same as speak, without speech."""
-    from s2i_lib.speech.prompt import make_prompt
+    from s2i_lib.distributed import Processes
 
     if not prompt.strip():
         raise InputError(EMPTY_PROMPT)
-    studio = _Studio(order)
-    make_prompt(prompt, studio.subjects, chosen=studio.chosen)  # refuses before anything slow
-    if studio.classroom:
-        studio.classroom.check(prompt)
-    studio.load_model()
+    processes = Processes()
+    speech = _make_pipeline(order, processes)
+    sections: list[Section] = []
     try:
-        studio.fulfil(prompt)
+        wish = speech.say(prompt)
+        if any(wish.paths):
+            sections.append(wish.section())
+        _report(wish, None, order.as_json)
     finally:
-        studio.finish()
+        _finish(speech, sections, processes, order.as_json)
 
 
 def hear(
@@ -124,6 +117,7 @@ def hear(
     """Write down what was said, and the prompt that it becomes."""
     from s2i_lib.models.loading import token_counter
     from s2i_lib.models.registry import choose
+    from s2i_lib.photos.subject import find_subject, known_subjects
     from s2i_lib.speech.audio import load_audio
     from s2i_lib.speech.prompt import make_prompt
     from s2i_lib.speech.transcribe import HearOptions, Listener
@@ -165,159 +159,110 @@ def hear(
     for_each(audio, handle)
 
 
-class _Studio:
-    """What `speak` and `draw` share: the checks before anything slow, then wish by wish."""
+def _make_pipeline(order: Order, processes: Processes) -> SpeechToImage:
+    """Make what hears and draws, and check all that can be checked before anything slow."""
+    from s2i_lib.drawing.safety import Classroom
+    from s2i_lib.drawing.sampling import DrawOptions
+    from s2i_lib.models.registry import REGISTRY, choose
+    from s2i_lib.pipeline import SpeechToImage
+    from s2i_lib.storage.run_card import find_run
 
-    def __init__(self, order: Order) -> None:
-        from s2i_lib.distributed import Processes
-        from s2i_lib.drawing.safety import Classroom
-        from s2i_lib.drawing.sampling import DrawOptions
-        from s2i_lib.models.registry import REGISTRY, choose
-        from s2i_lib.storage.run_card import find_run
+    options = DrawOptions(
+        steps=order.steps, guidance_scale=order.guidance, count=order.count, seed=order.seed
+    )
+    drive, model = open_drive(order.drive), order.model
+    classroom = Classroom(drive) if order.classroom else None
+    if order.run is not None:
+        find_run(drive, order.run)
+    if order.run is None or model != "auto":  # what a run was made from, it knows best
+        base = choose(model)
+        model = base.name if base.name in REGISTRY else model
+    speech = SpeechToImage(
+        drive,
+        model=model,
+        run=order.run,
+        subject=order.subject,
+        options=options,
+        negative=order.negative,
+        classroom=classroom,
+        folder=make_folder(order.out or drive.creations),
+        callback=_Progress(),
+    )
+    speech.mark = processes.mark
+    return speech
 
-        self.processes = Processes()
-        self.order = order
-        self.options = DrawOptions(
-            steps=order.steps,
-            guidance_scale=order.guidance,
-            count=order.count,
-            seed=order.seed,
-        )
-        self.drive = open_drive(order.drive)
-        self.classroom = Classroom(self.drive) if order.classroom else None
-        self.model_name = order.model
-        if order.run is not None:
-            find_run(self.drive, order.run)
-        if order.run is None or order.model != "auto":  # what a run was made from, it knows best
-            base = choose(order.model)
-            self.model_name = base.name if base.name in REGISTRY else order.model
-        self.chosen = find_subject(self.drive, order.subject) if order.subject else None
-        self.subjects = known_subjects(self.drive, [self.chosen] if self.chosen else [])
-        self.folder = make_folder(order.out or self.drive.creations)
-        self.seconds: dict[str, float] = {}
-        self.wishes: list[Wish] = []
-        self._loading: Future[Model] | None = None
 
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Add the seconds that the body takes to those of the stage called ``name``."""
-        start = time.perf_counter()
-        yield
-        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+class _Progress:
+    """A bar for the steps of a drawing."""
 
-    def start_loading(self) -> None:
-        """Load the model on a thread, while something else is done."""
-        from s2i_lib.models.loading import load
+    bar: tqdm[Any] | None = None
 
-        def work() -> None:
-            try:
-                loading.set_result(load(self.model_name, drive=self.drive, run=self.order.run))
-            except BaseException as error:
-                loading.set_exception(error)
+    def __call__(self, event: Event) -> None:
+        from s2i_lib.pipeline import Drawing
 
-        loading = self._loading = Future()
-        threading.Thread(target=work, name="load model", daemon=True).start()
-
-    def load_model(self) -> None:
-        """Wait until the model is loaded; the seconds are those that were waited."""
-        if self._loading is None:
-            self.start_loading()
-        assert self._loading is not None
-        with self.stage("load model"):
-            self.model = self._loading.result()
-
-    def fulfil(self, heard: str | Transcript, *, clip: str | None = None) -> None:
-        """One wish: words -> prompt -> pictures -> files -> report.
-
-        Raises
-        ------
-        S2iError
-            At the end, when the disk did not take each of the pictures.
-        """
-        from s2i_lib.drawing.advice import explain_unknown_words, explain_untaught
-        from s2i_lib.drawing.draw import draw
-        from s2i_lib.speech.audio import load_audio
-        from s2i_lib.speech.prompt import make_prompt, with_negative
-
-        base, options = self.model.base, self.options
-        prompt = make_prompt(
-            heard,
-            self.subjects,
-            chosen=self.chosen,
-            count_tokens=self.model.count_tokens,
-            token_limit=base.token_limit,
-        )
-        prompt = with_negative(prompt, self.order.negative, base.negative)
-        unknown = explain_unknown_words(base, prompt.text, self.model.taught)
-        untaught = explain_untaught(self.model, prompt, self.drive)
-        doubts = prompt.transcript.doubts if prompt.transcript else ()
-        notes = [*doubts, *prompt.notes, *filter(None, [untaught, unknown])]
-        with self.stage("draw"), tqdm(total=options.steps, desc="Drawing", leave=False) as bar:
-            pictures = draw(
-                self.model,
-                prompt,
-                options,
-                on_step=lambda _: bar.update(),
-                classroom=self.classroom,
-            )
-        paths: list[Path] = []
-        failures: dict[int, S2iError] = {}  # by the seed of the picture
-        with self.stage("save"):
-            for picture in pictures:
-                try:
-                    paths.append(save(picture, self.folder, self.processes.mark))
-                except S2iError as error:  # the next one may find room
-                    failures[picture.record["seed"]] = error
-        transcript = prompt.transcript
-        if paths:
-            self.wishes.append(
-                Wish(
-                    prompt.text,
-                    paths,
-                    heard=transcript.text if transcript else None,
-                    clip=load_audio(clip) if clip else None,
-                    notes=notes,
-                )
-            )
-        if self.order.as_json:
-            report = {"clip": clip, "prompt": prompt.to_json(), "notes": notes}
-            print(json.dumps(report | {"pictures": [str(path) for path in paths]}), flush=True)
-        else:
-            if transcript:
-                _print_heard(transcript, clip)
-            print(f"Drawn     {prompt.text}  (by {base.name})")
-            print_notes(notes)
-            for path in paths:
-                print(f"Picture   {path}")
-        if failures:
-            seeds = ", ".join(map(str, failures))
-            raise S2iError(
-                f"{len(failures)} of {len(pictures)} pictures could not be kept: "
-                f"{next(iter(failures.values()))} `--seed` draws the same again: {seeds}."
-            )
-
-    def finish(self) -> None:
-        """Write the page of all wishes, of all processes, and report the seconds of each stage."""
-        self.wishes = self.processes.gather(self.wishes)
-        self.processes.close()
-        if not self.wishes or not self.processes.is_main:
+        if not isinstance(event, Drawing):
             return
-        page: Path | None
-        with self.stage("save"):
-            stem = self.wishes[0].pictures[0].stem
-            title = "Spoken and drawn" if self.wishes[0].heard else "Drawn"
-            try:
-                page = write_page(self.wishes, self.folder / f"{stem}.html", title=title)
-            except (S2iError, OSError) as error:  # the pictures are there without it
-                complain(f"There is no page of the pictures: {error}")
-                page = None
-        seconds = {name: round(value, 2) for name, value in self.seconds.items()}
-        if self.order.as_json:
-            print(json.dumps({"page": page and str(page), "seconds": seconds}))
-        else:
-            if page:
-                print(f"Page      {page}")
-            print("Seconds   " + ", ".join(f"{name} {took:.2f}" for name, took in seconds.items()))
+        number, total = event.step.number, event.step.total
+        self.bar = self.bar or tqdm(total=total, desc="Drawing", leave=False)
+        self.bar.update(number - self.bar.n)
+        if number == total:
+            self.bar.close()
+            self.bar = None
+
+
+def _report(wish: Wish, clip: str | None, as_json: bool) -> None:
+    """Say what was understood and drawn.
+
+    Raises
+    ------
+    S2iError
+        When the disk did not take each of the pictures.
+    """
+    notes = [*wish.doubts, *wish.notes]
+    paths = [path for path in wish.paths if path]
+    if as_json:
+        report = {"clip": clip, "prompt": wish.prompt.to_json(), "notes": notes}
+        print(json.dumps(report | {"pictures": [str(path) for path in paths]}), flush=True)
+    else:
+        if wish.transcript:
+            _print_heard(wish.transcript, clip)
+        print(f"Drawn     {wish.prompt.text}  (by {wish.pictures[0].record['model']})")
+        print_notes(notes)
+        for path in paths:
+            print(f"Picture   {path}")
+    if wish.failures:
+        raise S2iError(
+            f"{len(wish.failures)} of {len(wish.pictures)} pictures could not be kept: "
+            f"{wish.failures[0]} `--seed` draws the same again: "
+            f"{', '.join(map(str, wish.unsaved_seeds))}."
+        )
+
+
+def _finish(
+    speech: SpeechToImage, sections: list[Section], processes: Processes, as_json: bool
+) -> None:
+    """Write the page of all wishes, of all processes, and report the seconds of each stage."""
+    sections = processes.gather(sections)
+    processes.close()
+    if not sections or not processes.is_main:
+        return
+    assert speech.folder is not None
+    began, page = time.perf_counter(), None
+    stem = sections[0].pictures[0].stem
+    title = "Spoken and drawn" if sections[0].heard else "Drawn"
+    try:
+        page = write_page(sections, speech.folder / f"{stem}.html", title=title)
+    except (S2iError, OSError) as error:  # the pictures are there without it
+        complain(f"There is no page of the pictures: {error}")
+    seconds = dict(speech.seconds)
+    seconds["save"] += time.perf_counter() - began
+    seconds = {name: round(value, 2) for name, value in seconds.items()}
+    if as_json:
+        print(json.dumps({"page": page and str(page), "seconds": seconds}))
+    else:
+        if page:
+            print(f"Page      {page}")
+        print("Seconds   " + ", ".join(f"{name} {took:.2f}" for name, took in seconds.items()))
 
 
 def _print_heard(transcript: Transcript, clip: str | None) -> None:
