@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from s2i_lib.photos.subject import Subject
+from s2i_lib.speech import name_matching
 from s2i_lib.speech.name_matching import find_names, sounds_same
 from s2i_lib.speech.transcribe import HearOptions, Listener
 from s2i_lib.storage.layout import Drive
@@ -110,3 +111,26 @@ def test_mentions_do_not_overlap_and_keep_their_place():
     assert [m.subject.name for m in mentions] == ["Rex", "Rex Junior", "Rex"]
     assert [text[m.start : m.end] for m in mentions] == ["Rex", "Rex Junior", "Rex's"]
     assert [m.is_possessive for m in mentions] == [False, False, True]
+
+
+def test_every_rule_of_the_table_decides_about_some_sentence(monkeypatch):
+    """The sentences that were collected, and two for what does not occur in them."""
+    decided, decide = set(), name_matching.decide
+
+    def note(candidate):
+        rule = decide(candidate)
+        decided.add(rule.name)
+        return rule
+
+    monkeypatch.setattr(name_matching, "decide", note)
+    for sentence in SENTENCES:
+        names_in(sentence["text"], sentence)
+    assert find_names("A Daisy in a vase.", [Subject("Daisy", "cat")]) == []
+    assert len(find_names("draw mow chee on a sofa", [Subject("Mochi", "dog")])) == 1
+    tables = (
+        name_matching.COMMON_RULES,
+        name_matching.EXACT_RULES,
+        name_matching.MISHEARD_RULES,
+    )
+    names = [rule.name for table in tables for rule in table]
+    assert decided == set(names) and len(names) == len(decided)
