@@ -44,7 +44,8 @@ from s2i_lib.photos.subject import Subject
 from s2i_lib.speech import tiny_en
 from s2i_lib.speech.audio import RATE_HZ, load_audio
 from s2i_lib.speech.name_matching import find_names
-from s2i_lib.speech.transcribe import HearOptions, Listener, Transcript
+from s2i_lib.speech.transcribe import HearOptions, Listener
+from s2i_lib.speech.transcript import Transcript
 from s2i_lib.speech.whisper import ENGINES
 from s2i_lib.storage.layout import Drive
 

@@ -14,19 +14,10 @@ from s2i_lib.errors import InputError, S2iError
 from s2i_lib.models.registry import REGISTRY
 from s2i_lib.speech import tiny_en
 from s2i_lib.speech.audio import LIMIT_S, RATE_HZ, read_audio
-from s2i_lib.speech.transcribe import (
-    MAX_DECODES,
-    PACKED_S,
-    HearOptions,
-    Listener,
-    Window,
-    _hear_windows,
-    _join,
-    choose_models,
-    find_windows,
-    hear,
-)
-from s2i_lib.speech.whisper import MODELS, WINDOW_S, Decoded, find_weights, keep_in_half
+from s2i_lib.speech.transcribe import HearOptions, Listener, choose_models, hear, hear_windows
+from s2i_lib.speech.weights import MODELS, WINDOW_S, find_weights
+from s2i_lib.speech.whisper import Decoded, keep_in_half
+from s2i_lib.speech.windows import MAX_DECODES, PACKED_S, Window, find_windows, join_chunks
 from s2i_lib.storage.layout import Drive
 
 
@@ -55,7 +46,7 @@ def test_language_is_detected_and_decodes_are_bounded_in_a_real_multilingual_mod
     assert engine.is_multilingual
     passes = []
     decode = engine.decode
-    engine.decode = lambda *a, **k: passes.append(k["task"]) or decode(*a, **k)
+    engine.decode = lambda features, how: passes.append(how.task) or decode(features, how)
     try:
         transcript = listener.hear(read_audio(JFK).samples[: 4 * RATE_HZ], RATE_HZ)
     except InputError as error:
@@ -84,8 +75,8 @@ class Scripted:
     def detect_language(self, encoded):
         return self.language
 
-    def decode(self, encoded, *, language, task, hint, temperature, max_tokens):
-        self.passes.append((task, encoded, hint, temperature))
+    def decode(self, encoded, options):
+        self.passes.append((options.task, encoded, options.hint, options.temperature))
         text, avg_logprob = self.said[min(len(self.passes), len(self.said)) - 1]
         return Decoded(text, (1, 2), avg_logprob, 0.01)
 
@@ -96,7 +87,7 @@ class Scripted:
 def listen(engine, options=None, seconds=3.0, count=1):
     window = Window(0, np.zeros(int(seconds * RATE_HZ), np.float32), seconds)
     audio = read_audio(JFK)
-    return _hear_windows(engine, audio, [window] * count, options or HearOptions())
+    return hear_windows(engine, audio, [window] * count, options or HearOptions())
 
 
 def test_german_is_kept_and_translated():
@@ -152,7 +143,7 @@ def test_three_windows_hold_any_minute_of_chunks(pauses_and_lengths):
         start, end = at_s + pause_s, at_s + pause_s + length_s
         chunks.append({"start": int(start * RATE_HZ), "end": int(end * RATE_HZ)})
         at_s = end
-    spans = _join(chunks, 27.5)
+    spans = join_chunks(chunks, 27.5)
     assert len(spans) <= MAX_DECODES
     assert all(end - start <= 27.5 * RATE_HZ for start, end, _ in spans)
     assert sum(speech for *_, speech in spans) == sum(c["end"] - c["start"] for c in chunks)

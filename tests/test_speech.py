@@ -8,7 +8,8 @@ import pytest
 
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.speech.audio import RATE_HZ, load_audio
-from s2i_lib.speech.transcribe import HearOptions, Listener, Transcript, hear
+from s2i_lib.speech.transcribe import HearOptions, Listener, hear
+from s2i_lib.speech.transcript import Transcript
 from s2i_lib.storage.layout import Drive
 
 JFK = Path(__file__).parent / "data" / "jfk.flac"

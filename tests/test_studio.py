@@ -14,7 +14,7 @@ from s2i_lib.drawing.gallery import read_record
 from s2i_lib.errors import InputError
 from s2i_lib.photos.subject import Subject, save_subject
 from s2i_lib.privacy import find_traces
-from s2i_lib.speech.transcribe import Transcript
+from s2i_lib.speech.transcript import Transcript
 from s2i_lib.storage.layout import Drive
 from s2i_lib.widgets import join_modules
 from s2i_lib.widgets.studio import Studio, _marks

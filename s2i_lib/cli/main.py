@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from s2i_lib.models.loading import Model
     from s2i_lib.photos.manifest import Dataset
     from s2i_lib.photos.subject import Kind, Subject
-    from s2i_lib.speech.transcribe import Transcript
+    from s2i_lib.speech.transcript import Transcript
 
 app = typer.Typer(
     help="Speak a sentence, see the picture.",
