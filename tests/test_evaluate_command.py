@@ -153,13 +153,13 @@ def test_without_anything_that_hears_the_rest_is_scored(run, tmp_path, monkeypat
 
 
 def test_a_damaged_photo_is_left_out_and_the_others_count(drive):
-    from s2i_lib.evaluation.evaluate import _photos_of
+    from s2i_lib.evaluation.evaluate import photos_of
     from s2i_lib.photos.dataset import build_dataset, sample_subject
 
     subject = sample_subject(drive)
     bad, *whole = build_dataset(subject, drive).images
     bad.write_bytes(bad.read_bytes()[:100])
-    photos, [note] = _photos_of(drive, subject, {})
+    photos, [note] = photos_of(drive, subject, {})
     assert photos == whole and len(whole) > 1
     assert bad.name in note and "left out" in note
 

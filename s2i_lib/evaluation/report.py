@@ -58,7 +58,7 @@ def write_report(evaluations: Sequence[Evaluation], folder: Path) -> tuple[Path,
 
 
 def render_page(evaluations: Sequence[Evaluation], made_at: str) -> str:
-    """The page as HTML, with every picture inside."""
+    """Return the page as HTML, with every picture inside."""
     from jinja2 import Environment
 
     template = Environment(autoescape=True).from_string(TEMPLATE.read_text(encoding="utf-8"))
@@ -138,40 +138,42 @@ def _grid(evaluation: Evaluation, seeds: int) -> list[dict[str, Any]]:
     for i in range(0, len(evaluation.pictures), seeds):
         scored = evaluation.pictures[i : i + seeds]
         images = evaluation.images[i : i + seeds]
-        means = {
-            NAMES[key]: float(np.mean(values))
-            for key in ("dino", "clip_i", "clip_t")
-            if None not in (values := [getattr(picture, key) for picture in scored])
-        }
+        each = [_scores_of(picture) for picture in scored]
+        means = {name: float(np.mean([scores[name] for scores in each])) for name in each[0]}
         lines.append(
             {
                 "prompt": scored[0].prompt,
-                "summary": ", ".join(f"{name} {mean:.2f}" for name, mean in means.items()),
+                "summary": _in_words(means),
                 "badness": float(np.mean([picture.badness for picture in scored])),
-                "pictures": [_picture(p, image) for p, image in zip(scored, images, strict=True)],
+                "pictures": [
+                    {
+                        "uri": image_uri(image),
+                        "seed": picture.seed,
+                        "words": ", ".join(filter(None, [f"seed {picture.seed}", _in_words(own)])),
+                        "is_copy": picture.is_copy,
+                        "photo": None if (n := picture.nearest_photo) is None else n + 1,
+                    }
+                    for picture, image, own in zip(scored, images, each, strict=True)
+                ],
             }
         )
     return sorted(lines, key=lambda line: -line["badness"])
 
 
-def _picture(picture: PictureScore, image: Image) -> dict[str, Any]:
-    scored = {"DINO": picture.dino, "CLIP-I": picture.clip_i, "CLIP-T": picture.clip_t}
-    words = [f"seed {picture.seed}"] + [f"{k} {v:.2f}" for k, v in scored.items() if v is not None]
-    photo = None if picture.nearest_photo is None else picture.nearest_photo + 1
-    return {
-        "uri": image_uri(image),
-        "seed": picture.seed,
-        "words": ", ".join(words),
-        "is_copy": picture.is_copy,
-        "photo": photo,
-    }
+def _scores_of(picture: PictureScore) -> dict[str, float]:
+    keys = ("dino", "clip_i", "clip_t")
+    return {NAMES[key]: v for key in keys if (v := getattr(picture, key)) is not None}
+
+
+def _in_words(scores: dict[str, float]) -> str:
+    return ", ".join(f"{name} {score:.2f}" for name, score in scores.items())
 
 
 # --- figures ------------------------------------------------------------------------------------
 
 
 def draw_scores(evaluations: Sequence[Evaluation]) -> Figure:
-    """Each score of each run as a point with its interval; rows of one score lie together."""
+    """Draw each score of each run as a point with its interval; rows of one score lie together."""
     from matplotlib.figure import Figure
 
     keys = [key for key in MEANING if any(key in e.scores for e in evaluations)]
@@ -205,7 +207,7 @@ def _arms(score: Score) -> tuple[float, float]:
 
 
 def draw_curve(lines: Sequence[dict[str, Any]]) -> Figure:
-    """Losses by step, smoothed, and below them the scores of the sampled pictures, if any."""
+    """Draw losses by step, smoothed, and below them the scores of the sampled pictures, if any."""
     from matplotlib.figure import Figure
 
     keys = {
@@ -238,12 +240,11 @@ def draw_curve(lines: Sequence[dict[str, Any]]) -> Figure:
 
 
 def smooth(values: np.ndarray, share: float = 0.1) -> np.ndarray:
-    """Running mean over ``share`` of all values, shorter at the ends; shape as given."""
-    half = int(len(values) * share / 2)
-    total = np.concatenate([[0.0], np.cumsum(values)])
-    place = np.arange(len(values))
-    first, last = np.maximum(place - half, 0), np.minimum(place + half + 1, len(values))
-    return (total[last] - total[first]) / (last - first)
+    """Return the running mean over ``share`` of all values, shorter at the ends; shape as given."""
+    window = np.ones(2 * int(len(values) * share / 2) + 1)
+    half = len(window) // 2
+    sums, counts = (np.convolve(row, window) for row in (values, np.ones(len(values))))
+    return (sums / counts)[half : half + len(values)]
 
 
 def figure_png(figure: Figure) -> bytes:
