@@ -223,7 +223,8 @@ def _open_photos(photos: Sequence[Path]) -> tuple[dict[Path, Image], list[str]]:
 
 def _score(result: Evaluation, scorers: Scorers) -> dict[str, str]:
     """Score all that the networks and photos allow; return which networks failed, and why."""
-    table, failed, seeds = _ScoreTable(result.options), {}, result.options.seeds
+    table, seeds = _ScoreTable(result.options), result.options.seeds
+    failed: dict[str, str] = {}
     images, of_class, real = result.images, result.class_images, result.real_images
     if (clip := scorers.clip) is not None:
         with _noting(failed, "clip"):

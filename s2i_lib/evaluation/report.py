@@ -89,75 +89,39 @@ def render_page(evaluations: Sequence[Evaluation], made_at: str) -> str:
 
 
 def _run(evaluation: Evaluation) -> dict[str, Any]:
-    """What the page shows of one run."""
-    subject, options = evaluation.subject, evaluation.options
+    """What the page shows of one run, beside what the evaluation says itself."""
     has_curve = len(evaluation.curve) > 1
     recipe = evaluation.to_json()
     for key in ("pictures", "scores", "notes", "speech", "curve"):
         del recipe[key]
     return {
-        "name": evaluation.name,
-        "subject": subject.name,
-        "phrase": subject.phrase,
-        "base": evaluation.base,
-        "notes": evaluation.notes,
+        "evaluation": evaluation,
         "curve": figure_uri(draw_curve(evaluation.curve)) if has_curve else None,
         "photos": [
             {"uri": image_uri(image), "name": photo["name"]}
             for image, photo in zip(evaluation.real_images, evaluation.photos, strict=True)
         ],
-        "grid": _grid(evaluation, options.seeds),
-        "speech": _speech(evaluation.speech) if evaluation.speech else None,
-        "class_prompt": caption(f"a {subject.phrase}", subject),
+        "grid": _grid(evaluation),
+        "class_prompt": caption(f"a {evaluation.subject.phrase}", evaluation.subject),
         "class_images": [image_uri(image) for image in evaluation.class_images],
         "recipe": json.dumps(recipe, indent=1, ensure_ascii=False),
     }
 
 
-def _speech(found: dict[str, Any]) -> dict[str, Any]:
-    """The page's sentence on hearing, and its table."""
-    parts = [f"Word error rate {found['word_error_rate']}"]
-    if found["name_recall"] is not None:
-        parts.append(f"recall of the subjects' names {found['name_recall']}")
-    if "speech_gap" in found:
-        parts.append(
-            f"speech gap {found['speech_gap']} (prompt fidelity of speech minus that of typing)"
-        )
-    if "r_precision" in found:
-        parts.append(
-            f"R-precision of the pictures {found['r_precision']}, each among "
-            f"{found['r_precision_captions']} captions: 1 in {found['r_precision_captions']} by "
-            "chance"
-        )
-    return {"summary": "; ".join(parts) + ".", "clips": found["clips"]}
-
-
-def _grid(evaluation: Evaluation, seeds: int) -> list[dict[str, Any]]:
+def _grid(evaluation: Evaluation) -> list[dict[str, Any]]:
     """A row for each prompt with its pictures, the worst prompt first."""
-    lines = []
+    lines, seeds = [], evaluation.options.seeds
     for i in range(0, len(evaluation.pictures), seeds):
-        scored = evaluation.pictures[i : i + seeds]
-        images = evaluation.images[i : i + seeds]
+        scored, images = evaluation.pictures[i : i + seeds], evaluation.images[i : i + seeds]
         each = [_scores_of(picture) for picture in scored]
+        pictures = [
+            {"score": picture, "uri": image_uri(image), "summary": _in_words(own)}
+            for picture, image, own in zip(scored, images, each, strict=True)
+        ]
         means = {name: float(np.mean([scores[name] for scores in each])) for name in each[0]}
-        lines.append(
-            {
-                "prompt": scored[0].prompt,
-                "summary": _in_words(means),
-                "badness": float(np.mean([picture.badness for picture in scored])),
-                "pictures": [
-                    {
-                        "uri": image_uri(image),
-                        "seed": picture.seed,
-                        "words": ", ".join(filter(None, [f"seed {picture.seed}", _in_words(own)])),
-                        "is_copy": picture.is_copy,
-                        "photo": None if (n := picture.nearest_photo) is None else n + 1,
-                    }
-                    for picture, image, own in zip(scored, images, each, strict=True)
-                ],
-            }
-        )
-    return sorted(lines, key=lambda line: -line["badness"])
+        badness = float(np.mean([picture.badness for picture in scored]))
+        lines.append((badness, {"summary": _in_words(means), "pictures": pictures}))
+    return [line for _, line in sorted(lines, key=lambda one: -one[0])]
 
 
 def _scores_of(picture: PictureScore) -> dict[str, float]:

@@ -37,6 +37,10 @@ CONTAINERS = (
 )
 
 
+Recording = str | Path | bytes | np.ndarray
+"""Path or bytes of an audio or video file, or samples."""
+
+
 @dataclass(frozen=True)
 class Audio:
     """What could be decoded, and what the user should know about it."""
@@ -52,10 +56,7 @@ class Audio:
 
 
 def load_audio(
-    source: str | Path | bytes | np.ndarray,
-    *,
-    rate_hz: int | None = None,
-    limit_s: float = LIMIT_S,
+    source: Recording, *, rate_hz: int | None = None, limit_s: float = LIMIT_S
 ) -> np.ndarray:
     """Decode ``source`` to mono; what is wrong with it but can be lived with is logged.
 
@@ -81,12 +82,7 @@ def load_audio(
     return audio.samples
 
 
-def read_audio(
-    source: str | Path | bytes | np.ndarray,
-    *,
-    rate_hz: int | None = None,
-    limit_s: float = LIMIT_S,
-) -> Audio:
+def read_audio(source: Recording, *, rate_hz: int | None = None, limit_s: float = LIMIT_S) -> Audio:
     """Decode ``source`` as ``load_audio`` does, with the remarks beside the samples."""
     if isinstance(source, np.ndarray):
         name = "The array"

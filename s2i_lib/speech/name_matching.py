@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property, lru_cache
 from importlib.resources import files
 
@@ -98,17 +98,18 @@ def ordinary_words() -> frozenset[str]:
 def find_names(text: str, subjects: Sequence[Subject]) -> list[Mention]:
     """Return every mention of a subject's name in ``text``, left to right, none overlapping."""
     tokens = tokenize(text)
-    found: list[tuple[float, int, int, int, Mention]] = []
-    for rank, subject in enumerate(subjects):
+    found: list[tuple[float, int, Mention]] = []
+    for subject in subjects:
         n_words = len(tokenize(subject.name))
         for size in range(1, n_words + 2):
             for first in range(len(tokens) - size + 1):
                 candidate = _candidate(text, tokens, first, first + size, subject)
                 if candidate is not None and decide(candidate).is_name:
-                    mention = candidate.mention
-                    found.append((-mention.similarity, -size, rank, first, mention))
+                    likest = replace(candidate.mention, similarity=candidate.similarity)
+                    found.append((-likest.similarity, -size, likest))
     taken: list[Mention] = []
-    for *_, mention in sorted(found, key=lambda one: one[:4]):
+    # The likest first, then the longest; sorting leaves equals in the order of the subjects.
+    for *_, mention in sorted(found, key=lambda one: one[:2]):
         if all(mention.end <= other.start or mention.start >= other.end for other in taken):
             taken.append(mention)
     return sorted(taken, key=lambda mention: mention.start)
@@ -121,17 +122,14 @@ def find_names(text: str, subjects: Sequence[Subject]) -> list[Mention]:
 class Candidate:
     """Words of the text that may be a subject's name, and what stands around them."""
 
-    subject: Subject
-    start: int
-    end: int
-    heard: str
+    mention: Mention
+    """Where it is, and whose name it may be; its similarity is that of an exact name."""
     stem: str
     """What was heard without its possessive ending, in the case in which it was written."""
     name: tuple[str, ...]
     """Words of the subject's name, in lower case."""
     said: tuple[str, ...]
     """Words of the stem, in lower case."""
-    is_possessive: bool
     is_plural: bool
     """Whether it is the name with an s: a plural, or a possessive without its apostrophe."""
     before: str
@@ -159,7 +157,7 @@ class Candidate:
     @property
     def follows_its_noun(self) -> bool:
         """Whether it stands after what the subject is: "my cat ginger"."""
-        return self.before == self.subject.class_noun.lower().split()[-1]
+        return self.before == self.mention.subject.class_noun.lower().split()[-1]
 
     @cached_property
     def score(self) -> float:
@@ -199,13 +197,11 @@ class Candidate:
         return may_follow and may_be_followed and not (len(self.said) > 1 and starts and ends)
 
     @property
-    def mention(self) -> Mention:
-        similarity = 1.0
-        if not self.is_exact:
-            similarity = min(self.score - (0.1 if self.is_meaningful else 0.0), 0.99)
-        return Mention(
-            self.start, self.end, self.subject, self.heard, self.is_possessive, similarity
-        )
+    def similarity(self) -> float:
+        """Similarity that decides between mentions of several names in one place."""
+        if self.is_exact:
+            return 1.0
+        return min(self.score - (0.1 if self.is_meaningful else 0.0), 0.99)
 
 
 def _candidate(
@@ -228,21 +224,11 @@ def _candidate(
     def at(index: int) -> str:
         return tokens[index].text.lower() if 0 <= index < len(tokens) else ""
 
-    return Candidate(
-        subject,
-        span[0].start,
-        span[-1].end,
-        heard,
-        stem,
-        name,
-        said,
-        is_possessive=is_possessive or is_plural,
-        is_plural=is_plural,
-        before=at(first - 1),
-        before_that=at(first - 2),
-        after=at(last),
-        after_that=at(last + 1),
+    mention = Mention(
+        span[0].start, span[-1].end, subject, heard, is_possessive=is_possessive or is_plural
     )
+    around = [at(place) for place in (first - 1, first - 2, last, last + 1)]
+    return Candidate(mention, stem, name, said, is_plural, *around)
 
 
 _TITLES = {"mister": "mr", "doctor": "dr", "missus": "mrs", "missis": "mrs", "saint": "st"}
@@ -320,7 +306,7 @@ EXACT_RULES = (
     Rule(
         "is followed as a name is",
         True,
-        lambda c: c.is_possessive or not is_word(c.after) or c.after in AFTER_A_NAME,
+        lambda c: c.mention.is_possessive or not is_word(c.after) or c.after in AFTER_A_NAME,
     ),
     Rule(
         "is followed by a verb",

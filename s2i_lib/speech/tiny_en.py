@@ -68,7 +68,7 @@ def _reinstall_advice() -> str:
 
 
 # CTranslate2's name of each part, and OpenAI's: several where CTranslate2 stacks their weights.
-WHOLE_PARTS = {
+WHOLE_PARTS: dict[str, tuple[str, ...]] = {
     "encoder/conv1": ("encoder.conv1",),
     "encoder/conv2": ("encoder.conv2",),
     "encoder/layer_norm": ("encoder.ln_post",),
@@ -77,7 +77,7 @@ WHOLE_PARTS = {
     "decoder/position_encodings/encodings": ("decoder.positional_embedding",),
     "decoder/embeddings": ("decoder.token_embedding",),
 }
-LAYER_PARTS = {
+LAYER_PARTS: dict[str, tuple[str, ...]] = {
     "self_attention/linear_0": ("attn.query", "attn.key", "attn.value"),
     "self_attention/linear_1": ("attn.out",),
     "self_attention/layer_norm": ("attn_ln",),

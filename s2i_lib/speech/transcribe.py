@@ -7,12 +7,9 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-
-import numpy as np
 
 from s2i_lib.errors import InputError, S2iError
-from s2i_lib.speech.audio import LIMIT_S, RATE_HZ, Audio, read_audio
+from s2i_lib.speech.audio import LIMIT_S, RATE_HZ, Audio, Recording, read_audio
 from s2i_lib.speech.decoding import Decoder, Take, find_doubts, is_silence
 from s2i_lib.speech.transcript import Transcript
 from s2i_lib.speech.weights import MODELS, WINDOW_S, find_weights, shortest_window_s
@@ -117,9 +114,7 @@ class Listener:
         self._engine, self._lock = other.load()._engine, other._lock
         return self
 
-    def hear(
-        self, source: str | Path | bytes | np.ndarray, rate_hz: int | None = None
-    ) -> Transcript:
+    def hear(self, source: Recording, rate_hz: int | None = None) -> Transcript:
         """Listen to one recording (``rate_hz`` is for arrays).
 
         Raises
@@ -143,7 +138,7 @@ class Listener:
 
 
 def hear(
-    source: str | Path | bytes | np.ndarray,
+    source: Recording,
     options: HearOptions | None = None,
     drive: Drive | None = None,
     *,
