@@ -12,12 +12,16 @@ from s2i_lib.errors import InputError, S2iError
 from s2i_lib.speech.audio import LIMIT_S, RATE_HZ, Audio, Recording, read_audio
 from s2i_lib.speech.decoding import Decoder, Take, find_doubts, is_silence
 from s2i_lib.speech.transcript import Transcript
-from s2i_lib.speech.weights import MODELS, WINDOW_S, find_weights, shortest_window_s
+from s2i_lib.speech.weights import (
+    MODELS,
+    WINDOW_S,
+    choose_models,
+    find_weights,
+    shortest_window_s,
+)
 from s2i_lib.speech.whisper import ENGINES, Engine, has_cuda, load_engine
 from s2i_lib.speech.windows import Window, find_windows
 from s2i_lib.storage.layout import Drive, open_drive
-
-DRAWING_GIB = 8.0  # the most GPU memory that a base model of the registry asks for
 
 
 @dataclass(frozen=True)
@@ -158,28 +162,6 @@ def _load_chosen(options: HearOptions, drive: Drive) -> Engine:
     if options.model != "auto":
         return load_engine(engine, options.model, device, drive, options.beam_size)
     return _load_auto(options, engine, device, drive)
-
-
-def choose_models(language: str | None, device: str, memory_gib: float) -> list[str]:
-    """Return models that suit, best first: as large as still answers in seconds.
-
-    English is heard well by small ones. Another language gains most from a larger one, and has to
-    be translated besides.
-
-    Parameters
-    ----------
-    memory_gib : free memory of the device; the picture's model needs most of it. A quarter may be
-        taken, and on a GPU whatever is left beside the largest of these
-    """
-    names = ["small", "base", "tiny"] if device == "cuda" else ["base", "tiny"]
-    room_gib = memory_gib / 4
-    if device == "cuda":
-        room_gib = max(room_gib, memory_gib - DRAWING_GIB)
-        names = ["medium"] * (language not in (None, "en")) + names
-    suiting = [name for name in names if MODELS[name].memory_gib <= room_gib] or ["tiny"]
-    if language == "en":
-        return [f"{name}.en" for name in suiting] + (["tiny.en"] if "tiny" not in suiting else [])
-    return suiting + (["tiny.en"] if language is None else [])
 
 
 def best_model() -> str:

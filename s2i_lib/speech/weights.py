@@ -13,6 +13,7 @@ from s2i_lib.storage import hub
 from s2i_lib.storage.layout import Drive
 
 WINDOW_S = 30  # what Whisper was trained on; no window is longer
+DRAWING_GIB = 8.0  # the most GPU memory that a base model of the registry asks for
 # Of the repositories that faster-whisper names, as they were when this was tested.
 REVISIONS = {
     "tiny.en": "0d3d19a32d3338f10357c0889762bd8d64bbdeba",
@@ -69,6 +70,28 @@ def shortest_window_s(model: str, device: str) -> float:
     """
     known = MODELS.get(model)
     return known.window_s if known is not None and device == "cpu" else float(WINDOW_S)
+
+
+def choose_models(language: str | None, device: str, memory_gib: float) -> list[str]:
+    """Return models that suit, best first: as large as still answers in seconds.
+
+    English is heard well by small ones. Another language gains most from a larger one, and has to
+    be translated besides.
+
+    Parameters
+    ----------
+    memory_gib : free memory of the device; the picture's model needs most of it. A quarter may be
+        taken, and on a GPU whatever is left beside the largest of these
+    """
+    names = ["small", "base", "tiny"] if device == "cuda" else ["base", "tiny"]
+    room_gib = memory_gib / 4
+    if device == "cuda":
+        room_gib = max(room_gib, memory_gib - DRAWING_GIB)
+        names = ["medium"] * (language not in (None, "en")) + names
+    suiting = [name for name in names if MODELS[name].memory_gib <= room_gib] or ["tiny"]
+    if language == "en":
+        return [f"{name}.en" for name in suiting] + (["tiny.en"] if "tiny" not in suiting else [])
+    return suiting + (["tiny.en"] if language is None else [])
 
 
 def find_weights(engine: str, model: str, drive: Drive, *, download: bool = True) -> Path:
