@@ -238,19 +238,15 @@ class Scorers:
         } | ({"missing": self.missing} if self.missing else {})
 
 
-def load_scorers(
-    base: BaseModel, drive: Drive, device: torch.device | None = None, **instead: str | None
-) -> Scorers:
+def load_scorers(base: BaseModel, drive: Drive, **instead: str | None) -> Scorers:
     """Load what the registry names for ``base``; one that is missing does not stop the others.
 
     Parameters
     ----------
-    device
-        By default the GPU, if there is one.
     **instead
         clip, dino, lpips: a folder, a file or a hub repository to take in place of the registry's.
     """
-    scorers, device = Scorers(), device or pick_device()
+    scorers, device = Scorers(), pick_device()
     for kind, named, load in (
         ("clip", base.scorer, load_clip),
         ("dino", base.dino, load_dino),

@@ -42,7 +42,6 @@ from s2i_lib.storage.files import sha256_of
 from s2i_lib.storage.run_card import find_run, read_card
 
 if TYPE_CHECKING:
-    import torch
     from PIL.Image import Image
 
     from s2i_lib.evaluation.encoders import ClipScorer, Scorers
@@ -321,7 +320,6 @@ def evaluate_run(
     subject: Subject | None = None,
     is_base: bool = False,
     clips: Sequence[Clip] = (),
-    device: torch.device | None = None,
     callback: Callable[[int, int], object] = lambda done, total: None,
     **instead: str | None,
 ) -> Evaluation:
@@ -352,11 +350,11 @@ def evaluate_run(
     if is_base:
         made_from = _base_of(folder, card)
         is_known = made_from["name"] in REGISTRY
-        model = load(made_from["name" if is_known else "source"], drive=drive, device=device)
+        model = load(made_from["name" if is_known else "source"], drive=drive)
     else:
-        model = load(drive=drive, run=str(folder), device=device)
+        model = load(drive=drive, run=str(folder))
     photos, notes = photos_of(drive, subject, card)
-    scorers = load_scorers(model.base, drive, device, **instead)
+    scorers = load_scorers(model.base, drive, **instead)
     result = evaluate(model, subject, photos, scorers, options, callback=callback)
     result.notes[:0] = notes
     if clips:
