@@ -1,7 +1,7 @@
 """How much a model's pictures look like the subject, follow the prompt, and leave the class alone.
 
-Pictures are drawn by the DreamBench protocol and scored by whatever networks can be had; a score
-that cannot be had is missing from the result, with the reason, and stops nothing.
+Pictures are drawn by the DreamBench protocol and scored by whatever networks are available; a
+score that is not available is missing from the result, with the reason, and stops nothing.
 """
 
 from __future__ import annotations

@@ -74,7 +74,7 @@ def render_page(evaluations: Sequence[Evaluation], made_at: str) -> str:
         title=f"How good is {names}?",
         made_at=made_at,
         level=round(100 * LEVEL),
-        networks=", ".join(networks) or "none could be had",
+        networks=", ".join(networks) or "none available",
         rows=[
             {
                 "name": NAMES[key],

@@ -46,7 +46,7 @@ class Clip:
 
 
 def list_recordings(folder: Path) -> list[Path]:
-    """The recordings of a folder, by name; whatever else lies there is passed over.
+    """Return the recordings of a folder, by name; whatever else lies there is passed over.
 
     Raises
     ------
@@ -64,7 +64,7 @@ def list_recordings(folder: Path) -> list[Path]:
 
 
 def read_clips(folder: Path) -> list[Clip]:
-    """The recordings of a folder, each with the words said in a .txt of the same name.
+    """Return the recordings of a folder, each with the words in a .txt of the same name.
 
     Raises
     ------
@@ -78,7 +78,7 @@ def read_clips(folder: Path) -> list[Clip]:
         if not text:
             raise InputError(
                 f"{path.name} has no {words.name} with the words that are said, so what is heard "
-                "cannot be held against them. Write that file."
+                "cannot be compared with them. Write that file."
             )
         try:
             make_prompt(text)  # refused now, and not after all pictures of the run

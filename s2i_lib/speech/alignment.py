@@ -45,7 +45,7 @@ def hear_inside(source: str | Path | np.ndarray, drive: Drive, model: str = "tin
     InputError
         When the recording cannot be read, is silent or too long for one window.
     S2iError
-        When the weights cannot be had; every place that was tried is named.
+        When the weights are found nowhere; every place that was tried is named.
     """
     # 16 kHz arrays pass as they are
     samples = load_audio(source, rate_hz=RATE_HZ if isinstance(source, np.ndarray) else None)

@@ -48,7 +48,7 @@ class Audio:
     samples: np.ndarray
     """Samples at 16 kHz, mono, float32 within -1 to 1, shape = (n,)."""
     remarks: tuple[str, ...] = ()
-    """Sentences: the file ends early, parts were damaged."""
+    """Remarks as sentences: the file ends early, parts were damaged."""
 
     @property
     def duration_s(self) -> float:

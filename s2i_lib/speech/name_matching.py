@@ -45,6 +45,7 @@ DETERMINERS = word_set(
     nine ten many several few all both another"""
 )
 POSSESSIVES = word_set("my our your his her their")
+NO_NAME_AFTER = DETERMINERS - {"the", "this", "that"}  # none that is in lower case
 # What these hold is poured or grown, not named: "a mug of cocoa", "a field of daisies".
 CONTAINERS = word_set(
     """cup cups mug mugs glass glasses bowl bowls bottle bottles bag bags pile piles field fields
@@ -105,10 +106,10 @@ def find_names(text: str, subjects: Sequence[Subject]) -> list[Mention]:
             for first in range(len(tokens) - size + 1):
                 candidate = _candidate(text, tokens, first, first + size, subject)
                 if candidate is not None and decide(candidate).is_name:
-                    likest = replace(candidate.mention, similarity=candidate.similarity)
-                    found.append((-likest.similarity, -size, likest))
+                    best = replace(candidate.mention, similarity=candidate.similarity)
+                    found.append((-best.similarity, -size, best))
     taken: list[Mention] = []
-    # The likest first, then the longest; sorting leaves equals in the order of the subjects.
+    # The best first, then the longest; sorting leaves equals in the order of the subjects.
     for *_, mention in sorted(found, key=lambda one: one[:2]):
         if all(mention.end <= other.start or mention.start >= other.end for other in taken):
             taken.append(mention)
@@ -215,7 +216,7 @@ def _candidate(
         return None
     heard = text[span[0].start : span[-1].end]
     stem, is_possessive = _without_possessive(heard)
-    name, said = _spoken_words(subject.name), _spoken_words(stem)
+    name, said = _words_of(subject.name), _words_of(stem)
     written, whole = "".join(said), "".join(name)
     is_plural = written in (whole + "s", whole + "es") and not is_possessive
     if is_plural or (is_possessive and written + "s" == whole):  # "Whisker's hat", of Whiskers
@@ -235,7 +236,7 @@ _TITLES = {"mister": "mr", "doctor": "dr", "missus": "mrs", "missis": "mrs", "sa
 
 
 @lru_cache(maxsize=1024)
-def _spoken_words(text: str) -> tuple[str, ...]:
+def _words_of(text: str) -> tuple[str, ...]:
     """Lower-case words, titles in short: "Mr. Whiskers" and "mister whiskers" are one."""
     words = [_letters(token.text) for token in tokenize(text) if token.is_word]
     return tuple(_TITLES.get(word, word) for word in words)
@@ -284,7 +285,7 @@ COMMON_RULES = (
     Rule(
         "is in lower case after a determiner",
         False,
-        lambda c: not c.is_capitalised and c.before in DETERMINERS - {"the", "this", "that"},
+        lambda c: not c.is_capitalised and c.before in NO_NAME_AFTER,
     ),
 )
 EXACT_RULES = (
@@ -338,7 +339,7 @@ MISHEARD_RULES = (
 
 
 def sounds_same(name: str, said: str) -> bool:
-    """Same consonants (Metaphone) and same vowels: "wrecks" and "Rex", but not "rocks"."""
+    """Return whether consonants (Metaphone) and vowels agree: "wrecks" and "Rex", not "rocks"."""
     return any(sound_key(way) == sound_key(said) for way in ways_to_say(name))
 
 
@@ -354,7 +355,7 @@ def _same_consonants(name: str, said: str) -> bool:
 
 @cache
 def sound_key(word: str) -> tuple[str, str]:
-    """Consonants and vowels of a word as it is spoken, roughly.
+    """Return consonants and vowels of a word as it is spoken, roughly.
 
     Source: Lawrence Philips' Metaphone for the consonants; it drops the vowels inside, so they are
     taken from the spelling: long by a silent e ("makes"), double vowels as one, y as i, and a final
@@ -404,7 +405,7 @@ def _word_similarity(name: str, said: str) -> float:
 
 @cache
 def ways_to_say(name: str) -> tuple[str, ...]:
-    """The name as it is spelled, and with letters that other words or languages say otherwise."""
+    """Return the name as it is spelled, and with letters that others say otherwise."""
     ways = [name]
     for letters, other in (
         ("ch", "k"),

@@ -95,7 +95,7 @@ def make_prompt(
     if chosen is not None and chosen not in known:
         known.insert(0, chosen)
     names = [subject.name for subject in known]
-    text = strip_habits(spoken_marks(" ".join(said.split())), names)
+    text = strip_habits(write_marks(" ".join(said.split())), names)
     mentions = find_names(text, known)
     text, used, notes = replace_names(text, mentions, chosen)
     if chosen is not None and chosen not in used:
@@ -133,7 +133,7 @@ def with_negative(prompt: Prompt, given: str | None, own: str) -> Prompt:
     return replace(prompt, negative=", ".join(filter(None, [prompt.negative, always])))
 
 
-# --- spoken marks and habits --------------------------------------------------------------------
+# --- marks and habits of speech -----------------------------------------------------------------
 
 _MARKS = {
     "comma": ",",
@@ -148,7 +148,7 @@ _MARK = re.compile(
 )
 
 
-def spoken_marks(text: str) -> str:
+def write_marks(text: str) -> str:
     """Write marks that were said: "a cat comma a dog full stop" -> "a cat, a dog."
 
     "a comma butterfly" stays.

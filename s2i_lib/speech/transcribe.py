@@ -29,11 +29,12 @@ class HearOptions:
     """How to listen. Every default is the one that measured best in benchmarks/hearing.py."""
 
     engine: str = "auto"
-    """openai-whisper on a GPU, faster-whisper on the CPU."""
+    """Engine of ``whisper``; auto: openai-whisper on a GPU, faster-whisper on the CPU."""
     model: str = "auto"
-    """tiny.en to turbo, or a path to weights; auto chooses by device, memory and language."""
+    """Model (tiny.en to turbo) or path of weights; auto: by device, memory and language."""
     language: str | None = None
-    """Such as "de", for which a GPU with room takes a larger model; None: Whisper finds out."""
+    """Language that is spoken, such as "de", for which a GPU with room takes a larger model; None:
+    Whisper finds out."""
     names: tuple[str, ...] = ()
     """Names that may be said; Whisper is told them beforehand."""
     limit_s: float = LIMIT_S
@@ -42,7 +43,7 @@ class HearOptions:
     """Whether segments carry the time of every word (costs one more pass)."""
     device: str = "auto"
     beam_size: int = 5
-    """As faster-whisper has it; greedy search is faster and mishears short sentences."""
+    """Beams of the search, as in faster-whisper; greedy search is faster and mishears short ones."""
     context_s: float | None = None
     """Shortest window that is encoded. Whisper's is 30 s, however little was said; None: shorter
     only where the model was measured so (tiny.en on the CPU)."""
@@ -126,7 +127,7 @@ class Listener:
         InputError
             When the recording cannot be used, or nothing was said in it.
         S2iError
-            When the weights cannot be had.
+            When the weights are found nowhere.
         """
         started = time.perf_counter()
         audio = read_audio(source, rate_hz=rate_hz, limit_s=self.options.limit_s)
@@ -192,7 +193,7 @@ def _load_auto(options: HearOptions, engine: str, device: str, drive: Drive) -> 
                 errors.append(str(error))
                 continue
             return load_engine(engine, name, device, drive, options.beam_size)
-    raise S2iError(f"No Whisper model could be had. {' '.join(errors[len(names) :])}")
+    raise S2iError(f"No Whisper model was found. {' '.join(errors[len(names) :])}")
 
 
 def hear_windows(

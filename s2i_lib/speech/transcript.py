@@ -27,7 +27,7 @@ class Transcript:
     """What was heard. ``english`` is what a prompt is made of."""
 
     text: str
-    """In the language that was spoken."""
+    """Words in the language that was spoken."""
     language: str
     language_probability: float
     english: str
@@ -37,7 +37,7 @@ class Transcript:
     audio_s: float
     took_s: float
     doubts: tuple[str, ...] = ()
-    """Sentences that say why this may not be what was said; none is good."""
+    """Reasons why this may not be what was said, as sentences; none is good."""
     n_decodes: int = 1
 
     @property
