@@ -43,7 +43,7 @@ class HearOptions:
     """Whether segments carry the time of every word (costs one more pass)."""
     device: str = "auto"
     beam_size: int = 5
-    """Beams of the search, as in faster-whisper; greedy search is faster and mishears short ones."""
+    """Beams of the search, as in faster-whisper; greedy search mishears short sentences."""
     context_s: float | None = None
     """Shortest window that is encoded. Whisper's is 30 s, however little was said; None: shorter
     only where the model was measured so (tiny.en on the CPU)."""
@@ -96,6 +96,7 @@ class Listener:
     """A loaded engine that hears one recording after another (from one thread at a time).
 
     ``load`` may run in the background while the user is still speaking; ``hear`` waits for it.
+    ``options`` may be others for the next recording, but for what chooses the engine.
     """
 
     def __init__(self, options: HearOptions | None = None, drive: Drive | None = None):
@@ -112,11 +113,6 @@ class Listener:
 
                 get_vad_model()
                 self._engine = _load_chosen(self.options, self.drive)
-        return self
-
-    def share(self, other: Listener) -> Listener:
-        """Use the engine that ``other`` has loaded, for other names or another language."""
-        self._engine, self._lock = other.load()._engine, other._lock
         return self
 
     def hear(self, source: Recording, rate_hz: int | None = None) -> Transcript:
