@@ -44,6 +44,7 @@ from s2i_lib.storage.run_card import find_run, read_card
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from s2i_lib.drawing.records import Picture
     from s2i_lib.evaluation.encoders import ClipScorer, Scorers
     from s2i_lib.storage.layout import Drive
 
@@ -169,17 +170,18 @@ def evaluate(
             f"There are no photos of {subject.name} (found 0, need 1 or more), so likeness, "
             "copying and prior drift are not scored. Run notebooks/1_capture_dataset.ipynb."
         )
-    records, images = [], []
+    drawn: list[tuple[str, Picture]] = []
     for done, prompt in enumerate(prompts):
         callback(done, len(prompts) + 1)
-        for picture in draw_pictures(model, prompt, options.seeds, options):
-            records.append(picture.record)
-            images.append(picture.image)
+        drawn += [(prompt, one) for one in draw_pictures(model, prompt, options.seeds, options)]
     callback(len(prompts), len(prompts) + 1)
     class_prompt = caption(f"a {subject.phrase}", subject)
     of_class = draw_pictures(model, class_prompt, options.class_pictures, options)
     callback(len(prompts) + 1, len(prompts) + 1)
-    asked = [prompt for prompt in prompts for _ in range(options.seeds)]
+    drawing = {key: drawn[0][1].record[key] for key in DRAWING} | {
+        "class_prompt": class_prompt,
+        "class_seeds": [picture.record["seed"] for picture in of_class],
+    }
     result = Evaluation(
         name=model.run or model.base.name,
         subject=subject,
@@ -187,19 +189,12 @@ def evaluate(
         source=model.source,
         options=options,
         scores={},
-        pictures=[
-            PictureScore(prompt, record["seed"])
-            for prompt, record in zip(asked, records, strict=True)
-        ],
+        pictures=[PictureScore(prompt, picture.record["seed"]) for prompt, picture in drawn],
         scorers={},
         notes=notes,
         photos=[{"name": path.name, "sha256": sha256_of(path)} for path in opened],
-        drawing={key: records[0][key] for key in DRAWING}
-        | {
-            "class_prompt": class_prompt,
-            "class_seeds": [picture.record["seed"] for picture in of_class],
-        },
-        images=images,
+        drawing=drawing,
+        images=[picture.image for _, picture in drawn],
         class_images=[picture.image for picture in of_class],
         real_images=list(opened.values()),
     )

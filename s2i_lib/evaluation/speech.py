@@ -119,17 +119,7 @@ def evaluate_speech(
         else:
             rows.append({"heard": transcript.text})
             listened = {"engine": transcript.engine, "model": transcript.model}
-        rows[-1] |= {
-            "clip": clip.audio.name,
-            "sha256": sha256_of(clip.audio),
-            "said": clip.text,
-            "typed_prompt": meant.text,
-            "typed_negative": meant.negative,
-            "spoken_prompt": heard.text if heard else None,
-            "spoken_negative": heard.negative if heard else None,
-            "names_said": [s.name for s in meant.subjects],
-            "names_heard": [s.name for s in heard.subjects] if heard else [],
-        }
+        rows[-1] |= _row(clip, meant, heard)
         if clip_scorer is not None:
             typed.append(clip_scorer.images(_draw(speech, meant, options)))
             spoken.append(clip_scorer.images(_draw(speech, heard, options)) if heard else None)
@@ -149,6 +139,21 @@ def evaluate_speech(
         captions = [_bare(row["typed_prompt"], speech.subjects) for row in rows]
         scores |= _fidelity(clip_scorer.texts(captions), captions, spoken, typed, options)
     return scores
+
+
+def _row(clip: Clip, meant: Prompt, heard: Prompt | None) -> dict[str, Any]:
+    """What the report says of a clip, beside the words that were heard."""
+    return {
+        "clip": clip.audio.name,
+        "sha256": sha256_of(clip.audio),
+        "said": clip.text,
+        "typed_prompt": meant.text,
+        "typed_negative": meant.negative,
+        "spoken_prompt": heard.text if heard else None,
+        "spoken_negative": heard.negative if heard else None,
+        "names_said": [s.name for s in meant.subjects],
+        "names_heard": [s.name for s in heard.subjects] if heard else [],
+    }
 
 
 def _describe_listener(options: HearOptions, listened: dict[str, str]) -> dict[str, Any]:
