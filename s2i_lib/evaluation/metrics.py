@@ -149,8 +149,7 @@ def bootstrap(values: ArrayLike, *, seed: int = 0, resamples: int = RESAMPLES) -
     if not rows.size:
         raise InputError("There are no values to take the mean of (found 0, need 1 or more).")
     means = rows.mean(axis=1)
-    drawn = _draw(len(means), resamples, seed)
-    resampled = means[drawn].mean(axis=1)
+    resampled = means[_draw(len(means), resamples, seed)].mean(axis=1)
     return _score(float(means.mean()), resampled if len(means) > 1 else None, rows.size)
 
 

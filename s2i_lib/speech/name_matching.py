@@ -62,10 +62,6 @@ class Token:
     start: int
     end: int
 
-    @property
-    def is_word(self) -> bool:
-        return is_word(self.text)
-
 
 @dataclass(frozen=True)
 class Mention:
@@ -210,9 +206,9 @@ def _candidate(
 ) -> Candidate | None:
     """Return tokens ``first`` to ``last`` as a candidate; None where no name is written so."""
     span = tokens[first:last]
-    if not span[0].is_word or not span[-1].is_word:
+    if not is_word(span[0].text) or not is_word(span[-1].text):
         return None
-    if any(not token.is_word and token.text not in ".-" for token in span):
+    if any(not is_word(token.text) and token.text not in ".-" for token in span):
         return None
     heard = text[span[0].start : span[-1].end]
     stem, is_possessive = _without_possessive(heard)
@@ -238,7 +234,7 @@ _TITLES = {"mister": "mr", "doctor": "dr", "missus": "mrs", "missis": "mrs", "sa
 @lru_cache(maxsize=1024)
 def _words_of(text: str) -> tuple[str, ...]:
     """Lower-case words, titles in short: "Mr. Whiskers" and "mister whiskers" are one."""
-    words = [_letters(token.text) for token in tokenize(text) if token.is_word]
+    words = [_letters(token.text) for token in tokenize(text) if is_word(token.text)]
     return tuple(_TITLES.get(word, word) for word in words)
 
 
