@@ -14,7 +14,7 @@ from s2i_lib.drawing import gallery
 from s2i_lib.drawing.draw import draw
 from s2i_lib.drawing.sampling import DrawOptions
 from s2i_lib.photos.dataset import build_dataset, sample_subject
-from s2i_lib.speech.transcribe import Transcript
+from s2i_lib.speech.transcript import Transcript
 from s2i_lib.storage.hub import keep, write_checksums
 from s2i_lib.storage.layout import Drive, local_folder
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from s2i_lib.photos.subject import Subject
-    from s2i_lib.speech.transcribe import Transcript
+    from s2i_lib.speech.transcript import Transcript
 
 RECORD_KEY = "s2i"  # the PNG text chunk that holds the record as JSON
 PAGE_TEMPLATE = Path(__file__).with_name("gallery_page.html")
