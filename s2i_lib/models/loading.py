@@ -18,12 +18,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from s2i_lib.errors import InputError, S2iError
+from s2i_lib.errors import InputError, S2iError, first_line
 from s2i_lib.models.devices import pick_device, pick_dtype
 from s2i_lib.models.lora import hidden, merge_lora, ready_peft
 from s2i_lib.models.registry import FAMILIES, REGISTRY, BaseModel, choose
 from s2i_lib.storage import hub
-from s2i_lib.storage.hub import first_line, sha256_once
+from s2i_lib.storage.hub import sha256_once
 from s2i_lib.storage.layout import Drive
 from s2i_lib.storage.run_card import LORA, WEIGHTS, find_run, read_card
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from s2i_lib.errors import InputError
+from s2i_lib.errors import InputError, first_line
 from s2i_lib.models.lora import merge_lora, ready_peft
 
 if TYPE_CHECKING:
@@ -95,8 +95,7 @@ def load_lora(pipeline: StableDiffusionPipeline, brought: Brought, base_name: st
     try:
         _put_in(pipeline, path)
     except (OSError, RuntimeError, ValueError, LookupError, SafetensorError) as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
-        raise _does_not_fit(brought, base_name, first) from error
+        raise _does_not_fit(brought, base_name, first_line(error)) from error
     loaded = sum(_count_lora_layers(part) for part in (pipeline.unet, pipeline.text_encoder))
     if loaded < brought.layers:
         found = f"{loaded} of its {brought.layers} layers are there"
@@ -178,10 +177,9 @@ def load_checkpoint(brought: Brought, config: Path, dtype: torch.dtype) -> Stabl
         OSError, ValueError, KeyError, RuntimeError, AttributeError,
         SafetensorError, SingleFileComponentError,
     ) as error:  # fmt: skip
-        first = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
         raise InputError(
             f"The checkpoint {brought.path} cannot be loaded with the configuration of {config} "
-            f"({first}). Name the kind of model that it is with --model (sd2.1-base: 512 px, "
-            "sd2.1: 768 px, or the path of a diffusers folder)."
+            f"({first_line(error)}). Name the kind of model that it is with --model (sd2.1-base: "
+            "512 px, sd2.1: 768 px, or the path of a diffusers folder)."
         ) from error
     return pipeline

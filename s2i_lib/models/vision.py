@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from s2i_lib.errors import InputError, S2iError
+from s2i_lib.errors import InputError, S2iError, first_line
 from s2i_lib.models.loading import quiet_transformers
 from s2i_lib.models.registry import SAFETY_CHECKER, SD1
 from s2i_lib.storage import hub
-from s2i_lib.storage.hub import Source, first_line
+from s2i_lib.storage.hub import Source
 from s2i_lib.storage.layout import Drive, folder_name
 
 if TYPE_CHECKING:

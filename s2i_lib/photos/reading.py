@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from s2i_lib.errors import InputError
+from s2i_lib.errors import InputError, first_line
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -251,8 +251,3 @@ def too_large(name: str, size: int) -> str:
         f"{name} has more than {min(size, MAX_FILE_BYTES) / 2**20:.0f} MiB, which no photo needs; "
         "save it smaller."
     )
-
-
-def first_line(error: Any) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from s2i_lib.errors import InputError, S2iError
+from s2i_lib.errors import InputError, S2iError, first_line
 from s2i_lib.storage.files import NotTakenError, free_bytes, publish, sha256_of, tidy
 
 log = logging.getLogger(__name__)
@@ -294,9 +294,3 @@ def _vouch(folder: Path, source: str, theirs: Mapping[str, str]) -> None:
 def _source_of(folder: Path) -> str:
     listed = folder / CHECKSUMS
     return json.loads(listed.read_text())["source"] if listed.is_file() else str(folder)
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error, at most 160 characters: enough to act on."""
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0][:160]
