@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from s2i_lib.drawing.gallery import is_of, without
 from s2i_lib.errors import InputError, S2iError
-from s2i_lib.storage.files import free_path, remove, write_file
+from s2i_lib.storage.files import free_path, read_json, remove, size_of, write_file
 from s2i_lib.storage.layout import Drive, folder_name, local_folder
 from s2i_lib.storage.lease import LEASE, Lease
 
@@ -29,8 +27,7 @@ class Trace:
 
     @property
     def size_bytes(self) -> int:
-        files = [self.path] if self.path.is_file() else self.path.rglob("*")
-        return sum(file.stat().st_size for file in files if file.is_file())
+        return size_of(self.path)
 
 
 def find_traces(drive: Drive, name: str) -> list[Trace]:
@@ -116,7 +113,7 @@ def _own_class_images(drive: Drive, slug: str) -> list[Path]:
     own: set[str] = set()
     others: set[str] = set()
     for path in drive.runs.glob("*/*/run.json"):
-        card, used = _read(path), own if path.parents[1].name == slug else others
+        card, used = read_json(path), own if path.parents[1].name == slug else others
         if folder := card.get("class_images"):
             used |= {folder, _without_key(folder)}
         elif prompt := card.get("class_prompt"):
@@ -137,7 +134,7 @@ def _without_key(name: str) -> str:
 def _kept_with(folder: Path, slug: str) -> Iterator[Path]:
     """Each file whose record is of the subject, the records last; pages may show others, too."""
     for record in sorted(folder.rglob("*.json")):
-        if is_of(_read(record), slug):
+        if is_of(read_json(record), slug):
             beside = sorted(record.parent.glob(f"{record.stem}.*"))
             own = [file for file in beside if file.is_file() and file.suffix != ".html"]
             yield from sorted(own, key=lambda file: file.suffix == ".json")
@@ -156,17 +153,9 @@ def _pages(folder: Path, slug: str) -> Iterator[Trace]:
 def _reports_beside_others(drive: Drive, slug: str) -> Iterator[Trace]:
     """Evaluations of several runs lie with the first one's, and show photos of all of them."""
     for data in sorted(drive.runs.glob("*/*/evaluations/*.json")):
-        runs = _read(data).get("runs") or []
+        runs = read_json(data).get("runs") or []
         shown = [run | {"subjects": [run.get("subject") or {}], "run": run.get("name")}
                  for run in runs if isinstance(run, dict)]  # fmt: skip
         if data.parents[2].name != slug and any(is_of(run, slug) for run in shown):
             yield from (Trace("report beside others", p) for p in (data.with_suffix(".html"), data)
                         if p.exists())  # fmt: skip
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        record = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return record if isinstance(record, dict) else {}

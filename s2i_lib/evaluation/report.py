@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import json
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ import numpy as np
 from s2i_lib.errors import InputError
 from s2i_lib.evaluation.evaluate import MEANING, Evaluation, PictureScore
 from s2i_lib.evaluation.metrics import LEVEL, Score, caption
-from s2i_lib.storage.files import free_path, make_folder, write_file
+from s2i_lib.storage.files import data_uri, free_path, make_folder, write_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -253,7 +252,7 @@ def figure_png(figure: Figure) -> bytes:
 
 
 def figure_uri(figure: Figure) -> str:
-    return _uri("png", figure_png(figure))
+    return data_uri("image/png", figure_png(figure))
 
 
 def image_uri(image: Image) -> str:
@@ -261,12 +260,8 @@ def image_uri(image: Image) -> str:
     stream = io.BytesIO()
     if max(image.size) <= THUMB_PX:
         image.save(stream, "PNG")
-        return _uri("png", stream.getvalue())
+        return data_uri("image/png", stream.getvalue())
     small = image.copy()
     small.thumbnail((THUMB_PX, THUMB_PX))
     small.save(stream, "JPEG", quality=88)
-    return _uri("jpeg", stream.getvalue())
-
-
-def _uri(kind: str, data: bytes) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+    return data_uri("image/jpeg", stream.getvalue())

@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from s2i_lib.errors import InputError
+from s2i_lib.storage.files import GIB
 from s2i_lib.storage.hub import Source
 
 log = logging.getLogger(__name__)
 
 
 PACKAGE = Path(__file__).parents[1]
-
-GIB = 1024**3
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,6 @@ from s2i_lib.photos.manifest import (
     load_dataset,
     manifest_of,
     read_manifest,
-    sha256_of,
 )
 from s2i_lib.photos.photo_checker import INSTALL, load_photo_checker
 from s2i_lib.photos.quality import DatasetOptions, Verdict, explain, judge, measure
@@ -51,7 +50,7 @@ from s2i_lib.photos.subject import (
     load_subject,
     save_subject,
 )
-from s2i_lib.storage.files import free_path, make_folder, write_file
+from s2i_lib.storage.files import free_path, make_folder, sha256_of, write_file
 from s2i_lib.storage.layout import Drive
 
 if TYPE_CHECKING:
@@ -399,7 +398,7 @@ def _publish_crops(looks: list[Look], staged: Path, folder: Path, earlier: dict[
     ours = {e["image"]: e["image_sha256"] for e in earlier.get("photos", []) if e.get("image")}
     new = {look.verdict.image: look for look in looks if look.verdict.image}
     for path in sorted(folder.glob("*.png")):
-        found = sha256_of(path.read_bytes())
+        found = sha256_of(path)
         if path.name in new and found == new[path.name].png_sha256:
             del new[path.name]
         elif found == ours.get(path.name):

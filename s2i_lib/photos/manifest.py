@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -15,6 +14,7 @@ from s2i_lib.photos.crop import Box, Found
 from s2i_lib.photos.diversity import Traits
 from s2i_lib.photos.quality import DatasetOptions, Measures, Verdict
 from s2i_lib.photos.subject import Subject, load_subject
+from s2i_lib.storage.files import sha256_of
 from s2i_lib.storage.layout import Drive
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ def inspect_dataset(drive: Drive, name: str) -> tuple[Dataset, list[Path]]:
 
 def _is_whole(path: Path, sha256: str) -> bool:
     try:
-        return sha256_of(path.read_bytes()) == sha256
+        return sha256_of(path) == sha256
     except OSError:  # gone, or on a disk that cannot read it any more
         return False
 
@@ -196,10 +196,6 @@ def crops_by_hand(earlier: dict[str, Any]) -> dict[str, Any]:
 def dataset_hash(looks: list[Look]) -> str:
     lines = [f"{look.verdict.image} {look.png_sha256}\n" for look in looks if look.verdict.image]
     return sha256_of("".join(lines).encode())
-
-
-def sha256_of(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
 
 
 def open_photo(path: Path) -> Image:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import warnings
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from s2i_lib.errors import InputError, first_line
+from s2i_lib.storage.files import sha256_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -154,7 +154,7 @@ def decode_photo(data: bytes, name: str, *, at_least_px: int | None = None) -> P
     if orientation >= 5:
         width, height = height, width
     return PhotoFile(
-        name, image, width, height, file_format, hashlib.sha256(data).hexdigest(), has_gps,
+        name, image, width, height, file_format, sha256_of(data), has_gps,
         tuple(notes),
     )  # fmt: skip
 

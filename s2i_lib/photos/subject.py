@@ -9,7 +9,7 @@ from typing import Literal
 
 from s2i_lib.errors import InputError
 from s2i_lib.models.registry import REGISTRY
-from s2i_lib.storage.files import write_file
+from s2i_lib.storage.files import write_json
 from s2i_lib.storage.layout import Drive
 
 # Identifiers to offer, in this order: each is one token of CLIP's vocabulary and of the pocket
@@ -127,7 +127,7 @@ def save_subject(drive: Drive, subject: Subject) -> Path:
     """Write the subject's card to subjects/<name>/subject.json."""
     path = card_path(drive, subject.name)
     path.parent.mkdir(parents=True, exist_ok=True)
-    return write_file(path, (json.dumps(asdict(subject), indent=2) + "\n").encode())
+    return write_json(path, asdict(subject))
 
 
 def load_subject(drive: Drive, name: str) -> Subject:

@@ -26,6 +26,7 @@ from s2i_lib.speech.whisper import (
     load_engine,
     shortest_window_s,
 )
+from s2i_lib.storage.files import GIB
 from s2i_lib.storage.layout import Drive, open_drive
 
 __all__ = ["HearOptions", "Listener", "Segment", "Transcript", "Word", "hear", "load_audio"]
@@ -281,10 +282,10 @@ def _free_memory_gib(device: str) -> float:
     if device == "cuda":
         import torch
 
-        return torch.cuda.mem_get_info()[0] / 2**30
+        return torch.cuda.mem_get_info()[0] / GIB
     import psutil
 
-    return psutil.virtual_memory().available / 2**30
+    return psutil.virtual_memory().available / GIB
 
 
 def _load_auto(options: HearOptions, engine: str, device: str, drive: Drive) -> Engine:

@@ -19,11 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from s2i_lib.errors import InputError, S2iError, first_line
-from s2i_lib.storage.files import NotTakenError, free_bytes, publish, sha256_of, tidy
+from s2i_lib.storage.files import GIB, NotTakenError, free_bytes, publish, sha256_of, size_of, tidy
 
 log = logging.getLogger(__name__)
 
-GIB = 1024**3
 CHECKSUMS = "checksums.json"  # {file: SHA-256} beside the weights it vouches for
 TIMEOUT_S = 20.0
 # What a fine-tuning run of Stable Diffusion takes on the Drive while it lasts. A free Google Drive
@@ -203,7 +202,7 @@ def keep(folder: Path, kept: Path) -> Path:
     It stays where it is where the Drive has no room for both it and a fine-tuning run.
     """
     try:
-        size, free = _size_of(folder), free_bytes(kept)
+        size, free = size_of(folder), free_bytes(kept)
         if size > SMALL_SHARE * free and free - size < ROOM_FOR_A_RUN_GIB * GIB:
             log.warning(
                 "%s (%.1f GiB) is not kept on the Drive, which has %.1f GiB free: fine-tuning may "
@@ -222,11 +221,6 @@ def keep(folder: Path, kept: Path) -> Path:
             getattr(error, "strerror", None) or error,
         )
         return folder
-
-
-def _size_of(path: Path) -> int:
-    files = [path] if path.is_file() else path.rglob("*")
-    return sum(file.stat().st_size for file in files if file.is_file())
 
 
 # ---- Checksums: what lies beside weights and vouches for them ----

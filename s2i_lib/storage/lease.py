@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from s2i_lib.errors import S2iError
-from s2i_lib.storage.files import write_file
+from s2i_lib.storage.files import write_json
 
 LEASE = "lease.json"  # in a run's folder, while somebody trains it
 
@@ -136,7 +136,7 @@ class Lease:
             "since": self._since,
             "beat": self._beat,
         }
-        write_file(self.path, (json.dumps(card, indent=2) + "\n").encode())
+        write_json(self.path, card)
 
     def _keep(self) -> None:
         while not self._stop.wait(self.beat_s):

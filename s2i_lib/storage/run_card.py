@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from s2i_lib.errors import InputError
+from s2i_lib.storage.files import read_json
 from s2i_lib.storage.layout import Drive, folder_name
 
 RUN_CARD = "run.json"  # in a run's folder: options, base model, scores
@@ -68,8 +68,5 @@ def _made_at(run: Path) -> float:
 
 
 def read_card(run: Path) -> dict[str, Any]:
-    """The run.json in a run's folder; empty if there is none that can be read."""
-    try:
-        return json.loads((run / RUN_CARD).read_text())
-    except (OSError, ValueError):
-        return {}
+    """Return the run.json in a run's folder; empty if there is none that can be read."""
+    return read_json(run / RUN_CARD)
