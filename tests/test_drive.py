@@ -12,9 +12,14 @@ import weakref
 import pytest
 
 from s2i_lib.errors import S2iError
-from s2i_lib.storage import files as drive_module
-from s2i_lib.storage import lease
-from s2i_lib.storage.files import NotTakenError, free_bytes, publish, remove, tidy
+from s2i_lib.storage.files import (
+    NotTakenError,
+    NotYetError,
+    free_bytes,
+    publish,
+    remove,
+    tidy,
+)
 from s2i_lib.storage.layout import local_folder, open_drive
 from s2i_lib.storage.lease import Lease
 from s2i_lib.storage.publisher import Publisher
@@ -218,19 +223,17 @@ def test_the_lease_of_a_killed_process_is_free_at_once(holder, tmp_path):
     assert not (tmp_path / "lease.json").exists()
 
 
-def test_a_holder_on_another_machine_is_watched_for_a_beat(holder, tmp_path, monkeypatch):
-    monkeypatch.setattr(lease, "_machine", lambda: "another")
+def test_a_holder_on_another_machine_is_watched_for_a_beat(holder, tmp_path):
     said = []
     with pytest.raises(S2iError, match="is being trained"):
-        Lease(tmp_path, said.append, stale_s=5).acquire()
+        Lease(tmp_path, said.append, stale_s=5, machine="another").acquire()
     assert "sign of life" in said[0]
 
 
-def test_a_lease_without_beats_goes_stale_and_its_late_owner_writes_no_more(tmp_path, monkeypatch):
+def test_a_lease_without_beats_goes_stale_and_its_late_owner_writes_no_more(tmp_path):
     said = []
     sleeper = Lease(tmp_path, said.append, beat_s=1.0).acquire()
-    monkeypatch.setattr(lease, "_machine", lambda: "another")
-    successor = Lease(tmp_path, said.append, stale_s=0.3).acquire()
+    successor = Lease(tmp_path, said.append, stale_s=0.3, machine="another").acquire()
     wait_until(lambda: sleeper.is_lost)
     assert any("taken over" in line for line in said)
     sleeper.release()
@@ -250,7 +253,7 @@ def test_a_job_that_has_to_wait_is_tried_again_without_a_word_and_holds_up_no_ot
     def waits():
         tries.append(None)
         if len(tries) < 3:
-            raise drive_module.NotYetError("until the one before it is uploaded")
+            raise NotYetError("until the one before it is uploaded")
 
     publisher.submit("a state", waits)
     done = threading.Event()
@@ -263,7 +266,7 @@ def test_a_job_that_has_to_wait_is_tried_again_without_a_word_and_holds_up_no_ot
 
 def test_a_job_that_still_has_to_wait_at_the_end_is_named_at_once():
     def waits():
-        raise drive_module.NotYetError("until the one before it is uploaded")
+        raise NotYetError("until the one before it is uploaded")
 
     publisher = Publisher(pytest.fail, retry_s=0.01)
     publisher.submit("a state", waits)
