@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from s2i_lib.drawing.records import Picture
 from s2i_lib.errors import InputError, S2iError
+from s2i_lib.photos.reading import encode_image
 from s2i_lib.storage.files import data_uri, free_path, write_file
 from s2i_lib.storage.layout import folder_name
 
@@ -60,10 +61,9 @@ def save(picture: Picture, folder: Path, mark: str = "") -> Path:
     text = json.dumps(record, ensure_ascii=False)
     info = PngInfo()
     info.add_itxt(RECORD_KEY, text)
-    buffer = io.BytesIO()
-    picture.image.save(buffer, "PNG", pnginfo=info)
+    data = encode_image(picture.image, "PNG", pnginfo=info)
     path = free_path(folder / f"{file_stem(record['prompt'])}-{record['seed']}{mark}.png")
-    return _write_with_record(path, buffer.getvalue(), record)
+    return _write_with_record(path, data, record)
 
 
 def save_recording(
@@ -168,9 +168,7 @@ def grid_png(pictures: Sequence[Path]) -> bytes:
     """Saved pictures side by side, as a PNG."""
     import PIL.Image
 
-    buffer = io.BytesIO()
-    grid([PIL.Image.open(picture) for picture in pictures]).save(buffer, "PNG")
-    return buffer.getvalue()
+    return encode_image(grid([PIL.Image.open(picture) for picture in pictures]), "PNG")
 
 
 def grid(images: Sequence[Image], *, columns: int | None = None, cell_px: int = 256) -> Image:

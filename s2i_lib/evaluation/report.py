@@ -14,6 +14,7 @@ import numpy as np
 from s2i_lib.errors import InputError
 from s2i_lib.evaluation.evaluate import MEANING, Evaluation, PictureScore
 from s2i_lib.evaluation.metrics import LEVEL, Score, caption
+from s2i_lib.photos.reading import encode_image
 from s2i_lib.storage.files import data_uri, free_path, make_folder, write_file
 
 if TYPE_CHECKING:
@@ -257,11 +258,8 @@ def figure_uri(figure: Figure) -> str:
 
 def image_uri(image: Image) -> str:
     """A picture for the page: small ones as they are, large ones as a thumbnail."""
-    stream = io.BytesIO()
     if max(image.size) <= THUMB_PX:
-        image.save(stream, "PNG")
-        return data_uri("image/png", stream.getvalue())
+        return data_uri("image/png", encode_image(image, "PNG"))
     small = image.copy()
     small.thumbnail((THUMB_PX, THUMB_PX))
-    small.save(stream, "JPEG", quality=88)
-    return data_uri("image/jpeg", stream.getvalue())
+    return data_uri("image/jpeg", encode_image(small, "JPEG", quality=88))

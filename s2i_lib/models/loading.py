@@ -82,8 +82,8 @@ def _uncollected() -> Iterator[None]:
     """Hold the garbage collector back while libraries are imported and weights are loaded.
 
     They make hundreds of thousands of objects that all stay, and it would go through them again and
-    again: pocket then takes 6.5 s of one core to load, in place of 5.2. Also right where two
-    threads load at once: whoever leaves last finds the collector on, or turns it on.
+    again: 1.1 of 6.3 s of one core with pocket. Also right where two threads load at once: whoever
+    leaves last finds the collector on, or turns it on.
     """
     was_on = gc.isenabled()
     gc.disable()
@@ -345,8 +345,8 @@ def token_counter(base: BaseModel, drive: Drive) -> Callable[[str], int] | None:
 def _without_quantizers() -> Iterator[None]:
     """Let diffusers do without the packages for weights in 4 and 8 bits, which none of ours are.
 
-    It imports them wherever they are installed: seconds on every start, and a complaint where
-    bitsandbytes' CPU kernels lack a package. It looks once, so they stay hidden from it and can be
+    It imports them wherever they are installed: 1.2 s of one core for bitsandbytes, and a complaint
+    where its CPU kernels lack a package. It looks once, so they stay hidden from it and can be
     imported by their names afterwards, as by 8-bit AdamW. Where somebody has imported diffusers
     before us it has looked already, and must find what it has seen.
     """
