@@ -1,4 +1,4 @@
-"""The two errors that users see: one paragraph each, saying what was found, expected, and next."""
+"""Define the two errors that users see: one paragraph each, what was found, expected, and next."""
 
 
 class S2iError(Exception):
