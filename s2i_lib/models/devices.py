@@ -30,6 +30,24 @@ def pick_dtype(device: torch.device) -> torch.dtype:
     return torch.float16 if device.type == "cuda" else torch.float32
 
 
+def name_device(device: torch.device) -> str:
+    """Return the name of a GPU, or the kind of another device."""
+    import torch
+
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def free_memory(device: torch.device | str) -> int:
+    """Return the bytes that are free on a device; of the CPU, what the system can still give."""
+    if str(device).startswith("cuda"):
+        import torch
+
+        return torch.cuda.mem_get_info(device)[0]
+    import psutil
+
+    return psutil.virtual_memory().available
+
+
 @contextmanager
 def visiting(module: Any, device: torch.device) -> Iterator[None]:
     """Move a network to ``device`` for a while: what does not train leaves memory to training.
