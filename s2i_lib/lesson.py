@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from s2i_lib.drawing.sampling import encode_prompts, estimate_denoised
 from s2i_lib.errors import InputError
+from s2i_lib.evaluation.report import figure_png
 from s2i_lib.models.loading import Model
 from s2i_lib.models.registry import REGISTRY, known_words
 from s2i_lib.photos.reading import encode_image
@@ -60,9 +60,7 @@ def show_figure(figure: Any, *, alt: str) -> Shown:
     """Show a matplotlib figure as a PNG with an alternative text, once and not twice."""
     from IPython.display import Image as Shown
 
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=110, bbox_inches="tight", facecolor="white")
-    return Shown(data=stream.getvalue(), alt=alt)
+    return Shown(data=figure_png(figure), alt=alt)
 
 
 def heat(image: Image, shares: np.ndarray, size_px: int = 256) -> Image:

@@ -247,8 +247,9 @@ def smooth(values: np.ndarray, share: float = 0.1) -> np.ndarray:
 
 
 def figure_png(figure: Figure) -> bytes:
+    """Return a figure as a PNG on white, cut to what is drawn."""
     stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=110, bbox_inches="tight")
+    figure.savefig(stream, format="png", dpi=110, bbox_inches="tight", facecolor="white")
     return stream.getvalue()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import io
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 from PIL import Image
 
+from s2i_lib.photos.reading import encode_image
 from s2i_lib.storage.files import data_uri
 
 WIDTH, HEIGHT = 560, 160  # of the curve, in px
@@ -143,9 +143,7 @@ def _small(path: Path) -> str:
         if image.width <= 2 * GRID_PX:
             return data_uri("image/png", path.read_bytes())
         image.thumbnail((2 * GRID_PX, 2 * GRID_PX * image.height // image.width))
-        out = io.BytesIO()
-        image.convert("RGB").save(out, "JPEG", quality=85)
-    return data_uri("image/jpeg", out.getvalue())
+        return data_uri("image/jpeg", encode_image(image.convert("RGB"), "JPEG", quality=85))
 
 
 Lines = dict[str, list[tuple[int, float]]]
