@@ -36,7 +36,7 @@ class DatasetOptions:
     min_crop_px: int = 256
     """Smallest side that is kept: below, SD 2.1 would see more interpolation than photo."""
     warn_crop_px: int = 512
-    """Below this SD 2.1 base (512 px) would upscale the crop, which is said."""
+    """Side below which SD 2.1 base (512 px) would upscale the crop, which is said."""
     margin: float = 0.2
     """Part of the subject's longer side that is left around it on each side: the boxes that are
     found miss a little of some subjects, and DreamBooth's photos show background too (measured)."""

@@ -20,19 +20,14 @@ if TYPE_CHECKING:
 # What a suffix promises, in Pillow's names of formats. MPO is a JPEG with further pictures behind
 # it (depth, gain map), as many phones write them.
 FORMATS = {
-    ".jpg": ("JPEG", "MPO"),
-    ".jpeg": ("JPEG", "MPO"),
-    ".jpe": ("JPEG", "MPO"),
-    ".jfif": ("JPEG", "MPO"),
-    ".mpo": ("JPEG", "MPO"),
+    **dict.fromkeys((".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"), ("JPEG", "MPO")),
     ".png": ("PNG",),
     ".webp": ("WEBP",),
     ".heic": ("HEIF",),
     ".heif": ("HEIF", "AVIF"),
     ".hif": ("HEIF",),
     ".avif": ("AVIF",),
-    ".tif": ("TIFF",),
-    ".tiff": ("TIFF",),
+    **dict.fromkeys((".tif", ".tiff"), ("TIFF",)),
     ".bmp": ("BMP",),
     ".gif": ("GIF",),
 }
