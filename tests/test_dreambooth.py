@@ -9,8 +9,9 @@ import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from tiny_model import draw_dataset, make_pipeline
+from tiny_model import as_model, draw_dataset, make_pipeline
 
+from s2i_lib.drawing.sampling import encode_prompts, token_ids
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.models import devices
 from s2i_lib.models.registry import REGISTRY
@@ -21,11 +22,9 @@ from s2i_lib.training.data import (
     INSTANCE,
     TrainingData,
     draw,
-    embed_prompts,
     encode_images,
     pick,
     read_images,
-    token_ids,
 )
 from s2i_lib.training.recipes import RECIPES, want
 from s2i_lib.training.train_state import find_8bit_fault, make_learner
@@ -51,8 +50,8 @@ def make_data(pipe, folder):
         instances=encode_images(pipe.vae, images),
         mirrored=encode_images(pipe.vae, images.flip(3)),
         class_latents=torch.randn(8, 3, 8, 8, generator=torch.Generator().manual_seed(1)),
-        tokens=token_ids(pipe, prompts),
-        embeddings=embed_prompts(pipe, prompts),
+        tokens=token_ids(as_model(pipe), prompts),
+        embeddings=encode_prompts(as_model(pipe), prompts),
     )
 
 
@@ -253,8 +252,8 @@ def test_a_step_encodes_only_the_prompts_of_its_batch_and_each_once(data, pipe):
     prompts = ["a sks cat", "a cat", "a red cat", "a green cat"]
     data = dataclasses.replace(
         data,
-        tokens=token_ids(pipe, prompts),
-        embeddings=embed_prompts(pipe, prompts),
+        tokens=token_ids(as_model(pipe), prompts),
+        embeddings=encode_prompts(as_model(pipe), prompts),
         class_rows=[1, 2, 1, 3, 1, 2, 1, 3],
     )
     options = dataclasses.replace(OPTIONS, steps=3, with_text_encoder=True)
@@ -269,8 +268,8 @@ def test_the_empty_prompt_drifts_less_where_class_images_are_shown_with_it(pipe,
     """What guidance compares with: its loss on class images after training either way."""
     with_empty = dataclasses.replace(
         data,
-        tokens=token_ids(pipe, ["a sks cat", "a cat", ""]),
-        embeddings=embed_prompts(pipe, ["a sks cat", "a cat", ""]),
+        tokens=token_ids(as_model(pipe), ["a sks cat", "a cat", ""]),
+        embeddings=encode_prompts(as_model(pipe), ["a sks cat", "a cat", ""]),
     )
 
     def loss_of_empty(dropout):
@@ -513,7 +512,7 @@ def test_unknown_options_are_named():
 
 def test_a_prompt_that_is_too_long_is_an_error(pipe):
     with pytest.raises(InputError, match="tokens"):
-        token_ids(pipe, ["a cat " * 50])
+        token_ids(as_model(pipe), ["a cat " * 50])
 
 
 def test_an_unknown_prediction_type_is_an_error():

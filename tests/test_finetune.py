@@ -17,22 +17,18 @@ from PIL import Image
 from safetensors.torch import load_file
 from tiny_model import draw_dataset, make_pipeline
 
+from s2i_lib.drawing.gallery import grid
+from s2i_lib.drawing.sampling import DrawOptions, decode, sample_latents
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.models import loading
 from s2i_lib.privacy import find_traces
+from s2i_lib.speech.prompt import Prompt
 from s2i_lib.storage.layout import Drive
 from s2i_lib.storage.lease import LEASE, Lease, _machine
 from s2i_lib.storage.publisher import Publisher
 from s2i_lib.storage.run_card import read_card
 from s2i_lib.training import checkpoint, resources
 from s2i_lib.training.callbacks import SAMPLE_SEED, SAMPLES_A_ROW
-from s2i_lib.training.class_images import (
-    SamplerOptions,
-    contact_sheet,
-    decode_latents,
-    sample_latents,
-)
-from s2i_lib.training.data import embed_prompts
 from s2i_lib.training.finetune import (
     draw_class_images,
     finetune,
@@ -659,12 +655,9 @@ def test_samples_show_the_mean_of_weights_that_the_run_ends_with(drive, dataset,
     mean = {"ema_decay": 0.9, "ema_device": place, "learning_rate": 1e-2}
     run, _, _ = start(drive, dataset, tiny, **mean, sample_every=1)
     model = loading.load(drive=drive, run=str(run), dtype=torch.float32)
-    embeddings = embed_prompts(model.pipeline, ["", "a sks cat"])
     seeds = range(SAMPLE_SEED, SAMPLE_SEED + SAMPLES_A_ROW)
-    sampler = SamplerOptions(20, model.base.guidance_scale, guided_until=1.0)
-    latents = sample_latents(model.pipeline, embeddings, seeds, sampler)
-    pictures = decode_latents(model.pipeline.vae, latents)
-    sheet = contact_sheet(pictures, SAMPLES_A_ROW)
+    latents = sample_latents(model, Prompt("a sks cat"), DrawOptions(), seeds)
+    sheet = grid(decode(model, latents), gap_px=0)
     with Image.open(run / "samples" / "step-000008.png") as shown:
         difference = np.asarray(shown.convert("RGB"), int) - np.asarray(sheet, int)
     assert abs(difference).max() <= 2, "of 255: what is loaded is in fp16"
@@ -678,14 +671,12 @@ def test_prompts_of_one_row_take_turns_and_every_picture_has_its_own_noise(drive
     rows = ("a {noun}", "a {subject} | a {noun}")
     run, _, _ = start(drive, dataset, tiny, sample_prompts=rows)
     model = loading.load(drive=drive, run=str(run), dtype=torch.float32)
-    sampler = SamplerOptions(20, model.base.guidance_scale, guided_until=1.0)
     with Image.open(run / "samples" / "step-000008.png") as sheet:
         side = sheet.width // SAMPLES_A_ROW
         shown = np.asarray(sheet.convert("RGB"), int)
     for index, prompt in enumerate(["a cat"] * 4 + ["a sks cat", "a cat"] * 2):
-        embeddings = embed_prompts(model.pipeline, ["", prompt])
-        latents = sample_latents(model.pipeline, embeddings, [SAMPLE_SEED + index], sampler)
-        expected = np.asarray(decode_latents(model.pipeline.vae, latents)[0], int)
+        latents = sample_latents(model, Prompt(prompt), DrawOptions(), [SAMPLE_SEED + index])
+        expected = np.asarray(decode(model, latents)[0], int)
         top, left = index // 4 * side, index % 4 * side
         difference = shown[top : top + side, left : left + side] - expected
         assert abs(difference).max() <= 2, f"picture {index}: what is loaded is in fp16"

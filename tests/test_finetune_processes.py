@@ -17,7 +17,7 @@ from s2i_lib.photos.manifest import load_dataset
 from s2i_lib.storage.layout import Drive
 from s2i_lib.storage.run_card import read_card
 from s2i_lib.training import checkpoint
-from s2i_lib.training.class_images import _image_seed
+from s2i_lib.training.class_images import image_seed
 from s2i_lib.training.config import FinetuneOptions
 from s2i_lib.training.finetune import finetune
 from s2i_lib.training.train_state import make_learner
@@ -127,7 +127,7 @@ def test_two_processes_end_with_the_weights_of_one_and_share_the_class_images(
     caches = [sorted((run.parents[2] / "class_images").rglob("latents-*")) for run in (one, two)]
     assert [p.read_bytes() for p in caches[0]] == [p.read_bytes() for p in caches[1]]
 
-    seeds = [_image_seed(0, index) for index in range(16)]
+    seeds = [image_seed(0, index) for index in range(16)]
     first, second = (
         [json.loads(line) for line in (tmp_path / "two" / rank / "sampled.jsonl").open()]
         for rank in "01"

@@ -6,32 +6,28 @@ import json
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from tqdm.auto import tqdm
 
+from s2i_lib.drawing.gallery import grid
+from s2i_lib.drawing.sampling import DrawOptions, decode, encode_prompts, sample_latents
 from s2i_lib.errors import S2iError
 from s2i_lib.evaluation.model_selection import as_curve
 from s2i_lib.models import devices
 from s2i_lib.models.loading import Model
 from s2i_lib.photos.subject import Subject
+from s2i_lib.speech.prompt import Prompt
 from s2i_lib.speech.templates import fill_in, take_turns
 from s2i_lib.storage.files import write_file
 from s2i_lib.storage.run_card import WEIGHTS
 from s2i_lib.training import checkpoint
 from s2i_lib.training.best_checkpoint import Judge
 from s2i_lib.training.checkpoint_manager import Keeper
-from s2i_lib.training.class_images import (
-    SamplerOptions,
-    contact_sheet,
-    decode_latents,
-    sample_latents,
-)
 from s2i_lib.training.config import FinetuneOptions, learning_rate_at
-from s2i_lib.training.data import embed_prompts
 from s2i_lib.training.dreambooth import Losses
 from s2i_lib.training.run import read_lines
 from s2i_lib.training.train_state import Learner, with_mean_weights
@@ -42,7 +38,7 @@ if TYPE_CHECKING:
 
 READ_EVERY = 10  # steps between readings of the loss: each one waits for the device
 SAMPLES_A_ROW = 4  # pictures for each of the options' sample prompts
-SAMPLING = SamplerOptions(steps=20, guided_until=1.0)
+SAMPLING = DrawOptions()  # as users draw
 SAMPLE_SEED = 1_000_000  # far from the seeds of class images
 
 
@@ -66,7 +62,6 @@ class Sampler:
     ):
         self.model, self.keeper, self.autocast = model, keeper, autocast
         self.rows = fill_in(options.sample_prompts, subject)
-        self.options = replace(SAMPLING, guidance_scale=model.base.guidance_scale)
 
     def draw(self, step: int) -> dict[str, list[Image.Image]]:
         """Save a grid with a row for each of the options' prompts; gives the pictures by prompt.
@@ -82,7 +77,7 @@ class Sampler:
         pictures = self._pictures(step, prompts)
         path = self.keeper.run.local / "samples" / f"step-{step:06}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        contact_sheet(pictures, SAMPLES_A_ROW).save(path)
+        grid(pictures, columns=SAMPLES_A_ROW, gap_px=0).save(path)
         self.keeper.put(path)
         self.keeper.watch("samples", {"step": step, "path": path, "prompts": self.rows})
         return group_by_prompt(prompts, pictures)
@@ -92,19 +87,18 @@ class Sampler:
         self._pictures(step, [prompt for row in self.rows for prompt in take_turns(row, 1)][:1])
 
     def _pictures(self, step: int, prompts: Sequence[str]) -> list[Image.Image]:
-        pipe = self.model.pipeline
-        device, each = pipe.unet.device, SAMPLES_A_ROW
-        rows = [prompts[i : i + each] for i in range(0, len(prompts), each)]
-        seeds = range(SAMPLE_SEED, SAMPLE_SEED + len(prompts))
+        pipe, device = self.model.pipeline, self.model.device
+        self.model.embeddings.clear()  # the text encoder may have learnt since
         with devices.visiting(pipe.text_encoder, device):
-            embeddings = [embed_prompts(pipe, ["", *row]) for row in rows]
-        with self.autocast():
-            latents = [
-                sample_latents(pipe, e, seeds[i * each :][: len(row)], self.options)
-                for i, (e, row) in enumerate(zip(embeddings, rows, strict=True))
-            ]
+            encode_prompts(self.model, ["", *prompts])
+        latents = []
+        for first in range(0, len(prompts), SAMPLES_A_ROW):
+            row = [Prompt(prompt) for prompt in prompts[first : first + SAMPLES_A_ROW]]
+            seeds = range(SAMPLE_SEED + first, SAMPLE_SEED + first + len(row))
+            with self.autocast():
+                latents.append(sample_latents(self.model, row, SAMPLING, seeds))
         with devices.visiting(pipe.vae, device):
-            pictures = [p for row in latents for p in decode_latents(pipe.vae, row)]
+            pictures = decode(self.model, torch.cat(latents))
         for prompt, drawn in group_by_prompt(prompts, pictures).items():
             if all(picture.getcolors(1) for picture in drawn):  # each has one colour alone
                 raise S2iError(

@@ -6,8 +6,6 @@ needs no state and any number of processes sees the same batches.
 
 from __future__ import annotations
 
-import functools
-import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,29 +15,20 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from s2i_lib.errors import InputError
+from s2i_lib.drawing.gallery import grid
+from s2i_lib.drawing.sampling import decode, encode_prompts, token_ids
 from s2i_lib.models import devices
 from s2i_lib.models.loading import Model
 from s2i_lib.photos.subject import Subject
 from s2i_lib.speech.templates import fill_in, prompts_in_turn
 from s2i_lib.storage.layout import Drive, local_folder
 from s2i_lib.training.checkpoint_manager import Keeper
-from s2i_lib.training.class_images import (
-    SHEET_COUNT,
-    card_for_run,
-    class_folder,
-    class_latents,
-    contact_sheet,
-    decode_latents,
-)
+from s2i_lib.training.class_images import SHEET, SHEET_COUNT, ClassImages
 from s2i_lib.training.config import FinetuneOptions
 from s2i_lib.training.run import Dataset
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
-    from diffusers import StableDiffusionPipeline
-
-log = logging.getLogger(__name__)
 
 # ---- Caches: the VAE and the frozen text encoder run once ----
 
@@ -73,26 +62,6 @@ def encode_images(vae: Any, images: torch.Tensor) -> Moments:
         means.append(((posterior.mean - shift) * vae.config.scaling_factor).float().cpu())
         stds.append((posterior.std * vae.config.scaling_factor).float().cpu())
     return Moments(torch.cat(means), torch.cat(stds))
-
-
-@torch.no_grad()
-def embed_prompts(pipe: StableDiffusionPipeline, prompts: Sequence[str]) -> torch.Tensor:
-    """Prompts as the U-Net sees them, shape = (n, tokens, width), fp32 on the CPU."""
-    return pipe.text_encoder(token_ids(pipe, prompts).to(pipe.text_encoder.device))[0].float().cpu()
-
-
-def token_ids(pipe: StableDiffusionPipeline, prompts: Sequence[str]) -> torch.Tensor:
-    """Padded tokens, shape = (n, tokens); a prompt too long is an error, not a shorter prompt."""
-    limit = pipe.tokenizer.model_max_length
-    ids = pipe.tokenizer(list(prompts), padding="longest", return_tensors="pt").input_ids
-    if ids.shape[1] > limit:
-        raise InputError(
-            f"A prompt has {ids.shape[1]} tokens; this model reads {limit}. "
-            f"Shorten it: {max(prompts, key=len)!r}"
-        )
-    return pipe.tokenizer(
-        list(prompts), padding="max_length", max_length=limit, return_tensors="pt"
-    ).input_ids
 
 
 # ---- Everything random ----
@@ -200,10 +169,6 @@ class TrainingData:
         )
 
 
-SHEET = "sheet.png"
-"""The contact sheet's name in a folder of class images."""
-
-
 def prepare_data(
     model: Model,
     dataset: Dataset,
@@ -220,7 +185,7 @@ def prepare_data(
         shown = prompts_in_turn(rows, options.class_image_count)
         prompts += dict.fromkeys(shown)
         prompts += [""] if options.class_dropout else []
-    embeddings = embed_prompts(pipe, prompts)
+    embeddings = encode_prompts(model, prompts)
     images = read_images(dataset.images, model.base.size_px)
     with devices.visiting(pipe.vae, device):
         instances = encode_images(pipe.vae, images)
@@ -228,7 +193,7 @@ def prepare_data(
     class_latents = None
     if options.with_prior:
         class_latents = get_class_latents(model, subject, options, accelerator, drive, keeper)
-    tokens = token_ids(pipe, prompts)
+    tokens = token_ids(model, prompts)
     class_rows = [prompts.index(prompt, 1) for prompt in shown]
     return TrainingData(instances, mirrored, class_latents, tokens, embeddings, class_rows)
 
@@ -243,8 +208,8 @@ def get_class_latents(
 ) -> torch.Tensor:
     """Class images from the Drive's cache or sampled now, with a contact sheet to look at."""
     pipe = model.pipeline
-    card = card_for_run(model, subject, options)
-    kept = drive.class_images / class_folder(card)
+    images = ClassImages.for_run(model, subject, options)
+    kept = drive.class_images / images.name
     local = local_folder(drive, kept)
 
     bar = tqdm(desc="Class images", unit="image", disable=not keeper.is_main, leave=False)
@@ -254,24 +219,20 @@ def get_class_latents(
         bar.update(done - bar.n)
         keeper.watch("class_images", {"done": done, "total": total})
 
-    with accelerator.autocast(), bar:
-        pipe.unet.to(accelerator.device)
-        latents = class_latents(
-            pipe,
-            functools.partial(embed_prompts, pipe),
-            card,
+    pipe.unet.to(accelerator.device)
+    with bar:
+        latents = images.latents(
             options.class_image_count,
             [local, kept],
             accelerator,
             count,
-            keep=lambda path: keeper.put(path, kept),
+            publish=lambda path: keeper.put(path, kept),
         )
     if keeper.is_main and not is_there(kept / SHEET):
         local.mkdir(parents=True, exist_ok=True)
         with devices.visiting(pipe.vae, accelerator.device):
-            pictures = decode_latents(pipe.vae, latents[:SHEET_COUNT])
-        sheet = local / SHEET
-        contact_sheet(pictures, columns=4).save(sheet)
+            pictures = decode(model, latents[:SHEET_COUNT])
+        grid(pictures, columns=4, gap_px=0).save(local / SHEET)
     if keeper.is_main:  # also what an earlier session could not copy
         for path in sorted(local.glob("[!.]*")):
             if not is_there(kept / path.name):

@@ -30,9 +30,9 @@ from s2i_lib.training import checkpoint, dreambooth
 from s2i_lib.training.best_checkpoint import Judge, find_scorer, make_watcher
 from s2i_lib.training.callbacks import PastPeak, Recorder, Sampler
 from s2i_lib.training.checkpoint_manager import Keeper, Watch
-from s2i_lib.training.class_images import card_for_run, class_folder
+from s2i_lib.training.class_images import SHEET, ClassImages
 from s2i_lib.training.config import FinetuneOptions
-from s2i_lib.training.data import SHEET, get_class_latents, is_there, prepare_data
+from s2i_lib.training.data import get_class_latents, is_there, prepare_data
 from s2i_lib.training.recipes import AUTO, RECIPES, Wanted, want
 from s2i_lib.training.resources import (
     Plan,
@@ -283,7 +283,7 @@ def draw_class_images(
     accelerator = make_accelerator(options.precision)
     with closing(Keeper(run, report, watch, patience_s, accelerator.is_main_process)) as keeper:
         get_class_latents(loaded, subject, options, accelerator, drive, keeper)
-    kept = drive.class_images / class_folder(card_for_run(loaded, subject, options))
+    kept = drive.class_images / ClassImages.for_run(loaded, subject, options).name
     places = (kept, local_folder(drive, kept))  # the second where the Drive takes nothing
     return next(place / SHEET for place in places if is_there(place / SHEET))
 

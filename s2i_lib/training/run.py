@@ -21,7 +21,7 @@ from s2i_lib.storage.layout import Drive, folder_name, local_folder
 from s2i_lib.storage.lease import LEASE, Lease
 from s2i_lib.storage.run_card import RUN_CARD, WEIGHTS, read_card
 from s2i_lib.training.checkpoint import age, drop_saves, has_weights, remove_save, saves
-from s2i_lib.training.class_images import card_for_run, class_folder
+from s2i_lib.training.class_images import ClassImages
 from s2i_lib.training.config import FinetuneOptions, as_json
 from s2i_lib.training.recipes import Wanted
 
@@ -131,14 +131,14 @@ def run_card(
 ) -> dict[str, Any]:
     """run.json: all that is needed to know what a run is, and to make it again."""
     subject = dataset.subject
-    class_card = card_for_run(model, subject, options)
+    images = ClassImages.for_run(model, subject, options)
     return {
         "status": "training",
         "step": 0,
         "subject": asdict(subject),
         "instance_prompt": f"a {subject.phrase}",
-        "class_prompt": class_card["prompt"],
-        "class_images": class_folder(class_card) if options.with_prior else None,
+        "class_prompt": images.card["prompt"],
+        "class_images": images.name if options.with_prior else None,
         "dataset": {"sha256": dataset.sha256, "images": len(dataset.images)},
         "base": {
             "name": model.base.name,
