@@ -46,7 +46,7 @@ from s2i_lib.photos.subject import Subject
 from s2i_lib.storage.layout import Drive, folder_name
 from s2i_lib.storage.run_card import RUN_CARD, WEIGHTS, read_card
 from s2i_lib.training.checkpoint import restore, save_weights, states
-from s2i_lib.training.finetune import choose_recipe, finetune, load_for_training
+from s2i_lib.training.finetune import FinetuneRun, choose_recipe, load_for_training
 from s2i_lib.training.train_state import make_learner
 
 RESAMPLES = 200
@@ -189,7 +189,7 @@ def train_and_keep(
 
     changes = {"seed": seed, "steps": steps[-1], "save_every": steps[0], "keep": "last"}
     changes |= {"sample_prompts": (), "sample_every": 0}
-    finetune(drive, dataset, model="pocket", name=name, watch=keep, **changes)
+    FinetuneRun(drive, dataset, model="pocket", name=name, callback=keep, **changes).train()
     base, wanted = choose_recipe(dataset, "pocket", "auto", changes)
     learner = make_learner(
         load_for_training(base, drive).pipeline, wanted.options, torch.device("cpu")
@@ -213,7 +213,7 @@ def study(
     drive = Drive(root)
     name = f"seed{seed}"
     given = {"steps": steps[-1], "sample_every": steps[0], "seed": seed}
-    judged = finetune(drive, dataset, model="pocket", name=name, **given)
+    judged = FinetuneRun(drive, dataset, model="pocket", name=name, **given).train()
     source = clip_source(REGISTRY["pocket"])
     assert source is not None, "pocket ships with its scorer"
     scorer = load_clip(source, drive)

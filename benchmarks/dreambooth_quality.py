@@ -45,7 +45,7 @@ from s2i_lib.photos.manifest import Dataset, open_photo
 from s2i_lib.photos.quality import DatasetOptions
 from s2i_lib.photos.subject import Subject, save_subject
 from s2i_lib.storage.layout import Drive
-from s2i_lib.training.finetune import finetune
+from s2i_lib.training.finetune import FinetuneRun
 
 OTHERS = ("tree", "cup", "star")
 # The limits are those of photos: drawings of flat colour were left out as blurred or taken twice.
@@ -147,7 +147,7 @@ class Study:
         self, seed: int, with_prior: bool, steps: int | None, others: dict[str, DrawOptions]
     ) -> None:
         began = time.perf_counter()
-        run = finetune(
+        run = FinetuneRun(
             self.drive,
             self.dataset,
             model="pocket",
@@ -158,7 +158,7 @@ class Study:
             sample_prompts=(),
             sample_every=0,
             keep="last",
-        )
+        ).train()
         seconds = time.perf_counter() - began
         model = load(drive=self.drive, run=str(run))
         self.add("with prior" if with_prior else "without", seed, model, seconds)

@@ -20,7 +20,7 @@ from tiny_model import draw_dataset
 
 from s2i_lib.models.registry import PACKAGE, REGISTRY
 from s2i_lib.storage.layout import Drive, folder_name
-from s2i_lib.training.finetune import finetune
+from s2i_lib.training.finetune import FinetuneRun
 
 # Two batches of class images, and samples that are scored: the run ends with the weights of step 4.
 OPTIONS = {**SHORT, "class_image_count": 16, "sample_every": 4}
@@ -42,7 +42,7 @@ def run(root: str, tiny: str, phase: str = "", count: int = 1) -> None:
     left = count
     seen = collections.Counter()
 
-    def watch(event, info):
+    def note(event, info):
         nonlocal left
         seen[event] += 1
         left -= event == phase
@@ -52,11 +52,11 @@ def run(root: str, tiny: str, phase: str = "", count: int = 1) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     with Path(root, "log").open("a") as log, contextlib.redirect_stderr(log):
-        finetune(
+        FinetuneRun(
             lay_out(Path(root)),
             draw_dataset(Path(root) / "photos"),
             model=tiny,
-            watch=watch,
+            callback=note,
             report=lambda text: print(text, file=sys.stderr, flush=True),
             **OPTIONS,
-        )
+        ).train()

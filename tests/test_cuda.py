@@ -51,7 +51,7 @@ def test_a_run_in_fp16_goes_on_with_its_scaler_and_ends_the_same(
     whole, _, _ = start(drive, dataset, tiny, **wish)
     other = Drive(drive.root.with_name("other"))
     with pytest.raises(KilledError):
-        start(other, dataset, tiny, watch=kill_at(5), **wish)
+        start(other, dataset, tiny, callback=kill_at(5), **wish)
     run, said, _ = start(other, dataset, tiny, **wish)
     assert "violet/tiny-01 goes on at step 3 of 8." in said
     assert any(" for all steps, " in text for text in said), "two trial steps told the time"

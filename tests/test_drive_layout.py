@@ -74,10 +74,10 @@ def test_every_file_of_a_run_is_in_the_document_on_the_drive_and_on_the_local_di
     make_pipeline().save_pretrained(tmp_path / "tiny")
     seen = []
 
-    def watch(event, info):
+    def note(event, info):
         seen.extend(files_below(drive.root) + files_below(local_folder(drive, drive.root)))
 
-    start(drive, draw_dataset(tmp_path / "photos"), tmp_path / "tiny", watch=watch)
+    start(drive, draw_dataset(tmp_path / "photos"), tmp_path / "tiny", callback=note)
     write_checksums(tmp_path / "tiny", "a hub")  # as it is when it was downloaded
     keep(tmp_path / "tiny", drive.models / "far")
     seen += files_below(drive.root)

@@ -25,17 +25,10 @@ from s2i_lib.privacy import find_traces
 from s2i_lib.speech.prompt import Prompt
 from s2i_lib.storage.layout import Drive
 from s2i_lib.storage.lease import LEASE, Lease, _machine
-from s2i_lib.storage.publisher import Publisher
 from s2i_lib.storage.run_card import read_card
 from s2i_lib.training import checkpoint, resources
 from s2i_lib.training.callbacks import SAMPLE_SEED, SAMPLES_A_ROW
-from s2i_lib.training.finetune import (
-    draw_class_images,
-    finetune,
-    load_for_training,
-    make_accelerator,
-    plan_run,
-)
+from s2i_lib.training.finetune import FinetuneRun, load_for_training, make_accelerator
 from s2i_lib.training.train_state import find_8bit_fault
 
 SHORT = {
@@ -87,14 +80,14 @@ def loaded(monkeypatch):
 def start(drive, dataset, tiny, **changes):
     """Run once; the run's folder, what was said, and the events."""
     said, events = [], []
-    watch = changes.pop("watch", lambda event, info: None)
+    watch = changes.pop("callback", lambda event, info: None)
 
     def note(event, info):
         events.append((event, info))
         watch(event, info)
 
     changes = {"model": str(tiny), "report": said.append, **SHORT, **changes}
-    return finetune(drive, dataset, watch=note, **changes), said, events
+    return FinetuneRun(drive, dataset, callback=note, **changes).train(), said, events
 
 
 def kill_at(wanted):
@@ -180,11 +173,11 @@ def test_class_images_can_be_looked_at_before_and_are_drawn_once(drive, dataset,
     def draw(**changes):
         changes = {
             "model": str(tiny),
-            "watch": lambda *event: seen.append(event),
+            "callback": lambda *event: seen.append(event),
             **SHORT,
             **changes,
         }
-        return draw_class_images(drive, dataset, **changes)
+        return FinetuneRun(drive, dataset, **changes).class_images()
 
     sheet = draw()
     (kept,) = drive.class_images.iterdir()
@@ -220,16 +213,15 @@ def test_class_images_are_shown_where_the_drive_takes_nothing(drive, dataset, ti
     drive.root.mkdir(parents=True, exist_ok=True)
     (drive.root / "class_images").write_text("in the way")
     said = []
-    sheet = draw_class_images(
-        drive, dataset, model=str(tiny), report=said.append, patience_s=0.1, **SHORT
-    )
+    run = FinetuneRun(drive, dataset, model=str(tiny), report=said.append, patience_s=0.1, **SHORT)
+    sheet = run.class_images()
     assert sheet.is_file() and sheet.is_relative_to(local_disk)
     assert "Not on the Drive yet" in said[-1]
 
 
 def test_a_plan_has_measured_the_time_and_changes_nothing(drive, dataset, tiny):
     short = {key: value for key, value in SHORT.items() if key != "steps"}
-    made = plan_run(drive, dataset, model=str(tiny), steps=1000, **short)
+    made = FinetuneRun(drive, dataset, model=str(tiny), steps=1000, **short).plan()
     assert made.seconds_a_step is not None and 0 < made.seconds_a_step < 5
     assert f"{made.seconds_a_step:.2g} s each" in str(made) and not made.problems
     assert not drive.runs.exists()
@@ -267,18 +259,15 @@ def test_starting_a_finished_run_again_does_nothing(drive, dataset, tiny):
 
 
 @pytest.mark.slow
-def test_what_a_finished_run_could_not_copy_is_copied_by_starting_it_again(
-    drive, dataset, tiny, monkeypatch
-):
+def test_what_a_finished_run_could_not_copy_is_copied_by_starting_it_again(drive, dataset, tiny):
     """The Drive had room for the weights and not for the last state: a file has its name there."""
-    monkeypatch.setattr(Publisher.__init__, "__defaults__", (0.1, 0.5))
     in_the_way = drive.runs / "violet" / "tiny-01" / "state-00000008"
 
     def watch(event, info):
         if event == "samples":
             in_the_way.touch()
 
-    run, said, _ = start(drive, dataset, tiny, watch=watch, patience_s=2)
+    run, said, _ = start(drive, dataset, tiny, callback=watch, patience_s=2, retry_s=0.1)
     assert read_card(run)["status"] == "finished"
     assert any("Not on the Drive yet: the run's state." in line for line in said)
     before = digest(run)
@@ -296,7 +285,7 @@ def test_an_interrupted_run_goes_on_by_itself_and_ends_the_same(drive, dataset, 
     whole, _, _ = start(drive, dataset, tiny)
     other = Drive(drive.root.with_name("other"))
     with pytest.raises(KilledError):
-        start(other, dataset, tiny, watch=kill_at(step))
+        start(other, dataset, tiny, callback=kill_at(step))
     run, said, _ = start(other, dataset, tiny)
     assert run.name == "tiny-01" and digest(run) == digest(whole)
     assert (run / "metrics.jsonl").read_text() == (whole / "metrics.jsonl").read_text()
@@ -339,7 +328,7 @@ def test_a_run_of_the_version_before_goes_on_with_the_recipe_it_began_with(drive
     assert read_card(whole)["recipe"]["name"] == "classic"
     other = Drive(drive.root.with_name("other"))
     with pytest.raises(KilledError):
-        start(other, dataset, tiny, recipe="classic", watch=kill_at(5))
+        start(other, dataset, tiny, recipe="classic", callback=kill_at(5))
     cards = [run / "run.json" for run in (other.runs / "violet").iterdir()]
     cards += other.root.with_name("local").glob("*/runs/violet/*/run.json")
     for path in cards:
@@ -347,7 +336,7 @@ def test_a_run_of_the_version_before_goes_on_with_the_recipe_it_began_with(drive
         assert card["options"]["with_checkpointing"]
         del card["recipe"]
         path.write_text(json.dumps(card))
-    planned = plan_run(other, dataset, model=str(tiny), **SHORT)
+    planned = FinetuneRun(other, dataset, model=str(tiny), **SHORT).plan()
     assert "Recipe  classic: " in str(planned) and planned.options.with_checkpointing
     run, said, _ = start(other, dataset, tiny)
     assert run.name == "tiny-01" and digest(run) == digest(whole)
@@ -368,7 +357,7 @@ def test_it_goes_on_from_the_drive_alone_when_the_local_disk_is_lost(
     whole, _, _ = start(drive, dataset, tiny)
     other = Drive(drive.root.with_name("other"))
     with pytest.raises(KilledError):
-        start(other, dataset, tiny, watch=kill_at(7))
+        start(other, dataset, tiny, callback=kill_at(7))
     monkeypatch.setenv("S2I_LOCAL", str(tmp_path / "new machine"))
     run, said, _ = start(other, dataset, tiny)
     assert digest(run) == digest(whole)
@@ -394,7 +383,7 @@ def test_other_options_begin_a_new_run_beside_a_finished_one(drive, dataset, tin
 @pytest.mark.slow
 def test_other_photos_begin_a_new_run_and_that_is_said(drive, dataset, tiny):
     with pytest.raises(KilledError):
-        start(drive, dataset, tiny, watch=kill_at(5))
+        start(drive, dataset, tiny, callback=kill_at(5))
     run, said, _ = start(drive, dataclasses.replace(dataset, sha256="new"), tiny)
     assert run.name == "tiny-02" and any("photos have changed" in line for line in said)
 
@@ -402,7 +391,7 @@ def test_other_photos_begin_a_new_run_and_that_is_said(drive, dataset, tiny):
 @pytest.mark.slow
 def test_an_unfinished_run_does_not_go_on_with_another_method(drive, dataset, tiny):
     with pytest.raises(KilledError):
-        start(drive, dataset, tiny, watch=kill_at(5))
+        start(drive, dataset, tiny, callback=kill_at(5))
     with pytest.raises(InputError, match=r"method 'full' -> 'lora'.*--name"):
         start(drive, dataset, tiny, method="lora")
 
@@ -413,7 +402,7 @@ def test_a_run_from_a_gpu_in_fp16_goes_on_in_fp32_without_one(drive, dataset, ti
     whole, _, _ = start(drive, dataset, tiny, **wish)
     other = Drive(drive.root.with_name("other"))
     with pytest.raises(KilledError):
-        start(other, dataset, tiny, watch=kill_at(5), **wish)
+        start(other, dataset, tiny, callback=kill_at(5), **wish)
     cards = [run / "run.json" for run in (other.runs / "violet").iterdir()]
     cards += other.root.with_name("local").glob("*/runs/violet/*/run.json")
     assert len(cards) == 2
@@ -447,7 +436,7 @@ def test_a_run_that_has_ended_leaves_no_model_in_memory(drive, dataset, tiny, mo
         start(drive, dataset, tiny)
     else:
         with pytest.raises(end) as kept:  # a notebook keeps it, too
-            start(drive, dataset, tiny, watch=stop)
+            start(drive, dataset, tiny, callback=stop)
         lines = "".join(traceback.format_exception(kept.value))
         assert "in train" in lines and "in stop" in lines, "where it was raised is still said"
     assert len(seen) == 1 and seen[0]() is None
@@ -462,7 +451,7 @@ def test_a_refused_attempt_to_go_on_changes_nothing(drive, dataset, tiny, monkey
     whole, _, _ = start(drive, dataset, tiny, **wish)
     other = Drive(drive.root.with_name("other"))
     with pytest.raises(KilledError):
-        start(other, dataset, tiny, watch=kill_at(5), **wish)
+        start(other, dataset, tiny, callback=kill_at(5), **wish)
     card = other.runs / "violet" / "tiny-01" / "run.json"
     before = card.read_bytes()
     with monkeypatch.context() as patch:
@@ -490,7 +479,7 @@ def test_a_damaged_state_is_passed_over_for_the_one_before(
     whole, _, _ = start(drive, dataset, tiny)
     other = Drive(drive.root.with_name("other"))
     with pytest.raises(KilledError):
-        start(other, dataset, tiny, watch=kill_at(7))
+        start(other, dataset, tiny, callback=kill_at(7))
     path = other.runs / "violet" / "tiny-01" / "state-00000006" / "trained.safetensors"
     content = bytearray(path.read_bytes())
     content[-9] ^= 1
@@ -513,9 +502,9 @@ def test_deterministic_algorithms_are_used_while_it_trains_and_not_after(drive, 
         seen[event] = mode()
 
     before = mode()
-    start(drive, dataset, tiny, watch=look, name="plain")
+    start(drive, dataset, tiny, callback=look, name="plain")
     assert seen["step"] == before == (0, None)
-    start(drive, dataset, tiny, watch=look, name="exact", seed=1, is_deterministic=True)
+    start(drive, dataset, tiny, callback=look, name="exact", seed=1, is_deterministic=True)
     assert seen["class_images"] == seen["step"] == (2, ":4096:8")
     assert mode() == before
 
@@ -566,7 +555,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_leaves_the_good_state(
 
     watch = spoil_at("samples", 4, loaded, spoil)
     with pytest.raises(S2iError, match=r"loss is not a number \(NaN\) at step 5"):
-        start(drive, dataset, tiny, watch=watch, sample_every=4)
+        start(drive, dataset, tiny, callback=watch, sample_every=4)
     run = drive.runs / "violet" / "tiny-01"
     assert kept_states(run) == [3] and not (run / "weights").exists()
 
@@ -590,7 +579,7 @@ def test_flat_pictures_of_any_prompt_stop_the_run_and_leave_the_good_state(
 ):
     watch = spoil_at("step", 4, loaded, spoil)
     with pytest.raises(S2iError, match="At step 4 the model draws only flat pictures"):
-        start(drive, dataset, tiny, watch=watch, sample_every=4, sample_prompts=prompts)
+        start(drive, dataset, tiny, callback=watch, sample_every=4, sample_prompts=prompts)
     run = drive.runs / "violet" / "tiny-01"
     assert kept_states(run) == [3] and not (run / "weights").exists()
     assert not (run / "samples" / "step-000004.png").exists()
@@ -603,7 +592,7 @@ def test_without_samples_in_between_no_two_states_follow_that_nobody_has_looked_
     """Else the good one of step 2 would be gone by the time of the samples at the end."""
     watch = spoil_at("step", 4, loaded, blacken)
     with pytest.raises(S2iError, match="At step 4 the model draws only flat pictures"):
-        start(drive, dataset, tiny, watch=watch, save_every=2)
+        start(drive, dataset, tiny, callback=watch, save_every=2)
     assert kept_states(drive.runs / "violet" / "tiny-01") == [2]
 
 
@@ -620,7 +609,7 @@ def test_flat_pictures_stop_the_run(drive, dataset, tiny, tmp_path):
 @pytest.mark.slow
 def test_a_run_that_is_being_trained_is_left_alone(drive, dataset, tiny, local_disk):
     with pytest.raises(KilledError):
-        start(drive, dataset, tiny, watch=kill_at(5))
+        start(drive, dataset, tiny, callback=kill_at(5))
 
     def content():
         files = [p for root in (drive.root, local_disk) for p in root.rglob("*") if p.is_file()]
@@ -710,7 +699,7 @@ def test_vae_and_frozen_text_encoder_are_on_the_device_only_while_they_draw(
         if event == "step":
             assert all(len(sent) % 2 == 0 for sent, _ in followed.values())
 
-    start(drive, dataset, tiny, watch=watch)
+    start(drive, dataset, tiny, callback=watch)
     (sent, was_away), (text_sent, text_was_away) = followed.values()
     device = str(loaded[0].pipeline.unet.device)
     assert sent == [device, "cpu"] * 4  # the contact sheet, samples, a look at step 6, samples

@@ -19,7 +19,7 @@ from s2i_lib.storage.run_card import read_card
 from s2i_lib.training import checkpoint
 from s2i_lib.training.class_images import image_seed
 from s2i_lib.training.config import FinetuneOptions
-from s2i_lib.training.finetune import finetune
+from s2i_lib.training.finetune import FinetuneRun
 from s2i_lib.training.train_state import make_learner
 
 pytestmark = pytest.mark.slow
@@ -55,7 +55,7 @@ def train_alone(made, tmp_path, monkeypatch):
         monkeypatch.setenv("S2I_LOCAL", str(root / "0" / "local"))
         drive = Drive(root / "drive")
         options = {"model": str(made / "tiny"), "name": "one", **COMMON, **changes}
-        return finetune(drive, load_dataset(drive, "Racer"), **options)
+        return FinetuneRun(drive, load_dataset(drive, "Racer"), **options).train()
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -29,19 +29,18 @@ from s2i_lib.storage.layout import Drive
 from s2i_lib.storage.run_card import WEIGHTS
 from s2i_lib.training import checkpoint
 from s2i_lib.training.checkpoint import STEP
-from s2i_lib.training.run import read_lines
+from s2i_lib.training.checkpoint_manager import Keeper
+from s2i_lib.training.run import Setup, read_lines
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
     from s2i_lib.models.registry import BaseModel
-    from s2i_lib.photos.subject import Subject
     from s2i_lib.training.config import FinetuneOptions
     from s2i_lib.training.train_state import Learner
 
 log = logging.getLogger(__name__)
 
-CPU = torch.device("cpu")
 SCORES = "scores.jsonl"
 BEST = "best"
 SCORED = ("likeness", "fidelity", "class_likeness", "prior_drift", "value")  # of the kept step
@@ -76,35 +75,26 @@ def find_scorer(
         return None
 
 
-def make_watcher(
-    scorer: str,
-    subject: Subject,
-    photos: Sequence[Path],
-    options: FinetuneOptions,
-    drive: Drive,
-    report: Callable[[str], None],
-    device: torch.device = CPU,
-) -> Watcher | None:
-    """What scores the samples of a run; None where it cannot, which is reported.
+def make_watcher(scorer: str, setup: Setup) -> Watcher | None:
+    """Make what scores the samples of a run; None where it cannot, which is reported.
 
     Parameters
     ----------
     scorer : str
-        The folder of a CLIP (``find_scorer``).
-    device : torch.device
-        Where the run is trained, and the scorer works.
+        The folder of a CLIP (``find_scorer``), which works where the run is trained.
     """
-    dtype = torch.float16 if device.type == "cuda" else torch.float32
+    subject, dataset = setup.dataset.subject, setup.dataset
+    dtype = torch.float16 if setup.device.type == "cuda" else torch.float32
     try:
-        clip = load_clip(scorer, drive, dtype=dtype)
-        with awake(clip.network, device):
-            watcher = Watcher(clip, subject, [open_photo(path) for path in photos])
+        clip = load_clip(scorer, setup.drive, dtype=dtype)
+        with awake(clip.network, setup.device):
+            watcher = Watcher(clip, subject, [open_photo(path) for path in dataset.images])
     except S2iError as error:
-        report(f"The last step is kept and not the best one: {error}")
+        setup.report(f"The last step is kept and not the best one: {error}")
         return None
-    rows = fill_in(options.sample_prompts, subject)
+    rows = fill_in(setup.options.sample_prompts, subject)
     if not any(watcher.is_own(prompt) for row in rows for prompt in row.split("|")):
-        report(
+        setup.report(
             "No sample prompt has {subject} in it, so nothing says which step is best, and the "
             "last one is kept."
         )
@@ -113,33 +103,21 @@ def make_watcher(
 
 
 class Judge:
-    """Knows the best step of a run so far, and has its weights."""
+    """The best step of a run so far, and its weights.
+
+    Where the Drive has no room for them while it trains this disk alone has them, and where that
+    goes the last ones are kept.
+    """
 
     def __init__(
-        self,
-        watcher: Watcher,
-        learner: Learner,
-        options: FinetuneOptions,
-        local: Path,
-        folder: Path,
-        submit: Callable[[str, Callable[[], object]], None],
-        is_on_drive: bool = True,
+        self, watcher: Watcher, learner: Learner, options: FinetuneOptions, keeper: Keeper
     ):
-        """
-        Parameters
-        ----------
-        local, folder
-            The run on the local disk and on the Drive.
-        submit
-            Queues a job that writes to the Drive: its name, and what it does.
-        is_on_drive
-            Whether the Drive has room for the best weights while it trains; else this disk alone
-            has them, and where that goes the last ones are kept.
-        """
         self.watcher, self.learner, self.options = watcher, learner, options
-        self.local, self.folder, self.submit = local, folder, submit
-        self.is_on_drive = is_on_drive
-        self._resume()
+        self.local, self.folder = keeper.run.local, keeper.run.folder
+        self.submit, self.is_on_drive = keeper.submit, keeper.storage.with_best
+        with suppress(TypeError):  # lines of another version
+            # Of an earlier session, up to the step that training goes on from.
+            watcher.resume(read_lines((self.local, self.folder), SCORES, learner.step))
 
     def see(self, step: int, drawn: Mapping[str, Sequence[Image]]) -> Point | None:
         """Score one sampling; where it is the best so far, keep the weights."""
@@ -213,8 +191,3 @@ class Judge:
             except NotTakenError as error:
                 log.warning("The weights of step %d could not be copied: %s", step, error)
         return False
-
-    def _resume(self) -> None:
-        """Take up the points of an earlier session, up to the step that training goes on from."""
-        with suppress(TypeError):  # lines of another version
-            self.watcher.resume(read_lines((self.local, self.folder), SCORES, self.learner.step))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,8 +18,6 @@ from s2i_lib.drawing.sampling import DrawOptions, decode, encode_prompts, sample
 from s2i_lib.errors import S2iError
 from s2i_lib.evaluation.model_selection import as_curve
 from s2i_lib.models import devices
-from s2i_lib.models.loading import Model
-from s2i_lib.photos.subject import Subject
 from s2i_lib.speech.prompt import Prompt
 from s2i_lib.speech.templates import fill_in, take_turns
 from s2i_lib.storage.files import write_file
@@ -27,13 +25,12 @@ from s2i_lib.storage.run_card import WEIGHTS
 from s2i_lib.training import checkpoint
 from s2i_lib.training.best_checkpoint import Judge
 from s2i_lib.training.checkpoint_manager import Keeper
-from s2i_lib.training.config import FinetuneOptions, learning_rate_at
+from s2i_lib.training.config import learning_rate_at
 from s2i_lib.training.dreambooth import Losses
-from s2i_lib.training.run import read_lines
+from s2i_lib.training.run import Setup, read_lines
 from s2i_lib.training.train_state import Learner, with_mean_weights
 
 if TYPE_CHECKING:
-    from accelerate import Accelerator
     from PIL import Image
 
 READ_EVERY = 10  # steps between readings of the loss: each one waits for the device
@@ -52,16 +49,9 @@ class Sampler:
     Each picture has a noise of its own: those of one noise are alike, and tell less of a prompt.
     """
 
-    def __init__(
-        self,
-        model: Model,
-        subject: Subject,
-        options: FinetuneOptions,
-        keeper: Keeper,
-        autocast: Callable[[], Any],
-    ):
-        self.model, self.keeper, self.autocast = model, keeper, autocast
-        self.rows = fill_in(options.sample_prompts, subject)
+    def __init__(self, setup: Setup, keeper: Keeper):
+        self.setup, self.model, self.keeper = setup, setup.model, keeper
+        self.rows = fill_in(setup.options.sample_prompts, setup.dataset.subject)
 
     def draw(self, step: int) -> dict[str, list[Image.Image]]:
         """Save a grid with a row for each of the options' prompts; gives the pictures by prompt.
@@ -79,7 +69,7 @@ class Sampler:
         path.parent.mkdir(parents=True, exist_ok=True)
         grid(pictures, columns=SAMPLES_A_ROW, gap_px=0).save(path)
         self.keeper.put(path)
-        self.keeper.watch("samples", {"step": step, "path": path, "prompts": self.rows})
+        self.setup.callback("samples", {"step": step, "path": path, "prompts": self.rows})
         return group_by_prompt(prompts, pictures)
 
     def look(self, step: int) -> None:
@@ -95,7 +85,7 @@ class Sampler:
         for first in range(0, len(prompts), SAMPLES_A_ROW):
             row = [Prompt(prompt) for prompt in prompts[first : first + SAMPLES_A_ROW]]
             seeds = range(SAMPLE_SEED + first, SAMPLE_SEED + first + len(row))
-            with self.autocast():
+            with self.setup.accelerator.autocast():
                 latents.append(sample_latents(self.model, row, SAMPLING, seeds))
         with devices.visiting(pipe.vae, device):
             pictures = decode(self.model, torch.cat(latents))
@@ -124,16 +114,14 @@ class Recorder:
 
     def __init__(
         self,
+        setup: Setup,
         learner: Learner,
-        options: FinetuneOptions,
-        accelerator: Accelerator,
         keeper: Keeper,
-        sampler: Sampler,
         judge: Judge | None = None,
     ):
-        self.learner, self.options, self.accelerator = learner, options, accelerator
-        self.keeper, self.sampler, self.judge = keeper, sampler, judge
-        self.is_main = accelerator.is_main_process
+        self.learner, self.options, self.accelerator = learner, setup.options, setup.accelerator
+        self.callback, self.is_main = setup.callback, setup.is_main
+        self.keeper, self.sampler, self.judge = keeper, Sampler(setup, keeper), judge
         self.metrics = keeper.run.local / "metrics.jsonl"
         self._unread: list[tuple[int, Losses]] = []
         self._saved_at, self._looked_at = learner.step, 0
@@ -181,7 +169,7 @@ class Recorder:
 
     def _show_scores(self) -> None:
         if self.judge is not None and self.judge.watcher.points:
-            self.keeper.watch("scores", {"curve": as_curve(self.judge.watcher.points)})
+            self.callback("scores", {"curve": as_curve(self.judge.watcher.points)})
 
     @property
     def is_past_peak(self) -> bool:
@@ -214,7 +202,7 @@ class Recorder:
             file.writelines(json.dumps(line) + "\n" for line in lines)
         mean = sum(line["instance_loss"] for line in lines) / len(lines)
         self.bar.set_postfix(loss=f"{mean:.3f}", refresh=False)
-        self.keeper.watch("step", {"lines": lines, "steps": self.options.steps})
+        self.callback("step", {"lines": lines, "steps": self.options.steps})
 
     def save(self, is_last: bool) -> None:
         """Save a state in place of the last but one: not before one that stays is known to draw."""

@@ -6,6 +6,7 @@ import json
 import shutil
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +22,31 @@ from s2i_lib.storage.files import (
     tidy,
     write_file,
 )
-from s2i_lib.storage.lease import Lease
+from s2i_lib.storage.lease import BEAT_S, STALE_S, Lease
 from s2i_lib.storage.publisher import Publisher
 from s2i_lib.storage.run_card import RUN_CARD, WEIGHTS, read_card
 from s2i_lib.training import checkpoint
-from s2i_lib.training.run import Run, read_lines
+from s2i_lib.training.run import Run, Setup, read_lines
 from s2i_lib.training.storage_plan import USABLE, Storage
 
 STATE_JOB = "the run's state"
-ROOMY = Storage()
-Watch = Callable[[str, dict[str, Any]], None]
-"""Is told what happens as it happens: a name and what belongs to it. A live panel, a test."""
+
+
+@dataclass(frozen=True)
+class Waits:
+    """How long a run waits for the Drive, in seconds."""
+
+    patience_s: float = 120.0
+    """At its end, for a Drive that does not take what is left."""
+    retry_s: float = 5.0
+    """Until a copy that failed is tried again; longer each time, up to twelve times this."""
+    beat_s: float = BEAT_S
+    """Between two signs of life for others who want to train the run."""
+    stale_s: float = STALE_S
+    """Without one, until another session may take the run over."""
+
+
+ROOMY, USUAL = Storage(), Waits()
 
 
 class Keeper:
@@ -40,27 +55,19 @@ class Keeper:
     Only the main process of several has one that writes.
     """
 
-    def __init__(
-        self,
-        run: Run,
-        report: Callable[[str], None],
-        watch: Watch,
-        patience_s: float,
-        is_main: bool,
-        storage: Storage = ROOMY,
-    ):
-        self.run, self.report, self.watch = run, report, watch
-        self.patience_s, self.is_main, self.storage = patience_s, is_main, storage
+    def __init__(self, run: Run, setup: Setup, storage: Storage = ROOMY, waits: Waits = USUAL):
+        self.run, self.storage, self.waits = run, storage, waits
+        self.report, self.callback, self.is_main = setup.report, setup.callback, setup.is_main
         self._lease: Lease | None = None
         self._copying: int | None = None  # the step whose saves are on their way to the Drive
         self._lock = threading.Lock()  # for what is being copied and what is being deleted
-        if is_main:
+        if self.is_main:
             make_folder(run.folder)
-            self._lease = Lease(run.folder, report).acquire()
+            self._lease = Lease(run.folder, self.report, waits.beat_s, waits.stale_s).acquire()
             run.local.mkdir(parents=True, exist_ok=True)
             tidy(run.folder)
             tidy(run.local)
-            self._drive = Publisher(report)
+            self._drive = Publisher(self.report, waits.retry_s, 12 * waits.retry_s)
 
     def begin(self, card: dict[str, Any]) -> None:
         if not self.is_main:
@@ -86,7 +93,7 @@ class Keeper:
             raise S2iError(f"Another process trains {self.run.name} now; this one has stopped.")
 
     def phase(self, name: str) -> None:
-        self.watch(name, {})
+        self.callback(name, {})
 
     def write_card(self, card: dict[str, Any]) -> None:
         self.put(write_file(self.run.local / RUN_CARD, _as_bytes(card)))
@@ -218,7 +225,7 @@ class Keeper:
         if not self.is_main:
             return
         try:
-            unwritten = self._drive.close(self.patience_s)
+            unwritten = self._drive.close(self.waits.patience_s)
             if unwritten:
                 self.report(
                     f"Not on the Drive yet: {', '.join(unwritten)}. All of it is in "

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,17 +18,12 @@ from tqdm.auto import tqdm
 from s2i_lib.drawing.gallery import grid
 from s2i_lib.drawing.sampling import decode, encode_prompts, token_ids
 from s2i_lib.models import devices
-from s2i_lib.models.loading import Model
-from s2i_lib.photos.subject import Subject
 from s2i_lib.speech.templates import fill_in, prompts_in_turn
-from s2i_lib.storage.layout import Drive, local_folder
+from s2i_lib.storage.layout import local_folder
 from s2i_lib.training.checkpoint_manager import Keeper
 from s2i_lib.training.class_images import SHEET, SHEET_COUNT, ClassImages
 from s2i_lib.training.config import FinetuneOptions
-from s2i_lib.training.run import Dataset
-
-if TYPE_CHECKING:
-    from accelerate import Accelerator
+from s2i_lib.training.run import Setup
 
 # ---- Caches: the VAE and the frozen text encoder run once ----
 
@@ -169,16 +164,9 @@ class TrainingData:
         )
 
 
-def prepare_data(
-    model: Model,
-    dataset: Dataset,
-    options: FinetuneOptions,
-    accelerator: Accelerator,
-    drive: Drive,
-    keeper: Keeper,
-) -> TrainingData:
+def prepare_data(setup: Setup, keeper: Keeper) -> TrainingData:
     """Encode the photos and prompts once, get the class images; then free what made them."""
-    pipe, subject, device = model.pipeline, dataset.subject, accelerator.device
+    model, options, subject = setup.model, setup.options, setup.dataset.subject
     prompts, shown = [f"a {subject.phrase}"], []
     if options.with_prior:
         rows = fill_in(options.class_prompts, subject)
@@ -186,54 +174,46 @@ def prepare_data(
         prompts += dict.fromkeys(shown)
         prompts += [""] if options.class_dropout else []
     embeddings = encode_prompts(model, prompts)
-    images = read_images(dataset.images, model.base.size_px)
-    with devices.visiting(pipe.vae, device):
-        instances = encode_images(pipe.vae, images)
-        mirrored = encode_images(pipe.vae, images.flip(3)) if options.with_mirror else None
-    class_latents = None
-    if options.with_prior:
-        class_latents = get_class_latents(model, subject, options, accelerator, drive, keeper)
+    images, vae = read_images(setup.dataset.images, model.base.size_px), model.pipeline.vae
+    with devices.visiting(vae, setup.device):
+        instances = encode_images(vae, images)
+        mirrored = encode_images(vae, images.flip(3)) if options.with_mirror else None
+    class_latents = get_class_latents(setup, keeper) if options.with_prior else None
     tokens = token_ids(model, prompts)
     class_rows = [prompts.index(prompt, 1) for prompt in shown]
     return TrainingData(instances, mirrored, class_latents, tokens, embeddings, class_rows)
 
 
-def get_class_latents(
-    model: Model,
-    subject: Subject,
-    options: FinetuneOptions,
-    accelerator: Accelerator,
-    drive: Drive,
-    keeper: Keeper,
-) -> torch.Tensor:
-    """Class images from the Drive's cache or sampled now, with a contact sheet to look at."""
-    pipe = model.pipeline
-    images = ClassImages.for_run(model, subject, options)
-    kept = drive.class_images / images.name
-    local = local_folder(drive, kept)
+def get_class_latents(setup: Setup, keeper: Keeper) -> torch.Tensor:
+    """Get class images from the Drive's cache, or sample them, with a sheet to look at."""
+    model, pipe = setup.model, setup.model.pipeline
+    images = ClassImages.for_run(model, setup.dataset.subject, setup.options)
+    kept = setup.drive.class_images / images.name
+    local = local_folder(setup.drive, kept)
+    bar = tqdm(desc="Class images", unit="image", disable=not setup.is_main, leave=False)
 
-    bar = tqdm(desc="Class images", unit="image", disable=not keeper.is_main, leave=False)
+    callback = setup.callback  # a frame keeps what its function closes over: not the model
 
     def count(done: int, total: int) -> None:
         bar.total = total
         bar.update(done - bar.n)
-        keeper.watch("class_images", {"done": done, "total": total})
+        callback("class_images", {"done": done, "total": total})
 
-    pipe.unet.to(accelerator.device)
+    pipe.unet.to(setup.device)
     with bar:
         latents = images.latents(
-            options.class_image_count,
+            setup.options.class_image_count,
             [local, kept],
-            accelerator,
+            setup.accelerator,
             count,
             publish=lambda path: keeper.put(path, kept),
         )
-    if keeper.is_main and not is_there(kept / SHEET):
+    if setup.is_main and not is_there(kept / SHEET):
         local.mkdir(parents=True, exist_ok=True)
-        with devices.visiting(pipe.vae, accelerator.device):
+        with devices.visiting(pipe.vae, setup.device):
             pictures = decode(model, latents[:SHEET_COUNT])
         grid(pictures, columns=4, gap_px=0).save(local / SHEET)
-    if keeper.is_main:  # also what an earlier session could not copy
+    if setup.is_main:  # also what an earlier session could not copy
         for path in sorted(local.glob("[!.]*")):
             if not is_there(kept / path.name):
                 keeper.put(path, kept)

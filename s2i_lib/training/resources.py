@@ -152,12 +152,7 @@ class Plan:
 
 
 def make_plan(
-    model: Model,
-    options: FinetuneOptions,
-    device: torch.device,
-    drive: Drive,
-    folder: Path,
-    seconds_a_step: float | None = None,
+    model: Model, options: FinetuneOptions, device: torch.device, drive: Drive, folder: Path
 ) -> Plan:
     """Count the parameters and say what a run with these options, in ``folder``, needs."""
     trained, total = count_parameters(model.pipeline, options)
@@ -175,7 +170,6 @@ def make_plan(
         sizes=sizes,
         room=room,
         storage=choose_storage(sizes, room, options.steps, options.save_every),
-        seconds_a_step=seconds_a_step,
         size_px=model.base.size_px,
     )
 
@@ -360,23 +354,14 @@ def try_steps(
     accelerator: Accelerator,
     report: Callable[[str], None],
 ) -> tuple[FinetuneOptions, float]:
-    """What fits every process's device, found by real steps, and the seconds that one takes."""
-    from accelerate.utils import gather_object
+    """Find by real steps what fits every process's device, and the seconds that one takes."""
 
     def probe(trial: FinetuneOptions) -> float:
         if is_tight(model, trial, free_memory(accelerator.device)):
             raise TightError
         return probe_steps(model, trial, accelerator)
 
-    return descend(
-        options,
-        accelerator.device,
-        probe,
-        report,
-        accelerator.num_processes,
-        lambda is_too_much: any(gather_object([is_too_much])),
-        lambda rung: from_main(accelerator, rung),
-    )
+    return descend(options, probe, accelerator, report)
 
 
 class TightError(torch.OutOfMemoryError):
@@ -398,39 +383,30 @@ def is_tight(model: Model, options: FinetuneOptions, free: int) -> bool:
 
 def descend(
     options: FinetuneOptions,
-    device: torch.device,
     probe: Callable[[FinetuneOptions], float],
+    accelerator: Accelerator,
     report: Callable[[str], None],
-    n_processes: int = 1,
-    is_anywhere: Callable[[bool], bool] = bool,
-    agreed: Callable[[Rung], Rung] = lambda rung: rung,
 ) -> tuple[FinetuneOptions, float]:
     """Try real steps, one rung down whenever memory runs out; what works, seconds a step.
-
-    Parameters
-    ----------
-    n_processes : int
-        That share each batch.
-    is_anywhere : callable
-        Whether what is true or not here is true in any process: the GPU with the least memory
-        decides, and none waits for one that has gone down alone.
-    agreed : callable
-        The main process's next rung: bitsandbytes may work in one process and not in another.
 
     Raises
     ------
     S2iError
         When even the last rung does not fit.
     """
+    from accelerate.utils import gather_object
+
     while True:
         seconds, failure = 0.0, None
         try:
             seconds = probe(options)
         except torch.OutOfMemoryError as error:
             failure = error.with_traceback(None)  # its frames would keep what filled the memory
-        if not is_anywhere(failure is not None):
+        # The GPU with the least memory decides, and none waits for one that has gone down alone.
+        if not any(gather_object([failure is not None])):
             return options, seconds
-        rung = agreed(next_rung(options, device, n_processes))
+        rung = next_rung(options, accelerator.device, accelerator.num_processes)
+        rung = from_main(accelerator, rung)  # bitsandbytes may work in one process only
         if rung is None:
             raise S2iError(
                 "Memory runs out even with LoRA, gradient checkpointing and one photo at a time. "

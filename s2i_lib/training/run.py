@@ -10,12 +10,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from s2i_lib import __version__
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.models.loading import Model, fingerprint
-from s2i_lib.photos.subject import Subject
+from s2i_lib.photos.manifest import Dataset
 from s2i_lib.storage.files import list_folder, name_fault, remove, size_of
 from s2i_lib.storage.layout import Drive, folder_name, local_folder
 from s2i_lib.storage.lease import LEASE, Lease
@@ -25,20 +25,42 @@ from s2i_lib.training.class_images import ClassImages
 from s2i_lib.training.config import FinetuneOptions, as_json
 from s2i_lib.training.recipes import Wanted
 
+if TYPE_CHECKING:
+    import torch
+    from accelerate import Accelerator
+
 log = logging.getLogger(__name__)
 
+Report = Callable[[str], None]
+"""Gets sentences for the user."""
+Callback = Callable[[str, dict[str, Any]], None]
+"""Gets events as they happen, a name and what belongs to it: for a live panel, for a test."""
 
-class Dataset(Protocol):
-    """What a run needs of a subject's dataset (``dataset.load_dataset``)."""
+
+def ignore(event: str, info: dict[str, Any]) -> None:
+    """Do nothing: the callback of those who want to know of no event."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a run is made from, where it computes, and who is told."""
+
+    drive: Drive
+    dataset: Dataset
+    model: Model
+    options: FinetuneOptions
+    accelerator: Accelerator
+    callback: Callback = ignore
+    report: Report = log.info
 
     @property
-    def images(self) -> Sequence[Path]: ...
+    def device(self) -> torch.device:
+        return self.accelerator.device
+
     @property
-    def subject(self) -> Subject: ...
-    @property
-    def sha256(self) -> str: ...
-    @property
-    def mirror(self) -> bool: ...
+    def is_main(self) -> bool:
+        """Whether this is the process that saves and speaks for all."""
+        return self.accelerator.is_main_process
 
 
 @dataclass(frozen=True)
@@ -64,28 +86,22 @@ class Run:
         return self.card().get("status") == "finished" and has_weights(self.folder / WEIGHTS)
 
 
-def choose_run(
-    drive: Drive,
-    dataset: Dataset,
-    model: Model,
-    options: FinetuneOptions,
-    name: str | None,
-    report: Callable[[str], None],
-) -> Run:
-    """The run to work on: the named one, else the newest that can go on, else a new one."""
-    parent = drive.runs / folder_name(dataset.subject.name)
+def choose_run(setup: Setup, name: str | None) -> Run:
+    """Choose the run to work on: the named one, else the newest that can go on, else a new one."""
+    subject = setup.dataset.subject.name
+    parent = setup.drive.runs / folder_name(subject)
 
     def run_at(folder: Path) -> Run:
-        return Run(folder, local_folder(drive, folder))
+        return Run(folder, local_folder(setup.drive, folder))
 
     if name is not None:
         return run_at(parent / folder_name(name))
-    stem = folder_name(model.base.name)
+    stem = folder_name(setup.model.base.name)
     try:
         there = list_folder(parent)
     except OSError as error:  # no new run: the one that is there must not be started over
         raise S2iError(
-            f"The runs of {dataset.subject.name} cannot be listed: {name_fault(error)}. "
+            f"The runs of {subject} cannot be listed: {name_fault(error)}. "
             "Nothing was changed. When the Drive is back, start the same again."
         ) from error
     taken = sorted(
@@ -96,16 +112,17 @@ def choose_run(
     for folder in reversed(taken):
         run = run_at(folder)
         card = run.card()
-        if is_finished(run, dataset, model, options) or _is_empty(folder):
+        if is_finished(run, setup) or _is_empty(folder):
             return run
         if run.is_over or not card:
             continue
-        if card["dataset"]["sha256"] != dataset.sha256:
-            report(f"{run.name} is unfinished, but its photos have changed: a new run begins.")
-        elif card["base"]["fingerprint"] != fingerprint(model.pipeline):
-            report(f"{run.name} is unfinished, but of other base weights: a new run begins.")
+        if card["dataset"]["sha256"] != setup.dataset.sha256:
+            why = "its photos have changed"
+        elif card["base"]["fingerprint"] != fingerprint(setup.model.pipeline):
+            why = "of other base weights"
         else:
             return run
+        setup.report(f"{run.name} is unfinished, but {why}: a new run begins.")
     number = int(taken[-1].name[len(stem) + 1 :]) + 1 if taken else 1
     return run_at(parent / f"{stem}-{number:02}")
 
@@ -115,21 +132,20 @@ def _is_empty(folder: Path) -> bool:
     return all(path.name == LEASE or path.name.startswith(".") for path in folder.iterdir())
 
 
-def is_finished(run: Run, dataset: Dataset, model: Model, options: FinetuneOptions) -> bool:
+def is_finished(run: Run, setup: Setup) -> bool:
     """Whether the run ended with the same options on the same photos and base weights."""
     card = run.card()
     return (
         run.is_over
-        and wants(card, options)
-        and card["dataset"]["sha256"] == dataset.sha256
-        and card["base"]["fingerprint"] == fingerprint(model.pipeline)
+        and wants(card, setup.options)
+        and card["dataset"]["sha256"] == setup.dataset.sha256
+        and card["base"]["fingerprint"] == fingerprint(setup.model.pipeline)
     )
 
 
-def run_card(
-    dataset: Dataset, model: Model, options: FinetuneOptions, wanted: Wanted
-) -> dict[str, Any]:
-    """run.json: all that is needed to know what a run is, and to make it again."""
+def run_card(setup: Setup, wanted: Wanted) -> dict[str, Any]:
+    """Write down what run.json says: all that is needed to know a run, and to make it again."""
+    dataset, model, options = setup.dataset, setup.model, setup.options
     subject = dataset.subject
     images = ClassImages.for_run(model, subject, options)
     return {

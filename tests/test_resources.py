@@ -56,7 +56,7 @@ def test_the_ladder_goes_down_as_far_as_it_must_and_announces_each_rung(rung):
         pytest.skip("bitsandbytes does not work here, so its rung is left out")
     tried, said = [], []
     probe = out_of_memory_until(RUNGS[rung], tried)
-    options, seconds = resources.descend(OPTIONS, CPU, probe, said.append)
+    options, seconds = resources.descend(OPTIONS, probe, Accelerator(cpu=True), said.append)
     n_rungs = list(RUNGS).index(rung)
     assert len(said) == n_rungs and len(tried) == n_rungs + 1
     assert options == tried[-1] and seconds == 0.5
@@ -111,7 +111,8 @@ def test_on_a_t4_a_person_is_learnt_with_the_text_encoder_and_without_checkpoint
 
 def test_below_the_last_rung_it_gives_up_with_what_to_do():
     with pytest.raises(S2iError, match="smaller model"):
-        resources.descend(OPTIONS, CPU, out_of_memory_until(lambda o: False, []), lambda text: None)
+        probe = out_of_memory_until(lambda o: False, [])
+        resources.descend(OPTIONS, probe, Accelerator(cpu=True), lambda text: None)
 
 
 def test_8bit_adamw_is_no_rung_where_it_only_works_on_another_device(monkeypatch):
@@ -134,7 +135,7 @@ def test_other_errors_than_memory_are_not_swallowed():
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
     with pytest.raises(RuntimeError, match="mat1"):
-        resources.descend(OPTIONS, CPU, probe, pytest.fail)
+        resources.descend(OPTIONS, probe, Accelerator(cpu=True), pytest.fail)
 
 
 def test_a_probe_of_real_steps_leaves_the_model_as_it_was(model):

@@ -4,9 +4,11 @@ import json
 import shutil
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from tiny_model import draw_dataset, make_pipeline
 
@@ -25,6 +27,8 @@ from s2i_lib.training.best_checkpoint import (
 )
 from s2i_lib.training.checkpoint import STEP
 from s2i_lib.training.config import FinetuneOptions
+from s2i_lib.training.run import Run
+from s2i_lib.training.storage_plan import Storage
 from s2i_lib.training.train_state import make_learner
 
 CAR = Subject("Racer", "car", "sks")
@@ -72,6 +76,17 @@ def test_a_step_that_is_scored_again_after_a_resume_takes_the_old_ones_place(sco
     assert [point.step for point in watcher.points] == [0, 10]
 
 
+def setup_of(drive, options, said):
+    """A run's setup, as far as a scorer needs it; without photos."""
+    return SimpleNamespace(
+        drive=drive,
+        dataset=SimpleNamespace(subject=CAR, images=()),
+        options=options,
+        report=said.append,
+        device=torch.device("cpu"),
+    )
+
+
 def test_a_scorer_that_is_nowhere_yet_is_fetched_for_the_first_run(serve_hub, drive):
     """Today's runs of Stable Diffusion: nobody has run notebook 4 before."""
     hub = serve_hub({"some/clip": {"main": PACKAGE / "pocket" / "scorer"}})
@@ -80,7 +95,7 @@ def test_a_scorer_that_is_nowhere_yet_is_fetched_for_the_first_run(serve_hub, dr
     assert keeps_best(base, options)
     folder = find_scorer(base, options, drive, said.append)
     assert said == [] and hub.asked
-    watcher = make_watcher(folder, CAR, [], options, drive, said.append)
+    watcher = make_watcher(folder, setup_of(drive, options, said))
     assert watcher.add(0, {"a sks car": plain("red")}).fidelity is not None
     hub.asked.clear()
     assert find_scorer(base, options, drive, said.append) == folder and not hub.asked
@@ -109,14 +124,12 @@ def test_where_nothing_shall_be_kept_or_scored_nothing_is_fetched_or_said(drive)
 def test_samples_without_the_subject_cannot_say_which_step_is_best(drive):
     said, options = [], FinetuneOptions(sample_prompts=("a {noun}", "a {noun} on a beach"))
     shipped = str(PACKAGE / "pocket" / "scorer")
-    assert make_watcher(shipped, CAR, [], options, drive, said.append) is None
+    assert make_watcher(shipped, setup_of(drive, options, said)) is None
     assert "{subject}" in said[0]
 
 
 def test_a_scorer_waits_in_half_the_memory_and_computes_in_full_on_a_cpu(scorer, drive):
     """Half precision loses what it cannot hold (a thousandth), and no more."""
-    import torch
-
     folder, images = str(PACKAGE / "pocket" / "scorer"), [*plain("red", 1), *plain("blue", 1)]
     half = load_clip(folder, drive, dtype=torch.float16)
     assert {weight.dtype for weight in half.network.parameters()} == {torch.float16}
@@ -132,8 +145,6 @@ def test_a_scorer_waits_in_half_the_memory_and_computes_in_full_on_a_cpu(scorer,
 
 
 def test_a_scorer_that_finds_no_room_on_a_gpu_computes_where_it_is(drive):
-    import torch
-
     half = load_clip(str(PACKAGE / "pocket" / "scorer"), drive, dtype=torch.float16)
     whole = half.network.to
 
@@ -155,7 +166,10 @@ def judged(scorer, tmp_path, learner, points=()):
     folder.mkdir(exist_ok=True)
     watcher = Watcher(scorer, CAR, plain("red"))
     options = FinetuneOptions()
-    judge = Judge(watcher, learner, options, local, folder, lambda name, job: job())
+    keeper = SimpleNamespace(
+        run=Run(folder, local), storage=Storage(), submit=lambda name, job: job()
+    )
+    judge = Judge(watcher, learner, options, keeper)
     for step, colour in points:
         learner.step = step
         with_step(learner, step)
@@ -164,8 +178,6 @@ def judged(scorer, tmp_path, learner, points=()):
 
 
 def test_training_goes_on_where_the_scorer_breaks(scorer, tmp_path, caplog):
-    import torch
-
     learner = make_learner(make_pipeline(), FinetuneOptions())
     judge = judged(scorer, tmp_path, learner, [(0, "blue"), (10, "red")])
     broken = next(scorer.network.vision_model.parameters())
@@ -185,8 +197,6 @@ def test_training_goes_on_where_the_scorer_breaks(scorer, tmp_path, caplog):
 
 def with_step(learner, step):
     """Mark the weights so that each step's can be told from another's."""
-    import torch
-
     with torch.no_grad():
         for weight in learner.parameters.values():
             weight.fill_(step / 100)
@@ -292,16 +302,14 @@ def test_best_weights_that_cannot_be_copied_whole_leave_the_last_as_they_were(
     for path in (tmp_path / "local").glob("best-*"):
         shutil.rmtree(path)  # only the Drive has them
     last = save_weights(learner, FinetuneOptions(), tmp_path / "weights")
-    copy, faults = files._copy, [OSError(5, "Input/output error")]
+    read, faults = files.sha256_of, [OSError(5, "Input/output error")]
 
-    def half(source, target):
-        digest = copy(source, target)
-        target.write_bytes(target.read_bytes()[:100])
+    def misread(path):
         if faults:
             raise faults.pop()
-        return digest  # of what was read: that the copy is short is seen when it is read back
+        return read(path)[::-1]  # the copy is not what was read
 
-    monkeypatch.setattr(files, "_copy", half)
+    monkeypatch.setattr(files, "sha256_of", misread)
     for _ in range(2):
         path, record = judge.choose(last)
         assert (record["kept_step"], record["best_step"]) == (50, 25)
@@ -318,18 +326,18 @@ def test_a_run_of_the_pocket_model_ends_with_its_best_step_to_the_bit(drive, tmp
     from safetensors.torch import load_file
 
     from s2i_lib.storage.run_card import read_card
-    from s2i_lib.training.finetune import finetune
+    from s2i_lib.training.finetune import FinetuneRun
 
     dataset = draw_dataset(tmp_path / "photos")
     few = {"class_image_count": 8, "sample_every": 1, "learning_rate": 3e-4, "seed": 1}
     prompts, seen = ("a {subject}", "a {noun}"), []
 
-    def watch(event, info):
+    def note(event, info):
         if event == "scores":
             seen.append(info["curve"])
 
     wish = {"model": "pocket", "name": "judged", "steps": 3, "sample_prompts": prompts, **few}
-    judged = finetune(drive, dataset, watch=watch, **wish)
+    judged = FinetuneRun(drive, dataset, callback=note, **wish).train()
     card = read_card(judged)
     points = [json.loads(line) for line in (judged / SCORES).read_text().splitlines()]
     assert [point["step"] for point in points] == [0, 1, 2, 3]
@@ -338,9 +346,8 @@ def test_a_run_of_the_pocket_model_ends_with_its_best_step_to_the_bit(drive, tmp
     assert card["kept_step"] == card["best_step"]
     assert card["scores"]["likeness"] == points[card["best_step"]]["likeness"]
     assert not (judged / BEST).exists()
-    plain_run = finetune(
-        drive, dataset, model="pocket", name="plain", keep="last", steps=card["best_step"], **few
-    )
+    few |= {"model": "pocket", "name": "plain", "keep": "last", "steps": card["best_step"]}
+    plain_run = FinetuneRun(drive, dataset, **few).train()
     name = "weights/unet/diffusion_pytorch_model.safetensors"
     ours, theirs = load_file(judged / name), load_file(plain_run / name)
     assert all(np.array_equal(ours[key], theirs[key]) for key in theirs)
@@ -350,25 +357,27 @@ def test_a_run_of_the_pocket_model_ends_with_its_best_step_to_the_bit(drive, tmp
 def test_a_training_that_is_past_its_peak_ends_there_and_keeps_the_peak(drive, tmp_path):
     """A learning rate that wrecks the model: likeness and prior fall, and three samplings tell."""
     from s2i_lib.storage.run_card import read_card
-    from s2i_lib.training.finetune import finetune
+    from s2i_lib.training.finetune import FinetuneRun
 
     said: list[str] = []
     wrecking = {"class_image_count": 8, "sample_every": 2, "learning_rate": 3e-3, "steps": 40}
     options = wrecking | {"with_early_stop": True, "sample_prompts": ("a {subject}", "a {noun}")}
-    run = finetune(
-        drive, draw_dataset(tmp_path / "photos"), model="pocket", report=said.append, **options
-    )
+
+    def train(folder, **changes):
+        photos = draw_dataset(tmp_path / folder)
+        return FinetuneRun(drive, photos, model="pocket", **options | changes).train()
+
+    run = train("photos", report=said.append)
     card = read_card(run)
     points = [json.loads(line) for line in (run / SCORES).read_text().splitlines()]
     assert card["status"] == "finished"
     assert card["step"] == points[-1]["step"] < 40
     assert any("better before" in sentence for sentence in said)
     assert card["kept_step"] == card["best_step"] <= card["step"] - 2 * 3
-    assert finetune(drive, draw_dataset(tmp_path / "again"), model="pocket", **options) == run
+    assert train("again") == run
 
     def go_on(**changes):
-        photos = draw_dataset(tmp_path / f"more-{len(changes)}")
-        finetune(drive, photos, model="pocket", name=run.name, **options | {"steps": 46} | changes)
+        train(f"more-{len(changes)}", **{"name": run.name, "steps": 46, **changes})
         return read_card(run), sha256_of(run / "weights/unet/diffusion_pytorch_model.safetensors")
 
     peak = sha256_of(run / "weights/unet/diffusion_pytorch_model.safetensors")
