@@ -36,6 +36,7 @@ from PIL import Image
 
 from benchmarks.pocket import background_of
 from s2i_lib.drawing.draw import draw
+from s2i_lib.drawing.gallery import grid
 from s2i_lib.drawing.sampling import DrawOptions
 from s2i_lib.evaluation.encoders import ClipScorer, load_scorers
 from s2i_lib.evaluation.metrics import cosines, mean_cosines
@@ -167,11 +168,8 @@ class Study:
 
     def grid(self, side: int = 96) -> Image.Image:
         """A row a run: four of the subject, four of it on blue, four of the class."""
-        sheet = Image.new("RGB", (len(self.shown[0]) * side, len(self.shown) * side))
-        for y, row in enumerate(self.shown):
-            for x, picture in enumerate(row):
-                sheet.paste(picture.resize((side, side)), (x * side, y * side))
-        return sheet
+        pictures = [picture for row in self.shown for picture in row]
+        return grid(pictures, columns=len(self.shown[0]), cell_px=side, gap_px=0)
 
 
 def table(rows: list[dict[str, Any]]) -> str:

@@ -15,8 +15,8 @@ import diffusers  # noqa: F401  (loaded before the fork)
 import peft  # noqa: F401
 import torch
 import transformers  # noqa: F401
-from test_finetune import SHORT
 from tiny_model import draw_dataset
+from tiny_run import SHORT
 
 from s2i_lib.models.registry import PACKAGE, REGISTRY
 from s2i_lib.storage.layout import Drive, folder_name
@@ -35,7 +35,7 @@ def lay_out(root: Path) -> Drive:
     return drive
 
 
-def run(root: str, tiny: str, phase: str = "", count: int = 1) -> None:
+def run(root: str, tiny: Path, phase: str = "", count: int = 1) -> None:
     """Train below ``root``; SIGKILL itself when ``phase`` comes a ``count``-th time."""
     torch.set_num_threads(1)
     os.environ["S2I_LOCAL"] = f"{root}/local"
@@ -55,7 +55,7 @@ def run(root: str, tiny: str, phase: str = "", count: int = 1) -> None:
         FinetuneRun(
             lay_out(Path(root)),
             draw_dataset(Path(root) / "photos"),
-            model=tiny,
+            model=str(tiny),
             callback=note,
             report=lambda text: print(text, file=sys.stderr, flush=True),
             **OPTIONS,

@@ -13,23 +13,23 @@ from PIL import Image
 from tiny_model import draw_dataset, make_pipeline
 
 from s2i_lib.evaluation.encoders import awake, load_clip
-from s2i_lib.evaluation.model_selection import Point, Watcher
+from s2i_lib.evaluation.model_selection import Point, Validation
 from s2i_lib.models.registry import PACKAGE, REGISTRY
 from s2i_lib.photos.subject import Subject
 from s2i_lib.storage.files import sha256_of
 from s2i_lib.training.best_checkpoint import (
     BEST,
     SCORES,
-    Judge,
+    BestCheckpoint,
     find_scorer,
     keeps_best,
-    make_watcher,
+    make_validation,
 )
 from s2i_lib.training.checkpoint import STEP
 from s2i_lib.training.config import FinetuneOptions
 from s2i_lib.training.run import Run
 from s2i_lib.training.storage_plan import Storage
-from s2i_lib.training.train_state import make_learner
+from s2i_lib.training.train_state import make_train_state
 
 CAR = Subject("Racer", "car", "sks")
 
@@ -46,8 +46,8 @@ def plain(colour: str, count: int = 2) -> list[Image.Image]:
 
 
 def test_prompts_with_the_identifier_are_the_subject_and_the_others_the_class(scorer):
-    watcher = Watcher(scorer, CAR, plain("red"))
-    point = watcher.add(0, {"a sks car": plain("red"), "a car": plain("blue")})
+    validation = Validation(scorer, CAR, plain("red"))
+    point = validation.add(0, {"a sks car": plain("red"), "a car": plain("blue")})
     assert point.likeness == pytest.approx(1, abs=1e-5)
     assert point.class_likeness < 0.95
     expected = scorer.images(plain("red")[:1]) @ scorer.texts(["a car"]).T
@@ -56,7 +56,7 @@ def test_prompts_with_the_identifier_are_the_subject_and_the_others_the_class(sc
 
 def test_a_prompt_that_asks_for_nothing_more_is_scored_only_where_there_is_no_other(scorer):
     drawn = {"a sks car": plain("red"), "a sks car on a red background": plain("blue")}
-    point = Watcher(scorer, CAR, plain("red")).add(0, drawn)
+    point = Validation(scorer, CAR, plain("red")).add(0, drawn)
     text = scorer.texts(["a car on a red background"])
     expected = scorer.images(plain("blue")[:1]) @ text.T
     assert point.fidelity == pytest.approx(float(expected[0, 0]), abs=1e-5)
@@ -64,16 +64,16 @@ def test_a_prompt_that_asks_for_nothing_more_is_scored_only_where_there_is_no_ot
 
 
 def test_without_photos_only_fidelity_is_scored(scorer):
-    point = Watcher(scorer, CAR, []).add(0, {"a sks car": plain("red"), "a car": plain("blue")})
+    point = Validation(scorer, CAR, []).add(0, {"a sks car": plain("red"), "a car": plain("blue")})
     assert (point.likeness, point.class_likeness) == (None, None)
     assert point.fidelity is not None
 
 
 def test_a_step_that_is_scored_again_after_a_resume_takes_the_old_ones_place(scorer):
-    watcher = Watcher(scorer, CAR, plain("red"))
-    watcher.resume([Point(0, 0.1, 0.1, 0.1).to_json(), Point(20, 0.2, 0.1, 0.1).to_json()])
-    watcher.add(10, {"a sks car": plain("red")})
-    assert [point.step for point in watcher.points] == [0, 10]
+    validation = Validation(scorer, CAR, plain("red"))
+    validation.resume([Point(0, 0.1, 0.1, 0.1).to_json(), Point(20, 0.2, 0.1, 0.1).to_json()])
+    validation.add(10, {"a sks car": plain("red")})
+    assert [point.step for point in validation.points] == [0, 10]
 
 
 def setup_of(drive, options, said):
@@ -95,8 +95,8 @@ def test_a_scorer_that_is_nowhere_yet_is_fetched_for_the_first_run(serve_hub, dr
     assert keeps_best(base, options)
     folder = find_scorer(base, options, drive, said.append)
     assert said == [] and hub.asked
-    watcher = make_watcher(folder, setup_of(drive, options, said))
-    assert watcher.add(0, {"a sks car": plain("red")}).fidelity is not None
+    validation = make_validation(folder, setup_of(drive, options, said))
+    assert validation.add(0, {"a sks car": plain("red")}).fidelity is not None
     hub.asked.clear()
     assert find_scorer(base, options, drive, said.append) == folder and not hub.asked
 
@@ -124,7 +124,7 @@ def test_where_nothing_shall_be_kept_or_scored_nothing_is_fetched_or_said(drive)
 def test_samples_without_the_subject_cannot_say_which_step_is_best(drive):
     said, options = [], FinetuneOptions(sample_prompts=("a {noun}", "a {noun} on a beach"))
     shipped = str(PACKAGE / "pocket" / "scorer")
-    assert make_watcher(shipped, setup_of(drive, options, said)) is None
+    assert make_validation(shipped, setup_of(drive, options, said)) is None
     assert "{subject}" in said[0]
 
 
@@ -160,51 +160,51 @@ def test_a_scorer_that_finds_no_room_on_a_gpu_computes_where_it_is(drive):
     assert half.network.dtype == torch.float16 and half.network.device.type == "cpu"
 
 
-def judged(scorer, tmp_path, learner, points=()):
+def judged(scorer, tmp_path, train_state, points=()):
     local, folder = tmp_path / "local", tmp_path / "folder"
     local.mkdir(exist_ok=True)
     folder.mkdir(exist_ok=True)
-    watcher = Watcher(scorer, CAR, plain("red"))
+    validation = Validation(scorer, CAR, plain("red"))
     options = FinetuneOptions()
-    keeper = SimpleNamespace(
+    manager = SimpleNamespace(
         run=Run(folder, local), storage=Storage(), submit=lambda name, job: job()
     )
-    judge = Judge(watcher, learner, options, keeper)
+    best = BestCheckpoint(validation, train_state, options, manager)
     for step, colour in points:
-        learner.step = step
-        with_step(learner, step)
-        judge.see(step, {"a sks car": plain(colour)})
-    return judge
+        train_state.step = step
+        with_step(train_state, step)
+        best.validate(step, {"a sks car": plain(colour)})
+    return best
 
 
 def test_training_goes_on_where_the_scorer_breaks(scorer, tmp_path, caplog):
-    learner = make_learner(make_pipeline(), FinetuneOptions())
-    judge = judged(scorer, tmp_path, learner, [(0, "blue"), (10, "red")])
+    train_state = make_train_state(make_pipeline(), FinetuneOptions())
+    best = judged(scorer, tmp_path, train_state, [(0, "blue"), (10, "red")])
     broken = next(scorer.network.vision_model.parameters())
     kept = broken.detach().clone()
     try:
         with torch.no_grad():
             broken.fill_(torch.nan)
-        learner.step = 20
-        assert judge.see(20, {"a sks car": plain("red")}) is None
+        train_state.step = 20
+        assert best.validate(20, {"a sks car": plain("red")}) is None
     finally:
         with torch.no_grad():
             broken.copy_(kept)
     assert "The samples of step 20 are not scored" in caplog.text
-    assert [point.step for point in judge.watcher.points] == [0, 10]
-    assert judge.watcher.best.step == 10
+    assert [point.step for point in best.validation.points] == [0, 10]
+    assert best.validation.best.step == 10
 
 
-def with_step(learner, step):
+def with_step(train_state, step):
     """Mark the weights so that each step's can be told from another's."""
     with torch.no_grad():
-        for weight in learner.parameters.values():
+        for weight in train_state.parameters.values():
             weight.fill_(step / 100)
 
 
 @pytest.fixture
-def learner():
-    return make_learner(make_pipeline(), FinetuneOptions())
+def train_state():
+    return make_train_state(make_pipeline(), FinetuneOptions())
 
 
 def kept_value(folder) -> float:
@@ -215,93 +215,93 @@ def kept_value(folder) -> float:
     return value
 
 
-def test_the_best_steps_weights_are_what_the_run_ends_with(scorer, tmp_path, learner):
+def test_the_best_steps_weights_are_what_the_run_ends_with(scorer, tmp_path, train_state):
     from s2i_lib.training.checkpoint import save_weights
 
-    judge = judged(scorer, tmp_path, learner, [(0, "blue"), (25, "red"), (50, "blue")])
-    last = save_weights(learner, FinetuneOptions(), tmp_path / "weights")
+    best = judged(scorer, tmp_path, train_state, [(0, "blue"), (25, "red"), (50, "blue")])
+    last = save_weights(train_state, FinetuneOptions(), tmp_path / "weights")
     assert kept_value(last) == 0.5
-    path, record = judge.choose(last)
+    path, record = best.choose(last)
     assert (record["kept_step"], record["best_step"]) == (25, 25)
     assert record["scores"]["likeness"] == pytest.approx(1, abs=1e-5)
     assert kept_value(path) == 0.25
-    judge.forget()
+    best.drop()
     assert not (tmp_path / "folder" / BEST).exists()
 
 
-def test_the_best_survives_a_session_that_lost_its_disk(scorer, tmp_path, learner):
+def test_the_best_survives_a_session_that_lost_its_disk(scorer, tmp_path, train_state):
     from s2i_lib.training.checkpoint import save_weights
 
-    judged(scorer, tmp_path, learner, [(0, "blue"), (25, "red"), (50, "blue")])
+    judged(scorer, tmp_path, train_state, [(0, "blue"), (25, "red"), (50, "blue")])
     shutil.rmtree(tmp_path / "local")
-    again = judged(scorer, tmp_path, learner)
-    assert [point.step for point in again.watcher.points] == [0, 25, 50]
-    last = save_weights(learner, FinetuneOptions(), tmp_path / "weights")
+    again = judged(scorer, tmp_path, train_state)
+    assert [point.step for point in again.validation.points] == [0, 25, 50]
+    last = save_weights(train_state, FinetuneOptions(), tmp_path / "weights")
     assert kept_value(again.choose(last)[0]) == 0.25
 
 
-def test_a_finished_run_that_goes_on_still_has_its_best_step(scorer, tmp_path, learner):
+def test_a_finished_run_that_goes_on_still_has_its_best_step(scorer, tmp_path, train_state):
     from s2i_lib.training.checkpoint import save_weights
 
-    judge = judged(scorer, tmp_path, learner, [(0, "blue"), (25, "red"), (50, "blue")])
-    judge.choose(save_weights(learner, FinetuneOptions(), tmp_path / "weights"))
-    judge.forget()
+    best = judged(scorer, tmp_path, train_state, [(0, "blue"), (25, "red"), (50, "blue")])
+    best.choose(save_weights(train_state, FinetuneOptions(), tmp_path / "weights"))
+    best.drop()
     (tmp_path / "weights").rename(tmp_path / "folder" / "weights")
     shutil.rmtree(tmp_path / "local")
-    again = judged(scorer, tmp_path, learner, [(75, "blue")])
-    last = save_weights(learner, FinetuneOptions(), tmp_path / "weights")
+    again = judged(scorer, tmp_path, train_state, [(75, "blue")])
+    last = save_weights(train_state, FinetuneOptions(), tmp_path / "weights")
     path, record = again.choose(last)
     assert (record["kept_step"], record["best_step"]) == (25, 25)
     assert kept_value(path) == 0.25
 
 
-def test_a_last_step_that_was_not_scored_still_ends_the_run(scorer, tmp_path, learner):
+def test_a_last_step_that_was_not_scored_still_ends_the_run(scorer, tmp_path, train_state):
     from s2i_lib.training.checkpoint import save_weights
 
-    judged(scorer, tmp_path, learner, [(0, "blue"), (25, "red")])
+    judged(scorer, tmp_path, train_state, [(0, "blue"), (25, "red")])
     for path in (*(tmp_path / "local").glob("best-*"), tmp_path / "folder" / BEST):
         shutil.rmtree(path)
-    learner.step = 75
-    again = judged(scorer, tmp_path, learner)
-    last = save_weights(learner, FinetuneOptions(), tmp_path / "weights")
+    train_state.step = 75
+    again = judged(scorer, tmp_path, train_state)
+    last = save_weights(train_state, FinetuneOptions(), tmp_path / "weights")
     assert again.choose(last) == (last, {"kept_step": 75, "best_step": 25, "scores": {}})
 
 
-def test_the_points_of_the_session_that_came_farthest_count(scorer, tmp_path, learner):
+def test_the_points_of_the_session_that_came_farthest_count(scorer, tmp_path, train_state):
     """Another machine has trained on over the same Drive since this disk was written."""
-    judged(scorer, tmp_path, learner, [(0, "blue"), (10, "blue")])
+    judged(scorer, tmp_path, train_state, [(0, "blue"), (10, "blue")])
     old = (tmp_path / "local" / SCORES).read_bytes()
-    judged(scorer, tmp_path, learner, [(20, "red"), (30, "blue")])
+    judged(scorer, tmp_path, train_state, [(20, "red"), (30, "blue")])
     (tmp_path / "local" / SCORES).write_bytes(old)
-    again = judged(scorer, tmp_path, learner)
-    assert [point.step for point in again.watcher.points] == [0, 10, 20, 30]
+    again = judged(scorer, tmp_path, train_state)
+    assert [point.step for point in again.validation.points] == [0, 10, 20, 30]
 
 
 def test_best_weights_that_are_gone_leave_the_last_and_the_record_says_so(
-    scorer, tmp_path, learner
+    scorer, tmp_path, train_state
 ):
     from s2i_lib.training.checkpoint import save_weights
 
-    judge = judged(scorer, tmp_path, learner, [(0, "blue"), (25, "red"), (50, "blue")])
+    best = judged(scorer, tmp_path, train_state, [(0, "blue"), (25, "red"), (50, "blue")])
     for path in (*(tmp_path / "local").glob("best-*"), tmp_path / "folder" / BEST):
         shutil.rmtree(path)
-    last = save_weights(learner, FinetuneOptions(), tmp_path / "weights")
-    path, record = judge.choose(last)
+    last = save_weights(train_state, FinetuneOptions(), tmp_path / "weights")
+    path, record = best.choose(last)
     assert (record["kept_step"], record["best_step"]) == (50, 25)
     assert kept_value(path) == 0.5
 
 
 def test_best_weights_that_cannot_be_copied_whole_leave_the_last_as_they_were(
-    scorer, tmp_path, learner, monkeypatch
+    scorer, tmp_path, train_state, monkeypatch
 ):
     """A Drive that goes away in the middle of a file: no test can wait for a real one."""
     from s2i_lib.storage import files
     from s2i_lib.training.checkpoint import save_weights
 
-    judge = judged(scorer, tmp_path, learner, [(0, "blue"), (25, "red"), (50, "blue")])
+    best = judged(scorer, tmp_path, train_state, [(0, "blue"), (25, "red"), (50, "blue")])
     for path in (tmp_path / "local").glob("best-*"):
         shutil.rmtree(path)  # only the Drive has them
-    last = save_weights(learner, FinetuneOptions(), tmp_path / "weights")
+    last = save_weights(train_state, FinetuneOptions(), tmp_path / "weights")
     read, faults = files.sha256_of, [OSError(5, "Input/output error")]
 
     def misread(path):
@@ -311,11 +311,11 @@ def test_best_weights_that_cannot_be_copied_whole_leave_the_last_as_they_were(
 
     monkeypatch.setattr(files, "sha256_of", misread)
     for _ in range(2):
-        path, record = judge.choose(last)
+        path, record = best.choose(last)
         assert (record["kept_step"], record["best_step"]) == (50, 25)
         assert path == last and kept_value(last) == 0.5
     monkeypatch.undo()
-    path, record = judge.choose(last)
+    path, record = best.choose(last)
     assert record["kept_step"] == 25 and kept_value(last) == 0.25
     assert json.loads((last / STEP).read_text())["step"] == 25
 

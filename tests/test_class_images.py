@@ -12,7 +12,7 @@ from tiny_model import as_model, make_pipeline
 from s2i_lib.drawing.sampling import DrawOptions, decode, sample_latents
 from s2i_lib.photos.subject import Subject
 from s2i_lib.speech.prompt import Prompt
-from s2i_lib.training.class_images import ClassImages
+from s2i_lib.training.class_images import SAMPLING, ClassImages
 from s2i_lib.training.config import FinetuneOptions
 
 FULL_GUIDANCE = DrawOptions(steps=5, guidance_scale=3.0, guidance_interval=(0.0, 1.0))
@@ -55,6 +55,19 @@ def test_those_that_the_first_version_kept_on_a_drive_are_still_found():
         "seed": 3,
     }
     assert card.keys() == {"prompt", "model", "size", "sampler"}
+
+
+@pytest.mark.parametrize("spacing", ["linspace", "leading", "trailing"])
+def test_the_first_eight_of_twelve_steps_are_guided_however_they_are_spaced(pipe, spacing):
+    """As the first version counted them: by their index, not by their noise."""
+    sizes = []
+    pipe.scheduler = type(pipe.scheduler).from_config(
+        {k: v for k, v in pipe.scheduler.config.items() if not k.startswith("_")},
+        timestep_spacing=spacing,
+    )
+    pipe.unet.register_forward_pre_hook(lambda module, args: sizes.append(len(args[0])))
+    sample_latents(as_model(pipe), Prompt("a cat"), SAMPLING, [1])
+    assert sizes == [2] * 8 + [1] * 4
 
 
 def test_sampling_agrees_with_the_diffusers_pipeline(pipe):

@@ -5,16 +5,15 @@ import json
 import time
 
 import pytest
-from test_finetune import KilledError, digest, kill_at
-from test_finetune import start as start_run
-from tiny_model import draw_dataset, make_pipeline
+from tiny_run import KilledError, digest, kill_at
+from tiny_run import start as start_run
 
 from s2i_lib.errors import S2iError
 from s2i_lib.storage.layout import Drive
 from s2i_lib.storage.run_card import read_card
 from s2i_lib.training import checkpoint
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("local_disk")]
 
 start = functools.partial(start_run, retry_s=0.1)
 
@@ -31,23 +30,6 @@ FAULTS = {
 @pytest.fixture
 def mount(faulty_drive):
     return faulty_drive
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model") / "tiny"
-    make_pipeline().save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(autouse=True)
-def local_disk(tmp_path, monkeypatch):
-    monkeypatch.setenv("S2I_LOCAL", str(tmp_path / "local"))
-
-
-@pytest.fixture
-def dataset(tmp_path):
-    return draw_dataset(tmp_path / "photos")
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_finetune import start
 from tiny_model import draw_dataset, make_pipeline
+from tiny_run import start
 
 from s2i_lib.drawing import gallery
 from s2i_lib.drawing.draw import draw

@@ -11,9 +11,9 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from test_finetune import start
 from test_single_file import SMALL, make_sd2
 from tiny_model import as_model, draw_dataset, make_pipeline
+from tiny_run import start
 from typer.testing import CliRunner
 
 from s2i_lib.cli.main import app
@@ -31,7 +31,7 @@ from s2i_lib.storage.lease import Lease
 from s2i_lib.training.checkpoint import save_weights
 from s2i_lib.training.config import FinetuneOptions, as_json
 from s2i_lib.training.run import list_runs, prunable, prune
-from s2i_lib.training.train_state import make_learner
+from s2i_lib.training.train_state import make_train_state
 
 pytestmark = pytest.mark.slow
 
@@ -118,13 +118,13 @@ def write_run(drive, base, name, **options):
     """A run that ends with weights of its own, without the time that training takes."""
     options = FinetuneOptions(**options)
     model = loading.load(str(base), drive=drive)
-    learner = make_learner(model.pipeline, options)
+    train_state = make_train_state(model.pipeline, options)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
-        for weight in learner.parameters.values():
+        for weight in train_state.parameters.values():
             weight += 0.03 * torch.randn(weight.shape, generator=generator)
     folder = drive.runs / "violet" / name
-    save_weights(learner, options, folder / run_card.WEIGHTS)
+    save_weights(train_state, options, folder / run_card.WEIGHTS)
     card = {
         "status": "finished",
         "subject": {"name": "Violet", "class_noun": "cat", "identifier": "sks", "kind": "animal"},

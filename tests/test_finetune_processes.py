@@ -20,7 +20,7 @@ from s2i_lib.training import checkpoint
 from s2i_lib.training.class_images import image_seed
 from s2i_lib.training.config import FinetuneOptions
 from s2i_lib.training.finetune import FinetuneRun
-from s2i_lib.training.train_state import make_learner
+from s2i_lib.training.train_state import make_train_state
 
 pytestmark = pytest.mark.slow
 
@@ -108,7 +108,7 @@ def launch(*command: str | Path, **environment: str) -> subprocess.CompletedProc
 
 def check_same(one: Path, two: Path, **changes) -> None:
     """The runs' last weights are the same to rounding, which training changed by much more."""
-    base = make_learner(make_pipeline(), FinetuneOptions(**changes)).parameters
+    base = make_train_state(make_pipeline(), FinetuneOptions(**changes)).parameters
     ends = [load_file(checkpoint.states(run)[-1] / "trained.safetensors") for run in (one, two)]
     assert ends[0].keys() == ends[1].keys() == base.keys()
     flat = [torch.cat([w[k].detach().flatten() for k in base]) for w in (*ends, base)]
@@ -157,6 +157,7 @@ from s2i_lib.models.registry import choose
 from s2i_lib.training import resources
 from s2i_lib.training.finetune import load_for_training, make_accelerator
 from s2i_lib.training.config import FinetuneOptions
+from s2i_lib.training.run import Setup
 
 accelerator = make_accelerator("fp32")
 rank, real, said = accelerator.process_index, resources.probe_steps, []
@@ -169,8 +170,9 @@ def probe(model, options, accelerator):
 resources.probe_steps = probe
 model = load_for_training(choose(sys.argv[1]), None)
 options = FinetuneOptions(batch_size=4, with_checkpointing=True, with_8bit_adam=True)
-changed, _ = resources.try_steps(model, options, accelerator, said.append)
-Path(sys.argv[2], f"{rank}.txt").write_text(f"{changed.accumulation} {len(said)}")
+setup = Setup(None, None, model, options, accelerator, report=said.append)
+changed, _ = resources.try_steps(setup)
+Path(sys.argv[2], f"{rank}.txt").write_text(f"{changed.options.accumulation} {len(said)}")
 accelerator.end_training()
 """
 

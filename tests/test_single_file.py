@@ -3,8 +3,8 @@
 import pytest
 import torch
 import yaml
-from test_finetune import start
 from tiny_model import as_model, draw_dataset
+from tiny_run import start
 
 from s2i_lib.drawing.sampling import DrawOptions, sample_latents
 from s2i_lib.errors import InputError

@@ -10,8 +10,8 @@ import time
 
 import pytest
 import torch
-from test_finetune import SHORT, KilledError, digest, kill_at
 from tiny_model import draw_dataset, make_pipeline
+from tiny_run import SHORT, KilledError, digest, kill_at
 
 from s2i_lib.errors import InputError
 from s2i_lib.storage import files as drive_module

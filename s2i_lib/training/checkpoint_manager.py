@@ -49,8 +49,8 @@ class Waits:
 ROOMY, USUAL = Storage(), Waits()
 
 
-class Keeper:
-    """Saves a run on the local disk and publishes it, in the background; holds the lease.
+class CheckpointManager:
+    """Save a run on the local disk and publish it in the background; hold the lease.
 
     Only the main process of several has one that writes.
     """
@@ -92,8 +92,8 @@ class Keeper:
         if self._is_lost:
             raise S2iError(f"Another process trains {self.run.name} now; this one has stopped.")
 
-    def phase(self, name: str) -> None:
-        self.callback(name, {})
+    def tell(self, event: str) -> None:
+        self.callback(event, {})
 
     def write_card(self, card: dict[str, Any]) -> None:
         self.put(write_file(self.run.local / RUN_CARD, _as_bytes(card)))
@@ -114,16 +114,16 @@ class Keeper:
 
     def save(
         self,
-        state: checkpoint.State,
+        snapshot: checkpoint.Snapshot,
         save_weights: Callable[[Path], object],
         is_last: bool = False,
     ) -> None:
         """Write a state on this disk, which the caller waits for; then queue it for the Drive.
 
-        Where the Drive has no room for it ``save_weights`` is asked for what goes there. After the
+        Where the Drive has no room for it ``save_weights`` writes what goes there. After the
         last step nothing does, if no state is to stay: the weights follow at once.
         """
-        step = state.meta["step"]
+        step = snapshot.meta["step"]
         with self._lock:  # on a slow Drive each would be deleted before it has got there
             newest = checkpoint.states(self.run.local)[-1:]
             for old in checkpoint.saves(self.run.local):
@@ -132,7 +132,7 @@ class Keeper:
         goes_there = self.storage.keeps_state or not is_last
         if self.storage.slots_so_far and goes_there:
             save_weights(self.run.local / f"{checkpoint.SO_FAR}-{step:08}")
-        checkpoint.save_state(state, self.run.local, self.phase)
+        checkpoint.save_state(snapshot, self.run.local, self.tell)
         if goes_there:
             self.publish_saves(step)
 
@@ -155,9 +155,7 @@ class Keeper:
                 for save in own:
                     if self.storage.states or not checkpoint.is_state(save):
                         is_tight = not self.storage.keeps_state
-                        checkpoint.publish_save(
-                            save, self.run.folder, self.phase, is_tight=is_tight
-                        )
+                        checkpoint.publish_save(save, self.run.folder, self.tell, is_tight=is_tight)
             finally:
                 self._copying = None
 
@@ -201,8 +199,8 @@ class Keeper:
         def job() -> None:
             if not keeps_state:
                 self._make_room(weights)
-            publish(weights, self.run.folder / weights.name, self.phase)
-            self.phase("finishing")
+            publish(weights, self.run.folder / weights.name, self.tell)
+            self.tell("finishing")
             path = write_file(self.run.local / RUN_CARD, _as_bytes(card))
             publish(path, self.run.folder / RUN_CARD)
             then()
@@ -230,7 +228,7 @@ class Keeper:
                 self.report(
                     f"Not on the Drive yet: {', '.join(unwritten)}. All of it is in "
                     f"{self.run.local}; run the same again when the Drive is back, and it is "
-                    "copied without training anew."
+                    "copied without training again."
                 )
             elif self.run.card().get("status") == "finished" and not self._is_lost:
                 remove(self.run.local)

@@ -20,7 +20,7 @@ from s2i_lib.drawing.sampling import decode, encode_prompts, token_ids
 from s2i_lib.models import devices
 from s2i_lib.speech.templates import fill_in, prompts_in_turn
 from s2i_lib.storage.layout import local_folder
-from s2i_lib.training.checkpoint_manager import Keeper
+from s2i_lib.training.checkpoint_manager import CheckpointManager
 from s2i_lib.training.class_images import SHEET, SHEET_COUNT, ClassImages
 from s2i_lib.training.config import FinetuneOptions
 from s2i_lib.training.run import Setup
@@ -36,7 +36,7 @@ class Moments(NamedTuple):
 
 
 def read_images(paths: Iterable[Path], size_px: int) -> torch.Tensor:
-    """Square images as the VAE wants them, shape = (n, 3, size_px, size_px), -1 to 1."""
+    """Read square images as the VAE wants them, shape = (n, 3, size_px, size_px), -1 to 1."""
     from PIL import Image
 
     images = []
@@ -49,7 +49,7 @@ def read_images(paths: Iterable[Path], size_px: int) -> torch.Tensor:
 
 @torch.no_grad()
 def encode_images(vae: Any, images: torch.Tensor) -> Moments:
-    """The posterior's mean and standard deviation, scaled as the U-Net expects its latents."""
+    """Return the posterior's mean and deviation, scaled as the U-Net expects its latents."""
     shift = getattr(vae.config, "shift_factor", None) or 0.0
     means, stds = [], []
     for image in images.split(1):  # one at a time: the encoder's memory peaks at full size
@@ -65,7 +65,7 @@ INSTANCE, CLASS, ORDER = range(3)  # streams that never share a number
 
 
 def generator(seed: int, *where: int) -> torch.Generator:
-    """A CPU generator that depends on nothing but its arguments."""
+    """Make a CPU generator that depends on nothing but its arguments."""
     (state,) = np.random.SeedSequence([seed, *where]).generate_state(1, np.uint64)
     return torch.Generator().manual_seed(int(state) >> 1)
 
@@ -86,7 +86,7 @@ class Draw(NamedTuple):
 def draw(
     options: FinetuneOptions, step: int, position: int, stream: int, shape: Sequence[int], n: int
 ) -> Draw:
-    """The randomness of the sample at ``position`` of step ``step``, with ``n`` timesteps."""
+    """Draw the randomness of the sample at ``position`` of step ``step``, with ``n`` timesteps."""
     rng = generator(options.seed, stream, step, position)
     is_mirrored = bool(torch.randint(2, (), generator=rng)) and options.with_mirror
     timestep = int(torch.randint(n, (), generator=rng))
@@ -99,7 +99,7 @@ def draw(
 
 
 def pick(seed: int, stream: int, index: int, count: int) -> int:
-    """Which of ``count`` images the ``index``-th sample since the start of training is.
+    """Choose which of ``count`` images the ``index``-th sample since the start of training is.
 
     Every image comes once before any comes again, in an order that is new each time around.
     """
@@ -140,7 +140,7 @@ class TrainingData:
     def batch(
         self, options: FinetuneOptions, step: int, positions: Iterable[int], timesteps: int
     ) -> Batch:
-        """The samples at ``positions`` of the global batch of step ``step``."""
+        """Gather the samples at ``positions`` of the global batch of step ``step``."""
         rows = []
         shape = self.instances.mean.shape[1:]
         for position in positions:
@@ -164,7 +164,7 @@ class TrainingData:
         )
 
 
-def prepare_data(setup: Setup, keeper: Keeper) -> TrainingData:
+def prepare_data(setup: Setup, manager: CheckpointManager) -> TrainingData:
     """Encode the photos and prompts once, get the class images; then free what made them."""
     model, options, subject = setup.model, setup.options, setup.dataset.subject
     prompts, shown = [f"a {subject.phrase}"], []
@@ -178,13 +178,13 @@ def prepare_data(setup: Setup, keeper: Keeper) -> TrainingData:
     with devices.visiting(vae, setup.device):
         instances = encode_images(vae, images)
         mirrored = encode_images(vae, images.flip(3)) if options.with_mirror else None
-    class_latents = get_class_latents(setup, keeper) if options.with_prior else None
+    class_latents = get_class_latents(setup, manager) if options.with_prior else None
     tokens = token_ids(model, prompts)
     class_rows = [prompts.index(prompt, 1) for prompt in shown]
     return TrainingData(instances, mirrored, class_latents, tokens, embeddings, class_rows)
 
 
-def get_class_latents(setup: Setup, keeper: Keeper) -> torch.Tensor:
+def get_class_latents(setup: Setup, manager: CheckpointManager) -> torch.Tensor:
     """Get class images from the Drive's cache, or sample them, with a sheet to look at."""
     model, pipe = setup.model, setup.model.pipeline
     images = ClassImages.for_run(model, setup.dataset.subject, setup.options)
@@ -206,7 +206,7 @@ def get_class_latents(setup: Setup, keeper: Keeper) -> torch.Tensor:
             [local, kept],
             setup.accelerator,
             count,
-            publish=lambda path: keeper.put(path, kept),
+            publish=lambda path: manager.put(path, kept),
         )
     if setup.is_main and not is_there(kept / SHEET):
         local.mkdir(parents=True, exist_ok=True)
@@ -216,12 +216,12 @@ def get_class_latents(setup: Setup, keeper: Keeper) -> torch.Tensor:
     if setup.is_main:  # also what an earlier session could not copy
         for path in sorted(local.glob("[!.]*")):
             if not is_there(kept / path.name):
-                keeper.put(path, kept)
+                manager.put(path, kept)
     return latents
 
 
 def is_there(path: Path) -> bool:
-    """Not where the mount has died, either: it is copied when that is back."""
+    """Check; where the mount has died it is not, and is copied when that is back."""
     try:
         return path.exists()
     except OSError:

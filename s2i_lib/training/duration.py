@@ -65,12 +65,9 @@ Drive is in the background. A guess."""
 
 
 def seconds_of_run(
-    options: FinetuneOptions,
-    size_px: int,
-    speed: Speed,
-    seconds_a_step: float | None = None,
+    options: FinetuneOptions, size_px: int, speed: Speed, seconds_a_step: float | None = None
 ) -> dict[str, Range]:
-    """The parts of a run that begins, without loading and downloads.
+    """Return the parts of a run that begins, without loading and downloads.
 
     Parameters
     ----------
@@ -118,12 +115,12 @@ def _step(options: FinetuneOptions, speed: Speed) -> Range:
 
 
 def total(*parts: Range) -> Range:
-    """The sum of all parts."""
+    """Add up all parts."""
     return sum(low for low, _ in parts), sum(high for _, high in parts)
 
 
 def in_minutes(span: Range) -> str:
-    """ "12 to 17 minutes"; of a minute or less "1 minute", of equal ends one number."""
+    """Say "12 to 17 minutes"; of a minute or less "1 minute", of equal ends one number."""
     low, high = (max(1, round(seconds / 60)) for seconds in span)
     if low == high:
         return f"{low} minute{'s' * (low > 1)}"
@@ -131,7 +128,7 @@ def in_minutes(span: Range) -> str:
 
 
 def explain(options: FinetuneOptions, size_px: int, device: str, measured_s: float | None) -> str:
-    """What the plan says of the time on a GPU of which something is known; else nothing."""
+    """Say for the plan how long it takes on a GPU of which something is known; else nothing."""
     speed = SPEEDS.get(device)
     if speed is None:
         return ""

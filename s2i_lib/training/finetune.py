@@ -28,9 +28,9 @@ from s2i_lib.photos.manifest import Dataset
 from s2i_lib.storage.layout import Drive, local_folder
 from s2i_lib.storage.run_card import WEIGHTS, read_card
 from s2i_lib.training import checkpoint, dreambooth
-from s2i_lib.training.best_checkpoint import Judge, find_scorer, make_watcher
-from s2i_lib.training.callbacks import PastPeak, Recorder
-from s2i_lib.training.checkpoint_manager import Keeper, Waits
+from s2i_lib.training.best_checkpoint import BestCheckpoint, find_scorer, make_validation
+from s2i_lib.training.callbacks import EarlyStop, Recorder
+from s2i_lib.training.checkpoint_manager import CheckpointManager, Waits
 from s2i_lib.training.class_images import SHEET, ClassImages
 from s2i_lib.training.config import FinetuneOptions
 from s2i_lib.training.data import get_class_latents, is_there, prepare_data
@@ -56,7 +56,7 @@ from s2i_lib.training.run import (
     run_card,
     wants,
 )
-from s2i_lib.training.train_state import Learner, make_learner
+from s2i_lib.training.train_state import TrainState, make_train_state
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -68,7 +68,7 @@ R = TypeVar("R")
 
 
 def leaving_nothing_in_memory(function: Callable[P, R]) -> Callable[P, R]:
-    """Decorator: the model that ``function`` worked with is gone when it has ended, in any way.
+    """Decorate: the model that ``function`` worked with is gone when it has ended, in any way.
 
     Networks and optimizers refer to each other in circles, and a notebook keeps the traceback of a
     cell that was stopped, with all that its frames hold. Started again, it would find the GPU full
@@ -182,12 +182,9 @@ class FinetuneRun:
         said: list[str] = []
         prepared = self._prepare(log.info)
         setup = self._settle(prepared, said.append)
-        plan = self._plan(setup, prepared)
+        plan = self._plan(setup, None, prepared)
         if not plan.problems:
-            options, seconds = try_steps(
-                setup.model, setup.options, setup.accelerator, setup.report
-            )
-            plan = self._plan(replace(setup, options=options), prepared, seconds)
+            plan = self._plan(*try_steps(setup), prepared)
         return replace(plan, notes=tuple(said))
 
     @leaving_nothing_in_memory
@@ -204,8 +201,8 @@ class FinetuneRun:
             return None
         prepared = self._prepare(log.info)
         setup = replace(prepared.setup, report=self.report)
-        with closing(Keeper(prepared.run, setup, waits=self.waits)) as keeper:
-            get_class_latents(setup, keeper)
+        with closing(CheckpointManager(prepared.run, setup, waits=self.waits)) as manager:
+            get_class_latents(setup, manager)
         images = ClassImages.for_run(setup.model, self.dataset.subject, setup.options)
         kept = self.drive.class_images / images.name
         places = (kept, local_folder(self.drive, kept))  # the second where the Drive takes nothing
@@ -237,10 +234,7 @@ class FinetuneRun:
         seconds = None
         dreambooth.share_of_batch(setup.options, setup.accelerator.num_processes)  # may refuse
         if setup.device.type == "cuda":
-            options, seconds = try_steps(
-                setup.model, setup.options, setup.accelerator, setup.report
-            )
-            setup = replace(setup, options=options)
+            setup, seconds = try_steps(setup)
         scorer = None
         if setup.is_main:
             drop_finished(self.drive)
@@ -248,14 +242,14 @@ class FinetuneRun:
         scorer = from_main(setup.accelerator, scorer)
         keep = setup.options.keep if scorer else "last"
         planned = replace(setup, options=replace(setup.options, keep=keep))
-        plan = from_main(setup.accelerator, self._plan(planned, prepared, seconds))
+        plan = from_main(setup.accelerator, self._plan(planned, seconds, prepared))
         setup.report(str(plan))
         plan.check()
         with ExitStack() as stack:
             stack.enter_context(dreambooth.deterministic(setup.options.is_deterministic))
-            keeper = Keeper(run, setup, plan.storage, self.waits)
-            stack.callback(keeper.close)
-            train_and_keep(setup, keeper, scorer, plan, run_card(setup, prepared.wanted))
+            manager = CheckpointManager(run, setup, plan.storage, self.waits)
+            stack.callback(manager.close)
+            train_and_keep(setup, manager, scorer, plan, run_card(setup, prepared.wanted))
         return run.folder
 
     def _prepare(self, report: Report) -> Prepared:
@@ -283,38 +277,37 @@ class FinetuneRun:
         setup, earlier = prepared.setup, prepared.earlier
         options = settle_options(begun(earlier, setup.options), setup.device, setup.report)
         if not (earlier or self.changes.get("method")):  # what was begun or asked for stays
-            options = fit_drive(setup.model, options, self.drive, prepared.run.folder, report)
+            options = fit_drive(replace(setup, options=options), prepared.run.folder, report)
         # bitsandbytes may work in one process only: all do as the first one can.
         return replace(setup, options=from_main(setup.accelerator, options))
 
-    def _plan(self, setup: Setup, prepared: Prepared, seconds: float | None = None) -> Plan:
-        folder = prepared.run.folder
-        plan = make_plan(setup.model, setup.options, setup.device, self.drive, folder)
+    def _plan(self, setup: Setup, seconds: float | None, prepared: Prepared) -> Plan:
+        plan = make_plan(setup, prepared.run.folder)
         return replace(plan, recipe=prepared.wanted.sentence, seconds_a_step=seconds)
 
 
 def train_and_keep(
-    setup: Setup, keeper: Keeper, scorer: str | None, plan: Plan, card: dict[str, Any]
+    setup: Setup, manager: CheckpointManager, scorer: str | None, plan: Plan, card: dict[str, Any]
 ) -> None:
     """Train from the newest save to the end, and keep what comes of it."""
-    run, options, accelerator = keeper.run, setup.options, setup.accelerator
+    run, options, accelerator = manager.run, setup.options, setup.accelerator
     save = find_save(run, setup)
-    keeper.begin(card)
-    data = prepare_data(setup, keeper)
-    learner = make_learner(setup.model.pipeline, options, setup.device)
-    resume(learner, run, save, setup)
+    manager.begin(card)
+    data = prepare_data(setup, manager)
+    state = make_train_state(setup.model.pipeline, options, setup.device)
+    resume(state, run, save, setup)
     accelerator.wait_for_everyone()  # catching up may replace the state that others still read
-    keeper.catch_up(options.steps)
-    distribute(accelerator, learner)
-    watcher = make_watcher(scorer, setup) if scorer and setup.is_main else None
-    judge = Judge(watcher, learner, options, keeper) if watcher else None
-    recorder = Recorder(setup, learner, keeper, judge)
+    manager.catch_up(options.steps)
+    distribute(accelerator, state)
+    validation = make_validation(scorer, setup) if scorer and setup.is_main else None
+    best = BestCheckpoint(validation, state, options, manager) if validation else None
+    recorder = Recorder(setup, state, manager, best)
     recorder.start()
     try:
         try:
             said = SayTime(plan, recorder, setup.report)
-            dreambooth.train(learner, data, options, accelerator, said)
-        except PastPeak as stop:
+            dreambooth.train(state, data, options, accelerator, said)
+        except EarlyStop as stop:
             setup.report(str(stop))
         recorder.finish(card)
     except OSError as error:  # what goes to the Drive is written elsewhere and tried again
@@ -325,7 +318,7 @@ def train_and_keep(
 
 
 def begun(earlier: dict[str, Any], wanted: FinetuneOptions) -> FinetuneOptions:
-    """Where a run's options start: the ladder's rungs of an earlier session hold all through it.
+    """Return where a run's options start: the rungs of an earlier session hold all through it.
 
     What a run had no room for (all weights, the text encoder) stays out of it, whatever else has
     changed.
@@ -357,7 +350,7 @@ def choose_recipe(
 
 
 def load_for_training(base: BaseModel, drive: Drive) -> Model:
-    """On the CPU in fp32: the master weights, of which only what trains moves to the device."""
+    """Load on the CPU in fp32: the master weights, of which what trains moves to the device."""
     source = str(base.folder) if base.name not in REGISTRY else base.name
     return load(source, drive=drive, device=torch.device("cpu"), dtype=torch.float32)
 
@@ -403,17 +396,17 @@ def find_save(run: Run, setup: Setup) -> Path | None:
     return save
 
 
-def resume(learner: Learner, run: Run, save: Path | None, setup: Setup) -> None:
-    """Put what an earlier session saved into the learner."""
+def resume(state: TrainState, run: Run, save: Path | None, setup: Setup) -> None:
+    """Put what an earlier session saved into the model, its optimizer and the step."""
     if save is None:
         setup.report(f"{run.name} begins.")
         return
     is_state = checkpoint.is_state(save)
     if is_state:
-        checkpoint.restore(learner, save, setup.accelerator.scaler)
+        checkpoint.restore(state, save, setup.accelerator.scaler)
     else:
-        checkpoint.restore_weights(learner, save, weights_step(save, run))
-    goes_on = f"{run.name} goes on at step {learner.step} of {setup.options.steps}"
+        checkpoint.restore_weights(state, save, weights_step(save, run))
+    goes_on = f"{run.name} goes on at step {state.step} of {setup.options.steps}"
     setup.report(
         f"{goes_on}."
         if is_state
@@ -423,7 +416,7 @@ def resume(learner: Learner, run: Run, save: Path | None, setup: Setup) -> None:
 
 
 def weights_step(weights: Path, run: Run) -> int:
-    """The step that weights are of; those of an earlier version have it in the run's card only."""
+    """Read the step of weights; those of an earlier version have it in the run's card only."""
     try:
         return json.loads((weights / checkpoint.STEP).read_text())["step"]
     except FileNotFoundError:
@@ -431,9 +424,9 @@ def weights_step(weights: Path, run: Run) -> int:
         return card.get("kept_step", card["step"])
 
 
-def distribute(accelerator: Accelerator, learner: Learner) -> None:
+def distribute(accelerator: Accelerator, state: TrainState) -> None:
     """Let the accelerator wrap what it computes with; the parameters stay the same objects."""
-    learner.unet = accelerator.prepare(learner.unet)
-    if learner.text_encoder is not None:
-        learner.text_encoder = accelerator.prepare(learner.text_encoder)
-    learner.optimizer = accelerator.prepare(learner.optimizer)
+    state.unet = accelerator.prepare(state.unet)
+    if state.text_encoder is not None:
+        state.text_encoder = accelerator.prepare(state.text_encoder)
+    state.optimizer = accelerator.prepare(state.optimizer)

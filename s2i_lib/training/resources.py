@@ -15,14 +15,14 @@ import torch
 
 from s2i_lib.distributed import from_main
 from s2i_lib.errors import InputError, S2iError
-from s2i_lib.storage.layout import Drive
 from s2i_lib.training.best_checkpoint import keeps_best
 from s2i_lib.training.config import FinetuneOptions, lora_rate
 from s2i_lib.training.data import Moments, TrainingData
 from s2i_lib.training.dreambooth import Losses, deterministic, train
 from s2i_lib.training.duration import explain
+from s2i_lib.training.run import Report, Setup
 from s2i_lib.training.storage_plan import GIB, Room, Sizes, Storage, choose_storage, room_for
-from s2i_lib.training.train_state import find_8bit_fault, find_lora_layers, make_learner
+from s2i_lib.training.train_state import find_8bit_fault, find_lora_layers, make_train_state
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -151,13 +151,12 @@ class Plan:
         return "\n".join([*self.notes, *(f"{name:8}{text}" for name, text in rows.items())])
 
 
-def make_plan(
-    model: Model, options: FinetuneOptions, device: torch.device, drive: Drive, folder: Path
-) -> Plan:
-    """Count the parameters and say what a run with these options, in ``folder``, needs."""
+def make_plan(setup: Setup, folder: Path) -> Plan:
+    """Count the parameters and say what a run in ``folder`` needs."""
+    model, options, device = setup.model, setup.options, setup.device
     trained, total = count_parameters(model.pipeline, options)
     sizes = estimate_files(trained, options, keeps_best(model.base, options))
-    room = room_for(drive, folder)
+    room = room_for(setup.drive, folder)
     return Plan(
         model=model.base.name,
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
@@ -175,7 +174,7 @@ def make_plan(
 
 
 def count_parameters(pipe: Any, options: FinetuneOptions) -> tuple[int, int]:
-    """Parameters that are trained, and all those on the device."""
+    """Count the parameters that are trained, and all those on the device."""
     total = sum(p.numel() for p in pipe.unet.parameters())
     if options.with_text_encoder:
         total += sum(p.numel() for p in pipe.text_encoder.parameters())
@@ -202,7 +201,7 @@ CHECKPOINTED_BYTES = {False: 0.33, True: 0.18}
 def estimate_memory(
     trained: int, total: int, options: FinetuneOptions, size_px: int
 ) -> dict[str, float]:
-    """Peak memory of a step on the device in GiB, by what holds it.
+    """Estimate the peak memory of a step on the device in GiB, by what holds it.
 
     Weights 4 bytes each (frozen ones under half precision: 2), AdamW 8 (in 8 bits: 2) of each that
     is trained. Activations, in proportion to the model, the images and their area, are at their
@@ -233,14 +232,14 @@ def estimate_memory(
 
 
 def estimate_files(trained: int, options: FinetuneOptions, with_best: bool = False) -> Sizes:
-    """What a state takes, and the weights to keep, in fp16, of the last and the best step."""
+    """Estimate what a state takes, and the weights in fp16 of the last and the best step."""
     each = 4 + (2 if options.with_8bit_adam else 8) + (4 if options.ema_decay else 0)
     size = trained / GIB
     return Sizes(state=each * size, weights=2 * size, best=2 * size * with_best)
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that are free on ``device``; of the CPU, what the system could still give."""
+    """Return the bytes free on ``device``; of the CPU, what the system could still give."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     try:
@@ -255,7 +254,7 @@ def free_memory(device: torch.device) -> int:
 
 
 def settle_options(
-    options: FinetuneOptions, device: torch.device, report: Callable[[str], None]
+    options: FinetuneOptions, device: torch.device, report: Report
 ) -> FinetuneOptions:
     """Replace what this device cannot do by what it can."""
     if options.precision != "fp32" and device.type != "cuda":
@@ -275,7 +274,7 @@ Rung = tuple[FinetuneOptions, str] | None
 
 
 def next_rung(options: FinetuneOptions, device: torch.device | str, n_processes: int = 1) -> Rung:
-    """The next way to need less memory, and how it is announced; None at the ladder's foot."""
+    """Return the next way to need less memory, and its announcement; None at the ladder's foot."""
     n_parts = options.batch_size // n_processes  # of one photo each
     if not options.with_checkpointing:
         return replace(options, with_checkpointing=True), (
@@ -297,7 +296,7 @@ def next_rung(options: FinetuneOptions, device: torch.device | str, n_processes:
 
 
 def as_lora(options: FinetuneOptions) -> FinetuneOptions:
-    """The same run with LoRA in place of all weights."""
+    """Return the options with LoRA in place of all weights."""
     return replace(
         options,
         method="lora",
@@ -312,20 +311,15 @@ def describe_lora(options: FinetuneOptions) -> str:
     return f"LoRA of rank {options.lora_rank} with learning rate {rate:g}"
 
 
-def fit_drive(
-    model: Model,
-    options: FinetuneOptions,
-    drive: Drive,
-    folder: Path,
-    report: Callable[[str], None],
-) -> FinetuneOptions:
+def fit_drive(setup: Setup, folder: Path, report: Report) -> FinetuneOptions:
     """Train less where the Drive has no room for it, or none for anything to go on from.
 
     The text encoder is left out first, then LoRA takes the place of all weights.
     """
+    model, options = setup.model, setup.options
     if options.method == "lora":
         return options
-    room = room_for(drive, folder)
+    room = room_for(setup.drive, folder)
 
     def is_safe(wanted: FinetuneOptions) -> bool:
         trained, _ = count_parameters(model.pipeline, wanted)
@@ -348,20 +342,16 @@ def fit_drive(
     return fitting
 
 
-def try_steps(
-    model: Model,
-    options: FinetuneOptions,
-    accelerator: Accelerator,
-    report: Callable[[str], None],
-) -> tuple[FinetuneOptions, float]:
+def try_steps(setup: Setup) -> tuple[Setup, float]:
     """Find by real steps what fits every process's device, and the seconds that one takes."""
 
     def probe(trial: FinetuneOptions) -> float:
-        if is_tight(model, trial, free_memory(accelerator.device)):
+        if is_tight(setup.model, trial, free_memory(setup.device)):
             raise TightError
-        return probe_steps(model, trial, accelerator)
+        return probe_steps(setup.model, trial, setup.accelerator)
 
-    return descend(options, probe, accelerator, report)
+    options, seconds = descend(setup.options, probe, setup.accelerator, setup.report)
+    return replace(setup, options=options), seconds
 
 
 class TightError(torch.OutOfMemoryError):
@@ -385,7 +375,7 @@ def descend(
     options: FinetuneOptions,
     probe: Callable[[FinetuneOptions], float],
     accelerator: Accelerator,
-    report: Callable[[str], None],
+    report: Report,
 ) -> tuple[FinetuneOptions, float]:
     """Try real steps, one rung down whenever memory runs out; what works, seconds a step.
 
@@ -423,7 +413,7 @@ def descend(
 
 
 def probe_steps(model: Model, options: FinetuneOptions, accelerator: Accelerator) -> float:
-    """Train a copy for two steps on noise; the seconds that the second one took."""
+    """Train a copy for two steps on noise; return the seconds that the second one took."""
     pipe, device = model.pipeline, accelerator.device
     trial = SimpleNamespace(
         unet=trial_copy(pipe.unet, device),
@@ -449,13 +439,13 @@ def probe_steps(model: Model, options: FinetuneOptions, accelerator: Accelerator
         losses.instance.item()
         stamps.append(time.monotonic())
 
-    learner = None
+    state = None
     try:
-        learner = make_learner(trial, options, device)
+        state = make_train_state(trial, options, device)
         with deterministic(options.is_deterministic):
-            train(learner, data, replace(options, steps=PROBE_STEPS), accelerator, stamp)
+            train(state, data, replace(options, steps=PROBE_STEPS), accelerator, stamp)
     finally:
-        del learner, trial
+        del state, trial
         gc.collect()
         if device.type == "cuda":
             torch.cuda.empty_cache()
@@ -463,7 +453,7 @@ def probe_steps(model: Model, options: FinetuneOptions, accelerator: Accelerator
 
 
 def trial_copy(module: torch.nn.Module, device: torch.device) -> Any:
-    """A copy to train on ``device``, which has no weights of its own until they move there.
+    """Make a copy to train on ``device``, which has no weights of its own until they move there.
 
     Stable Diffusion a second time in fp32 would leave little of the 12.7 GiB that Colab has.
     """
@@ -482,12 +472,7 @@ class SayTime:
     it is emptied.)
     """
 
-    def __init__(
-        self,
-        plan: Plan,
-        callback: Callable[[int, Losses], None],
-        report: Callable[[str], None],
-    ):
+    def __init__(self, plan: Plan, callback: Callable[[int, Losses], None], report: Report):
         self.plan, self.callback, self.report = plan, callback, report
         self._ended: float | None = None
         self._is_said = plan.seconds_a_step is not None

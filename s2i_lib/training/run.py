@@ -171,7 +171,7 @@ def run_card(setup: Setup, wanted: Wanted) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str | None]:
-    """Of what a run's numbers depend on; None for what is not installed."""
+    """List the versions that a run's numbers depend on; None for what is not installed."""
     found: dict[str, str | None] = {"s2i_lib": __version__, "python": platform.python_version()}
     for name in ("torch", "diffusers", "transformers", "peft", "accelerate", "bitsandbytes"):
         try:
@@ -182,7 +182,7 @@ def versions() -> dict[str, str | None]:
 
 
 def read_lines(folders: Sequence[Path], name: str, up_to: float = math.inf) -> list[dict[str, Any]]:
-    """The lines of a run's metrics or scores, from the folder whose copy came farthest.
+    """Read the lines of a run's metrics or scores, from the folder whose copy came farthest.
 
     That need not be this disk's: another machine may have trained on since. A copy that is missing
     or damaged counts for nothing; lines of a step after ``up_to`` are left out.
@@ -229,7 +229,7 @@ class RunSummary:
 
 
 def list_runs(drive: Drive) -> list[RunSummary]:
-    """All runs on the Drive, by name; whatever else lies there is passed over."""
+    """List all runs on the Drive, by name; whatever else lies there is passed over."""
     summaries = []
     for folder in sorted(drive.runs.glob("*/*")):
         card, own = read_card(folder), tuple(saves(folder))
@@ -250,7 +250,7 @@ def list_runs(drive: Drive) -> list[RunSummary]:
 
 
 def prunable(runs: list[RunSummary], with_unfinished: bool = False) -> list[tuple[Path, str]]:
-    """What could be deleted, each with what that means; the user decides.
+    """List what could be deleted, each with what that means; the user decides.
 
     States only serve to train on; weights and pictures are never offered. An unfinished run has
     nothing but its states: they are offered where the user is asked about each.
@@ -267,7 +267,7 @@ def prunable(runs: list[RunSummary], with_unfinished: bool = False) -> list[tupl
 
 
 def select_runs(runs: list[RunSummary], names: Sequence[str]) -> list[RunSummary]:
-    """The runs called SUBJECT/RUN.
+    """Find the runs called SUBJECT/RUN.
 
     Raises
     ------
@@ -285,7 +285,7 @@ def select_runs(runs: list[RunSummary], names: Sequence[str]) -> list[RunSummary
 
 
 def delete_runs(drive: Drive, runs: Sequence[RunSummary]) -> int:
-    """Delete whole runs, on the Drive and on this computer's own disk; the bytes that this freed.
+    """Delete whole runs, on the Drive and on this computer's own disk; return the bytes freed.
 
     Raises
     ------
@@ -301,7 +301,7 @@ def delete_runs(drive: Drive, runs: Sequence[RunSummary]) -> int:
 
 
 def prune(paths: list[Path], report: Callable[[str], None] = log.info) -> int:
-    """Delete states; the bytes that this freed.
+    """Delete states; return the bytes that this freed.
 
     Raises
     ------
