@@ -45,14 +45,14 @@ def test_training_goes_on_unscored_where_the_hub_is_not_reached(drive, dataset, 
 
 
 def spoil_at(event_of, step, loaded, spoil):
-    """A validation that spoils the model in training when ``event_of`` comes for ``step``."""
+    """A callback that spoils the model in training when ``event_of`` comes for ``step``."""
 
-    def watch(event, info):
+    def callback(event, info):
         if event == event_of and step == (info["step"] if "step" in info else last_step(info)):
             with torch.no_grad():
                 spoil(loaded[0].pipeline)
 
-    return watch
+    return callback
 
 
 def last_step(info):
@@ -75,9 +75,9 @@ def test_a_loss_that_is_no_number_stops_the_run_and_leaves_the_good_state(
     def spoil(pipe):
         pipe.unet.conv_in.weight[0, 0] = torch.nan
 
-    watch = spoil_at("samples", 4, loaded, spoil)
+    callback = spoil_at("samples", 4, loaded, spoil)
     with pytest.raises(S2iError, match=r"loss is not a number \(NaN\) at step 5"):
-        start(drive, dataset, tiny, callback=watch, sample_every=4)
+        start(drive, dataset, tiny, callback=callback, sample_every=4)
     run = drive.runs / "violet" / "tiny-01"
     assert kept_states(run) == [3] and not (run / "weights").exists()
 
@@ -99,9 +99,9 @@ def forget_identifier(pipe):
 def test_flat_pictures_of_any_prompt_stop_the_run_and_leave_the_good_state(
     drive, dataset, tiny, loaded, spoil, prompts
 ):
-    watch = spoil_at("step", 4, loaded, spoil)
+    callback = spoil_at("step", 4, loaded, spoil)
     with pytest.raises(S2iError, match="At step 4 the model draws only flat pictures"):
-        start(drive, dataset, tiny, callback=watch, sample_every=4, sample_prompts=prompts)
+        start(drive, dataset, tiny, callback=callback, sample_every=4, sample_prompts=prompts)
     run = drive.runs / "violet" / "tiny-01"
     assert kept_states(run) == [3] and not (run / "weights").exists()
     assert not (run / "samples" / "step-000004.png").exists()
@@ -112,9 +112,9 @@ def test_without_samples_in_between_no_two_states_follow_that_nobody_has_looked_
     drive, dataset, tiny, loaded
 ):
     """Else the good one of step 2 would be gone by the time of the samples at the end."""
-    watch = spoil_at("step", 4, loaded, blacken)
+    callback = spoil_at("step", 4, loaded, blacken)
     with pytest.raises(S2iError, match="At step 4 the model draws only flat pictures"):
-        start(drive, dataset, tiny, callback=watch, save_every=2)
+        start(drive, dataset, tiny, callback=callback, save_every=2)
     assert kept_states(drive.runs / "violet" / "tiny-01") == [2]
 
 
@@ -182,7 +182,7 @@ def test_vae_and_frozen_text_encoder_are_on_the_device_only_while_they_draw(
     """Each way there and back is noted, since here both may be the CPU."""
     followed = {}
 
-    def watch(event, info):
+    def callback(event, info):
         if event == "class_images" and not followed:
             pipe = loaded[0].pipeline
             followed["vae"] = follow(pipe.vae, pipe.vae.decoder, monkeypatch)
@@ -190,7 +190,7 @@ def test_vae_and_frozen_text_encoder_are_on_the_device_only_while_they_draw(
         if event == "step":
             assert all(len(sent) % 2 == 0 for sent, _ in followed.values())
 
-    start(drive, dataset, tiny, callback=watch)
+    start(drive, dataset, tiny, callback=callback)
     (sent, was_away), (text_sent, text_was_away) = followed.values()
     device = str(loaded[0].pipeline.unet.device)
     assert sent == [device, "cpu"] * 4  # the contact sheet, samples, a look at step 6, samples

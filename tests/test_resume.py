@@ -53,11 +53,11 @@ def test_what_a_finished_run_could_not_copy_is_copied_by_starting_it_again(drive
     """The Drive had room for the weights and not for the last state: a file has its name there."""
     in_the_way = drive.runs / "violet" / "tiny-01" / "state-00000008"
 
-    def watch(event, info):
+    def callback(event, info):
         if event == "samples":
             in_the_way.touch()
 
-    run, said, _ = start(drive, dataset, tiny, callback=watch, patience_s=2, retry_s=0.1)
+    run, said, _ = start(drive, dataset, tiny, callback=callback, patience_s=2, retry_s=0.1)
     assert read_card(run)["status"] == "finished"
     assert any("Not on the Drive yet: the run's state." in line for line in said)
     before = digest(run)

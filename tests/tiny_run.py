@@ -24,24 +24,24 @@ class KilledError(Exception):
 def start(drive, dataset, tiny, **changes):
     """Run once; the run's folder, what was said, and the events."""
     said, events = [], []
-    watch = changes.pop("callback", lambda event, info: None)
+    callback = changes.pop("callback", lambda event, info: None)
 
     def note(event, info):
         events.append((event, info))
-        watch(event, info)
+        callback(event, info)
 
     changes = {"model": str(tiny), "report": said.append, **SHORT, **changes}
     return FinetuneRun(drive, dataset, callback=note, **changes).train(), said, events
 
 
 def kill_at(wanted):
-    """A validation that ends the run once the lines of step ``wanted`` have been read."""
+    """A callback that ends the run once the lines of step ``wanted`` have been read."""
 
-    def watch(event, info):
+    def callback(event, info):
         if event == "step" and info["lines"][-1]["step"] >= wanted:
             raise KilledError
 
-    return watch
+    return callback
 
 
 def digest(run):
