@@ -9,11 +9,13 @@ import pytest
 from sounds import KINDS
 
 from s2i_lib.cli import main as command_line
+from s2i_lib.cli.evaluate import report_folder
 from s2i_lib.errors import InputError
-from s2i_lib.evaluation.dreambench import EvaluateOptions, draw_pictures
+from s2i_lib.evaluation.dreambench import EvaluateOptions
 from s2i_lib.evaluation.evaluate import evaluate_run
 from s2i_lib.evaluation.speech import list_recordings, read_clips
 from s2i_lib.models.registry import PACKAGE
+from s2i_lib.pipeline import SpeechToImage
 from s2i_lib.storage.files import sha256_of
 
 WEIGHTS = PACKAGE / "pocket"  # a diffusers folder like any from elsewhere
@@ -131,10 +133,10 @@ def test_base_of_weights_that_do_not_name_theirs_is_refused_and_no_row(run, tmp_
 def test_report_on_a_file_lies_beside_it_and_is_refused_before_anything_is_drawn(tmp_path, drive):
     lora = tmp_path / "lora.safetensors"
     lora.write_bytes(b"")
-    where = command_line._report_folder(drive, ["nobody", str(lora)])
+    where = report_folder(drive, ["nobody", str(lora)])
     assert where == tmp_path / "evaluations" and not where.exists()
     with pytest.raises(InputError, match="no run 'nobody'"):
-        command_line._report_folder(drive, ["nobody", "neither"])
+        report_folder(drive, ["nobody", "neither"])
 
 
 def test_without_anything_that_hears_the_rest_is_scored(run, tmp_path, monkeypatch):
@@ -218,14 +220,14 @@ def test_hearing_is_scored_from_the_clip_to_the_picture(tmp_path, drive, monkeyp
     """The sample is heard without an error, so that both prompts, and their pictures, agree."""
     from s2i_lib.photos.subject import Subject
 
-    negatives = []
+    negatives, draw = [], SpeechToImage.draw
 
-    def note(*what):
-        pictures = draw_pictures(*what)
-        negatives.extend(picture.record["negative"] for picture in pictures)
-        return pictures
+    def note(*what, **named):
+        wish = draw(*what, **named)
+        negatives.extend(picture.record["negative"] for picture in wish.pictures)
+        return wish
 
-    monkeypatch.setattr("s2i_lib.evaluation.speech.draw_pictures", note)
+    monkeypatch.setattr(SpeechToImage, "draw", note)
     for name in ("one", "two"):
         shutil.copy(PACKAGE / "samples" / "red_car.wav", tmp_path / f"{name}.wav")
     (tmp_path / "one.txt").write_text("A red car on a yellow background.")

@@ -211,7 +211,6 @@ def test_debug_shows_the_traceback(run):
 
     with pytest.raises(InputError):
         run("draw", "a cat", "--steps", 0, "--debug")
-    command_line._set_debug(False)
 
 
 def test_import_is_light():

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from s2i_lib.errors import InputError
@@ -66,6 +67,12 @@ class DrawOptions:
                 f"There is no scheduler {self.scheduler!r}. Known are: {', '.join(SCHEDULERS)}."
             )
 
+    def with_seed(self) -> DrawOptions:
+        """Return these options with a seed: a fresh one where there was none."""
+        if self.seed is not None:
+            return self
+        return replace(self, seed=secrets.randbelow(SEEDS - self.count))
+
 
 @dataclass(frozen=True)
 class Step:
@@ -95,13 +102,16 @@ def sample_latents(
 ) -> torch.Tensor:
     """Denoise one picture a seed, all of one prompt or each of its own.
 
-    Under autocast the U-Net computes in half precision, and what it predicts is summed in its own.
+    Under autocast the U-Net computes in half precision, and the latents keep their own.
 
     Returns
     -------
-    Tensor, shape = (len(seeds), channels, h, w), scaled as the U-Net has them
+    Tensor, shape = (len(seeds), channels, h, w)
+        Scaled as the U-Net has them.
 
-    Source: Rombach et al. 2022 (arXiv:2112.10752), with classifier-free guidance.
+    Source
+    ------
+    Rombach et al. 2022 (arXiv:2112.10752), with classifier-free guidance.
     """
     import torch
 
