@@ -129,6 +129,9 @@ class ClassImages:
         # What one process finds on its disk another may not: the first one decides for all.
         missing = from_main(accelerator, [i for i, latents in found.items() if latents is None])
         is_main, n_processes = accelerator.is_main_process, accelerator.num_processes
+        if missing:  # in full precision; kept for the sampler
+            prompts = prompts_in_turn(self.rows, n_batches * size)
+            encode_prompts(self.model, ["", *dict.fromkeys(prompts)])
         if missing and is_main:
             places[0].mkdir(parents=True, exist_ok=True)
             text = json.dumps(self.card, indent=2) + "\n"
@@ -157,7 +160,6 @@ class ClassImages:
         """One batch, each image from the noise of a seed of its own."""
         images = range(index * self.batch_size, (index + 1) * self.batch_size)
         prompts = prompts_in_turn(self.rows, images.stop)[images.start :]
-        encode_prompts(self.model, ["", *prompts])  # in full precision; kept for the sampler
         seeds = [image_seed(self.seed, image) for image in images]
         wishes = [Prompt(prompt) for prompt in prompts]
         with accelerator.autocast():
