@@ -1,14 +1,20 @@
-"""Low-rank additions to a model: PEFT made ready for them, and merged into what they change."""
+"""Low-rank additions to a model: checked, put in by PEFT, and merged into what they change."""
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import torch
     from diffusers import StableDiffusionPipeline
+
+
+MOST_RANK = 1024
 
 
 @contextmanager
@@ -42,6 +48,107 @@ def ready_peft() -> None:
     except ImportError:
         with hidden("torchao"):
             import_utils.is_torchao_available()
+
+
+def add_lora(pipeline: StableDiffusionPipeline, path: Path) -> None:
+    """Do what ``load_lora_weights`` does, with the text encoder's names as they are now.
+
+    transformers 5.6 took the level ``text_model`` out of CLIPTextModel; diffusers 0.39 still looks
+    for it, and fails on every LoRA that changes the text encoder. What the file says of itself is
+    checked first: PEFT makes room for any rank, and takes names for regular expressions.
+
+    Raises
+    ------
+    ValueError
+        When it is out of bounds. The libraries raise anything over a file that does not fit.
+    """
+    ready_peft()
+    state, alphas, metadata = pipeline.lora_state_dict(
+        str(path.parent), weight_name=path.name, use_safetensors=True, return_lora_metadata=True
+    )
+    if not hasattr(pipeline.text_encoder, "text_model"):
+        old, new = "text_encoder.text_model.", "text_encoder."
+        state, alphas, metadata = (
+            named and {name.replace(old, new): value for name, value in named.items()}
+            for named in (state, alphas, metadata)
+        )
+    _check_shapes(pipeline, state, alphas)
+    more = {"network_alphas": alphas, "metadata": _checked(metadata), "_pipeline": pipeline}
+    pipeline.load_lora_into_unet(state, unet=pipeline.unet, **more)
+    if any(name.startswith("text_encoder.") for name in state):
+        pipeline.load_lora_into_text_encoder(state, text_encoder=pipeline.text_encoder, **more)
+
+
+def _check_shapes(
+    pipeline: StableDiffusionPipeline, state: dict[str, torch.Tensor], alphas: Any
+) -> None:
+    """Compare each pair of matrices with the layer that it is for, where the model has that."""
+    layers = {
+        f"{part}.{name}": layer.weight.shape
+        for part in ("unet", "text_encoder")
+        for name, layer in getattr(pipeline, part).named_modules()
+        if hasattr(layer, "weight") and layer.weight is not None and layer.weight.dim() > 1
+    }
+    for name in (*state, *(alphas or ())):
+        if not _is_name(name):  # PEFT takes it for an expression where ranks differ
+            raise ValueError(f"a tensor is called {name[:80]!r}")
+    for name, matrix in state.items():
+        layer, _, end = name.partition(".lora_")
+        side = {"A.weight": 0, "B.weight": 1}.get(end)
+        if side is None:
+            continue
+        shape = tuple(matrix.shape)
+        if len(shape) < 2 or not 1 <= shape[side] <= MOST_RANK:
+            raise ValueError(f"{name} is {shape}, and a rank of {MOST_RANK} is the most")
+        if layer in layers and shape[1 - side] != layers[layer][1 - side]:
+            raise ValueError(f"{name} is {shape}, and the layer {tuple(layers[layer])}")
+
+
+def _checked(metadata: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Return what a LoRA says of its ranks and layers; nothing else of it is for PEFT."""
+    checked = {}
+    for name, value in (metadata or {}).items():
+        is_right = SAID.get(name.rpartition(".")[2])
+        if is_right is None:
+            continue
+        if not is_right(value):
+            raise ValueError(f"{name} is {str(value)[:80]}")
+        checked[name] = value
+    return checked or None
+
+
+def _is_rank(value: Any) -> bool:
+    return type(value) is int and 1 <= value <= MOST_RANK
+
+
+def _is_alpha(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) < 1e6
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"\^?[\w.-]{1,300}", value) is not None
+
+
+def _are_names(value: Any) -> bool:
+    return isinstance(value, list) and len(value) < 10_000 and all(map(_is_name, value))
+
+
+def _names_with(is_right: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: (
+        isinstance(value, dict) and _are_names(list(value)) and all(map(is_right, value.values()))
+    )
+
+
+# What of PEFT's LoraConfig is taken from a file. Its patterns are names here, never expressions.
+SAID: dict[str, Callable[[Any], bool]] = {
+    "r": _is_rank,
+    "lora_alpha": _is_alpha,
+    "target_modules": _are_names,
+    "rank_pattern": _names_with(_is_rank),
+    "alpha_pattern": _names_with(_is_alpha),
+    "use_rslora": lambda value: isinstance(value, bool),
+    "lora_bias": lambda value: isinstance(value, bool),
+}
 
 
 def merge_lora(pipeline: StableDiffusionPipeline) -> None:

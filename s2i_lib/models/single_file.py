@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from s2i_lib.errors import InputError, first_line
-from s2i_lib.models.lora import merge_lora, ready_peft
+from s2i_lib.models.folder import check_model
+from s2i_lib.models.lora import add_lora, merge_lora
 
 if TYPE_CHECKING:
     import torch
@@ -42,21 +43,14 @@ def inspect(path: Path) -> WeightsFile:
     InputError
         When it is a pickle, no safetensors file, or neither a LoRA nor a checkpoint of SD 1 or 2.
     """
-    from safetensors import SafetensorError, safe_open
+    from s2i_lib.storage.tensor_file import read_head
 
     if path.suffix.lower() in PICKLES:
         raise InputError(
             f"{path} is a pickle: opening it can run whatever code somebody has put there, so it "
             "is not opened. Take the .safetensors version of it; most places offer both."
         )
-    try:
-        with safe_open(path, "np") as file:
-            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise InputError(
-            f"{path} cannot be read as safetensors ({error}). It is another format or half "
-            "copied. Expected a LoRA or a Stable Diffusion checkpoint; copy it again."
-        ) from error
+    shapes = read_head(path).shapes
     if unknown := next((name for name in shapes if name.endswith(OTHER_ADAPTERS)), None):
         raise InputError(
             f"{path} is a LoHa, LoKr, OFT or DoRA (it has {unknown}), which diffusers does not "
@@ -89,11 +83,9 @@ def load_lora(pipeline: StableDiffusionPipeline, file: WeightsFile, base_name: s
     InputError
         When it was made for another kind of model: its layers are not there, or not so wide.
     """
-    from safetensors import SafetensorError
-
     try:
-        _add_lora(pipeline, file.path)
-    except (OSError, RuntimeError, ValueError, LookupError, SafetensorError) as error:
+        add_lora(pipeline, file.path)
+    except Exception as error:  # odd files make diffusers and PEFT raise anything
         raise _does_not_fit(file, base_name, first_line(error)) from error
     parts = (pipeline.unet, pipeline.text_encoder)
     loaded = sum(".lora_A." in name for part in parts for name, _ in part.named_parameters())
@@ -104,28 +96,6 @@ def load_lora(pipeline: StableDiffusionPipeline, file: WeightsFile, base_name: s
         log.warning("Of the LoRA %s only %s in %s; the rest is left out.", file.path, found,
                     base_name)  # fmt: skip
     merge_lora(pipeline)
-
-
-def _add_lora(pipeline: StableDiffusionPipeline, path: Path) -> None:
-    """Do what ``load_lora_weights`` does, with the text encoder's names as they are now.
-
-    transformers 5.6 took the level ``text_model`` out of CLIPTextModel; diffusers 0.39 still looks
-    for it, and fails on every LoRA that changes the text encoder.
-    """
-    ready_peft()
-    state, alphas, metadata = pipeline.lora_state_dict(
-        str(path.parent), weight_name=path.name, use_safetensors=True, return_lora_metadata=True
-    )
-    if not hasattr(pipeline.text_encoder, "text_model"):
-        old, new = "text_encoder.text_model.", "text_encoder."
-        state, alphas, metadata = (
-            named and {name.replace(old, new): value for name, value in named.items()}
-            for named in (state, alphas, metadata)
-        )
-    more = {"network_alphas": alphas, "metadata": metadata, "_pipeline": pipeline}
-    pipeline.load_lora_into_unet(state, unet=pipeline.unet, **more)
-    if any(name.startswith("text_encoder.") for name in state):
-        pipeline.load_lora_into_text_encoder(state, text_encoder=pipeline.text_encoder, **more)
 
 
 def _does_not_fit(file: WeightsFile, base_name: str, why: str) -> InputError:
@@ -151,15 +121,15 @@ def load_checkpoint(file: WeightsFile, config: Path, dtype: torch.dtype) -> Stab
         When the file lacks a part or does not have those shapes.
     """
     import diffusers
-    from diffusers.loaders.single_file_utils import SingleFileComponentError
-    from safetensors import SafetensorError
 
+    check_model(config)
     try:
         pipeline = diffusers.StableDiffusionPipeline.from_single_file(
             str(file.path),
             config=str(config),
             torch_dtype=dtype,
             local_files_only=True,
+            trust_remote_code=False,
             safety_checker=None,
             feature_extractor=None,
             requires_safety_checker=False,
@@ -168,10 +138,7 @@ def load_checkpoint(file: WeightsFile, config: Path, dtype: torch.dtype) -> Stab
         empty = [n for part in parts for n, w in part.named_parameters() if w.is_meta]
         if empty:
             raise ValueError(f"it has no weights for {empty[0]} and {len(empty) - 1} more")
-    except (
-        OSError, ValueError, KeyError, RuntimeError, AttributeError,
-        SafetensorError, SingleFileComponentError,
-    ) as error:  # fmt: skip
+    except Exception as error:  # odd files make diffusers raise anything
         raise InputError(
             f"The checkpoint {file.path} cannot be loaded with the configuration of {config} "
             f"({first_line(error)}). Name the kind of model that it is with --model (sd2.1-base: "

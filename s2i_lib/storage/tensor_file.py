@@ -1,4 +1,4 @@
-"""Write safetensors one tensor at a time, so that no second copy of a model is in memory.
+"""Read the head of safetensors, and write them a tensor at a time: no second copy in memory.
 
 safetensors' own writer takes all tensors at once, in main memory: of a state of Stable Diffusion
 that is 5 GiB of the 12.7 that Colab has. The format is a length, a header in JSON and the bytes of
@@ -12,9 +12,15 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+
+from s2i_lib.errors import InputError, first_line
+
+HEAD_MIB = 16  # a whole checkpoint of Stable Diffusion has 0.2
+FILE_GIB = 32  # and 8 in fp32
 
 _NAMES = {
     torch.float64: "F64",
@@ -28,6 +34,42 @@ _NAMES = {
     torch.uint8: "U8",
     torch.bool: "BOOL",
 }
+
+
+@dataclass(frozen=True)
+class Head:
+    """What a file of safetensors says before its numbers."""
+
+    shapes: dict[str, tuple[int, ...]]
+    metadata: dict[str, str]
+
+
+def read_head(path: Path) -> Head:
+    """Return the shape of each tensor in a file of safetensors, and what is said beside them.
+
+    Raises
+    ------
+    InputError
+        When it is no such file, is half copied, or has a head that no model needs.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        if path.stat().st_size > FILE_GIB * 2**30:
+            raise ValueError(f"it has more than {FILE_GIB} GiB")
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+        if length > HEAD_MIB * 2**20:
+            raise ValueError(f"its head has {length} bytes, and {HEAD_MIB} MiB are the most")
+        with safe_open(path, "np") as tensors:
+            names = tensors.keys()
+            shapes = {name: tuple(tensors.get_slice(name).get_shape()) for name in names}
+            return Head(shapes, tensors.metadata() or {})
+    except (SafetensorError, OSError, ValueError) as error:
+        raise InputError(
+            f"{path} cannot be read as safetensors ({first_line(error)}). It is another format or "
+            "half copied. Expected weights as .safetensors; copy it again."
+        ) from error
 
 
 @torch.no_grad()
