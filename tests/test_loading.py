@@ -133,7 +133,7 @@ def test_mirrors_are_tried_in_order_and_the_weights_kept_on_the_drive(hub, drive
     hub.asked.clear()
     again = loading.load("far", drive=drive)
     assert hub.asked == []  # the second time nothing is asked of the hub
-    assert again.source == model.source
+    assert again.source == f"{model.source}, by its checksums.json"  # the Drive's own word
 
 
 def test_a_copy_that_the_drive_cut_short_is_not_kept_and_the_download_is_used(

@@ -12,10 +12,11 @@ from __future__ import annotations
 import functools
 import json
 import logging
+import re
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from s2i_lib.errors import InputError, S2iError, first_line
@@ -24,6 +25,7 @@ from s2i_lib.storage.files import GIB, NotTakenError, free_bytes, publish, sha25
 log = logging.getLogger(__name__)
 
 CHECKSUMS = "checksums.json"  # {file: SHA-256} beside the weights it vouches for
+MOST_CHECKSUMS_BYTES = 2**20
 TIMEOUT_S = 20.0
 # What a fine-tuning run of Stable Diffusion takes on the Drive where it has all the room that it
 # likes, by `s2i_lib.training.storage_plan` (a test compares the two). A free Google Drive has 15 GB
@@ -235,7 +237,7 @@ def verify(folder: Path) -> None:
     listed = folder / CHECKSUMS
     if not listed.is_file():
         return
-    for name, expected in json.loads(listed.read_text())["sha256"].items():
+    for name, expected in read_checksums(folder).sha256.items():
         path = folder / name
         found = sha256_once(path) if path.is_file() else "nothing"
         if found != expected:
@@ -244,6 +246,48 @@ def verify(folder: Path) -> None:
                 f"{found[:12]}, expected {expected[:12]}. The file is damaged or half copied. "
                 "Install or copy it again."
             )
+
+
+@dataclass(frozen=True)
+class Checksums:
+    """What a checksums.json says."""
+
+    source: str
+    """Place that the files came from."""
+    sha256: dict[str, str]
+    """File below the folder -> SHA-256 of it, in hexadecimal digits."""
+
+
+def read_checksums(folder: Path) -> Checksums:
+    """Return what a folder's checksums.json says.
+
+    Raises
+    ------
+    InputError
+        When it says something else than checksums of files in the folder.
+    """
+    path = folder / CHECKSUMS
+    try:
+        if path.stat().st_size > MOST_CHECKSUMS_BYTES:
+            raise ValueError(f"it has {path.stat().st_size} bytes")
+        said = json.loads(path.read_text(encoding="utf-8"))
+        sums = Checksums(said["source"], dict(said["sha256"]))
+        if not all(map(_is_sum, sums.sha256.items())) or not isinstance(sums.source, str):
+            raise ValueError("it has other things in it")
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+        raise InputError(
+            f"{path} cannot be used ({error!r:.120}). Expected a source, and a SHA-256 for each "
+            "file of weights beside it. Copy the whole folder again, or delete that file."
+        ) from error
+    return sums
+
+
+def _is_sum(entry: tuple[Any, Any]) -> bool:
+    name, sha256 = entry
+    path = PurePosixPath(name) if isinstance(name, str) else PurePosixPath("/")
+    if path.is_absolute() or ".." in path.parts or not isinstance(sha256, str):
+        return False
+    return re.fullmatch("[0-9a-f]{64}", sha256) is not None
 
 
 def sha256_once(path: Path) -> str:
@@ -288,5 +332,7 @@ def write_checksums(folder: Path, source: str, theirs: Mapping[str, str] | None 
 
 
 def _source_of(folder: Path) -> str:
-    listed = folder / CHECKSUMS
-    return json.loads(listed.read_text())["source"] if listed.is_file() else str(folder)
+    """Return where a folder says that it is from, and that only its own file says so."""
+    if not (folder / CHECKSUMS).is_file():
+        return str(folder)
+    return f"{read_checksums(folder).source}, by its {CHECKSUMS}"
