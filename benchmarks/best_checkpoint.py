@@ -35,7 +35,7 @@ import torch
 
 from benchmarks.dreambooth_quality import DRAWN
 from s2i_lib.evaluation.dreambench import EvaluateOptions
-from s2i_lib.evaluation.encoders import ClipScorer, clip_source, load_clip
+from s2i_lib.evaluation.encoders import ClipScorer, load_clip
 from s2i_lib.evaluation.evaluate import Evaluation, evaluate_run
 from s2i_lib.evaluation.metrics import mean_cosines
 from s2i_lib.evaluation.model_selection import Point, value
@@ -214,7 +214,7 @@ def study(
     name = f"seed{seed}"
     given = {"steps": steps[-1], "sample_every": steps[0], "seed": seed}
     judged = FinetuneRun(drive, dataset, model="pocket", name=name, **given).train()
-    source = clip_source(REGISTRY["pocket"])
+    source = REGISTRY["pocket"].scorer
     assert source is not None, "pocket ships with its scorer"
     scorer = load_clip(source, drive)
 

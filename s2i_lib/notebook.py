@@ -82,7 +82,7 @@ def overview(drive: Drive) -> dict[str, str]:
         "Drive": f"{drive.root}, {free_bytes(drive.root) / 1e9:.0f} GB free",
         "Model": f"auto takes {base.name}, since {why}",
         "Whisper": f"{best_model()}, or the best one that can be had",
-        "Scorer": f"{base.name}/{base.scorer}, ships with it" if base.folder else f"{base.scorer}",
+        "Scorer": f"{base.name}/scorer, ships with it" if base.folder else f"{base.scorer}",
     }
 
 

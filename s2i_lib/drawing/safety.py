@@ -138,7 +138,9 @@ class Checker:
 
         folder = find_network(source, drive)
         self.prepare = Preparation.read(folder, CLIP_PREPARATION)  # it is made of CLIP
-        self.network: Any = load_network(folder, StableDiffusionSafetyChecker, device)
+        self.network: Any = load_network(
+            folder, StableDiffusionSafetyChecker, device, towers=["vision_config"]
+        )
         side = self.network.config.vision_config.image_size
         if (self.prepare.crop or self.prepare.size) != side:
             raise InputError(

@@ -20,13 +20,13 @@ import numpy as np
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.evaluation.metrics import unit
 from s2i_lib.models.devices import pick_device, visiting_if_there_is_room
+from s2i_lib.models.folder import load_or_refuse
 from s2i_lib.models.loading import digest_of
-from s2i_lib.models.registry import BaseModel
+from s2i_lib.models.registry import PACKAGE, BaseModel
 from s2i_lib.models.vision import (
     Preparation,
     find_network,
     load_network,
-    load_or_refuse,
     on_the_cpu_if_full,
     place,
 )
@@ -252,29 +252,18 @@ def load_scorers(base: BaseModel, drive: Drive, **instead: str | None) -> Scorer
         ("dino", base.dino, load_dino),
         ("lpips", base.lpips, load_lpips),
     ):
-        source = instead.get(kind) or _below(base, named)
+        source = instead.get(kind) or named
         if source is None:
             scorers.missing[kind] = f"{base.name} names no {kind.upper()} network."
             continue
         try:
             scorer = load(source, drive, device)
-            if source != (instead.get(kind) or named):  # it ships with the model: no path of ours
-                scorer.name = f"{base.name}/{named}"
+            if (path := Path(source)).is_relative_to(PACKAGE):  # it ships with us
+                scorer.name = path.relative_to(PACKAGE).as_posix()
             setattr(scorers, kind, scorer)
         except S2iError as error:
             scorers.missing[kind] = str(error)
     return scorers
-
-
-def _below(base: BaseModel, named: str | None) -> str | None:
-    if named and base.folder is not None and (base.folder / named).exists():
-        return str(base.folder / named)
-    return named
-
-
-def clip_source(base: BaseModel) -> str | None:
-    """Return where the CLIP of ``base`` is: a folder that ships with it, or a hub repository."""
-    return _below(base, base.scorer)
 
 
 def load_clip(
@@ -301,7 +290,8 @@ def load_clip(
             f"{folder} is a {type(network).__name__}, which cannot compare pictures with texts. "
             "Expected a CLIPModel or a VisionTextDualEncoderModel."
         )
-    tokenizer = load_or_refuse(folder, lambda: AutoTokenizer.from_pretrained(str(folder)))
+    local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    tokenizer = load_or_refuse(folder, lambda: AutoTokenizer.from_pretrained(str(folder), **local))
     scorer = ClipScorer(network, tokenizer, Preparation.read(folder), source, _digest(folder))
     with awake(network, network.device):
         load_or_refuse(folder, lambda: scorer.images([_blank()]) @ scorer.texts(["a picture"]).T)
@@ -331,6 +321,8 @@ def load_lpips(source: str, drive: Drive, device: torch.device | None = None) ->
     """
     from safetensors.torch import load_file
 
+    from s2i_lib.storage.tensor_file import read_head
+
     path = Path(source)
     if not path.is_file():
         repository, _, name = source.partition(":")
@@ -340,6 +332,7 @@ def load_lpips(source: str, drive: Drive, device: torch.device | None = None) ->
                 "REPOSITORY:FILE on the hub."
             )
         path = find_network(repository, drive, only=name) / name
+    load_or_refuse(path, lambda: read_head(path))
     tensors = load_or_refuse(path, lambda: load_file(path))
     # Names sort by slice: slice1.0, slice2.3, slice3.6 ...
     names = [k for k in sorted(tensors) if k.startswith("net.") and k.endswith("weight")]

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from s2i_lib.errors import InputError, S2iError, first_line
 from s2i_lib.models.devices import pick_device, pick_dtype
-from s2i_lib.models.lora import hidden, merge_lora, ready_peft
-from s2i_lib.models.registry import FAMILIES, REGISTRY, BaseModel, choose
+from s2i_lib.models.folder import ModelFolder, check_model, check_tokenizer, load_or_refuse
+from s2i_lib.models.lora import add_lora, hidden, merge_lora
+from s2i_lib.models.registry import FAMILIES, PACKAGE, REGISTRY, BaseModel, choose
 from s2i_lib.storage import hub
 from s2i_lib.storage.hub import sha256_once
 from s2i_lib.storage.layout import Drive
@@ -108,7 +109,8 @@ def load(
     Parameters
     ----------
     name
-        A name in ``REGISTRY``, "auto", or a folder in diffusers format.
+        A name in ``REGISTRY``, "auto", or a folder in diffusers format. A run of the library's own
+        models needs none; one of another is loaded only into the folder that is named here.
     drive
         Where downloaded weights are looked for and kept.
     device, dtype
@@ -130,7 +132,7 @@ def load(
         return _load_base(name, where)
     folder = find_run(drive, run, ("auto", *REGISTRY))
     card = read_card(folder)
-    return _load_run(folder, card, where) if card else _load_external(folder, name, where)
+    return _load_run(folder, card, name, where) if card else _load_external(folder, name, where)
 
 
 def _load_base(name: str, where: _Where) -> Model:
@@ -143,21 +145,61 @@ def _load_base(name: str, where: _Where) -> Model:
     return Model(base, pipeline, source, digests={"model": _digest_in_background(folder)})
 
 
-def _load_run(run: Path, card: dict[str, Any], where: _Where) -> Model:
+def _load_run(run: Path, card: dict[str, Any], name: str, where: _Where) -> Model:
     """Load the base model that a run was made from, with the run's weights in it; or its export."""
-    made_from = card["base"]
     if (run / "model_index.json").is_file():
         model = _load_base(str(run), where)
-        model.base = REGISTRY.get(made_from["name"], model.base)  # its guidance, words and scorers
+        known = base_name(run, card)  # for its guidance, words and scorers
+        model.base = REGISTRY.get(known, model.base)
         model.run = str(run.resolve())
     else:
-        name = made_from["name"] if made_from["name"] in REGISTRY else made_from["source"]
-        model = _load_base(name, where)
+        model = _load_base(choose_base(run, card, name), where)
         load_weights(model.pipeline, run / WEIGHTS)
         model.digests["run"] = _digest_in_background(run / WEIGHTS)
         model.run = f"{run.parent.name}/{run.name}"
-    model.taught = card.get("instance_prompt", "")
+    taught = card.get("instance_prompt")
+    model.taught = taught if isinstance(taught, str) else ""
     return model
+
+
+def base_name(run: Path, card: dict[str, Any]) -> str:
+    """Return the name of the model that a run was made from, as its card has it.
+
+    Raises
+    ------
+    InputError
+        When the card does not say.
+    """
+    base = card.get("base")
+    name = base.get("name") if isinstance(base, dict) else None
+    if not isinstance(name, str):
+        raise InputError(
+            f"{run} does not say what it was fine-tuned from (no base in its run.json, or an odd "
+            "one). Copy the run again; to draw, give another run."
+        )
+    return name
+
+
+def choose_base(run: Path, card: dict[str, Any], name: str = "auto") -> str:
+    """Return the model to load for a run: the registry's, else the folder that the user named.
+
+    A card may come from anybody: that it names a folder is no reason to open that.
+
+    Raises
+    ------
+    InputError
+        When the run was made from neither.
+    """
+    known = base_name(run, card)
+    if known in REGISTRY:
+        return known
+    if name not in ("auto", *REGISTRY):
+        return name
+    raise InputError(
+        f"The run {run.name} was fine-tuned from the model {known!r}, which is not one of ours; "
+        f"its run.json says that it lies in {card['base'].get('source')}. A run does not choose "
+        "which folder is opened: if you know that one, give it with --model FOLDER."
+    )
 
 
 def _load_external(path: Path, name: str, where: _Where) -> Model:
@@ -210,7 +252,6 @@ def load_weights(pipeline: StableDiffusionPipeline, folder: Path) -> None:
     InputError
         When there is nothing to load, or it was made from another base model.
     """
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     parts = [("unet", "diffusion_pytorch_model"), ("text_encoder", "model")]
@@ -226,12 +267,11 @@ def load_weights(pipeline: StableDiffusionPipeline, folder: Path) -> None:
     for part, path in present:
         try:
             if part == "lora":
-                ready_peft()
-                pipeline.load_lora_weights(str(folder), weight_name=LORA)
+                add_lora(pipeline, path)
                 merge_lora(pipeline)
             else:
                 getattr(pipeline, part).load_state_dict(load_file(path))
-        except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+        except Exception as error:  # odd files make diffusers and PEFT raise anything
             raise InputError(
                 f"{path} does not fit the base model ({first_line(error)}). It is damaged, or the "
                 "base model has changed since; run.json names the one it was made from."
@@ -241,18 +281,16 @@ def load_weights(pipeline: StableDiffusionPipeline, folder: Path) -> None:
 def digest_of(path: Path) -> str:
     """Return the SHA-256 of a file of weights, or one over all that a folder draws with.
 
-    What checksums.json says is taken from there: loading has just compared the files with it.
+    Of the files themselves: a checksums.json may say anything. Where loading has compared them with
+    one, they are not read again.
     """
     if path.is_file():
         return sha256_once(path)
-    listed = path / hub.CHECKSUMS
-    known = json.loads(listed.read_text())["sha256"] if listed.is_file() else {}
     digest = hashlib.sha256()
     for file in sorted(path.rglob("*.safetensors")):
         name = file.relative_to(path)
         if name.parts[0] in (LORA, "text_encoder", "unet", "vae"):  # no scorer, no safety checker
-            sha256 = known.get(name.as_posix()) or sha256_once(file)
-            digest.update(f"{name.as_posix()} {sha256}\n".encode())
+            digest.update(f"{name.as_posix()} {sha256_once(file)}\n".encode())
     return digest.hexdigest()
 
 
@@ -263,8 +301,8 @@ def _digest_in_background(path: Path) -> Future[str]:
     def run() -> None:
         try:
             future.set_result(digest_of(path))
-        except OSError as error:  # the Drive went away: the picture is worth more than its hash
-            future.set_result(f"unknown ({error.strerror or error})")
+        except Exception as error:  # the Drive went away: the picture is worth more than its hash
+            future.set_result(f"unknown ({getattr(error, 'strerror', None) or error})")
 
     threading.Thread(target=run, name="hash", daemon=True).start()
     return future
@@ -283,6 +321,8 @@ def fingerprint(pipeline: StableDiffusionPipeline) -> str:
             some = flat[:: max(1, flat.numel() // 16)][:16].float().cpu().numpy()
             digest.update(f"{name}{tuple(weight.shape)}".encode() + some.tobytes())
     schedule = dict(pipeline.scheduler.config)
+    if filled_in := schedule.get("_use_default_values"):  # from a set: in any order
+        schedule["_use_default_values"] = sorted(filled_in)
     digest.update(json.dumps(schedule, sort_keys=True, default=str).encode())
     return digest.hexdigest()
 
@@ -295,37 +335,56 @@ def load_pipeline(
 ) -> StableDiffusionPipeline:
     """Load a diffusers folder, safetensors only, without a safety checker (SD 2.1 ships none)."""
     device = device or pick_device()
-    has_fp16 = any(folder.glob("unet/*.fp16.safetensors"))
+    checked = check_model(folder)
     try:
-        with _without_quantizers():
-            pipeline = _quiet_diffusers().StableDiffusionPipeline.from_pretrained(
-                str(folder),
-                variant="fp16" if has_fp16 else None,
-                torch_dtype=dtype or pick_dtype(device),
-                use_safetensors=True,
-                local_files_only=True,
-                # SD 2.1 has no checker; its index names the feature extractor of one all the same
-                safety_checker=None,
-                feature_extractor=None,
-                requires_safety_checker=False,
-            )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        pipeline = _load_parts(checked, dtype or pick_dtype(device))
+        _align(pipeline)
+        return pipeline.to(device)
+    except Exception as error:  # odd files make the libraries raise anything
         raise InputError(
             f"The model in {folder} cannot be loaded ({first_line(error)}). Expected a diffusers "
             "folder with safetensors weights. Copy it again, or take another model."
         ) from error
-    _align(pipeline)
-    return pipeline.to(device)
+
+
+def _load_parts(checked: ModelFolder, dtype: torch.dtype) -> StableDiffusionPipeline:
+    """Load each part by its class: what model_index.json names is compared with it, not imported.
+
+    SD 2.1 has no safety checker; its index names the feature extractor of one all the same.
+    """
+    folder = checked.path
+    half = "fp16" if any(folder.glob("unet/*.fp16.safetensors")) else None
+    with _without_quantizers():
+        diffusers = _quiet_diffusers()
+        from transformers import CLIPTextModel, CLIPTokenizer
+
+        local: dict[str, Any] = {"local_files_only": True}
+        weights = local | {"variant": half, "torch_dtype": dtype, "use_safetensors": True}
+        scheduler = getattr(diffusers, checked.scheduler)
+        return diffusers.StableDiffusionPipeline(
+            tokenizer=CLIPTokenizer.from_pretrained(
+                str(folder / "tokenizer"), trust_remote_code=False, **local
+            ),
+            text_encoder=CLIPTextModel.from_pretrained(str(folder / "text_encoder"), **weights),
+            unet=diffusers.UNet2DConditionModel.from_pretrained(str(folder / "unet"), **weights),
+            vae=diffusers.AutoencoderKL.from_pretrained(str(folder / "vae"), **weights),
+            scheduler=scheduler.from_pretrained(str(folder / "scheduler"), **local),
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+        )
 
 
 def _align(pipeline: StableDiffusionPipeline) -> None:
-    """Give weights that lie askew in a file mapped into memory a place of their own.
+    """Give weights that lie askew in a file mapped into memory a place of their own; miss none.
 
     A CPU's kernels sum in another order where a matrix does not begin at a cache line, so the same
     weights would draw another picture, in its last bits, from a file whose head is longer.
     """
     for part in (pipeline.unet, pipeline.text_encoder, pipeline.vae):
-        for weight in part.parameters():
+        for name, weight in part.named_parameters():
+            if weight.is_meta:
+                raise ValueError(f"it has no weights for {name}")
             if weight.data_ptr() % 64:
                 weight.data = weight.data.clone()
 
@@ -337,7 +396,13 @@ def token_counter(base: BaseModel, drive: Drive) -> Callable[[str], int] | None:
         return None
     from transformers import CLIPTokenizer
 
-    tokenizer = CLIPTokenizer.from_pretrained(str(folder))
+    check_tokenizer(folder)
+    tokenizer = load_or_refuse(
+        folder,
+        lambda: CLIPTokenizer.from_pretrained(
+            str(folder), local_files_only=True, trust_remote_code=False
+        ),
+    )
     return lambda text: len(tokenizer(text, truncation=False, verbose=False).input_ids)
 
 
@@ -385,7 +450,8 @@ def find_weights(base: BaseModel, drive: Drive) -> tuple[Path, str]:
     """
     if base.folder is not None:
         hub.verify(base.folder)
-        return base.folder, str(base.folder) if base.name not in REGISTRY else "the package"
+        is_ours = base.folder.resolve().is_relative_to(PACKAGE)
+        return base.folder, "the package" if is_ours else str(base.folder)
     kept = drive.models / base.name
     return hub.find(
         hub.Wanted(

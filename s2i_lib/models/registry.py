@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from s2i_lib.errors import InputError
+from s2i_lib.models.folder import check_model
 from s2i_lib.storage.files import GIB
 from s2i_lib.storage.hub import Source
 
@@ -49,7 +50,7 @@ class BaseModel:
     negative: str = ""
     """Negative prompt where the user gives none: what its pictures are better without."""
     scorer: str | None = None
-    """CLIP that measures likeness and prompt fidelity: below ``folder``, or on the hub."""
+    """CLIP that measures likeness and prompt fidelity: a folder of ours or a hub repository."""
     dino: str | None = None
     """Self-supervised transformer that measures likeness: a folder or a hub repository."""
     lpips: str | None = None
@@ -86,7 +87,7 @@ _POCKET = BaseModel(
     sources=(),
     folder=PACKAGE / "pocket",
     family="pocket",
-    scorer="scorer",
+    scorer=str(PACKAGE / "pocket" / "scorer"),
     words="words.json",
 )
 _SD21_BASE = BaseModel(
@@ -190,36 +191,21 @@ def choose_for_machine() -> tuple[BaseModel, str]:
 
 
 def _describe_folder(folder: Path) -> BaseModel:
-    """Read what a diffusers folder from elsewhere can do from its configuration files."""
-
-    def config(part: str, file: str = "config.json") -> dict[str, Any]:
-        try:
-            return json.loads((folder / part / file).read_text())
-        except (OSError, ValueError) as error:
-            raise InputError(
-                f"{folder} is not a whole diffusers model: {part}/{file} cannot be read ({error}). "
-                "Expected model_index.json and the folders tokenizer, text_encoder, unet, vae and "
-                "scheduler. Copy or export it again."
-            ) from error
-
-    unet, vae = config("unet"), config("vae")
-    scheduler = config("scheduler", "scheduler_config.json")
-    tokens = config("text_encoder").get("max_position_embeddings", 77)
-    size_px = unet["sample_size"] * 2 ** (len(vae["block_out_channels"]) - 1)
-    like = next((base for base in REGISTRY.values() if base.size_px == size_px), _SD21_BASE)
+    """Say what a diffusers folder from elsewhere can do; what measures it is never its own."""
+    said = check_model(folder)
+    like = next((base for base in REGISTRY.values() if base.size_px == said.size_px), _SD21_BASE)
     return replace(
         like,
         name=folder.name,
         summary=f"from {folder}",
-        size_px=size_px,
-        prediction_type=scheduler.get("prediction_type", "epsilon"),
-        token_limit=tokens,
+        size_px=said.size_px,
+        prediction_type=said.prediction_type,
+        token_limit=said.token_limit,
         licence="as given by whoever made it",
         sources=(),
         folder=folder,
-        negative=like.negative if tokens == like.token_limit else "",
+        negative=like.negative if said.token_limit == like.token_limit else "",
         safety_checker=SAFETY_CHECKER,
-        scorer=like.scorer if like.folder is None else str(like.folder / (like.scorer or "")),
         words=None,
     )
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from s2i_lib.errors import InputError, S2iError, first_line
+from s2i_lib.errors import InputError, S2iError
+from s2i_lib.models.folder import TOWER_CONFIGS, check_network, load_or_refuse
 from s2i_lib.models.loading import quiet_transformers
 from s2i_lib.models.registry import SAFETY_CHECKER, SD1
 from s2i_lib.storage import hub
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 WEIGHTS = "model.safetensors"
+MOST_PX = 4096
 
 # Where the registry's networks are, pinned. The main branches of the safety checker and of DINO
 # hold pickles alone, which are never opened: pull requests of the hub's own converter have
@@ -71,9 +73,13 @@ class Preparation:
             found = found.get("image_processor", found)
             size, crop = found["size"], found.get("crop_size")
             sides = size if isinstance(size, dict) else {"shortest_edge": size}
+            side = sides.get("shortest_edge") or sides["height"]
+            cut = _side(crop) if found.get("do_center_crop") else None
+            if not 1 <= side <= MOST_PX or not 1 <= (cut or 1) <= MOST_PX:
+                raise ValueError(f"pictures of {side} px, of which {cut} px are cut out")
             return cls(
-                size=sides.get("shortest_edge") or sides["height"],
-                crop=_side(crop) if found.get("do_center_crop") else None,
+                size=side,
+                crop=cut,
                 mean=tuple(found["image_mean"]),
                 std=tuple(found["image_std"]),
                 resample=found.get("resample", 3),
@@ -154,7 +160,12 @@ def _move_to_cpu(network: Any) -> Any:
 
 def is_here(source: str, drive: Drive) -> bool:
     """Return whether a network is on this disk or the Drive, so that nothing is downloaded."""
-    return Path(source).is_dir() or hub.is_whole(drive.models / folder_name(source), choose_files)
+    return _is_folder(source) or hub.is_whole(drive.models / folder_name(source), choose_files)
+
+
+def _is_folder(source: str) -> bool:
+    """Return whether a folder is meant; a repository of ours is never one in the working folder."""
+    return source not in SOURCES and Path(source).is_dir()
 
 
 def find_network(source: str, drive: Drive, *, only: str | None = None) -> Path:
@@ -172,7 +183,7 @@ def find_network(source: str, drive: Drive, *, only: str | None = None) -> Path:
     S2iError
         When it is nowhere; each place is named with its reason.
     """
-    if Path(source).is_dir():
+    if _is_folder(source):
         hub.verify(Path(source))
         return Path(source)
     kept = drive.models / folder_name(source)
@@ -210,10 +221,12 @@ def load_network(
     kind: Any,
     device: torch.device | None = None,
     dtype: torch.dtype | None = None,
+    towers: Collection[str] = TOWER_CONFIGS,
 ) -> Any:
     """Load a network of class ``kind`` from a folder, safetensors only, in ``dtype`` or fp32."""
     import torch
 
+    check_network(folder, towers)
     quiet_transformers()
     network, info = load_or_refuse(
         folder,
@@ -222,6 +235,7 @@ def load_network(
             dtype=dtype or torch.float32,
             use_safetensors=True,
             local_files_only=True,
+            trust_remote_code=False,
             output_loading_info=True,
         ),
     )
@@ -237,16 +251,3 @@ def load_network(
             "copy the whole folder again."
         )
     return place(network.eval(), device)
-
-
-def load_or_refuse(path: Path, load: Callable[[], Any]) -> Any:
-    """Return what ``load`` gives; make our error of what libraries raise over a damaged file."""
-    try:
-        return load()
-    except S2iError:
-        raise
-    except Exception as error:  # odd files raise anything, from TypeError to validators of the hub
-        raise InputError(
-            f"{path} cannot be loaded ({first_line(error)}). Expected a network as transformers "
-            "or lpips saves it, with safetensors weights. Copy it again."
-        ) from error

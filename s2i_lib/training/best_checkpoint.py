@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from s2i_lib.errors import S2iError
-from s2i_lib.evaluation.encoders import awake, clip_source, load_clip
+from s2i_lib.evaluation.encoders import awake, load_clip
 from s2i_lib.evaluation.model_selection import Point, Validation, as_curve
 from s2i_lib.models.vision import find_network
 from s2i_lib.photos.manifest import open_photo
@@ -48,7 +48,7 @@ SCORED = ("likeness", "fidelity", "class_likeness", "prior_drift", "value")  # o
 
 def keeps_best(base: BaseModel, options: FinetuneOptions) -> bool:
     """Whether samples are to be scored, and the weights of the best step kept."""
-    return options.keep == "best" and bool(options.sample_every) and clip_source(base) is not None
+    return options.keep == "best" and bool(options.sample_every) and base.scorer is not None
 
 
 def find_scorer(
@@ -61,7 +61,7 @@ def find_scorer(
 
     ``report`` is told where it was asked for and cannot be had: training goes on without.
     """
-    source = clip_source(base)
+    source = base.scorer
     if source is None or not keeps_best(base, options):
         return None
     try:

@@ -351,7 +351,7 @@ def choose_recipe(
 
 def load_for_training(base: BaseModel, drive: Drive) -> Model:
     """Load on the CPU in fp32: the master weights, of which what trains moves to the device."""
-    source = str(base.folder) if base.name not in REGISTRY else base.name
+    source = base.name if base == REGISTRY.get(base.name) else str(base.folder)
     return load(source, drive=drive, device=torch.device("cpu"), dtype=torch.float32)
 
 
