@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from tiny_model import make_pipeline
 
 from s2i_lib.drawing.draw import draw, redo
-from s2i_lib.drawing.records import compare_weights, model_named_in
+from s2i_lib.drawing.records import compare_weights, weights_named_in
 from s2i_lib.drawing.sampling import DrawOptions
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.models import loading
@@ -170,7 +170,8 @@ def test_a_picture_of_external_weights_can_be_made_again(loras, tiny, drive, tmp
     if kind == "checkpoint":
         assert record["source"] == str(path)
         return  # its configuration is named on the command line
-    again = loading.load(model_named_in(record), drive=drive, run=record["run"])
+    model, weights = weights_named_in(record, drive, str(tiny), run)  # as `redo --model --run`
+    again = loading.load(model, drive=drive, run=weights)
     assert compare_weights(again, record) is None
     assert redo(again, record).image.tobytes() == picture.image.tobytes()
 

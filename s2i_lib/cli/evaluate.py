@@ -15,6 +15,7 @@ from s2i_lib.cli.app import (
     DebugOption,
     DriveOption,
     JsonOption,
+    ModelOption,
     StepsOption,
     SubjectOption,
     for_each,
@@ -37,6 +38,7 @@ def evaluate(
     base: Annotated[
         bool, typer.Option("--base", help="Score the model before fine-tuning beside it.")
     ] = False,
+    model: ModelOption = "auto",
     speech: Annotated[
         Path | None,
         typer.Option("--speech", help="Folder of clips, each with what it says in a .txt."),
@@ -86,6 +88,7 @@ def evaluate(
                     options,
                     subject=chosen,
                     is_base=is_base,
+                    base=model,
                     clips=clips,
                     callback=show,
                     clip=clip,

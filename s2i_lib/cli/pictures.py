@@ -19,6 +19,13 @@ from s2i_lib.storage.layout import open_drive
 
 def redo(
     picture: Annotated[Path, typer.Argument(help="A PNG that this program made.")],
+    model: Annotated[
+        str | None,
+        typer.Option("--model", help="Folder of its model, where that is none of ours."),
+    ] = None,
+    run: Annotated[
+        str | None, typer.Option("--run", help="Its weights, where they are no run on the Drive.")
+    ] = None,
     out: OutOption = None,
     drive: DriveOption = None,
     as_json: JsonOption = False,
@@ -33,12 +40,13 @@ def redo(
     record = read_record(picture)
     place = open_drive(drive)
     folder = make_folder(out or place.creations)
-    model = load(records.model_named_in(record), drive=place, run=record.get("run"))
-    doubt = records.compare_weights(model, record)
+    name, weights = records.weights_named_in(record, place, model, run)
+    loaded = load(name, drive=place, run=weights)
+    doubt = records.compare_weights(loaded, record)
     if doubt:
         complain(doubt, "Note")
     with tqdm(total=record.get("steps"), desc="Drawing", leave=False) as bar:
-        again = redo(model, record, on_step=lambda _: bar.update())
+        again = redo(loaded, record, on_step=lambda _: bar.update())
     path = save(again, folder)
     is_same = same_pixels(picture, path)
     if as_json:

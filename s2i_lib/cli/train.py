@@ -262,6 +262,7 @@ def export(
     run: Annotated[str, typer.Argument(help="SUBJECT/RUN, SUBJECT, or a run's folder.")],
     form: Annotated[str, typer.Option("--format", help="diffusers, single-file or lora.")],
     out: Annotated[Path | None, typer.Option("--out", help="File or folder to write.")] = None,
+    model: ModelOption = "auto",
     drive: DriveOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
@@ -269,5 +270,5 @@ def export(
     """Write a run's weights in a format that other programs load."""
     from s2i_lib.models.export import export as export_run
 
-    path = export_run(open_drive(drive), run, form, out)
+    path = export_run(open_drive(drive), run, form, out, model)
     print(json.dumps({"path": str(path), "format": form}) if as_json else f"Written   {path}")

@@ -22,7 +22,7 @@ from s2i_lib.drawing.sampling import (
     sample_latents,
     token_ids,
 )
-from s2i_lib.errors import InputError, S2iError
+from s2i_lib.errors import InputError, S2iError, first_line
 from s2i_lib.models.devices import name_device
 from s2i_lib.models.loading import Model
 from s2i_lib.speech.prompt import Prompt
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+PRECISIONS = ("float32", "float16", "bfloat16")
 
 EMPTY_PROMPT = (
     "The prompt is empty, so there is nothing to draw. "
@@ -144,6 +145,9 @@ def redo(
     """
     try:
         prompt, index, seeds = prompt_of(record), record["index"], record["seeds"]
+        is_numbered = all(type(number) is int for number in (record["steps"], index, *seeds))
+        if not is_numbered or min(index, *seeds) < 0 or record["seed"] != seeds[index]:
+            raise TypeError("steps, seeds and its own place among them as numbers")
         options = DrawOptions(
             steps=record["steps"],
             guidance_scale=record["guidance_scale"],
@@ -152,16 +156,18 @@ def redo(
             scheduler=record["scheduler"],
             guidance_interval=tuple(record["guidance_interval"]),
         )
-    except (KeyError, TypeError) as error:
+        # Another machine gives other bits anyway, and half precision is a GPU's; older records say
+        # neither.
+        is_same_device = record.get("device") == name_device(model.device)
+        then = record["precision"] if is_same_device else _name_precision(model)
+        if then not in PRECISIONS:
+            raise TypeError(f"a precision, one of {', '.join(PRECISIONS)}")
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise InputError(
-            f"The record lacks {error}, so the picture cannot be made again. "
+            f"The record lacks {first_line(error)}, so the picture cannot be made again. "
             "It was written by another version, or by hand."
         ) from error
     check_prompt(model, prompt)
-    # Another machine gives other bits anyway, and half precision is a GPU's; older records say
-    # neither.
-    is_same_device = record.get("device") == name_device(model.device)
-    then = record["precision"] if is_same_device else _name_precision(model)
     with _in_precision(model, then, "in which the picture was drawn"):
         return _draw_seeds(model, prompt, options, seeds, on_step)[index]
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from s2i_lib.errors import InputError
 from s2i_lib.models.loading import Model
 from s2i_lib.models.registry import REGISTRY
 from s2i_lib.photos.subject import Subject
 from s2i_lib.speech.prompt import Prompt
 from s2i_lib.speech.transcript import Transcript
+from s2i_lib.storage.layout import Drive
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -23,10 +25,42 @@ class Picture:
     record: dict[str, Any]
 
 
-def model_named_in(record: dict[str, Any]) -> str:
-    """What to load for a record: a name in the registry, or the folder that it came from."""
+def weights_named_in(
+    record: dict[str, Any], drive: Drive, model: str | None = None, run: str | None = None
+) -> tuple[str, str | None]:
+    """Return what to `load` for a record: the model and the run, of which it may choose only ours.
+
+    A picture may come from anybody: the folder that it names is opened only if the user names it.
+
+    Parameters
+    ----------
+    model, run
+        What the user named in place of the record's.
+
+    Raises
+    ------
+    InputError
+        When the record names a model that is not in the registry, or a run that is not the Drive's.
+    """
     name = record.get("model", "auto")
-    return name if name in REGISTRY else record.get("source", name)
+    if model is None and name != "auto" and (not isinstance(name, str) or name not in REGISTRY):
+        raise InputError(
+            f"This picture was drawn with the model in {str(record.get('source', name))[:200]}. A "
+            "picture does not choose which folder is opened: if you know that one, give it with "
+            "--model FOLDER."
+        )
+    named = record.get("run")
+    if run is not None or named is None:
+        return model or name, run
+    own = drive.runs.resolve()
+    place = (own / named).resolve() if isinstance(named, str) else own
+    if place == own or not place.is_relative_to(own):
+        raise InputError(
+            f"This picture was drawn with the weights {str(named)[:200]}, which are not a run on "
+            "this Drive. A picture does not choose which file is opened: if you know those, give "
+            "them with --run PATH."
+        )
+    return model or name, str(drive.runs / named)
 
 
 def compare_weights(model: Model, record: dict[str, Any]) -> str | None:
@@ -34,9 +68,10 @@ def compare_weights(model: Model, record: dict[str, Any]) -> str | None:
 
     A record of an older version has no hashes, and nothing is said of it.
     """
-    before, now = record.get("hashes", {}), model.hashes()
+    hashes, now = record.get("hashes"), model.hashes()
+    before = hashes if isinstance(hashes, dict) else {}
     changed = [
-        f"those of the {part} {record.get(part)} (SHA-256 {before[part][:12]} then, "
+        f"those of the {part} {record.get(part)} (SHA-256 {str(before[part])[:12]} then, "
         f"{now.get(part, 'none')[:12]} now)"
         for part in before
         if now.get(part) != before[part]
@@ -50,10 +85,22 @@ def compare_weights(model: Model, record: dict[str, Any]) -> str | None:
 
 
 def prompt_of(record: dict[str, Any]) -> Prompt:
-    """The prompt that a picture was drawn from, with whom it names and what was said."""
+    """The prompt that a picture was drawn from, with whom it names and what was said.
+
+    Raises
+    ------
+    KeyError, TypeError
+        When the record lacks it, or has something else there.
+    """
+    texts = record["prompt"], record["negative"]
+    for subject in record["subjects"]:
+        texts = (*texts, *subject.values())
+    if not all(isinstance(text, str) for text in texts):
+        raise TypeError("words where it has something else")
+    said = record["transcript"]
     return Prompt(
         text=record["prompt"],
         negative=record["negative"],
         subjects=tuple(Subject(**subject) for subject in record["subjects"]),
-        transcript=Transcript.from_json(record["transcript"]) if record["transcript"] else None,
+        transcript=Transcript.from_json(said) if said else None,
     )

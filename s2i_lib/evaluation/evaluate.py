@@ -32,8 +32,7 @@ from s2i_lib.evaluation.metrics import (
 )
 from s2i_lib.evaluation.model_selection import Point, as_curve
 from s2i_lib.evaluation.speech import Clip, evaluate_speech
-from s2i_lib.models.loading import Model, load
-from s2i_lib.models.registry import REGISTRY
+from s2i_lib.models.loading import Model, choose_base, load
 from s2i_lib.photos.manifest import inspect_dataset, open_photo
 from s2i_lib.photos.subject import Subject
 from s2i_lib.pipeline import SpeechToImage
@@ -314,6 +313,7 @@ def evaluate_run(
     *,
     subject: Subject | None = None,
     is_base: bool = False,
+    base: str = "auto",
     clips: Sequence[Clip] = (),
     callback: Callable[[int, int], object] = lambda done, total: None,
     **instead: str | None,
@@ -328,6 +328,8 @@ def evaluate_run(
         Needed for weights from elsewhere, which do not say whom they show.
     is_base
         Score the model that the run was made from instead: what fine-tuning started at.
+    base
+        Folder of the model that the run was made from, where that is none of ours.
     clips
         Recordings with their words; with any, hearing is scored, too.
     **instead
@@ -343,11 +345,9 @@ def evaluate_run(
     card = read_card(folder)
     subject = subject or _subject_of(folder, card)
     if is_base:
-        made_from = _base_of(folder, card)
-        is_known = made_from["name"] in REGISTRY
-        model = load(made_from["name" if is_known else "source"], drive=drive)
+        model = load(choose_base(folder, card, base), drive=drive)
     else:
-        model = load(drive=drive, run=str(folder))
+        model = load(base, drive=drive, run=str(folder))
     photos, notes = photos_of(drive, subject, card)
     scorers = load_scorers(model.base, drive, **instead)
     result = evaluate(model, subject, photos, scorers, options, callback=callback)
@@ -386,16 +386,6 @@ def _subject_of(folder: Path, card: dict[str, Any]) -> Subject:
         raise InputError(
             f"{folder} does not say whom its weights show (no subject in its run.json). Say it "
             "with --subject NAME:CLASS_NOUN:IDENTIFIER, for instance Rex:dog:ohwx."
-        ) from error
-
-
-def _base_of(folder: Path, card: dict[str, Any]) -> dict[str, Any]:
-    try:
-        return card["base"]
-    except KeyError as error:
-        raise InputError(
-            f"{folder} does not say what it was fine-tuned from (no base in its run.json), so "
-            "there is no base model to score beside it. Leave --base out."
         ) from error
 
 

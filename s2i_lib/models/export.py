@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 FORMATS = ("diffusers", "single-file", "lora")
 
 
-def export(drive: Drive, run: str, form: str, out: Path | None = None) -> Path:
+def export(drive: Drive, run: str, form: str, out: Path | None = None, model: str = "auto") -> Path:
     """Write a run's weights for use elsewhere.
 
     Parameters
@@ -34,6 +34,8 @@ def export(drive: Drive, run: str, form: str, out: Path | None = None) -> Path:
         "lora": one safetensors file with kohya's names, which diffusers, ComfyUI and A1111 load.
     out : Path, optional
         Where to; the default is ``export/`` in the run's folder.
+    model : str
+        Folder of the model that the run was made from, where that is none of ours.
 
     Returns
     -------
@@ -58,9 +60,9 @@ def export(drive: Drive, run: str, form: str, out: Path | None = None) -> Path:
                 f"{path} exists already and is not overwritten. Name another place with --out."
             )
     if form == "diffusers":
-        return _export_diffusers(drive, folder, target)
+        return _export_diffusers(_load_on_cpu(drive, folder, model), folder, target)
     if form == "single-file":
-        return _export_single_file(drive, folder, card, target)
+        return _export_single_file(_load_on_cpu(drive, folder, model), folder, card, target)
     if not (folder / WEIGHTS / LORA).is_file():
         raise InputError(
             f"{folder.name} was trained with method {card.get('options', {}).get('method')}, so it "
@@ -69,15 +71,14 @@ def export(drive: Drive, run: str, form: str, out: Path | None = None) -> Path:
     return _export_lora(folder, card, target)
 
 
-def _load_on_cpu(drive: Drive, run: Path) -> Model:
+def _load_on_cpu(drive: Drive, run: Path, name: str) -> Model:
     """The run's model in fp32, with a LoRA merged into what it changes."""
     import torch
 
-    return load(drive=drive, run=str(run), device=torch.device("cpu"), dtype=torch.float32)
+    return load(name, drive=drive, run=str(run), device=torch.device("cpu"), dtype=torch.float32)
 
 
-def _export_diffusers(drive: Drive, run: Path, target: Path) -> Path:
-    model = _load_on_cpu(drive, run)
+def _export_diffusers(model: Model, run: Path, target: Path) -> Path:
     pipe = model.pipeline
     for part in (pipe.unet, pipe.text_encoder, pipe.vae):
         _halve(part)
@@ -141,10 +142,10 @@ def _save_vocabulary(tokenizer: Any, folder: Path) -> None:
     (folder / "merges.txt").write_text(f"#version: 0.2\n{merges}", encoding="utf-8")
 
 
-def _export_single_file(drive: Drive, run: Path, card: dict[str, Any], target: Path) -> Path:
+def _export_single_file(model: Model, run: Path, card: dict[str, Any], target: Path) -> Path:
     import torch
 
-    pipe = _load_on_cpu(drive, run).pipeline.to(dtype=torch.float16)
+    pipe = model.pipeline.to(dtype=torch.float16)
     check_layout(pipe, f"{run.parent.name}/{run.name}")
     metadata = {"modelspec.prediction_type": pipe.scheduler.config["prediction_type"]}
     if card:
