@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from test_finetune import start
-from test_single_file import SMALL, make_sd2
+from test_original_layout import SMALL, make_sd2
 from tiny_model import draw_dataset, make_pipeline
 from typer.testing import CliRunner
 

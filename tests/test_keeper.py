@@ -7,7 +7,6 @@ import pytest
 
 from s2i_lib.errors import S2iError
 from s2i_lib.storage import files as drive_module
-from s2i_lib.storage import lease
 from s2i_lib.storage.lease import Lease
 from s2i_lib.storage.run_card import WEIGHTS, read_card
 from s2i_lib.training import checkpoint
@@ -99,8 +98,7 @@ def test_what_is_queued_when_another_takes_the_run_over_is_never_written(run, mo
     keeper.publish_saves(30)
     keeper.end(save_state(run.local, 40), CARD | {"status": "finished"})
 
-    monkeypatch.setattr(lease, "_machine", lambda: "another")
-    successor = Lease(run.folder, lambda text: None, beat_s=60).acquire()
+    successor = Lease(run.folder, lambda text: None, beat_s=60, machine="another").acquire()
     for step in (10, 20):
         save_state(run.folder, step)
     (run.folder / "run.json").write_text('{"status": "finished"}')

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from s2i_lib.errors import InputError, S2iError
+from s2i_lib.models.devices import free_memory
 from s2i_lib.speech.audio import LIMIT_S, RATE_HZ, Audio, load_audio, normalise, read_audio
 from s2i_lib.speech.whisper import (
     ENGINES,
@@ -26,6 +27,7 @@ from s2i_lib.speech.whisper import (
     load_engine,
     shortest_window_s,
 )
+from s2i_lib.storage.files import GIB
 from s2i_lib.storage.layout import Drive, open_drive
 
 __all__ = ["HearOptions", "Listener", "Segment", "Transcript", "Word", "hear", "load_audio"]
@@ -274,22 +276,12 @@ def choose_models(language: str | None, device: str, memory_gib: float) -> list[
 def best_model(language: str | None = None) -> str:
     """The Whisper model that suits this machine best, be it here or to be downloaded."""
     device = "cuda" if has_cuda() else "cpu"
-    return choose_models(language, device, _free_memory_gib(device))[0]
-
-
-def _free_memory_gib(device: str) -> float:
-    if device == "cuda":
-        import torch
-
-        return torch.cuda.mem_get_info()[0] / 2**30
-    import psutil
-
-    return psutil.virtual_memory().available / 2**30
+    return choose_models(language, device, free_memory(device) / GIB)[0]
 
 
 def _load_auto(options: HearOptions, engine: str, device: str, drive: Drive) -> Engine:
     """The best model that is already here; else the best that can be downloaded."""
-    names = choose_models(options.language, device, _free_memory_gib(device))
+    names = choose_models(options.language, device, free_memory(device) / GIB)
     errors = []
     for download in (False, True):
         for name in names:

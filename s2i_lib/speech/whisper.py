@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from s2i_lib.errors import InputError, S2iError
+from s2i_lib.errors import InputError, S2iError, first_line
 from s2i_lib.speech import tiny_en
 from s2i_lib.speech.audio import RATE_HZ
 from s2i_lib.storage import hub
@@ -394,7 +394,7 @@ def keep_in_half(model: Any) -> None:
 
 def _unreadable(path: Path, error: Exception) -> S2iError:
     return S2iError(
-        f"The weights {path} cannot be loaded ({str(error).splitlines()[0][:200]}). "
+        f"The weights {path} cannot be loaded ({first_line(error)}). "
         "Delete them, so that they are fetched again, or name another model."
     )
 
@@ -447,7 +447,7 @@ def find_weights(engine: str, model: str, drive: Drive, *, download: bool = True
         except S2iError:
             raise
         except Exception as error:  # whatever the network or the hub's client can raise
-            tried.append(f"{place} ({type(error).__name__}: {str(error).splitlines()[0][:120]})")
+            tried.append(f"{place} ({type(error).__name__}: {first_line(error)})")
             continue
         if found is not None:
             return found

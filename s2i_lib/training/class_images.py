@@ -22,7 +22,7 @@ from s2i_lib.errors import InputError, S2iError
 from s2i_lib.models.loading import Model, fingerprint
 from s2i_lib.photos.subject import Subject
 from s2i_lib.speech.templates import fill_in, prompts_in_turn
-from s2i_lib.storage.files import write_file
+from s2i_lib.storage.files import write_file, write_json
 from s2i_lib.storage.layout import folder_name
 from s2i_lib.training.config import FinetuneOptions
 
@@ -219,8 +219,7 @@ def class_latents(
     embeddings = embed(distinct) if missing else torch.empty(0)
     if missing and accelerator.is_main_process:
         places[0].mkdir(parents=True, exist_ok=True)
-        text = json.dumps(card, indent=2) + "\n"
-        keep(write_file(places[0] / "card.json", text.encode()))
+        keep(write_json(places[0] / "card.json", card))
     for first in range(0, len(missing), accelerator.num_processes):
         round_ = missing[first : first + accelerator.num_processes]
         callback(first * size, len(missing) * size)
