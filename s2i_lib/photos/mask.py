@@ -12,7 +12,7 @@ Pattern Recognition 2020 (arXiv:2005.09007); https://github.com/xuebinqin/U-2-Ne
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +58,22 @@ class Mask:
             return None
         return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
+    @property
+    def touching(self) -> float:
+        """Longest part of the outline on an edge, in parts of the subject's width or height."""
+        return max(_on_edges(self.alpha >= IS_SUBJECT))
+
+    def placed(self, size: tuple[int, int], at: tuple[int, int]) -> Mask:
+        """Return this mask in a photo of ``size``, whose part that begins ``at`` it shows."""
+        import numpy as np
+
+        height, width = self.alpha.shape
+        if size == (width, height):
+            return self
+        whole = np.zeros(size[::-1], np.float32)
+        whole[at[1] : at[1] + height, at[0] : at[0] + width] = self.alpha
+        return replace(self, alpha=whole)
+
 
 def find_mask(image: Image) -> Mask:
     """Find the subject of a photo.
@@ -79,8 +95,6 @@ def find_mask(image: Image) -> Mask:
     S2iError
         When the network's weights are missing or damaged.
     """
-    import numpy as np
-
     alpha, doubt = _look(image)
     far = Mask(alpha, doubt)
     if doubt or far.box is None:
@@ -91,9 +105,7 @@ def find_mask(image: Image) -> Mask:
     alpha, doubt = _look(image.crop(near))
     if doubt:
         return far
-    whole = np.zeros(image.size[::-1], np.float32)
-    whole[near[1] : near[3], near[0] : near[2]] = alpha
-    return Mask(whole)
+    return Mask(alpha).placed(image.size, near[:2])
 
 
 def _around(box: tuple[int, int, int, int], size: tuple[int, int]) -> tuple[int, int, int, int]:
@@ -167,15 +179,23 @@ def _doubt(alpha: np.ndarray, parts: np.ndarray) -> str:
         return "nothing stands out from its surroundings"
     if share > MOST:
         return "the subject fills the photo, so it cannot be told from its surroundings"
-    height, width = inside.any(axis=1).sum(), inside.any(axis=0).sum()
-    edges = (inside[:, 0].sum() / height, inside[:, -1].sum() / height,
-             inside[0].sum() / width, inside[-1].sum() / width)  # fmt: skip
-    if sum(edge > CUT for edge in edges) >= 2:
+    if sum(edge > CUT for edge in _on_edges(inside)) >= 2:
         return "two edges of the photo cut the subject off"
     sizes = np.bincount(parts[inside])
     if (sizes >= sizes.max() / 10).sum() > MOST_PIECES:
         return "the subject falls into many pieces"
     return ""
+
+
+def _on_edges(inside: np.ndarray) -> tuple[float, float, float, float]:
+    """Part of the subject's height or width on the left, right, top and bottom edge."""
+    height, width = max(1, inside.any(axis=1).sum()), max(1, inside.any(axis=0).sum())
+    return (
+        inside[:, 0].sum() / height,
+        inside[:, -1].sum() / height,
+        inside[0].sum() / width,
+        inside[-1].sum() / width,
+    )
 
 
 @functools.cache
