@@ -93,10 +93,10 @@ class Found:
 
     region: Region
     method: Method
+    mask: Mask
+    """Subject in each pixel of the picture that was looked at."""
     frame: Region = WHOLE
     """Part of the photo without the bars around it."""
-    mask: Mask | None = None
-    """Subject in each pixel of the picture that was looked at."""
     touches: float = 0.0
     """Longest part of the subject's outline that lies on the photo's edge, in parts of the
     subject's width or height."""
@@ -143,12 +143,12 @@ def find_subject(image: Image, *, look_for_faces: bool) -> Found:
     edges = _pixels(frame, image)
     mask = find_mask(image.crop(edges)).placed(image.size, edges[:2])
     if look_for_faces and (face := find_face(image)) is not None:
-        return Found(face, "face", frame, mask)
+        return Found(face, "face", mask, frame)
     if mask.box is None:
-        return Found(frame, "centre", frame, mask)
+        return Found(frame, "centre", mask, frame)
     sides = (image.width, image.height) * 2
     region = Region(*(edge / side for edge, side in zip(mask.box, sides, strict=True)))
-    return Found(region, "what stands out", frame, mask, mask.touching)
+    return Found(region, "what stands out", mask, frame, mask.touching)
 
 
 def _pixels(region: Region, image: Image) -> tuple[int, int, int, int]:

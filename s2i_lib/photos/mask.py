@@ -58,6 +58,12 @@ class Mask:
             return None
         return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
+    def image(self) -> Image:
+        """Return the mask as a grey picture, white where the subject is."""
+        from PIL import Image as Pillow
+
+        return Pillow.fromarray((self.alpha * 255).round().astype("uint8"))
+
     @property
     def touching(self) -> float:
         """Longest part of the outline on an edge, in parts of the subject's width or height."""
