@@ -23,7 +23,7 @@ from s2i_lib.errors import InputError, S2iError
 from s2i_lib.models.registry import PACKAGE, REGISTRY, SAFETY_CHECKER, known_words
 from s2i_lib.photos.photo_checker import INSTALL, UNFIT, PhotoChecker, load_photo_checker
 from s2i_lib.speech.prompt import Prompt
-from s2i_lib.speech.transcribe import Transcript
+from s2i_lib.speech.transcript import Transcript
 from s2i_lib.storage.layout import folder_name
 
 SIDE = 32

@@ -221,7 +221,7 @@ from s2i_lib.errors import S2iError
 from s2i_lib.evaluation.encoders import load_scorers
 from s2i_lib.models.loading import load
 from s2i_lib.models.registry import REGISTRY, SAFETY_CHECKER
-from s2i_lib.speech.whisper import find_weights
+from s2i_lib.speech.weights import find_weights
 from s2i_lib.drawing.safety import Checker
 from s2i_lib.storage.layout import Drive
 from huggingface_hub.utils import is_google_colab

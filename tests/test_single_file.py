@@ -1,4 +1,4 @@
-"""What people bring with --run PATH: LoRA files, single-file checkpoints, diffusers folders."""
+"""Weights from elsewhere with --run PATH: LoRA files, single checkpoints, diffusers folders."""
 
 import json
 import shutil
@@ -90,7 +90,7 @@ def test_lora_of_another_width_is_refused(loras, tiny, drive, tmp_path):
 
 
 def test_checkpoint_in_one_file_draws_what_its_folder_does(tiny, drive, tmp_path):
-    path = tmp_path / "brought.safetensors"
+    path = tmp_path / "external.safetensors"
     save_file(original_names(make_pipeline(seed=5)), path)
     make_pipeline(seed=5).save_pretrained(tmp_path / "folder")
     model = loading.load(str(tiny), drive=drive, run=str(path))
@@ -156,8 +156,8 @@ def test_folder_with_pickles_only_is_refused(tiny, drive, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["folder", "model", "lora", "checkpoint"])
-def test_picture_of_what_was_brought_can_be_made_again(loras, tiny, drive, tmp_path, kind):
-    path = tmp_path / "brought.safetensors"
+def test_a_picture_of_external_weights_can_be_made_again(loras, tiny, drive, tmp_path, kind):
+    path = tmp_path / "external.safetensors"
     save_file(original_names(make_pipeline(seed=5)), path)
     name, run = {
         "folder": ("auto", str(tiny)),

@@ -173,7 +173,7 @@ def finetune(
     from s2i_lib.photos.manifest import load_dataset
     from s2i_lib.storage.run_card import read_card
     from s2i_lib.training.config import parse_options
-    from s2i_lib.training.finetune import finetune as run_finetune
+    from s2i_lib.training.finetune import FinetuneRun
 
     place = open_drive(drive)
     changes = {
@@ -188,14 +188,14 @@ def finetune(
         "precision": precision,
         "seed": seed,
     }
-    run = run_finetune(
+    run = FinetuneRun(
         place,
         load_dataset(place, subject),
         model=model,
         recipe=recipe,
         name=name,
         **{**changes, **parse_options(option or [])},
-    )
+    ).train()
     if not Processes().is_main:
         return
     if as_json:

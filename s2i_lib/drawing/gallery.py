@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from s2i_lib.photos.subject import Subject
-    from s2i_lib.speech.transcribe import Transcript
+    from s2i_lib.speech.transcript import Transcript
 
 RECORD_KEY = "s2i"  # the PNG text chunk that holds the record as JSON
 PAGE_TEMPLATE = Path(__file__).with_name("gallery_page.html")
@@ -168,18 +168,22 @@ def grid_png(pictures: Sequence[Path]) -> bytes:
     """Saved pictures side by side, as a PNG."""
     import PIL.Image
 
-    return encode_image(grid([PIL.Image.open(picture) for picture in pictures]), "PNG")
+    return encode_image(grid([PIL.Image.open(path) for path in pictures], cell_px=256), "PNG")
 
 
-def grid(images: Sequence[Image], *, columns: int | None = None, cell_px: int = 256) -> Image:
-    """Pictures side by side on white, row by row, each enlarged or shrunk to ``cell_px``."""
+def grid(
+    images: Sequence[Image], *, columns: int = 4, cell_px: int | None = None, gap_px: int = 4
+) -> Image:
+    """Show square pictures side by side on white, row by row, each as large as the first.
+
+    ``cell_px`` enlarges or shrinks them.
+    """
     import PIL.Image
 
-    columns = columns or min(len(images), 4)
-    rows = -(-len(images) // columns)
-    gap = 4
-    side = cell_px + gap
-    sheet = PIL.Image.new("RGB", (columns * side - gap, rows * side - gap), "white")
+    columns = min(len(images), columns)
+    rows, cell_px = -(-len(images) // columns), cell_px or images[0].width
+    side = cell_px + gap_px
+    sheet = PIL.Image.new("RGB", (columns * side - gap_px, rows * side - gap_px), "white")
     for i, image in enumerate(images):
         cell = image.convert("RGB").resize((cell_px, cell_px), PIL.Image.Resampling.BICUBIC)
         sheet.paste(cell, (i % columns * side, i // columns * side))

@@ -16,7 +16,6 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from s2i_lib.errors import InputError, S2iError, first_line
@@ -50,6 +49,11 @@ class Source:
 
     def __str__(self) -> str:
         return f"{self.repository}/{self.folder}" if self.folder else self.repository
+
+    @property
+    def below(self) -> str:
+        """Return how the names of its files begin in the repository."""
+        return f"{self.folder}/" if self.folder else ""
 
 
 @dataclass(frozen=True)
@@ -105,11 +109,15 @@ def download_first(wanted: Wanted, tried: Collection[str] = ()) -> tuple[Path, s
 def is_whole(folder: Path, choose: Choose) -> bool:
     """Return whether ``folder`` holds what is wanted, and no download into it was cut off."""
     try:
-        choose([path.relative_to(folder).as_posix() for path in folder.rglob("*")])
+        choose(_names_in(folder))
     except (OSError, S2iError):
         return False
     # Versions before this one downloaded straight to the Drive; checksums came last.
     return (folder / CHECKSUMS).is_file() or not (folder / ".cache").is_dir()
+
+
+def _names_in(folder: Path) -> list[str]:
+    return [path.relative_to(folder).as_posix() for path in folder.rglob("*")]
 
 
 def download(source: Source, choose: Choose) -> tuple[Path, str]:
@@ -127,7 +135,7 @@ def download(source: Source, choose: Choose) -> tuple[Path, str]:
         if found := from_cache(source, choose):
             return found
         raise
-    below = f"{source.folder}/" if source.folder else ""
+    below = source.below
     files = {s.rfilename: s for s in info.siblings or [] if s.rfilename.startswith(below)}
     names = choose([name.removeprefix(below) for name in files])
     root = snapshot_download(
@@ -149,19 +157,13 @@ def _look_up(source: Source) -> Any:
     from huggingface_hub import HfApi
     from huggingface_hub.errors import RevisionNotFoundError
 
-    def ask(revision: str) -> Any:
-        return HfApi().model_info(
-            source.repository,
-            revision=revision,
-            timeout=TIMEOUT_S,
-            files_metadata=True,
-            token=False,
-        )
-
+    ask: Callable[..., Any] = functools.partial(
+        HfApi(token=False).model_info, source.repository, timeout=TIMEOUT_S, files_metadata=True
+    )
     try:
-        info = ask(source.revision)
+        info = ask(revision=source.revision)
     except RevisionNotFoundError:
-        info = ask("main")
+        info = ask(revision="main")
         log.warning(
             "%s has no revision %s any more, which this was tested with: main (%s) is taken.",
             source, source.revision[:12], info.sha[:12],
@@ -180,22 +182,13 @@ def from_cache(source: Source, choose: Choose) -> tuple[Path, str] | None:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    def look(patterns: list[str]) -> Path:
-        folder = snapshot_download(
-            source.repository,
-            revision=source.revision,
-            allow_patterns=patterns,
-            local_files_only=True,
-            token=False,
-        )
-        return Path(folder)
-
-    below = f"{source.folder}/" if source.folder else ""
+    where: dict[str, Any] = {"revision": source.revision, "local_files_only": True, "token": False}
+    look = functools.partial(snapshot_download, source.repository, **where)
     try:
-        root = look([])  # whatever is there
+        root = Path(look(allow_patterns=[]))  # whatever is there
         folder = root / source.folder
-        names = choose([path.relative_to(folder).as_posix() for path in folder.rglob("*")])
-        look([below + name for name in names])  # each of them whole
+        names = choose(_names_in(folder))
+        look(allow_patterns=[source.below + name for name in names])  # each of them whole
     except (LocalEntryNotFoundError, S2iError, OSError):
         return None
     return folder, root.name
@@ -264,14 +257,12 @@ def _sha256_of_version(path: Path, size: int, changed_ns: int) -> str:
     return sha256_of(path)
 
 
-def write_checksums(
-    folder: Path, source: str, theirs: Mapping[str, str] = MappingProxyType({})
-) -> None:
+def write_checksums(folder: Path, source: str, theirs: Mapping[str, str] | None = None) -> None:
     """Vouch for every safetensors file below ``folder``, and say where they came from.
 
     Parameters
     ----------
-    theirs : mapping
+    theirs : mapping, optional
         Name of a file -> SHA-256 by the hub's word. Ours are of what arrived, and a bad download
         must not vouch for itself: it is deleted, so that the next try downloads it again.
 
@@ -282,6 +273,7 @@ def write_checksums(
     """
     files = sorted(path.relative_to(folder) for path in folder.rglob("*.safetensors"))
     sums = {path.as_posix(): sha256_once(folder / path) for path in files}
+    theirs = theirs or {}
     others = {name: sha256_of(folder / name) for name in theirs if name not in sums}
     for name, found in {**sums, **others}.items():
         expected = theirs.get(name, found)

@@ -142,7 +142,7 @@ class Lease:
             "host": socket.gethostname(),
             "machine": self.machine,
             "pid": os.getpid(),
-            "start": psutil.Process().create_time(),
+            "start": _started_s(psutil.Process()),
             "since": self._since,
             "beat": self._beat,
         }
@@ -177,7 +177,11 @@ def _is_running(pid: int, start: Any) -> bool:
     try:
         process = psutil.Process(pid)
         is_zombie = process.status() == psutil.STATUS_ZOMBIE
-        # Its clock may be set by a second meanwhile; numbers come round far more slowly.
-        return not is_zombie and abs(process.create_time() - start) < 2
+        return not is_zombie and abs(_started_s(process) - start) < 2  # both clocks are rounded
     except (psutil.Error, TypeError, ValueError):
         return False
+
+
+def _started_s(process: psutil.Process) -> float:
+    """Return how long after the machine a process began: a clock that is set changes neither."""
+    return process.create_time() - psutil.boot_time()

@@ -45,7 +45,8 @@ if TYPE_CHECKING:
     from s2i_lib.photos.subject import Subject
     from s2i_lib.pipeline import Recording
     from s2i_lib.speech.prompt import Prompt
-    from s2i_lib.speech.transcribe import Listener, Transcript
+    from s2i_lib.speech.transcribe import Listener
+    from s2i_lib.speech.transcript import Transcript
 
 log = logging.getLogger(__name__)
 
