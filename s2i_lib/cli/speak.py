@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Iterator
@@ -15,57 +14,36 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from tqdm.auto import tqdm
 
-from s2i_lib.cli.app import (
-    DebugOption,
-    DriveOption,
-    EngineOption,
-    JsonOption,
-    LanguageOption,
-    LimitOption,
-    ModelOption,
-    Order,
-    WhisperOption,
-    find_subject,
-    for_each,
-    known_subjects,
-    takes_order,
-)
-from s2i_lib.cli.output import complain, print_notes
+from s2i_lib.cli.app import Hearing, ModelOption, Order, find_subject, for_each, known_subjects
+from s2i_lib.cli.output import complain, emit, notes
 from s2i_lib.drawing.draw import EMPTY_PROMPT
 from s2i_lib.drawing.gallery import Wish, save, write_page
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.storage.files import make_folder
-from s2i_lib.storage.layout import open_drive
+from s2i_lib.storage.layout import Drive
 
 if TYPE_CHECKING:
     from s2i_lib.models.loading import Model
-    from s2i_lib.speech.transcribe import Transcript
+    from s2i_lib.speech.transcribe import HearOptions, Transcript
+
+Recordings = Annotated[list[str], typer.Argument(help="Recordings: wav, mp3, m4a, webm ...")]
 
 
-@takes_order
 def speak(
-    audio: Annotated[list[str], typer.Argument(help="Recordings: wav, mp3, m4a, webm ...")],
-    engine: EngineOption = "auto",
-    whisper: WhisperOption = "auto",
-    language: LanguageOption = None,
-    limit_s: LimitOption = 60.0,
-    *,
+    audio: Recordings,
+    hearing: Hearing,
     order: Order,
+    drive: Drive,
 ) -> None:
     """Turn spoken sentences into pictures, and a page of the clips, words and pictures."""
-    from s2i_lib.speech.audio import load_audio
-    from s2i_lib.speech.transcribe import HearOptions, Listener
+    from s2i_lib.speech.transcribe import Listener
 
-    studio = _Studio(order)
-    names = tuple(subject.name for subject in studio.subjects)
-    hearing = HearOptions(
-        engine=engine, model=whisper, language=language, names=names, limit_s=limit_s
-    )
-    for clip in audio:
-        load_audio(clip, limit_s=limit_s)  # all are checked before anything slow
+    studio = _Studio(order, drive)
+    options = hearing.options(studio.subjects)
+    _check(audio, options)
     with studio.processes.main_first():  # it downloads, the others find what it has kept
         with studio.stage("load Whisper"):
-            listener = Listener(hearing, studio.drive).load()
+            listener = Listener(options, drive).load()
         if studio.processes.is_alone:
             studio.start_loading()  # beside hearing the first clip
         else:
@@ -83,18 +61,17 @@ def speak(
         studio.finish()
 
 
-@takes_order
 def draw(
     prompt: Annotated[str, typer.Argument(help="What the picture shows.")],
-    *,
     order: Order,
+    drive: Drive,
 ) -> None:
     """Turn a typed sentence into pictures: the same as speak, without speech."""
     from s2i_lib.speech.prompt import make_prompt
 
     if not prompt.strip():
         raise InputError(EMPTY_PROMPT)
-    studio = _Studio(order)
+    studio = _Studio(order, drive)
     make_prompt(prompt, studio.subjects, chosen=studio.chosen)  # refuses before anything slow
     if studio.classroom:
         studio.classroom.check(prompt)
@@ -106,69 +83,58 @@ def draw(
 
 
 def hear(
-    audio: Annotated[list[str], typer.Argument(help="Recordings: wav, mp3, m4a, webm ...")],
+    audio: Recordings,
+    hearing: Hearing,
+    drive: Drive,
     subject: Annotated[
         list[str] | None,
         typer.Option("--subject", help="NAME:CLASS_NOUN:IDENTIFIER of a name; repeatable."),
     ] = None,
     model: ModelOption = "auto",
-    engine: EngineOption = "auto",
-    whisper: WhisperOption = "auto",
-    language: LanguageOption = None,
-    limit_s: LimitOption = 60.0,
     words: Annotated[bool, typer.Option("--words", help="Say when each word was said.")] = False,
-    drive: DriveOption = None,
-    as_json: JsonOption = False,
-    debug: DebugOption = False,
 ) -> None:
     """Write down what was said, and the prompt that it becomes."""
     from s2i_lib.models.loading import token_counter
     from s2i_lib.models.registry import choose
-    from s2i_lib.speech.audio import load_audio
     from s2i_lib.speech.prompt import make_prompt
-    from s2i_lib.speech.transcribe import HearOptions, Listener
+    from s2i_lib.speech.transcribe import Listener
 
-    place = open_drive(drive)
     base = choose(model)
-    known = known_subjects(place, [find_subject(place, text) for text in subject or []])
-    names = tuple(each.name for each in known)
-    options = HearOptions(
-        engine=engine,
-        model=whisper,
-        language=language,
-        names=names,
-        limit_s=limit_s,
-        word_times=words,
-    )
-    for clip in audio:
-        load_audio(clip, limit_s=limit_s)  # all are checked before anything slow
-    listener = Listener(options, place).load()
-    counter = token_counter(base, place)
+    known = known_subjects(drive, [find_subject(drive, text) for text in subject or []])
+    options = hearing.options(known, word_times=words)
+    _check(audio, options)
+    listener = Listener(options, drive).load()
+    counter = token_counter(base, drive)
 
     def handle(clip: str) -> None:
         transcript = listener.hear(clip)
         prompt = make_prompt(transcript, known, count_tokens=counter, token_limit=base.token_limit)
-        if as_json:
-            # the prompt's record holds the transcript, too: it is pulled out, not said twice
-            record = replace(prompt, transcript=None).to_json()
-            report = {"clip": clip, "transcript": transcript.to_json(), "prompt": record}
-            print(json.dumps(report), flush=True)
-            return
-        _print_heard(transcript, clip)
-        for word in transcript.words:
-            print(f"          {word.start_s:6.2f} s  {word.text}")
-        print(f"Prompt    {prompt.text}")
-        if prompt.negative:
-            print(f"Negative  {prompt.negative}")
-        print_notes([*transcript.doubts, *prompt.notes])
+        # The prompt's record holds the transcript, too: it is pulled out, not said twice.
+        record = replace(prompt, transcript=None).to_json()
+        emit(
+            {"clip": clip, "transcript": transcript.to_json(), "prompt": record},
+            *_heard(transcript, clip),
+            *(f"          {word.start_s:6.2f} s  {word.text}" for word in transcript.words),
+            f"Prompt    {prompt.text}",
+            *([f"Negative  {prompt.negative}"] if prompt.negative else []),
+            *notes([*transcript.doubts, *prompt.notes]),
+        )
 
     for_each(audio, handle)
+
+
+def _check(audio: list[str], options: HearOptions) -> None:
+    """Read all recordings before anything slow, and refuse what cannot be heard."""
+    from s2i_lib.speech.audio import load_audio
+
+    for clip in audio:
+        load_audio(clip, limit_s=options.limit_s)
 
 
 class _Studio:
     """What `speak` and `draw` share: the checks before anything slow, then wish by wish."""
 
-    def __init__(self, order: Order) -> None:
+    def __init__(self, order: Order, drive: Drive) -> None:
         from s2i_lib.distributed import Processes
         from s2i_lib.drawing.safety import Classroom
         from s2i_lib.drawing.sampling import DrawOptions
@@ -183,7 +149,7 @@ class _Studio:
             count=order.count,
             seed=order.seed,
         )
-        self.drive = open_drive(order.drive)
+        self.drive = drive
         self.classroom = Classroom(self.drive) if order.classroom else None
         self.model_name = order.model
         if order.run is not None:
@@ -251,7 +217,7 @@ class _Studio:
         unknown = explain_unknown_words(base, prompt.text, self.model.taught)
         untaught = explain_untaught(self.model, prompt, self.drive)
         doubts = prompt.transcript.doubts if prompt.transcript else ()
-        notes = [*doubts, *prompt.notes, *filter(None, [untaught, unknown])]
+        remarks = [*doubts, *prompt.notes, *filter(None, [untaught, unknown])]
         with self.stage("draw"), tqdm(total=options.steps, desc="Drawing", leave=False) as bar:
             pictures = draw(
                 self.model,
@@ -276,19 +242,17 @@ class _Studio:
                     paths,
                     heard=transcript.text if transcript else None,
                     clip=load_audio(clip) if clip else None,
-                    notes=notes,
+                    notes=remarks,
                 )
             )
-        if self.order.as_json:
-            report = {"clip": clip, "prompt": prompt.to_json(), "notes": notes}
-            print(json.dumps(report | {"pictures": [str(path) for path in paths]}), flush=True)
-        else:
-            if transcript:
-                _print_heard(transcript, clip)
-            print(f"Drawn     {prompt.text}  (by {base.name})")
-            print_notes(notes)
-            for path in paths:
-                print(f"Picture   {path}")
+        report = {"clip": clip, "prompt": prompt.to_json(), "notes": remarks}
+        emit(
+            report | {"pictures": [str(path) for path in paths]},
+            *(_heard(transcript, clip) if transcript else []),
+            f"Drawn     {prompt.text}  (by {base.name})",
+            *notes(remarks),
+            *(f"Picture   {path}" for path in paths),
+        )
         if failures:
             seeds = ", ".join(map(str, failures))
             raise S2iError(
@@ -312,17 +276,19 @@ class _Studio:
                 complain(f"There is no page of the pictures: {error}")
                 page = None
         seconds = {name: round(value, 2) for name, value in self.seconds.items()}
-        if self.order.as_json:
-            print(json.dumps({"page": page and str(page), "seconds": seconds}))
-        else:
-            if page:
-                print(f"Page      {page}")
-            print("Seconds   " + ", ".join(f"{name} {took:.2f}" for name, took in seconds.items()))
+        emit(
+            {"page": page and str(page), "seconds": seconds},
+            *([f"Page      {page}"] if page else []),
+            "Seconds   " + ", ".join(f"{name} {took:.2f}" for name, took in seconds.items()),
+        )
 
 
-def _print_heard(transcript: Transcript, clip: str | None) -> None:
+def _heard(transcript: Transcript, clip: str | None) -> list[str]:
+    """Return the lines that say what was heard in a clip."""
     sure = f"{transcript.language} {transcript.language_probability:.0%}"
-    print(f"Heard     {transcript.text}")
-    print(f"          ({clip}, {transcript.audio_s:.1f} s, {sure}, {transcript.model})")
-    if transcript.english != transcript.text:
-        print(f"English   {transcript.english}")
+    is_translated = transcript.english != transcript.text
+    return [
+        f"Heard     {transcript.text}",
+        f"          ({clip}, {transcript.audio_s:.1f} s, {sure}, {transcript.model})",
+        *([f"English   {transcript.english}"] if is_translated else []),
+    ]
