@@ -183,23 +183,17 @@ def _usual(weights: str) -> tuple[Any, Any]:
 
 
 def _ours(folder: Path) -> tuple[Any, Any]:
-    from s2i_lib.drawing.draw import draw
     from s2i_lib.drawing.sampling import DrawOptions
-    from s2i_lib.models.loading import load
-    from s2i_lib.speech.prompt import make_prompt
-    from s2i_lib.speech.transcribe import HearOptions, Listener
+    from s2i_lib.pipeline import SpeechToImage
 
-    drive = Drive(folder / "drive")
-    model = load("pocket", drive=drive)
-    listener = Listener(HearOptions(), drive).load()
+    speech = SpeechToImage(Drive(folder / "drive"), model="pocket").load()
+    speech.folder = None  # the usual recipe saves nothing either
 
     def paint(heard: Any, seed: int) -> Any:
-        prompt = make_prompt(
-            heard, [], count_tokens=model.count_tokens, token_limit=POCKET.token_limit
-        )
-        return draw(model, prompt, DrawOptions(seed=seed))[0].image
+        wish = speech.draw(speech.prompt(heard), options=DrawOptions(seed=seed))
+        return wish.pictures[0].image
 
-    return listener.hear, paint
+    return speech.hear, paint
 
 
 def make_weights(folder: Path) -> Path:

@@ -17,6 +17,7 @@ ORDER = [
     ["photos"],
     ["speech"],
     ["drawing"],
+    ["pipeline"],
     ["evaluation", "privacy"],
     ["training"],
     ["lesson"],

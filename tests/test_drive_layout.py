@@ -56,7 +56,9 @@ def test_every_file_that_is_written_is_in_the_document(drive, pocket):
     drive.creations.mkdir(parents=True)
     [picture] = draw(pocket, "a cat", DrawOptions(steps=1))
     path = gallery.save(picture, drive.creations)
-    gallery.write_page([gallery.Wish("a cat", [path])], drive.creations / "page.html", title="Page")
+    gallery.write_page(
+        [gallery.Section("a cat", [path])], drive.creations / "page.html", title="Page"
+    )
     transcript = Transcript("a cat", "en", 1.0, "a cat", (), "faster-whisper", "tiny.en", 1.0, 0.1)
     drive.recordings.mkdir()
     gallery.save_recording(np.zeros(160, np.float32), transcript, (), drive.recordings)

@@ -11,10 +11,11 @@ from sounds import KINDS
 from s2i_lib.cli import main as command_line
 from s2i_lib.cli.evaluate import report_folder
 from s2i_lib.errors import InputError
-from s2i_lib.evaluation.dreambench import EvaluateOptions, draw_pictures
+from s2i_lib.evaluation.dreambench import EvaluateOptions
 from s2i_lib.evaluation.evaluate import evaluate_run
 from s2i_lib.evaluation.speech import list_recordings, read_clips
 from s2i_lib.models.registry import PACKAGE
+from s2i_lib.pipeline import SpeechToImage
 from s2i_lib.storage.files import sha256_of
 
 WEIGHTS = PACKAGE / "pocket"  # a diffusers folder like any from elsewhere
@@ -219,14 +220,14 @@ def test_hearing_is_scored_from_the_clip_to_the_picture(tmp_path, drive, monkeyp
     """The sample is heard without an error, so that both prompts, and their pictures, agree."""
     from s2i_lib.photos.subject import Subject
 
-    negatives = []
+    negatives, draw = [], SpeechToImage.draw
 
-    def note(*what):
-        pictures = draw_pictures(*what)
-        negatives.extend(picture.record["negative"] for picture in pictures)
-        return pictures
+    def note(*what, **named):
+        wish = draw(*what, **named)
+        negatives.extend(picture.record["negative"] for picture in wish.pictures)
+        return wish
 
-    monkeypatch.setattr("s2i_lib.evaluation.speech.draw_pictures", note)
+    monkeypatch.setattr(SpeechToImage, "draw", note)
     for name in ("one", "two"):
         shutil.copy(PACKAGE / "samples" / "red_car.wav", tmp_path / f"{name}.wav")
     (tmp_path / "one.txt").write_text("A red car on a yellow background.")

@@ -57,7 +57,7 @@ def test_pictures_without_a_record_are_told_apart(tmp_path):
 def test_the_page_holds_everything_and_trusts_nothing(picture, tmp_path):
     path = gallery.save(picture, tmp_path)
     sound = np.sin(np.arange(16_000) / 10).astype(np.float32)
-    wish = gallery.Wish(
+    wish = gallery.Section(
         picture.record["prompt"], [path], heard="<script>alert(1)</script>", clip=sound, notes=["n"]
     )
     page = gallery.write_page([wish], tmp_path / "page.html", title="A page").read_text()

@@ -54,7 +54,7 @@ def shared(drive, pocket):
         [picture] = draw(pocket, prompt, DrawOptions(steps=1, seed=1))
         path = gallery.save(picture, drive.creations)
         gallery.write_page(
-            [gallery.Wish(prompt.text, [path], clip=np.zeros(160, np.float32))],
+            [gallery.Section(prompt.text, [path], clip=np.zeros(160, np.float32))],
             drive.creations / f"page of {subject.name}.html",
             title="Page",
         )
@@ -102,7 +102,7 @@ def test_a_page_of_several_stays_without_the_one_who_is_forgotten(drive, shared)
     wishes = []
     for path in sorted(drive.creations.glob("*.png")):
         record = gallery.read_record(path)
-        wishes.append(gallery.Wish(record["prompt"], [path], clip=np.zeros(160, np.float32)))
+        wishes.append(gallery.Section(record["prompt"], [path], clip=np.zeros(160, np.float32)))
     page = gallery.write_page(wishes, drive.creations / "session.html", title="All & everybody")
     whole = page.read_text()
     mine = drive.creations / "session-rest.html"
@@ -149,7 +149,7 @@ def test_a_page_called_like_a_picture_of_one_keeps_the_others(drive, shared):
     """`speak` names its page after its first picture."""
     [first] = gallery.list_pictures(drive.creations, subject="Rex")
     [other] = gallery.list_pictures(drive.creations, subject="Luna")
-    wishes = [gallery.Wish(path.stem, [path]) for path in (first, other)]
+    wishes = [gallery.Section(path.stem, [path]) for path in (first, other)]
     page = gallery.write_page(wishes, first.with_suffix(".html"), title="Drawn")
     traces = find_traces(drive, "Rex")
     assert [trace.path for trace in traces].count(page) == 1

@@ -13,15 +13,24 @@ import pytest
 from s2i_lib.drawing.gallery import read_record
 from s2i_lib.errors import InputError
 from s2i_lib.photos.subject import Subject, save_subject
+from s2i_lib.pipeline import Cancelled
 from s2i_lib.privacy import find_traces
-from s2i_lib.speech.transcribe import Transcript
+from s2i_lib.speech.transcribe import HearOptions, Transcript
 from s2i_lib.storage.layout import Drive
 from s2i_lib.widgets import join_modules
 from s2i_lib.widgets.studio import Studio, _marks
-from s2i_lib.widgets.studio.worker import Cancelled, Worker
+from s2i_lib.widgets.studio.worker import Worker
 
-# Stands for a loaded one where nothing is drawn.
-NO_MODEL = SimpleNamespace(load=lambda: None, base=SimpleNamespace(negative=""))
+# They stand for loaded ones where nothing is heard or drawn.
+NO_MODEL = SimpleNamespace(run=None, source="", base=SimpleNamespace(negative=""))
+
+
+def listener_that_hears(transcript: Transcript | None = None) -> SimpleNamespace:
+    return SimpleNamespace(options=HearOptions(), load=lambda: None, hear=lambda *_: transcript)
+
+
+SILENCE = np.zeros(16_000, np.float32)
+NO_LISTENER = listener_that_hears()
 
 
 def test_newest_wish_wins_and_the_running_one_ends_between_steps():
@@ -92,7 +101,7 @@ def test_unknown_setting_is_refused_with_the_known_ones(tmp_path):
 def test_subject_of_a_run_is_chosen_and_marked_in_the_prompt(tmp_path):
     drive, rex = Drive(tmp_path), Subject("Rex", "dog", "sks")
     save_subject(drive, rex)
-    studio = Studio(drive, classroom=False, listener=NO_MODEL, model=NO_MODEL)
+    studio = Studio(drive, classroom=False, listener=NO_LISTENER, model=NO_MODEL)
     assert studio.subjects == ["Rex"] and studio._chosen("rex/20261122") == rex
     assert studio._chosen(None) is studio._chosen("/elsewhere/rex") is None
     assert _marks("a photo of a sks dog on grass", [rex]) == [[13, 20]]
@@ -117,13 +126,14 @@ def test_typed_wish_is_drawn_kept_and_can_be_deleted(tmp_path):
     for entry in studio.pictures:
         studio._told({"type": "delete", "id": entry["id"]})
     assert not list((tmp_path / "creations").iterdir()) and studio.strip == []
-    assert set(studio.seconds[0]) == {"load model", "prompt", "draw", "save"}
+    assert set(studio.seconds[0]) == {"load model", "draw", "save"}
 
 
-def quick_studio(drive, pocket) -> Studio:
-    """A studio with a loaded model, which draws at once and hears nothing."""
+def quick_studio(drive, pocket, heard=None) -> Studio:
+    """A studio with a loaded model, which draws at once and hears always the same."""
     settings = {"model": "pocket", "steps": 1}
-    return Studio(drive, settings=settings, classroom=False, listener=NO_MODEL, model=pocket)
+    listener = listener_that_hears(heard)
+    return Studio(drive, settings=settings, classroom=False, listener=listener, model=pocket)
 
 
 def records(studio: Studio) -> list[dict]:
@@ -154,13 +164,13 @@ def test_field_shows_the_models_own_negative_prompt_and_an_empty_one_switches_it
     assert studio.wait(240) and studio.settings["negative"] == ""
     assert [each["negative"] for each in records(studio)] == ["wheels, watermark", "wheels"]
     settings = {"model": "pocket", "steps": 1, "negative": ""}
-    off = Studio(drive, settings=settings, classroom=False, listener=NO_MODEL, model=picky)
+    off = Studio(drive, settings=settings, classroom=False, listener=NO_LISTENER, model=picky)
     off.say("a red car")
     assert [each["negative"] for each in records(off)] == [""]
 
 
 def test_another_model_brings_its_own_negative_prompt_unless_it_was_changed(drive):
-    studio = Studio(drive, classroom=False, listener=NO_MODEL, model=NO_MODEL)
+    studio = Studio(drive, classroom=False, listener=NO_LISTENER, model=NO_MODEL)
     for own in ("", "watermark", "", "blurry"):  # of the models that are chosen one by one
         studio._offer_negative(own)
         assert studio.settings["negative"] == own
@@ -172,9 +182,9 @@ def test_another_model_brings_its_own_negative_prompt_unless_it_was_changed(driv
 
 def test_prompt_drawn_again_keeps_what_was_said_and_of_whom(drive, pocket):
     save_subject(drive, Subject("Rex", "dog", "sks"))
-    studio = quick_studio(drive, pocket)
     heard = Transcript("Rex im Schnee", "de", 0.9, "Rex in the snow", (), "e", "m", 1.0, 1.0)
-    studio._wish(lambda: studio._draw_words(heard))
+    studio = quick_studio(drive, pocket, heard)
+    studio.hear(SILENCE)
     assert studio.wait(240)
     studio._told({"type": "draw", "text": "a dog on a yellow background"})
     assert studio.wait(240)
@@ -190,9 +200,9 @@ def test_prompt_drawn_again_keeps_what_was_said_and_of_whom(drive, pocket):
 
 
 def test_new_seed_of_an_older_picture_draws_its_own_prompt(drive, pocket):
-    studio = quick_studio(drive, pocket)
     heard = Transcript("a red car", "en", 0.9, "a red car", (), "e", "m", 1.0, 1.0)
-    studio._wish(lambda: studio._draw_words(heard))
+    studio = quick_studio(drive, pocket, heard)
+    studio.hear(SILENCE)
     assert studio.wait(240)
     studio.say("a blue tree")
     assert studio.wait(240)
@@ -231,22 +241,24 @@ def test_what_one_thread_says_waits_while_another_holds_back(drive, pocket):
 
 def test_chosen_model_loads_at_once_and_says_so_but_not_while_one_draws(drive, pocket):
     settings = {"model": "auto", "steps": 1}
-    studio = Studio(drive, settings=settings, classroom=False, listener=NO_MODEL, model=pocket)
+    studio = Studio(drive, settings=settings, classroom=False, listener=NO_LISTENER, model=pocket)
     wait_until(lambda: studio.state == "ready")
     told = []
     studio.observe(lambda change: told.append((studio.state, change["new"])), "status")
-    with studio._in_use:  # as while a wish is drawn
+    with studio._speech.use_model() as drawing:  # as while a wish is drawn
         studio.settings = {**studio.settings, "model": "pocket"}
         time.sleep(0.3)
-        assert studio._model is pocket and told == []
+        assert drawing is pocket and told == []
     wait_until(lambda: studio.state == "ready" and len(told) == 2)
     assert told[0] == ("loading", "Loading the model pocket. You can speak already.")
-    assert studio._model is not pocket and studio._loaded_name == "pocket"
-    drawn = studio._model
+    with studio._speech.use_model() as chosen:
+        assert chosen is not pocket and chosen.base.name == "pocket"
     studio.settings = {**studio.settings, "negative": "snow"}
     studio.say("a red car")
     assert studio.wait(240) and studio.state == "done"
-    assert studio._model is drawn and not any(state == "loading" for state, _ in told[1:])
+    with studio._speech.use_model() as drawn:
+        assert drawn is chosen
+    assert not any(state == "loading" for state, _ in told[1:])
 
 
 def wait_until(is_true, timeout_s: float = 120.0) -> None:
@@ -284,13 +296,12 @@ def test_what_was_said_is_drawn_where_a_full_drive_does_not_take_the_recording(
     pocket, faulty_drive
 ):
     drive = Drive(faulty_drive.path)
-    studio = quick_studio(drive, pocket)
     heard = Transcript("a red car", "en", 1.0, "a red car", (), "test", "none", 1.0, 0.1)
-    studio._listener = SimpleNamespace(load=lambda: studio._listener, hear=lambda *_: heard)
+    studio = quick_studio(drive, pocket, heard)
     studio._set("keep_recordings", True)
     for room, kept in (("room for 0", []), ("room for 1", []), ("", [".json", ".wav"])):
         faulty_drive.fault(room)  # for neither, for the record alone, for both
-        studio.hear(np.zeros(16_000, np.float32))
+        studio.hear(SILENCE)
         assert studio.wait(240) and studio.state == "done" and studio.pictures
         failed = [note for note in studio.prompt["notes"] if "recording is not kept" in note]
         assert len(failed) == (0 if kept else 1), studio.prompt["notes"]
@@ -304,7 +315,7 @@ def test_nothing_is_waited_for_once_a_choice_is_loaded_whose_wish_has_ended(driv
     studio = quick_studio(drive, pocket)
     wait_until(lambda: studio.state == "ready")
     studio.state = "waiting"
-    studio._load_all("choice")
+    studio._load_all()
     assert studio.state == "ready"
 
 
@@ -312,7 +323,7 @@ def test_wish_that_waits_for_a_model_can_be_stopped(drive, pocket):
     studio = quick_studio(drive, pocket)
     told = []
     studio.observe(lambda change: told.append((studio.state, studio.status)), ["state", "status"])
-    with studio._loading:  # as while a model loads
+    with studio._speech.use_model():  # as while a model loads
         studio.state = "loading"
         studio.say("a red car")
         wait_until(lambda: studio.state == "waiting")
@@ -338,6 +349,7 @@ def test_class_is_told_what_is_refused_and_does_not_see_it_drawn(tmp_path):
     assert studio.wait(240)
     assert studio.state == "error" and "“cars” is on the list" in studio.complaint
     assert studio.prompt == {} and studio.strip == []
+    wait_until(lambda: studio.rules)  # a wish is refused before anything is loaded
     assert "txt are not drawn, and pictures are checked by open_nsfw" in studio.rules
     studio.say("two red balls")
     assert studio.wait(240)

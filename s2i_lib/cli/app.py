@@ -141,21 +141,6 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-def find_subject(drive: Drive, given: str) -> Subject:
-    """NAME:CLASS_NOUN:IDENTIFIER, or the name of a subject on the Drive."""
-    from s2i_lib.photos.subject import Subject, load_subject
-
-    return Subject.parse(given) if ":" in given else load_subject(drive, given)
-
-
-def known_subjects(drive: Drive, given: list[Subject]) -> list[Subject]:
-    """Every subject whose name may be spoken: those that were given, then those on the Drive."""
-    from s2i_lib.photos.subject import list_subjects
-
-    names = {subject.name for subject in given}
-    return [*given, *(subject for subject in list_subjects(drive) if subject.name not in names)]
-
-
 def for_each(
     given: list[str],
     handle: Callable[[str], None],

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from tqdm.auto import tqdm
 
-from s2i_lib.cli.app import StepsOption, SubjectOption, find_subject, for_each
+from s2i_lib.cli.app import StepsOption, SubjectOption, for_each
 from s2i_lib.cli.output import complain, emit, notes
 from s2i_lib.errors import InputError, S2iError
+from s2i_lib.photos.subject import find_subject
 from s2i_lib.storage.files import make_folder
 from s2i_lib.storage.layout import Drive
 from s2i_lib.storage.run_card import find_run

@@ -2,63 +2,46 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Iterator
-from concurrent.futures import Future
-from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from tqdm.auto import tqdm
 
-from s2i_lib.cli.app import Hearing, ModelOption, Order, find_subject, for_each, known_subjects
+from s2i_lib.cli.app import Hearing, ModelOption, Order, for_each
 from s2i_lib.cli.output import complain, emit, notes
 from s2i_lib.drawing.draw import EMPTY_PROMPT
-from s2i_lib.drawing.gallery import Wish, save, write_page
+from s2i_lib.drawing.gallery import Section, write_page
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.storage.files import make_folder
 from s2i_lib.storage.layout import Drive
 
 if TYPE_CHECKING:
-    from s2i_lib.models.loading import Model
-    from s2i_lib.speech.transcribe import HearOptions, Transcript
+    from s2i_lib.distributed import Processes
+    from s2i_lib.pipeline import Event, SpeechToImage, Wish
+    from s2i_lib.speech.transcribe import Transcript
 
 Recordings = Annotated[list[str], typer.Argument(help="Recordings: wav, mp3, m4a, webm ...")]
 
 
-def speak(
-    audio: Recordings,
-    hearing: Hearing,
-    order: Order,
-    drive: Drive,
-) -> None:
+def speak(audio: Recordings, hearing: Hearing, order: Order, drive: Drive) -> None:
     """Turn spoken sentences into pictures, and a page of the clips, words and pictures."""
-    from s2i_lib.speech.transcribe import Listener
+    from s2i_lib.distributed import Processes
 
-    studio = _Studio(order, drive)
-    options = hearing.options(studio.subjects)
-    _check(audio, options)
-    with studio.processes.main_first():  # it downloads, the others find what it has kept
-        with studio.stage("load Whisper"):
-            listener = Listener(options, drive).load()
-        if studio.processes.is_alone:
-            studio.start_loading()  # beside hearing the first clip
-        else:
-            studio.load_model()
-
-    def handle(clip: str) -> None:
-        with studio.stage("hear"):
-            transcript = listener.hear(clip)
-        studio.load_model()
-        studio.fulfil(transcript, clip=clip)
-
+    processes = Processes()
+    speech = _make_pipeline(order, drive, processes)
+    speech.hearing = hearing.options(speech.subjects)
+    _check(audio, hearing)
+    with processes.main_first():  # it downloads, the others find what it has kept
+        speech.load_listener()
+        if not processes.is_alone:  # alone it loads the model while it hears the first clip
+            speech.load_model()
+    sections: list[Section] = []
     try:
-        for_each(audio, handle, processes=studio.processes)
+        for_each(audio, lambda clip: _report(speech(clip), clip, sections), processes=processes)
     finally:
-        studio.finish()
+        _finish(speech, sections, processes)
 
 
 def draw(
@@ -67,19 +50,17 @@ def draw(
     drive: Drive,
 ) -> None:
     """Turn a typed sentence into pictures: the same as speak, without speech."""
-    from s2i_lib.speech.prompt import make_prompt
+    from s2i_lib.distributed import Processes
 
     if not prompt.strip():
         raise InputError(EMPTY_PROMPT)
-    studio = _Studio(order, drive)
-    make_prompt(prompt, studio.subjects, chosen=studio.chosen)  # refuses before anything slow
-    if studio.classroom:
-        studio.classroom.check(prompt)
-    studio.load_model()
+    processes = Processes()
+    speech = _make_pipeline(order, drive, processes)
+    sections: list[Section] = []
     try:
-        studio.fulfil(prompt)
+        _report(speech.say(prompt), None, sections)
     finally:
-        studio.finish()
+        _finish(speech, sections, processes)
 
 
 def hear(
@@ -88,7 +69,7 @@ def hear(
     drive: Drive,
     subject: Annotated[
         list[str] | None,
-        typer.Option("--subject", help="NAME:CLASS_NOUN:IDENTIFIER of a name; repeatable."),
+        typer.Option(help="NAME:CLASS_NOUN:IDENTIFIER of a name; repeatable."),
     ] = None,
     model: ModelOption = "auto",
     words: Annotated[bool, typer.Option("--words", help="Say when each word was said.")] = False,
@@ -96,14 +77,14 @@ def hear(
     """Write down what was said, and the prompt that it becomes."""
     from s2i_lib.models.loading import token_counter
     from s2i_lib.models.registry import choose
+    from s2i_lib.photos.subject import find_subject, known_subjects
     from s2i_lib.speech.prompt import make_prompt
     from s2i_lib.speech.transcribe import Listener
 
     base = choose(model)
     known = known_subjects(drive, [find_subject(drive, text) for text in subject or []])
-    options = hearing.options(known, word_times=words)
-    _check(audio, options)
-    listener = Listener(options, drive).load()
+    _check(audio, hearing)
+    listener = Listener(hearing.options(known, word_times=words), drive).load()
     counter = token_counter(base, drive)
 
     def handle(clip: str) -> None:
@@ -123,164 +104,115 @@ def hear(
     for_each(audio, handle)
 
 
-def _check(audio: list[str], options: HearOptions) -> None:
+def _check(audio: list[str], hearing: Hearing) -> None:
     """Read all recordings before anything slow, and refuse what cannot be heard."""
     from s2i_lib.speech.audio import load_audio
 
     for clip in audio:
-        load_audio(clip, limit_s=options.limit_s)
+        load_audio(clip, limit_s=hearing.limit_s)
 
 
-class _Studio:
-    """What `speak` and `draw` share: the checks before anything slow, then wish by wish."""
+def _make_pipeline(order: Order, drive: Drive, processes: Processes) -> SpeechToImage:
+    """Make what hears and draws, and check all that can be checked before anything slow."""
+    from s2i_lib.drawing.safety import Classroom
+    from s2i_lib.drawing.sampling import DrawOptions
+    from s2i_lib.models.registry import REGISTRY, choose
+    from s2i_lib.pipeline import SpeechToImage
+    from s2i_lib.storage.run_card import find_run
 
-    def __init__(self, order: Order, drive: Drive) -> None:
-        from s2i_lib.distributed import Processes
-        from s2i_lib.drawing.safety import Classroom
-        from s2i_lib.drawing.sampling import DrawOptions
-        from s2i_lib.models.registry import REGISTRY, choose
-        from s2i_lib.storage.run_card import find_run
+    options = DrawOptions(
+        steps=order.steps, guidance_scale=order.guidance, count=order.count, seed=order.seed
+    )
+    model = order.model
+    classroom = Classroom(drive) if order.classroom else None
+    if order.run is not None:
+        find_run(drive, order.run)
+    if order.run is None or model != "auto":  # what a run was made from, it knows best
+        base = choose(model)
+        model = base.name if base.name in REGISTRY else model
+    speech = SpeechToImage(
+        drive,
+        model=model,
+        run=order.run,
+        subject=order.subject,
+        options=options,
+        negative=order.negative,
+        classroom=classroom,
+        folder=make_folder(order.out or drive.creations),
+        callback=_Progress(),
+    )
+    speech.mark = processes.mark
+    return speech
 
-        self.processes = Processes()
-        self.order = order
-        self.options = DrawOptions(
-            steps=order.steps,
-            guidance_scale=order.guidance,
-            count=order.count,
-            seed=order.seed,
-        )
-        self.drive = drive
-        self.classroom = Classroom(self.drive) if order.classroom else None
-        self.model_name = order.model
-        if order.run is not None:
-            find_run(self.drive, order.run)
-        if order.run is None or order.model != "auto":  # what a run was made from, it knows best
-            base = choose(order.model)
-            self.model_name = base.name if base.name in REGISTRY else order.model
-        self.chosen = find_subject(self.drive, order.subject) if order.subject else None
-        self.subjects = known_subjects(self.drive, [self.chosen] if self.chosen else [])
-        self.folder = make_folder(order.out or self.drive.creations)
-        self.seconds: dict[str, float] = {}
-        self.wishes: list[Wish] = []
-        self._loading: Future[Model] | None = None
 
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Add the seconds that the body takes to those of the stage called ``name``."""
-        start = time.perf_counter()
-        yield
-        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+class _Progress:
+    """A bar for the steps of a drawing."""
 
-    def start_loading(self) -> None:
-        """Load the model on a thread, while something else is done."""
-        from s2i_lib.models.loading import load
+    bar: tqdm[Any] | None = None
 
-        def work() -> None:
-            try:
-                loading.set_result(load(self.model_name, drive=self.drive, run=self.order.run))
-            except BaseException as error:
-                loading.set_exception(error)
+    def __call__(self, event: Event) -> None:
+        from s2i_lib.pipeline import Drawing
 
-        loading = self._loading = Future()
-        threading.Thread(target=work, name="load model", daemon=True).start()
-
-    def load_model(self) -> None:
-        """Wait until the model is loaded; the seconds are those that were waited."""
-        if self._loading is None:
-            self.start_loading()
-        assert self._loading is not None
-        with self.stage("load model"):
-            self.model = self._loading.result()
-
-    def fulfil(self, heard: str | Transcript, *, clip: str | None = None) -> None:
-        """One wish: words -> prompt -> pictures -> files -> report.
-
-        Raises
-        ------
-        S2iError
-            At the end, when the disk did not take each of the pictures.
-        """
-        from s2i_lib.drawing.advice import explain_unknown_words, explain_untaught
-        from s2i_lib.drawing.draw import draw
-        from s2i_lib.speech.audio import load_audio
-        from s2i_lib.speech.prompt import make_prompt, with_negative
-
-        base, options = self.model.base, self.options
-        prompt = make_prompt(
-            heard,
-            self.subjects,
-            chosen=self.chosen,
-            count_tokens=self.model.count_tokens,
-            token_limit=base.token_limit,
-        )
-        prompt = with_negative(prompt, self.order.negative, base.negative)
-        unknown = explain_unknown_words(base, prompt.text, self.model.taught)
-        untaught = explain_untaught(self.model, prompt, self.drive)
-        doubts = prompt.transcript.doubts if prompt.transcript else ()
-        remarks = [*doubts, *prompt.notes, *filter(None, [untaught, unknown])]
-        with self.stage("draw"), tqdm(total=options.steps, desc="Drawing", leave=False) as bar:
-            pictures = draw(
-                self.model,
-                prompt,
-                options,
-                on_step=lambda _: bar.update(),
-                classroom=self.classroom,
-            )
-        paths: list[Path] = []
-        failures: dict[int, S2iError] = {}  # by the seed of the picture
-        with self.stage("save"):
-            for picture in pictures:
-                try:
-                    paths.append(save(picture, self.folder, self.processes.mark))
-                except S2iError as error:  # the next one may find room
-                    failures[picture.record["seed"]] = error
-        transcript = prompt.transcript
-        if paths:
-            self.wishes.append(
-                Wish(
-                    prompt.text,
-                    paths,
-                    heard=transcript.text if transcript else None,
-                    clip=load_audio(clip) if clip else None,
-                    notes=remarks,
-                )
-            )
-        report = {"clip": clip, "prompt": prompt.to_json(), "notes": remarks}
-        emit(
-            report | {"pictures": [str(path) for path in paths]},
-            *(_heard(transcript, clip) if transcript else []),
-            f"Drawn     {prompt.text}  (by {base.name})",
-            *notes(remarks),
-            *(f"Picture   {path}" for path in paths),
-        )
-        if failures:
-            seeds = ", ".join(map(str, failures))
-            raise S2iError(
-                f"{len(failures)} of {len(pictures)} pictures could not be kept: "
-                f"{next(iter(failures.values()))} `--seed` draws the same again: {seeds}."
-            )
-
-    def finish(self) -> None:
-        """Write the page of all wishes, of all processes, and report the seconds of each stage."""
-        self.wishes = self.processes.gather(self.wishes)
-        self.processes.close()
-        if not self.wishes or not self.processes.is_main:
+        if not isinstance(event, Drawing):
             return
-        page: Path | None
-        with self.stage("save"):
-            stem = self.wishes[0].pictures[0].stem
-            title = "Spoken and drawn" if self.wishes[0].heard else "Drawn"
-            try:
-                page = write_page(self.wishes, self.folder / f"{stem}.html", title=title)
-            except (S2iError, OSError) as error:  # the pictures are there without it
-                complain(f"There is no page of the pictures: {error}")
-                page = None
-        seconds = {name: round(value, 2) for name, value in self.seconds.items()}
-        emit(
-            {"page": page and str(page), "seconds": seconds},
-            *([f"Page      {page}"] if page else []),
-            "Seconds   " + ", ".join(f"{name} {took:.2f}" for name, took in seconds.items()),
+        number, total = event.step.number, event.step.total
+        self.bar = self.bar or tqdm(total=total, desc="Drawing", leave=False)
+        self.bar.update(number - self.bar.n)
+        if number == total:
+            self.bar.close()
+            self.bar = None
+
+
+def _report(wish: Wish, clip: str | None, sections: list[Section]) -> None:
+    """Say what was understood and drawn, and add it to the page's ``sections``.
+
+    Raises
+    ------
+    S2iError
+        When the disk did not take each of the pictures.
+    """
+    paths = [path for path in wish.paths if path]
+    if paths:
+        sections.append(wish.section())
+    remarks = [*wish.doubts, *wish.notes]
+    record = {"clip": clip, "prompt": wish.prompt.to_json(), "notes": remarks}
+    emit(
+        {**record, "pictures": [str(path) for path in paths]},
+        *(_heard(wish.transcript, clip) if wish.transcript else []),
+        f"Drawn     {wish.prompt.text}  (by {wish.pictures[0].record['model']})",
+        *notes(remarks),
+        *(f"Picture   {path}" for path in paths),
+    )
+    if wish.failures:
+        raise S2iError(
+            f"{len(wish.failures)} of {len(wish.pictures)} pictures could not be kept: "
+            f"{wish.failures[0]} `--seed` draws the same again: "
+            f"{', '.join(map(str, wish.unsaved_seeds))}."
         )
+
+
+def _finish(speech: SpeechToImage, sections: list[Section], processes: Processes) -> None:
+    """Write the page of all wishes, of all processes, and report the seconds of each stage."""
+    sections = processes.gather(sections)
+    processes.close()
+    if not sections or not processes.is_main:
+        return
+    assert speech.folder is not None
+    began, page = time.perf_counter(), None
+    stem = sections[0].pictures[0].stem
+    title = "Spoken and drawn" if sections[0].heard else "Drawn"
+    try:
+        page = write_page(sections, speech.folder / f"{stem}.html", title=title)
+    except (S2iError, OSError) as error:  # the pictures are there without it
+        complain(f"There is no page of the pictures: {error}")
+    seconds = dict(speech.seconds)
+    seconds["save"] += time.perf_counter() - began
+    seconds = {name: round(value, 2) for name, value in seconds.items()}
+    emit(
+        {"page": page and str(page), "seconds": seconds},
+        *([f"Page      {page}"] if page else []),
+        "Seconds   " + ", ".join(f"{name} {took:.2f}" for name, took in seconds.items()),
+    )
 
 
 def _heard(transcript: Transcript, clip: str | None) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -60,14 +59,14 @@ def draw(
         When the prompt is empty or longer than the model can read; in classroom mode also when it
         has a word that is not drawn there, or every picture was held back.
     """
-    options = options or DrawOptions()
+    options = (options or DrawOptions()).with_seed()
     if isinstance(prompt, str):
         prompt = Prompt(text=prompt.strip())
     check_prompt(model, prompt)
     if classroom is not None:
         classroom.check_prompt(prompt)
-    first = secrets.randbelow(SEEDS - options.count) if options.seed is None else options.seed
-    seeds = [(first + i) % SEEDS for i in range(options.count)]
+    assert options.seed is not None
+    seeds = [(options.seed + i) % SEEDS for i in range(options.count)]
     pictures = _draw_seeds(model, prompt, options, seeds, on_step)
     return pictures if classroom is None else _fit_for_class(classroom, model, pictures)
 

@@ -32,7 +32,7 @@ PAGE_TEMPLATE = Path(__file__).with_name("gallery_page.html")
 
 
 @dataclass(frozen=True)
-class Wish:
+class Section:
     """What was said or typed, and the pictures that came of it: one section of a page."""
 
     prompt: str
@@ -189,7 +189,7 @@ def grid(images: Sequence[Image], *, columns: int | None = None, cell_px: int = 
     return sheet
 
 
-def write_page(wishes: Sequence[Wish], path: Path, *, title: str) -> Path:
+def write_page(wishes: Sequence[Section], path: Path, *, title: str) -> Path:
     """Write one self-contained HTML page: for each wish the clip, the words and the pictures."""
     from jinja2 import Environment
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from s2i_lib.errors import InputError
@@ -65,6 +66,12 @@ class DrawOptions:
             raise InputError(
                 f"There is no scheduler {self.scheduler!r}. Known are: {', '.join(SCHEDULERS)}."
             )
+
+    def with_seed(self) -> DrawOptions:
+        """Return these options with a seed: a fresh one where there was none."""
+        if self.seed is not None:
+            return self
+        return replace(self, seed=secrets.randbelow(SEEDS - self.count))
 
 
 @dataclass(frozen=True)

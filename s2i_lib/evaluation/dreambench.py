@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from s2i_lib.drawing.advice import unknown_words
 from s2i_lib.drawing.draw import draw
+from s2i_lib.drawing.records import Picture
 from s2i_lib.drawing.sampling import DrawOptions
 from s2i_lib.errors import InputError
 from s2i_lib.evaluation.metrics import RESAMPLES
@@ -19,7 +21,7 @@ from s2i_lib.photos.subject import Subject
 from s2i_lib.speech.templates import article_for
 
 if TYPE_CHECKING:
-    from s2i_lib.speech.prompt import Prompt
+    pass
 
 BATCH = 4  # pictures at a time: what a T4 has room for at 512 px
 DREAMBENCH = Path(__file__).with_name("dreambench.json")
@@ -88,17 +90,20 @@ def choose_prompts(base: BaseModel, subject: Subject, count: int) -> tuple[list[
     return [p.format(subject=subject.phrase) for p in chosen], [note]
 
 
-def draw_pictures(
-    model: Model, prompt: Prompt | str, count: int, options: EvaluateOptions
-) -> list[Any]:
-    """A few at a time: a picture depends on its own seed only, and memory on how many there are."""
-    drawn: list[Any] = []
-    while len(drawn) < count:
-        some = DrawOptions(
+def batches(options: EvaluateOptions, count: int) -> Iterator[DrawOptions]:
+    """Yield how ``count`` pictures are drawn: a few at a time.
+
+    A picture depends on its own seed only, and memory on how many there are.
+    """
+    for done in range(0, count, BATCH):
+        yield DrawOptions(
             steps=options.steps,
             guidance_scale=options.guidance_scale,
-            count=min(BATCH, count - len(drawn)),
-            seed=options.first_seed + len(drawn),
+            count=min(BATCH, count - done),
+            seed=options.first_seed + done,
         )
-        drawn += draw(model, prompt, some)
-    return drawn
+
+
+def draw_pictures(model: Model, prompt: str, count: int, options: EvaluateOptions) -> list[Picture]:
+    """Draw ``count`` pictures of a prompt, from the seeds that the options say."""
+    return [one for some in batches(options, count) for one in draw(model, prompt, some)]

@@ -36,7 +36,8 @@ from s2i_lib.models.loading import Model, load
 from s2i_lib.models.registry import REGISTRY
 from s2i_lib.photos.manifest import inspect_dataset, open_photo
 from s2i_lib.photos.subject import Subject
-from s2i_lib.speech.transcribe import HearOptions, Listener
+from s2i_lib.pipeline import SpeechToImage
+from s2i_lib.speech.transcribe import HearOptions
 from s2i_lib.storage.files import sha256_of
 from s2i_lib.storage.run_card import find_run, read_card
 
@@ -389,10 +390,10 @@ def add_hearing(
     """Score hearing, too, for a listener that knows the subject's name; a note where it cannot."""
     subject = evaluation.subject
     try:
-        listener = Listener(HearOptions(names=(subject.name,)), drive).load()
-        evaluation.speech = evaluate_speech(
-            model, clips, listener, [subject], clip_scorer, evaluation.options
-        )
+        hearing = HearOptions(names=(subject.name,))
+        speech = SpeechToImage(drive, model=model, hearing=hearing, negative="")
+        speech.subjects, speech.folder = [subject], None
+        evaluation.speech = evaluate_speech(speech.load(), clips, clip_scorer, evaluation.options)
     except S2iError as error:
         evaluation.notes.append(f"Hearing is not scored: {error}")
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from s2i_lib.errors import InputError, S2iError
-from s2i_lib.evaluation.dreambench import EvaluateOptions, draw_pictures
+from s2i_lib.evaluation.dreambench import EvaluateOptions, batches
 from s2i_lib.evaluation.metrics import (
     bootstrap,
     caption,
@@ -21,14 +21,16 @@ from s2i_lib.evaluation.metrics import (
     text_cosines,
     word_error_rate,
 )
+from s2i_lib.pipeline import SpeechToImage
 from s2i_lib.speech.prompt import Prompt, make_prompt
+from s2i_lib.speech.transcribe import HearOptions
 from s2i_lib.storage.files import sha256_of
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from s2i_lib.evaluation.encoders import ClipScorer
-    from s2i_lib.models.loading import Model
     from s2i_lib.photos.subject import Subject
-    from s2i_lib.speech.transcribe import Listener
 
 AUDIO = {
     ".wav", ".mp3", ".m4a", ".flac", ".ogg", ".opus", ".webm", ".aac", ".aiff", ".mp4", ".mov",
@@ -87,10 +89,8 @@ def read_clips(folder: Path) -> list[Clip]:
 
 
 def evaluate_speech(
-    model: Model,
+    speech: SpeechToImage,
     clips: Sequence[Clip],
-    listener: Listener,
-    subjects: Sequence[Subject],
     clip_scorer: ClipScorer | None,
     options: EvaluateOptions,
     callback: Callable[[int, int], object] = lambda done, total: None,
@@ -110,10 +110,10 @@ def evaluate_speech(
     spoken, typed = [], []
     for number, clip in enumerate(clips):
         callback(number, len(clips))
-        meant, heard = _prompt(model, clip.text, subjects), None
+        meant, heard = speech.prompt(clip.text), None
         try:
-            transcript = listener.hear(str(clip.audio))
-            heard = _prompt(model, transcript, subjects)
+            transcript = speech.hear(clip.audio)
+            heard = speech.prompt(transcript)
         except S2iError as error:  # silence is a result, too: every word is missing
             rows.append({"problem": str(error)})
         else:
@@ -131,12 +131,8 @@ def evaluate_speech(
             "names_heard": [s.name for s in heard.subjects] if heard else [],
         }
         if clip_scorer is not None:
-            from_text = draw_pictures(model, meant, options.seeds, options)
-            from_speech = draw_pictures(model, heard, options.seeds, options) if heard else None
-            typed.append(clip_scorer.images([p.image for p in from_text]))
-            spoken.append(
-                clip_scorer.images([p.image for p in from_speech]) if from_speech else None
-            )
+            typed.append(clip_scorer.images(_draw(speech, meant, options)))
+            spoken.append(clip_scorer.images(_draw(speech, heard, options)) if heard else None)
     callback(len(clips), len(clips))
     settings = {"seed": options.bootstrap_seed, "resamples": options.resamples}
     scores: dict[str, Any] = {
@@ -146,20 +142,20 @@ def evaluate_speech(
         "name_recall": name_recall(
             [row["names_said"] for row in rows], [row["names_heard"] for row in rows], **settings
         ),
-        "listener": _describe_listener(listener, listened),
+        "listener": _describe_listener(speech.hearing, listened),
         "clips": rows,
     }
     if clip_scorer is not None:
-        captions = [_bare(row["typed_prompt"], subjects) for row in rows]
+        captions = [_bare(row["typed_prompt"], speech.subjects) for row in rows]
         scores |= _fidelity(clip_scorer.texts(captions), captions, spoken, typed, options)
     return scores
 
 
-def _describe_listener(listener: Listener, listened: dict[str, str]) -> dict[str, Any]:
+def _describe_listener(options: HearOptions, listened: dict[str, str]) -> dict[str, Any]:
     """Engine and model as they were chosen, the engine's version, and the options."""
     engine = listened.get("engine")
     return {
-        "options": asdict(listener.options),
+        "options": asdict(options),
         **listened,
         "version": version(engine) if engine else None,
     }
@@ -198,10 +194,9 @@ def _fidelity(
     return found
 
 
-def _prompt(model: Model, words: Any, subjects: Sequence[Subject]) -> Prompt:
-    return make_prompt(
-        words, subjects, count_tokens=model.count_tokens, token_limit=model.base.token_limit
-    )
+def _draw(speech: SpeechToImage, prompt: Prompt, options: EvaluateOptions) -> list[Image]:
+    wishes = [speech.draw(prompt, options=some) for some in batches(options, options.seeds)]
+    return [picture.image for wish in wishes for picture in wish.pictures]
 
 
 def _bare(prompt: str, subjects: Sequence[Subject]) -> str:

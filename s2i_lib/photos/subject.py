@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -153,6 +154,23 @@ def load_subject(drive: Drive, name: str) -> Subject:
             f"The card {path} cannot be read ({error}). Expected name, class_noun, identifier "
             "and kind as JSON. Make it anew with `python -m s2i_lib dataset`."
         ) from error
+
+
+def find_subject(drive: Drive, text: str) -> Subject:
+    """Return the subject that NAME:CLASS_NOUN:IDENTIFIER says, or the one of that name.
+
+    Raises
+    ------
+    InputError
+        When ``text`` is neither.
+    """
+    return Subject.parse(text) if ":" in text else load_subject(drive, text)
+
+
+def known_subjects(drive: Drive, first: Sequence[Subject] = ()) -> list[Subject]:
+    """Return every subject whose name may be spoken: ``first``, then those on the Drive."""
+    names = {subject.name for subject in first}
+    return [*first, *(subject for subject in list_subjects(drive) if subject.name not in names)]
 
 
 def list_subjects(drive: Drive) -> list[Subject]:

@@ -2,44 +2,52 @@
 
 from __future__ import annotations
 
-import functools
 import io
 import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import traitlets
 
+from s2i_lib.drawing.sampling import DrawOptions
 from s2i_lib.errors import InputError, S2iError
+from s2i_lib.models.registry import REGISTRY, split_choice
+from s2i_lib.pipeline import (
+    Cancelled,
+    Drawing,
+    Event,
+    Heard,
+    Hearing,
+    Loaded,
+    Loading,
+    SpeechToImage,
+    Understood,
+    Wish,
+)
 from s2i_lib.storage.files import make_folder
 from s2i_lib.storage.layout import Drive, folder_name
 from s2i_lib.widgets import join_modules, join_styles
-from s2i_lib.widgets.microphone import RATE_HZ, pcm_to_float
-from s2i_lib.widgets.studio.worker import Cancelled, Worker
+from s2i_lib.widgets.microphone import pcm_to_float
+from s2i_lib.widgets.studio.worker import Worker
 from s2i_lib.widgets.transport import ByteWidget
 
 if TYPE_CHECKING:
     import numpy as np
-    from PIL.Image import Image
 
-    from s2i_lib.drawing.gallery import Wish
+    from s2i_lib.drawing.gallery import Section
     from s2i_lib.drawing.records import Picture
-    from s2i_lib.drawing.safety import Classroom
-    from s2i_lib.drawing.sampling import Step
     from s2i_lib.models.loading import Model
     from s2i_lib.photos.subject import Subject
+    from s2i_lib.pipeline import Recording
     from s2i_lib.speech.prompt import Prompt
     from s2i_lib.speech.transcribe import Listener, Transcript
 
 log = logging.getLogger(__name__)
-
-Asker = Literal["start", "choice", "wish"]  # of models to be loaded
 
 MOST_PICTURES = 8
 PREVIEW_EVERY_S = 0.2  # five rough pictures a second are enough to see it appear
@@ -137,43 +145,42 @@ class Studio(ByteWidget):
         model: Model | None = None,
     ) -> None:
         from s2i_lib.drawing.safety import Classroom
-        from s2i_lib.models.registry import REGISTRY
-        from s2i_lib.photos.subject import list_subjects
 
         if unknown := set(settings or {}) - set(DEFAULTS):
             raise InputError(
                 f"The studio has no setting {sorted(unknown)[0]!r}. It has {', '.join(DEFAULTS)}."
             )
         self.drive, self.keep = drive, keep
-        self.classroom: Classroom | None = Classroom(drive) if classroom else None
+        settings = {**DEFAULTS, **(settings or {})}
+        self._worker = Worker(self._report)
+        self._chosen_model = settings["model"]
+        base, run = split_choice(settings["model"])
+        self._speech = SpeechToImage(
+            drive,
+            model=model or base,
+            run=run,
+            hearing=listener,
+            classroom=Classroom(drive) if classroom else None,
+            callback=self._on_event,
+        )
         self.seconds: list[dict[str, float]] = []
-        """Of each wish: the seconds of its stages."""
-        self._wishes: list[tuple[Wish, list[Shown]]] = []
-        self._clip: np.ndarray | None = None  # of the running wish, where it may be kept
+        """Seconds of the stages, of each wish."""
+        self._sections: list[tuple[Section, list[Shown]]] = []
         self._prompt: Prompt | None = None  # the one in the page's box, as it was before any edit
         self._shown: dict[str, Shown] = {}
         self._ids = itertools.count(1)
-        self._listener = listener
-        self._listening_to = None if listener is None else ""
-        self._model = model
-        self._loaded_name: str | None = None
         self._own_negative: str | None = None  # of the model whose words the field shows
-        self._loading = threading.Lock()
-        self._in_use = threading.Lock()  # a model that draws is not exchanged
-        self._worker = Worker(self._report)
-        self._subjects = list_subjects(drive)
-        settings = {**DEFAULTS, **(settings or {})}
+        self._previewed_at = 0.0
         models = ["auto", *REGISTRY, *_list_runs(drive), settings["model"]]
         super().__init__(
             settings=settings,
-            subjects=[subject.name for subject in self._subjects],
+            subjects=[subject.name for subject in self._speech.subjects],
             models=list(dict.fromkeys(models)),
             languages=LANGUAGES,
         )
-        if model is not None:
-            self._loaded_name = self.settings["model"]
         self.observe(self._load_choice, "settings")
-        threading.Thread(target=self._load_all, name="studio-load", daemon=True).start()
+        self._starter = threading.Thread(target=self._load_all, name="studio-load", daemon=True)
+        self._starter.start()
 
     # --- what the browser asks for ---------------------------------------------------------------
 
@@ -183,7 +190,7 @@ class Studio(ByteWidget):
         if meta.get("kind") == "speech":
             source = pcm_to_float(data)
         self.problem = self.problem_code = ""
-        self._wish(lambda: self._hear_and_draw(source))
+        self.hear(source)
         return "queued"
 
     def _asked(self, name: str) -> bytes:
@@ -197,8 +204,7 @@ class Studio(ByteWidget):
     def _told(self, message: dict[str, Any]) -> None:
         kind = message["type"]
         if kind == "say":
-            text = str(message["text"])
-            self._wish(lambda: self._draw_words(text))
+            self.say(str(message["text"]))
         elif kind == "draw":
             prompt = str(message["text"])
             self._wish(lambda: self._draw_prompt(prompt))
@@ -224,7 +230,7 @@ class Studio(ByteWidget):
         """Wish for a picture in words, as if they had been spoken."""
         self._wish(lambda: self._draw_words(text))
 
-    def hear(self, source: str | Path | bytes | np.ndarray) -> None:
+    def hear(self, source: Recording) -> None:
         """Wish for a picture with a recording."""
         self._wish(lambda: self._hear_and_draw(source))
 
@@ -247,9 +253,9 @@ class Studio(ByteWidget):
         from s2i_lib.drawing.gallery import file_stem, write_page
 
         kept = []
-        for wish, shown in self._wishes:
+        for section, shown in self._sections:
             if paths := [each.path for each in shown if each.path and each.path.exists()]:
-                kept.append(replace(wish, pictures=paths))
+                kept.append(replace(section, pictures=paths))
         if not kept:
             raise InputError(
                 "No picture of this session has been kept, so there is nothing to make a page of. "
@@ -268,54 +274,15 @@ class Studio(ByteWidget):
 
         self._worker.submit(run)
 
-    def _hear_and_draw(self, source: str | Path | bytes | np.ndarray) -> None:
-        times: dict[str, float] = {}
-        self._clip = None
+    def _hear_and_draw(self, recording: Recording) -> None:
         self.heard = {}  # so that the same words again are news to the page
-        with _stage(times, "load Whisper"):
-            listener = self._get_listener()
-        self._worker.check()
-        self._show("hearing", "Hearing what you said.")
-        with _stage(times, "hear"), self._in_use:
-            rate_hz = None if isinstance(source, (str, Path, bytes)) else RATE_HZ
-            transcript = listener.hear(source, rate_hz)
-        notes = []
-        if self.settings["keep_recordings"]:
-            self._clip, failure = self._keep_recording(source, transcript)
-            notes += [f"Your recording is not kept: {failure}"] if failure else []
-        self.heard = {
-            "text": transcript.text,
-            "language": self.languages.get(transcript.language, transcript.language),
-            "code": transcript.language,
-            "english": transcript.english if transcript.language != "en" else "",
-            "doubts": list(transcript.doubts),
-        }
-        self._draw_words(transcript, times, notes)
+        self._configure()
+        self._finish(self._speech(recording))
 
-    def _draw_words(
-        self,
-        heard: str | Transcript,
-        times: dict[str, float] | None = None,
-        notes: Sequence[str] = (),
-    ) -> None:
-        from s2i_lib.speech.prompt import make_prompt
-
-        times = {} if times is None else times
-        if isinstance(heard, str):
-            self._clip = None
-            self.heard = {"text": heard, "language": "", "code": "", "english": "", "doubts": []}
-        with _stage(times, "load model"):
-            model = self._get_model()
-        self._worker.check()
-        with _stage(times, "prompt"):
-            prompt = make_prompt(
-                heard,
-                self._subjects,
-                chosen=self._chosen(model.run),
-                count_tokens=model.count_tokens,
-                token_limit=model.base.token_limit,
-            )
-        self._draw(model, prompt, times, notes)
+    def _draw_words(self, text: str) -> None:
+        self.heard = {"text": text, "language": "", "code": "", "english": "", "doubts": []}
+        self._configure()
+        self._finish(self._speech.say(text))
 
     def _draw_prompt(self, text: str) -> None:
         """Draw what the page's box says: the last prompt, as it was or edited.
@@ -324,88 +291,95 @@ class Studio(ByteWidget):
         """
         from s2i_lib.speech.prompt import Prompt
 
-        times: dict[str, float] = {}
         last = self._prompt or Prompt("")
-        named = [subject for subject in self._subjects if subject.phrase in text]
+        named = [subject for subject in self._speech.subjects if subject.phrase in text]
         subjects = tuple(dict.fromkeys([*last.subjects, *named]))
-        with _stage(times, "load model"):
-            model = self._get_model()
-        self._worker.check()
-        self._draw(model, replace(last, text=text.strip(), subjects=subjects, notes=()), times)
+        self._configure()
+        self._finish(
+            self._speech.draw(replace(last, text=text.strip(), subjects=subjects, notes=()))
+        )
 
-    def _draw(
-        self, model: Model, prompt: Prompt, times: dict[str, float], notes: Sequence[str] = ()
-    ) -> None:
-        from s2i_lib.drawing.advice import explain_unknown_words, explain_untaught
-        from s2i_lib.drawing.draw import draw
-        from s2i_lib.drawing.gallery import Wish
-        from s2i_lib.drawing.sampling import DrawOptions
-        from s2i_lib.speech.prompt import find_negatives, with_negative
-
-        prompt = replace(prompt, negative=find_negatives(prompt.text))
-        prompt = with_negative(prompt, self.settings["negative"], model.base.negative)
-        if self.classroom:
-            self.classroom.check_prompt(prompt)  # before it is shown
-        unknown = explain_unknown_words(model.base, prompt.text, model.taught)
-        untaught = explain_untaught(model, prompt, self.drive)
-        notes = [*notes, *prompt.notes, *filter(None, [untaught, unknown])]
-        self._show_prompt(prompt, notes)
-        settings = self.settings
-        options = DrawOptions(
+    def _configure(self) -> None:
+        """Tell the pipeline what the controls say; they may change while something is heard."""
+        settings, speech = self.settings, self._speech
+        if settings["model"] != self._chosen_model:
+            self._chosen_model = settings["model"]
+            speech.choose(*split_choice(settings["model"]))
+        language = settings["language"] or None
+        if speech.hearing.language != language:
+            speech.hearing = replace(speech.hearing, language=language)
+        speech.chosen = self._chosen(speech.run)
+        speech.negative = settings["negative"]
+        speech.folder = self.drive.creations if self.keep else None
+        speech.recordings = self.drive.recordings if settings["keep_recordings"] else None
+        speech.options = DrawOptions(
             steps=settings["steps"],
             guidance_scale=settings["guidance"],
             count=min(settings["count"], MOST_PICTURES),
             seed=settings["seed"] if settings["is_seed_locked"] else None,
         )
-        self._show("drawing", f"Drawing with {model.base.name}.")
-        with _stage(times, "draw"), self._in_use:
-            pictures = draw(
-                model,
-                prompt,
-                options,
-                on_step=self._make_step_callback(model),
-                classroom=self.classroom,
-            )
-        with _stage(times, "save"):
-            entries, failures = [], []
-            for picture in pictures:
-                entry, failure = self._enter(picture)
-                entries.append(entry)
-                failures += [failure] if failure else []
-        self.seconds.append(times)
-        transcript = prompt.transcript
-        wish = Wish(prompt.text, (), transcript.text if transcript else None, self._clip)
-        self._wishes.append((wish, [self._shown[entry["id"]] for entry in entries]))
+
+    def _on_event(self, event: Event) -> None:
+        """Show what goes on, wherever it goes on; a wish that nobody wants any more ends here."""
+        self._worker.check()
+        if isinstance(event, Loading):
+            self._show_loading(event.what)
+        elif isinstance(event, Loaded):
+            self._show_model(event.model)
+        elif isinstance(event, Hearing):
+            self._show("hearing", "Hearing what you said.")
+        elif isinstance(event, Heard):
+            self._show_heard(event.transcript)
+            self._configure()
+        elif isinstance(event, Understood):
+            self._show_prompt(event.prompt, event.notes)
+            self._show("drawing", f"Drawing with {event.model.base.name}.")
+        elif isinstance(event, Drawing):
+            self._show_step(event)
+
+    def _finish(self, wish: Wish) -> None:
+        """Put a wish's pictures where they are seen."""
+        entries = [self._enter(*one) for one in zip(wish.pictures, wish.paths, strict=True)]
+        self.seconds.append(wish.seconds)
+        if not self.settings["keep_recordings"]:
+            wish = replace(wish, recording=None)
+        section = replace(wish.section(), notes=())
+        self._sections.append((section, [self._shown[entry["id"]] for entry in entries]))
         with self.hold_sync():
-            self._show_prompt(prompt, notes)  # an older picture may have been shown meanwhile
+            self._show_prompt(wish.prompt, wish.notes)  # an older one may be shown meanwhile
             self.pictures = entries
             self.strip = [*entries, *self.strip][:STRIP_LENGTH]
-            self._set("seed", pictures[0].record["seed"])
+            self._set("seed", wish.pictures[0].record["seed"])
             count = "the picture is" if len(entries) == 1 else f"{len(entries)} pictures are"
-            done = f"Done: {count} here after {sum(times.values()):.1f} seconds."
-            if held_back := options.count - len(entries):
+            done = f"Done: {count} here after {sum(wish.seconds.values()):.1f} seconds."
+            if held_back := wish.options.count - len(entries):
                 done += f" The safety checker held {held_back} more back."
             self._show("done", done)
-            if failures:
-                self.complaint = _explain_unkept(entries, failures[0])
+            if wish.failures:
+                self.complaint = _explain_unkept(entries, str(wish.failures[0]))
         self._forget_old()
 
-    def _make_step_callback(self, model: Model) -> Callable[[Step], None]:
-        last = 0.0
+    def _show_heard(self, transcript: Transcript) -> None:
+        self.heard = {
+            "text": transcript.text,
+            "language": self.languages.get(transcript.language, transcript.language),
+            "code": transcript.language,
+            "english": transcript.english if transcript.language != "en" else "",
+            "doubts": list(transcript.doubts),
+        }
 
-        def on_step(step: Step) -> None:
-            nonlocal last
-            self._worker.check()
-            now = time.monotonic()
-            if now - last < PREVIEW_EVERY_S and step.number < step.total:
-                return
-            last = now
-            self.send(
-                {"type": "step", "number": step.number, "total": step.total},
-                buffers=[_rough_picture(model, step)],
-            )
-
-        return on_step
+    def _show_step(self, event: Drawing) -> None:
+        """Send a rough picture now and then, and the last one always."""
+        step, now = event.step, time.monotonic()
+        if now - self._previewed_at < PREVIEW_EVERY_S and step.number < step.total:
+            return
+        self._previewed_at = now
+        stream = io.BytesIO()
+        event.preview().save(stream, "JPEG", quality=80)
+        self.send(
+            {"type": "step", "number": step.number, "total": step.total},
+            buffers=[stream.getvalue()],
+        )
 
     def _set(self, name: str, value: Any) -> None:
         """Change what one control says, whatever the others have come to say meanwhile."""
@@ -415,23 +389,16 @@ class Studio(ByteWidget):
 
     # --- pictures --------------------------------------------------------------------------------
 
-    def _enter(self, picture: Picture) -> tuple[dict[str, Any], str | None]:
-        """The entry of a new picture; beside it why it could not be kept, if it could not."""
+    def _enter(self, picture: Picture, path: Path | None) -> dict[str, Any]:
+        """The entry of a new picture, kept or not: it is worth seeing all the same."""
         key = f"picture-{next(self._ids)}"
-        path = failure = None
-        if self.keep:
-            try:
-                path = self._save(picture)
-            except S2iError as error:  # it is worth seeing all the same
-                failure = str(error)
         self._shown[key] = Shown(picture, path)
-        entry = {
+        return {
             "id": key,
             "alt": picture.record["prompt"],
             "seed": picture.record["seed"],
             "is_kept": path is not None,
         }
-        return entry, failure
 
     def _save(self, picture: Picture) -> Path:
         from s2i_lib.drawing.gallery import save
@@ -452,16 +419,16 @@ class Studio(ByteWidget):
         from s2i_lib.drawing.records import prompt_of
 
         with self.hold_sync():
-            self._show_prompt(prompt_of(self._shown[key].picture.record), [])
+            self._show_prompt(prompt_of(self._shown[key].picture.record))
             self.pictures = [entry for entry in self.strip if entry["id"] == key]
 
-    def _show_prompt(self, prompt: Prompt, notes: list[str]) -> None:
+    def _show_prompt(self, prompt: Prompt, notes: Sequence[str] = ()) -> None:
         self._prompt = prompt
         self.prompt = {
             "text": prompt.text,
             "negative": prompt.negative,
-            "marks": _marks(prompt.text, self._subjects),
-            "notes": notes,
+            "marks": _marks(prompt.text, self._speech.subjects),
+            "notes": list(notes),
         }
 
     def _delete(self, key: str) -> None:
@@ -492,14 +459,13 @@ class Studio(ByteWidget):
         """Load what has just been chosen, so that the next wish need not wait."""
         old, new = change["old"], change["new"]
         if any(old[name] != new[name] for name in ("model", "language")):
-            load = functools.partial(self._load_all, "choice")
-            threading.Thread(target=load, name="studio-load", daemon=True).start()
+            threading.Thread(target=self._load_all, name="studio-load", daemon=True).start()
 
-    def _load_all(self, asked_by: Asker = "start") -> None:
+    def _load_all(self) -> None:
         try:
-            self._get_model(asked_by)
-            self._get_listener(asked_by)
-            with self._loading:
+            self._configure()
+            with self._speech.use_model() as model, self._speech.use_listener():
+                self._show_model(model)  # one that was loaded before has not been shown
                 # "waiting" where the wish ended while this still waited to load
                 if self.state == "loading" or (
                     self.state == "waiting" and not self._worker.is_busy
@@ -508,24 +474,12 @@ class Studio(ByteWidget):
         except Exception as error:
             self._report(error)
 
-    def _get_model(self, asked_by: Asker = "wish") -> Model:
-        """The chosen model, loaded."""
-        from s2i_lib.models.loading import load
-        from s2i_lib.models.registry import split_choice
-
-        with self._loading:
-            name = self.settings["model"]
-            if self._model is None or self._loaded_name != name:
-                with self._in_use:
-                    self._show_loading(f"the model {name}", asked_by)
-                    self._model = None  # frees the old one before the new one needs room
-                    base, run = split_choice(name)
-                    self._model = load(base, drive=self.drive, run=run)
-                    self._loaded_name = name
-            if self.classroom:
-                self.rules = self.classroom.describe(self._model)
-            self._offer_negative(self._model.base.negative)
-            return self._model
+    def _show_model(self, model: Model) -> None:
+        """Show what the loaded model brings along: its own negative prompt, the class's rules."""
+        if self._speech.classroom:
+            self.rules = self._speech.classroom.describe(model)
+        self._offer_negative(model.base.negative)
+        self._configure()
 
     def _offer_negative(self, own: str) -> None:
         """Put a model's own negative prompt into the field, unless the user has changed it."""
@@ -535,25 +489,12 @@ class Studio(ByteWidget):
         if said in (None, self._own_negative):
             self._own_negative = own
 
-    def _get_listener(self, asked_by: Asker = "wish") -> Listener:
-        """A listener for the chosen language, loaded."""
-        from s2i_lib.speech.transcribe import HearOptions, Listener
-
-        with self._loading:
-            language = self.settings["language"]
-            if self._listener is None or self._listening_to != language:
-                with self._in_use:
-                    spoken = f" for {self.languages.get(language, language)}" if language else ""
-                    self._show_loading(f"Whisper{spoken}", asked_by)
-                    names = tuple(subject.name for subject in self._subjects)
-                    options = HearOptions(language=language or None, names=names)
-                    self._listener = Listener(options, self.drive).load()
-                    self._listening_to = language
-            return self._listener.load()
-
-    def _show_loading(self, what: str, asked_by: Asker) -> None:
-        if asked_by == "start" and self.state not in ("loading", "ready"):
+    def _show_loading(self, what: str) -> None:
+        is_start = threading.current_thread() is self._starter
+        if is_start and self.state not in ("loading", "ready"):
             return  # a wish has been quicker, and its own words matter more
+        if what == "Whisper" and (language := self._speech.hearing.language):
+            what += f" for {self.languages.get(language, language)}"
         if self._worker.is_busy:  # a wish waits for it and can be stopped, whoever asked first
             self._show("waiting", f"Loading {what}.")
         else:
@@ -563,7 +504,9 @@ class Studio(ByteWidget):
         """The subject that was chosen, else the one that the run was trained on."""
         name = self.settings["subject"]
         folder = folder_name(name) if name else (run or "").partition("/")[0]
-        return next((each for each in self._subjects if folder_name(each.name) == folder), None)
+        return next(
+            (each for each in self._speech.subjects if folder_name(each.name) == folder), None
+        )
 
     # --- what is said ----------------------------------------------------------------------------
 
@@ -583,30 +526,6 @@ class Studio(ByteWidget):
         with self.hold_sync():
             self.state, self.status, self.complaint = "error", "", words
 
-    def _keep_recording(
-        self, source: str | Path | bytes | np.ndarray, transcript: Transcript
-    ) -> tuple[np.ndarray, str | None]:
-        """The recording's samples; beside them why it could not be kept, if it could not."""
-        from s2i_lib.drawing.gallery import save_recording
-        from s2i_lib.speech.audio import load_audio
-        from s2i_lib.speech.name_matching import find_names
-
-        samples = load_audio(source) if isinstance(source, (str, Path, bytes)) else source
-        named = {m.subject.name: m.subject for m in find_names(transcript.english, self._subjects)}
-        try:
-            folder = make_folder(self.drive.recordings)
-            save_recording(samples, transcript, list(named.values()), folder)
-        except S2iError as error:  # the picture can be drawn all the same
-            return samples, str(error)
-        return samples, None
-
-
-@contextmanager
-def _stage(times: dict[str, float], name: str) -> Iterator[None]:
-    began = time.perf_counter()
-    yield
-    times[name] = times.get(name, 0.0) + time.perf_counter() - began
-
 
 def _explain_unkept(entries: list[dict[str, Any]], failure: str) -> str:
     seeds = [str(entry["seed"]) for entry in entries if not entry["is_kept"]]
@@ -625,16 +544,6 @@ def _marks(text: str, subjects: list[Subject]) -> list[list[int]]:
         if start >= 0:
             found.append([start, start + len(subject.phrase)])
     return sorted(found)
-
-
-def _rough_picture(model: Model, step: Step) -> bytes:
-    """The first picture of a batch as far as it has come, as a small JPEG."""
-    from s2i_lib.drawing.sampling import preview
-
-    image: Image = preview(model, step.denoised[:1])[0]
-    stream = io.BytesIO()
-    image.save(stream, "JPEG", quality=80)
-    return stream.getvalue()
 
 
 def _remove(path: Path) -> None:

@@ -6,11 +6,9 @@ import logging
 import threading
 from collections.abc import Callable
 
+from s2i_lib.pipeline import Cancelled
+
 log = logging.getLogger(__name__)
-
-
-class Cancelled(Exception):  # noqa: N818  (it is no error: nobody wants the picture any more)
-    """Raised inside of a wish, between two steps, when it is no longer wanted."""
 
 
 class Worker:
@@ -51,8 +49,8 @@ class Worker:
             return self._is_running or self._next is not None
 
     def check(self) -> None:
-        """Raise `Cancelled` if the running wish is no longer wanted."""
-        if self._is_cancelled:
+        """Raise `Cancelled` in a wish that is no longer wanted; on other threads do nothing."""
+        if self._is_cancelled and threading.current_thread() is self._thread:
             raise Cancelled
 
     def wait(self, timeout_s: float | None = None) -> bool:
