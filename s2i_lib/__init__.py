@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # for editors and type checkers, which do not run __getattr__
     from s2i_lib.drawing.draw import draw as draw
+    from s2i_lib.errors import InputError as InputError
     from s2i_lib.evaluation.evaluate import evaluate_run as evaluate  # noqa: F401
     from s2i_lib.models.loading import load as load
     from s2i_lib.notebook import start as start
@@ -48,6 +49,7 @@ _FACE = {
     "draw": "drawing.draw.draw",
     "SpeechToImage": "pipeline.SpeechToImage",
     "evaluate": "evaluation.evaluate.evaluate_run",
+    "InputError": "errors.InputError",
 }
 
 

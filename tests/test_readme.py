@@ -85,7 +85,8 @@ def test_badges_writes_the_address_everywhere_and_nothing_else(tmp_path):
         assert "colab.research.google.com/github/ada-l/say.it/blob/main/notebooks/" in text
         assert "colab.research.google.com/github/OWNER" not in text
         if page.suffix == ".ipynb":
-            assert r"REPO = \"https://github.com/ada-l/say.it\"" in text
+            assert " https://github.com/ada-l/say.it/archive/main.zip" in text
+            assert "github.invalid" not in text
     assert badges.main("OWNER/s2i", tmp_path) == 0
     assert {page: page.read_bytes() for page in pages} == before
 

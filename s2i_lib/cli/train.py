@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,7 +17,6 @@ from s2i_lib.storage.layout import Drive
 
 if TYPE_CHECKING:
     from s2i_lib.photos.manifest import Dataset
-    from s2i_lib.photos.subject import Kind
     from s2i_lib.training.run import RunSummary
 
 
@@ -61,19 +60,17 @@ def dataset(
     from s2i_lib.photos.crop import parse_crop
     from s2i_lib.photos.dataset import build_dataset
     from s2i_lib.photos.quality import DatasetOptions
-    from s2i_lib.photos.subject import Subject, choose_identifier, guess_kind, load_subject
+    from s2i_lib.photos.subject import Subject, load_subject
 
     if not subject:
         raise InputError(
             "Whose photos are these? Say --subject with the name as it is spoken, and --class-noun "
             "with what it is one of, for instance --subject Rex --class-noun dog."
         )
-    if not class_noun:  # a known one, built again
+    if class_noun:
+        who = Subject.choose(drive, subject, class_noun, identifier=identifier, kind=kind)
+    else:  # a known one, built again
         who = load_subject(drive, subject)
-    else:
-        said = cast("Kind | None", kind)  # Subject checks that it is one
-        token = identifier or choose_identifier(drive, subject)
-        who = Subject(subject, class_noun, token, said or guess_kind(class_noun))
     built = build_dataset(
         who,
         drive,
