@@ -357,8 +357,14 @@ class SpeechToImage:
             The last one, changed; the same noise keeps what both have in common alike.
         **changes
             Fields of `DrawOptions`.
+
+        Raises
+        ------
+        InputError
+            When nothing has been drawn yet.
         """
-        assert self.last is not None, "there is no wish yet that could be drawn again"
+        if self.last is None:
+            raise InputError("There is no wish yet that could be drawn again. Call say first.")
         prompt = prompt or self.last.prompt
         return self.draw(prompt, options=replace(self.last.options, **changes))
 

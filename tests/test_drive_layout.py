@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_finetune import start
 from tiny_model import draw_dataset, make_pipeline
+from tiny_run import start
 
 from s2i_lib.drawing import gallery
 from s2i_lib.drawing.draw import draw
@@ -76,10 +76,10 @@ def test_every_file_of_a_run_is_in_the_document_on_the_drive_and_on_the_local_di
     make_pipeline().save_pretrained(tmp_path / "tiny")
     seen = []
 
-    def watch(event, info):
+    def note(event, info):
         seen.extend(files_below(drive.root) + files_below(local_folder(drive, drive.root)))
 
-    start(drive, draw_dataset(tmp_path / "photos"), tmp_path / "tiny", watch=watch)
+    start(drive, draw_dataset(tmp_path / "photos"), tmp_path / "tiny", callback=note)
     write_checksums(tmp_path / "tiny", "a hub")  # as it is when it was downloaded
     keep(tmp_path / "tiny", drive.models / "far")
     seen += files_below(drive.root)

@@ -78,7 +78,7 @@ def test_class_images_of_a_small_model_are_half_plain_and_of_words_it_knows():
     base, subject = REGISTRY["pocket"], Subject("Rex", "car", "sks", "object")
     recipe = RECIPES[base.family]["object"]
     rows = fill_in(recipe.class_prompts, subject)
-    prompts = prompts_in_turn(rows, recipe.class_images)
+    prompts = prompts_in_turn(rows, recipe.class_image_count)
     assert prompts.count("a car") == len(prompts) / 2
     assert {"a red car", "an orange car", "a black car"} < set(prompts)
     assert [prompt for prompt in prompts if unknown_words(base, prompt)] == []

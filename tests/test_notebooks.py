@@ -19,8 +19,8 @@ import PIL.Image
 import psutil
 import pytest
 import torch
-from test_finetune import digest
 from tiny_model import make_pipeline
+from tiny_run import digest
 
 from s2i_lib.drawing.draw import draw
 from s2i_lib.drawing.gallery import read_record

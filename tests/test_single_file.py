@@ -3,16 +3,16 @@
 import pytest
 import torch
 import yaml
-from test_finetune import start
-from tiny_model import draw_dataset
+from tiny_model import as_model, draw_dataset
+from tiny_run import start
 
+from s2i_lib.drawing.sampling import DrawOptions, sample_latents
 from s2i_lib.errors import InputError
 from s2i_lib.models import loading
 from s2i_lib.models.export import export
 from s2i_lib.models.registry import PACKAGE
+from s2i_lib.speech.prompt import Prompt
 from s2i_lib.storage.layout import Drive
-from s2i_lib.training.class_images import SamplerOptions, sample_latents
-from s2i_lib.training.data import embed_prompts
 
 SD21 = {
     "unet": {"block_out_channels": (320, 640, 1280, 1280), "attention_head_dim": (5, 10, 20, 20)},
@@ -102,9 +102,8 @@ def read_back(path, folder):
 def picture(pipe, steps):
     """What the model draws for one seed, values from -1 to 1."""
     pipe.to(dtype=torch.float32)
-    embeddings = embed_prompts(pipe, ["", "a sks cat"])
-    options = SamplerOptions(steps=steps, guidance_scale=2.0)
-    latents = sample_latents(pipe, embeddings, [1], options)
+    options = DrawOptions(steps=steps, guidance_scale=2.0)
+    latents = sample_latents(as_model(pipe), Prompt("a sks cat"), options, [1])
     with torch.no_grad():
         return pipe.vae.decode(latents / pipe.vae.config.scaling_factor).sample
 

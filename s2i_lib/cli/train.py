@@ -163,16 +163,16 @@ def finetune(
     from s2i_lib.photos.manifest import load_dataset
     from s2i_lib.storage.run_card import read_card
     from s2i_lib.training.config import parse_options
-    from s2i_lib.training.finetune import finetune as run_finetune
+    from s2i_lib.training.finetune import FinetuneRun
 
-    run = run_finetune(
+    run = FinetuneRun(
         drive,
         load_dataset(drive, subject),
         model=model,
         recipe=recipe,
         name=name,
         **{**asdict(changes), **parse_options(option or [])},
-    )
+    ).train()
     if not Processes().is_main:
         return
     card = read_card(run)

@@ -105,7 +105,7 @@ class Reader:
 
 
 @contextmanager
-def watched(unet: Any) -> Iterator[list[torch.Tensor]]:
+def record_attention(unet: Any) -> Iterator[list[torch.Tensor]]:
     """Note what each cross-attention layer of ``unet`` does, without changing it.
 
     Yields the list that they are added to, one a layer and call: shape = (places, tokens), the
@@ -154,7 +154,7 @@ def draw_with_attention(model: Model, text: str, options: DrawOptions | None = N
     options = replace(options or DrawOptions(), count=1)
     words = split_words(model.pipeline.tokenizer, text.strip(), model.base.token_limit)
     maps: list[np.ndarray] = []
-    with watched(model.pipeline.unet) as seen:
+    with record_attention(model.pipeline.unet) as seen:
 
         def note(step: Step) -> None:
             by_token = mean_map(seen)

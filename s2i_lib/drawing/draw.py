@@ -20,6 +20,7 @@ from s2i_lib.drawing.sampling import (
     guidance_of,
     is_black,
     sample_latents,
+    token_ids,
 )
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.models.loading import Model
@@ -305,10 +306,4 @@ def check_prompt(model: Model, prompt: Prompt) -> None:
     """Refuse a prompt that is empty or too long for the text encoder, before anything is drawn."""
     if not prompt.text:
         raise InputError(EMPTY_PROMPT)
-    for text in (prompt.text, prompt.negative):
-        length = model.count_tokens(text)
-        if length > model.base.token_limit:
-            raise InputError(
-                f"The prompt has {length} tokens and {model.base.name} reads "
-                f"{model.base.token_limit}. Make it shorter: {text!r}"
-            )
+    token_ids(model, [prompt.text, prompt.negative])

@@ -170,19 +170,23 @@ def grid_png(pictures: Sequence[Path]) -> bytes:
     import PIL.Image
 
     buffer = io.BytesIO()
-    grid([PIL.Image.open(picture) for picture in pictures]).save(buffer, "PNG")
+    grid([PIL.Image.open(path) for path in pictures], cell_px=256).save(buffer, "PNG")
     return buffer.getvalue()
 
 
-def grid(images: Sequence[Image], *, columns: int | None = None, cell_px: int = 256) -> Image:
-    """Pictures side by side on white, row by row, each enlarged or shrunk to ``cell_px``."""
+def grid(
+    images: Sequence[Image], *, columns: int = 4, cell_px: int | None = None, gap_px: int = 4
+) -> Image:
+    """Show square pictures side by side on white, row by row, each as large as the first.
+
+    ``cell_px`` enlarges or shrinks them.
+    """
     import PIL.Image
 
-    columns = columns or min(len(images), 4)
-    rows = -(-len(images) // columns)
-    gap = 4
-    side = cell_px + gap
-    sheet = PIL.Image.new("RGB", (columns * side - gap, rows * side - gap), "white")
+    columns = min(len(images), columns)
+    rows, cell_px = -(-len(images) // columns), cell_px or images[0].width
+    side = cell_px + gap_px
+    sheet = PIL.Image.new("RGB", (columns * side - gap_px, rows * side - gap_px), "white")
     for i, image in enumerate(images):
         cell = image.convert("RGB").resize((cell_px, cell_px), PIL.Image.Resampling.BICUBIC)
         sheet.paste(cell, (i % columns * side, i // columns * side))

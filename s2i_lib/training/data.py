@@ -6,40 +6,24 @@ needs no state and any number of processes sees the same batches.
 
 from __future__ import annotations
 
-import functools
-import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from s2i_lib.errors import InputError
+from s2i_lib.drawing.gallery import grid
+from s2i_lib.drawing.sampling import decode, encode_prompts, token_ids
 from s2i_lib.models import devices
-from s2i_lib.models.loading import Model
-from s2i_lib.photos.subject import Subject
 from s2i_lib.speech.templates import fill_in, prompts_in_turn
-from s2i_lib.storage.layout import Drive, local_folder
-from s2i_lib.training.checkpoint_manager import Keeper
-from s2i_lib.training.class_images import (
-    SHEET_COUNT,
-    card_for_run,
-    class_folder,
-    class_latents,
-    contact_sheet,
-    decode_latents,
-)
+from s2i_lib.storage.layout import local_folder
+from s2i_lib.training.checkpoint_manager import CheckpointManager
+from s2i_lib.training.class_images import SHEET, SHEET_COUNT, ClassImages
 from s2i_lib.training.config import FinetuneOptions
-from s2i_lib.training.run import Dataset
-
-if TYPE_CHECKING:
-    from accelerate import Accelerator
-    from diffusers import StableDiffusionPipeline
-
-log = logging.getLogger(__name__)
+from s2i_lib.training.run import Setup
 
 # ---- Caches: the VAE and the frozen text encoder run once ----
 
@@ -52,7 +36,7 @@ class Moments(NamedTuple):
 
 
 def read_images(paths: Iterable[Path], size_px: int) -> torch.Tensor:
-    """Square images as the VAE wants them, shape = (n, 3, size_px, size_px), -1 to 1."""
+    """Read square images as the VAE wants them, shape = (n, 3, size_px, size_px), -1 to 1."""
     from PIL import Image
 
     images = []
@@ -65,7 +49,7 @@ def read_images(paths: Iterable[Path], size_px: int) -> torch.Tensor:
 
 @torch.no_grad()
 def encode_images(vae: Any, images: torch.Tensor) -> Moments:
-    """The posterior's mean and standard deviation, scaled as the U-Net expects its latents."""
+    """Return the posterior's mean and deviation, scaled as the U-Net expects its latents."""
     shift = getattr(vae.config, "shift_factor", None) or 0.0
     means, stds = [], []
     for image in images.split(1):  # one at a time: the encoder's memory peaks at full size
@@ -75,33 +59,13 @@ def encode_images(vae: Any, images: torch.Tensor) -> Moments:
     return Moments(torch.cat(means), torch.cat(stds))
 
 
-@torch.no_grad()
-def embed_prompts(pipe: StableDiffusionPipeline, prompts: Sequence[str]) -> torch.Tensor:
-    """Prompts as the U-Net sees them, shape = (n, tokens, width), fp32 on the CPU."""
-    return pipe.text_encoder(token_ids(pipe, prompts).to(pipe.text_encoder.device))[0].float().cpu()
-
-
-def token_ids(pipe: StableDiffusionPipeline, prompts: Sequence[str]) -> torch.Tensor:
-    """Padded tokens, shape = (n, tokens); a prompt too long is an error, not a shorter prompt."""
-    limit = pipe.tokenizer.model_max_length
-    ids = pipe.tokenizer(list(prompts), padding="longest", return_tensors="pt").input_ids
-    if ids.shape[1] > limit:
-        raise InputError(
-            f"A prompt has {ids.shape[1]} tokens; this model reads {limit}. "
-            f"Shorten it: {max(prompts, key=len)!r}"
-        )
-    return pipe.tokenizer(
-        list(prompts), padding="max_length", max_length=limit, return_tensors="pt"
-    ).input_ids
-
-
 # ---- Everything random ----
 
 INSTANCE, CLASS, ORDER = range(3)  # streams that never share a number
 
 
 def generator(seed: int, *where: int) -> torch.Generator:
-    """A CPU generator that depends on nothing but its arguments."""
+    """Make a CPU generator that depends on nothing but its arguments."""
     (state,) = np.random.SeedSequence([seed, *where]).generate_state(1, np.uint64)
     return torch.Generator().manual_seed(int(state) >> 1)
 
@@ -122,7 +86,7 @@ class Draw(NamedTuple):
 def draw(
     options: FinetuneOptions, step: int, position: int, stream: int, shape: Sequence[int], n: int
 ) -> Draw:
-    """The randomness of the sample at ``position`` of step ``step``, with ``n`` timesteps."""
+    """Draw the randomness of the sample at ``position`` of step ``step``, with ``n`` timesteps."""
     rng = generator(options.seed, stream, step, position)
     is_mirrored = bool(torch.randint(2, (), generator=rng)) and options.with_mirror
     timestep = int(torch.randint(n, (), generator=rng))
@@ -135,7 +99,7 @@ def draw(
 
 
 def pick(seed: int, stream: int, index: int, count: int) -> int:
-    """Which of ``count`` images the ``index``-th sample since the start of training is.
+    """Choose which of ``count`` images the ``index``-th sample since the start of training is.
 
     Every image comes once before any comes again, in an order that is new each time around.
     """
@@ -176,7 +140,7 @@ class TrainingData:
     def batch(
         self, options: FinetuneOptions, step: int, positions: Iterable[int], timesteps: int
     ) -> Batch:
-        """The samples at ``positions`` of the global batch of step ``step``."""
+        """Gather the samples at ``positions`` of the global batch of step ``step``."""
         rows = []
         shape = self.instances.mean.shape[1:]
         for position in positions:
@@ -200,87 +164,64 @@ class TrainingData:
         )
 
 
-SHEET = "sheet.png"
-"""The contact sheet's name in a folder of class images."""
-
-
-def prepare_data(
-    model: Model,
-    dataset: Dataset,
-    options: FinetuneOptions,
-    accelerator: Accelerator,
-    drive: Drive,
-    keeper: Keeper,
-) -> TrainingData:
+def prepare_data(setup: Setup, manager: CheckpointManager) -> TrainingData:
     """Encode the photos and prompts once, get the class images; then free what made them."""
-    pipe, subject, device = model.pipeline, dataset.subject, accelerator.device
+    model, options, subject = setup.model, setup.options, setup.dataset.subject
     prompts, shown = [f"a {subject.phrase}"], []
     if options.with_prior:
         rows = fill_in(options.class_prompts, subject)
         shown = prompts_in_turn(rows, options.class_image_count)
         prompts += dict.fromkeys(shown)
         prompts += [""] if options.class_dropout else []
-    embeddings = embed_prompts(pipe, prompts)
-    images = read_images(dataset.images, model.base.size_px)
-    with devices.visiting(pipe.vae, device):
-        instances = encode_images(pipe.vae, images)
-        mirrored = encode_images(pipe.vae, images.flip(3)) if options.with_mirror else None
-    class_latents = None
-    if options.with_prior:
-        class_latents = get_class_latents(model, subject, options, accelerator, drive, keeper)
-    tokens = token_ids(pipe, prompts)
+    embeddings = encode_prompts(model, prompts)
+    images, vae = read_images(setup.dataset.images, model.base.size_px), model.pipeline.vae
+    with devices.visiting(vae, setup.device):
+        instances = encode_images(vae, images)
+        mirrored = encode_images(vae, images.flip(3)) if options.with_mirror else None
+    class_latents = get_class_latents(setup, manager) if options.with_prior else None
+    tokens = token_ids(model, prompts)
     class_rows = [prompts.index(prompt, 1) for prompt in shown]
     return TrainingData(instances, mirrored, class_latents, tokens, embeddings, class_rows)
 
 
-def get_class_latents(
-    model: Model,
-    subject: Subject,
-    options: FinetuneOptions,
-    accelerator: Accelerator,
-    drive: Drive,
-    keeper: Keeper,
-) -> torch.Tensor:
-    """Class images from the Drive's cache or sampled now, with a contact sheet to look at."""
-    pipe = model.pipeline
-    card = card_for_run(model, subject, options)
-    kept = drive.class_images / class_folder(card)
-    local = local_folder(drive, kept)
+def get_class_latents(setup: Setup, manager: CheckpointManager) -> torch.Tensor:
+    """Get class images from the Drive's cache, or sample them, with a sheet to look at."""
+    model, pipe = setup.model, setup.model.pipeline
+    images = ClassImages.for_run(model, setup.dataset.subject, setup.options)
+    kept = setup.drive.class_images / images.name
+    local = local_folder(setup.drive, kept)
+    bar = tqdm(desc="Class images", unit="image", disable=not setup.is_main, leave=False)
 
-    bar = tqdm(desc="Class images", unit="image", disable=not keeper.is_main, leave=False)
+    callback = setup.callback  # a frame keeps what its function closes over: not the model
 
     def count(done: int, total: int) -> None:
         bar.total = total
         bar.update(done - bar.n)
-        keeper.watch("class_images", {"done": done, "total": total})
+        callback("class_images", {"done": done, "total": total})
 
-    with accelerator.autocast(), bar:
-        pipe.unet.to(accelerator.device)
-        latents = class_latents(
-            pipe,
-            functools.partial(embed_prompts, pipe),
-            card,
-            options.class_image_count,
+    pipe.unet.to(setup.device)
+    with bar:
+        latents = images.latents(
+            setup.options.class_image_count,
             [local, kept],
-            accelerator,
+            setup.accelerator,
             count,
-            keep=lambda path: keeper.put(path, kept),
+            publish=lambda path: manager.put(path, kept),
         )
-    if keeper.is_main and not is_there(kept / SHEET):
+    if setup.is_main and not is_there(kept / SHEET):
         local.mkdir(parents=True, exist_ok=True)
-        with devices.visiting(pipe.vae, accelerator.device):
-            pictures = decode_latents(pipe.vae, latents[:SHEET_COUNT])
-        sheet = local / SHEET
-        contact_sheet(pictures, columns=4).save(sheet)
-    if keeper.is_main:  # also what an earlier session could not copy
+        with devices.visiting(pipe.vae, setup.device):
+            pictures = decode(model, latents[:SHEET_COUNT])
+        grid(pictures, columns=4, gap_px=0).save(local / SHEET)
+    if setup.is_main:  # also what an earlier session could not copy
         for path in sorted(local.glob("[!.]*")):
             if not is_there(kept / path.name):
-                keeper.put(path, kept)
+                manager.put(path, kept)
     return latents
 
 
 def is_there(path: Path) -> bool:
-    """Not where the mount has died, either: it is copied when that is back."""
+    """Check; where the mount has died it is not, and is copied when that is back."""
     try:
         return path.exists()
     except OSError:

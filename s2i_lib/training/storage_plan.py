@@ -21,7 +21,7 @@ SMALL_SHARE = 0.02  # of what is free on the Drive: so small a state stays when 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Of what a run saves, in GiB."""
+    """Sizes of what a run saves, in GiB."""
 
     state: float
     weights: float
@@ -104,7 +104,7 @@ class Storage:
 
 
 def levels(sizes: Sizes, steps: int, save_every: int, drive_gib: float) -> Iterator[Storage]:
-    """The ways to keep a run, the safest first, each needing less of the Drive than the one before.
+    """List the ways to keep a run, the safest first, each with less on the Drive.
 
     Parameters
     ----------
@@ -135,13 +135,13 @@ def levels(sizes: Sizes, steps: int, save_every: int, drive_gib: float) -> Itera
 
 
 def choose_storage(sizes: Sizes, room: Room, steps: int, save_every: int = 0) -> Storage:
-    """The safest way that fits; where none does, the one that needs least."""
+    """Choose the safest way that fits; where none does, the one that needs least."""
     found = list(levels(sizes, steps, save_every, room.drive))
     return next((storage for storage in found if storage.fits(room)), found[-1])
 
 
 def room_for(drive: Drive, folder: Path) -> Room:
-    """The room for a run in ``folder`` of the Drive."""
+    """Measure the room for a run in ``folder`` of the Drive."""
     local, own = local_folder(drive, folder), size_of(folder) / GIB
     return Room(
         drive=free_bytes(drive.root) / GIB + own,

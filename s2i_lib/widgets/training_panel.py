@@ -22,7 +22,7 @@ SMOOTHING = 0.9  # of the running mean: one loss says more about its timestep th
 
 
 class LivePanel:
-    """Give it to ``finetune`` as ``watch``; it redraws itself in the cell that made it.
+    """Give it to ``FinetuneRun`` as ``callback``; it redraws itself in the cell that made it.
 
     Plain HTML, so that what is left in the notebook after training shows without a widget.
     """

@@ -1,0 +1,113 @@
+"""The product as one object: what it tells, how it is stopped, and what it remembers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from s2i_lib.drawing.gallery import read_record
+from s2i_lib.drawing.sampling import DrawOptions
+from s2i_lib.errors import InputError, S2iError
+from s2i_lib.models.registry import PACKAGE
+from s2i_lib.photos.subject import Subject, save_subject
+from s2i_lib.pipeline import (
+    Cancelled,
+    Drawing,
+    Heard,
+    Hearing,
+    Loaded,
+    Loading,
+    SpeechToImage,
+    Understood,
+)
+
+CLIP = PACKAGE / "samples" / "red_car.wav"
+
+
+def pipeline(drive, pocket, **settings) -> SpeechToImage:
+    return SpeechToImage(drive, model=pocket, options=DrawOptions(steps=2), **settings)
+
+
+@pytest.mark.slow
+def test_recording_becomes_a_saved_picture_and_every_step_of_the_way_is_told(drive):
+    told = []
+    speech = SpeechToImage(
+        drive, model="pocket", options=DrawOptions(steps=2), callback=told.append
+    )
+    wish = speech(CLIP)
+    assert wish.transcript.text.lower().startswith("a red car on a yellow background")
+    [path] = wish.paths
+    assert path.parent == drive.creations and read_record(path)["prompt"] == wish.prompt.text
+    kinds = [type(event) for event in told]
+    assert kinds[:1] == [Loading] and {Loading, Loaded} <= set(kinds)
+    way = [kind for kind in kinds if kind not in (Loading, Loaded)]
+    assert way == [Hearing, Heard, Understood, Drawing, Drawing]
+    assert told[-1].preview().size == (8, 8), "a pixel a latent"
+    assert set(wish.seconds) == {"load Whisper", "hear", "load model", "draw", "save"}
+    assert wish.section().clip.dtype == np.float32 and speech.last is wish
+
+
+def test_picture_in_five_lines_of_python(drive, pocket):
+    speech = SpeechToImage(drive, model=pocket)
+    wish = speech.say("a red car on a yellow background")
+    assert wish.pictures[0].image.size == (64, 64) and wish.paths[0].is_file()
+
+
+@pytest.mark.parametrize("last", [Understood, Drawing])
+def test_callback_ends_a_wish_and_nothing_is_saved_of_it(drive, pocket, last):
+    def stop(event):
+        if isinstance(event, last):
+            raise Cancelled
+
+    speech = pipeline(drive, pocket, callback=stop)
+    with pytest.raises(Cancelled):
+        speech.say("a red car")
+    assert speech.last is None and not drive.creations.exists()
+    speech.callback = lambda event: None
+    assert speech.say("a red car").paths, "and the next wish is drawn"
+
+
+def test_last_wish_is_drawn_again_from_its_noise(drive, pocket):
+    speech = pipeline(drive, pocket)
+    first = speech.say("a red car")
+    again = speech.again()
+    assert again.pictures[0].image.tobytes() == first.pictures[0].image.tobytes()
+    assert again.paths != first.paths, "nothing is written over"
+    changed = speech.again(replace(first.prompt, text="a blue car"), steps=3)
+    record = changed.pictures[0].record
+    assert (record["seed"], record["steps"]) == (first.pictures[0].record["seed"], 3)
+    assert changed.pictures[0].image.tobytes() != first.pictures[0].image.tobytes()
+
+
+def test_nothing_to_draw_again_is_an_error_with_the_next_step(drive, pocket):
+    with pytest.raises(InputError, match=r"no wish yet.*say"):
+        pipeline(drive, pocket).again()
+
+
+def test_subject_on_the_drive_is_known_by_name(drive, pocket):
+    save_subject(drive, Subject("Rex", "dog"))
+    speech = pipeline(drive, pocket, subject="Mia:cat:flwx")
+    assert [one.name for one in speech.subjects] == ["Mia", "Rex"]
+    assert speech.prompt("Mia with Rex").text == "a flwx cat with a dog"
+
+
+def test_what_fails_in_the_background_is_told_to_the_wish_that_waits(drive):
+    speech = SpeechToImage(drive, run="nobody/none")
+    speech.load_in_background()
+    with pytest.raises(InputError, match="nobody"):
+        speech.say("a red car")
+
+
+def test_picture_that_finds_no_room_is_there_all_the_same(pocket, faulty_drive):
+    from s2i_lib.storage.layout import Drive
+
+    faulty_drive.fault("room for 2")
+    speech = SpeechToImage(
+        Drive(faulty_drive.path), model=pocket, options=DrawOptions(steps=1, count=2)
+    )
+    wish = speech.say("a red car")
+    assert [path is not None for path in wish.paths] == [True, False] and len(wish.pictures) == 2
+    assert wish.unsaved_seeds == [wish.pictures[1].record["seed"]]
+    assert isinstance(wish.failures[0], S2iError) and "No space left" in str(wish.failures[0])
