@@ -3,7 +3,7 @@
     import s2i_lib as s2i
 
     drive = s2i.start()
-    dataset = s2i.build_dataset(s2i.Subject("Rex", "dog"), drive, photos="photos/")
+    dataset = s2i.build_dataset(s2i.Subject("Rex", "dog", kind="animal"), drive, photos="photos/")
     run = s2i.FinetuneRun(drive, dataset).train()
     wish = s2i.SpeechToImage(drive, run="rex")("my.wav")
     wish.pictures[0].image
