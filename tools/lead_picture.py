@@ -65,15 +65,15 @@ def lay_out(photos: list[Image.Image], samples: np.ndarray, wish: Wish) -> plt.F
     parts = np.array_split(samples, 90)  # a bar for each: its loudest sample
     height = np.array([np.abs(part).max() for part in parts])
     sound.bar(range(len(height)), 2 * height, bottom=-height, width=0.6, color=BLUE)
-    panel(0.71, 0.14, 0.27, 0.78).imshow(wish.pictures[0].image)
+    panel(0.725, 0.13, 0.24, 0.65).imshow(wish.pictures[0].image, interpolation="bicubic")
     for left, right in ((0.285, 0.335), (0.645, 0.695)):
         arrow = FancyArrowPatch((left, 0.53), (right, 0.53), arrowstyle="-|>", mutation_scale=16,
                                 transform=figure.transFigure, color=GREY)  # fmt: skip
         figure.add_artist(arrow)
     assert wish.transcript is not None
     model = wish.pictures[0].record["model"]
-    say(0.145, 0.84, "photograph it", weight="bold")
-    say(0.49, 0.84, "say it", weight="bold")
+    for x, text in ((0.145, "photograph it"), (0.49, "say it"), (0.845, "see it")):
+        say(x, 0.86, text, weight="bold")
     say(0.49, 0.33, f"“{wish.transcript.text.strip().rstrip('.')}”", size=11, style="italic")
     say(0.145, 0.06, f"{len(photos)} photos, trained on", size=8, color=GREY)
     say(0.49, 0.06, f"heard by Whisper {wish.transcript.model}", size=8, color=GREY)
