@@ -19,12 +19,11 @@ from packaging.version import InvalidVersion, Version
 import s2i_lib
 from s2i_lib.errors import S2iError
 from s2i_lib.storage import layout
-from s2i_lib.storage.files import free_bytes, make_folder
+from s2i_lib.storage.files import GIB, free_bytes, make_folder
 from s2i_lib.storage.layout import FOLDER, LOCAL_ROOT, Drive, is_folder, open_drive
 
 REPOSITORY = Path(s2i_lib.__file__).resolve().parents[1]  # or site-packages, where it is installed
 NEWEST = Path(__file__).with_name("newest.txt")
-GIB = 1024**3
 _set_here = ""  # what ``start`` put into S2I_DRIVE: not the user's choice when the cell runs again
 
 

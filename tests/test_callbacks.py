@@ -44,6 +44,12 @@ def test_training_goes_on_unscored_where_the_hub_is_not_reached(drive, dataset, 
     assert "best step" not in plan_said, "no room is kept for what will not be written"
 
 
+def test_a_run_without_sample_prompts_draws_none_and_ends_all_the_same(drive, dataset, tiny):
+    run, _, events = start(drive, dataset, tiny, steps=4, sample_prompts=())
+    assert read_card(run)["status"] == "finished" and not (run / "samples").exists()
+    assert "samples" not in [event for event, _ in events]
+
+
 def spoil_at(event_of, step, loaded, spoil):
     """A callback that spoils the model in training when ``event_of`` comes for ``step``."""
 

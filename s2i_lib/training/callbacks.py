@@ -88,7 +88,7 @@ class Sampler:
             with self.setup.accelerator.autocast():
                 latents.append(sample_latents(self.model, row, SAMPLING, seeds))
         with devices.visiting(pipe.vae, device):
-            pictures = decode(self.model, torch.cat(latents))
+            pictures = [picture for row in latents for picture in decode(self.model, row)]
         for prompt, drawn in group_by_prompt(prompts, pictures).items():
             if all(picture.getcolors(1) for picture in drawn):  # each has one colour alone
                 raise S2iError(

@@ -32,7 +32,7 @@ from s2i_lib.models.schedulers import USUAL
 from s2i_lib.photos.subject import Subject
 from s2i_lib.speech.prompt import Prompt
 from s2i_lib.speech.templates import fill_in, prompts_in_turn
-from s2i_lib.storage.files import write_file
+from s2i_lib.storage.files import write_file, write_json
 from s2i_lib.storage.layout import folder_name
 from s2i_lib.training.config import FinetuneOptions
 
@@ -129,10 +129,12 @@ class ClassImages:
         # What one process finds on its disk another may not: the first one decides for all.
         missing = from_main(accelerator, [i for i, latents in found.items() if latents is None])
         is_main, n_processes = accelerator.is_main_process, accelerator.num_processes
+        if missing:  # in full precision; kept for the sampler
+            prompts = prompts_in_turn(self.rows, n_batches * size)
+            encode_prompts(self.model, ["", *dict.fromkeys(prompts)])
         if missing and is_main:
             places[0].mkdir(parents=True, exist_ok=True)
-            text = json.dumps(self.card, indent=2) + "\n"
-            publish(write_file(places[0] / "card.json", text.encode()))
+            publish(write_json(places[0] / "card.json", self.card))
         for first in range(0, len(missing), n_processes):
             callback(first * size, len(missing) * size)
             mine = missing[first : first + n_processes][accelerator.process_index :][:1]
@@ -157,7 +159,6 @@ class ClassImages:
         """One batch, each image from the noise of a seed of its own."""
         images = range(index * self.batch_size, (index + 1) * self.batch_size)
         prompts = prompts_in_turn(self.rows, images.stop)[images.start :]
-        encode_prompts(self.model, ["", *prompts])  # in full precision; kept for the sampler
         seeds = [image_seed(self.seed, image) for image in images]
         wishes = [Prompt(prompt) for prompt in prompts]
         with accelerator.autocast():
