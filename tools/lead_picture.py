@@ -4,10 +4,10 @@ Everything in it is real: the sample photos that a run was trained on, a recordi
 Whisper heard in it, and the picture that the run drew of them. It was made by
 
     python -m s2i_lib dataset s2i_lib/samples/rc_car --subject Racer --class-noun car
-    python -m s2i_lib finetune --subject Racer --model pocket --name lead \
+    python -m s2i_lib finetune --subject Racer --model pocket --name short --steps 150 \
         --option sample_every=0 --option sample_prompts= --option keep=last
     flite -voice slt -t "Racer on a yellow background." -o racer.wav
-    python -m tools.lead_picture racer/lead racer.wav --seed 3
+    python -m tools.lead_picture racer/short racer.wav --seed 5
 """
 
 from __future__ import annotations
@@ -65,15 +65,15 @@ def lay_out(photos: list[Image.Image], samples: np.ndarray, wish: Wish) -> plt.F
     parts = np.array_split(samples, 90)  # a bar for each: its loudest sample
     height = np.array([np.abs(part).max() for part in parts])
     sound.bar(range(len(height)), 2 * height, bottom=-height, width=0.6, color=BLUE)
-    panel(0.725, 0.13, 0.24, 0.65).imshow(wish.pictures[0].image, interpolation="bicubic")
+    panel(0.71, 0.14, 0.27, 0.78).imshow(wish.pictures[0].image)
     for left, right in ((0.285, 0.335), (0.645, 0.695)):
         arrow = FancyArrowPatch((left, 0.53), (right, 0.53), arrowstyle="-|>", mutation_scale=16,
                                 transform=figure.transFigure, color=GREY)  # fmt: skip
         figure.add_artist(arrow)
     assert wish.transcript is not None
     model = wish.pictures[0].record["model"]
-    for x, text in ((0.145, "photograph it"), (0.49, "say it"), (0.845, "see it")):
-        say(x, 0.86, text, weight="bold")
+    say(0.145, 0.84, "photograph it", weight="bold")
+    say(0.49, 0.84, "say it", weight="bold")
     say(0.49, 0.33, f"“{wish.transcript.text.strip().rstrip('.')}”", size=11, style="italic")
     say(0.145, 0.06, f"{len(photos)} photos, trained on", size=8, color=GREY)
     say(0.49, 0.06, f"heard by Whisper {wish.transcript.model}", size=8, color=GREY)
