@@ -44,7 +44,8 @@ from s2i_lib.photos.subject import Subject
 from s2i_lib.speech import tiny_en
 from s2i_lib.speech.audio import RATE_HZ, load_audio
 from s2i_lib.speech.name_matching import find_names
-from s2i_lib.speech.transcribe import HearOptions, Listener, Transcript
+from s2i_lib.speech.transcribe import HearOptions, Listener
+from s2i_lib.speech.transcript import Transcript
 from s2i_lib.speech.whisper import ENGINES
 from s2i_lib.storage.layout import Drive
 
@@ -304,17 +305,18 @@ def names_table(folder: Path, threads: int) -> str:
         pairs = [(s["names"], _names(s["text"], s)) for s in written]
         rows.append(_names_row(f"written, {which}", pairs))
     spoken = [sentence for sentence in sentences if sentence["set"] == "spoken"]
-    drive = Drive(folder / "drive")
-    plain = Listener(HearOptions(model="tiny.en"), drive).load()
+    untold = HearOptions(model="tiny.en")
+    listener = Listener(untold, Drive(folder / "drive"))
     exact, matched, told = [], [], []
     for sentence in spoken:
         clip = speak(sentence["text"], folder)
         names = [Subject.parse(subject).name for subject in sentence["subjects"]]
-        text = plain.hear(clip).text
+        listener.options = untold
+        text = listener.hear(clip).text
         exact.append((sentence["names"], [n for n in names if n.lower() in text.lower()]))
         matched.append((sentence["names"], _names(text, sentence)))
-        options = HearOptions(model="tiny.en", names=tuple(names))
-        text = Listener(options, drive).share(plain).hear(clip).text
+        listener.options = replace(untold, names=tuple(names))
+        text = listener.hear(clip).text
         told.append((sentence["names"], _names(text, sentence)))
     rows.append(_names_row("spoken: Whisper alone", exact))
     rows.append(_names_row("spoken: matched by sound", matched))

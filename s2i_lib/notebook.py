@@ -19,11 +19,10 @@ from packaging.version import InvalidVersion, Version
 import s2i_lib
 from s2i_lib.errors import S2iError
 from s2i_lib.storage import layout
-from s2i_lib.storage.files import free_bytes, make_folder
+from s2i_lib.storage.files import GIB, free_bytes, make_folder
 from s2i_lib.storage.layout import FOLDER, LOCAL_ROOT, Drive, is_folder, open_drive
 
 REPOSITORY = Path(s2i_lib.__file__).parents[1]
-GIB = 1024**3
 _set_here = ""  # what ``start`` put into S2I_DRIVE: not the user's choice when the cell runs again
 
 

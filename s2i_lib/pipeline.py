@@ -26,7 +26,8 @@ from s2i_lib.errors import InputError, S2iError
 from s2i_lib.models.loading import Model, load
 from s2i_lib.photos.subject import Subject, find_subject, known_subjects
 from s2i_lib.speech.prompt import Prompt, find_negatives, make_prompt, with_negative
-from s2i_lib.speech.transcribe import HearOptions, Listener, Transcript
+from s2i_lib.speech.transcribe import HearOptions, Listener
+from s2i_lib.speech.transcript import Transcript
 from s2i_lib.storage.files import make_folder
 from s2i_lib.storage.layout import Drive, open_drive
 

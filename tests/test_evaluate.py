@@ -215,3 +215,15 @@ def test_the_callback_counts_prompts_up_to_all(pocket, scorers):
         pocket, CAR, [], scorers, QUICK, callback=lambda done, total: seen.append((done, total))
     )
     assert seen == [(0, 3), (1, 3), (2, 3), (3, 3)]
+
+
+def test_a_damaged_photo_is_left_out_and_the_others_count(drive):
+    from s2i_lib.evaluation.evaluate import photos_of
+    from s2i_lib.photos.dataset import build_dataset, sample_subject
+
+    subject = sample_subject(drive)
+    bad, *whole = build_dataset(subject, drive).images
+    bad.write_bytes(bad.read_bytes()[:100])
+    photos, [note] = photos_of(drive, subject, {})
+    assert photos == whole and len(whole) > 1
+    assert bad.name in note and "left out" in note

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from test_single_file import SMALL, make_sd2
+from test_original_layout import SMALL, make_sd2
 from tiny_model import as_model, draw_dataset, make_pipeline
 from tiny_run import start
 from typer.testing import CliRunner

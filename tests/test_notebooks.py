@@ -315,7 +315,7 @@ def test_notebook_3_takes_a_folder_of_recordings_and_keeps_nothing_where_told_so
 def test_notebook_3_says_why_nothing_was_drawn_and_runs_to_its_end(tmp_path):
     """The weights cannot be had here: that is what stands there, and no traceback of a follower."""
     said = run(NOTEBOOKS[2], tmp_path, {"S2I_DRIVE": str(tmp_path / "drive")}, MODEL="sd2.1-base")
-    assert said.count("The weights of sd2.1-base (2.6 GiB) could not be had.") == 2
+    assert said.count("The weights of sd2.1-base (2.6 GiB) could not be found.") == 2
     assert "Asked for: nothing that could be drawn" in said
     assert "No picture of this session has been kept" in said
     outputs = [o for c in code_cells(tmp_path / "ran.ipynb") for o in c.outputs]

@@ -106,6 +106,17 @@ def test_no_identifier_is_ever_said(drawn):
     assert not said & set(words.IDENTIFIERS)
 
 
+def test_bare_ground_is_said_and_shows_nothing_else(drawn):
+    rng = np.random.default_rng(5)
+    for _ in range(40):
+        scene = world.bare_ground(rng)
+        said = world.caption(rng, scene)
+        assert said.startswith("nothing ") and scene.is_plain
+        if not scene.place:
+            pixels = world.paint(rng, scene).astype(int)
+            assert np.abs(pixels - pixels.mean((0, 1))).mean() < 12, said
+
+
 def test_a_thing_is_not_of_its_grounds_colour(drawn):
     rng = np.random.default_rng(3)
     for _ in range(1000):

@@ -17,7 +17,7 @@ from s2i_lib.errors import InputError, S2iError
 from s2i_lib.photos.subject import Subject, save_subject
 from s2i_lib.privacy import find_traces, forget
 from s2i_lib.speech.prompt import make_prompt
-from s2i_lib.speech.transcribe import Transcript
+from s2i_lib.speech.transcript import Transcript
 from s2i_lib.storage.layout import local_folder
 from s2i_lib.storage.lease import Lease
 

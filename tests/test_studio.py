@@ -15,7 +15,8 @@ from s2i_lib.errors import InputError
 from s2i_lib.photos.subject import Subject, save_subject
 from s2i_lib.pipeline import Cancelled
 from s2i_lib.privacy import find_traces
-from s2i_lib.speech.transcribe import HearOptions, Transcript
+from s2i_lib.speech.transcribe import HearOptions
+from s2i_lib.speech.transcript import Transcript
 from s2i_lib.storage.layout import Drive
 from s2i_lib.widgets import join_modules
 from s2i_lib.widgets.studio import Studio, _marks

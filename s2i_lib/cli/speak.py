@@ -33,7 +33,7 @@ from s2i_lib.storage.layout import open_drive
 if TYPE_CHECKING:
     from s2i_lib.distributed import Processes
     from s2i_lib.pipeline import Event, SpeechToImage, Wish
-    from s2i_lib.speech.transcribe import Transcript
+    from s2i_lib.speech.transcript import Transcript
 
 
 @takes_order

@@ -23,6 +23,7 @@ from s2i_lib.drawing.sampling import (
     token_ids,
 )
 from s2i_lib.errors import InputError, S2iError
+from s2i_lib.models.devices import name_device
 from s2i_lib.models.loading import Model
 from s2i_lib.speech.prompt import Prompt
 
@@ -94,7 +95,7 @@ def _draw_seeds(
         "hashes": model.hashes(),
         "subjects": [asdict(subject) for subject in prompt.subjects],
         "transcript": prompt.transcript.to_json() if prompt.transcript else None,
-        "device": _name_device(model.device),
+        "device": name_device(model.device),
         "versions": {"s2i_lib": __version__}
         | {name: version(name) for name in ("torch", "diffusers", "transformers")},
     }
@@ -112,12 +113,6 @@ def _draw_seeds(
         )
         for one, seed in zip(drawn, seeds, strict=True)
     ]
-
-
-def _name_device(device: torch.device) -> str:
-    import torch
-
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def _fit_for_class(classroom: Classroom, model: Model, pictures: list[Picture]) -> list[Picture]:
@@ -165,7 +160,7 @@ def redo(
     check_prompt(model, prompt)
     # Another machine gives other bits anyway, and half precision is a GPU's; older records say
     # neither.
-    is_same_device = record.get("device") == _name_device(model.device)
+    is_same_device = record.get("device") == name_device(model.device)
     then = record["precision"] if is_same_device else _name_precision(model)
     with _in_precision(model, then, "in which the picture was drawn"):
         return _draw_seeds(model, prompt, options, seeds, on_step)[index]

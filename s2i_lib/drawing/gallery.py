@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import json
 import re
@@ -17,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from s2i_lib.drawing.records import Picture
 from s2i_lib.errors import InputError, S2iError
-from s2i_lib.storage.files import free_path, write_file
+from s2i_lib.photos.reading import encode_image
+from s2i_lib.storage.files import data_uri, free_path, write_file
 from s2i_lib.storage.layout import folder_name
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from s2i_lib.photos.subject import Subject
-    from s2i_lib.speech.transcribe import Transcript
+    from s2i_lib.speech.transcript import Transcript
 
 RECORD_KEY = "s2i"  # the PNG text chunk that holds the record as JSON
 PAGE_TEMPLATE = Path(__file__).with_name("gallery_page.html")
@@ -61,10 +61,9 @@ def save(picture: Picture, folder: Path, mark: str = "") -> Path:
     text = json.dumps(record, ensure_ascii=False)
     info = PngInfo()
     info.add_itxt(RECORD_KEY, text)
-    buffer = io.BytesIO()
-    picture.image.save(buffer, "PNG", pnginfo=info)
+    data = encode_image(picture.image, "PNG", pnginfo=info)
     path = free_path(folder / f"{file_stem(record['prompt'])}-{record['seed']}{mark}.png")
-    return _write_with_record(path, buffer.getvalue(), record)
+    return _write_with_record(path, data, record)
 
 
 def save_recording(
@@ -169,9 +168,7 @@ def grid_png(pictures: Sequence[Path]) -> bytes:
     """Saved pictures side by side, as a PNG."""
     import PIL.Image
 
-    buffer = io.BytesIO()
-    grid([PIL.Image.open(path) for path in pictures], cell_px=256).save(buffer, "PNG")
-    return buffer.getvalue()
+    return encode_image(grid([PIL.Image.open(path) for path in pictures], cell_px=256), "PNG")
 
 
 def grid(
@@ -203,11 +200,11 @@ def write_page(wishes: Sequence[Section], path: Path, *, title: str) -> Path:
             "heard": wish.heard,
             "prompt": wish.prompt,
             "notes": wish.notes,
-            "clip": None if wish.clip is None else _data_uri("audio/wav", wav_bytes(wish.clip)),
+            "clip": None if wish.clip is None else data_uri("audio/wav", wav_bytes(wish.clip)),
             "pictures": [
                 {
                     "name": file.name,
-                    "uri": _data_uri("image/png", file.read_bytes()),
+                    "uri": data_uri("image/png", file.read_bytes()),
                     "record": read_record(file),
                 }
                 for file in wish.pictures
@@ -252,7 +249,3 @@ def wav_bytes(sound: np.ndarray, rate_hz: int = 16_000) -> bytes:
         file.setframerate(rate_hz)
         file.writeframes((sound.clip(-1, 1) * 32767).round().astype("<i2").tobytes())
     return buffer.getvalue()
-
-
-def _data_uri(kind: str, data: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(data).decode()}"

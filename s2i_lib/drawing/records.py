@@ -9,7 +9,7 @@ from s2i_lib.models.loading import Model
 from s2i_lib.models.registry import REGISTRY
 from s2i_lib.photos.subject import Subject
 from s2i_lib.speech.prompt import Prompt
-from s2i_lib.speech.transcribe import Transcript
+from s2i_lib.speech.transcript import Transcript
 
 if TYPE_CHECKING:
     from PIL.Image import Image

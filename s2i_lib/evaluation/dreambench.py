@@ -1,4 +1,4 @@
-"""What is drawn to judge a model by: the DreamBench prompts, with seeds that are fixed."""
+"""What is drawn to score a model: the DreamBench prompts, with seeds that are fixed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from s2i_lib.drawing.advice import unknown_words
 from s2i_lib.drawing.draw import draw
@@ -20,9 +20,6 @@ from s2i_lib.models.registry import BaseModel, known_words
 from s2i_lib.photos.subject import Subject
 from s2i_lib.speech.templates import article_for
 
-if TYPE_CHECKING:
-    pass
-
 BATCH = 4  # pictures at a time: what a T4 has room for at 512 px
 DREAMBENCH = Path(__file__).with_name("dreambench.json")
 
@@ -32,17 +29,17 @@ class EvaluateOptions:
     """What is drawn and how it is scored. The defaults are the paper's protocol."""
 
     prompts: int = 25
-    """The first so many of DreamBench's. Fewer are quicker, and their intervals wider; one has
-    none."""
+    """Number of DreamBench's prompts, from the first. Fewer are quicker, and their intervals wider;
+    one has none."""
     seeds: int = 4
     """Pictures of each prompt. Source: Ruiz et al. 2023, section 4.1."""
     first_seed: int = 0
     class_pictures: int = 16
-    """Of the plain class, for prior drift and diversity."""
+    """Pictures of the plain class, for prior drift and diversity."""
     steps: int = 20
-    """DPM-Solver++; as ``DrawOptions`` has it."""
+    """Steps of DPM-Solver++, as ``DrawOptions`` has them."""
     guidance_scale: float | None = None
-    """None: the model's own."""
+    """Guidance scale; None: the model's own."""
     bootstrap_seed: int = 0
     resamples: int = RESAMPLES
 
@@ -62,12 +59,12 @@ class EvaluateOptions:
 
 @functools.cache
 def dreambench() -> dict[str, Any]:
-    """The DreamBench prompts and where they come from: 25 for objects, 25 for live subjects."""
+    """Return the DreamBench prompts and their source: 25 for objects, 25 for live subjects."""
     return json.loads(DREAMBENCH.read_text())
 
 
 def choose_prompts(base: BaseModel, subject: Subject, count: int) -> tuple[list[str], list[str]]:
-    """The first ``count`` DreamBench prompts for this kind of subject, and notes on them.
+    """Return the first ``count`` DreamBench prompts for this kind of subject, and notes on them.
 
     A model that knows few words is asked what it can draw: DreamBench prompts of known words only,
     then backgrounds of every colour it knows.

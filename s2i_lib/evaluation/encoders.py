@@ -19,7 +19,7 @@ import numpy as np
 
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.evaluation.metrics import unit
-from s2i_lib.models.devices import pick_device
+from s2i_lib.models.devices import pick_device, visiting_if_there_is_room
 from s2i_lib.models.loading import digest_of
 from s2i_lib.models.registry import BaseModel
 from s2i_lib.models.vision import (
@@ -42,12 +42,6 @@ log = logging.getLogger(__name__)
 BATCH = 32  # pictures at a time: a ViT-L/14 in fp32 then takes under 2 GiB
 
 
-# --- pictures as tensors ------------------------------------------------------------------------
-
-
-# --- the networks -------------------------------------------------------------------------------
-
-
 @dataclass
 class ClipScorer:
     """A two-tower network that sees pictures and reads texts."""
@@ -56,15 +50,15 @@ class ClipScorer:
     tokenizer: Any
     prepare: Preparation
     name: str
-    """Goes into the report beside every number that it gave."""
+    """Name that the report has beside every number that it gave."""
     sha256: str
 
     def images(self, images: Sequence[Image]) -> np.ndarray:
-        """Unit vectors, shape = (len(images), features)."""
+        """Return unit vectors, shape = (len(images), features)."""
         return _embed(images, self.network, self._see)
 
     def texts(self, texts: Sequence[str]) -> np.ndarray:
-        """Unit vectors, shape = (len(texts), features); a text too long for it is cut."""
+        """Return unit vectors, shape = (len(texts), features); a text too long for it is cut."""
         return _embed(texts, self.network, self._read)
 
     def _see(self, images: Sequence[Image]) -> torch.Tensor:
@@ -96,7 +90,7 @@ class DinoScorer:
     sha256: str
 
     def images(self, images: Sequence[Image]) -> np.ndarray:
-        """Unit vectors of the class token, shape = (len(images), features)."""
+        """Return unit vectors of the class token, shape = (len(images), features)."""
         return _embed(images, self.network, self._see)
 
     def _see(self, images: Sequence[Image]) -> torch.Tensor:
@@ -117,7 +111,7 @@ class LpipsScorer:
     size_px: int = 224
 
     def distances(self, images: Sequence[Image]) -> np.ndarray:
-        """Of every picture to every other, shape = (n, n), symmetric, zero on the diagonal."""
+        """Return the distance of each picture to each, shape = (n, n), symmetric, 0 to itself."""
         table = on_the_cpu_if_full(self.network, lambda: self._table(images))
         if not np.isfinite(table).all():
             raise S2iError(
@@ -146,24 +140,16 @@ def make_lpips_network(channels: Sequence[int] = (64, 192, 384, 256, 256)) -> An
     from torch import nn
     from torch.nn import functional as F
 
-    def conv(place: int, i: int, o: int, kernel: int, stride: int = 1, padding: int = 0) -> Any:
-        layer = nn.Conv2d(i, o, kernel, stride=stride, padding=padding)
-        return nn.ModuleDict({str(place): layer})
+    # Each layer's number in torchvision's AlexNet, which the names keep; kernel, stride, padding.
+    layers = ((0, 11, 4, 2), (3, 5, 1, 2), (6, 3, 1, 1), (8, 3, 1, 1), (10, 3, 1, 1))
 
     class Lpips(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            a, b, c, d, e = channels
-            # the numbers are the layers' places in torchvision's AlexNet, as the names keep them
-            self.net = nn.ModuleDict(
-                {
-                    "slice1": conv(0, 3, a, 11, stride=4, padding=2),
-                    "slice2": conv(3, a, b, 5, padding=2),
-                    "slice3": conv(6, b, c, 3, padding=1),
-                    "slice4": conv(8, c, d, 3, padding=1),
-                    "slice5": conv(10, d, e, 3, padding=1),
-                }
-            )
+            self.net = nn.ModuleDict()
+            for i, (number, *shape) in enumerate(layers):
+                conv = nn.Conv2d((3, *channels)[i], channels[i], *shape)
+                self.net[f"slice{i + 1}"] = nn.ModuleDict({str(number): conv})
             for i, width in enumerate(channels):
                 linear = nn.ModuleDict({"1": nn.Conv2d(width, 1, 1, bias=False)})
                 setattr(self, f"lin{i}", nn.ModuleDict({"model": linear}))
@@ -215,9 +201,6 @@ def _embed(
     return on_the_cpu_if_full(network, work)
 
 
-# --- where they are -----------------------------------------------------------------------------
-
-
 @contextmanager
 def awake(network: Any, device: torch.device) -> Iterator[None]:
     """Have a network on ``device`` while it works, if there is room for it there.
@@ -225,8 +208,6 @@ def awake(network: Any, device: torch.device) -> Iterator[None]:
     It may wait on the CPU in half precision, which takes half the memory; a CPU computes in full,
     since half is slow there.
     """
-    from s2i_lib.models.devices import visiting_if_there_is_room
-
     waits_in = network.dtype
     with visiting_if_there_is_room(network, device):
         if network.device.type == "cpu":
@@ -257,19 +238,15 @@ class Scorers:
         } | ({"missing": self.missing} if self.missing else {})
 
 
-def load_scorers(
-    base: BaseModel, drive: Drive, device: torch.device | None = None, **instead: str | None
-) -> Scorers:
-    """Load what the registry names for ``base``; one that cannot be had does not stop the others.
+def load_scorers(base: BaseModel, drive: Drive, **instead: str | None) -> Scorers:
+    """Load what the registry names for ``base``; one that is missing does not stop the others.
 
     Parameters
     ----------
-    device
-        By default the GPU, if there is one.
     **instead
         clip, dino, lpips: a folder, a file or a hub repository to take in place of the registry's.
     """
-    scorers, device = Scorers(), device or pick_device()
+    scorers, device = Scorers(), pick_device()
     for kind, named, load in (
         ("clip", base.scorer, load_clip),
         ("dino", base.dino, load_dino),
@@ -296,7 +273,7 @@ def _below(base: BaseModel, named: str | None) -> str | None:
 
 
 def clip_source(base: BaseModel) -> str | None:
-    """Where the CLIP of ``base`` is: a folder that ships with it, or a hub repository."""
+    """Return where the CLIP of ``base`` is: a folder that ships with it, or a hub repository."""
     return _below(base, base.scorer)
 
 
@@ -306,14 +283,14 @@ def load_clip(
     device: torch.device | None = None,
     dtype: torch.dtype | None = None,
 ) -> ClipScorer:
-    """A CLIPModel or VisionTextDualEncoderModel from a folder or the hub.
+    """Load a CLIPModel or VisionTextDualEncoderModel from a folder or the hub.
 
     On the CPU, if no device is named; in fp32, if no ``dtype`` is.
 
     Raises
     ------
     S2iError
-        When it cannot be had or read.
+        When it is found nowhere or cannot be read.
     """
     from transformers import AutoModel, AutoTokenizer
 
@@ -332,7 +309,7 @@ def load_clip(
 
 
 def load_dino(source: str, drive: Drive, device: torch.device | None = None) -> DinoScorer:
-    """A ViTModel from a folder or the hub, in fp32. Raises as ``load_clip`` does."""
+    """Load a ViTModel from a folder or the hub, in fp32. Raises as ``load_clip`` does."""
     from transformers import AutoModel
 
     folder = find_network(source, drive)
@@ -347,9 +324,10 @@ def load_dino(source: str, drive: Drive, device: torch.device | None = None) -> 
 
 
 def load_lpips(source: str, drive: Drive, device: torch.device | None = None) -> LpipsScorer:
-    """LPIPS from a safetensors file, or REPOSITORY:FILE on the hub. Raises as ``load_clip`` does.
+    """Load LPIPS from a safetensors file, or REPOSITORY:FILE on the hub.
 
-    The file has the tensors of the lpips package's own network (net.slice1.0.weight ...).
+    The file has the tensors of the lpips package's own network (net.slice1.0.weight ...). Raises as
+    ``load_clip`` does.
     """
     from safetensors.torch import load_file
 
@@ -371,9 +349,10 @@ def load_lpips(source: str, drive: Drive, device: torch.device | None = None) ->
             f"{path} has {len(widths)} convolutions under net. and LPIPS has 5. Expected the "
             "tensors of the lpips package (net.slice1.0.weight ...)."
         )
-    network = load_or_refuse(path, lambda: _filled(make_lpips_network(widths), tensors))
-    network = place(network, device)
-    return LpipsScorer(network, source, sha256_of(path))
+    network = make_lpips_network(widths)
+    own = {name: tensors[name] for name in network.state_dict() if name in tensors}
+    load_or_refuse(path, lambda: network.load_state_dict(own))  # also where one is missing
+    return LpipsScorer(place(network, device), source, sha256_of(path))
 
 
 def _blank() -> Image:
@@ -381,13 +360,6 @@ def _blank() -> Image:
     from PIL import Image
 
     return Image.new("RGB", (64, 64), "gray")
-
-
-def _filled(network: Any, tensors: dict[str, Any]) -> Any:
-    wanted = {k: v for k, v in tensors.items() if k.startswith(("net.", "lin"))}
-    wanted = {k: v for k, v in wanted.items() if not k.startswith("lins.")}
-    network.load_state_dict(wanted)
-    return network
 
 
 def _digest(folder: Path) -> str:

@@ -1,14 +1,14 @@
 """How much a model's pictures look like the subject, follow the prompt, and leave the class alone.
 
-Pictures are drawn by the DreamBench protocol and scored by whatever networks can be had; a score
-that cannot be had is missing from the result, with the reason, and stops nothing.
+Pictures are drawn by the DreamBench protocol and scored by whatever networks are available; a
+score that is not available is missing from the result, with the reason, and stops nothing.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -42,9 +42,9 @@ from s2i_lib.storage.files import sha256_of
 from s2i_lib.storage.run_card import find_run, read_card
 
 if TYPE_CHECKING:
-    import torch
     from PIL.Image import Image
 
+    from s2i_lib.drawing.records import Picture
     from s2i_lib.evaluation.encoders import ClipScorer, Scorers
     from s2i_lib.storage.layout import Drive
 
@@ -85,7 +85,7 @@ class PictureScore:
 
     @property
     def badness(self) -> float:
-        """For the order of the report: low likeness x fidelity first, of what was scored."""
+        """Negative likeness x fidelity, of what was scored: the report shows the worst first."""
         scored = [s for s in (self.dino or self.clip_i, self.clip_t) if s is not None]
         return -float(np.prod([max(0.0, s) for s in scored])) if scored else 0.0
 
@@ -104,20 +104,20 @@ class Evaluation:
     scorers: dict[str, Any]
     notes: list[str]
     photos: list[dict[str, str]] = field(default_factory=list)
-    """The real images that likeness is to: name and sha256."""
+    """Name and sha256 of the real images that likeness is to."""
     drawing: dict[str, Any] = field(default_factory=dict)
-    """What the pictures were drawn with, and where: all that another machine must do alike."""
+    """Settings and device that the pictures were drawn with, so that they can be drawn again."""
     speech: dict[str, Any] | None = None
-    """Of clips that were heard (``spoken.evaluate_speech``), where there were any."""
+    """Scores of clips that were heard (``evaluate_speech``), where there were any."""
     curve: list[dict[str, Any]] = field(default_factory=list)
-    """Of training: lines with a step, losses and whatever was scored at it."""
+    """Lines of training: a step, its losses and whatever was scored at it."""
     images: list[Image] = field(default_factory=list)
-    """In the order of ``pictures``; not in the JSON."""
+    """Images in the order of ``pictures``; not in the JSON."""
     class_images: list[Image] = field(default_factory=list)
     real_images: list[Image] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
-        """Everything but the images: the same input gives the same bytes."""
+        """Return everything but the images: the same input gives the same bytes."""
         return {
             "name": self.name,
             "subject": asdict(self.subject),
@@ -126,7 +126,8 @@ class Evaluation:
             "options": asdict(self.options),
             "drawing": self.drawing,
             "scores": {key: asdict(score) for key, score in self.scores.items()},
-            "speech": self._speech_json(),
+            "speech": self.speech
+            and {k: asdict(v) if isinstance(v, Score) else v for k, v in self.speech.items()},
             "curve": self.curve,
             "notes": self.notes,
             "scorers": self.scorers,
@@ -137,11 +138,6 @@ class Evaluation:
             "versions": {"s2i_lib": __version__}
             | {name: version(name) for name in ("torch", "diffusers", "transformers", "numpy")},
         }
-
-    def _speech_json(self) -> dict[str, Any] | None:
-        if self.speech is None:
-            return None
-        return {k: asdict(v) if isinstance(v, Score) else v for k, v in self.speech.items()}
 
 
 def evaluate(
@@ -168,51 +164,45 @@ def evaluate(
     options = options or EvaluateOptions()
     prompts, notes = choose_prompts(model.base, subject, options.prompts)
     opened, damaged = _open_photos(photos)
-    real = list(opened.values())
     notes += damaged
-    if not real:
+    if not opened:
         notes.append(
             f"There are no photos of {subject.name} (found 0, need 1 or more), so likeness, "
             "copying and prior drift are not scored. Run notebooks/1_capture_dataset.ipynb."
         )
-    images, records = [], []
+    drawn: list[tuple[str, Picture]] = []
     for done, prompt in enumerate(prompts):
         callback(done, len(prompts) + 1)
-        drawn = draw_pictures(model, prompt, options.seeds, options)
-        images += [picture.image for picture in drawn]
-        records += [picture.record for picture in drawn]
+        drawn += [(prompt, one) for one in draw_pictures(model, prompt, options.seeds, options)]
     callback(len(prompts), len(prompts) + 1)
     class_prompt = caption(f"a {subject.phrase}", subject)
-    drawn = draw_pictures(model, class_prompt, options.class_pictures, options)
-    of_class = [picture.image for picture in drawn]
+    of_class = draw_pictures(model, class_prompt, options.class_pictures, options)
     callback(len(prompts) + 1, len(prompts) + 1)
-    drawing = {key: records[0][key] for key in DRAWING} | {
+    drawing = {key: drawn[0][1].record[key] for key in DRAWING} | {
         "class_prompt": class_prompt,
-        "class_seeds": [picture.record["seed"] for picture in drawn],
+        "class_seeds": [picture.record["seed"] for picture in of_class],
     }
-    asked = [prompt for prompt in prompts for _ in range(options.seeds)]
-    seeds = [record["seed"] for record in records]
-    scores, pictures, failed = _score(
-        images, of_class, real, asked, seeds, subject, scorers, options
-    )
-    missing = scorers.missing | failed
-    notes += [f"Not scored by {kind.upper()}: {why}" for kind, why in missing.items()]
-    return Evaluation(
+    result = Evaluation(
         name=model.run or model.base.name,
         subject=subject,
         base=model.base.name,
         source=model.source,
         options=options,
-        scores=scores,
-        pictures=pictures,
-        scorers=replace(scorers, missing=missing, **dict.fromkeys(failed)).to_json(),
+        scores={},
+        pictures=[PictureScore(prompt, picture.record["seed"]) for prompt, picture in drawn],
+        scorers={},
         notes=notes,
         photos=[{"name": path.name, "sha256": sha256_of(path)} for path in opened],
         drawing=drawing,
-        images=images,
-        class_images=of_class,
-        real_images=real,
+        images=[picture.image for _, picture in drawn],
+        class_images=[picture.image for picture in of_class],
+        real_images=list(opened.values()),
     )
+    failed = _score(result, scorers)
+    missing = scorers.missing | failed
+    result.notes += [f"Not scored by {kind.upper()}: {why}" for kind, why in missing.items()]
+    result.scorers = replace(scorers, missing=missing, **dict.fromkeys(failed)).to_json()
+    return result
 
 
 def _open_photos(photos: Sequence[Path]) -> tuple[dict[Path, Image], list[str]]:
@@ -225,82 +215,80 @@ def _open_photos(photos: Sequence[Path]) -> tuple[dict[Path, Image], list[str]]:
     return opened, notes
 
 
-def _score(
-    images: list[Image],
-    of_class: list[Image],
-    real: list[Image],
-    asked: list[str],
-    seeds: list[int],
-    subject: Subject,
-    scorers: Scorers,
-    options: EvaluateOptions,
-) -> tuple[dict[str, Score], list[PictureScore], dict[str, str]]:
-    """All scores that the networks and photos at hand allow, those of each picture, what failed."""
-    each: dict[str, np.ndarray] = {}
-    plain: dict[str, np.ndarray] = {}  # of class pictures: values that belong to no prompt
-    between: dict[str, np.ndarray] = {}  # class pictures: distances of each to every other
+def _score(result: Evaluation, scorers: Scorers) -> dict[str, str]:
+    """Score all that the networks and photos allow; return which networks failed, and why."""
+    table, seeds = _ScoreTable(result.options), result.options.seeds
     failed: dict[str, str] = {}
+    images, of_class, real = result.images, result.class_images, result.real_images
     if (clip := scorers.clip) is not None:
         with _noting(failed, "clip"):
             seen, seen_class = clip.images(images), clip.images(of_class)
-            texts = clip.texts([caption(prompt, subject) for prompt in asked])
+            texts = clip.texts([caption(p.prompt, result.subject) for p in result.pictures])
             photos = clip.images(real) if real else None
-            each["clip_t"] = text_cosines(seen, texts)
-            far = [1 - group @ group.T for group in _groups(seen, options.seeds)]
-            _add_diversity(plain, "clip", far)
-            between["class_div_clip"] = 1 - seen_class @ seen_class.T
-            _add_likeness(each, plain, "clip", seen, seen_class, photos)
+            table.add("clip_t", text_cosines(seen, texts))
+            far = [1 - group @ group.T for group in _groups(seen, seeds)]
+            table.add_diversity("clip", far, 1 - seen_class @ seen_class.T)
+            if photos is not None:
+                table.add_likeness("clip", seen, seen_class, photos)
     if (dino := scorers.dino) is not None and real:
         with _noting(failed, "dino"):  # it comes last and has the last word on copies
-            all_seen = [dino.images(some) for some in (images, of_class, real)]
-            _add_likeness(each, plain, "dino", *all_seen)
+            table.add_likeness("dino", *[dino.images(some) for some in (images, of_class, real)])
     if (lpips := scorers.lpips) is not None:
         with _noting(failed, "lpips"):
-            far = [lpips.distances(group) for group in _groups(images, options.seeds)]
-            _add_diversity(plain, "lpips", far)
-            between["class_div_lpips"] = lpips.distances(of_class)
-    settings = {"seed": options.bootstrap_seed, "resamples": options.resamples}
-    by_prompt = {
-        key: bootstrap(values.reshape(-1, options.seeds), **settings)
-        for key, values in each.items()
-        if key in MEANING
-    }
-    scores = by_prompt | {key: bootstrap(values, **settings) for key, values in plain.items()}
-    scores |= {key: bootstrap_pairs(table, **settings) for key, table in between.items()}
-    pictures = [
-        PictureScore(
-            prompt,
-            seed,
-            is_copy=bool(each["copies"][i]) if "copies" in each else False,
-            nearest_photo=int(each["nearest_photo"][i]) if "nearest_photo" in each else None,
-            **{
-                key: round(float(each[key][i]), 6)
-                for key in ("clip_i", "dino", "clip_t", "nearest_cosine")
-                if key in each
-            },
-        )
-        for i, (prompt, seed) in enumerate(zip(asked, seeds, strict=True))
-    ]
-    return {key: scores[key] for key in MEANING if key in scores}, pictures, failed
+            far = [lpips.distances(group) for group in _groups(images, seeds)]
+            table.add_diversity("lpips", far, lpips.distances(of_class))
+    result.scores = {key: table.scores[key] for key in MEANING if key in table.scores}
+    result.pictures = [replace(p, **table.row(i)) for i, p in enumerate(result.pictures)]
+    return failed
 
 
-def _add_likeness(
-    each: dict[str, np.ndarray],
-    plain: dict[str, np.ndarray],
-    kind: str,
-    seen: np.ndarray,
-    seen_class: np.ndarray,
-    photos: np.ndarray | None,
-) -> None:
-    """To the photos: of each picture, of each plain class picture, and which photo is nearest."""
-    if photos is None:
-        return
-    each["clip_i" if kind == "clip" else "dino"] = mean_cosines(seen, photos)
-    plain[f"pres_{kind}"] = mean_cosines(seen_class, photos)
-    nearest = nearest_real(seen, photos)
-    each["nearest_photo"] = np.array([n.index for n in nearest])
-    each["nearest_cosine"] = np.array([n.cosine for n in nearest])
-    each["copies"] = np.array([n.is_copy for n in nearest], float)
+class _ScoreTable:
+    """Scores with their intervals, and what was scored of each picture."""
+
+    def __init__(self, options: EvaluateOptions):
+        self.seeds = options.seeds
+        self.settings = {"seed": options.bootstrap_seed, "resamples": options.resamples}
+        self.scores: dict[str, Score] = {}
+        self.columns: dict[str, np.ndarray] = {}
+
+    def add(self, key: str, values: np.ndarray) -> None:
+        """Add a value of each picture, prompt by prompt."""
+        self.columns[key] = values
+        self.scores[key] = bootstrap(values.reshape(-1, self.seeds), **self.settings)
+
+    def add_likeness(
+        self, kind: str, seen: np.ndarray, seen_class: np.ndarray, photos: np.ndarray
+    ) -> None:
+        """Add how alike pictures and plain class pictures are to photos, and the nearest photos."""
+        self.add("clip_i" if kind == "clip" else "dino", mean_cosines(seen, photos))
+        self.scores[f"pres_{kind}"] = bootstrap(mean_cosines(seen_class, photos), **self.settings)
+        nearest = nearest_real(seen, photos)
+        self.add("copies", np.array([n.is_copy for n in nearest], float))
+        self.columns["nearest_photo"] = np.array([n.index for n in nearest])
+        self.columns["nearest_cosine"] = np.array([n.cosine for n in nearest])
+
+    def add_diversity(
+        self, kind: str, by_prompt: Sequence[np.ndarray], of_class: np.ndarray
+    ) -> None:
+        """Add mean distances by prompt, where there are two pictures of each, and of the class."""
+        if self.seeds > 1:
+            means = [mean_distance(distances) for distances in by_prompt]
+            self.scores[f"div_{kind}"] = bootstrap(means, **self.settings)
+        self.scores[f"class_div_{kind}"] = bootstrap_pairs(of_class, **self.settings)
+
+    def row(self, picture: int) -> dict[str, Any]:
+        """Return what was scored of one picture, as ``PictureScore`` has it."""
+        found = {key: values[picture] for key, values in self.columns.items()}
+        row: dict[str, Any] = {
+            key: round(float(found[key]), 6)
+            for key in ("clip_i", "dino", "clip_t", "nearest_cosine")
+            if key in found
+        }
+        if "copies" in found:
+            row |= {
+                "is_copy": bool(found["copies"]), "nearest_photo": int(found["nearest_photo"]),
+            }  # fmt: skip
+        return row
 
 
 @contextmanager
@@ -310,12 +298,6 @@ def _noting(failed: dict[str, str], kind: str) -> Iterator[None]:
         yield
     except S2iError as error:
         failed[kind] = str(error)
-
-
-def _add_diversity(plain: dict[str, np.ndarray], kind: str, far: list[np.ndarray]) -> None:
-    """Mean distances by prompt, where there are two pictures of each."""
-    if len(far[0]) > 1:
-        plain[f"div_{kind}"] = np.array([mean_distance(table) for table in far])
 
 
 def _groups(things: Any, size: int) -> list[Any]:
@@ -333,7 +315,6 @@ def evaluate_run(
     subject: Subject | None = None,
     is_base: bool = False,
     clips: Sequence[Clip] = (),
-    device: torch.device | None = None,
     callback: Callable[[int, int], object] = lambda done, total: None,
     **instead: str | None,
 ) -> Evaluation:
@@ -364,11 +345,11 @@ def evaluate_run(
     if is_base:
         made_from = _base_of(folder, card)
         is_known = made_from["name"] in REGISTRY
-        model = load(made_from["name" if is_known else "source"], drive=drive, device=device)
+        model = load(made_from["name" if is_known else "source"], drive=drive)
     else:
-        model = load(drive=drive, run=str(folder), device=device)
-    photos, notes = _photos_of(drive, subject, card)
-    scorers = load_scorers(model.base, drive, device, **instead)
+        model = load(drive=drive, run=str(folder))
+    photos, notes = photos_of(drive, subject, card)
+    scorers = load_scorers(model.base, drive, **instead)
     result = evaluate(model, subject, photos, scorers, options, callback=callback)
     result.notes[:0] = notes
     if clips:
@@ -418,10 +399,8 @@ def _base_of(folder: Path, card: dict[str, Any]) -> dict[str, Any]:
         ) from error
 
 
-def _photos_of(
-    drive: Drive, subject: Subject, card: dict[str, Any]
-) -> tuple[list[Path], list[str]]:
-    """The whole crops of the subject's photos, and why others, or all, are not among them."""
+def photos_of(drive: Drive, subject: Subject, card: dict[str, Any]) -> tuple[list[Path], list[str]]:
+    """Return the whole crops of the subject's photos, and why others, or all, are not there."""
     try:
         dataset, damaged = inspect_dataset(drive, subject.name)
     except InputError as error:
@@ -432,27 +411,24 @@ def _photos_of(
         for path in damaged
     ]
     learned = card.get("dataset", {}).get("sha256", dataset.sha256)
-    changed = (
-        f"The photos of {subject.name} have changed since this run learned from them: its likeness "
-        "is to those of today."
-    )
     if learned != dataset.sha256:
-        notes.append(changed)
+        notes.append(
+            f"The photos of {subject.name} have changed since this run learned from them: its "
+            "likeness is to those of today."
+        )
     return [path for path in dataset.images if path not in damaged], notes
 
 
 def read_curve(folder: Path, kept_step: int | None = None) -> list[dict[str, Any]]:
-    """The lines of a run's metrics.jsonl and scores.jsonl; a damaged one ends the curve there.
+    """Return the lines of a run's metrics.jsonl and scores.jsonl; a damaged line ends it.
 
     Those of scores have prior drift and value as well; the kept step, or the best so far, is_best.
     """
     lines: list[dict[str, Any]] = []
     for name in ("metrics.jsonl", "scores.jsonl"):
-        try:
+        with suppress(OSError, ValueError):
             for line in (folder / name).read_text().splitlines():
                 lines.append(json.loads(line))
-        except (OSError, ValueError):
-            continue
     found = [line for line in lines if isinstance(line, dict) and "step" in line]
     scored = as_curve([Point(**line) for line in found if line.keys() == POINT])
     if kept_step is not None:

@@ -30,10 +30,11 @@ class Score:
 
     mean: float
     low: float | None
-    """None, as ``high``, where there is but one prompt or clip: nothing says how others differ."""
+    """Lower end of the interval; None, as ``high``, where there is but one prompt or clip: nothing
+    says how others differ."""
     high: float | None
     n: int
-    """Values that it is the mean of."""
+    """Number of values that it is the mean of."""
 
     def __str__(self) -> str:
         if self.low is None or self.high is None:
@@ -45,7 +46,7 @@ class Score:
 
 
 def unit(vectors: ArrayLike) -> np.ndarray:
-    """Vectors of length 1 in the same directions, shape = (n, features), float64.
+    """Return vectors of length 1 in the same directions, shape = (n, features), float64.
 
     Raises
     ------
@@ -63,12 +64,12 @@ def unit(vectors: ArrayLike) -> np.ndarray:
 
 
 def cosines(some: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Cosine of every row with every other, shape = (len(some), len(others))."""
+    """Return the cosine of every row with every other, shape = (len(some), len(others))."""
     return unit(some) @ unit(others).T
 
 
 def mean_cosines(generated: np.ndarray, real: np.ndarray) -> np.ndarray:
-    """Mean cosine of each generated picture with all real ones, shape = (len(generated),).
+    """Return each generated picture's mean cosine with all real ones, shape = (len(generated),).
 
     Their mean is the mean pairwise cosine: CLIP-I with CLIP's embeddings, DINO with DINO's, and
     PRES when the generated pictures are of the class and not of the subject (lower is better).
@@ -83,7 +84,7 @@ def mean_cosines(generated: np.ndarray, real: np.ndarray) -> np.ndarray:
 
 
 def text_cosines(images: np.ndarray, texts: np.ndarray) -> np.ndarray:
-    """Cosine of each picture with its own text, shape = (n,): CLIP-T.
+    """Return the cosine of each picture with its own text, shape = (n,): CLIP-T.
 
     Source: the same, section 4.2. The texts are ``caption``s: the identifier means nothing to CLIP.
     """
@@ -93,7 +94,7 @@ def text_cosines(images: np.ndarray, texts: np.ndarray) -> np.ndarray:
 
 
 def mean_distance(distances: np.ndarray) -> float:
-    """Mean over all pairs of different pictures; ``distances`` has shape (n, n) and is symmetric.
+    """Return the mean over all pairs of different pictures; ``distances`` is symmetric, (n, n).
 
     DIV, with the LPIPS distances of pictures of one prompt (the same, section 4.3).
     """
@@ -113,7 +114,7 @@ class Nearest:
 
 
 def nearest_real(generated: np.ndarray, real: np.ndarray) -> list[Nearest]:
-    """For each generated picture the nearest real one, flagged where it looks copied.
+    """Return the real picture nearest to each generated one, flagged where it looks copied.
 
     A copy is closer to one photo than any two different photos are to each other: photos of one
     subject set the scale, so that it needs no threshold for each scorer. With fewer than two
@@ -130,10 +131,8 @@ def nearest_real(generated: np.ndarray, real: np.ndarray) -> list[Nearest]:
 # --- confidence ---------------------------------------------------------------------------------
 
 
-def bootstrap(
-    values: ArrayLike, *, seed: int = 0, resamples: int = RESAMPLES, level: float = LEVEL
-) -> Score:
-    """The mean of ``values`` and its percentile bootstrap interval.
+def bootstrap(values: ArrayLike, *, seed: int = 0, resamples: int = RESAMPLES) -> Score:
+    """Return the mean of ``values`` and its percentile bootstrap interval.
 
     Parameters
     ----------
@@ -150,9 +149,8 @@ def bootstrap(
     if not rows.size:
         raise InputError("There are no values to take the mean of (found 0, need 1 or more).")
     means = rows.mean(axis=1)
-    drawn = _draw(len(means), resamples, seed)
-    resampled = means[drawn].mean(axis=1)
-    return _score(float(means.mean()), resampled if len(means) > 1 else None, rows.size, level)
+    resampled = means[_draw(len(means), resamples, seed)].mean(axis=1)
+    return _score(float(means.mean()), resampled if len(means) > 1 else None, rows.size)
 
 
 def bootstrap_ratio(
@@ -161,9 +159,8 @@ def bootstrap_ratio(
     *,
     seed: int = 0,
     resamples: int = RESAMPLES,
-    level: float = LEVEL,
 ) -> Score:
-    """The sum of ``parts`` over the sum of ``wholes``, and its percentile bootstrap interval.
+    """Return the sum of ``parts`` over that of ``wholes``, and its percentile bootstrap interval.
 
     Whole clips are drawn, with their errors and their words: a long one weighs more, as in a word
     error rate. ``n`` is the number of clips.
@@ -182,13 +179,11 @@ def bootstrap_ratio(
     drawn = _draw(len(above), resamples, seed)
     ratios = above[drawn].sum(axis=1) / below[drawn].sum(axis=1)
     ratio = float(above.sum() / below.sum())
-    return _score(ratio, ratios if len(above) > 1 else None, len(above), level)
+    return _score(ratio, ratios if len(above) > 1 else None, len(above))
 
 
-def bootstrap_pairs(
-    distances: np.ndarray, *, seed: int = 0, resamples: int = RESAMPLES, level: float = LEVEL
-) -> Score:
-    """``mean_distance`` and its percentile bootstrap interval: whole pictures are drawn.
+def bootstrap_pairs(distances: np.ndarray, *, seed: int = 0, resamples: int = RESAMPLES) -> Score:
+    """Return ``mean_distance`` and its percentile bootstrap interval: whole pictures are drawn.
 
     A picture is part of many pairs, so pairs cannot be drawn one by one; a pair of a picture with
     itself, drawn twice, is left out. ``n`` is the number of pictures.
@@ -210,7 +205,7 @@ def bootstrap_pairs(
     pairs = n * n - (often**2).sum(axis=1)  # of two different pictures, in both orders
     sums = ((often @ between) * often).sum(axis=1)
     resampled = sums[pairs > 0] / pairs[pairs > 0]
-    return _score(mean, resampled if n > 2 else None, n, level)
+    return _score(mean, resampled if n > 2 else None, n)
 
 
 def _draw(n: int, resamples: int, seed: int) -> np.ndarray:
@@ -218,11 +213,11 @@ def _draw(n: int, resamples: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).integers(n, size=(resamples, n))
 
 
-def _score(mean: float, resampled: np.ndarray | None, n: int, level: float) -> Score:
+def _score(mean: float, resampled: np.ndarray | None, n: int) -> Score:
     """With the interval of ``resampled`` means; None where there is nothing to resample."""
     if resampled is None:
         return Score(mean, None, None, int(n))
-    low, high = np.percentile(resampled, [50 * (1 - level), 50 * (1 + level)])
+    low, high = np.percentile(resampled, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
     return Score(mean, float(low), float(high), int(n))
 
 
@@ -230,7 +225,7 @@ def _score(mean: float, resampled: np.ndarray | None, n: int, level: float) -> S
 
 
 def caption(prompt: str, subject: Subject) -> str:
-    """``prompt`` without the identifier: "a ohwx apple in snow" becomes "an apple in snow"."""
+    """Return ``prompt`` without the identifier: "a ohwx apple" becomes "an apple"."""
     name = re.escape(subject.identifier)
     text = re.sub(
         rf"\b(a|an)\s+{name}\s+(\w+)",
@@ -242,13 +237,13 @@ def caption(prompt: str, subject: Subject) -> str:
 
 
 def r_precision(similarity: np.ndarray, own: Sequence[int]) -> np.ndarray:
-    """Whether each picture is nearer to its own caption than to all others, shape = (n,), 0 or 1.
+    """Return whether each picture is nearest to its own caption, shape = (n,), 0 or 1.
 
     Parameters
     ----------
     similarity : array, shape = (pictures, captions)
     own
-        The number of each picture's caption. A tie counts as a miss.
+        Number of each picture's caption. A tie counts as a miss.
 
     Notes
     -----
@@ -261,12 +256,14 @@ def r_precision(similarity: np.ndarray, own: Sequence[int]) -> np.ndarray:
 
 
 def plain_words(text: str) -> str:
-    """Lower case, without punctuation, so that a word error is an error in a word."""
+    """Return lower case without punctuation, so that a word error is an error in a word."""
     return " ".join(re.sub(r"[^\w\s']|_", " ", text.lower()).split())
 
 
 def word_error_rate(said: Sequence[str], heard: Sequence[str], **settings: int) -> Score:
-    """Substitutions, deletions and insertions over words said, by jiwer, after ``plain_words``.
+    """Return the errors over the words said, by jiwer, after ``plain_words``.
+
+    Errors are substitutions, deletions and insertions.
 
     Parameters
     ----------
@@ -296,7 +293,7 @@ def word_error_rate(said: Sequence[str], heard: Sequence[str], **settings: int) 
 def name_recall(
     said: Sequence[Sequence[str]], heard: Sequence[Sequence[str]], **settings: int
 ) -> Score | None:
-    """Share of the subjects' names that were said and also arrived in the prompt; None if none was.
+    """Return the share of names said that arrived in the prompt; None if none was said.
 
     Both by clip: the names that its text has, the names of the subjects that its prompt has.
     """
@@ -311,7 +308,7 @@ def name_recall(
 
 
 def speech_gap(spoken: ArrayLike, typed: ArrayLike, *, seed: int = 0) -> Score:
-    """Prompt fidelity from speech minus from the typed prompt, pair by pair; below 0: speech cost.
+    """Return prompt fidelity from speech minus from typing, pair by pair; below 0 speech cost some.
 
     Parameters
     ----------

@@ -30,7 +30,7 @@ TOLERANCE = 0.03  # of the best value: the noise that few prompts and seeds have
 
 @dataclass(frozen=True)
 class Point:
-    """What was scored at one step of training; a score that could not be had is None."""
+    """What was scored at one step of training; a score that is missing is None."""
 
     step: int
     likeness: float | None
@@ -45,7 +45,7 @@ class Point:
 
 
 def drift(point: Point, first: Point) -> float:
-    """How far the class has moved towards the subject, 0 (not at all) to 1 (it is the subject).
+    """Return how far the class has moved to the subject, 0 (not at all) to 1 (it is the subject).
 
     The growth of the class's likeness since ``first``, over all the growth there can be.
     """
@@ -56,7 +56,7 @@ def drift(point: Point, first: Point) -> float:
 
 
 def value(point: Point, first: Point) -> float:
-    """Likeness x fidelity x (1 - drift); what was not scored is left out, negatives count as 0."""
+    """Return likeness x fidelity x (1 - drift), of what was scored; negatives count as 0."""
     product = 1.0 - drift(point, first)
     for score in (point.likeness, point.fidelity):
         product *= 1.0 if score is None else max(0.0, score)
@@ -64,7 +64,7 @@ def value(point: Point, first: Point) -> float:
 
 
 def as_curve(points: Sequence[Point]) -> list[dict[str, Any]]:
-    """A line for each point, with its prior drift, its value, and whether it is the best so far."""
+    """Return a line for each point: prior drift, value, and whether it is the best so far."""
     try:
         best = choose_best(points)
     except InputError:
@@ -81,7 +81,7 @@ def as_curve(points: Sequence[Point]) -> list[dict[str, Any]]:
 
 
 def choose_best(points: Sequence[Point]) -> Point:
-    """The point of the largest ``value``; of equals the earliest, which was trained the least.
+    """Return the point of the largest ``value``; of equals the earliest, trained the least.
 
     The first point is what drift is measured from, so it should be that of step 0; this one, the
     model before it was trained, is chosen only where there is no other.
@@ -110,7 +110,7 @@ def _trained(points: Sequence[Point]) -> Sequence[Point]:
 def is_past_peak(
     points: Sequence[Point], *, patience: int = PATIENCE, tolerance: float = TOLERANCE
 ) -> bool:
-    """Whether training may stop: the last ``patience`` points all lie ``tolerance`` below the best.
+    """Return whether to stop: the last ``patience`` points all lie ``tolerance`` below the best.
 
     Source: early stopping with patience, Prechelt 1998, "Early Stopping - But When?".
     """

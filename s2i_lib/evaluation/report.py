@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import json
 from collections.abc import Sequence
@@ -15,7 +14,8 @@ import numpy as np
 from s2i_lib.errors import InputError
 from s2i_lib.evaluation.evaluate import MEANING, Evaluation, PictureScore
 from s2i_lib.evaluation.metrics import LEVEL, Score, caption
-from s2i_lib.storage.files import free_path, make_folder, write_file
+from s2i_lib.photos.reading import encode_image
+from s2i_lib.storage.files import data_uri, free_path, make_folder, write_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -58,7 +58,7 @@ def write_report(evaluations: Sequence[Evaluation], folder: Path) -> tuple[Path,
 
 
 def render_page(evaluations: Sequence[Evaluation], made_at: str) -> str:
-    """The page as HTML, with every picture inside."""
+    """Return the page as HTML, with every picture inside."""
     from jinja2 import Environment
 
     template = Environment(autoescape=True).from_string(TEMPLATE.read_text(encoding="utf-8"))
@@ -74,7 +74,7 @@ def render_page(evaluations: Sequence[Evaluation], made_at: str) -> str:
         title=f"How good is {names}?",
         made_at=made_at,
         level=round(100 * LEVEL),
-        networks=", ".join(networks) or "none could be had",
+        networks=", ".join(networks) or "none available",
         rows=[
             {
                 "name": NAMES[key],
@@ -89,89 +89,55 @@ def render_page(evaluations: Sequence[Evaluation], made_at: str) -> str:
 
 
 def _run(evaluation: Evaluation) -> dict[str, Any]:
-    """What the page shows of one run."""
-    subject, options = evaluation.subject, evaluation.options
+    """What the page shows of one run, beside what the evaluation says itself."""
     has_curve = len(evaluation.curve) > 1
     recipe = evaluation.to_json()
     for key in ("pictures", "scores", "notes", "speech", "curve"):
         del recipe[key]
     return {
-        "name": evaluation.name,
-        "subject": subject.name,
-        "phrase": subject.phrase,
-        "base": evaluation.base,
-        "notes": evaluation.notes,
+        "evaluation": evaluation,
         "curve": figure_uri(draw_curve(evaluation.curve)) if has_curve else None,
         "photos": [
             {"uri": image_uri(image), "name": photo["name"]}
             for image, photo in zip(evaluation.real_images, evaluation.photos, strict=True)
         ],
-        "grid": _grid(evaluation, options.seeds),
-        "speech": _speech(evaluation.speech) if evaluation.speech else None,
-        "class_prompt": caption(f"a {subject.phrase}", subject),
+        "grid": _grid(evaluation),
+        "class_prompt": caption(f"a {evaluation.subject.phrase}", evaluation.subject),
         "class_images": [image_uri(image) for image in evaluation.class_images],
         "recipe": json.dumps(recipe, indent=1, ensure_ascii=False),
     }
 
 
-def _speech(found: dict[str, Any]) -> dict[str, Any]:
-    """The page's sentence on hearing, and its table."""
-    parts = [f"Word error rate {found['word_error_rate']}"]
-    if found["name_recall"] is not None:
-        parts.append(f"recall of the subjects' names {found['name_recall']}")
-    if "speech_gap" in found:
-        parts.append(
-            f"speech gap {found['speech_gap']} (prompt fidelity of speech minus that of typing)"
-        )
-    if "r_precision" in found:
-        parts.append(
-            f"R-precision of the pictures {found['r_precision']}, each among "
-            f"{found['r_precision_captions']} captions: 1 in {found['r_precision_captions']} by "
-            "chance"
-        )
-    return {"summary": "; ".join(parts) + ".", "clips": found["clips"]}
-
-
-def _grid(evaluation: Evaluation, seeds: int) -> list[dict[str, Any]]:
+def _grid(evaluation: Evaluation) -> list[dict[str, Any]]:
     """A row for each prompt with its pictures, the worst prompt first."""
-    lines = []
+    lines, seeds = [], evaluation.options.seeds
     for i in range(0, len(evaluation.pictures), seeds):
-        scored = evaluation.pictures[i : i + seeds]
-        images = evaluation.images[i : i + seeds]
-        means = {
-            NAMES[key]: float(np.mean(values))
-            for key in ("dino", "clip_i", "clip_t")
-            if None not in (values := [getattr(picture, key) for picture in scored])
-        }
-        lines.append(
-            {
-                "prompt": scored[0].prompt,
-                "summary": ", ".join(f"{name} {mean:.2f}" for name, mean in means.items()),
-                "badness": float(np.mean([picture.badness for picture in scored])),
-                "pictures": [_picture(p, image) for p, image in zip(scored, images, strict=True)],
-            }
-        )
-    return sorted(lines, key=lambda line: -line["badness"])
+        scored, images = evaluation.pictures[i : i + seeds], evaluation.images[i : i + seeds]
+        each = [_scores_of(picture) for picture in scored]
+        pictures = [
+            {"score": picture, "uri": image_uri(image), "summary": _in_words(own)}
+            for picture, image, own in zip(scored, images, each, strict=True)
+        ]
+        means = {name: float(np.mean([scores[name] for scores in each])) for name in each[0]}
+        badness = float(np.mean([picture.badness for picture in scored]))
+        lines.append((badness, {"summary": _in_words(means), "pictures": pictures}))
+    return [line for _, line in sorted(lines, key=lambda one: -one[0])]
 
 
-def _picture(picture: PictureScore, image: Image) -> dict[str, Any]:
-    scored = {"DINO": picture.dino, "CLIP-I": picture.clip_i, "CLIP-T": picture.clip_t}
-    words = [f"seed {picture.seed}"] + [f"{k} {v:.2f}" for k, v in scored.items() if v is not None]
-    photo = None if picture.nearest_photo is None else picture.nearest_photo + 1
-    return {
-        "uri": image_uri(image),
-        "seed": picture.seed,
-        "words": ", ".join(words),
-        "is_copy": picture.is_copy,
-        "photo": photo,
-    }
+def _scores_of(picture: PictureScore) -> dict[str, float]:
+    keys = ("dino", "clip_i", "clip_t")
+    return {NAMES[key]: v for key in keys if (v := getattr(picture, key)) is not None}
+
+
+def _in_words(scores: dict[str, float]) -> str:
+    return ", ".join(f"{name} {score:.2f}" for name, score in scores.items())
 
 
 # --- figures ------------------------------------------------------------------------------------
 
 
 def draw_scores(evaluations: Sequence[Evaluation]) -> Figure:
-    """Each score of each run as a point with its interval; rows of one score lie together."""
+    """Draw each score of each run as a point with its interval; rows of one score lie together."""
     from matplotlib.figure import Figure
 
     keys = [key for key in MEANING if any(key in e.scores for e in evaluations)]
@@ -205,7 +171,7 @@ def _arms(score: Score) -> tuple[float, float]:
 
 
 def draw_curve(lines: Sequence[dict[str, Any]]) -> Figure:
-    """Losses by step, smoothed, and below them the scores of the sampled pictures, if any."""
+    """Draw losses by step, smoothed, and below them the scores of the sampled pictures, if any."""
     from matplotlib.figure import Figure
 
     keys = {
@@ -238,35 +204,28 @@ def draw_curve(lines: Sequence[dict[str, Any]]) -> Figure:
 
 
 def smooth(values: np.ndarray, share: float = 0.1) -> np.ndarray:
-    """Running mean over ``share`` of all values, shorter at the ends; shape as given."""
-    half = int(len(values) * share / 2)
-    total = np.concatenate([[0.0], np.cumsum(values)])
-    place = np.arange(len(values))
-    first, last = np.maximum(place - half, 0), np.minimum(place + half + 1, len(values))
-    return (total[last] - total[first]) / (last - first)
+    """Return the running mean over ``share`` of all values, shorter at the ends; shape as given."""
+    window = np.ones(2 * int(len(values) * share / 2) + 1)
+    half = len(window) // 2
+    sums, counts = (np.convolve(row, window) for row in (values, np.ones(len(values))))
+    return (sums / counts)[half : half + len(values)]
 
 
 def figure_png(figure: Figure) -> bytes:
+    """Return a figure as a PNG on white, cut to what is drawn."""
     stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=110, bbox_inches="tight")
+    figure.savefig(stream, format="png", dpi=110, bbox_inches="tight", facecolor="white")
     return stream.getvalue()
 
 
 def figure_uri(figure: Figure) -> str:
-    return _uri("png", figure_png(figure))
+    return data_uri("image/png", figure_png(figure))
 
 
 def image_uri(image: Image) -> str:
     """A picture for the page: small ones as they are, large ones as a thumbnail."""
-    stream = io.BytesIO()
     if max(image.size) <= THUMB_PX:
-        image.save(stream, "PNG")
-        return _uri("png", stream.getvalue())
+        return data_uri("image/png", encode_image(image, "PNG"))
     small = image.copy()
     small.thumbnail((THUMB_PX, THUMB_PX))
-    small.save(stream, "JPEG", quality=88)
-    return _uri("jpeg", stream.getvalue())
-
-
-def _uri(kind: str, data: bytes) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+    return data_uri("image/jpeg", encode_image(small, "JPEG", quality=88))

@@ -46,7 +46,7 @@ class Clip:
 
 
 def list_recordings(folder: Path) -> list[Path]:
-    """The recordings of a folder, by name; whatever else lies there is passed over.
+    """Return the recordings of a folder, by name; whatever else lies there is passed over.
 
     Raises
     ------
@@ -64,7 +64,7 @@ def list_recordings(folder: Path) -> list[Path]:
 
 
 def read_clips(folder: Path) -> list[Clip]:
-    """The recordings of a folder, each with the words said in a .txt of the same name.
+    """Return the recordings of a folder, each with the words in a .txt of the same name.
 
     Raises
     ------
@@ -78,7 +78,7 @@ def read_clips(folder: Path) -> list[Clip]:
         if not text:
             raise InputError(
                 f"{path.name} has no {words.name} with the words that are said, so what is heard "
-                "cannot be held against them. Write that file."
+                "cannot be compared with them. Write that file."
             )
         try:
             make_prompt(text)  # refused now, and not after all pictures of the run
@@ -119,17 +119,7 @@ def evaluate_speech(
         else:
             rows.append({"heard": transcript.text})
             listened = {"engine": transcript.engine, "model": transcript.model}
-        rows[-1] |= {
-            "clip": clip.audio.name,
-            "sha256": sha256_of(clip.audio),
-            "said": clip.text,
-            "typed_prompt": meant.text,
-            "typed_negative": meant.negative,
-            "spoken_prompt": heard.text if heard else None,
-            "spoken_negative": heard.negative if heard else None,
-            "names_said": [s.name for s in meant.subjects],
-            "names_heard": [s.name for s in heard.subjects] if heard else [],
-        }
+        rows[-1] |= _row(clip, meant, heard)
         if clip_scorer is not None:
             typed.append(clip_scorer.images(_draw(speech, meant, options)))
             spoken.append(clip_scorer.images(_draw(speech, heard, options)) if heard else None)
@@ -149,6 +139,21 @@ def evaluate_speech(
         captions = [_bare(row["typed_prompt"], speech.subjects) for row in rows]
         scores |= _fidelity(clip_scorer.texts(captions), captions, spoken, typed, options)
     return scores
+
+
+def _row(clip: Clip, meant: Prompt, heard: Prompt | None) -> dict[str, Any]:
+    """What the report says of a clip, beside the words that were heard."""
+    return {
+        "clip": clip.audio.name,
+        "sha256": sha256_of(clip.audio),
+        "said": clip.text,
+        "typed_prompt": meant.text,
+        "typed_negative": meant.negative,
+        "spoken_prompt": heard.text if heard else None,
+        "spoken_negative": heard.negative if heard else None,
+        "names_said": [s.name for s in meant.subjects],
+        "names_heard": [s.name for s in heard.subjects] if heard else [],
+    }
 
 
 def _describe_listener(options: HearOptions, listened: dict[str, str]) -> dict[str, Any]:

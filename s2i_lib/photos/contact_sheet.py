@@ -1,19 +1,18 @@
-"""One picture that shows what became of every photo: crop, verdict and reason."""
+"""Draw one picture that shows what became of every photo: crop, verdict and reason."""
 
 from __future__ import annotations
 
-import io
 import textwrap
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from s2i_lib.photos.quality import Verdict
+from s2i_lib.photos.reading import encode_image
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-    from PIL.ImageFont import FreeTypeFont, ImageFont
+    from PIL.ImageFont import FreeTypeFont
 
 THUMB_PX = 240
 GAP_PX = 18
@@ -35,7 +34,8 @@ def draw_contact_sheet(
 
     Returns
     -------
-    A JPEG, the same bytes for the same input.
+    bytes
+        A JPEG, the same for the same input.
     """
     from PIL import Image, ImageDraw
 
@@ -63,14 +63,12 @@ def draw_contact_sheet(
         draw.text((x + THUMB_PX, y + 2), name, fill=GREY, font=small, anchor="ra")
         for line_number, line in enumerate(reasons[number]):
             draw.text((x, y + 20 + LINE_PX * line_number), line, fill=INK, font=small)
-    stream = io.BytesIO()
-    sheet.save(stream, "JPEG", quality=90, subsampling=0)
-    return stream.getvalue()
+    return encode_image(sheet, "JPEG", quality=90, subsampling=0)
 
 
 def _draw_thumb(sheet: Image, x: int, y: int, verdict: Verdict, photo: Image | None) -> None:
-    """The photo in its cell, dark outside of the crop."""
-    from PIL import Image, ImageDraw
+    """Draw a photo in its cell, pale outside of the crop."""
+    from PIL import Image, ImageDraw, ImageOps
 
     draw = ImageDraw.Draw(sheet)
     if photo is None:
@@ -80,11 +78,7 @@ def _draw_thumb(sheet: Image, x: int, y: int, verdict: Verdict, photo: Image | N
             anchor="mm",
         )  # fmt: skip
         return
-    scale = THUMB_PX / max(photo.size)
-    thumb = photo.resize(
-        (max(1, round(photo.width * scale)), max(1, round(photo.height * scale))),
-        Image.Resampling.LANCZOS,
-    )
+    thumb = ImageOps.contain(photo, (THUMB_PX, THUMB_PX), Image.Resampling.LANCZOS)
     left, top = x + (THUMB_PX - thumb.width) // 2, y + (THUMB_PX - thumb.height) // 2
     if verdict.crop is None:
         sheet.paste(thumb, (left, top))
@@ -98,18 +92,14 @@ def _draw_thumb(sheet: Image, x: int, y: int, verdict: Verdict, photo: Image | N
 
 
 def _colour(verdict: Verdict) -> str:
-    """Of the verdict's word and of the crop's frame."""
+    """Return the colour of the verdict's word and of the crop's frame."""
     return COLOURS[verdict.is_kept] if verdict.verdict == "fine" or not verdict.is_kept else WARNING
 
 
-def _font(size: int, *, bold: bool = False) -> FreeTypeFont | ImageFont:
-    """DejaVu Sans as matplotlib ships it, which knows more alphabets than Pillow's own font."""
+def _font(size: int, *, bold: bool = False) -> FreeTypeFont:
+    """Load DejaVu Sans, as matplotlib ships it: it knows more alphabets than Pillow's own font."""
+    import matplotlib
     from PIL import ImageFont
 
-    spec = find_spec("matplotlib")
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
-    if spec is not None and spec.origin is not None:
-        path = Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf" / name
-        if path.is_file():
-            return ImageFont.truetype(str(path), size)
-    return ImageFont.load_default(size)
+    return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", name), size)

@@ -1,4 +1,4 @@
-"""The square that is cut from a photo: around faces, else what stands out, else the centre."""
+"""Choose the square to cut from a photo: around a face, else what stands out, else the centre."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class Box:
 
     @property
     def corners(self) -> tuple[int, int, int, int]:
-        """Left, top, right, bottom; right and bottom are the first pixels outside."""
+        """Return left, top, right, bottom; right and bottom are the first pixels outside."""
         return self.left, self.top, self.left + self.size, self.top + self.size
 
     def check(self, name: str, width: int, height: int) -> Box:
-        """Itself, if it lies in a photo of that size.
+        """Return the box itself, if it lies in a photo of that size.
 
         Raises
         ------
@@ -95,14 +95,14 @@ class Found:
     region: Region
     method: Method
     frame: Region = WHOLE
-    """The photo without the bars around it."""
+    """Part of the photo without the bars around it."""
     touches: float = 0.0
-    """The longest part of the subject's outline that lies on the photo's edge, in parts of the
+    """Longest part of the subject's outline that lies on the photo's edge, in parts of the
     subject's width or height."""
 
 
 def square_around(region: Region, frame: Region, width: int, height: int, margin: float) -> Box:
-    """The square around ``region``, plus ``margin`` of its longer side all around, in ``frame``.
+    """Return the square around ``region`` and ``margin`` of its longer side, within ``frame``.
 
     Where the region is larger than any square in the frame, the square is as large as fits; it then
     holds the region's middle, and of what is too tall the top, where heads are. Both are parts of a
@@ -131,7 +131,7 @@ def square_around(region: Region, frame: Region, width: int, height: int, margin
 
 
 def find_subject(image: Image, *, look_for_faces: bool) -> Found:
-    """Where the subject of ``image`` (upright RGB, any size) is.
+    """Find where the subject of ``image`` (upright RGB, any size) is.
 
     Faces count for people only: a face behind the mug is not the subject, and the cascade does not
     know the faces of dogs.
@@ -153,7 +153,7 @@ def find_subject(image: Image, *, look_for_faces: bool) -> Found:
 
 
 def _look(image: Image, view: Region) -> tuple[Region, float] | None:
-    """What stands out in a part of ``image``, and how much of it touches the edge of that part."""
+    """Find what stands out in a part of ``image``, and how much of it touches that part's edge."""
     import numpy as np
 
     left, right = round(view.left * image.width), round(view.right * image.width)
@@ -172,7 +172,7 @@ def _look(image: Image, view: Region) -> tuple[Region, float] | None:
 
 
 def _around(region: Region, frame: Region, image: Image) -> Region:
-    """``region`` with its longer side all around it, as far as ``frame`` goes."""
+    """Return ``region`` with its longer side all around it, as far as ``frame`` goes."""
     longer = max(region.width * image.width, region.height * image.height)
     across, down = longer / image.width, longer / image.height
     return Region(
@@ -182,7 +182,7 @@ def _around(region: Region, frame: Region, image: Image) -> Region:
 
 
 def shrunk(image: Image, longest_px: int) -> Image:
-    """``image`` with its longer side at most ``longest_px``, each pixel the mean of its area."""
+    """Return ``image`` with at most ``longest_px`` a side, each pixel the mean of its area."""
     from PIL import Image as Pillow
 
     scale = min(1.0, longest_px / max(image.size))
@@ -191,7 +191,7 @@ def shrunk(image: Image, longest_px: int) -> Image:
 
 
 def without_bars(pixels: np.ndarray) -> Region:
-    """The picture inside bars of one colour (a letterbox, a screenshot's margins).
+    """Return the picture inside bars of one colour (a letterbox, a screenshot's margins).
 
     Parameters
     ----------
@@ -200,7 +200,7 @@ def without_bars(pixels: np.ndarray) -> Region:
     height, width = pixels.shape[:2]
 
     def bar(lines: np.ndarray) -> int:
-        """How many lines from the first on are flat and of one colour, at most a third of all."""
+        """Count the lines from the first on that are flat and of one colour, at most a third."""
         lines = lines.astype(int)
         flat = (lines.max(axis=1) - lines.min(axis=1)).max(axis=1) <= 12  # JPEG noise stays below
         apart = np.abs(lines.mean(axis=1) - lines[0].mean(axis=0)).max(axis=1)
@@ -230,7 +230,7 @@ def without_bars(pixels: np.ndarray) -> Region:
 
 
 def find_face(image: Image) -> Region | None:
-    """The largest frontal face, widened to the whole head and shoulders' breadth of hair and chin.
+    """Find the largest frontal face, widened to the whole head with hair and chin.
 
     Source: LBP cascade of OpenCV, as scikit-image ships it (OpenCV 5 has no cascades any more).
     """

@@ -1,20 +1,19 @@
-"""The record of a dataset: what was said of each photo, and hashes to hold the files against."""
+"""Keep the record of a dataset: what was said of each photo, and hashes to compare files with."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from s2i_lib.errors import InputError
 from s2i_lib.photos.consent import Consent
-from s2i_lib.photos.crop import Box, Found
-from s2i_lib.photos.diversity import Traits
-from s2i_lib.photos.quality import DatasetOptions, Measures, Verdict
+from s2i_lib.photos.crop import Box
+from s2i_lib.photos.inspection import Look
+from s2i_lib.photos.quality import DatasetOptions, Verdict
 from s2i_lib.photos.subject import Subject, load_subject
+from s2i_lib.storage.files import sha256_of
 from s2i_lib.storage.layout import Drive
 
 if TYPE_CHECKING:
@@ -29,23 +28,23 @@ class Dataset:
 
     subject: Subject
     folder: Path
-    """Holds the crops: subjects/<name>/dataset."""
+    """Folder of the crops: subjects/<name>/dataset."""
     verdicts: tuple[Verdict, ...]
-    """On every photo, in the order of their names."""
+    """Verdicts on all photos, in the order of their names."""
     ignored: tuple[str, ...]
     """Other files that lay among the photos, and were left alone."""
     advice: tuple[str, ...]
-    """On the set as a whole, and what to shoot next; a sentence each."""
+    """Advice on the set as a whole, and what to shoot next; a sentence each."""
     contact_sheet: Path
     sha256: str
-    """Of all crops together."""
+    """SHA-256 over the names and hashes of all crops."""
     mirror: bool
     """Whether training may mirror the crops."""
     consent: Consent | None = None
 
     @property
     def images(self) -> tuple[Path, ...]:
-        """The crops of the photos that are kept: square RGB PNGs."""
+        """Return the crops of the photos that are kept: square RGB PNGs."""
         return tuple(self.folder / v.image for v in self.verdicts if v.is_kept and v.image)
 
     @property
@@ -53,21 +52,8 @@ class Dataset:
         return self.folder.parent / "manifest.json"
 
 
-@dataclass(frozen=True)
-class Look:
-    """What is known of one photo after it was looked at by itself."""
-
-    verdict: Verdict
-    sha256: str | None = None
-    png_sha256: str | None = None
-    measures: Measures | None = None
-    found: Found | None = None
-    traits: Traits | None = None
-    thumb: Image | None = None
-    facts: Mapping[str, Any] | None = None
-
-
 def manifest_of(dataset: Dataset, looks: list[Look], options: DatasetOptions) -> bytes:
+    """Return the manifest as JSON."""
     manifest = {
         "schema_version": SCHEMA_VERSION,
         "subject": asdict(dataset.subject),
@@ -95,6 +81,7 @@ def manifest_of(dataset: Dataset, looks: list[Look], options: DatasetOptions) ->
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
+    """Read a manifest; InputError where it is damaged or of a newer version."""
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         version = manifest["schema_version"]
@@ -114,7 +101,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 
 def load_dataset(drive: Drive, name: str) -> Dataset:
-    """The dataset of a subject, with every crop held against the manifest.
+    """Load the dataset of a subject, after comparing every crop with the manifest.
 
     Raises
     ------
@@ -131,7 +118,7 @@ def load_dataset(drive: Drive, name: str) -> Dataset:
 
 
 def inspect_dataset(drive: Drive, name: str) -> tuple[Dataset, list[Path]]:
-    """The dataset of a subject, and those of its crops that are missing or were changed.
+    """Return the dataset of a subject, and those of its crops that are missing or were changed.
 
     Raises
     ------
@@ -150,7 +137,7 @@ def inspect_dataset(drive: Drive, name: str) -> tuple[Dataset, list[Path]]:
         dataset = Dataset(
             subject=Subject(**manifest["subject"]),
             folder=home / "dataset",
-            verdicts=tuple(verdict_from(entry) for entry in manifest["photos"]),
+            verdicts=tuple(_verdict_from(entry) for entry in manifest["photos"]),
             ignored=tuple(manifest["ignored"]),
             advice=tuple(manifest["advice"]),
             contact_sheet=home / "contact_sheet.jpg",
@@ -174,18 +161,18 @@ def inspect_dataset(drive: Drive, name: str) -> tuple[Dataset, list[Path]]:
 
 def _is_whole(path: Path, sha256: str) -> bool:
     try:
-        return sha256_of(path.read_bytes()) == sha256
+        return sha256_of(path) == sha256
     except OSError:  # gone, or on a disk that cannot read it any more
         return False
 
 
-def verdict_from(entry: dict[str, Any]) -> Verdict:
+def _verdict_from(entry: dict[str, Any]) -> Verdict:
     fields = {key: entry[key] for key in Verdict.__dataclass_fields__}
     return Verdict(**fields | {"crop": Box(**entry["crop"]) if entry["crop"] else None})
 
 
 def crops_by_hand(earlier: dict[str, Any]) -> dict[str, Any]:
-    """Crops that somebody made, each with the hash of the photo for which it holds."""
+    """Return the crops that somebody made, each with the hash of the photo for which it holds."""
     return {
         entry["photo"]: (Box(**entry["crop"]), entry["sha256"])
         for entry in earlier.get("photos", [])
@@ -194,16 +181,13 @@ def crops_by_hand(earlier: dict[str, Any]) -> dict[str, Any]:
 
 
 def dataset_hash(looks: list[Look]) -> str:
+    """Return one SHA-256 for all crops and their names."""
     lines = [f"{look.verdict.image} {look.png_sha256}\n" for look in looks if look.verdict.image]
     return sha256_of("".join(lines).encode())
 
 
-def sha256_of(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
 def open_photo(path: Path) -> Image:
-    """A photo in RGB; InputError where it cannot be opened."""
+    """Open a photo in RGB; InputError where that fails."""
     from PIL import Image
 
     try:

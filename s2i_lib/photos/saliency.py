@@ -1,4 +1,4 @@
-"""What stands out in a picture: its box, and how much of it the picture's edge cuts off."""
+"""Find what stands out in a picture: its box, and how much of it the picture's edge cuts off."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def salient_box(pixels: np.ndarray) -> tuple[tuple[int, int, int, int], float] | None:
-    """Left, top, right, bottom of what stands out, and how much of it touches the edge; or None.
+    """Return left, top, right, bottom of what stands out, and how much touches the edge; or None.
 
     What the border of a picture cannot reach through like colours is the subject (geodesic saliency
     on superpixels), more so near the centre; GrabCut then draws its outline.
@@ -47,7 +47,7 @@ def salient_box(pixels: np.ndarray) -> tuple[tuple[int, int, int, int], float] |
 
 
 def _outlines(pixels: np.ndarray, saliency: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Masks of what stands out: with the edge taken for background, and with the edge left open.
+    """Return masks of what stands out: with the edge taken for background, and left open.
 
     The first gives the tighter box. In the second a subject that is cut off grows to the edge,
     since its colours are known by then.
@@ -76,7 +76,7 @@ def _outlines(pixels: np.ndarray, saliency: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def _heaviest_parts(mask: np.ndarray, saliency: np.ndarray) -> np.ndarray:
-    """Of the connected parts of ``mask`` those with a quarter of the heaviest one's saliency."""
+    """Return the connected parts of ``mask`` with a quarter or more of the heaviest's saliency."""
     import cv2
     import numpy as np
 
@@ -88,7 +88,7 @@ def _heaviest_parts(mask: np.ndarray, saliency: np.ndarray) -> np.ndarray:
 
 
 def _touching(subject: np.ndarray) -> float:
-    """The longest part of a mask on an edge of the picture, in parts of its width or height."""
+    """Return the longest part of a mask on an edge, in parts of the mask's width or height."""
     height, width = subject.any(axis=1).sum(), subject.any(axis=0).sum()
     if not height:
         return 0.0
@@ -98,7 +98,7 @@ def _touching(subject: np.ndarray) -> float:
 
 
 def _geodesic_saliency(pixels: np.ndarray) -> np.ndarray:
-    """For each pixel: the least sum of colour steps (CIELAB) on a way to the picture's border."""
+    """Return for each pixel the least sum of colour steps (CIELAB) on a way to the border."""
     import cv2
     import numpy as np
     from scipy.sparse import coo_matrix
@@ -111,35 +111,19 @@ def _geodesic_saliency(pixels: np.ndarray) -> np.ndarray:
     )
     count = int(parts.max()) + 1
     areas = np.bincount(parts.ravel(), minlength=count)
-    mean = np.stack(
-        [
-            np.bincount(parts.ravel(), lab[..., c].ravel(), minlength=count) / areas
-            for c in range(3)
-        ],
-        axis=1,
-    )
-    beside = np.concatenate(
-        [
-            np.stack([parts[:, :-1].ravel(), parts[:, 1:].ravel()], axis=1),
-            np.stack([parts[:-1].ravel(), parts[1:].ravel()], axis=1),
-        ]
-    )
-    beside = np.unique(np.sort(beside[beside[:, 0] != beside[:, 1]], axis=1), axis=0)
-    steps = np.linalg.norm(mean[beside[:, 0]] - mean[beside[:, 1]], axis=1)
+    channels = lab.reshape(-1, 3).T
+    mean = np.stack([np.bincount(parts.ravel(), c, minlength=count) / areas for c in channels], 1)
+    first = np.concatenate([parts[:, :-1].ravel(), parts[:-1].ravel()])
+    second = np.concatenate([parts[:, 1:].ravel(), parts[1:].ravel()])
+    beside = np.stack([first, second], axis=1)[first != second]
+    first, second = np.unique(np.sort(beside, axis=1), axis=0).T
+    steps = np.linalg.norm(mean[first] - mean[second], axis=1)
     border = np.unique(np.concatenate([parts[0], parts[-1], parts[:, 0], parts[:, -1]]))
     # A part of the border that is unlike most of the border may be the subject, cut off there.
     apart = np.linalg.norm(mean[border][:, None] - mean[border][None], axis=2)
     unlike = np.sort(apart, axis=1)[:, len(border) // 3]
     outside = count
     weights = np.maximum(np.concatenate([steps, unlike]) - 3, 0.01)  # 3: just visible in CIELAB
-    ways = coo_matrix(
-        (
-            weights,
-            (
-                np.concatenate([beside[:, 0], border]),
-                np.concatenate([beside[:, 1], np.full(len(border), outside)]),
-            ),
-        ),
-        shape=(count + 1, count + 1),
-    )
+    ends = np.concatenate([first, border]), np.concatenate([second, np.full(len(border), outside)])
+    ways = coo_matrix((weights, ends), shape=(count + 1, count + 1))
     return dijkstra(ways.tocsr(), directed=False, indices=outside)[parts]

@@ -1,8 +1,12 @@
-"""From a recording to a prompt.
+"""From a recording to a prompt: how a recording becomes words, and a name an identifier.
 
-``audio`` makes 16 kHz samples of any recording; ``whisper`` has two engines behind one interface,
-and ``transcribe`` says what was heard, in English, and how far to trust it. ``name_matching``
-finds a subject's name however it was spelled, and ``prompt`` puts the identifier in its place:
-"Rex on a beach" becomes "a ohwx dog on a beach". Both are pure functions on text. ``tiny_en`` is
-a Whisper that comes in a package, for machines without a network.
+``audio`` makes 16 kHz samples of any file or array. ``windows`` finds the speech in them and cuts
+it at pauses into what Whisper takes at once. ``weights`` finds a Whisper for this machine, on the
+Drive, in a package (``tiny_en``, for machines without a network) or on the hub, and ``whisper`` has
+two engines to run it. ``decoding`` makes words of the windows, tries bad ones again, and doubts
+what stays bad; ``transcribe`` ties it together, and ``transcript`` is what comes out, in English.
+
+``name_matching`` then finds a subject's name however it was spelled, and ``prompt`` puts the
+identifier in its place: "Wrecks on a beach" becomes "a ohwx dog on a beach". Both are pure
+functions on text. ``alignment`` shows how Whisper listened.
 """

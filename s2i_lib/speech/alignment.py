@@ -11,14 +11,8 @@ import numpy as np
 
 from s2i_lib.errors import InputError
 from s2i_lib.speech.audio import RATE_HZ, load_audio, normalise
-from s2i_lib.speech.whisper import (
-    WINDOW_S,
-    OpenAIWhisper,
-    Word,
-    has_cuda,
-    load_engine,
-    shortest_window_s,
-)
+from s2i_lib.speech.weights import WINDOW_S, shortest_window_s
+from s2i_lib.speech.whisper import DecodeOptions, OpenAIWhisper, Word, has_cuda, load_engine
 from s2i_lib.storage.layout import Drive
 
 POSITIONS_PER_S = 50  # the encoder makes one of every two columns of the spectrogram
@@ -31,16 +25,16 @@ class Hearing:
     """One short recording on its way through Whisper."""
 
     samples: np.ndarray
-    """16 kHz mono, shape = (n,)"""
+    """Samples at 16 kHz, mono, shape = (n,)"""
     mel: np.ndarray
-    """log10 energy, scaled as Whisper wants it, shape = (bands, columns), 100 columns a second"""
+    """Log10 energy, scaled as Whisper wants it, shape = (bands, columns), 100 columns a second"""
     text: str
     tokens: tuple[str, ...]
     attention: np.ndarray
-    """Where each token listened, shape = (tokens, positions), 50 a second; rows sum to 1."""
+    """Share of each token's attention, shape = (tokens, positions), 50 a second; rows sum to 1."""
     words: tuple[Word, ...]
     seconds: float
-    """Of the window that was looked at: the recording and some silence."""
+    """Length of the window that was looked at: the recording and some silence."""
 
 
 def hear_inside(source: str | Path | np.ndarray, drive: Drive, model: str = "tiny.en") -> Hearing:
@@ -51,7 +45,7 @@ def hear_inside(source: str | Path | np.ndarray, drive: Drive, model: str = "tin
     InputError
         When the recording cannot be read, is silent or too long for one window.
     S2iError
-        When the weights cannot be had; every place that was tried is named.
+        When the weights are found nowhere; every place that was tried is named.
     """
     # 16 kHz arrays pass as they are
     samples = load_audio(source, rate_hz=RATE_HZ if isinstance(source, np.ndarray) else None)
@@ -67,14 +61,7 @@ def hear_inside(source: str | Path | np.ndarray, drive: Drive, model: str = "tin
     seconds = math.ceil(duration_s + MARGIN_S) if is_steady else WINDOW_S
     engine = cast(OpenAIWhisper, load_engine("openai-whisper", model, device, drive))
     encoded = engine.encode(normalise(samples), seconds)
-    decoded = engine.decode(
-        encoded,
-        language="en",
-        task="transcribe",
-        hint="",
-        temperature=0.0,
-        max_tokens=MOST_TOKENS,
-    )
+    decoded = engine.decode(encoded, DecodeOptions("en", MOST_TOKENS))
     if not decoded.text:
         raise InputError("Nothing was heard in the recording. Take one in which somebody speaks.")
     tokens, attention = engine.listening(encoded, decoded, "en")

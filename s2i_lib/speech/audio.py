@@ -37,14 +37,18 @@ CONTAINERS = (
 )
 
 
+Recording = str | Path | bytes | np.ndarray
+"""Path or bytes of an audio or video file, or samples."""
+
+
 @dataclass(frozen=True)
 class Audio:
     """What could be decoded, and what the user should know about it."""
 
     samples: np.ndarray
-    """float32, shape = (n,), 16 kHz mono, within -1 to 1."""
+    """Samples at 16 kHz, mono, float32 within -1 to 1, shape = (n,)."""
     remarks: tuple[str, ...] = ()
-    """Sentences: the file ends early, parts were damaged."""
+    """Remarks as sentences: the file ends early, parts were damaged."""
 
     @property
     def duration_s(self) -> float:
@@ -52,10 +56,7 @@ class Audio:
 
 
 def load_audio(
-    source: str | Path | bytes | np.ndarray,
-    *,
-    rate_hz: int | None = None,
-    limit_s: float = LIMIT_S,
+    source: Recording, *, rate_hz: int | None = None, limit_s: float = LIMIT_S
 ) -> np.ndarray:
     """Decode ``source`` to mono; what is wrong with it but can be lived with is logged.
 
@@ -81,13 +82,8 @@ def load_audio(
     return audio.samples
 
 
-def read_audio(
-    source: str | Path | bytes | np.ndarray,
-    *,
-    rate_hz: int | None = None,
-    limit_s: float = LIMIT_S,
-) -> Audio:
-    """As ``load_audio``, with the remarks beside the samples instead of in the log."""
+def read_audio(source: Recording, *, rate_hz: int | None = None, limit_s: float = LIMIT_S) -> Audio:
+    """Decode ``source`` as ``load_audio`` does, with the remarks beside the samples."""
     if isinstance(source, np.ndarray):
         name = "The array"
         remarks: list[str] = []
@@ -107,10 +103,9 @@ def read_audio(
 
 def _open_file(path: Path, limit_s: float) -> BinaryIO:
     try:
-        exists, is_file = path.exists(), path.is_file()
-        if not exists:
+        if not path.exists():
             raise InputError(f"There is no file {path}. Give the path of a recording.")
-        if not is_file:
+        if not path.is_file():
             raise InputError(f"{path} is not a file. Give the path of one recording.")
         _check_size(path.stat().st_size, str(path), limit_s)
         return path.open("rb")
@@ -171,14 +166,10 @@ def _from_array(array: np.ndarray, rate_hz: int | None, limit_s: float) -> np.nd
     if array.size == 0:
         raise InputError("The array is empty. Record it again.")
     _check_duration(max(array.shape) / rate_hz, "The array", limit_s)
-    if array.dtype.kind == "i":
-        samples = array.astype(np.float32) / -float(np.iinfo(array.dtype).min)
-    elif array.dtype.kind == "u":
-        middle = (np.iinfo(array.dtype).max + 1) / 2
-        samples = (array.astype(np.float32) - middle) / middle
-    else:
-        samples = array.astype(np.float32)
-    channels = np.atleast_2d(samples)
+    channels = np.atleast_2d(array.astype(np.float32))
+    if array.dtype.kind in "iu":
+        lowest, beyond = np.iinfo(array.dtype).min, np.iinfo(array.dtype).max + 1
+        channels = (channels - (lowest + beyond) / 2) / ((beyond - lowest) / 2)
     if array.ndim == 2 and channels.shape[0] > channels.shape[1]:
         channels = channels.T  # (n, channels), as soundfile and widgets give it
     return np.stack([_resample(channel, int(rate_hz)) for channel in channels])
@@ -227,7 +218,7 @@ def _decode(file: BinaryIO, size: int, name: str, limit_s: float) -> tuple[np.nd
 
 
 def _odd_tags() -> dict[str, Any]:
-    """What has PyAV read on where a tag is in an odd encoding; 19 does, and is not to be told."""
+    """Options with which PyAV reads on where a tag is in an odd encoding; 19 does without."""
     import av
 
     return {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
@@ -259,23 +250,21 @@ def _decode_stream(
 ) -> tuple[np.ndarray, list[str]]:
     parts: list[np.ndarray] = []
     n_samples = 0
-    damage = _Damage()
-    for frame in _frames(container, damage):
-        part = frame.to_ndarray()
-        parts.append(part)
-        n_samples += part.shape[1]
+    faults: list[str] = []
+    for frame in _frames(container, faults):
+        parts.append(frame.to_ndarray())
+        n_samples += parts[-1].shape[1]
         # A live recording (webm from a browser) declares no duration: count while decoding.
         _check_duration(n_samples / RATE_HZ, name, limit_s)
     if not n_samples:
         raise InputError(
             f"{name} holds no sound that can be decoded"
-            f"{f' ({damage.reason})' if damage.reason else ''}. Record it again."
+            f"{f' ({faults[-1]})' if faults else ''}. Record it again."
         )
-    remarks = []
-    decoded_s = n_samples / RATE_HZ
-    if damage.n_packets or damage.is_cut:
+    remarks, decoded_s = [], n_samples / RATE_HZ
+    if faults:
         remarks.append(
-            f"{name} is damaged ({damage.reason}); the {decoded_s:.1f} s that could be decoded "
+            f"{name} is damaged ({faults[-1]}); the {decoded_s:.1f} s that could be decoded "
             "were used."
         )
     elif declared_s is not None and decoded_s < 0.9 * declared_s - 0.2:
@@ -286,39 +275,30 @@ def _decode_stream(
     return np.concatenate([_with_channels(part, n_channels) for part in parts], axis=1), remarks
 
 
-@dataclass
-class _Damage:
-    n_packets: int = 0
-    is_cut: bool = False
-    reason: str = ""
-
-
-def _frames(container: InputContainer, damage: _Damage) -> Iterator[AudioFrame]:
-    """Resampled frames, planar float; broken packets are counted and skipped."""
+def _frames(container: InputContainer, faults: list[str]) -> Iterator[AudioFrame]:
+    """Resampled frames, planar float; broken packets are skipped, their faults noted."""
     import av
     from av.audio.resampler import AudioResampler
 
     broken = (av.FFmpegError, ValueError, OverflowError)
-    stream = container.streams.audio[0]
-    packets = container.demux(stream)
+    packets = container.demux(container.streams.audio[0])
     resampler, shape = None, None
     while True:
         try:
-            packet = next(packets)
-        except StopIteration:
+            packet = next(packets, None)
+        except (*broken, OSError) as error:  # what follows cannot be found
+            faults.append(_reason(error))
             break
-        except (*broken, OSError) as error:
-            damage.is_cut, damage.reason = True, _reason(error)
+        if packet is None:
             break
         try:
             frames = packet.decode()
         except broken as error:
-            damage.n_packets, damage.reason = damage.n_packets + 1, _reason(error)
+            faults.append(_reason(error))
             continue
         for frame in frames:
             if not SLOWEST_HZ <= frame.sample_rate <= FASTEST_HZ or not frame.samples:
-                damage.n_packets += 1
-                damage.reason = f"a rate of {frame.sample_rate} Hz"
+                faults.append(f"a rate of {frame.sample_rate} Hz")
                 continue
             frame.pts = None  # damaged time stamps must not make the resampler invent silence
             if shape != (frame.format.name, frame.layout.name, frame.sample_rate):
@@ -330,7 +310,7 @@ def _frames(container: InputContainer, damage: _Damage) -> Iterator[AudioFrame]:
             try:
                 yield from resampler.resample(frame)
             except broken as error:
-                damage.n_packets, damage.reason = damage.n_packets + 1, _reason(error)
+                faults.append(_reason(error))
                 resampler, shape = None, None
     if resampler is not None:
         yield from resampler.resample(None)
@@ -370,7 +350,7 @@ def _checked_mono(channels: np.ndarray, name: str) -> np.ndarray:
 
 
 def loudness_db(samples: np.ndarray) -> float:
-    """Level of the louder parts (95th percentile of 30 ms frames) in dB below full scale."""
+    """Return the level of the louder parts (95th percentile of 30 ms) in dB below full scale."""
     frame = 480  # samples in 30 ms
     padded = np.pad(samples, (0, -len(samples) % frame)).reshape(-1, frame)
     power = float(np.percentile(np.square(padded, dtype=np.float64).mean(axis=1), 95))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -18,7 +19,7 @@ from s2i_lib.speech.name_matching import (
     word_set,
 )
 from s2i_lib.speech.templates import article_for
-from s2i_lib.speech.transcribe import Transcript
+from s2i_lib.speech.transcript import Transcript
 
 TOKEN_LIMIT = 77  # CLIP's, of which two mark the start and the end
 
@@ -30,7 +31,7 @@ class Prompt:
     text: str
     negative: str = ""
     subjects: tuple[Subject, ...] = ()
-    """Those that were named; the first is the one that is drawn with its identifier."""
+    """Subjects that were named; the first is the one that is drawn with its identifier."""
     transcript: Transcript | None = None
     notes: tuple[str, ...] = ()
     """Sentences for the user: what was changed that might surprise."""
@@ -94,7 +95,7 @@ def make_prompt(
     if chosen is not None and chosen not in known:
         known.insert(0, chosen)
     names = [subject.name for subject in known]
-    text = strip_habits(spoken_marks(" ".join(said.split())), names)
+    text = strip_habits(write_marks(" ".join(said.split())), names)
     mentions = find_names(text, known)
     text, used, notes = replace_names(text, mentions, chosen)
     if chosen is not None and chosen not in used:
@@ -122,7 +123,7 @@ def make_prompt(
 
 
 def with_negative(prompt: Prompt, given: str | None, own: str) -> Prompt:
-    """The prompt, which leaves out what was said not to be there, and always the same things.
+    """Return the prompt with the model's or the user's own negative prompt after what was said.
 
     Parameters
     ----------
@@ -132,7 +133,7 @@ def with_negative(prompt: Prompt, given: str | None, own: str) -> Prompt:
     return replace(prompt, negative=", ".join(filter(None, [prompt.negative, always])))
 
 
-# --- spoken marks and habits --------------------------------------------------------------------
+# --- marks and habits of speech -----------------------------------------------------------------
 
 _MARKS = {
     "comma": ",",
@@ -147,8 +148,11 @@ _MARK = re.compile(
 )
 
 
-def spoken_marks(text: str) -> str:
-    """ "a cat comma a dog full stop" -> "a cat, a dog."; but "a comma butterfly" stays."""
+def write_marks(text: str) -> str:
+    """Write marks that were said: "a cat comma a dog full stop" -> "a cat, a dog."
+
+    "a comma butterfly" stays.
+    """
 
     def mark(match: re.Match[str]) -> str:
         before = match["before"] or ""
@@ -241,6 +245,7 @@ def _without_um(match: re.Match[str]) -> str:
 
 # --- names --------------------------------------------------------------------------------------
 
+_ARTICLES = word_set("a an the this that one")
 _ADJECTIVES = word_set(
     """happy sad little big small tiny giant huge old young cute funny sleepy sleeping angry wet
     dirty brave fat thin good bad beautiful pretty lovely smiling laughing flying running swimming
@@ -270,10 +275,10 @@ def replace_names(
         # Before an identifier, which is no word, "a", as in the prompt that a run is trained with.
         article = "a" if not words and subject == chosen else article_for(body)
         article = "the " if subject in seen else f"{article} "
-        parts.append(text[at:start] + (article if has_article else "") + body)
-        parts.append("'s" if mention.is_possessive else "")
+        ending = "'s" if mention.is_possessive else ""
+        parts.append(text[at:start] + (article if has_article else "") + body + ending)
         at = end
-        if subject not in seen and _spelled_otherwise(mention):
+        if subject not in seen and mention.similarity < 1:
             notes.append(f"{mention.heard!r} was taken for {subject.name}.")
         seen.add(subject)
     for subject in named:
@@ -286,10 +291,6 @@ def replace_names(
     return "".join(parts) + text[at:], used, notes
 
 
-def _spelled_otherwise(mention: Mention) -> bool:
-    return mention.similarity < 1
-
-
 def _phrase_start(text: str, mention: Mention) -> tuple[int, list[str], bool]:
     """Where the noun phrase around a name begins ("my happy dog Rex"), its adjectives, its article.
 
@@ -299,23 +300,18 @@ def _phrase_start(text: str, mention: Mention) -> tuple[int, list[str], bool]:
     start = mention.start
     words: list[str] = []
     noun = mention.subject.class_noun.lower().split()
-    before = tokens
-    if before and before[-1].text.lower() in (",", "named", "called"):
-        before = before[:-1]  # "my dog, Rex", "a dog named Rex"
+    is_named = bool(tokens) and tokens[-1].text.lower() in (",", "named", "called")
+    before = tokens[:-1] if is_named else tokens  # "my dog, Rex", "a dog named Rex"
     if [token.text.lower() for token in before[-len(noun) :]] == noun:
         tokens, start = before[: -len(noun)], before[-len(noun)].start
     while tokens and tokens[-1].text.lower() in _ADJECTIVES:
         token = tokens.pop()
         words.insert(0, token.text.lower())
         start = token.start
-    if tokens and _is_determiner(tokens[-1].text):
+    if tokens and tokens[-1].text.lower() in _ARTICLES | POSSESSIVES:
         return tokens[-1].start, words, True
     possessed = bool(tokens) and re.search(r"['’]s$|s['’]$", tokens[-1].text) is not None
     return start, words, not (possessed and start < mention.start)
-
-
-def _is_determiner(word: str) -> bool:
-    return word.lower() in {"a", "an", "the", "this", "that", "one"} | POSSESSIVES
 
 
 def _phrase_end(text: str, mention: Mention) -> int:
@@ -335,23 +331,26 @@ _NUMBERS = (
 
 
 _LABEL = re.compile(r"\b(?:number|no\.|route|bus|room|page|line|gate|level)\s*$", re.IGNORECASE)
+_COUNT = re.compile(
+    r"(?<![\w.,:/#-])(?:0?\d|1[0-2])(?=\s+[^\W\d])(?!\s*(?:mm|cm|m|km|am|pm|px|d)\b)"
+)
 
 
 def number_words(text: str) -> str:
-    """Whisper writes "2 cats" where "two cats" was said, and text encoders count words better."""
-    return re.sub(
-        r"(?<![\w.,:/#-])(\d{1,2})(?=\s+[^\W\d])(?!\s*(?:mm|cm|m|km|am|pm|px|d)\b)",
-        lambda m: (
-            _NUMBERS[int(m[1])]
-            if int(m[1]) < len(_NUMBERS) and not _LABEL.search(text[: m.start()])
-            else m[1]
-        ),
-        text,
-    )
+    """Write small numbers out: "2 cats" -> "two cats".
+
+    Whisper writes the first where the second was said, and text encoders count words better.
+    """
+
+    def word(match: re.Match[str]) -> str:
+        is_label = _LABEL.search(text[: match.start()]) is not None
+        return match.group() if is_label else _NUMBERS[int(match.group())]
+
+    return _COUNT.sub(word, text)
 
 
 def tidy(text: str) -> str:
-    """Single spaces, no space before marks, none at the ends, no sentence mark at the end."""
+    """Leave single spaces, none before marks or at the ends, and no sentence mark at the end."""
     text = re.sub(r"\s+([,.;:!?])", r"\1", " ".join(text.split()))
     text = re.sub(r"([,.;])(?:\s*[,;])+", r"\1", text)
     return text.strip(" ,;.?!…")
@@ -371,7 +370,7 @@ _WITHOUT = re.compile(
 
 
 def find_negatives(text: str) -> str:
-    """What was said not to be there: "a street without cars or people" -> "cars, people"."""
+    """Return what was said not to be there: "a street without cars or people" -> "cars, people"."""
     found: list[str] = []
     for match in _WITHOUT.finditer(text):
         for part in re.split(r"\s+(?:or|and|nor)\s+", match["what"]):
@@ -410,16 +409,12 @@ def fit(text: str, count_tokens: Callable[[str], int], limit: int) -> tuple[str,
         notes.append(f"The sentence is long, so {words} was left out.")
     n_tokens = count_tokens(text)
     if n_tokens > limit:
-        words_ = text.split(" ")
-        low, high = 0, len(words_)
-        while low < high:  # the longest beginning that fits
-            middle = (low + high + 1) // 2
-            if count_tokens(" ".join(words_[:middle])) <= limit:
-                low = middle
-            else:
-                high = middle - 1
-        beyond = " ".join(words_[low:])
-        text = tidy(" ".join(words_[:low]))
+        said = text.split(" ")
+        n_fitting = bisect_right(
+            range(1, len(said) + 1), limit, key=lambda n: count_tokens(" ".join(said[:n]))
+        )
+        beyond = " ".join(said[n_fitting:])
+        text = tidy(" ".join(said[:n_fitting]))
         notes.append(
             f"The sentence has {n_tokens} tokens and the model reads {limit}, so {beyond!r} was "
             "left out. Say it in fewer words, the important ones first."

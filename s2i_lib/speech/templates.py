@@ -10,7 +10,7 @@ from s2i_lib.photos.subject import Subject
 
 
 def fill_in(prompts: Sequence[str], subject: Subject) -> list[str]:
-    """Prompts with {subject} and {noun} filled in.
+    """Return prompts with {subject} and {noun} filled in.
 
     Raises
     ------
@@ -28,13 +28,13 @@ def fill_in(prompts: Sequence[str], subject: Subject) -> list[str]:
 
 
 def take_turns(row: str, count: int) -> list[str]:
-    """The prompts of ``count`` pictures: "a cat | a dog" gives the one, the other, the one..."""
+    """Return the prompts of ``count`` pictures: "a cat | a dog" gives each in turn."""
     prompts = [prompt.strip() for prompt in row.split("|")]
     return [prompts[i % len(prompts)] for i in range(count)]
 
 
 def prompts_in_turn(rows: Sequence[str], count: int) -> list[str]:
-    """The prompts of ``count`` pictures: the rows take turns, and in each row its prompts.
+    """Return the prompts of ``count`` pictures: the rows take turns, and in each row its prompts.
 
     Of "a cat" and "a red cat | a green cat": a cat, a red cat, a cat, a green cat, a cat, ...
     """
@@ -43,7 +43,7 @@ def prompts_in_turn(rows: Sequence[str], count: int) -> list[str]:
 
 
 def article_for(words: str) -> str:
-    """ "a" or "an", by sound: an hour, a unicorn."""
+    """Return "a" or "an", by sound: an hour, a unicorn."""
     word = words.lower()
     if re.match(r"(?:hour|honest|heir|honou?r)", word):
         return "an"

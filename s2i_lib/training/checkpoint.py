@@ -29,7 +29,7 @@ from s2i_lib.storage.files import (
     remove,
     sha256_of,
     size_of,
-    write_file,
+    write_json,
 )
 from s2i_lib.storage.run_card import LORA, WEIGHTS
 from s2i_lib.storage.tensor_file import write_tensors
@@ -203,7 +203,7 @@ def save_state(snapshot: Snapshot, folder: Path, callback: Tell = lambda name: N
     files = {name: write_tensors(t, part / name) for name, t in snapshot.tensors.items()}
     meta = {**snapshot.meta, "files": files}
     meta["sha256"] = _digest(meta)
-    write_file(part / "state.json", (json.dumps(meta, indent=2) + "\n").encode())
+    write_json(part / "state.json", meta)
     callback("saved")
     remove(target)
     part.rename(target)
@@ -349,8 +349,7 @@ def publish_save(
     callback("pointing")
     if is_state(save):
         pointer = {"state": save.name, "state_json": sha256_of(save / "state.json")}
-        text = json.dumps(pointer, indent=2) + "\n"
-        publish(write_file(save.parent / "latest.json", text.encode()), run / "latest.json")
+        publish(write_json(save.parent / "latest.json", pointer), run / "latest.json")
     callback("pointed")
     for older in saves(save.parent):  # the local disk keeps what the Drive does not have yet
         if age(older)[0] < age(save)[0]:
@@ -471,8 +470,7 @@ def save_weights(state: TrainState, options: FinetuneOptions, folder: Path) -> P
             }
             name = COMPONENTS[part]
             digests[name] = write_tensors(own, folder / name, half, {"format": "pt"})
-    meta = {"step": state.step, "sha256": digests}
-    write_file(folder / STEP, (json.dumps(meta, indent=2) + "\n").encode())
+    write_json(folder / STEP, {"step": state.step, "sha256": digests})
     return folder
 
 

@@ -32,7 +32,7 @@ from s2i_lib.models.schedulers import USUAL
 from s2i_lib.photos.subject import Subject
 from s2i_lib.speech.prompt import Prompt
 from s2i_lib.speech.templates import fill_in, prompts_in_turn
-from s2i_lib.storage.files import write_file
+from s2i_lib.storage.files import write_file, write_json
 from s2i_lib.storage.layout import folder_name
 from s2i_lib.training.config import FinetuneOptions
 
@@ -134,8 +134,7 @@ class ClassImages:
             encode_prompts(self.model, ["", *dict.fromkeys(prompts)])
         if missing and is_main:
             places[0].mkdir(parents=True, exist_ok=True)
-            text = json.dumps(self.card, indent=2) + "\n"
-            publish(write_file(places[0] / "card.json", text.encode()))
+            publish(write_json(places[0] / "card.json", self.card))
         for first in range(0, len(missing), n_processes):
             callback(first * size, len(missing) * size)
             mine = missing[first : first + n_processes][accelerator.process_index :][:1]

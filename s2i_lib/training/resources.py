@@ -15,6 +15,7 @@ import torch
 
 from s2i_lib.distributed import from_main
 from s2i_lib.errors import InputError, S2iError
+from s2i_lib.models.devices import free_memory, name_device
 from s2i_lib.training.best_checkpoint import keeps_best
 from s2i_lib.training.config import FinetuneOptions, lora_rate
 from s2i_lib.training.data import Moments, TrainingData
@@ -159,7 +160,7 @@ def make_plan(setup: Setup, folder: Path) -> Plan:
     room = room_for(setup.drive, folder)
     return Plan(
         model=model.base.name,
-        device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        device=name_device(device),
         options=options,
         trained=trained,
         total=total,
@@ -236,18 +237,6 @@ def estimate_files(trained: int, options: FinetuneOptions, with_best: bool = Fal
     each = 4 + (2 if options.with_8bit_adam else 8) + (4 if options.ema_decay else 0)
     size = trained / GIB
     return Sizes(state=each * size, weights=2 * size, best=2 * size * with_best)
-
-
-def free_memory(device: torch.device) -> int:
-    """Return the bytes free on ``device``; of the CPU, what the system could still give."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    try:
-        with open("/proc/meminfo") as file:  # noqa: PTH123 (a pseudo-file)
-            lines = dict(line.split(":", 1) for line in file)
-        return int(lines["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):
-        return 1 << 62  # not Linux: no early refusal
 
 
 # ---- What the machine cannot do is replaced before training, and said ----

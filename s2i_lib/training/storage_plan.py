@@ -9,10 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from s2i_lib.storage.files import disk_of, free_bytes, size_of
+from s2i_lib.storage.files import GIB, disk_of, free_bytes, size_of
 from s2i_lib.storage.layout import Drive, local_folder
 
-GIB = 1024**3
 USABLE = 0.95  # of what is free on the Drive: samples, class images and pictures want some, too
 LARGE_STATE_GIB = 1.0  # from here on a state is saved every quarter of a run
 SAVE_EVERY = 100  # steps between states that are not large

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from s2i_lib.errors import InputError
 from s2i_lib.photos.importing import import_zip, keep_photo
-from s2i_lib.photos.reading import is_photo_name, read_photo
+from s2i_lib.photos.reading import encode_image, is_photo_name, read_photo
 from s2i_lib.storage.layout import COLAB_MOUNT, Drive
 
 if TYPE_CHECKING:
@@ -25,7 +24,7 @@ PREVIEW_PX = 840  # shown at 420 in the crop widget
 class PhotoFolder:
     """The photos of one subject, in ``subjects/<name>/photos``; what the widgets show and fill.
 
-    Photos are kept as `copies.keep_photo` does: checked, without GPS and EXIF, never over another.
+    Photos are kept as `keep_photo` does: checked, without GPS and EXIF, never over another.
     """
 
     def __init__(self, path: Path) -> None:
@@ -88,9 +87,7 @@ class PhotoFolder:
         """The photo as a JPEG of at most ``size_px`` a side, upright."""
         image = read_photo(self._file(name), at_least_px=size_px).image
         image.thumbnail((size_px, size_px))
-        stream = io.BytesIO()
-        image.save(stream, "JPEG", quality=85)
-        return stream.getvalue()
+        return encode_image(image, "JPEG", quality=85)
 
     def _file(self, name: str) -> Path:
         file = self.path / name

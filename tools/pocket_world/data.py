@@ -23,6 +23,7 @@ SHARD_SIZE = int(os.environ.get("S2I_POCKET_SHARD", 5_000))  # scenes a shard
 HELD_BACK = 999  # the shard that nothing is trained on
 PIXELS = range(900, 999)  # shards whose pixels are kept
 PHOTO_CROPS = 3_000
+EMPTY, EMPTY_FROM = 0.05, 6  # share of scenes without a thing, and the first shard that has some
 
 
 def looks_of(shard: int) -> tuple[float, float, float]:
@@ -38,7 +39,10 @@ def draw(shard: int, count: int) -> tuple[np.ndarray, list[dict]]:
     rng = np.random.default_rng([shard, 2026])
     pictures, records = [], []
     for _ in range(count):
-        scene = world.random_scene(rng, looks=looks_of(shard))
+        is_bare = EMPTY_FROM <= shard < PIXELS.start and rng.random() < EMPTY
+        scene = (
+            world.bare_ground(rng) if is_bare else world.random_scene(rng, looks=looks_of(shard))
+        )
         pictures.append(world.paint(rng, scene, loose=shard in PIXELS and shard % 2 == 1))
         records.append({"caption": world.caption(rng, scene), **vars(scene)})
         records[-1]["plain"] = scene.is_plain

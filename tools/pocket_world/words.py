@@ -10,6 +10,8 @@ import functools
 import zlib
 from dataclasses import dataclass
 
+from s2i_lib.photos.subject import RARE_TOKENS
+
 COLOURS: dict[str, tuple[int, int, int]] = {
     "white": (245, 245, 245),
     "black": (22, 22, 24),
@@ -28,8 +30,8 @@ SAME_COLOUR = {"grey": "gray", "violet": "purple"}  # what is heard -> what is p
 SIZES = {"small": ["small", "little", "tiny"], "big": ["big", "large", "huge"]}
 COUNTS = ["one", "two", "three"]
 PATTERNS = {"striped": "stripes", "spotted": "spots"}
-# Identifiers for DreamBooth: rare letters, whole tokens, never said in training.
-IDENTIFIERS = ["sks", "ohwx", "zwx", "ukj", "qvz", "xjy", "vlk", "wuf"]
+# Identifiers for DreamBooth: the library's own, whole tokens, never said in training.
+IDENTIFIERS = list(RARE_TOKENS)
 
 # noun: icon [flags] [=other words for it]
 # Flags: "-" keeps its own colours; "pale" recolours its light parts, "vivid" its saturated ones,
@@ -491,7 +493,7 @@ def known_words() -> dict:
     other |= {w for p in PLACES for way in p.ways for w in way.split()}
     worn = [w for a in ACCESSORIES for w in (a.name, *a.also)]
     other |= {w for a in ACCESSORIES for t in a.ways for w in t.replace("{}", "").split()}
-    other |= {"a", "an", "the", "one", "on", "with", "and", "background", "at", "night"}
+    other |= {"nothing", "a", "an", "the", "one", "on", "with", "and", "background", "at", "night"}
     colours = {**COLOURS, **{k: COLOURS[v] for k, v in SAME_COLOUR.items()}}
     return {
         "nouns": said,

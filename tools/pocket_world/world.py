@@ -151,6 +151,15 @@ def random_scene(
     return Scene(**s)
 
 
+def bare_ground(rng: np.random.Generator) -> Scene:
+    """Draw a scene without a thing at random: cut-outs are set into what is drawn for these."""
+    if rng.random() < 0.4:
+        return Scene("", count=0, colour=str(rng.choice(COLOUR_NAMES)))
+    place = str(rng.choice(words.PLACE_NAMES))
+    night = place not in words.NO_NIGHT and rng.random() < 0.2
+    return Scene("", count=0, place=place, night=bool(night))
+
+
 def recoloured(rgba: np.ndarray, mask: np.ndarray, colour: str) -> np.ndarray:
     """Return the icon with its paintable parts in `colour`, its light and shade kept."""
     whole = Image.fromarray(rgba)
@@ -274,6 +283,8 @@ SEVERAL_PX = {2: (60, 54), 3: (56, 48)}
 
 def _spots(rng: np.random.Generator, scene: Scene, stands: float) -> list[tuple]:
     """Return for each thing (is it the first noun, size, x, y); y is its foot where it stands."""
+    if not scene.noun:
+        return []
     k = int(bool(scene.place))
     middle, foot = 64, stands * SIZE_PX
     if scene.second:
@@ -307,7 +318,7 @@ def paint(rng: np.random.Generator, scene: Scene, loose: bool = False) -> np.nda
     place = BY_PLACE[scene.place] if scene.place else None
     stands = place.ground if place else 0.0
     is_shaded = scene.look == 0 or rng.random() < 0.4
-    made = {True: actor(rng, scene, scene.noun, True)}
+    made = {True: actor(rng, scene, scene.noun, True)} if scene.noun else {}
     if scene.second:
         made[False] = actor(rng, scene, scene.second, False)
     lean, strength = rng.uniform(0, 2 * np.pi), rng.uniform(0.05, 0.4) * is_shaded
@@ -367,6 +378,8 @@ def paint(rng: np.random.Generator, scene: Scene, loose: bool = False) -> np.nda
 
 def caption(rng: np.random.Generator, scene: Scene) -> str:
     """Say the scene in one of the ways that people do."""
+    if not scene.noun:
+        return "nothing" + _where(rng, scene)
     thing = BY_NOUN[scene.noun]
 
     def name(noun: str) -> str:
@@ -409,19 +422,24 @@ def caption(rng: np.random.Generator, scene: Scene) -> str:
         said += " " + str(rng.choice(list(worn.ways))).format(words.with_article(item))
     if scene.second:
         said += f" {scene.link} {words.with_article(name(scene.second))}"
-    if scene.place:
-        said += " " + str(rng.choice(list(BY_PLACE[scene.place].ways)))
-        said += " at night" if scene.night else ""
-    elif rng.random() < 0.75:
-        colour = scene.colour
-        if rng.random() < 0.3:
-            same = [k for k, v in words.SAME_COLOUR.items() if v == colour]
-            colour = str(rng.choice(same or [colour]))
-        said += f" on {words.with_article(colour)} background"
+    if scene.place or rng.random() < 0.75:
+        said += _where(rng, scene)
     if rng.random() < 0.2:
         kind = "shaded" if scene.look == 0 else "flat"
         said = str(rng.choice(words.TEMPLATES[kind])).format(said)
     return said
+
+
+def _where(rng: np.random.Generator, scene: Scene) -> str:
+    """Say where it is."""
+    if scene.place:
+        way = str(rng.choice(list(BY_PLACE[scene.place].ways)))
+        return f" {way} at night" if scene.night else f" {way}"
+    colour = scene.colour
+    if rng.random() < 0.3:
+        same = [k for k, v in words.SAME_COLOUR.items() if v == colour]
+        colour = str(rng.choice(same or [colour]))
+    return f" on {words.with_article(colour)} background"
 
 
 def contact_sheet(pictures: list[np.ndarray] | np.ndarray, columns: int) -> Image.Image:

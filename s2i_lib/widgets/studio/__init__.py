@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 import logging
 import threading
@@ -17,6 +16,7 @@ import traitlets
 from s2i_lib.drawing.sampling import DrawOptions
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.models.registry import REGISTRY, split_choice
+from s2i_lib.photos.reading import encode_image
 from s2i_lib.pipeline import (
     Cancelled,
     Drawing,
@@ -45,7 +45,8 @@ if TYPE_CHECKING:
     from s2i_lib.photos.subject import Subject
     from s2i_lib.pipeline import Recording
     from s2i_lib.speech.prompt import Prompt
-    from s2i_lib.speech.transcribe import Listener, Transcript
+    from s2i_lib.speech.transcribe import Listener
+    from s2i_lib.speech.transcript import Transcript
 
 log = logging.getLogger(__name__)
 
@@ -197,9 +198,7 @@ class Studio(ByteWidget):
         shown = self._shown.get(name)
         if shown is None:
             raise InputError(f"There is no picture {name!r} any more.")
-        stream = io.BytesIO()
-        shown.picture.image.save(stream, "PNG")
-        return stream.getvalue()
+        return encode_image(shown.picture.image, "PNG")
 
     def _told(self, message: dict[str, Any]) -> None:
         kind = message["type"]
@@ -374,11 +373,9 @@ class Studio(ByteWidget):
         if now - self._previewed_at < PREVIEW_EVERY_S and step.number < step.total:
             return
         self._previewed_at = now
-        stream = io.BytesIO()
-        event.preview().save(stream, "JPEG", quality=80)
         self.send(
             {"type": "step", "number": step.number, "total": step.total},
-            buffers=[stream.getvalue()],
+            buffers=[encode_image(event.preview(), "JPEG", quality=80)],
         )
 
     def _set(self, name: str, value: Any) -> None:

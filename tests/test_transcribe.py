@@ -5,10 +5,12 @@ from pathlib import Path
 import jiwer
 import numpy as np
 import pytest
+from huggingface_hub import constants
 
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.speech.audio import RATE_HZ, load_audio
-from s2i_lib.speech.transcribe import HearOptions, Listener, Transcript, hear
+from s2i_lib.speech.transcribe import HearOptions, Listener, hear
+from s2i_lib.speech.transcript import Transcript
 from s2i_lib.storage.layout import Drive
 
 JFK = Path(__file__).parent / "data" / "jfk.flac"
@@ -114,7 +116,7 @@ def test_no_speech_gives_no_words(what, tmp_path):
 
 
 def test_weights_that_are_nowhere_name_every_place(tmp_path, monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(S2iError) as error:
         hear(JFK, HearOptions(engine="faster-whisper", model="base"), Drive(tmp_path))
     for place in (str(tmp_path), "the hub's cache", "https://huggingface.co"):

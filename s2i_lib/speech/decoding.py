@@ -1,0 +1,178 @@
+"""Windows of speech -> words: decoded, tried again where that helps, and doubted where it does not.
+
+Every window is decoded once. One that comes out bad is decoded again in Whisper's whole window and
+without the names, which may have led it astray, then less strictly, as long as the clip stays
+within MAX_DECODES. That bound holds for the clip: 28 s of English can be tried three times, two
+windows have one more try between them (the worse one gets it), and three, which take 60 s, have
+none. What is not English needs another decode a window for the translation, so that its bound holds
+for one window, and there are no second tries beyond that. A longer limit means one decode a window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from s2i_lib.speech.audio import RATE_HZ
+from s2i_lib.speech.transcript import Segment
+from s2i_lib.speech.weights import WINDOW_S
+from s2i_lib.speech.whisper import Decoded, DecodeOptions, Engine, Word
+from s2i_lib.speech.windows import LEAD_S, MAX_DECODES, Window
+
+# Whisper's own thresholds. Source: openai/whisper, transcribe.py:44-46.
+MAX_COMPRESSION_RATIO = 2.4
+MIN_AVG_LOGPROB = -1.0
+MAX_NO_SPEECH = 0.6
+# Below it 60 of 67 clips with a third of their words wrong were doubted, and 2 of 33 good ones
+# (tiny.en, 25 clips clean and in noise of 10, 5 and 0 dB, see benchmarks/README.md).
+DOUBTFUL_LOGPROB = -0.6
+MAX_HINTS = 20  # names that Whisper is told: its memory of earlier text has 223 tokens
+MAX_WORDS_PER_S = 7.0  # auctioneers reach six; endless repetition far more
+
+
+@dataclass
+class Take:
+    """A window and what was decoded of it so far, each with the features that it came from."""
+
+    window: Window
+    encoded: Any
+    context_s: float
+    """Length of the window that was encoded."""
+    tries: list[tuple[Decoded, Any]] = field(default_factory=list)
+
+    @property
+    def is_bad(self) -> bool:
+        said = self.tries[-1][0]
+        return not said.text or said.avg_logprob < MIN_AVG_LOGPROB or self.repeats(said)
+
+    @property
+    def chosen(self) -> tuple[Decoded, Any]:
+        """Last try, or the likeliest of several bad ones, with its features."""
+        if not self.is_bad:
+            return self.tries[-1]
+        sane = [one for one in self.tries if not self.repeats(one[0])] or self.tries
+        return max(sane, key=lambda one: one[0].avg_logprob)
+
+    @property
+    def best(self) -> Decoded:
+        return self.chosen[0]
+
+    def repeats(self, said: Decoded) -> bool:
+        """Return whether Whisper went on after the end, as it does before too little silence."""
+        words = said.text.lower().split()
+        # The sentence, and the same sentence again from its first word.
+        loops = any(words[n : 2 * n] == words[:n] for n in range(3, len(words) // 2 + 1))
+        too_fast = len(words) / max(self.window.speech_s, 1.0) > MAX_WORDS_PER_S
+        return loops or too_fast or said.compression_ratio > MAX_COMPRESSION_RATIO
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """An engine that hears one clip, in one language."""
+
+    engine: Engine
+    language: str
+    names: Sequence[str] = ()
+
+    def transcribe(self, takes: Sequence[Take]) -> int:
+        """Decode every window, and bad ones again; return the number of decodes."""
+        for take in takes:
+            self._try(take)
+        n_decodes = len(takes)
+        spare = MAX_DECODES - n_decodes * (1 if self.language == "en" else 2)
+        while spare > 0 and (bad := [take for take in takes if take.is_bad]):
+            self._try(min(bad, key=_promise))
+            n_decodes += 1
+            spare -= 1
+        return n_decodes
+
+    def _try(self, take: Take) -> None:
+        attempt = len(take.tries)
+        if attempt == 1 and take.context_s < WINDOW_S:
+            take.encoded = self.engine.encode(take.window.samples, float(WINDOW_S))
+        options = replace(self._options(take.window), temperature=0.4 if attempt == 2 else 0.0)
+        if attempt:
+            options = replace(options, hint="")
+        take.tries.append((self.engine.decode(take.encoded, options), take.encoded))
+
+    def translate(self, take: Take) -> str:
+        """Return what was said in English (Whisper translates in one more pass)."""
+        options = replace(self._options(take.window), task="translate")
+        return self.engine.decode(take.chosen[1], options).text
+
+    def _options(self, window: Window) -> DecodeOptions:
+        """With room for the fastest speaker; a loop ends here at the latest."""
+        tokens_per_s = 8 if self.language == "en" else 25  # some scripts take several a letter
+        max_tokens = min(220, 16 + int(tokens_per_s * len(window.samples) / RATE_HZ))
+        return DecodeOptions(self.language, max_tokens, hint=names_hint(self.names))
+
+    def segment(self, take: Take, *, word_times: bool) -> Segment:
+        """Return what was said in a window, when, and how sure Whisper was."""
+        window, (said, features) = take.window, take.chosen
+        offset_s = window.start / RATE_HZ
+        start_s = max(0.0, offset_s + LEAD_S)
+        end_s = offset_s + len(window.samples) / RATE_HZ
+        words: list[Word] = []
+        for word in self.engine.word_times(features, said, self.language) if word_times else ():
+            text = word.text.strip()
+            if words and text and not any(map(str.isalnum, text)):
+                words[-1] = replace(words[-1], text=words[-1].text + text)  # a mark is no word
+            elif text:
+                begin, end = (
+                    min(max(offset_s + t, start_s), end_s) for t in (word.start_s, word.end_s)
+                )
+                words.append(Word(text, round(begin, 2), round(end, 2), round(word.probability, 3)))
+        return Segment(
+            start_s=round(start_s, 2),
+            end_s=round(end_s, 2),
+            text=said.text,
+            words=tuple(words),
+            avg_logprob=round(said.avg_logprob, 3),
+            no_speech_prob=round(said.no_speech_prob, 4),
+        )
+
+
+def _promise(take: Take) -> tuple[int, bool, float]:
+    """Orders windows by how much another try may help: the least tried, then the worst, first."""
+    return len(take.tries), not take.repeats(take.best), take.best.avg_logprob
+
+
+def names_hint(names: Sequence[str]) -> str:
+    """Return what Whisper is told was said just before, so that it expects these names.
+
+    A sentence of the kind that is said here does as well as a bare list, without the list's habit
+    of turning ordinary words into names (benchmarks/README.md).
+    """
+    return f"A picture of {' and '.join(names[:MAX_HINTS])}." if names else ""
+
+
+def is_silence(said: Decoded) -> bool:
+    """Return whether Whisper itself takes what it heard for silence."""
+    return said.no_speech_prob > MAX_NO_SPEECH and said.avg_logprob < MIN_AVG_LOGPROB
+
+
+def find_doubts(
+    takes: Sequence[Take], engine: Engine, language: str, probability: float
+) -> list[str]:
+    """Return Whisper's own signals as sentences."""
+    doubts = []
+    worst = min(take.best.avg_logprob for take in takes)
+    if worst < DOUBTFUL_LOGPROB:
+        doubts.append(
+            f"Whisper was unsure of the words (mean log probability {worst:.2f}; clear speech has "
+            f"more than {DOUBTFUL_LOGPROB:g})."
+        )
+    silent = max(take.best.no_speech_prob for take in takes)
+    if silent > MAX_NO_SPEECH:
+        doubts.append(f"It may not have been speech at all (probability {silent:.2f}).")
+    if any(take.repeats(take.best) for take in takes):
+        doubts.append("The words repeat themselves, as Whisper does when it is lost.")
+    if probability < 0.5:
+        doubts.append(
+            f"The language is a guess ({language}, probability {probability:.2f}); "
+            "name it with --language."
+        )
+    if doubts and not engine.is_multilingual:
+        doubts.append(f"{engine.model} understands English only.")
+    return doubts

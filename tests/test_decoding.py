@@ -1,0 +1,119 @@
+"""Second tries, translations and doubts, with an engine that says what it is told to."""
+
+import numpy as np
+import pytest
+from sounds import JFK
+
+from s2i_lib.errors import InputError
+from s2i_lib.speech.audio import RATE_HZ, read_audio
+from s2i_lib.speech.transcribe import HearOptions, hear_windows
+from s2i_lib.speech.weights import MODELS, WINDOW_S
+from s2i_lib.speech.whisper import Decoded
+from s2i_lib.speech.windows import MAX_DECODES, Window
+
+
+class Scripted:
+    """An engine that says what it is told to: the trained multilingual weights are not here."""
+
+    name = "scripted"
+
+    def __init__(self, said, model="small", language=("de", 0.97), device="cpu"):
+        self.said, self.model, self.language = list(said), model, language
+        self.device = device
+        self.is_multilingual = True
+        self.passes = []
+
+    def encode(self, samples, context_s):
+        return context_s
+
+    def detect_language(self, encoded):
+        return self.language
+
+    def decode(self, encoded, options):
+        self.passes.append((options.task, encoded, options.hint, options.temperature))
+        text, avg_logprob = self.said[min(len(self.passes), len(self.said)) - 1]
+        return Decoded(text, (1, 2), avg_logprob, 0.01)
+
+    def word_times(self, encoded, decoded, language):
+        return []
+
+
+def listen(engine, options=None, seconds=3.0, count=1):
+    window = Window(0, np.zeros(int(seconds * RATE_HZ), np.float32), seconds)
+    audio = read_audio(JFK)
+    return hear_windows(engine, audio, [window] * count, options or HearOptions())
+
+
+def test_german_is_kept_and_translated():
+    engine = Scripted([("ein roter Hund", -0.2), ("a red dog", -0.3)])
+    transcript = listen(engine)
+    assert (transcript.text, transcript.english) == ("ein roter Hund", "a red dog")
+    assert (transcript.language, transcript.language_probability) == ("de", 0.97)
+    assert [task for task, *_ in engine.passes] == ["transcribe", "translate"]
+    assert transcript.doubts == ()
+
+
+def test_turbo_refuses_german_and_says_what_it_heard():
+    with pytest.raises(InputError, match=r"cannot translate.*ein roter Hund.*--language en"):
+        listen(Scripted([("ein roter Hund", -0.2)], model="turbo"))
+
+
+@pytest.mark.parametrize("language", ["en", "de"])
+def test_no_clip_takes_more_than_three_decodes(language):
+    loop = ("draw me a cat " * 12, -0.1)
+    engine = Scripted([loop], language=(language, 0.99))
+    transcript = listen(engine)
+    assert len(engine.passes) == transcript.n_decodes == MAX_DECODES
+    assert any("repeat" in doubt for doubt in transcript.doubts)
+
+
+def test_windows_of_a_long_clip_share_its_three_decodes():
+    loop, sound, lost = ("draw me a cat " * 12, -0.1), ("a cat", -0.2), ("mumble", -1.4)
+    for said, texts in (
+        ([lost, loop, sound], ["mumble", "a cat"]),  # the loop is the worse of the two
+        ([sound, loop, sound], ["a cat", "a cat"]),
+        ([sound, sound], ["a cat", "a cat"]),
+        ([sound, loop, loop, sound], ["a cat", loop[0], loop[0]]),  # three windows: none to spare
+    ):
+        engine = Scripted(said, language=("en", 0.99))
+        transcript = listen(engine, seconds=20.0, count=len(texts))
+        assert [segment.text for segment in transcript.segments] == texts
+        assert len(engine.passes) == transcript.n_decodes <= MAX_DECODES
+    assert any("repeat" in doubt for doubt in transcript.doubts)
+
+
+def test_a_long_clip_in_german_has_one_decode_and_one_translation_a_window():
+    engine = Scripted([("der Hund " * 40, -0.1)])
+    assert listen(engine, seconds=20.0, count=2).n_decodes == 4
+    assert [task for task, *_ in engine.passes] == ["transcribe"] * 2 + ["translate"] * 2
+
+
+def test_a_loop_is_heard_again_in_the_whole_window_without_the_names():
+    loop = ("a dog on the beach a dog on the beach", -0.1)
+    said = [loop, ("a dog on the beach", -0.3)]
+    engine = Scripted(said, model="tiny.en", language=("en", 0.99))
+    transcript = listen(engine, HearOptions(names=("Rex",)))
+    assert transcript.text == "a dog on the beach"
+    assert [(context_s, bool(hint)) for _, context_s, hint, _ in engine.passes] == [
+        (10, True),
+        (30, False),
+    ]
+
+
+def test_uncertain_words_and_languages_are_doubted():
+    transcript = listen(Scripted([("mumble mumble", -1.4)], language=("en", 0.3)))
+    assert any("unsure of the words" in doubt for doubt in transcript.doubts)
+    assert any("language is a guess" in doubt for doubt in transcript.doubts)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("model", [*MODELS, "/somewhere/mine.pt"])
+def test_a_window_is_shortened_only_where_it_was_measured(model, device):
+    """benchmarks/README.md has tables of shorter windows for these models, all on a CPU."""
+    engine = Scripted([("a cat", -0.2)], model=model, language=("en", 0.99), device=device)
+    listen(engine, seconds=3.0)
+    [(_, context_s, *_)] = engine.passes
+    assert context_s == (10 if (model, device) in {("tiny.en", "cpu")} else WINDOW_S)
+    asked = Scripted([("a cat", -0.2)], model=model, language=("en", 0.99), device=device)
+    listen(asked, HearOptions(context_s=12.0), seconds=3.0)
+    assert asked.passes[0][1] == 12
