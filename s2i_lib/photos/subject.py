@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 from s2i_lib.errors import InputError
 from s2i_lib.models.registry import REGISTRY
@@ -75,6 +75,25 @@ class Subject:
             )
         name, class_noun, identifier = (*parts, cls.identifier)[:3]
         return cls(name, class_noun, identifier)
+
+    @classmethod
+    def choose(
+        cls,
+        drive: Drive,
+        name: str,
+        class_noun: str,
+        *,
+        identifier: str | None = None,
+        kind: str | None = None,
+    ) -> Subject:
+        """Return a subject with what is not given: the identifier on its card, its noun's kind."""
+        said = cast("Kind | None", kind)  # that it is one is checked above
+        return cls(
+            name,
+            class_noun,
+            identifier or choose_identifier(drive, name),
+            said or guess_kind(class_noun),
+        )
 
     @property
     def phrase(self) -> str:

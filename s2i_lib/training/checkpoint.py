@@ -470,8 +470,7 @@ def save_weights(state: TrainState, options: FinetuneOptions, folder: Path) -> P
             }
             name = COMPONENTS[part]
             digests[name] = write_tensors(own, folder / name, half, {"format": "pt"})
-    meta = {"step": state.step, "sha256": digests}
-    write_json(folder / STEP, meta)
+    write_json(folder / STEP, {"step": state.step, "sha256": digests})
     return folder
 
 
