@@ -127,7 +127,11 @@ def build_dataset(
         sha256=dataset_hash(looks),
         mirror=subject.kind == "animal" if options.mirror is None else options.mirror,
         consent=consent,
-        masks={look.verdict.image: look.mask_sha256 for look in looks if look.verdict.image},
+        masks={
+            look.verdict.image: look.mask_sha256
+            for look in looks
+            if look.verdict.image and look.mask_sha256
+        },
     )
     save_subject(drive, subject)
     write_file(dataset.manifest, manifest_of(dataset, looks, options))

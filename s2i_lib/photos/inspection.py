@@ -141,7 +141,8 @@ def _cut_mask(mask: Mask, box: Box, size: tuple[int, int]) -> Image:
     image = mask.image()
     ratio = image.width / size[0]
     side = min(box.size, MASK_PX)
-    edges = tuple(edge * ratio for edge in box.corners)
+    left, top, right, bottom = (edge * ratio for edge in box.corners)
+    edges = (left, top, right, bottom)
     return image.resize((side, side), Image.Resampling.BICUBIC, box=edges)
 
 
