@@ -127,7 +127,7 @@ def _make_pipeline(order: Order, drive: Drive, processes: Processes) -> SpeechTo
     classroom = Classroom(drive) if order.classroom else None
     if order.run is not None:
         find_run(drive, order.run)
-    if order.run is None or model != "auto":  # what a run was made from, it knows best
+    if model != "auto":  # what a run was made from, it knows best
         base = choose(model)
         model = base.name if base.name in REGISTRY else model
     speech = SpeechToImage(

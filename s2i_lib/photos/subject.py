@@ -132,11 +132,15 @@ def check_identifier(identifier: str, drive: Drive) -> None:
 
 
 def choose_identifier(drive: Drive, name: str) -> str:
-    """Return the identifier on a subject's card, which its runs were taught, else the first."""
+    """Return the identifier on a subject's card, which its runs were taught, else a free one.
+
+    Two subjects that share one could not be told apart in a sentence that names both.
+    """
     try:
         return load_subject(drive, name).identifier
     except InputError:
-        return RARE_TOKENS[0]
+        taken = {subject.identifier for subject in list_subjects(drive)}
+        return next((token for token in RARE_TOKENS if token not in taken), RARE_TOKENS[0])
 
 
 def card_path(drive: Drive, name: str) -> Path:
