@@ -141,4 +141,6 @@ def cropper(drive: Drive, dataset: Dataset) -> Cropper:
         lambda name: folder.thumbnail(name, PREVIEW_PX),
         {v.photo: (v.width, v.height) for v in shown},
         {v.photo: (v.crop.left, v.crop.top, v.crop.size) for v in shown if v.crop},
+        {v.photo: v.cut_out for v in shown},
+        doubts={v.photo: v.doubt for v in shown if v.doubt},
     )
