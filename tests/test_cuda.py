@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
-from tiny_run import KilledError, dataset, digest, kill_at, local_disk, start, tiny  # noqa: F401
+from tiny_run import KilledError, digest, kill_at, start
 
 from s2i_lib.drawing import sampling
 from s2i_lib.drawing.draw import draw
