@@ -42,8 +42,8 @@ WISHES = {
 @pytest.mark.parametrize("kind", WISHES)
 def test_a_run_in_fp16_goes_on_with_its_scaler_and_ends_the_same(
     drive,
-    dataset,  # noqa: F811
-    tiny,  # noqa: F811
+    dataset,
+    tiny,
     kind,
 ):
     if kind == "8-bit" and (fault := find_8bit_fault("cuda")):
