@@ -173,7 +173,7 @@ def test_damaged_checker_is_a_reason_and_no_failure(checker, drive, pocket, capl
     (folder / "model.safetensors").write_bytes(b"half a file")
     classroom = Classroom(drive)
     assert classroom.find_unfit(pocket, [RED]) == [False]
-    assert "cannot be loaded" in caplog.text
+    assert "cannot be read as safetensors" in caplog.text
 
 
 def test_pictures_prepared_in_the_wrong_size_are_refused(checker, tmp_path, drive):

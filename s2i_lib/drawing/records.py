@@ -53,7 +53,8 @@ def weights_named_in(
     if run is not None or named is None:
         return model or name, run
     own = drive.runs.resolve()
-    place = (own / named).resolve() if isinstance(named, str) else own
+    is_path = isinstance(named, str) and "\0" not in named
+    place = (own / named).resolve() if is_path else own
     if place == own or not place.is_relative_to(own):
         raise InputError(
             f"This picture was drawn with the weights {str(named)[:200]}, which are not a run on "
@@ -85,7 +86,7 @@ def compare_weights(model: Model, record: dict[str, Any]) -> str | None:
 
 
 def prompt_of(record: dict[str, Any]) -> Prompt:
-    """The prompt that a picture was drawn from, with whom it names and what was said.
+    """Return the prompt that a picture was drawn from, with whom it names and what was said.
 
     Raises
     ------

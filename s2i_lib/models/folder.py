@@ -282,7 +282,7 @@ def check_weights(folder: Path, config: dict[str, Any], towers: Collection[str] 
     wanted = _least_weights(config)
     for tower in towers:  # CLIP's older files have each of them twice, the second with _dict
         same = (config.get(tower), config.get(f"{tower}_dict"))
-        wanted += max(_least_weights(one) for one in (*same, {}) if isinstance(one, dict))
+        wanted += max([_least_weights(one) for one in same if isinstance(one, dict)], default=0)
     if files and wanted > SHARE_OF_WEIGHTS * held:
         raise _refusal(
             folder / "config.json",
