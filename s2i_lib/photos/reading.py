@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from s2i_lib.errors import InputError, first_line
+from s2i_lib.photos.colour import profile_told, to_srgb_colours
 from s2i_lib.storage.files import sha256_of
 
 if TYPE_CHECKING:
@@ -109,11 +110,6 @@ def decode_photo(data: bytes, name: str, *, at_least_px: int | None = None) -> P
     try:
         image: Image.Image = Image.open(io.BytesIO(data), formats=OPENERS)
         file_format = image.format or "?"
-        if file_format not in FORMATS[suffix]:
-            raise InputError(
-                f"{name} is a {file_format} file inside; give it the suffix "
-                f"{_suffix_of(file_format)} so that it is what it says."
-            )
         is_jpeg = file_format in ("JPEG", "MPO")
         pixels, limit = image.width * image.height, MAX_JPEG_PIXELS if is_jpeg else MAX_PIXELS
         if pixels > limit:
@@ -127,7 +123,9 @@ def decode_photo(data: bytes, name: str, *, at_least_px: int | None = None) -> P
             image.draft(None, (width // max(shrink, 1), height // max(shrink, 1)))
         image.load()
         orientation = orientation_of(image)
-        image, notes = to_srgb(image)
+        image, notes = to_srgb(image, profile_told(image, data))
+        if file_format not in FORMATS[suffix]:  # Google's Takeout and messengers give wrong ones
+            notes.append(f"{file_format} by its content, whatever its suffix says")
         if orientation != 1:
             image = image.transpose(Image.Transpose(UPRIGHT[orientation]))
             notes.append("turned by its EXIF orientation")
@@ -161,13 +159,12 @@ def no_decoder_warnings() -> Iterator[None]:
         yield
 
 
-def to_srgb(image: Image) -> tuple[Image, list[str]]:
-    """Convert any mode and profile to 8-bit sRGB over white; say in words what was done."""
+def to_srgb(image: Image, profile: bytes | None) -> tuple[Image, list[str]]:
+    """Convert any mode and ICC profile to 8-bit sRGB over white; say in words what was done."""
     import numpy as np
     from PIL import Image
 
     notes = []
-    profile = image.info.get("icc_profile")
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         values = np.asarray(image).astype(np.float32)
         # 16 bits say so; of 32-bit numbers only their size tells what white is.
@@ -176,7 +173,6 @@ def to_srgb(image: Image) -> tuple[Image, list[str]]:
         full = next((white for white in whites if highest <= white), whites[-1])
         image = Image.fromarray((np.clip(values / full, 0, 1) * 255).round().astype(np.uint8))
         notes.append("reduced to 8 bits")
-        profile = None  # it spoke of the deep values
     alpha = None
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
@@ -184,9 +180,9 @@ def to_srgb(image: Image) -> tuple[Image, list[str]]:
         image = image.convert("RGB")
     elif image.mode not in ("RGB", "L", "CMYK"):
         image = image.convert("RGB")
-    if profile and (converted := _through_profile(image, profile)) is not None:
+    if profile and (converted := to_srgb_colours(image, profile)) is not None:
         image = converted
-        notes.append("converted from its colour profile to sRGB")
+        notes.append("converted from its own colours to sRGB")
     elif image.mode == "CMYK":
         notes.append("converted from CMYK to sRGB")
     image = image.convert("RGB")
@@ -194,21 +190,6 @@ def to_srgb(image: Image) -> tuple[Image, list[str]]:
         image = Image.composite(image, Image.new("RGB", image.size, "white"), alpha)
         notes.append("laid over white where it was transparent")
     return image, notes
-
-
-def _through_profile(image: Image, profile: bytes) -> Image | None:
-    """Return ``image`` in sRGB, or None where its profile is sRGB already or cannot be used."""
-    from PIL import ImageCms
-
-    try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if "srgb" in ImageCms.getProfileDescription(source).lower():
-            return None
-        return ImageCms.profileToProfile(
-            image, source, ImageCms.createProfile("sRGB"), outputMode="RGB"
-        )
-    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
-        return None
 
 
 def orientation_of(image: Image) -> int:
@@ -235,7 +216,8 @@ def encode_image(image: Image, file_format: str, **options: Any) -> bytes:
     return stream.getvalue()
 
 
-def _suffix_of(file_format: str) -> str:
+def suffix_of(file_format: str) -> str:
+    """Return the usual suffix of one of Pillow's formats."""
     return next(suffix for suffix, names in FORMATS.items() if file_format in names)
 
 
