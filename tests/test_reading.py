@@ -1,6 +1,7 @@
 """Reading: every kind of file a phone, a messenger or a stranger puts into a folder of photos."""
 
 import io
+import re
 import stat
 import zipfile
 from pathlib import Path
@@ -14,14 +15,15 @@ from s2i_lib.errors import InputError
 from s2i_lib.photos.dataset import build_dataset
 from s2i_lib.photos.importing import import_zip, keep_photo
 from s2i_lib.photos.quality import DatasetOptions
-from s2i_lib.photos.reading import read_photo
+from s2i_lib.photos.reading import decode_photo, read_photo
 from s2i_lib.photos.subject import Subject
 from s2i_lib.storage.layout import Drive
 
 GOOD, BAD, POOR = made.good_files(), made.bad_files(), made.poor_files()
 GREY = {name for name in GOOD if "grey" in name or name == "float.tif"}
 ROUGH = {  # few colours, inks
-    "palette.png", "still.gif", "moving.gif", "gif_inside.png", "cmyk.jpg", "cmyk.tif",
+    "palette.png", "still.gif", "moving.gif", "gif_inside.png", "no_end.gif",
+    "cmyk.jpg", "cmyk.tif",
 }  # fmt: skip
 ODD = Path(__file__).parent / "data" / "odd"
 
@@ -136,6 +138,40 @@ def test_transparency_is_laid_over_white(tmp_path):
     image.save(path)
     expected = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     assert difference(read_photo(path).image, expected) < 1
+
+
+def test_what_is_missing_of_a_photo_is_said_in_rows():
+    with pytest.raises(InputError, match=r"not whole: (\d+) of its 480 rows are missing") as error:
+        decode_photo(BAD["nearly.jpg"], "nearly.jpg")
+    assert int(re.search(r"(\d+) of", str(error.value))[1]) <= 32
+    data = made.encode(made.photo(1024), "JPEG", quality=95)
+    for at_least in (None, 256):
+        with pytest.raises(InputError, match="of its 1024 rows") as error:
+            decode_photo(data[: len(data) // 2], "half.jpg", at_least_px=at_least)
+        assert 300 < int(re.search(r"(\d+) of", str(error.value))[1]) < 724
+
+
+def test_two_hundred_megapixels_are_read_smaller():
+    """The sensors of large phones since 2022: 16,320 x 12,240."""
+    image = made.photo(512).resize((16_320, 12_240))
+    data = made.encode(image, "JPEG", quality=30)
+    photo = decode_photo(data, "large.jpg", at_least_px=512)
+    assert (photo.width, photo.height) == (16_320, 12_240)
+    assert photo.image.size == (2040, 1530)
+    assert decode_photo(data, "large.jpg").image.size == (8160, 6120)
+
+
+@pytest.mark.slow
+def test_two_hundred_megapixels_of_a_png_are_halved():
+    image = made.photo(512).resize((16_320, 12_240))
+    photo = decode_photo(made.encode(image, "PNG", compress_level=1), "large.png")
+    assert photo.image.size == (8160, 6120) and "200 megapixels" in photo.notes[0]
+
+
+def test_what_is_too_large_is_said_in_numbers():
+    for name, number in (("bomb.png", "900"), ("bomb.bmp", "1,600")):
+        with pytest.raises(InputError, match=rf"has {number} megapixels, and at most 220"):
+            decode_photo(BAD[name], name)
 
 
 def test_a_smaller_decoding_is_the_same_picture_and_large_enough(tmp_path):

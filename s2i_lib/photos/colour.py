@@ -114,8 +114,8 @@ def profile_told(image: Image, data: bytes) -> bytes | None:
 def _coded_in(image: Image, data: bytes) -> Encoding | None:
     """Return what the numbers of ITU-T H.273 say: in a PNG's cICP, HEIF's and AVIF's nclx."""
     if image.format == "PNG":
-        body = next((body for kind, body in png_chunks(data) if kind == b"cICP"), b"")
-        codes = tuple(body[:2]) if len(body) == 4 else (UNSPECIFIED, UNSPECIFIED)
+        chunk = next((chunk for kind, chunk in png_chunks(data) if kind == b"cICP"), b"")
+        codes = (chunk[8], chunk[9]) if len(chunk) == 16 else (UNSPECIFIED, UNSPECIFIED)
     elif nclx := image.info.get("nclx_profile"):
         codes = nclx["color_primaries"], nclx["transfer_characteristics"]
     elif image.format == "AVIF":  # Pillow passes over it: the first box of the picture's properties
@@ -165,11 +165,11 @@ def in_exif(image: Image) -> Encoding | None:
 
 
 def png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yield kind and body of each chunk of a PNG, to its end or as far as it goes."""
+    """Yield each chunk of a PNG, its kind and all its bytes, to its end or as far as it goes."""
     at = 8
     while at + 12 <= len(data):
         length, kind = struct.unpack(">I4s", data[at : at + 8])
-        yield kind, data[at + 8 : at + 8 + length]
+        yield kind, data[at : at + 12 + length]
         at += 12 + length
         if kind == b"IEND":
             return

@@ -22,6 +22,7 @@ from s2i_lib.photos.reading import (
     decode_photo,
     encode_image,
     is_photo_name,
+    open_image,
     orientation_of,
     too_large,
 )
@@ -49,8 +50,7 @@ def keep_photo(data: bytes, name: str, folder: Path) -> Path:
     photo = decode_photo(data, name, at_least_px=1)
     is_misnamed = photo.format not in FORMATS[Path(name).suffix.lower()]
     if is_misnamed:
-        log.warning("%s is a %s file, whatever its suffix says, and is read as that.",
-                 name, photo.format)  # fmt: skip
+        log.warning("%s is a %s file, whatever its suffix says: read as that.", name, photo.format)
     if photo.format in ("JPEG", "MPO"):
         kept, suffix = strip_jpeg(data), ".jpg" if is_misnamed else Path(name).suffix
     elif photo.format == "PNG":
@@ -87,7 +87,7 @@ def strip_jpeg(data: bytes) -> bytes:
     from PIL import Image
 
     kept = [b"\xff\xd8"]
-    image = Image.open(io.BytesIO(data))
+    image = open_image(data)
     orientation = orientation_of(image)
     if orientation != 1:
         exif = Image.Exif()
@@ -137,16 +137,16 @@ def strip_png(data: bytes) -> bytes:
     from PIL import Image
 
     kept = [data[:8]]
-    image = Image.open(io.BytesIO(data))
+    image = open_image(data)
     orientation = orientation_of(image)
     kinds = {kind for kind, _ in png_chunks(data)}
-    for kind, body in png_chunks(data):
+    for kind, chunk in png_chunks(data):
         if kind == b"eXIf" and orientation != 1:
             exif = Image.Exif()
             exif[ORIENTATION] = orientation
             kept.append(_chunk(kind, exif.tobytes().removeprefix(b"Exif\0\0")))
         elif kind in _PNG_PICTURE:
-            kept.append(_chunk(kind, body))
+            kept.append(chunk)
         if kind == b"IHDR" and not kinds & _PNG_COLOURS and (told := profile_told(image, data)):
             kept.append(_chunk(b"iCCP", b"told\0\0" + compress(told)))
     return b"".join(kept)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from s2i_lib.errors import InputError, first_line
-from s2i_lib.photos.colour import profile_told, to_srgb_colours
+from s2i_lib.photos.colour import png_chunks, profile_told, to_srgb_colours
 from s2i_lib.storage.files import sha256_of
 
 if TYPE_CHECKING:
@@ -37,9 +38,13 @@ READABLE = tuple(dict.fromkeys(name for names in FORMATS.values() for name in na
 OPENERS = tuple(name for name in READABLE if name != "MPO")
 
 MAX_FILE_BYTES = 100 * 2**20  # a 108-megapixel JPEG has 20 to 40 MB
-# Phones go to 108 megapixels; a JPEG can be decoded at 1/8 of its size.
-MAX_JPEG_PIXELS = 120_000_000
-MAX_PIXELS = 50_000_000  # the others cannot: 48 megapixels are 200 MB while they are decoded
+# Phones go to 200 megapixels: 600 MB while they are decoded, and halved at once where a format
+# cannot be decoded smaller, as JPEG can.
+MAX_PIXELS = 220_000_000
+MAX_PIXELS_HELD = 120_000_000  # a photo of 108 is kept whole
+JPEG_END = b"\xff\xd9"
+PNG_PICTURE = frozenset((b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"))
+PNG_MEANING = frozenset((b"eXIf", b"iCCP", b"sRGB", b"gAMA", b"cHRM"))
 
 ORIENTATION = 0x0112  # EXIF tag
 # EXIF orientation -> what makes the picture upright, as Pillow numbers it (Image.Transpose).
@@ -52,7 +57,7 @@ class PhotoFile:
 
     name: str
     image: Image
-    """RGB; smaller than ``width`` x ``height`` where a smaller one was asked for."""
+    """RGB; smaller than ``width`` x ``height`` where that was asked for, or is too large."""
     width: int
     """Width of the upright photo at full resolution, in pixels."""
     height: int
@@ -99,7 +104,6 @@ def decode_photo(data: bytes, name: str, *, at_least_px: int | None = None) -> P
     """Do what `read_photo` does for a file that is in memory."""
     from PIL import Image, UnidentifiedImageError
 
-    _register_heif()
     suffix = Path(name).suffix.lower()
     if suffix not in FORMATS:
         raise InputError(f"{name} is not one of the formats read here ({', '.join(FORMATS)}).")
@@ -108,22 +112,19 @@ def decode_photo(data: bytes, name: str, *, at_least_px: int | None = None) -> P
     if len(data) > MAX_FILE_BYTES:
         raise InputError(too_large(name, len(data)))
     try:
-        image: Image.Image = Image.open(io.BytesIO(data), formats=OPENERS)
-        file_format = image.format or "?"
-        is_jpeg = file_format in ("JPEG", "MPO")
-        pixels, limit = image.width * image.height, MAX_JPEG_PIXELS if is_jpeg else MAX_PIXELS
-        if pixels > limit:
-            raise InputError(
-                f"{name} would unpack to {pixels / 1e6:,.0f} megapixels, and at most "
-                f"{limit / 1e6:.0f} are read; save it smaller."
-            )
-        width, height = image.size
-        if is_jpeg and at_least_px is not None:
-            shrink = min(width, height) // max(at_least_px, 1)
-            image.draft(None, (width // max(shrink, 1), height // max(shrink, 1)))
-        image.load()
+        image = open_image(data)
+        file_format, (width, height) = image.format or "?", image.size
+        if width * height > MAX_PIXELS:
+            raise InputError(too_many_pixels(name, width * height))
+        image, notes = _load(image, data, name, at_least_px)
         orientation = orientation_of(image)
-        image, notes = to_srgb(image, profile_told(image, data))
+        profile = profile_told(image, data)
+        if image.width * image.height > MAX_PIXELS_HELD:
+            small = (image.width // 2, image.height // 2)
+            image = image.resize(small, Image.Resampling.BOX)
+            notes.append(f"halved, for it has {width * height / 1e6:.0f} megapixels")
+        image, converted = to_srgb(image, profile)
+        notes += converted
         if file_format not in FORMATS[suffix]:  # Google's Takeout and messengers give wrong ones
             notes.append(f"{file_format} by its content, whatever its suffix says")
         if orientation != 1:
@@ -131,10 +132,9 @@ def decode_photo(data: bytes, name: str, *, at_least_px: int | None = None) -> P
             notes.append("turned by its EXIF orientation")
     except InputError:
         raise
-    except Image.DecompressionBombError:
-        raise InputError(
-            f"{name} would unpack to a picture that is far too large; save it smaller."
-        ) from None
+    except Image.DecompressionBombError as error:  # Pillow's own words have the number
+        found = re.search(r"(\d+) pixels", str(error))
+        raise InputError(too_many_pixels(name, int(found[1]) if found else None)) from None
     except UnidentifiedImageError:
         raise InputError(
             f"{name} is not a photo, whatever its name says, or its beginning is damaged."
@@ -186,10 +186,16 @@ def to_srgb(image: Image, profile: bytes | None) -> tuple[Image, list[str]]:
     elif image.mode == "CMYK":
         notes.append("converted from CMYK to sRGB")
     image = image.convert("RGB")
-    if alpha is not None and alpha.getextrema() != (255, 255):
+    if alpha is not None and alpha.getextrema() == (0, 0) and _has_picture(image):
+        notes.append("shown without its transparency, which hid all of it")
+    elif alpha is not None and alpha.getextrema() != (255, 255):
         image = Image.composite(image, Image.new("RGB", image.size, "white"), alpha)
         notes.append("laid over white where it was transparent")
     return image, notes
+
+
+def _has_picture(image: Image) -> bool:
+    return any(low != high for low, high in image.getextrema())
 
 
 def orientation_of(image: Image) -> int:
@@ -202,11 +208,82 @@ def orientation_of(image: Image) -> int:
 
 
 @functools.cache
-def _register_heif() -> None:
-    """Teach Pillow HEIC once; it reads AVIF by itself since 11.3."""
+def _ready_pillow() -> None:
+    """Teach Pillow HEIC (it reads AVIF by itself since 11.3), and how large photos are today."""
     import pillow_heif
+    from PIL import Image
 
     pillow_heif.register_heif_opener()
+    if Image.MAX_IMAGE_PIXELS is not None:  # it refuses twice as many
+        Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, MAX_PIXELS)
+
+
+def open_image(data: bytes) -> Image:
+    """Open a picture by its content; of a PNG only the chunks that it is read from.
+
+    Texts, of which some programs write megabytes, and damage in them cost no picture so.
+    """
+    from PIL import Image
+
+    _ready_pillow()
+    if not data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return Image.open(io.BytesIO(data), formats=OPENERS)
+    chunks = list(png_chunks(data))
+    for kinds in (PNG_PICTURE | PNG_MEANING, PNG_PICTURE):
+        bare = data[:8] + b"".join(chunk for kind, chunk in chunks if kind in kinds)
+        try:
+            return Image.open(io.BytesIO(bare), formats=("PNG",))
+        # Where what a PNG says of its colours is damaged, Pillow raises anything.
+        except Image.DecompressionBombError:
+            raise
+        except Exception:
+            if kinds == PNG_PICTURE:
+                raise
+    raise AssertionError("the loop returns or raises")
+
+
+def _load(image: Image, data: bytes, name: str, at_least_px: int | None) -> tuple[Image, list[str]]:
+    """Decode a picture, a JPEG no larger than needed, if all its rows are there.
+
+    What a file lacks at its end may be no row of it: a JPEG is then decoded with two different
+    endings, and a row that comes out the same in both is in the file.
+    """
+    import numpy as np
+
+    if image.format not in ("JPEG", "MPO"):
+        image.load()
+        return image, []
+    smaller = _draft_size(image.size, at_least_px)
+    image.draft(None, smaller)
+    try:
+        image.load()
+        return image, []
+    except OSError as error:
+        if "truncated" not in str(error):
+            raise
+    decoded = []
+    for ending in (b"", bytes(range(1, 255)) * 8):
+        image = open_image(data.rstrip(b"\xff") + ending + JPEG_END)
+        height = image.height
+        image.draft(None, smaller)
+        image.load()
+        decoded.append(np.asarray(image))
+    is_missing = (decoded[0] != decoded[1]).reshape(image.height, -1).any(axis=1)
+    if is_missing.any():
+        missing = round((1 - is_missing.argmax() / len(is_missing)) * height)
+        raise InputError(
+            f"{name} is not whole: {missing} of its {height} rows are missing; copy it again."
+        )
+    return image, ["whole, but for the mark at its end"]
+
+
+def _draft_size(size: tuple[int, int], at_least_px: int | None) -> tuple[int, int]:
+    """Return the size to decode a JPEG at, which takes 1/2, 1/4 or 1/8 that is not smaller."""
+    width, height = size
+    shrink = 1 if at_least_px is None else min(size) // max(at_least_px, 1)
+    while width * height / max(shrink, 1) ** 2 > MAX_PIXELS_HELD:
+        shrink = 2 * max(shrink, 1)
+    return width // max(shrink, 1), height // max(shrink, 1)
 
 
 def encode_image(image: Image, file_format: str, **options: Any) -> bytes:
@@ -219,6 +296,15 @@ def encode_image(image: Image, file_format: str, **options: Any) -> bytes:
 def suffix_of(file_format: str) -> str:
     """Return the usual suffix of one of Pillow's formats."""
     return next(suffix for suffix, names in FORMATS.items() if file_format in names)
+
+
+def too_many_pixels(name: str, pixels: int | None) -> str:
+    """Say that a picture is larger than photos are."""
+    found = f"{pixels / 1e6:,.0f}" if pixels else "far too many"
+    return (
+        f"{name} has {found} megapixels, and at most {MAX_PIXELS / 1e6:.0f} are read; "
+        "save it smaller."
+    )
 
 
 def too_large(name: str, size: int) -> str:
