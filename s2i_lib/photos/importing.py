@@ -27,6 +27,7 @@ from s2i_lib.photos.reading import (
     too_large,
 )
 from s2i_lib.storage.files import free_path, make_folder, write_file
+from s2i_lib.storage.layout import as_text, cut_name
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -71,11 +72,14 @@ def keep_photo(data: bytes, name: str, folder: Path) -> Path:
 
 
 def safe_name(name: str) -> str:
-    """Return the last part of a path, with dashes for what no file system likes in a name."""
-    last = re.split(r"[/\\]", name)[-1]
+    """Return the last part of a path, with dashes for what no file system likes in a name.
+
+    It is cut to 80 letters and 200 bytes, which leaves room for -2, .png and .part.
+    """
+    last = re.split(r"[/\\]", as_text(name))[-1]
     clean = re.sub(r'[\x00-\x1f\x7f<>:"|?*]+', "-", last).strip(" ").lstrip(".")
     stem, suffix = Path(clean).stem, Path(clean).suffix
-    return (stem[:80] or "photo") + suffix
+    return (cut_name(stem[:80], 200) or "photo") + cut_name(suffix, 20)
 
 
 def strip_jpeg(data: bytes) -> bytes:

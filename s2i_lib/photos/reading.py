@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from s2i_lib.errors import InputError, first_line
 from s2i_lib.photos.colour import png_chunks, profile_told, to_srgb_colours
 from s2i_lib.storage.files import sha256_of
+from s2i_lib.storage.layout import as_text
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -94,10 +95,11 @@ def read_bytes(path: Path) -> bytes:
     """Read a photo's file; InputError where it is too large, or none that can be read."""
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
-            raise InputError(too_large(path.name, path.stat().st_size))
+            raise InputError(too_large(as_text(path.name), path.stat().st_size))
         return path.read_bytes()
     except OSError as error:
-        raise InputError(f"{path.name} cannot be opened ({error.strerror or error}).") from error
+        name = as_text(path.name)
+        raise InputError(f"{name} cannot be opened ({error.strerror or error}).") from error
 
 
 def decode_photo(data: bytes, name: str, *, at_least_px: int | None = None) -> PhotoFile:

@@ -13,6 +13,10 @@ from s2i_lib.errors import InputError
 COLAB_MOUNT = Path("/content/drive/MyDrive")
 FOLDER = "s2i"  # below it
 LOCAL_ROOT = Path("s2i_drive")
+# Disks and the mounted Drive count a name in bytes, not letters: an emoji has 4, one with a skin
+# colour 8. A folder is called .NAME.part while it is written.
+NAME_BYTES = 255
+FOLDER_BYTES = NAME_BYTES - len("..part")
 
 
 @dataclass(frozen=True)
@@ -57,18 +61,34 @@ class Drive:
 def folder_name(name: str) -> str:
     """Return ``name`` as a folder: lower case, letters, digits, dashes (mr-whiskers).
 
+    One that is too long for a folder is cut, and ends in a key of the whole, so that two names
+    never share a folder.
+
     Raises
     ------
     InputError
         When nothing is left of the name.
     """
-    slug = re.sub(r"[^\w]+", "-", name.strip().lower()).strip("-_")
+    slug = re.sub(r"[^\w]+", "-", as_text(name).strip().lower()).strip("-_")
     if not slug:
         raise InputError(
             f"The name {name!r} has no letters or digits, so no folder can be named after it. "
             "Give a name such as Rex."
         )
-    return slug
+    if cut_name(slug, FOLDER_BYTES) == slug:
+        return slug
+    key = hashlib.sha256(slug.encode()).hexdigest()[:12]
+    return f"{cut_name(slug, FOLDER_BYTES - len(key) - 1)}-{key}"
+
+
+def as_text(name: str) -> str:
+    """Return a file's name with "?" for bytes that are no letters, as old zips and disks have."""
+    return name.encode(errors="replace").decode()
+
+
+def cut_name(name: str, most_bytes: int) -> str:
+    """Return as much of the beginning of ``name`` as has at most so many bytes in UTF-8."""
+    return as_text(name).encode()[:most_bytes].decode(errors="ignore")
 
 
 def is_folder(path: Path) -> bool:
