@@ -73,9 +73,7 @@ def merge_lora(pipeline: StableDiffusionPipeline) -> None:
     pipeline.unload_lora_weights()
 
 
-def read_lora(
-    pipeline: StableDiffusionPipeline, path: Path
-) -> tuple[dict[str, Any], dict[str, Any] | None, dict[str, Any] | None]:
+def read_lora(pipeline: StableDiffusionPipeline, path: Path) -> tuple[Any, Any, Any]:
     """Return weights, alphas and metadata of a LoRA in the layout of diffusers, kohya or PEFT.
 
     Read here and not by diffusers, which knows safetensors by the suffix in small letters alone,

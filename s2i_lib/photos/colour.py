@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import numpy as np
     from PIL.Image import Image
+    from PIL.ImageCms import ImageCmsTransform
 
     Curve = Callable[[np.ndarray], np.ndarray]
 
@@ -82,7 +83,7 @@ def to_srgb_colours(image: Image, profile: bytes) -> Image | None:
         return None
 
 
-def _changes_nothing(transform: object, mode: str) -> bool:
+def _changes_nothing(transform: ImageCmsTransform, mode: str) -> bool:
     """Try a transform on colours from all over the cube."""
     import numpy as np
     from PIL import Image, ImageCms
@@ -180,7 +181,7 @@ def png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 BRADFORD = ((0.8951, 0.2664, -0.1614), (-0.7502, 1.7135, 0.0367), (0.0389, -0.0685, 1.0296))
 
 
-@functools.cache
+@functools.lru_cache(64)
 def icc_profile(encoding: Encoding) -> bytes | None:
     """Return the ICC profile of an encoding; None where its primaries span no colours.
 

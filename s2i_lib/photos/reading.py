@@ -197,7 +197,7 @@ def to_srgb(image: Image, profile: bytes | None) -> tuple[Image, list[str]]:
 
 
 def _has_picture(image: Image) -> bool:
-    return any(low != high for low, high in image.getextrema())
+    return image.getcolors(1) is None  # more than one colour
 
 
 def orientation_of(image: Image) -> int:
@@ -293,11 +293,6 @@ def encode_image(image: Image, file_format: str, **options: Any) -> bytes:
     stream = io.BytesIO()
     image.save(stream, file_format, **options)
     return stream.getvalue()
-
-
-def suffix_of(file_format: str) -> str:
-    """Return the usual suffix of one of Pillow's formats."""
-    return next(suffix for suffix, names in FORMATS.items() if file_format in names)
 
 
 def too_many_pixels(name: str, pixels: int | None) -> str:
