@@ -101,7 +101,7 @@ def _write_with_record(path: Path, data: bytes, record: dict[str, Any]) -> Path:
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """The record inside a PNG that `save` wrote.
+    """Return the record inside a PNG that `save` wrote.
 
     Raises
     ------
@@ -130,7 +130,7 @@ def read_record(path: Path) -> dict[str, Any]:
 
 
 def same_pixels(one: Path, other: Path) -> bool:
-    """Whether two pictures show the same, bit for bit, whatever their records say."""
+    """Return whether two pictures show the same, bit for bit, whatever their records say."""
     from PIL import Image
 
     with Image.open(one) as first, Image.open(other) as second:
@@ -138,7 +138,7 @@ def same_pixels(one: Path, other: Path) -> bool:
 
 
 def is_of(record: Mapping[str, Any], slug: str) -> bool:
-    """Whether a record is of the subject whose folders are called ``slug``.
+    """Return whether a record is of the subject whose folders are called ``slug``.
 
     It is where the subject was named, or a run of it drew: ``run`` says rex/pocket-01, or where
     weights lie that were exported from that run, such as /drive/runs/rex/pocket-01/export.
@@ -151,7 +151,7 @@ def is_of(record: Mapping[str, Any], slug: str) -> bool:
 
 
 def list_pictures(folder: Path, *, subject: str | None = None, prompt: str = "") -> list[Path]:
-    """The saved pictures of a folder, oldest first: of a subject, and with words in the prompt."""
+    """List the saved pictures of a folder, oldest first: of a subject, with words in the prompt."""
     found = []
     for path in sorted(folder.glob("*.png")):
         try:
@@ -221,7 +221,7 @@ _RECORD = re.compile(r"<pre>(.*?)</pre>", re.DOTALL)
 
 
 def without(page: str, slug: str) -> str:
-    """The HTML that `write_page` made without the wishes of a subject; "" when none is left."""
+    """Take the wishes of a subject out of `write_page`'s HTML; "" when none is left."""
 
     def rest(section: re.Match[str]) -> str:
         try:
@@ -235,13 +235,13 @@ def without(page: str, slug: str) -> str:
 
 
 def file_stem(prompt: str) -> str:
-    """The time (UTC) and the first words of a prompt as a file name without its ending."""
+    """Return the time (UTC) and the first words of a prompt as a file name without its ending."""
     words = re.sub(r"[^\w]+", "-", prompt.lower()).strip("-")[:40].strip("-")
     return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{words or 'picture'}"
 
 
 def wav_bytes(sound: np.ndarray, rate_hz: int = 16_000) -> bytes:
-    """A mono recording, float32 in -1 to 1, as a 16-bit WAV file, which every browser plays."""
+    """Encode a mono recording, float32 in -1 to 1, as a 16-bit WAV, which every browser plays."""
     buffer = io.BytesIO()
     with wave.open(buffer, "wb") as file:
         file.setnchannels(1)

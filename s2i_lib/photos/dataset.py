@@ -20,7 +20,15 @@ from s2i_lib.photos.crop import Box
 from s2i_lib.photos.diversity import advise, find_duplicates
 from s2i_lib.photos.importing import import_zip, keep_photo, safe_name
 from s2i_lib.photos.inspection import Callback, Inspector, Look, who_checked
-from s2i_lib.photos.manifest import Dataset, crops_by_hand, dataset_hash, manifest_of, read_manifest
+from s2i_lib.photos.manifest import (
+    MASKS,
+    Dataset,
+    choices_of_mask,
+    crops_by_hand,
+    dataset_hash,
+    manifest_of,
+    read_manifest,
+)
 from s2i_lib.photos.quality import DatasetOptions, Verdict
 from s2i_lib.photos.reading import FORMATS, is_photo_name, no_decoder_warnings, read_bytes
 from s2i_lib.photos.subject import (
@@ -43,6 +51,7 @@ def build_dataset(
     photos: str | Path | None = None,
     options: DatasetOptions | None = None,
     crops: Mapping[str, Box | None] | None = None,
+    cut_out: Mapping[str, bool] | None = None,
     consent: Consent | None = None,
     callback: Callback | None = None,
 ) -> Dataset:
@@ -60,6 +69,9 @@ def build_dataset(
     crops
         Name of a photo -> the square to cut from it. It lasts until the photo changes; None takes
         it back.
+    cut_out
+        Name of a photo -> whether training cuts the subject out of it, or sees it whole. It lasts;
+        without a choice a mask is used unless it is doubted.
     consent
         For people: who agrees, and when. Kept in the manifest, so it is asked for once.
 
@@ -85,12 +97,13 @@ def build_dataset(
             "Run notebooks/1_capture_dataset.ipynb, or copy photos there."
         )
     by_hand = crops_by_hand(earlier) | dict(crops or {})
-    if unknown := sorted(set(crops or {}) - set(names)):
+    if unknown := sorted((set(crops or {}) | set(cut_out or {})) - set(names)):
         raise InputError(
-            f"There is no photo {unknown[0]!r} to crop. There are: {', '.join(names) or 'none'}."
+            f"There is no photo {unknown[0]!r} to cut. There are: {', '.join(names) or 'none'}."
         )
     with no_decoder_warnings(), tempfile.TemporaryDirectory(prefix="s2i-dataset-") as staged:
-        inspector = Inspector(subject, options, by_hand, Path(staged))
+        chosen = choices_of_mask(earlier) | dict(cut_out or {})
+        inspector = Inspector(subject, options, by_hand, Path(staged), chosen)
         looks = list(inspector.inspect_all([home / "photos" / name for name in names], callback))
         looks = _without_duplicates(looks, options)
         looks = sorted([*(Look(v) for v in refused), *looks], key=lambda look: look.verdict.photo)
@@ -103,7 +116,7 @@ def build_dataset(
     sheet = draw_contact_sheet(
         f"{subject.name}: {sum(v.is_kept for v in verdicts)} of {len(verdicts)} photos kept",
         verdicts,
-        {look.verdict.photo: look.thumb for look in looks if look.thumb is not None},
+        {look.verdict.photo: (look.thumb, look.mask) for look in looks if look.thumb is not None},
         advice,
     )
     dataset = Dataset(
@@ -116,6 +129,11 @@ def build_dataset(
         sha256=dataset_hash(looks),
         mirror=subject.kind == "animal" if options.mirror is None else options.mirror,
         consent=consent,
+        masks={
+            look.verdict.image: look.mask_sha256
+            for look in looks
+            if look.verdict.image and look.mask_sha256
+        },
     )
     save_subject(drive, subject)
     write_file(dataset.manifest, manifest_of(dataset, looks, options))
@@ -265,18 +283,27 @@ def _without_duplicates(looks: list[Look], options: DatasetOptions) -> list[Look
 
 
 def _publish_crops(looks: list[Look], staged: Path, folder: Path, earlier: dict[str, Any]) -> None:
-    """Make ``folder`` hold the kept crops; what a user put or changed there is set aside."""
-    ours = {e["image"]: e["image_sha256"] for e in earlier.get("photos", []) if e.get("image")}
-    new = {look.verdict.image: look for look in looks if look.verdict.image}
+    """Make ``folder`` hold the kept crops, and their masks in a folder of it."""
+    kept = [look for look in looks if look.verdict.image]
+    for where, key, ending in (
+        (folder, "image_sha256", ".png"),
+        (make_folder(folder / MASKS), "mask_sha256", ".mask.png"),
+    ):
+        ours = {e["image"]: e.get(key) for e in earlier.get("photos", []) if e.get("image")}
+        new = {str(l.verdict.image): staged / f"{l.verdict.photo}{ending}" for l in kept}  # noqa: E741
+        _publish(new, where, ours, folder.parent / "set_aside")
+
+
+def _publish(new: dict[str, Path], folder: Path, ours: dict[str, str], set_aside: Path) -> None:
+    """Make ``folder`` hold the new files; what a user put or changed there is set aside."""
     for path in sorted(folder.glob("*.png")):
         found = sha256_of(path)
-        if path.name in new and found == new[path.name].png_sha256:
+        if path.name in new and found == sha256_of(new[path.name]):
             del new[path.name]
         elif found == ours.get(path.name):
             path.unlink()
         elif path.name in new:
-            aside = make_folder(folder.parent / "set_aside")
-            log.warning("%s was changed by someone; it is now in %s.", path, aside)
-            shutil.move(path, free_path(aside / path.name))
-    for name, look in new.items():
-        write_file(folder / str(name), (staged / f"{look.verdict.photo}.png").read_bytes())
+            log.warning("%s was changed by someone; it is now in %s.", path, set_aside)
+            shutil.move(path, free_path(make_folder(set_aside) / path.name))
+    for name, source in new.items():
+        write_file(folder / name, source.read_bytes())

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 SCHEMA_VERSION = 1
+MASKS = "masks"  # folder beside the crops: the subject's mask of each, under its name
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,20 @@ class Dataset:
         """Return the crops of the photos that are kept: square RGB PNGs."""
         return tuple(self.folder / v.image for v in self.verdicts if v.is_kept and v.image)
 
+    masks: Mapping[str, str] = field(default_factory=dict)
+    """SHA-256 of each mask by the name of its crop."""
+
+    def mask_of(self, image: Path) -> Path | None:
+        """Return the mask of a crop whose subject is to be cut out; None where it is used whole.
+
+        One that is gone, or was changed by hand, is none.
+        """
+        path = self.folder / MASKS / image.name
+        is_cut_out = {v.image: v.cut_out for v in self.verdicts}.get(image.name, False)
+        if not is_cut_out or not _is_whole(path, self.masks.get(image.name, "")):
+            return None
+        return path
+
     @property
     def manifest(self) -> Path:
         return self.folder.parent / "manifest.json"
@@ -67,6 +83,7 @@ def manifest_of(dataset: Dataset, looks: list[Look], options: DatasetOptions) ->
                 **asdict(look.verdict),
                 "sha256": look.sha256,
                 "image_sha256": look.png_sha256 if look.verdict.image else None,
+                "mask_sha256": look.mask_sha256 if look.verdict.image else None,
                 "transform": "upright, 8-bit sRGB, square crop, Lanczos down to max_crop_px",
                 **(look.facts or {}),
                 "measures": {
@@ -144,6 +161,9 @@ def inspect_dataset(drive: Drive, name: str) -> tuple[Dataset, list[Path]]:
             sha256=manifest["sha256"],
             mirror=manifest["mirror"],
             consent=Consent.from_record(manifest["consent"]),
+            masks={
+                e["image"]: e["mask_sha256"] for e in manifest["photos"] if e.get("mask_sha256")
+            },
         )
         sums = {e["image"]: e["image_sha256"] for e in manifest["photos"] if e["image"]}
     except (KeyError, TypeError) as error:
@@ -167,7 +187,9 @@ def _is_whole(path: Path, sha256: str) -> bool:
 
 
 def _verdict_from(entry: dict[str, Any]) -> Verdict:
-    fields = {key: entry[key] for key in Verdict.__dataclass_fields__}
+    new = {"cut_out": False, "doubt": ""}  # manifests of before had no masks
+    fields = {key: entry.get(key, new[key]) if key in new else entry[key]
+              for key in Verdict.__dataclass_fields__}  # fmt: skip
     return Verdict(**fields | {"crop": Box(**entry["crop"]) if entry["crop"] else None})
 
 
@@ -180,9 +202,22 @@ def crops_by_hand(earlier: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def choices_of_mask(earlier: dict[str, Any]) -> dict[str, bool]:
+    """Return for which photos somebody chose whether the subject is cut out."""
+    return {
+        entry["photo"]: entry["cut_out"]
+        for entry in earlier.get("photos", [])
+        if "cut_out" in entry and entry["cut_out"] == bool(entry.get("doubt"))
+    }
+
+
 def dataset_hash(looks: list[Look]) -> str:
-    """Return one SHA-256 for all crops and their names."""
-    lines = [f"{look.verdict.image} {look.png_sha256}\n" for look in looks if look.verdict.image]
+    """Return one SHA-256 for all crops, their names, and the masks that are used."""
+    lines = [
+        f"{look.verdict.image} {look.png_sha256} {look.verdict.cut_out and look.mask_sha256}\n"
+        for look in looks
+        if look.verdict.image
+    ]
     return sha256_of("".join(lines).encode())
 
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 from s2i_lib.errors import InputError
 from s2i_lib.models.registry import REGISTRY
@@ -76,6 +76,25 @@ class Subject:
         name, class_noun, identifier = (*parts, cls.identifier)[:3]
         return cls(name, class_noun, identifier)
 
+    @classmethod
+    def choose(
+        cls,
+        drive: Drive,
+        name: str,
+        class_noun: str,
+        *,
+        identifier: str | None = None,
+        kind: str | None = None,
+    ) -> Subject:
+        """Return a subject with what is not given: the identifier on its card, its noun's kind."""
+        said = cast("Kind | None", kind)  # that it is one is checked above
+        return cls(
+            name,
+            class_noun,
+            identifier or choose_identifier(drive, name),
+            said or guess_kind(class_noun),
+        )
+
     @property
     def phrase(self) -> str:
         """Return what stands for it in a prompt: "ohwx dog"."""
@@ -113,11 +132,15 @@ def check_identifier(identifier: str, drive: Drive) -> None:
 
 
 def choose_identifier(drive: Drive, name: str) -> str:
-    """Return the identifier on a subject's card, which its runs were taught, else the first."""
+    """Return the identifier on a subject's card, which its runs were taught, else a free one.
+
+    Two subjects that share one could not be told apart in a sentence that names both.
+    """
     try:
         return load_subject(drive, name).identifier
     except InputError:
-        return RARE_TOKENS[0]
+        taken = {subject.identifier for subject in list_subjects(drive)}
+        return next((token for token in RARE_TOKENS if token not in taken), RARE_TOKENS[0])
 
 
 def card_path(drive: Drive, name: str) -> Path:

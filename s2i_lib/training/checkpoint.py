@@ -258,7 +258,7 @@ def _read_checked(folder: Path, card: str, key: str) -> dict[str, Any]:
 
 
 def has_weights(folder: Path) -> bool:
-    """Whether all files of weights are there: what Google has not got yet goes with a machine."""
+    """Check whether all files of weights are there: some may have gone with a machine."""
     try:
         listed = json.loads((folder / STEP).read_text()).get("sha256")
     except (OSError, ValueError):
@@ -470,8 +470,7 @@ def save_weights(state: TrainState, options: FinetuneOptions, folder: Path) -> P
             }
             name = COMPONENTS[part]
             digests[name] = write_tensors(own, folder / name, half, {"format": "pt"})
-    meta = {"step": state.step, "sha256": digests}
-    write_json(folder / STEP, meta)
+    write_json(folder / STEP, {"step": state.step, "sha256": digests})
     return folder
 
 
