@@ -186,9 +186,9 @@ def _settle_consent(
 
 
 def _shorten_names(folder: Path) -> None:
-    """Rename photos whose names leave no room for .png behind them, or are no letters at all."""
+    """Rename photos whose names leave no room for .mask.png behind them, or are no text."""
     for name in _list_photos(folder)[0]:
-        if len(os.fsencode(name)) > NAME_BYTES - len(".png") or name != as_text(name):
+        if len(os.fsencode(name)) > NAME_BYTES - len(".mask.png") or name != as_text(name):
             short = free_path(folder / safe_name(name))
             log.warning("%r is called %s now: its name was too long or no text.", name, short.name)
             (folder / name).rename(short)
@@ -273,7 +273,7 @@ def _without_duplicates(looks: list[Look], options: DatasetOptions) -> list[Look
                 reason=f"Nearly the same as {twin}: move, turn the subject, or change the place.",
             )
         if verdict.is_kept:
-            stem = cut_name(Path(verdict.photo).stem, NAME_BYTES - 20)  # .-999.png.part
+            stem = cut_name(Path(verdict.photo).stem, NAME_BYTES - 20)  # .-999.mask.png.part
             names = (f"{stem}{tail}.png" for tail in ("", *(f"-{n}" for n in range(2, 999))))
             image = next(name for name in names if name.lower() not in taken)
             taken.add(image.lower())

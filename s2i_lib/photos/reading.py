@@ -267,7 +267,7 @@ def _load(image: Image, data: bytes, name: str, at_least_px: int | None) -> tupl
     for ending in (b"", bytes(range(1, 255)) * 8):
         image = open_image(data.rstrip(b"\xff") + ending + JPEG_END)
         height = image.height
-        image.draft(None, smaller)
+        image.draft(None, _draft_size(image.size, None))  # small, it would hide what is missing
         image.load()
         decoded.append(np.asarray(image))
     is_missing = (decoded[0] != decoded[1]).reshape(image.height, -1).any(axis=1)
