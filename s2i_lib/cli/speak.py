@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -48,19 +49,18 @@ def speak(
 ) -> None:
     """Turn spoken sentences into pictures, and a page of the clips, words and pictures."""
     from s2i_lib.distributed import Processes
-    from s2i_lib.speech.audio import load_audio
 
     processes = Processes()
     speech = _make_pipeline(order, processes)
     speech.hearing = replace(
         speech.hearing, engine=engine, model=whisper, language=language, limit_s=limit_s
     )
-    for clip in audio:
-        load_audio(clip, limit_s=limit_s)  # all are checked before anything slow
-    with processes.main_first():  # it downloads, the others find what it has kept
-        speech.load_listener()
-        if not processes.is_alone:  # alone it loads the model while it hears the first clip
-            speech.load_model()
+    unusable = _check_clips(audio, limit_s)
+    if len(unusable) < len(set(audio)):
+        with processes.main_first():  # it downloads, the others find what it has kept
+            speech.load_listener()
+            if not processes.is_alone:  # alone it loads the model while it hears the first clip
+                speech.load_model()
     sections: list[Section] = []
 
     def handle(clip: str) -> None:
@@ -70,7 +70,7 @@ def speak(
         _report(wish, clip, order.as_json)
 
     try:
-        for_each(audio, handle, processes=processes)
+        for_each(audio, handle, processes=processes, unusable=unusable)
     finally:
         _finish(speech, sections, processes, order.as_json)
 
@@ -118,7 +118,6 @@ def hear(
     from s2i_lib.models.loading import token_counter
     from s2i_lib.models.registry import choose
     from s2i_lib.photos.subject import find_subject, known_subjects
-    from s2i_lib.speech.audio import load_audio
     from s2i_lib.speech.prompt import make_prompt
     from s2i_lib.speech.transcribe import HearOptions, Listener
 
@@ -134,10 +133,9 @@ def hear(
         limit_s=limit_s,
         word_times=words,
     )
-    for clip in audio:
-        load_audio(clip, limit_s=limit_s)  # all are checked before anything slow
-    listener = Listener(options, place).load()
-    counter = token_counter(base, place)
+    unusable = _check_clips(audio, limit_s)
+    listener = Listener(options, place)
+    counter = token_counter(base, place) if len(unusable) < len(set(audio)) else None
 
     def handle(clip: str) -> None:
         transcript = listener.hear(clip)
@@ -156,7 +154,20 @@ def hear(
             print(f"Negative  {prompt.negative}")
         print_notes([*transcript.doubts, *prompt.notes])
 
-    for_each(audio, handle)
+    for_each(audio, handle, unusable=unusable)
+
+
+def _check_clips(clips: Sequence[str], limit_s: float) -> dict[str, InputError]:
+    """Return why clips cannot be used, before anything slow is begun."""
+    from s2i_lib.speech.audio import read_audio
+
+    unusable = {}
+    for clip in clips:
+        try:
+            read_audio(clip, limit_s=limit_s)
+        except InputError as error:
+            unusable[clip] = error
+    return unusable
 
 
 def _make_pipeline(order: Order, processes: Processes) -> SpeechToImage:
