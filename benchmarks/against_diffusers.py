@@ -162,14 +162,14 @@ def child(work: Path, stamps: Path) -> None:
 
     from s2i_lib.photos.manifest import load_dataset
     from s2i_lib.storage.layout import Drive
-    from s2i_lib.training.finetune import finetune
+    from s2i_lib.training.finetune import FinetuneRun
 
     drive = Drive(work / "drive")
     noted: dict[str, list] = {"class images": [], "steps": []}
 
     last: list[float] = []
 
-    def watch(event: str, info: dict) -> None:
+    def note(event: str, info: dict) -> None:
         nonlocal last
         if event == "class_images":  # the first of them comes before the first batch
             noted["class images"] += [[*last, *now()]] if last else []
@@ -185,11 +185,11 @@ def child(work: Path, stamps: Path) -> None:
     Accelerator.clip_grad_norm_ = noted_clip
     name = json.loads((work / "subject.json").read_text())["name"]
     sizes = Sizes(**json.loads((work / "sizes.json").read_text()))
-    finetune(
+    FinetuneRun(
         drive,
         load_dataset(drive, name),
         model=str(sizes.model),
-        watch=watch,
+        callback=note,
         method="full",
         precision="fp16" if sizes.is_on_gpu else "fp32",
         with_checkpointing=sizes.is_on_gpu,
@@ -205,7 +205,7 @@ def child(work: Path, stamps: Path) -> None:
         save_every=SAVE_EVERY,
         sample_prompts=(),
         sample_every=0,
-    )
+    ).train()
     stamps.write_text(json.dumps({**noted, "gpu_gib": peak_of_gpu()}))
 
 

@@ -46,8 +46,8 @@ from s2i_lib.photos.subject import Subject
 from s2i_lib.storage.layout import Drive, folder_name
 from s2i_lib.storage.run_card import RUN_CARD, WEIGHTS, read_card
 from s2i_lib.training.checkpoint import restore, save_weights, states
-from s2i_lib.training.finetune import choose_recipe, finetune, load_for_training
-from s2i_lib.training.train_state import make_learner
+from s2i_lib.training.finetune import FinetuneRun, choose_recipe, load_for_training
+from s2i_lib.training.train_state import make_train_state
 
 RESAMPLES = 200
 
@@ -189,16 +189,16 @@ def train_and_keep(
 
     changes = {"seed": seed, "steps": steps[-1], "save_every": steps[0], "keep": "last"}
     changes |= {"sample_prompts": (), "sample_every": 0}
-    finetune(drive, dataset, model="pocket", name=name, watch=keep, **changes)
+    FinetuneRun(drive, dataset, model="pocket", name=name, callback=keep, **changes).train()
     base, wanted = choose_recipe(dataset, "pocket", "auto", changes)
-    learner = make_learner(
+    train_state = make_train_state(
         load_for_training(base, drive).pipeline, wanted.options, torch.device("cpu")
     )
     runs = {steps[-1]: folder}
     for state in states(kept)[: len(steps) - 1]:
-        step = restore(learner, state)["step"]
+        step = restore(train_state, state)["step"]
         runs[step] = folder.with_name(f"{name}-{step}")
-        save_weights(learner, wanted.options, runs[step] / WEIGHTS)
+        save_weights(train_state, wanted.options, runs[step] / WEIGHTS)
         shutil.copy(folder / RUN_CARD, runs[step])
     if sorted(runs) != steps:
         raise RuntimeError(f"Of steps {steps} only {sorted(runs)} were kept; is the disk slow?")
@@ -213,7 +213,7 @@ def study(
     drive = Drive(root)
     name = f"seed{seed}"
     given = {"steps": steps[-1], "sample_every": steps[0], "seed": seed}
-    judged = finetune(drive, dataset, model="pocket", name=name, **given)
+    judged = FinetuneRun(drive, dataset, model="pocket", name=name, **given).train()
     source = clip_source(REGISTRY["pocket"])
     assert source is not None, "pocket ships with its scorer"
     scorer = load_clip(source, drive)

@@ -36,6 +36,7 @@ from PIL import Image
 
 from benchmarks.pocket import background_of
 from s2i_lib.drawing.draw import draw
+from s2i_lib.drawing.gallery import grid
 from s2i_lib.drawing.sampling import DrawOptions
 from s2i_lib.evaluation.encoders import ClipScorer, load_scorers
 from s2i_lib.evaluation.metrics import cosines, mean_cosines
@@ -45,7 +46,7 @@ from s2i_lib.photos.manifest import Dataset, open_photo
 from s2i_lib.photos.quality import DatasetOptions
 from s2i_lib.photos.subject import Subject, save_subject
 from s2i_lib.storage.layout import Drive
-from s2i_lib.training.finetune import finetune
+from s2i_lib.training.finetune import FinetuneRun
 
 OTHERS = ("tree", "cup", "star")
 # The limits are those of photos: drawings of flat colour were left out as blurred or taken twice.
@@ -147,7 +148,7 @@ class Study:
         self, seed: int, with_prior: bool, steps: int | None, others: dict[str, DrawOptions]
     ) -> None:
         began = time.perf_counter()
-        run = finetune(
+        run = FinetuneRun(
             self.drive,
             self.dataset,
             model="pocket",
@@ -158,7 +159,7 @@ class Study:
             sample_prompts=(),
             sample_every=0,
             keep="last",
-        )
+        ).train()
         seconds = time.perf_counter() - began
         model = load(drive=self.drive, run=str(run))
         self.add("with prior" if with_prior else "without", seed, model, seconds)
@@ -167,11 +168,8 @@ class Study:
 
     def grid(self, side: int = 96) -> Image.Image:
         """A row a run: four of the subject, four of it on blue, four of the class."""
-        sheet = Image.new("RGB", (len(self.shown[0]) * side, len(self.shown) * side))
-        for y, row in enumerate(self.shown):
-            for x, picture in enumerate(row):
-                sheet.paste(picture.resize((side, side)), (x * side, y * side))
-        return sheet
+        pictures = [picture for row in self.shown for picture in row]
+        return grid(pictures, columns=len(self.shown[0]), cell_px=side, gap_px=0)
 
 
 def table(rows: list[dict[str, Any]]) -> str:

@@ -25,16 +25,18 @@ def compare_steps(rounds: int = 12, each: int = 5) -> dict[str, float]:
     import torch
     from accelerate import Accelerator
 
+    from s2i_lib.drawing.sampling import encode_prompts, token_ids
     from s2i_lib.models import loading
     from s2i_lib.storage.layout import Drive
     from s2i_lib.training import dreambooth
     from s2i_lib.training.config import FinetuneOptions
-    from s2i_lib.training.data import Moments, TrainingData, embed_prompts, token_ids
-    from s2i_lib.training.train_state import make_learner
+    from s2i_lib.training.data import Moments, TrainingData
+    from s2i_lib.training.train_state import make_train_state
 
     with tempfile.TemporaryDirectory() as folder:
         drive = Drive(Path(folder))
-        pipe = loading.load("pocket", drive=drive, device=torch.device("cpu")).pipeline
+        model = loading.load("pocket", drive=drive, device=torch.device("cpu"))
+    pipe = model.pipeline
     options = FinetuneOptions(learning_rate=RATE, steps=rounds * each, batch_size=1)
     size, channels = pipe.unet.config.sample_size, pipe.unet.config.in_channels
     some = torch.randn(5, channels, size, size)
@@ -42,22 +44,22 @@ def compare_steps(rounds: int = 12, each: int = 5) -> dict[str, float]:
         Moments(some, some.abs()),
         None,
         torch.randn(N_CLASS_IMAGES, channels, size, size),
-        token_ids(pipe, ["a ohwx car", "a car"]),
-        embed_prompts(pipe, ["a ohwx car", "a car"]),
+        token_ids(model, ["a ohwx car", "a car"]),
+        encode_prompts(model, ["a ohwx car", "a car"]),
     )
-    learner = make_learner(pipe, options)
+    train_state = make_train_state(pipe, options)
     accelerator = Accelerator(cpu=True)
-    weights = list(learner.parameters.values())
+    weights = list(train_state.parameters.values())
     noisy, wanted = torch.randn(2, 2, channels, size, size)
     times = torch.tensor([100, 900])
 
     def bare() -> None:
         for _ in range(each):
-            loss = (learner.unet(noisy, times, data.embeddings).sample - wanted).square().mean()
+            loss = (train_state.unet(noisy, times, data.embeddings).sample - wanted).square().mean()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(weights, 1.0)
-            learner.optimizer.step()
-            learner.optimizer.zero_grad(set_to_none=True)
+            train_state.optimizer.step()
+            train_state.optimizer.zero_grad(set_to_none=True)
 
     def stop_after(step: int, losses: object) -> None:
         if step % each == 0:
@@ -65,7 +67,7 @@ def compare_steps(rounds: int = 12, each: int = 5) -> dict[str, float]:
 
     def ours() -> None:
         with contextlib.suppress(StopIteration):
-            dreambooth.train(learner, data, options, accelerator, stop_after)
+            dreambooth.train(train_state, data, options, accelerator, stop_after)
 
     seconds: dict[str, list[float]] = {"bare": [], "ours": []}
     bare()

@@ -56,7 +56,7 @@ class Gauge:
             if HAS_GPU:
                 torch.cuda.reset_peak_memory_stats()
 
-    def watch(self, event: str, info: dict) -> None:
+    def note(self, event: str, info: dict) -> None:
         """What ``finetune`` tells."""
         if event == "class_images":
             self.enter("class images, first samples")
@@ -188,14 +188,14 @@ def measure(
     from s2i_lib.models.loading import load
     from s2i_lib.photos.dataset import build_dataset, sample_subject
     from s2i_lib.storage.files import size_of
-    from s2i_lib.training.finetune import finetune
+    from s2i_lib.training.finetune import FinetuneRun
 
     dataset = build_dataset(sample_subject(drive), drive)
     gauge, said = Gauge("photos encoded, trial steps"), []
     began = time.perf_counter()
-    run = finetune(
-        drive, dataset, model="sd2.1-base", watch=gauge.watch, report=said.append, **changes
-    )
+    run = FinetuneRun(
+        drive, dataset, model="sd2.1-base", callback=gauge.note, report=said.append, **changes
+    ).train()
     gauge.enter("drawing")
     options = json.loads((run / "run.json").read_text())["options"]
     named = ("method", "precision", "with_8bit_adam", "with_checkpointing", "steps")

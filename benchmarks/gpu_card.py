@@ -61,7 +61,7 @@ def make_tiny() -> None:
     base = REGISTRY["sd2.1-base"]
     prompts = ("a {subject}", "a {noun}")
     recipes = RECIPES[base.family]
-    recipe = replace(recipes["object"], class_images=2, sample_prompts=prompts)
+    recipe = replace(recipes["object"], class_image_count=2, sample_prompts=prompts)
     RECIPES[base.family] = {**recipes, "object": recipe}
     REGISTRY[base.name] = replace(base, size_px=128)
 

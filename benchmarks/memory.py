@@ -206,16 +206,20 @@ def saving_table() -> Iterator[str]:
         for name in ("state1", "state2"):
             tables[p][name] = torch.zeros(p.shape, dtype=torch.uint8).random_()
     optimizer = SimpleNamespace(state=tables, param_groups=[{}])
-    learner: Any = SimpleNamespace(
+    train_state: Any = SimpleNamespace(
         unet=unet, text_encoder=None, parameters=parameters, ema={}, step=1, optimizer=optimizer
     )
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         state = place / "state-00000001"
         work = {
-            "a state saved": lambda: checkpoint.save_state(checkpoint.state_of(learner, {}), place),
-            "the weights saved": lambda: checkpoint.save_weights(learner, T4, place / "weights"),
-            "the state restored": lambda: checkpoint.restore(learner, state),
+            "a state saved": lambda: checkpoint.save_state(
+                checkpoint.take_snapshot(train_state, {}), place
+            ),
+            "the weights saved": lambda: checkpoint.save_weights(
+                train_state, T4, place / "weights"
+            ),
+            "the state restored": lambda: checkpoint.restore(train_state, state),
         }
         yield "| what | held before, GiB | more at its peak, GiB | seconds |"
         yield "|---|---|---|---|"

@@ -1,4 +1,4 @@
-"""Several processes on one command (`accelerate launch -m s2i_lib ...`): each takes its share."""
+"""Share one command among several processes (`accelerate launch -m s2i_lib ...`)."""
 
 from __future__ import annotations
 
@@ -28,20 +28,21 @@ class Processes:
 
     @property
     def is_alone(self) -> bool:
+        """Return whether there is no other process."""
         return self._state is None
 
     @property
     def is_main(self) -> bool:
-        """Whether this is the one that reports for all."""
+        """Return whether this is the one that reports for all."""
         return self._state is None or self._state.is_main_process
 
     @property
     def mark(self) -> str:
-        """What tells this process's files from those of the others; nothing where it is alone."""
+        """Return what tells this process's files from the others'; nothing where it is alone."""
         return "" if self._state is None else f"-p{self._state.process_index}"
 
     def share(self, things: Sequence[T]) -> list[T]:
-        """The part of ``things`` that falls to this process: neighbours, in their order."""
+        """Return the part of ``things`` that falls to this process: neighbours, in their order."""
         if self._state is None:
             return list(things)
         if self._state.process_index >= len(things):
@@ -50,7 +51,7 @@ class Processes:
             return mine
 
     def gather(self, mine: Sequence[T]) -> list[T]:
-        """What all processes have, in the order of their shares; every process has to call it."""
+        """Return what all processes have, in the order of their shares; all have to call it."""
         if self._state is None:
             return list(mine)
         from accelerate.utils import gather_object
@@ -59,7 +60,7 @@ class Processes:
 
     @contextmanager
     def main_first(self) -> Iterator[None]:
-        """The body in the main process, then in the others: one downloads, the others find it."""
+        """Run the body in the main process first: one downloads, the others find it."""
         if self._state is None:
             yield
             return
@@ -73,7 +74,7 @@ class Processes:
 
 
 def from_main(accelerator: Accelerator, value: Any) -> Any:
-    """What the main process has for ``value``, in every process."""
+    """Return what the main process has for ``value``, in every process."""
     from accelerate.utils import broadcast_object_list
 
     if accelerator.num_processes == 1:

@@ -1,22 +1,60 @@
-"""What notebook 5 shows and asks: rows of pictures, heat maps, flip-books, checks of exercises."""
+"""Show and ask what notebook 5 does: rows of pictures, heat maps, flip-books, exercises."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from s2i_lib.drawing.sampling import encode_prompts, estimate_denoised
+from s2i_lib.drawing.attention import draw_with_attention
+from s2i_lib.drawing.sampling import (
+    DrawOptions,
+    decode,
+    encode_prompts,
+    estimate_denoised,
+    initial_noise,
+)
 from s2i_lib.errors import InputError
+from s2i_lib.evaluation.encoders import load_scorers
+from s2i_lib.evaluation.metrics import mean_cosines
+from s2i_lib.evaluation.report import figure_png
 from s2i_lib.models.loading import Model
 from s2i_lib.models.registry import REGISTRY, known_words
+from s2i_lib.models.schedulers import SCHEDULERS
+from s2i_lib.photos.reading import encode_image
+from s2i_lib.speech.alignment import hear_inside
+from s2i_lib.storage.layout import local_folder
+from s2i_lib.training.recipes import RECIPES
 
 if TYPE_CHECKING:
     import torch
     from IPython.display import Image as Shown
     from PIL.Image import Image
+
+# All that notebook 5 takes from here: parts of the library that it opens, then its own pictures.
+__all__ = [
+    "RECIPES",
+    "SCHEDULERS",
+    "DrawOptions",
+    "border_share",
+    "check",
+    "decode",
+    "difference",
+    "draw_with_attention",
+    "encode",
+    "flipbook",
+    "guess",
+    "hear_inside",
+    "heat",
+    "initial_noise",
+    "load_scorers",
+    "local_folder",
+    "mean_cosines",
+    "show",
+    "show_figure",
+    "snr",
+]  # fmt: skip
 
 FLIP_PX = 288  # side of a flip-book's pictures
 BORDER = 8  # the border is an eighth of the side wide: background in nearly every sticker
@@ -33,7 +71,7 @@ def show(
     columns: int | None = None,
     colours: str = "viridis",
 ) -> Shown:
-    """Pictures in rows, each under its title, as one PNG with an alternative text.
+    """Show pictures in rows, each under its title, as one PNG with an alternative text.
 
     Parameters
     ----------
@@ -56,16 +94,14 @@ def show(
 
 
 def show_figure(figure: Any, *, alt: str) -> Shown:
-    """A matplotlib figure as a PNG with an alternative text, once and not twice."""
+    """Show a matplotlib figure as a PNG with an alternative text, once and not twice."""
     from IPython.display import Image as Shown
 
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=110, bbox_inches="tight", facecolor="white")
-    return Shown(data=stream.getvalue(), alt=alt)
+    return Shown(data=figure_png(figure), alt=alt)
 
 
 def heat(image: Image, shares: np.ndarray, size_px: int = 256) -> Image:
-    """A picture in greys under a map in colours: dark blue where it is least, yellow where most.
+    """Draw a picture in greys under a map in colours: dark blue is its least, yellow its most.
 
     Parameters
     ----------
@@ -87,7 +123,7 @@ def heat(image: Image, shares: np.ndarray, size_px: int = 256) -> Image:
 
 
 def flipbook(images: Sequence[Image], captions: Sequence[str], label: str) -> Any:
-    """A slider over pictures that are drawn already, so that moving it costs nothing.
+    """Make a slider over pictures that are drawn already, so that moving it costs nothing.
 
     Raises
     ------
@@ -95,13 +131,16 @@ def flipbook(images: Sequence[Image], captions: Sequence[str], label: str) -> An
         When there is nothing to flip through, or the captions are not as many.
     """
     import ipywidgets
+    import PIL.Image
 
     if not images or len(images) != len(captions):
         raise InputError(
             f"Found {len(images)} pictures and {len(captions)} captions; a flip-book needs one "
             "caption for each picture, and at least one picture. Run the cells above first."
         )
-    frames = [_png(image) for image in images]
+    size = (FLIP_PX, FLIP_PX)
+    enlarged = [image.resize(size, PIL.Image.Resampling.NEAREST) for image in images]
+    frames = [encode_image(image, "PNG") for image in enlarged]
     picture = ipywidgets.Image(value=frames[0], format="png", width=FLIP_PX, height=FLIP_PX)
     slider = ipywidgets.SelectionSlider(
         options=[(caption, index) for index, caption in enumerate(captions)],
@@ -113,16 +152,8 @@ def flipbook(images: Sequence[Image], captions: Sequence[str], label: str) -> An
     return ipywidgets.VBox([slider, picture])
 
 
-def _png(image: Image) -> bytes:
-    import PIL.Image
-
-    stream = io.BytesIO()
-    image.resize((FLIP_PX, FLIP_PX), PIL.Image.Resampling.NEAREST).save(stream, "PNG")
-    return stream.getvalue()
-
-
 def check(is_solved: bool, hint: str) -> str:
-    """What an exercise's last line says; never an error, so that Run all goes on."""
+    """Return what an exercise's last line says; never an error, so that Run all goes on."""
     return "Solved." if is_solved else f"Not yet. {hint}"
 
 
@@ -130,7 +161,7 @@ def check(is_solved: bool, hint: str) -> str:
 
 
 def difference(one: Image, other: Image) -> float:
-    """Root mean square over all pixels and colours, in levels from 0 (equal) to 255."""
+    """Return the root mean square over all pixels and colours, in levels from 0 (equal) to 255."""
     if one.size != other.size:
         raise InputError(
             f"Pictures of {one.size} and {other.size} pixels cannot be compared. Resize one."
@@ -140,7 +171,7 @@ def difference(one: Image, other: Image) -> float:
 
 
 def border_share(image: Image, colour: str) -> float:
-    """Share of the border's pixels whose nearest colour, of those a prompt can name, is ``colour``.
+    """Return the share of the border's pixels that are nearest to ``colour`` of the known ones.
 
     Raises
     ------
@@ -162,13 +193,13 @@ def border_share(image: Image, colour: str) -> float:
 
 
 def snr(model: Model, t: int) -> float:
-    """Signal to noise at step ``t`` of the model's noise schedule, as a ratio of variances."""
+    """Return signal to noise at step ``t`` of the model's schedule, as a ratio of variances."""
     alpha = float(model.pipeline.scheduler.alphas_cumprod[t])
     return alpha / (1 - alpha)
 
 
 def encode(model: Model, images: Sequence[Image]) -> torch.Tensor:
-    """Pictures of the model's size as latents, shape = (n, channels, height, width), scaled.
+    """Encode pictures of the model's size as scaled latents, shape = (n, channels, height, width).
 
     The posterior's mean: what ``decode`` brings back best.
     """

@@ -1,17 +1,15 @@
-"""Everything that is kept of a subject: found, shown, and deleted for good."""
+"""Find everything that is kept of a subject, show it, and delete it for good."""
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from s2i_lib.drawing.gallery import is_of, without
 from s2i_lib.errors import InputError, S2iError
-from s2i_lib.storage.files import free_path, remove, write_file
+from s2i_lib.storage.files import free_path, read_json, remove, size_of, write_file
 from s2i_lib.storage.layout import Drive, folder_name, local_folder
 from s2i_lib.storage.lease import LEASE, Lease
 
@@ -25,16 +23,15 @@ class Trace:
     what: str
     path: Path
     rest: str = ""
-    """What stays of a page that shows others, too."""
+    """Rest of a page that shows others, too."""
 
     @property
     def size_bytes(self) -> int:
-        files = [self.path] if self.path.is_file() else self.path.rglob("*")
-        return sum(file.stat().st_size for file in files if file.is_file())
+        return size_of(self.path)
 
 
 def find_traces(drive: Drive, name: str) -> list[Trace]:
-    """All that is kept of the subject called ``name``, and nothing of anybody else's.
+    """Find all that is kept of the subject called ``name``, and nothing of anybody else's.
 
     Its photos, dataset and card; its runs; class images that no other subject's run was made with;
     pictures that show it (drawn with a run of it, or with its name in the words) and the recordings
@@ -103,20 +100,20 @@ def forget(traces: list[Trace], report: Callable[[str], None] = log.warning) -> 
 
 
 def _path_of_rest(page: Path, rest: str) -> Path:
-    """A free name, or that of the same rest, written by one who was cut short."""
+    """Return a free name, or that of the same rest, written by one who was cut short."""
     path = page.with_name(f"{page.stem}-rest{page.suffix}")
     is_same = path.exists() and path.read_bytes() == rest.encode()
     return path if is_same else free_path(path)
 
 
 def _own_class_images(drive: Drive, slug: str) -> list[Path]:
-    """Class images that runs of this subject used, or of their prompts, and no other subject's."""
+    """Find class images that this subject's runs used, or of their prompts, and no other's."""
     # One that was being deleted when the process died is called .NAME.part.
     names = {path.name.removeprefix(".").split(".")[0] for path in drive.class_images.glob("*")}
     own: set[str] = set()
     others: set[str] = set()
     for path in drive.runs.glob("*/*/run.json"):
-        card, used = _read(path), own if path.parents[1].name == slug else others
+        card, used = read_json(path), own if path.parents[1].name == slug else others
         if folder := card.get("class_images"):
             used |= {folder, _without_key(folder)}
         elif prompt := card.get("class_prompt"):
@@ -130,21 +127,21 @@ def _own_class_images(drive: Drive, slug: str) -> list[Path]:
 
 
 def _without_key(name: str) -> str:
-    """The prompt of a folder of class images; the key has no dashes, "a-dog-house" has its own."""
+    """Return the prompt of a folder of class images; the key behind it has no dashes."""
     return name.rpartition("-")[0]
 
 
 def _kept_with(folder: Path, slug: str) -> Iterator[Path]:
-    """Each file whose record is of the subject, the records last; pages may show others, too."""
+    """Find each file whose record is of the subject, the records last; no pages."""
     for record in sorted(folder.rglob("*.json")):
-        if is_of(_read(record), slug):
+        if is_of(read_json(record), slug):
             beside = sorted(record.parent.glob(f"{record.stem}.*"))
             own = [file for file in beside if file.is_file() and file.suffix != ".html"]
             yield from sorted(own, key=lambda file: file.suffix == ".json")
 
 
 def _pages(folder: Path, slug: str) -> Iterator[Trace]:
-    """The pages that show the subject; one that shows others stays without its part."""
+    """Find the pages that show the subject; one that shows others stays without its part."""
     for page in sorted(folder.rglob("*.html")):
         text = page.read_text(errors="replace")
         rest = without(text, slug)
@@ -154,19 +151,11 @@ def _pages(folder: Path, slug: str) -> Iterator[Trace]:
 
 
 def _reports_beside_others(drive: Drive, slug: str) -> Iterator[Trace]:
-    """Evaluations of several runs lie with the first one's, and show photos of all of them."""
+    """Find evaluations of several runs: they lie with the first one's, and show photos of all."""
     for data in sorted(drive.runs.glob("*/*/evaluations/*.json")):
-        runs = _read(data).get("runs") or []
+        runs = read_json(data).get("runs") or []
         shown = [run | {"subjects": [run.get("subject") or {}], "run": run.get("name")}
                  for run in runs if isinstance(run, dict)]  # fmt: skip
         if data.parents[2].name != slug and any(is_of(run, slug) for run in shown):
             yield from (Trace("report beside others", p) for p in (data.with_suffix(".html"), data)
                         if p.exists())  # fmt: skip
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        record = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return record if isinstance(record, dict) else {}

@@ -76,6 +76,31 @@ def drive(tmp_path) -> Drive:
 
 
 @pytest.fixture(scope="session")
+def tiny(tmp_path_factory) -> Path:
+    """A diffusers folder with the tiny model."""
+    from tiny_model import make_pipeline
+
+    folder = tmp_path_factory.mktemp("model") / "tiny"
+    make_pipeline().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    """Photos of a drawn cat."""
+    from tiny_model import draw_dataset
+
+    return draw_dataset(tmp_path / "photos")
+
+
+@pytest.fixture
+def local_disk(tmp_path, monkeypatch) -> Path:
+    """Where runs work, in a folder of the test's own."""
+    monkeypatch.setenv("S2I_LOCAL", str(tmp_path / "local"))
+    return tmp_path / "local"
+
+
+@pytest.fixture(scope="session")
 def pocket(tmp_path_factory):
     """The shipped model, loaded once."""
     from s2i_lib.models import loading

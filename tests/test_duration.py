@@ -5,13 +5,21 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
-from tiny_model import make_pipeline
+from tiny_model import as_model, make_pipeline
 
 from benchmarks import t4
+from s2i_lib.drawing.sampling import DrawOptions, sample_latents
 from s2i_lib.models.registry import REGISTRY
-from s2i_lib.training.class_images import SamplerOptions, sample_latents
-from s2i_lib.training.duration import SPEEDS, explain, in_minutes, seconds_of_run, total
+from s2i_lib.speech.prompt import Prompt
+from s2i_lib.training import callbacks, class_images
+from s2i_lib.training.duration import (
+    SPEEDS,
+    evaluations,
+    explain,
+    in_minutes,
+    seconds_of_run,
+    total,
+)
 from s2i_lib.training.recipes import RECIPES, want
 from s2i_lib.training.storage_plan import Room, Sizes, Storage
 
@@ -20,13 +28,15 @@ T4 = SPEEDS["Tesla T4"]
 OBJECT = want(RECIPES[REGISTRY["sd2.1-base"].family], "auto", "object", 5, False, {}).options
 
 
-@pytest.mark.parametrize("options", [SamplerOptions(), SamplerOptions(steps=7)])
+@pytest.mark.parametrize(
+    "options",
+    [class_images.SAMPLING, callbacks.SAMPLING, DrawOptions(steps=7, guidance_interval=(0.4, 1))],
+)
 def test_evaluations_are_those_that_the_sampler_makes(options):
     pipe, seen = make_pipeline(), []
     pipe.unet.register_forward_hook(lambda _, args, __: seen.append(len(args[0])))
-    embeddings = torch.zeros(2, pipe.tokenizer.model_max_length, 12)
-    sample_latents(pipe, embeddings, [0], options)
-    assert sum(seen) == options.evaluations
+    sample_latents(as_model(pipe), Prompt("a cat"), options, [0])
+    assert sum(seen) == evaluations(options)
 
 
 def test_seconds_are_those_that_were_published_for_a_t4():

@@ -11,28 +11,27 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from test_finetune import start
-from test_single_file import SMALL, make_sd2
-from tiny_model import draw_dataset, make_pipeline
+from test_original_layout import SMALL, make_sd2
+from tiny_model import as_model, draw_dataset, make_pipeline
+from tiny_run import start
 from typer.testing import CliRunner
 
 from s2i_lib.cli.main import app
 from s2i_lib.drawing.draw import draw
-from s2i_lib.drawing.sampling import DrawOptions
+from s2i_lib.drawing.sampling import DrawOptions, sample_latents
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.models import loading
 from s2i_lib.models.export import export
 from s2i_lib.models.registry import PACKAGE
 from s2i_lib.models.schedulers import SCHEDULERS
+from s2i_lib.speech.prompt import Prompt
 from s2i_lib.storage import run_card
 from s2i_lib.storage.layout import Drive, local_folder
 from s2i_lib.storage.lease import Lease
 from s2i_lib.training.checkpoint import save_weights
-from s2i_lib.training.class_images import SamplerOptions, sample_latents
 from s2i_lib.training.config import FinetuneOptions, as_json
-from s2i_lib.training.data import embed_prompts
 from s2i_lib.training.run import list_runs, prunable, prune
-from s2i_lib.training.train_state import make_learner
+from s2i_lib.training.train_state import make_train_state
 
 pytestmark = pytest.mark.slow
 
@@ -54,9 +53,8 @@ def trained(tmp_path_factory):
 def latents(pipe):
     """What the model samples for one seed."""
     pipe.to(dtype=torch.float32)
-    embeddings = embed_prompts(pipe, ["", "a sks cat"])
-    options = SamplerOptions(steps=4, guidance_scale=2.0)
-    return sample_latents(pipe, embeddings, [1, 2], options)
+    options = DrawOptions(steps=4, guidance_scale=2.0)
+    return sample_latents(as_model(pipe), Prompt("a sks cat"), options, [1, 2])
 
 
 def check_same_pictures(trained, pipe, run):
@@ -120,13 +118,13 @@ def write_run(drive, base, name, **options):
     """A run that ends with weights of its own, without the time that training takes."""
     options = FinetuneOptions(**options)
     model = loading.load(str(base), drive=drive)
-    learner = make_learner(model.pipeline, options)
+    train_state = make_train_state(model.pipeline, options)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
-        for weight in learner.parameters.values():
+        for weight in train_state.parameters.values():
             weight += 0.03 * torch.randn(weight.shape, generator=generator)
     folder = drive.runs / "violet" / name
-    save_weights(learner, options, folder / run_card.WEIGHTS)
+    save_weights(train_state, options, folder / run_card.WEIGHTS)
     card = {
         "status": "finished",
         "subject": {"name": "Violet", "class_noun": "cat", "identifier": "sks", "kind": "animal"},

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import killed_run
 import pytest
-from test_finetune import digest
-from tiny_model import make_pipeline
+from tiny_run import digest
 
 from s2i_lib.storage.run_card import read_card
 from s2i_lib.training import checkpoint
@@ -46,13 +45,6 @@ def processes():
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["killed_run"])
     return context
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model") / "tiny"
-    make_pipeline().save_pretrained(folder)
-    return str(folder)
 
 
 @pytest.fixture(scope="module")

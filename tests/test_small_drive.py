@@ -10,16 +10,15 @@ import time
 
 import pytest
 import torch
-from test_finetune import SHORT, KilledError, digest, kill_at
 from tiny_model import draw_dataset, make_pipeline
+from tiny_run import SHORT, KilledError, digest, kill_at
 
 from s2i_lib.errors import InputError
 from s2i_lib.storage import files as drive_module
 from s2i_lib.storage.layout import Drive
-from s2i_lib.storage.publisher import Publisher
 from s2i_lib.storage.run_card import LORA, read_card
 from s2i_lib.training import checkpoint, storage_plan
-from s2i_lib.training.finetune import finetune, plan_run
+from s2i_lib.training.finetune import FinetuneRun
 
 pytestmark = pytest.mark.slow
 
@@ -54,7 +53,6 @@ def gb(model):
 @pytest.fixture(autouse=True)
 def scaled(gb, tmp_path, monkeypatch):
     monkeypatch.setenv("S2I_LOCAL", str(tmp_path / "local"))
-    monkeypatch.setattr(Publisher.__init__, "__defaults__", (0.1, 0.5))
     monkeypatch.setattr(storage_plan, "LARGE_STATE_GIB", gb / 2**30)
     monkeypatch.setattr(storage_plan, "SAVE_EVERY", 1)
     monkeypatch.setattr(drive_module, "UPLOAD_BYTES_S", STATE_GB * gb / UPLOAD_S)
@@ -71,13 +69,11 @@ class Ground:
         self.run = self.drive.runs / "violet" / "tiny-01"
         self.said: list[str] = []
 
-    def train(self, watch=lambda event, info: None, **changes):
+    def train(self, callback=lambda event, info: None, **changes):
         self.said.clear()
-        changes = {**OPTIONS, "patience_s": 5, **changes}
-        return finetune(
-            self.drive, self.dataset, model=str(self.model), watch=watch, report=self.said.append,
-            **changes,
-        )  # fmt: skip
+        changes = {**OPTIONS, "patience_s": 5, "retry_s": 0.1, **changes}
+        changes |= {"callback": callback, "report": self.said.append}
+        return FinetuneRun(self.drive, self.dataset, model=str(self.model), **changes).train()
 
     def heard(self, words: str) -> bool:
         return any(words in line for line in self.said)
@@ -109,9 +105,9 @@ def whole(tmp_path_factory, model):
         patch.setenv("S2I_LOCAL", str(place / "local"))
         dataset = draw_dataset(place / "photos")
         said = lambda text: None  # noqa: E731
-        return digest(
-            finetune(Drive(place / "drive"), dataset, model=str(model), report=said, **OPTIONS)
-        )
+        drive = Drive(place / "drive")
+        run = FinetuneRun(drive, dataset, model=str(model), report=said, **OPTIONS)
+        return digest(run.train())
 
 
 def slow_steps(event, info):
@@ -144,7 +140,7 @@ def test_a_default_run_starts_and_ends_whatever_is_free(ground, whole, free_gb, 
 def test_full_weights_are_not_begun_where_nothing_could_go_on(ground):
     """1.5 GB take the weights at the end, but none on the way: LoRA's files fit many times."""
     place = ground(1.5)
-    asked = plan_run(place.drive, place.dataset, model=str(place.model), **OPTIONS)
+    asked = FinetuneRun(place.drive, place.dataset, model=str(place.model), **OPTIONS).plan()
     assert "LoRA of rank 8" in str(asked) and not asked.problems
     run = place.train(slow_steps)
     assert place.heard("LoRA of rank 8") and (run / "weights" / LORA).is_file()
@@ -245,10 +241,10 @@ def test_a_burst_of_files_that_is_refused_is_written_later(ground, whole):
     place = ground(12.0)
     place.mount.fault("burst of 4")
 
-    def watch(event, info):
+    def note(event, info):
         slow_steps(event, info)
         if event == "step" and info["lines"][-1]["step"] == 6:
             place.mount.fault("")
 
-    assert digest(place.train(watch, patience_s=30)) == whole
+    assert digest(place.train(note, patience_s=30)) == whole
     assert place.heard("errno 122") and place.heard("takes files again")

@@ -57,16 +57,16 @@ def peak_mib():
 
 weights = {f"unet.{i}": torch.nn.Parameter(torch.ones(1 << 20)) for i in range(64)}  # 256 MiB
 network = SimpleNamespace(save_config=lambda folder: None)
-learner = SimpleNamespace(
+train_state = SimpleNamespace(
     parameters=weights, ema={}, step=3, unet=network, text_encoder=None,
     optimizer=SimpleNamespace(state={p: {"exp_avg": p.detach()} for p in weights.values()}),
 )
 before = peak_mib()
 with tempfile.TemporaryDirectory() as folder:
     if sys.argv[1] == "state":
-        checkpoint.save_state(checkpoint.state_of(learner, {}), Path(folder))
+        checkpoint.save_state(checkpoint.take_snapshot(train_state, {}), Path(folder))
     else:
-        checkpoint.save_weights(learner, FinetuneOptions(), Path(folder, "weights"))
+        checkpoint.save_weights(train_state, FinetuneOptions(), Path(folder, "weights"))
 print(peak_mib() - before)
 """
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file, save_file
-from test_finetune import SHORT, start
 from tiny_model import draw_dataset, make_pipeline
+from tiny_run import SHORT, start
 
 from s2i_lib.models import loading
 from s2i_lib.models.export import export, kohya_names
@@ -61,11 +61,11 @@ def torchao(tmp_path, monkeypatch):
 
 
 def train(drive, tiny):
-    from s2i_lib.training.train_state import make_learner
+    from s2i_lib.training.train_state import make_train_state
 
     pipe = loading.load(str(tiny), drive=drive).pipeline
-    learner = make_learner(pipe, FinetuneOptions(**{**SHORT, **LORA, "sample_every": 0}))
-    assert any("lora_A" in name for name in learner.parameters)
+    train_state = make_train_state(pipe, FinetuneOptions(**{**SHORT, **LORA, "sample_every": 0}))
+    assert any("lora_A" in name for name in train_state.parameters)
 
 
 def load_a_run(drive, tiny):

@@ -3,10 +3,11 @@
 It has the pocket model's tokenizer and its own odd shapes, so that nothing can depend on either's.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from s2i_lib.models.registry import PACKAGE
+from s2i_lib.models.loading import Model
+from s2i_lib.models.registry import PACKAGE, REGISTRY
 from s2i_lib.photos.subject import Subject
 
 
@@ -18,6 +19,9 @@ class DrawnDataset:
     subject: Subject
     sha256: str = "drawn"
     mirror: bool = False
+
+    def mask_of(self, image):
+        """None: its drawings are learnt whole."""
 
 
 def make_pipeline(
@@ -86,6 +90,18 @@ def make_pipeline(
             feature_extractor=None,
             requires_safety_checker=False,
         )
+
+
+def as_model(pipe) -> Model:
+    """A pipeline as the library has it when it was loaded."""
+    base = replace(
+        REGISTRY["pocket"],
+        name="tiny",
+        size_px=pipe.unet.config.sample_size * pipe.vae_scale_factor,
+        prediction_type=pipe.scheduler.config.prediction_type,
+        token_limit=pipe.tokenizer.model_max_length,
+    )
+    return Model(base, pipe, "tiny")
 
 
 def draw_dataset(folder: Path, count: int = 3) -> DrawnDataset:

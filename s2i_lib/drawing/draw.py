@@ -20,8 +20,10 @@ from s2i_lib.drawing.sampling import (
     guidance_of,
     is_black,
     sample_latents,
+    token_ids,
 )
 from s2i_lib.errors import InputError, S2iError
+from s2i_lib.models.devices import name_device
 from s2i_lib.models.loading import Model
 from s2i_lib.speech.prompt import Prompt
 
@@ -93,7 +95,7 @@ def _draw_seeds(
         "hashes": model.hashes(),
         "subjects": [asdict(subject) for subject in prompt.subjects],
         "transcript": prompt.transcript.to_json() if prompt.transcript else None,
-        "device": _name_device(model.device),
+        "device": name_device(model.device),
         "versions": {"s2i_lib": __version__}
         | {name: version(name) for name in ("torch", "diffusers", "transformers")},
     }
@@ -111,12 +113,6 @@ def _draw_seeds(
         )
         for one, seed in zip(drawn, seeds, strict=True)
     ]
-
-
-def _name_device(device: torch.device) -> str:
-    import torch
-
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def _fit_for_class(classroom: Classroom, model: Model, pictures: list[Picture]) -> list[Picture]:
@@ -164,7 +160,7 @@ def redo(
     check_prompt(model, prompt)
     # Another machine gives other bits anyway, and half precision is a GPU's; older records say
     # neither.
-    is_same_device = record.get("device") == _name_device(model.device)
+    is_same_device = record.get("device") == name_device(model.device)
     then = record["precision"] if is_same_device else _name_precision(model)
     with _in_precision(model, then, "in which the picture was drawn"):
         return _draw_seeds(model, prompt, options, seeds, on_step)[index]
@@ -305,10 +301,4 @@ def check_prompt(model: Model, prompt: Prompt) -> None:
     """Refuse a prompt that is empty or too long for the text encoder, before anything is drawn."""
     if not prompt.text:
         raise InputError(EMPTY_PROMPT)
-    for text in (prompt.text, prompt.negative):
-        length = model.count_tokens(text)
-        if length > model.base.token_limit:
-            raise InputError(
-                f"The prompt has {length} tokens and {model.base.name} reads "
-                f"{model.base.token_limit}. Make it shorter: {text!r}"
-            )
+    token_ids(model, [prompt.text, prompt.negative])

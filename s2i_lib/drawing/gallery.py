@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import json
 import re
@@ -17,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from s2i_lib.drawing.records import Picture
 from s2i_lib.errors import InputError, S2iError
-from s2i_lib.storage.files import free_path, write_file
+from s2i_lib.photos.reading import encode_image
+from s2i_lib.storage.files import data_uri, free_path, write_file
 from s2i_lib.storage.layout import folder_name
 
 if TYPE_CHECKING:
@@ -61,10 +61,9 @@ def save(picture: Picture, folder: Path, mark: str = "") -> Path:
     text = json.dumps(record, ensure_ascii=False)
     info = PngInfo()
     info.add_itxt(RECORD_KEY, text)
-    buffer = io.BytesIO()
-    picture.image.save(buffer, "PNG", pnginfo=info)
+    data = encode_image(picture.image, "PNG", pnginfo=info)
     path = free_path(folder / f"{file_stem(record['prompt'])}-{record['seed']}{mark}.png")
-    return _write_with_record(path, buffer.getvalue(), record)
+    return _write_with_record(path, data, record)
 
 
 def save_recording(
@@ -102,7 +101,7 @@ def _write_with_record(path: Path, data: bytes, record: dict[str, Any]) -> Path:
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """The record inside a PNG that `save` wrote.
+    """Return the record inside a PNG that `save` wrote.
 
     Raises
     ------
@@ -131,7 +130,7 @@ def read_record(path: Path) -> dict[str, Any]:
 
 
 def same_pixels(one: Path, other: Path) -> bool:
-    """Whether two pictures show the same, bit for bit, whatever their records say."""
+    """Return whether two pictures show the same, bit for bit, whatever their records say."""
     from PIL import Image
 
     with Image.open(one) as first, Image.open(other) as second:
@@ -139,7 +138,7 @@ def same_pixels(one: Path, other: Path) -> bool:
 
 
 def is_of(record: Mapping[str, Any], slug: str) -> bool:
-    """Whether a record is of the subject whose folders are called ``slug``.
+    """Return whether a record is of the subject whose folders are called ``slug``.
 
     It is where the subject was named, or a run of it drew: ``run`` says rex/pocket-01, or where
     weights lie that were exported from that run, such as /drive/runs/rex/pocket-01/export.
@@ -152,7 +151,7 @@ def is_of(record: Mapping[str, Any], slug: str) -> bool:
 
 
 def list_pictures(folder: Path, *, subject: str | None = None, prompt: str = "") -> list[Path]:
-    """The saved pictures of a folder, oldest first: of a subject, and with words in the prompt."""
+    """List the saved pictures of a folder, oldest first: of a subject, with words in the prompt."""
     found = []
     for path in sorted(folder.glob("*.png")):
         try:
@@ -169,20 +168,22 @@ def grid_png(pictures: Sequence[Path]) -> bytes:
     """Saved pictures side by side, as a PNG."""
     import PIL.Image
 
-    buffer = io.BytesIO()
-    grid([PIL.Image.open(picture) for picture in pictures]).save(buffer, "PNG")
-    return buffer.getvalue()
+    return encode_image(grid([PIL.Image.open(path) for path in pictures], cell_px=256), "PNG")
 
 
-def grid(images: Sequence[Image], *, columns: int | None = None, cell_px: int = 256) -> Image:
-    """Pictures side by side on white, row by row, each enlarged or shrunk to ``cell_px``."""
+def grid(
+    images: Sequence[Image], *, columns: int = 4, cell_px: int | None = None, gap_px: int = 4
+) -> Image:
+    """Show square pictures side by side on white, row by row, each as large as the first.
+
+    ``cell_px`` enlarges or shrinks them.
+    """
     import PIL.Image
 
-    columns = columns or min(len(images), 4)
-    rows = -(-len(images) // columns)
-    gap = 4
-    side = cell_px + gap
-    sheet = PIL.Image.new("RGB", (columns * side - gap, rows * side - gap), "white")
+    columns = min(len(images), columns)
+    rows, cell_px = -(-len(images) // columns), cell_px or images[0].width
+    side = cell_px + gap_px
+    sheet = PIL.Image.new("RGB", (columns * side - gap_px, rows * side - gap_px), "white")
     for i, image in enumerate(images):
         cell = image.convert("RGB").resize((cell_px, cell_px), PIL.Image.Resampling.BICUBIC)
         sheet.paste(cell, (i % columns * side, i // columns * side))
@@ -199,11 +200,11 @@ def write_page(wishes: Sequence[Section], path: Path, *, title: str) -> Path:
             "heard": wish.heard,
             "prompt": wish.prompt,
             "notes": wish.notes,
-            "clip": None if wish.clip is None else _data_uri("audio/wav", wav_bytes(wish.clip)),
+            "clip": None if wish.clip is None else data_uri("audio/wav", wav_bytes(wish.clip)),
             "pictures": [
                 {
                     "name": file.name,
-                    "uri": _data_uri("image/png", file.read_bytes()),
+                    "uri": data_uri("image/png", file.read_bytes()),
                     "record": read_record(file),
                 }
                 for file in wish.pictures
@@ -220,7 +221,7 @@ _RECORD = re.compile(r"<pre>(.*?)</pre>", re.DOTALL)
 
 
 def without(page: str, slug: str) -> str:
-    """The HTML that `write_page` made without the wishes of a subject; "" when none is left."""
+    """Take the wishes of a subject out of `write_page`'s HTML; "" when none is left."""
 
     def rest(section: re.Match[str]) -> str:
         try:
@@ -234,13 +235,13 @@ def without(page: str, slug: str) -> str:
 
 
 def file_stem(prompt: str) -> str:
-    """The time (UTC) and the first words of a prompt as a file name without its ending."""
+    """Return the time (UTC) and the first words of a prompt as a file name without its ending."""
     words = re.sub(r"[^\w]+", "-", prompt.lower()).strip("-")[:40].strip("-")
     return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{words or 'picture'}"
 
 
 def wav_bytes(sound: np.ndarray, rate_hz: int = 16_000) -> bytes:
-    """A mono recording, float32 in -1 to 1, as a 16-bit WAV file, which every browser plays."""
+    """Encode a mono recording, float32 in -1 to 1, as a 16-bit WAV, which every browser plays."""
     buffer = io.BytesIO()
     with wave.open(buffer, "wb") as file:
         file.setnchannels(1)
@@ -248,7 +249,3 @@ def wav_bytes(sound: np.ndarray, rate_hz: int = 16_000) -> bytes:
         file.setframerate(rate_hz)
         file.writeframes((sound.clip(-1, 1) * 32767).round().astype("<i2").tobytes())
     return buffer.getvalue()
-
-
-def _data_uri(kind: str, data: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(data).decode()}"

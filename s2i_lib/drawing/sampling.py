@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -89,20 +89,29 @@ class Step:
 
 
 def is_black(image: Image) -> bool:
-    """Whether no pixel is brighter than 3 %: what a decoder makes of NaN, never a night scene."""
+    """Check whether no pixel is brighter than 3 %, as decoded NaN is, and no night scene."""
     return image.convert("L").point(lambda value: value >= 8).getbbox() is None
 
 
 def sample_latents(
     model: Model,
-    prompt: Prompt,
+    prompts: Prompt | Sequence[Prompt],
     options: DrawOptions,
-    seeds: list[int],
+    seeds: Sequence[int],
     on_step: Callable[[Step], object] | None = None,
 ) -> torch.Tensor:
-    """Denoise one picture a seed; returns latents, shape = (len(seeds), channels, h, w), scaled.
+    """Denoise one picture a seed, all of one prompt or each of its own.
 
-    Source: Rombach et al. 2022 (arXiv:2112.10752), with classifier-free guidance.
+    Under autocast the U-Net computes in half precision, and the latents keep their own.
+
+    Returns
+    -------
+    Tensor, shape = (len(seeds), channels, h, w)
+        Scaled as the U-Net has them.
+
+    Source
+    ------
+    Rombach et al. 2022 (arXiv:2112.10752), with classifier-free guidance.
     """
     import torch
 
@@ -112,20 +121,22 @@ def sample_latents(
     scheduler.set_timesteps(options.steps, device=model.device)
     alphas = pipeline.scheduler.alphas_cumprod
     with torch.inference_mode():
-        embeddings = encode_prompts(model, [prompt.negative, prompt.text])
-        embeddings = embeddings.repeat_interleave(len(seeds), dim=0)
         latents = initial_noise(model, seeds) * scheduler.init_noise_sigma
+        each = [prompts] * len(seeds) if isinstance(prompts, Prompt) else prompts
+        texts = [*(prompt.negative for prompt in each), *(prompt.text for prompt in each)]
+        embeddings = encode_prompts(model, texts).to(latents)
         for number, t in enumerate(scheduler.timesteps, start=1):
             noisy = scheduler.scale_model_input(latents, t)
             is_guided = guidance != 1.0 and low <= float(t) / len(alphas) <= high
             if is_guided:
                 both = torch.cat([noisy, noisy])
                 predicted = pipeline.unet(both, t, encoder_hidden_states=embeddings).sample
-                without, with_prompt = predicted.chunk(2)
+                without, with_prompt = predicted.to(latents.dtype).chunk(2)
                 predicted = without + guidance * (with_prompt - without)
             else:
                 text = embeddings[len(seeds) :]
                 predicted = pipeline.unet(noisy, t, encoder_hidden_states=text).sample
+                predicted = predicted.to(latents.dtype)
             latents = scheduler.step(predicted, t, latents).prev_sample
             if on_step is not None:
                 alpha = float(alphas[round(float(t))])
@@ -137,7 +148,7 @@ def sample_latents(
 def estimate_denoised(
     noisy: torch.Tensor, predicted: torch.Tensor, alpha: float, prediction_type: str
 ) -> torch.Tensor:
-    """What the finished latents would be if the prediction were exact.
+    """Return what the finished latents would be if the prediction were exact.
 
     ``alpha`` is the share of the signal's variance at this noise level (alphas_cumprod).
     Source: Ho et al. 2020, eq. 15, for epsilon; Salimans & Ho 2022, appendix D, for v.
@@ -147,7 +158,7 @@ def estimate_denoised(
     return (noisy - (1 - alpha) ** 0.5 * predicted) / alpha**0.5
 
 
-def initial_noise(model: Model, seeds: list[int]) -> torch.Tensor:
+def initial_noise(model: Model, seeds: Sequence[int]) -> torch.Tensor:
     """Unit Gaussian latents, shape = (len(seeds), channels, h, w): one CPU generator a seed."""
     import torch
 
@@ -162,7 +173,27 @@ def initial_noise(model: Model, seeds: list[int]) -> torch.Tensor:
     return torch.stack(noise).to(model.device, model.dtype)
 
 
-def encode_prompts(model: Model, texts: list[str]) -> torch.Tensor:
+def token_ids(model: Model, texts: Sequence[str]) -> torch.Tensor:
+    """Return padded tokens, shape = (len(texts), token_limit).
+
+    Raises
+    ------
+    InputError
+        When a text is too long: it is an error, not a shorter text.
+    """
+    limit = model.base.token_limit
+    for text in texts:
+        if (length := model.count_tokens(text)) > limit:
+            raise InputError(
+                f"The prompt has {length} tokens and {model.base.name} reads {limit}. "
+                f"Make it shorter: {text!r}"
+            )
+    return model.pipeline.tokenizer(
+        list(texts), padding="max_length", max_length=limit, return_tensors="pt"
+    ).input_ids
+
+
+def encode_prompts(model: Model, texts: Sequence[str]) -> torch.Tensor:
     """Text embeddings, shape = (len(texts), token_limit, width), kept with the model for next time.
 
     Each text is encoded alone, so that its embedding is the same in every company.
@@ -170,19 +201,12 @@ def encode_prompts(model: Model, texts: list[str]) -> torch.Tensor:
     """
     import torch
 
-    tokenizer, encoder = model.pipeline.tokenizer, model.pipeline.text_encoder
+    encoder = model.pipeline.text_encoder
     for text in texts:
-        if text in model.embeddings:
-            continue
-        tokens = tokenizer(
-            text,
-            padding="max_length",
-            max_length=model.base.token_limit,
-            truncation=True,
-            return_tensors="pt",
-        )
-        with torch.inference_mode():
-            model.embeddings[text] = encoder(tokens.input_ids.to(encoder.device))[0][0]
+        if text not in model.embeddings:
+            with torch.inference_mode():
+                tokens = token_ids(model, [text]).to(encoder.device)
+                model.embeddings[text] = encoder(tokens)[0][0]
     return torch.stack([model.embeddings[text] for text in texts])
 
 
@@ -195,17 +219,19 @@ def decode(model: Model, latents: torch.Tensor) -> list[Image]:
     from PIL import Image
 
     vae = model.pipeline.vae
+    shift = getattr(vae.config, "shift_factor", None) or 0.0
     images = []
     for one in latents.split(1):
         with torch.inference_mode():
-            pixels = vae.decode(one.to(vae.dtype) / vae.config.scaling_factor).sample[0]
+            scaled = one.to(vae.device, vae.dtype) / vae.config.scaling_factor + shift
+            pixels = vae.decode(scaled).sample[0]
         pixels = ((pixels.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
         images.append(Image.fromarray(pixels.permute(1, 2, 0).cpu().numpy()))
     return images
 
 
 def preview(model: Model, latents: torch.Tensor) -> list[Image]:
-    """A rough picture of each latent without the VAE: a linear map to colours, a pixel a latent.
+    """Draw each latent roughly, without the VAE: a linear map to colours, a pixel a latent.
 
     The map is fitted once a model, by least squares on what its VAE makes of plain colours.
     """

@@ -120,10 +120,10 @@ def is_past_peak(
     return max(values[-patience:]) < (1 - tolerance) * max(values[:-patience])
 
 
-class Watcher:
-    """Scores the pictures that training draws at intervals, and knows the best step so far.
+class Validation:
+    """Score the pictures that training draws at intervals, and know the best step so far.
 
-    The hook of training: give it the sampled pictures by prompt, and ask whether this is the step
+    Give it the sampled pictures by prompt, and ask whether this is the step
     to keep and whether to stop. It draws nothing, so it costs the embedding of a few pictures.
     """
 
@@ -183,7 +183,7 @@ class Watcher:
         return is_past_peak(self.points)
 
     def is_own(self, prompt: str) -> bool:
-        """Whether a prompt asks for the subject."""
+        """Return whether a prompt asks for the subject."""
         return self.subject.identifier.lower() in prompt.lower().split()
 
     def _is_plain(self, prompt: str) -> bool:

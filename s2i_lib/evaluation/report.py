@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import json
 from collections.abc import Sequence
@@ -15,7 +14,8 @@ import numpy as np
 from s2i_lib.errors import InputError
 from s2i_lib.evaluation.evaluate import MEANING, Evaluation, PictureScore
 from s2i_lib.evaluation.metrics import LEVEL, Score, caption
-from s2i_lib.storage.files import free_path, make_folder, write_file
+from s2i_lib.photos.reading import encode_image
+from s2i_lib.storage.files import data_uri, free_path, make_folder, write_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -212,26 +212,20 @@ def smooth(values: np.ndarray, share: float = 0.1) -> np.ndarray:
 
 
 def figure_png(figure: Figure) -> bytes:
+    """Return a figure as a PNG on white, cut to what is drawn."""
     stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=110, bbox_inches="tight")
+    figure.savefig(stream, format="png", dpi=110, bbox_inches="tight", facecolor="white")
     return stream.getvalue()
 
 
 def figure_uri(figure: Figure) -> str:
-    return _uri("png", figure_png(figure))
+    return data_uri("image/png", figure_png(figure))
 
 
 def image_uri(image: Image) -> str:
-    """A picture for the page: small ones as they are, large ones as a thumbnail."""
-    stream = io.BytesIO()
+    """Return a picture for the page: small ones as they are, large ones as a thumbnail."""
     if max(image.size) <= THUMB_PX:
-        image.save(stream, "PNG")
-        return _uri("png", stream.getvalue())
+        return data_uri("image/png", encode_image(image, "PNG"))
     small = image.copy()
     small.thumbnail((THUMB_PX, THUMB_PX))
-    small.save(stream, "JPEG", quality=88)
-    return _uri("jpeg", stream.getvalue())
-
-
-def _uri(kind: str, data: bytes) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+    return data_uri("image/jpeg", encode_image(small, "JPEG", quality=88))

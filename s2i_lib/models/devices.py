@@ -14,13 +14,14 @@ log = logging.getLogger(__name__)
 
 
 def pick_device() -> torch.device:
+    """Return a CUDA GPU where there is one, else the CPU."""
     import torch
 
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def pick_dtype(device: torch.device) -> torch.dtype:
-    """The precision for drawing: fp16 on CUDA, fp32 elsewhere.
+    """Return the precision for drawing: fp16 on CUDA, fp32 elsewhere.
 
     bf16 is not asked for: a T4 claims it (``is_bf16_supported``) and emulates it slowly.
     """
@@ -29,9 +30,27 @@ def pick_dtype(device: torch.device) -> torch.dtype:
     return torch.float16 if device.type == "cuda" else torch.float32
 
 
+def name_device(device: torch.device) -> str:
+    """Return the name of a GPU, or the kind of another device."""
+    import torch
+
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def free_memory(device: torch.device | str) -> int:
+    """Return the bytes that are free on a device; of the CPU, what the system can still give."""
+    if str(device).startswith("cuda"):
+        import torch
+
+        return torch.cuda.mem_get_info(device)[0]
+    import psutil
+
+    return psutil.virtual_memory().available
+
+
 @contextmanager
 def visiting(module: Any, device: torch.device) -> Iterator[None]:
-    """Have a network on ``device`` for a while: what does not train leaves its memory to training.
+    """Move a network to ``device`` for a while: what does not train leaves memory to training.
 
     It goes back to where it was, and the memory that it worked in is given back.
     """
@@ -49,7 +68,7 @@ def visiting(module: Any, device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def visiting_if_there_is_room(module: Any, device: torch.device) -> Iterator[None]:
-    """The same; where ``device`` is full, the network stays where it is."""
+    """Do as `visiting`; where ``device`` is full, leave the network where it is."""
     import torch
 
     with ExitStack() as stack:

@@ -193,17 +193,16 @@ def _reads_sd2_prompts(name: str, weight: torch.Tensor) -> bool:
 
 
 def kohya_names(weights: dict[str, torch.Tensor], alpha: float) -> dict[str, torch.Tensor]:
-    """PEFT's names as kohya's scripts have them: unet.a.b.lora_A.weight, lora_unet_a_b.lora_down.
+    """Rename PEFT's layers as kohya's scripts do: unet.a.b.lora_A.weight, lora_unet_a_b.lora_down.
 
     Source: https://github.com/kohya-ss/sd-scripts, networks/lora.py.
     """
     import torch
+    from diffusers.utils import convert_state_dict_to_kohya
 
-    renamed = {}
-    for name, weight in weights.items():
-        layer, _, end = name.removeprefix("unet.").rpartition(".lora_")
-        layer = "lora_unet_" + layer.replace(".", "_")
-        side = {"A.weight": "lora_down", "B.weight": "lora_up"}[end]
-        renamed[f"{layer}.{side}.weight"] = weight
-        renamed[f"{layer}.alpha"] = torch.tensor(float(alpha), dtype=weight.dtype)
-    return renamed
+    dtype = next(iter(weights.values())).dtype
+    return {
+        # It takes the rank for alpha.
+        name: torch.tensor(float(alpha), dtype=dtype) if name.endswith(".alpha") else weight
+        for name, weight in convert_state_dict_to_kohya(weights).items()
+    }

@@ -1,7 +1,4 @@
-"""The base models: what sets them apart, where they come from, and how they are loaded.
-
-Everything in which the models differ is data in ``REGISTRY``; no other module asks which it has.
-"""
+"""Load a model: the base's weights from where they are found first, and a run's on top of them."""
 
 from __future__ import annotations
 
@@ -16,14 +13,14 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from s2i_lib.errors import InputError, S2iError
+from s2i_lib.errors import InputError, S2iError, first_line
 from s2i_lib.models.devices import pick_device, pick_dtype
 from s2i_lib.models.lora import hidden, merge_lora, ready_peft
 from s2i_lib.models.registry import FAMILIES, REGISTRY, BaseModel, choose
 from s2i_lib.storage import hub
-from s2i_lib.storage.hub import first_line, sha256_once
+from s2i_lib.storage.hub import sha256_once
 from s2i_lib.storage.layout import Drive
 from s2i_lib.storage.run_card import LORA, WEIGHTS, find_run, read_card
 
@@ -40,23 +37,23 @@ class Model:
 
     base: BaseModel
     pipeline: StableDiffusionPipeline
-    """The parts: tokenizer, text_encoder, vae, unet, scheduler (its noise schedule)."""
+    """Parts of it: tokenizer, text_encoder, vae, unet, scheduler (its noise schedule)."""
     source: str
-    """Where the weights came from: a folder or a hub repository with its revision."""
+    """Folder, or hub repository with its revision, that the weights came from."""
     run: str | None = None
-    """The fine-tuned run whose weights are in it, as SUBJECT/RUN."""
+    """Fine-tuned run whose weights are in it, as SUBJECT/RUN or a path."""
     taught: str = ""
-    """The prompt that the run was fine-tuned with, such as "a ohwx dog"."""
+    """Prompt that the run was fine-tuned with, such as "a ohwx dog"."""
     embeddings: dict[str, torch.Tensor] = field(default_factory=dict)
     """Prompt embeddings by text, so that a prompt is encoded once."""
     latent_to_rgb: tuple[torch.Tensor, torch.Tensor] | None = None
-    """The linear map that previews use, fitted when it is first asked for."""
+    """Linear map that previews use, fitted when it is first asked for."""
 
     digests: dict[str, Future[str]] = field(default_factory=dict)
     """SHA-256 of the weights, "model" and "run", computed beside loading and drawing."""
 
     def hashes(self) -> dict[str, str]:
-        """The digests of the weights; waits where they are not done yet (a large new file)."""
+        """Return the digests of the weights; wait where a large new file is not done yet."""
         return {part: digest.result() for part, digest in self.digests.items()}
 
     @property
@@ -68,10 +65,36 @@ class Model:
         return self.pipeline.unet.dtype
 
     def count_tokens(self, text: str) -> int:
-        """Length of ``text`` in tokens, begin and end included, to hold against token_limit."""
+        """Return the length of ``text`` in tokens, begin and end included, as token_limit is."""
         return len(self.pipeline.tokenizer(text, truncation=False).input_ids)
 
 
+class _Where(NamedTuple):
+    """What is the same for everything that one call of `load` loads."""
+
+    drive: Drive
+    device: torch.device
+    dtype: torch.dtype
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Hold the garbage collector back while libraries are imported and weights are loaded.
+
+    They make hundreds of thousands of objects that all stay, and it would go through them again and
+    again: 1.1 of 6.3 s of one core with pocket. Also right where two threads load at once: whoever
+    leaves last finds the collector on, or turns it on.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+@_uncollected()
 def load(
     name: str = "auto",
     *,
@@ -80,7 +103,7 @@ def load(
     dtype: torch.dtype | None = None,
     run: str | None = None,
 ) -> Model:
-    """Load a base model from where it can be had first: this package, a folder, the Drive, the hub.
+    """Load a base model from where it is found first: this package, a folder, the Drive, the hub.
 
     Parameters
     ----------
@@ -101,69 +124,64 @@ def load(
     S2iError
         When no source gave the weights; each is listed with its reason.
     """
-    if run is not None:
-        return _load_run(
-            find_run(drive, run, ("auto", *REGISTRY)), name, drive=drive, device=device, dtype=dtype
-        )
-    with _uncollected():
-        base = choose(name)
-        folder, source = find_weights(base, drive)
-        pipeline = load_pipeline(folder, device=device, dtype=dtype)
-        side = pipeline.unet.config.sample_size * pipeline.vae_scale_factor
-        if side != base.size_px:  # the weights say for what size they were made
-            base = replace(base, size_px=side)
-        model = Model(base, pipeline, source)
-    model.digests["model"] = _in_background(lambda: digest_of(folder))
-    return model
+    device = device or pick_device()
+    where = _Where(drive, device, dtype or pick_dtype(device))
+    if run is None:
+        return _load_base(name, where)
+    folder = find_run(drive, run, ("auto", *REGISTRY))
+    card = read_card(folder)
+    return _load_run(folder, card, where) if card else _load_external(folder, name, where)
 
 
-def _load_run(
-    run: Path, name: str, *, drive: Drive, device: torch.device | None, dtype: torch.dtype | None
-) -> Model:
-    """The base model that a run was made from, with the run's weights in it; or its export."""
-    card = read_card(run)
-    if not card:
-        return _load_brought(run, name, drive=drive, device=device, dtype=dtype)
+def _load_base(name: str, where: _Where) -> Model:
+    base = choose(name)
+    folder, source = find_weights(base, where.drive)
+    pipeline = load_pipeline(folder, device=where.device, dtype=where.dtype)
+    side = pipeline.unet.config.sample_size * pipeline.vae_scale_factor
+    if side != base.size_px:  # the weights say for what size they were made
+        base = replace(base, size_px=side)
+    return Model(base, pipeline, source, digests={"model": _digest_in_background(folder)})
+
+
+def _load_run(run: Path, card: dict[str, Any], where: _Where) -> Model:
+    """Load the base model that a run was made from, with the run's weights in it; or its export."""
     made_from = card["base"]
     if (run / "model_index.json").is_file():
-        model = load(str(run), drive=drive, device=device, dtype=dtype)
+        model = _load_base(str(run), where)
         model.base = REGISTRY.get(made_from["name"], model.base)  # its guidance, words and scorers
         model.run = str(run.resolve())
     else:
         name = made_from["name"] if made_from["name"] in REGISTRY else made_from["source"]
-        model = load(name, drive=drive, device=device, dtype=dtype)
+        model = _load_base(name, where)
         load_weights(model.pipeline, run / WEIGHTS)
-        model.digests["run"] = _in_background(lambda: digest_of(run / WEIGHTS))
+        model.digests["run"] = _digest_in_background(run / WEIGHTS)
         model.run = f"{run.parent.name}/{run.name}"
     model.taught = card.get("instance_prompt", "")
     return model
 
 
-def _load_brought(
-    path: Path, name: str, *, drive: Drive, device: torch.device | None, dtype: torch.dtype | None
-) -> Model:
-    """Weights from elsewhere; a LoRA goes into the model called ``name``."""
+def _load_external(path: Path, name: str, where: _Where) -> Model:
+    """Load weights from elsewhere; a LoRA goes into the model called ``name``."""
     from s2i_lib.models import single_file
 
     if (path / "model_index.json").is_file():
-        model = load(str(path), drive=drive, device=device, dtype=dtype)
+        model = _load_base(str(path), where)
         model.run = str(path.resolve())
         return model
     found = single_file.inspect(path / LORA if path.is_dir() else path)
     if found.kind == "lora":
-        model = load(name, drive=drive, device=device, dtype=dtype)
+        model = _load_base(name, where)
         single_file.load_lora(model.pipeline, found, model.base.name)
     else:
-        device = device or pick_device()
         base = FAMILIES.get(found.text_width or 0) if name not in REGISTRY else None
         base = base or choose(name)
         log.info("%s is taken for the kind of model that %s is.", path, base.name)
-        config = _find_config(base, drive)
+        config = _find_config(base, where.drive)
         with _without_quantizers():
             _quiet_diffusers()
-            pipeline = single_file.load_checkpoint(found, config, dtype or pick_dtype(device))
-        model = Model(base, pipeline.to(device), str(found.path.resolve()))
-    model.digests["run"] = _in_background(lambda: digest_of(found.path))
+            pipeline = single_file.load_checkpoint(found, config, where.dtype)
+        model = Model(base, pipeline.to(where.device), str(found.path.resolve()))
+    model.digests["run"] = _digest_in_background(found.path)
     model.run = str(found.path.resolve())
     return model
 
@@ -221,9 +239,9 @@ def load_weights(pipeline: StableDiffusionPipeline, folder: Path) -> None:
 
 
 def digest_of(path: Path) -> str:
-    """The SHA-256 of a file of weights, or one over all the weights that a folder draws with.
+    """Return the SHA-256 of a file of weights, or one over all that a folder draws with.
 
-    What checksums.json says is taken from there: loading has just held the files against it.
+    What checksums.json says is taken from there: loading has just compared the files with it.
     """
     if path.is_file():
         return sha256_once(path)
@@ -238,13 +256,13 @@ def digest_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _in_background(work: Callable[[], str]) -> Future[str]:
-    """What ``work`` gives, from a thread that nobody waits for when the program ends."""
+def _digest_in_background(path: Path) -> Future[str]:
+    """Return what `digest_of` will give, from a thread that does not hold up the program's end."""
     future: Future[str] = Future()
 
     def run() -> None:
         try:
-            future.set_result(work())
+            future.set_result(digest_of(path))
         except OSError as error:  # the Drive went away: the picture is worth more than its hash
             future.set_result(f"unknown ({error.strerror or error})")
 
@@ -253,7 +271,7 @@ def _in_background(work: Callable[[], str]) -> Future[str]:
 
 
 def fingerprint(pipeline: StableDiffusionPipeline) -> str:
-    """A digest of the U-Net and text encoder: their configurations and samples of every weight.
+    """Return a digest of the U-Net and text encoder: configurations and samples of every weight.
 
     Sampled, since hashing all of a large model takes longer than drawing with it; training changes
     every weight, so that any other state of the model is told apart.
@@ -313,7 +331,7 @@ def _align(pipeline: StableDiffusionPipeline) -> None:
 
 
 def token_counter(base: BaseModel, drive: Drive) -> Callable[[str], int] | None:
-    """Counts a prompt's tokens without loading the model; None where its files are not here yet."""
+    """Return what counts a prompt's tokens without the model; None where its files are not here."""
     folder = (base.folder or drive.models / base.name) / "tokenizer"
     if not folder.is_dir():
         return None
@@ -324,28 +342,11 @@ def token_counter(base: BaseModel, drive: Drive) -> Callable[[str], int] | None:
 
 
 @contextmanager
-def _uncollected() -> Iterator[None]:
-    """Hold the garbage collector back while libraries are imported and weights are loaded.
-
-    They make hundreds of thousands of objects that all stay, and it would go through them again and
-    again: a fifth of the seconds. Also right where two threads load at once: whoever leaves last
-    finds the collector on, or turns it on.
-    """
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
-
-
-@contextmanager
 def _without_quantizers() -> Iterator[None]:
     """Let diffusers do without the packages for weights in 4 and 8 bits, which none of ours are.
 
-    It imports them wherever they are installed: seconds on every start, and a complaint where
-    bitsandbytes' CPU kernels lack a package. It looks once, so they stay hidden from it and can be
+    It imports them wherever they are installed: 1.2 s of one core for bitsandbytes, and a complaint
+    where its CPU kernels lack a package. It looks once, so they stay hidden from it and can be
     imported by their names afterwards, as by 8-bit AdamW. Where somebody has imported diffusers
     before us it has looked already, and must find what it has seen.
     """
@@ -355,7 +356,7 @@ def _without_quantizers() -> Iterator[None]:
 
 
 def quiet_transformers() -> Any:
-    """transformers without its bars for weights, which would take those for downloads with them."""
+    """Import transformers without its bars for weights; those for downloads would go with them."""
     import transformers
     from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars
 
@@ -368,7 +369,7 @@ def quiet_transformers() -> Any:
 
 
 def _quiet_diffusers() -> Any:
-    """diffusers, without its bars for every part and its complaints about a missing torchvision."""
+    """Import diffusers without its bars for every part and complaints about torchvision."""
     quiet_transformers()
     import diffusers
 

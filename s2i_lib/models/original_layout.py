@@ -1,4 +1,4 @@
-"""One safetensors file with its yaml, as A1111 and ComfyUI load Stable Diffusion 2.x.
+"""Write one safetensors file with its yaml, as A1111 and ComfyUI load Stable Diffusion 2.x.
 
 The file has the names of the original code (https://github.com/Stability-AI/stablediffusion), which
 numbers blocks through where diffusers nests them, and OpenCLIP's names for the text encoder.
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     Weights = dict[str, torch.Tensor]
 
+CONFIG = Path(__file__).with_name("original_config.yaml")
 # What both yaml and names take for granted; widths and heads are free.
 LAYOUT: dict[str, dict[str, Any]] = {
     "unet": {
@@ -62,7 +63,7 @@ def check_layout(pipe: StableDiffusionPipeline, name: str) -> None:
 
 
 def original_weights(pipe: StableDiffusionPipeline) -> Weights:
-    """All weights under the original code's names, fp16 on the CPU."""
+    """Return all weights under the original code's names, fp16 on the CPU."""
     import torch
 
     weights = {
@@ -100,7 +101,7 @@ BLOCK = re.compile(
 
 
 def unet_name(name: str) -> str:
-    """A parameter's name in the original U-Net.
+    """Return a parameter's name in the original U-Net.
 
     Each level has three places there: two (going up: three) resnets with their attention in the
     same place, and going down the convolution that halves the size.
@@ -142,7 +143,7 @@ VAE_RULES: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
 
 
 def vae_name(name: str) -> str:
-    """A parameter's name in the original autoencoder, whose decoder counts from the output."""
+    """Return a parameter's name in the original autoencoder; its decoder counts from the output."""
     for pattern, replacement in VAE_RULES:
         name = re.sub(pattern, replacement, name)
     return name
@@ -162,7 +163,7 @@ OPEN_CLIP_RULES = [
 
 
 def open_clip_weights(weights: Weights) -> Weights:
-    """A CLIP text encoder's weights as OpenCLIP has them: query, key and value in one matrix."""
+    """Return a CLIP text encoder's weights as OpenCLIP has them: q, k and v in one matrix."""
     import torch
 
     renamed = {}
@@ -178,83 +179,42 @@ def open_clip_weights(weights: Weights) -> Weights:
 
 
 def original_config(pipe: StableDiffusionPipeline) -> dict[str, Any]:
-    """What the yaml says: how the original code builds the networks, and what the U-Net predicts.
+    """Return what the yaml says: how the original code builds the networks, what is predicted."""
+    import yaml
 
-    Source: configs/stable-diffusion/v2-inference.yaml and v2-inference-v.yaml of
-    https://github.com/Stability-AI/stablediffusion.
-    """
+    config = yaml.safe_load(CONFIG.read_text())
+    params = config["model"]["params"]
     unet, vae, noise = pipe.unet.config, pipe.vae.config, pipe.scheduler.config
     widths, vae_widths = unet["block_out_channels"], vae["block_out_channels"]
     heads = unet["attention_head_dim"]  # diffusers' name for their number
-    params: dict[str, Any] = {
+    params |= {
         "linear_start": noise["beta_start"],
         "linear_end": noise["beta_end"],
         "timesteps": noise["num_train_timesteps"],
-        "num_timesteps_cond": 1,
-        "log_every_t": 200,
-        "first_stage_key": "jpg",
-        "cond_stage_key": "txt",
         "image_size": unet["sample_size"],
         "channels": unet["in_channels"],
-        "cond_stage_trainable": False,
-        "conditioning_key": "crossattn",
-        "monitor": "val/loss_simple_ema",
         "scale_factor": vae["scaling_factor"],
-        "use_ema": False,
-        "unet_config": {
-            "target": "ldm.modules.diffusionmodules.openaimodel.UNetModel",
-            "params": {
-                "use_checkpoint": True,
-                "use_fp16": True,
-                "image_size": 32,  # unused there, as in the original
-                "in_channels": unet["in_channels"],
-                "out_channels": unet["out_channels"],
-                "model_channels": widths[0],
-                "attention_resolutions": [4, 2, 1],
-                "num_res_blocks": 2,
-                "channel_mult": [width // widths[0] for width in widths],
-                "num_head_channels": widths[0] // (heads if isinstance(heads, int) else heads[0]),
-                "use_spatial_transformer": True,
-                "use_linear_in_transformer": True,
-                "transformer_depth": 1,
-                "context_dim": unet["cross_attention_dim"],
-                "legacy": False,
-            },
-        },
-        "first_stage_config": {
-            "target": "ldm.models.autoencoder.AutoencoderKL",
-            "params": {
-                "embed_dim": vae["latent_channels"],
-                "monitor": "val/rec_loss",
-                "ddconfig": {
-                    "double_z": True,
-                    "z_channels": vae["latent_channels"],
-                    "resolution": 256,
-                    "in_channels": vae["in_channels"],
-                    "out_ch": vae["out_channels"],
-                    "ch": vae_widths[0],
-                    "ch_mult": [width // vae_widths[0] for width in vae_widths],
-                    "num_res_blocks": 2,
-                    "attn_resolutions": [],
-                    "dropout": 0.0,
-                },
-                "lossconfig": {"target": "torch.nn.Identity"},
-            },
-        },
-        "cond_stage_config": {
-            "target": "ldm.modules.encoders.modules.FrozenOpenCLIPEmbedder",
-            "params": {"freeze": True, "layer": "penultimate"},
-        },
+    }
+    params["unet_config"]["params"] |= {
+        "in_channels": unet["in_channels"],
+        "out_channels": unet["out_channels"],
+        "model_channels": widths[0],
+        "channel_mult": [width // widths[0] for width in widths],
+        "num_head_channels": widths[0] // (heads if isinstance(heads, int) else heads[0]),
+        "context_dim": unet["cross_attention_dim"],
+    }
+    autoencoder = params["first_stage_config"]["params"]
+    autoencoder["embed_dim"] = vae["latent_channels"]
+    autoencoder["ddconfig"] |= {
+        "z_channels": vae["latent_channels"],
+        "in_channels": vae["in_channels"],
+        "out_ch": vae["out_channels"],
+        "ch": vae_widths[0],
+        "ch_mult": [width // vae_widths[0] for width in vae_widths],
     }
     if noise["prediction_type"] == "v_prediction":
         params["parameterization"] = "v"
-    return {
-        "model": {
-            "base_learning_rate": 1e-4,
-            "target": "ldm.models.diffusion.ddpm.LatentDiffusion",
-            "params": params,
-        }
-    }
+    return config
 
 
 def write_single_file(pipe: StableDiffusionPipeline, path: Path, metadata: dict[str, str]) -> Path:

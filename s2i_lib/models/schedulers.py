@@ -17,7 +17,7 @@ USUAL = "dpm++"  # DPM-Solver++ of order 2 converges in 15 to 20 steps
 
 
 def make_scheduler(model: Model, name: str) -> Any:
-    """A fresh scheduler called ``name`` over the noise schedule that the model was trained with."""
+    """Make a scheduler called ``name`` over the noise schedule that the model was trained with."""
     import diffusers
 
     kind, settings = SCHEDULERS[name]

@@ -1,13 +1,13 @@
-"""What people bring: a LoRA or a whole checkpoint in one file, told apart by what is in it."""
+"""Weights from elsewhere in one file, a LoRA or a whole checkpoint: told apart and loaded."""
 
 from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-from s2i_lib.errors import InputError
+from s2i_lib.errors import InputError, first_line
 from s2i_lib.models.lora import merge_lora, ready_peft
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ OTHER_ADAPTERS = ("hada_w1", "lokr_w1", "oft_blocks", "dora_scale")
 
 
 @dataclass(frozen=True)
-class Brought:
+class WeightsFile:
     """A file of weights from elsewhere."""
 
     path: Path
@@ -31,10 +31,10 @@ class Brought:
     text_width: int | None
     """Length of the text embeddings that it reads: 768 for SD 1, 1024 for SD 2; None: not said."""
     layers: int
-    """Of a LoRA: how many layers it changes."""
+    """Number of layers that a LoRA changes; 0 for a checkpoint."""
 
 
-def inspect(path: Path) -> Brought:
+def inspect(path: Path) -> WeightsFile:
     """Say what a file of weights is, from the names and shapes in its head.
 
     Raises
@@ -64,7 +64,7 @@ def inspect(path: Path) -> Brought:
         )
     layers = sum(any(part in name for part in LORA_PARTS) for name in shapes)
     if layers:
-        return Brought(path, "lora", None, layers)
+        return WeightsFile(path, "lora", None, layers)
     if any(name.startswith("conditioner.") for name in shapes):
         raise InputError(
             f"{path} is a checkpoint of Stable Diffusion XL, which is not supported here. Take "
@@ -78,10 +78,10 @@ def inspect(path: Path) -> Brought:
             "cannot draw. Give a LoRA, a checkpoint, or a diffusers folder."
         )
     widths = [s[1] for n, s in shapes.items() if n.endswith("attn2.to_k.weight") and len(s) == 2]
-    return Brought(path, "checkpoint", widths[0] if widths else None, 0)
+    return WeightsFile(path, "checkpoint", widths[0] if widths else None, 0)
 
 
-def load_lora(pipeline: StableDiffusionPipeline, brought: Brought, base_name: str) -> None:
+def load_lora(pipeline: StableDiffusionPipeline, file: WeightsFile, base_name: str) -> None:
     """Put a LoRA, in diffusers' or kohya's layout, into the pipeline of a base model.
 
     Raises
@@ -91,23 +91,23 @@ def load_lora(pipeline: StableDiffusionPipeline, brought: Brought, base_name: st
     """
     from safetensors import SafetensorError
 
-    path = brought.path
     try:
-        _put_in(pipeline, path)
+        _add_lora(pipeline, file.path)
     except (OSError, RuntimeError, ValueError, LookupError, SafetensorError) as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
-        raise _does_not_fit(brought, base_name, first) from error
-    loaded = sum(_count_lora_layers(part) for part in (pipeline.unet, pipeline.text_encoder))
-    if loaded < brought.layers:
-        found = f"{loaded} of its {brought.layers} layers are there"
+        raise _does_not_fit(file, base_name, first_line(error)) from error
+    parts = (pipeline.unet, pipeline.text_encoder)
+    loaded = sum(".lora_A." in name for part in parts for name, _ in part.named_parameters())
+    if loaded < file.layers:
+        found = f"{loaded} of its {file.layers} layers are there"
         if not loaded:
-            raise _does_not_fit(brought, base_name, found)
-        log.warning("Of the LoRA %s only %s in %s; the rest is left out.", path, found, base_name)
+            raise _does_not_fit(file, base_name, found)
+        log.warning("Of the LoRA %s only %s in %s; the rest is left out.", file.path, found,
+                    base_name)  # fmt: skip
     merge_lora(pipeline)
 
 
-def _put_in(pipeline: StableDiffusionPipeline, path: Path) -> None:
-    """What ``pipeline.load_lora_weights`` does, with the text encoder's names as they are now.
+def _add_lora(pipeline: StableDiffusionPipeline, path: Path) -> None:
+    """Do what ``load_lora_weights`` does, with the text encoder's names as they are now.
 
     transformers 5.6 took the level ``text_model`` out of CLIPTextModel; diffusers 0.39 still looks
     for it, and fails on every LoRA that changes the text encoder.
@@ -117,33 +117,27 @@ def _put_in(pipeline: StableDiffusionPipeline, path: Path) -> None:
         str(path.parent), weight_name=path.name, use_safetensors=True, return_lora_metadata=True
     )
     if not hasattr(pipeline.text_encoder, "text_model"):
-        state, alphas, metadata = map(_without_text_model, (state, alphas, metadata))
+        old, new = "text_encoder.text_model.", "text_encoder."
+        state, alphas, metadata = (
+            named and {name.replace(old, new): value for name, value in named.items()}
+            for named in (state, alphas, metadata)
+        )
     more = {"network_alphas": alphas, "metadata": metadata, "_pipeline": pipeline}
     pipeline.load_lora_into_unet(state, unet=pipeline.unet, **more)
     if any(name.startswith("text_encoder.") for name in state):
         pipeline.load_lora_into_text_encoder(state, text_encoder=pipeline.text_encoder, **more)
 
 
-def _without_text_model(named: dict[str, Any] | None) -> dict[str, Any] | None:
-    if named is None:
-        return None
-    return {k.replace("text_encoder.text_model.", "text_encoder."): v for k, v in named.items()}
-
-
-def _count_lora_layers(part: Any) -> int:
-    return sum(".lora_A." in name for name, _ in part.named_parameters())
-
-
-def _does_not_fit(brought: Brought, base_name: str, why: str) -> InputError:
+def _does_not_fit(file: WeightsFile, base_name: str, why: str) -> InputError:
     return InputError(
-        f"The LoRA {brought.path} does not fit {base_name} ({why}). A LoRA fits the kind of model "
+        f"The LoRA {file.path} does not fit {base_name} ({why}). A LoRA fits the kind of model "
         "that it was trained on, and no other: give that one with --model (sd2.1-base, sd2.1, or "
         "the path of a diffusers folder)."
     )
 
 
-def load_checkpoint(brought: Brought, config: Path, dtype: torch.dtype) -> StableDiffusionPipeline:
-    """The pipeline of a single-file checkpoint.
+def load_checkpoint(file: WeightsFile, config: Path, dtype: torch.dtype) -> StableDiffusionPipeline:
+    """Load the pipeline of a single-file checkpoint.
 
     Parameters
     ----------
@@ -162,7 +156,7 @@ def load_checkpoint(brought: Brought, config: Path, dtype: torch.dtype) -> Stabl
 
     try:
         pipeline = diffusers.StableDiffusionPipeline.from_single_file(
-            str(brought.path),
+            str(file.path),
             config=str(config),
             torch_dtype=dtype,
             local_files_only=True,
@@ -178,10 +172,9 @@ def load_checkpoint(brought: Brought, config: Path, dtype: torch.dtype) -> Stabl
         OSError, ValueError, KeyError, RuntimeError, AttributeError,
         SafetensorError, SingleFileComponentError,
     ) as error:  # fmt: skip
-        first = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
         raise InputError(
-            f"The checkpoint {brought.path} cannot be loaded with the configuration of {config} "
-            f"({first}). Name the kind of model that it is with --model (sd2.1-base: 512 px, "
-            "sd2.1: 768 px, or the path of a diffusers folder)."
+            f"The checkpoint {file.path} cannot be loaded with the configuration of {config} "
+            f"({first_line(error)}). Name the kind of model that it is with --model (sd2.1-base: "
+            "512 px, sd2.1: 768 px, or the path of a diffusers folder)."
         ) from error
     return pipeline

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from s2i_lib.errors import InputError, S2iError
+from s2i_lib.errors import InputError, S2iError, first_line
 from s2i_lib.models.loading import quiet_transformers
 from s2i_lib.models.registry import SAFETY_CHECKER, SD1
 from s2i_lib.storage import hub
-from s2i_lib.storage.hub import Source, first_line
+from s2i_lib.storage.hub import Source
 from s2i_lib.storage.layout import Drive, folder_name
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 log = logging.getLogger(__name__)
-
 
 WEIGHTS = "model.safetensors"
 
@@ -50,17 +49,18 @@ class Preparation:
     size: int
     """Shorter side after resizing, in pixels."""
     crop: int | None
+    """Side of the square that is cut from the middle, in pixels."""
     mean: tuple[float, ...]
     std: tuple[float, ...]
     resample: int = 3  # bicubic
     is_square: bool = False
-    """Resizes both sides to ``size``, whatever the shape was."""
+    """Whether both sides become ``size``, whatever the shape was."""
 
     @classmethod
     def read(cls, folder: Path, default: Preparation | None = None) -> Preparation:
         """Read processor_config.json (transformers 5) or preprocessor_config.json (before).
 
-        Where there is neither, it is ``default``.
+        Return ``default`` where there is neither.
         """
         names = ("processor_config.json", "preprocessor_config.json")
         here = [folder / name for name in names if (folder / name).is_file()]
@@ -87,7 +87,7 @@ class Preparation:
             ) from error
 
     def __call__(self, images: Sequence[Image]) -> torch.Tensor:
-        """Pictures of any size as the network's input, shape = (n, 3, side, side), float32."""
+        """Return pictures of any size as input, shape = (n, 3, side, side), float32."""
         import torch
 
         arrays = np.stack([np.asarray(self._fit(image), np.float32) for image in images]) / 255
@@ -122,7 +122,7 @@ def _side(crop: Any) -> int:
 
 
 def on_the_cpu_if_full(network: Any, work: Callable[[], np.ndarray]) -> np.ndarray:
-    """What ``work`` gives; where the GPU has no memory left, ``network`` does it on the CPU."""
+    """Return what ``work`` gives; where the GPU is full, ``network`` does it on the CPU."""
     import torch
 
     try:
@@ -133,7 +133,7 @@ def on_the_cpu_if_full(network: Any, work: Callable[[], np.ndarray]) -> np.ndarr
 
 
 def place(network: Any, device: torch.device | None) -> Any:
-    """The network on ``device``, if one is named and has room for it."""
+    """Return the network on ``device``, if one is named and has room for it."""
     import torch
 
     try:
@@ -211,10 +211,7 @@ def load_network(
     device: torch.device | None = None,
     dtype: torch.dtype | None = None,
 ) -> Any:
-    """A network of class ``kind`` from a folder, safetensors only, ready to be asked.
-
-    In fp32, if no ``dtype`` is named.
-    """
+    """Load a network of class ``kind`` from a folder, safetensors only, in ``dtype`` or fp32."""
     import torch
 
     quiet_transformers()
@@ -243,7 +240,7 @@ def load_network(
 
 
 def load_or_refuse(path: Path, load: Callable[[], Any]) -> Any:
-    """What ``load`` gives; what the libraries raise over a damaged file becomes our error."""
+    """Return what ``load`` gives; make our error of what libraries raise over a damaged file."""
     try:
         return load()
     except S2iError:

@@ -1,4 +1,4 @@
-"""Consent: who agrees, and when, that a model is taught to draw a person."""
+"""Keep who agrees, and when, that a model is taught to draw a person."""
 
 from __future__ import annotations
 
@@ -37,20 +37,20 @@ class Consent:
 
     @classmethod
     def given(cls, by: str | None, on: str | None) -> Consent | None:
-        """Consent from two fields of a form, or None where both were left empty."""
+        """Make a consent of two fields of a form; None where both were left empty."""
         by, on = (by or "").strip(), (on or "").strip()
         return cls(by, on) if by or on else None
 
     @classmethod
     def from_record(cls, record: Any) -> Consent | None:
-        """Read back from a manifest; None for anything that lacks a name or a date."""
+        """Read it back from a manifest; None for anything that lacks a name or a date."""
         try:
             return cls(record["by"], record["on"])
         except (KeyError, TypeError, AttributeError, InputError):
             return None
 
     def sentence(self, subject: str) -> str:
-        """In words, for the person called ``subject``."""
+        """Say it in words, for the person called ``subject``."""
         is_own = self.by.lower() == subject.lower()
         whose, whom = ("me", "me") if is_own else (subject, subject)
         return (
@@ -59,12 +59,12 @@ class Consent:
         )
 
     def record(self, subject: str) -> dict[str, str]:
-        """What the manifest keeps."""
+        """Return what the manifest keeps."""
         return asdict(self) | {"sentence": self.sentence(subject)}
 
 
 def _day(text: str) -> date:
-    """2026-08-19 or 19.8.2026 as a date that has come."""
+    """Read 2026-08-19 or 19.8.2026 as a date that has come."""
     written = text.strip()
     if parts := re.fullmatch(r"(\d{1,2})\.\s*(\d{1,2})\.\s*(\d{4})", written):
         written = f"{parts[3]}-{int(parts[2]):02}-{int(parts[1]):02}"

@@ -1,4 +1,4 @@
-"""The square that is cut from a photo: around faces, else what stands out, else the centre."""
+"""Choose the square to cut from a photo: around a face, else what stands out, else the centre."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from s2i_lib.errors import InputError
-from s2i_lib.photos.saliency import salient_box
+from s2i_lib.photos.mask import Mask, find_mask
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,7 +17,6 @@ Method = Literal["by hand", "face", "what stands out", "centre"]
 
 ANALYSIS_PX = 224  # longest side on which the subject is looked for
 FACE_PX = 480  # and faces, which are small parts of a picture
-NEAR = 0.75  # of the photo's sides; a second look that shows more of it than this finds no more
 
 
 @dataclass(frozen=True)
@@ -30,11 +29,11 @@ class Box:
 
     @property
     def corners(self) -> tuple[int, int, int, int]:
-        """Left, top, right, bottom; right and bottom are the first pixels outside."""
+        """Return left, top, right, bottom; right and bottom are the first pixels outside."""
         return self.left, self.top, self.left + self.size, self.top + self.size
 
     def check(self, name: str, width: int, height: int) -> Box:
-        """Itself, if it lies in a photo of that size.
+        """Return the box itself, if it lies in a photo of that size.
 
         Raises
         ------
@@ -94,15 +93,17 @@ class Found:
 
     region: Region
     method: Method
+    mask: Mask
+    """Subject in each pixel of the picture that was looked at."""
     frame: Region = WHOLE
-    """The photo without the bars around it."""
+    """Part of the photo without the bars around it."""
     touches: float = 0.0
-    """The longest part of the subject's outline that lies on the photo's edge, in parts of the
+    """Longest part of the subject's outline that lies on the photo's edge, in parts of the
     subject's width or height."""
 
 
 def square_around(region: Region, frame: Region, width: int, height: int, margin: float) -> Box:
-    """The square around ``region``, plus ``margin`` of its longer side all around, in ``frame``.
+    """Return the square around ``region`` and ``margin`` of its longer side, within ``frame``.
 
     Where the region is larger than any square in the frame, the square is as large as fits; it then
     holds the region's middle, and of what is too tall the top, where heads are. Both are parts of a
@@ -131,7 +132,7 @@ def square_around(region: Region, frame: Region, width: int, height: int, margin
 
 
 def find_subject(image: Image, *, look_for_faces: bool) -> Found:
-    """Where the subject of ``image`` (upright RGB, any size) is.
+    """Find where the subject of ``image`` (upright RGB, any size) is.
 
     Faces count for people only: a face behind the mug is not the subject, and the cascade does not
     know the faces of dogs.
@@ -139,50 +140,27 @@ def find_subject(image: Image, *, look_for_faces: bool) -> Found:
     import numpy as np
 
     frame = without_bars(np.asarray(shrunk(image, ANALYSIS_PX)))
+    edges = _pixels(frame, image)
+    mask = find_mask(image.crop(edges)).placed(image.size, edges[:2])
     if look_for_faces and (face := find_face(image)) is not None:
-        return Found(face, "face", frame)
-    found = _look(image, frame)
-    if found is None:
-        return Found(frame, "centre", frame)
-    region, touches = found
-    # What is small is seen in a few pixels, and its box is loose: a second look from close by.
-    near = _around(region, frame, image)
-    if near.width < NEAR * frame.width and near.height < NEAR * frame.height:
-        region = (_look(image, near) or found)[0]
-    return Found(region, "what stands out", frame, touches)
-
-
-def _look(image: Image, view: Region) -> tuple[Region, float] | None:
-    """What stands out in a part of ``image``, and how much of it touches the edge of that part."""
-    import numpy as np
-
-    left, right = round(view.left * image.width), round(view.right * image.width)
-    top, bottom = round(view.top * image.height), round(view.bottom * image.height)
-    if min(right - left, bottom - top) < 16:
-        return None
-    seen = shrunk(image.crop((left, top, right, bottom)), ANALYSIS_PX)
-    found = salient_box(np.asarray(seen))
-    if found is None:
-        return None
-    box, touches = found
-    x, y = (right - left) / seen.width, (bottom - top) / seen.height
-    edges = (left + box[0] * x, top + box[1] * y, left + box[2] * x, top + box[3] * y)
+        return Found(face, "face", mask, frame)
+    if mask.box is None:
+        return Found(frame, "centre", mask, frame)
     sides = (image.width, image.height) * 2
-    return Region(*(edge / side for edge, side in zip(edges, sides, strict=True))), touches
+    region = Region(*(edge / side for edge, side in zip(mask.box, sides, strict=True)))
+    return Found(region, "what stands out", mask, frame, mask.touching)
 
 
-def _around(region: Region, frame: Region, image: Image) -> Region:
-    """``region`` with its longer side all around it, as far as ``frame`` goes."""
-    longer = max(region.width * image.width, region.height * image.height)
-    across, down = longer / image.width, longer / image.height
-    return Region(
-        max(frame.left, region.left - across), max(frame.top, region.top - down),
-        min(frame.right, region.right + across), min(frame.bottom, region.bottom + down),
-    )  # fmt: skip
+def _pixels(region: Region, image: Image) -> tuple[int, int, int, int]:
+    """Return left, top, right and bottom of a region in pixels; at least one lies inside."""
+    left = min(round(region.left * image.width), image.width - 1)
+    top = min(round(region.top * image.height), image.height - 1)
+    right, bottom = round(region.right * image.width), round(region.bottom * image.height)
+    return left, top, max(right, left + 1), max(bottom, top + 1)
 
 
 def shrunk(image: Image, longest_px: int) -> Image:
-    """``image`` with its longer side at most ``longest_px``, each pixel the mean of its area."""
+    """Return ``image`` with at most ``longest_px`` a side, each pixel the mean of its area."""
     from PIL import Image as Pillow
 
     scale = min(1.0, longest_px / max(image.size))
@@ -191,7 +169,7 @@ def shrunk(image: Image, longest_px: int) -> Image:
 
 
 def without_bars(pixels: np.ndarray) -> Region:
-    """The picture inside bars of one colour (a letterbox, a screenshot's margins).
+    """Return the picture inside bars of one colour (a letterbox, a screenshot's margins).
 
     Parameters
     ----------
@@ -200,7 +178,7 @@ def without_bars(pixels: np.ndarray) -> Region:
     height, width = pixels.shape[:2]
 
     def bar(lines: np.ndarray) -> int:
-        """How many lines from the first on are flat and of one colour, at most a third of all."""
+        """Count the lines from the first on that are flat and of one colour, at most a third."""
         lines = lines.astype(int)
         flat = (lines.max(axis=1) - lines.min(axis=1)).max(axis=1) <= 12  # JPEG noise stays below
         apart = np.abs(lines.mean(axis=1) - lines[0].mean(axis=0)).max(axis=1)
@@ -230,7 +208,7 @@ def without_bars(pixels: np.ndarray) -> Region:
 
 
 def find_face(image: Image) -> Region | None:
-    """The largest frontal face, widened to the whole head and shoulders' breadth of hair and chin.
+    """Find the largest frontal face, widened to the whole head with hair and chin.
 
     Source: LBP cascade of OpenCV, as scikit-image ships it (OpenCV 5 has no cascades any more).
     """

@@ -1,78 +1,46 @@
-"""Photos of a subject -> checked square crops, a contact sheet and a manifest."""
+"""Make of a subject's photos checked square crops, a contact sheet and a manifest."""
 
 from __future__ import annotations
 
-import io
 import json
 import logging
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from s2i_lib.errors import InputError
 from s2i_lib.photos.consent import Consent
 from s2i_lib.photos.contact_sheet import draw_contact_sheet
-from s2i_lib.photos.crop import Box, find_subject, parse_crop, shrunk, square_around
-from s2i_lib.photos.diversity import advise, find_duplicates, traits_of
-from s2i_lib.photos.importing import ZipImport, import_zip, keep_photo
+from s2i_lib.photos.crop import Box
+from s2i_lib.photos.diversity import advise, find_duplicates
+from s2i_lib.photos.importing import import_zip, keep_photo
+from s2i_lib.photos.inspection import Callback, Inspector, Look, who_checked
 from s2i_lib.photos.manifest import (
+    MASKS,
     Dataset,
-    Look,
+    choices_of_mask,
     crops_by_hand,
     dataset_hash,
-    load_dataset,
     manifest_of,
     read_manifest,
-    sha256_of,
 )
-from s2i_lib.photos.photo_checker import INSTALL, load_photo_checker
-from s2i_lib.photos.quality import DatasetOptions, Verdict, explain, judge, measure
-from s2i_lib.photos.reading import (
-    FORMATS,
-    PhotoFile,
-    decode_photo,
-    is_photo_name,
-    no_decoder_warnings,
-    read_photo,
-)
+from s2i_lib.photos.quality import DatasetOptions, Verdict
+from s2i_lib.photos.reading import FORMATS, is_photo_name, no_decoder_warnings, read_bytes
 from s2i_lib.photos.subject import (
-    KINDS,
     Subject,
     card_path,
     check_identifier,
-    choose_identifier,
-    guess_kind,
-    list_subjects,
     load_subject,
     save_subject,
 )
-from s2i_lib.storage.files import free_path, make_folder, write_file
+from s2i_lib.storage.files import free_path, make_folder, sha256_of, write_file
 from s2i_lib.storage.layout import Drive
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-__all__ = [
-    "KINDS", "Box", "Consent", "Dataset", "DatasetOptions", "PhotoFile", "Subject", "Verdict",
-    "ZipImport", "build_dataset", "card_path", "choose_identifier", "guess_kind", "import_zip",
-    "keep_photo", "list_subjects", "load_dataset", "load_subject", "parse_crop", "read_photo",
-    "sample_subject", "save_subject",
-]  # fmt: skip
-
 log = logging.getLogger(__name__)
-
-WORKERS = 2  # threads: Pillow, OpenCV and zlib let go of the interpreter while they work
-OVERVIEW_PX = 512  # shorter side of the small copy that the subject is looked for in
-THUMB_PX = 480
-PNG_LEVEL = 2  # of zlib: 0.07 s for a crop, 5 % larger than level 4, which takes 0.11 s
-
-Callback = Callable[[int, int, str], None]
-"""Called after each photo with how many are done, of how many, and the photo's name."""
 
 
 def build_dataset(
@@ -82,6 +50,7 @@ def build_dataset(
     photos: str | Path | None = None,
     options: DatasetOptions | None = None,
     crops: Mapping[str, Box | None] | None = None,
+    cut_out: Mapping[str, bool] | None = None,
     consent: Consent | None = None,
     callback: Callback | None = None,
 ) -> Dataset:
@@ -99,6 +68,9 @@ def build_dataset(
     crops
         Name of a photo -> the square to cut from it. It lasts until the photo changes; None takes
         it back.
+    cut_out
+        Name of a photo -> whether training cuts the subject out of it, or sees it whole. It lasts;
+        without a choice a mask is used unless it is doubted.
     consent
         For people: who agrees, and when. Kept in the manifest, so it is asked for once.
 
@@ -123,14 +95,14 @@ def build_dataset(
             "Run notebooks/1_capture_dataset.ipynb, or copy photos there."
         )
     by_hand = crops_by_hand(earlier) | dict(crops or {})
-    if unknown := sorted(set(crops or {}) - set(names)):
+    if unknown := sorted((set(crops or {}) | set(cut_out or {})) - set(names)):
         raise InputError(
-            f"There is no photo {unknown[0]!r} to crop. There are: {', '.join(names) or 'none'}."
+            f"There is no photo {unknown[0]!r} to cut. There are: {', '.join(names) or 'none'}."
         )
     with no_decoder_warnings(), tempfile.TemporaryDirectory(prefix="s2i-dataset-") as staged:
-        looks = list(
-            _look_at_all(home / "photos", names, by_hand, subject, options, Path(staged), callback)
-        )
+        chosen = choices_of_mask(earlier) | dict(cut_out or {})
+        inspector = Inspector(subject, options, by_hand, Path(staged), chosen)
+        looks = list(inspector.inspect_all([home / "photos" / name for name in names], callback))
         looks = _without_duplicates(looks, options)
         looks = sorted([*(Look(v) for v in refused), *looks], key=lambda look: look.verdict.photo)
         _publish_crops(looks, Path(staged), make_folder(home / "dataset"), earlier)
@@ -138,11 +110,11 @@ def build_dataset(
     kept = [look.traits for look in looks if look.verdict.is_kept and look.traits]
     advice = advise(kept, len(looks) - len(kept), options)
     if options.is_for_class:
-        advice = [*advice, _who_checked()]
+        advice = [*advice, who_checked()]
     sheet = draw_contact_sheet(
         f"{subject.name}: {sum(v.is_kept for v in verdicts)} of {len(verdicts)} photos kept",
         verdicts,
-        {look.verdict.photo: look.thumb for look in looks if look.thumb is not None},
+        {look.verdict.photo: (look.thumb, look.mask) for look in looks if look.thumb is not None},
         advice,
     )
     dataset = Dataset(
@@ -155,6 +127,11 @@ def build_dataset(
         sha256=dataset_hash(looks),
         mirror=subject.kind == "animal" if options.mirror is None else options.mirror,
         consent=consent,
+        masks={
+            look.verdict.image: look.mask_sha256
+            for look in looks
+            if look.verdict.image and look.mask_sha256
+        },
     )
     save_subject(drive, subject)
     write_file(dataset.manifest, manifest_of(dataset, looks, options))
@@ -179,17 +156,11 @@ def sample_subject(drive: Drive) -> Subject:
 
 
 def _check_folder_is_its_own(subject: Subject, drive: Drive) -> None:
-    """Two names that give one folder ("Rex" and "Rex!") would mix their photos."""
-    if not card_path(drive, subject.name).is_file():
+    """Refuse a name that gives another's folder ("Rex!", "Rex"): their photos would mix."""
+    try:
+        other = load_subject(drive, subject.name).name
+    except InputError:  # it has no card yet, or none that can be read
         return
-    other = next(
-        (
-            known.name
-            for known in list_subjects(drive)
-            if card_path(drive, known.name) == card_path(drive, subject.name)
-        ),
-        subject.name,
-    )
     if other.casefold() != subject.name.casefold():
         raise InputError(
             f"The folder {drive.subject(subject.name)} is that of {other!r}. Give "
@@ -200,7 +171,7 @@ def _check_folder_is_its_own(subject: Subject, drive: Drive) -> None:
 def _settle_consent(
     subject: Subject, consent: Consent | None, earlier: dict[str, Any]
 ) -> Consent | None:
-    """The consent given now or earlier; people are not cropped without."""
+    """Return the consent given now or earlier; refuse to crop people without."""
     consent = consent or Consent.from_record(earlier.get("consent"))
     if subject.kind == "person" and consent is None:
         raise InputError(
@@ -213,7 +184,7 @@ def _settle_consent(
 
 
 def _list_photos(folder: Path) -> tuple[list[str], list[str]]:
-    """Names of the photos in a folder, and of everything else there, both sorted."""
+    """Return the names of the photos in a folder, and of everything else there, both sorted."""
     if not folder.is_dir():
         return [], []
     names = sorted(path.name for path in folder.iterdir())
@@ -222,7 +193,7 @@ def _list_photos(folder: Path) -> tuple[list[str], list[str]]:
 
 
 def _take_photos(source: Path, folder: Path) -> tuple[list[Verdict], list[str]]:
-    """Keep the photos of a folder, a zip or one file; what cannot be read, and what is no photo."""
+    """Keep the photos of a folder, a zip or one file; return what is unreadable, what no photo."""
     if not source.exists():
         raise InputError(f"There is no {source}. Name a folder of photos, a zip, or one photo.")
     if source.resolve() == folder.resolve():
@@ -247,7 +218,7 @@ def _take_photos(source: Path, folder: Path) -> tuple[list[Verdict], list[str]]:
     for name in names:
         path = source / name if source.is_dir() else source
         try:
-            keep_photo(_read_bytes(path), name, folder)
+            keep_photo(read_bytes(path), name, folder)
         except InputError as error:
             refused.append(Verdict(name, "unreadable", str(error)))
     return refused, ignored
@@ -261,104 +232,8 @@ def _no_photos_in(source: Path, others: list[str]) -> InputError:
     )
 
 
-def _read_bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path.name} cannot be opened ({error.strerror or error}).") from error
-
-
-def _look_at_all(
-    folder: Path,
-    names: list[str],
-    by_hand: Mapping[str, Any],
-    subject: Subject,
-    options: DatasetOptions,
-    staged: Path,
-    callback: Callback | None,
-) -> Iterator[Look]:
-    from tqdm.auto import tqdm
-
-    def look(name: str) -> Look:
-        return _look_at(folder / name, by_hand.get(name), subject, options, staged)
-
-    with ThreadPoolExecutor(WORKERS) as pool:
-        bar = tqdm(pool.map(look, names), total=len(names), desc="photos", unit="photo")
-        for done, result in enumerate(bar, start=1):
-            if callback is not None:
-                callback(done, len(names), result.verdict.photo)
-            yield result
-
-
-def _look_at(
-    path: Path, by_hand: Any, subject: Subject, options: DatasetOptions, staged: Path
-) -> Look:
-    """Read, find, crop, measure and judge one photo; its crop goes to ``staged``/<name>.png."""
-
-    try:
-        data = _read_bytes(path)
-        photo = decode_photo(data, path.name, at_least_px=OVERVIEW_PX)
-    except InputError as error:
-        return Look(Verdict(path.name, "unreadable", str(error)))
-    overview, size = photo.image, (photo.width, photo.height)
-    found = find_subject(overview, look_for_faces=subject.kind == "person")
-    box = square_around(found.region, found.frame, *size, options.margin)
-    method: str = found.method
-    if isinstance(by_hand, tuple):  # from an earlier manifest: it holds for that very file
-        by_hand = by_hand[0] if by_hand[1] == photo.sha256 else None
-    if by_hand is not None:
-        box, method = by_hand.check(path.name, *size), "by hand"
-    crop = _cut(data, photo, box, options.max_crop_px)
-    checker = load_photo_checker() if options.is_for_class else None
-    if checker is not None and any(checker.find_unfit([overview, crop])):
-        why = (
-            "The checker of photographs takes it for unfit for a class. It is wrong now and then: "
-            "take another photo, or leave classroom mode off."
-        )
-        return Look(Verdict(path.name, "unfit", why, *size))  # without a picture for the sheet
-    measures = measure(overview, crop, box, found, *size)
-    name = judge(measures, box, *size, options)
-    stream = io.BytesIO()
-    crop.save(stream, "PNG", compress_level=PNG_LEVEL)
-    (staged / f"{path.name}.png").write_bytes(stream.getvalue())
-    return Look(
-        Verdict(path.name, name, explain(name, box, *size, options), *size, box, method),
-        photo.sha256,
-        sha256_of(stream.getvalue()),
-        measures,
-        found,
-        traits_of(overview, found),
-        shrunk(overview, THUMB_PX),
-        {"format": photo.format, "notes": list(photo.notes), "image_px": crop.width},
-    )
-
-
-def _who_checked() -> str:
-    """What classroom mode did with the photos."""
-    checker = load_photo_checker()
-    if checker is None:
-        return f"Classroom mode is on, but nothing looked at the photos. Install one: {INSTALL}."
-    return f"In classroom mode the photos were checked by {checker.name}."
-
-
-def _cut(data: bytes, photo: PhotoFile, box: Box, max_px: int) -> Image:
-    """The crop, decoded no larger than it is needed."""
-    from PIL import Image
-
-    wanted = min(box.size, max_px)
-    shorter = min(photo.width, photo.height)
-    if min(photo.image.size) * box.size < wanted * shorter:
-        photo = decode_photo(data, photo.name, at_least_px=-(-shorter * wanted // box.size))
-    ratio = photo.image.width / photo.width
-    left, top, right, bottom = (edge * ratio for edge in box.corners)
-    if ratio == 1 and wanted == box.size:
-        return photo.image.crop(box.corners)
-    size = (wanted, wanted)
-    return photo.image.resize(size, Image.Resampling.LANCZOS, box=(left, top, right, bottom))
-
-
 def _without_duplicates(looks: list[Look], options: DatasetOptions) -> list[Look]:
-    """The same looks with near-duplicates named, and a file name for every crop that is kept."""
+    """Return the looks with near-duplicates named, and a file name for every crop that is kept."""
     # Of a burst the one with the largest, then the sharpest crop stays.
     ranked = sorted(
         (
@@ -381,13 +256,8 @@ def _without_duplicates(looks: list[Look], options: DatasetOptions) -> list[Look
             )
         if verdict.is_kept:
             stem = Path(verdict.photo).stem
-            image = next(
-                name
-                for name in (
-                    f"{stem}{tail}.png" for tail in ("", *(f"-{n}" for n in range(2, 999)))
-                )
-                if name.lower() not in taken
-            )
+            names = (f"{stem}{tail}.png" for tail in ("", *(f"-{n}" for n in range(2, 999))))
+            image = next(name for name in names if name.lower() not in taken)
             taken.add(image.lower())
             verdict = replace(verdict, image=image)
         result.append(replace(look, verdict=verdict))
@@ -395,18 +265,27 @@ def _without_duplicates(looks: list[Look], options: DatasetOptions) -> list[Look
 
 
 def _publish_crops(looks: list[Look], staged: Path, folder: Path, earlier: dict[str, Any]) -> None:
-    """Make ``folder`` hold the kept crops; what a user put or changed there is set aside."""
-    ours = {e["image"]: e["image_sha256"] for e in earlier.get("photos", []) if e.get("image")}
-    new = {look.verdict.image: look for look in looks if look.verdict.image}
+    """Make ``folder`` hold the kept crops, and their masks in a folder of it."""
+    kept = [look for look in looks if look.verdict.image]
+    for where, key, ending in (
+        (folder, "image_sha256", ".png"),
+        (make_folder(folder / MASKS), "mask_sha256", ".mask.png"),
+    ):
+        ours = {e["image"]: e.get(key) for e in earlier.get("photos", []) if e.get("image")}
+        new = {str(l.verdict.image): staged / f"{l.verdict.photo}{ending}" for l in kept}  # noqa: E741
+        _publish(new, where, ours, folder.parent / "set_aside")
+
+
+def _publish(new: dict[str, Path], folder: Path, ours: dict[str, str], set_aside: Path) -> None:
+    """Make ``folder`` hold the new files; what a user put or changed there is set aside."""
     for path in sorted(folder.glob("*.png")):
-        found = sha256_of(path.read_bytes())
-        if path.name in new and found == new[path.name].png_sha256:
+        found = sha256_of(path)
+        if path.name in new and found == sha256_of(new[path.name]):
             del new[path.name]
         elif found == ours.get(path.name):
             path.unlink()
         elif path.name in new:
-            aside = make_folder(folder.parent / "set_aside")
-            log.warning("%s was changed by someone; it is now in %s.", path, aside)
-            shutil.move(path, free_path(aside / path.name))
-    for name, look in new.items():
-        write_file(folder / str(name), (staged / f"{look.verdict.photo}.png").read_bytes())
+            log.warning("%s was changed by someone; it is now in %s.", path, set_aside)
+            shutil.move(path, free_path(make_folder(set_aside) / path.name))
+    for name, source in new.items():
+        write_file(folder / name, source.read_bytes())

@@ -1,4 +1,4 @@
-"""How the photos of a set compare: shots taken twice, backgrounds, light and sides that repeat."""
+"""Compare the photos of a set: shots taken twice, backgrounds, light and sides that repeat."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ class Traits:
     """What of a photo is compared with others."""
 
     detail: np.ndarray
-    """Shape = (96, 96), float32: the photo in grey."""
+    """Photo in grey, shape = (96, 96), float32."""
     background: np.ndarray
-    """Shape = (245,), float: square roots of the colour histogram around the subject."""
+    """Square roots of the colour histogram around the subject, shape = (245,)."""
     lightness: float
-    """Of the background: median CIELAB L."""
+    """Median CIELAB L of the background."""
     outline: np.ndarray
-    """Shape = (1764,), float: histogram of oriented gradients of the subject, of length 1."""
+    """Histogram of oriented gradients of the subject, shape = (1764,), of length 1."""
 
 
 def traits_of(overview: Image, found: Found) -> Traits:
-    """What makes a photo (RGB, any size) like others or not."""
+    """Return what makes a photo (RGB, any size) like others or not."""
     import cv2
     import numpy as np
     from skimage.feature import hog
@@ -70,7 +70,7 @@ def traits_of(overview: Image, found: Found) -> Traits:
 
 
 def likeness(first: np.ndarray, second: np.ndarray) -> float:
-    """How far two photos are the same shot: correlation of details after one is laid on the other.
+    """Return how far two photos are one shot: correlation of details, one laid on the other.
 
     Crops, turns by a few degrees, brightness, contrast and compression leave it high; a subject
     that moved brings it down. Mirror images count as the same.
@@ -110,7 +110,7 @@ def likeness(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def _fine(grey: np.ndarray) -> np.ndarray:
-    """What is left of a picture without its large shapes, which many photos share."""
+    """Return what is left of a picture without its large shapes, which many photos share."""
     import cv2
 
     return grey - cv2.GaussianBlur(grey, (0, 0), 4)
@@ -124,7 +124,7 @@ def _correlation(first: np.ndarray, second: np.ndarray) -> float:
 def find_duplicates(
     photos: Sequence[tuple[str, Traits]], options: DatasetOptions
 ) -> dict[str, str]:
-    """Name of each photo that repeats an earlier one of the sequence -> name of that one."""
+    """Map the name of each photo that repeats an earlier one of the sequence to that one's."""
     first_shots: list[tuple[str, Traits]] = []
     duplicates: dict[str, str] = {}
     for name, traits in photos:
@@ -138,7 +138,7 @@ def find_duplicates(
 
 
 def advise(kept: Sequence[Traits], left_out: int, options: DatasetOptions) -> list[str]:
-    """What to know about the set and what to shoot next, a sentence each."""
+    """Say what to know about the set and what to shoot next, a sentence each."""
     import numpy as np
 
     count = len(kept)

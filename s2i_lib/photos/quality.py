@@ -1,4 +1,4 @@
-"""What is wrong with one photo, in plain words, from thresholds measured on real photos."""
+"""Say what is wrong with one photo, in plain words, by thresholds measured on real photos."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class DatasetOptions:
     """How photos are judged and cropped.
 
     Where a threshold says "measured", it lies between the 24 good photos and their degraded copies
-    in benchmarks/README.md, which `python -m benchmarks.photos` measures anew.
+    in benchmarks/README.md, which `python -m benchmarks.photos` measures again.
     """
 
     max_crop_px: int = 1024
@@ -36,10 +36,10 @@ class DatasetOptions:
     min_crop_px: int = 256
     """Smallest side that is kept: below, SD 2.1 would see more interpolation than photo."""
     warn_crop_px: int = 512
-    """Below this SD 2.1 base (512 px) would upscale the crop, which is said."""
+    """Side below which SD 2.1 base (512 px) would upscale the crop, which is said."""
     margin: float = 0.2
-    """Of the subject's longer side, left around it on each side: the boxes that are found miss a
-    little of some subjects, and DreamBooth's photos show background too (measured)."""
+    """Part of the subject's longer side that is left around it on each side: the boxes that are
+    found miss a little of some subjects, and DreamBooth's photos show background too (measured)."""
     max_blur: float = 0.5
     """Blur effect (Crete et al. 2007) of the crop at 512 px, 0 sharp to 1. Measured: good photos
     reach 0.47, a Gaussian blur of 2 px there begins at 0.54."""
@@ -48,18 +48,18 @@ class DatasetOptions:
     too dark, 0.25 ** (1 / 2.2) = 0.532. Measured: 0.68 in good photos, 0.54 when an editor has
     darkened them by a fifth, 0.53 at most when two stops too dark."""
     min_crop_light: float = 0.2
-    """The same for the brightest 10 % of the crop, for a subject in the dark below a lamp."""
+    """Brightness that the brightest 10 % of the crop reach: a subject may be dark below a lamp."""
     max_clipped: float = 0.23
     """Part of the crop's middle in which two colour channels are full (one is, in a bright red).
     Measured: good photos reach 0.01, and 0.21 when an editor has lightened them by a fifth; 2.5
     stops too bright begin at 0.27, but for one dark photo with 0.16. The pure white around a
     cut-out does not count."""
     max_touching: float = 0.15
-    """Of the subject's width or height, on the edge of the photo; beyond, it is called cut off,
+    """Part of the subject's width or height on the edge of the photo; beyond, it is called cut off,
     and kept. Measured: it finds 88 % of the photos that lack 20 or 40 % of the subject, and is
     said of 8 % of those that lack nothing."""
     min_held: float = 0.8
-    """Of the subject's box, held by the crop; below, the same: a square cannot hold it all."""
+    """Part of the subject's box that the crop holds; below, it is cut off, too."""
     max_likeness: float = 0.58
     """Correlation of the details of two photos, one laid over the other. Measured: different photos
     reach 0.45, edited copies of one begin at 0.66."""
@@ -107,15 +107,19 @@ class Verdict:
     """Name of the file."""
     verdict: Name
     reason: str
-    """In plain words: what is wrong and what to do, or that all is well."""
+    """Reason in plain words: what is wrong and what to do, or that all is well."""
     width: int = 0
     height: int = 0
-    """Of the upright photo in pixels; 0 for one that cannot be read."""
+    """Size of the upright photo in pixels; 0 for one that cannot be read."""
     crop: Box | None = None
     method: str | None = None
-    """How the crop was found: "face", "what stands out", "centre", "by hand"."""
+    """Way in which the crop was found: "face", "what stands out", "centre", "by hand"."""
     image: str | None = None
     """Name of the crop in the dataset's folder, for a photo that is kept."""
+    cut_out: bool = False
+    """Whether training cuts the subject out; else it sees the crop whole."""
+    doubt: str = ""
+    """Why the subject's mask should not be trusted, in words."""
 
     @property
     def is_kept(self) -> bool:
@@ -123,7 +127,7 @@ class Verdict:
 
 
 def held(box: Box, region: Region, width: int, height: int) -> float:
-    """The part of ``region`` that lies in ``box``, of a photo of ``width`` x ``height`` pixels."""
+    """Return the part of ``region`` in ``box``, in a photo of ``width`` x ``height`` pixels."""
     left, top, right, bottom = box.corners
     across = min(right, region.right * width) - max(left, region.left * width)
     down = min(bottom, region.bottom * height) - max(top, region.top * height)
@@ -164,7 +168,7 @@ def measure(
 
 
 def _is_cut_out(pixels: np.ndarray) -> bool:
-    """Whether a picture, shape (height, width, 3), stands on pure white, as web shops show it."""
+    """Return whether a picture, shape (height, width, 3), stands on pure white, as in web shops."""
     import numpy as np
 
     border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
@@ -172,7 +176,7 @@ def _is_cut_out(pixels: np.ndarray) -> bool:
 
 
 def _clipped(crop: Image, *, is_cut_out: bool) -> float:
-    """The part of a crop's middle in which two of three colour channels are full."""
+    """Return the part of a crop's middle in which two of three colour channels are full."""
     import cv2
     import numpy as np
 
@@ -191,7 +195,7 @@ def _clipped(crop: Image, *, is_cut_out: bool) -> float:
 
 
 def judge(measures: Measures, crop: Box, width: int, height: int, options: DatasetOptions) -> Name:
-    """The verdict on one photo of ``width`` x ``height`` pixels by itself."""
+    """Return the verdict on one photo of ``width`` x ``height`` pixels by itself."""
     if min(width, height) < options.min_crop_px:
         return "too small"
     if measures.light < options.min_light or measures.crop_light < options.min_crop_light:
@@ -210,7 +214,7 @@ def judge(measures: Measures, crop: Box, width: int, height: int, options: Datas
 
 
 def explain(name: Name, crop: Box, width: int, height: int, options: DatasetOptions) -> str:
-    """Why, and what to do, in a sentence or two."""
+    """Say why, and what to do, in a sentence or two."""
     return {
         "fine": "Sharp, well lit and large enough.",
         "crop small": (

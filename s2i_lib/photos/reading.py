@@ -1,8 +1,8 @@
-"""Photo files: read what phones make, refuse what is broken, and say why."""
+"""Read photo files as phones make them, refuse what is broken, and say why."""
 
 from __future__ import annotations
 
-import hashlib
+import functools
 import io
 import warnings
 from collections.abc import Iterator
@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from s2i_lib.errors import InputError
+from s2i_lib.errors import InputError, first_line
+from s2i_lib.storage.files import sha256_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -19,19 +20,14 @@ if TYPE_CHECKING:
 # What a suffix promises, in Pillow's names of formats. MPO is a JPEG with further pictures behind
 # it (depth, gain map), as many phones write them.
 FORMATS = {
-    ".jpg": ("JPEG", "MPO"),
-    ".jpeg": ("JPEG", "MPO"),
-    ".jpe": ("JPEG", "MPO"),
-    ".jfif": ("JPEG", "MPO"),
-    ".mpo": ("JPEG", "MPO"),
+    **dict.fromkeys((".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"), ("JPEG", "MPO")),
     ".png": ("PNG",),
     ".webp": ("WEBP",),
     ".heic": ("HEIF",),
     ".heif": ("HEIF", "AVIF"),
     ".hif": ("HEIF",),
     ".avif": ("AVIF",),
-    ".tif": ("TIFF",),
-    ".tiff": ("TIFF",),
+    **dict.fromkeys((".tif", ".tiff"), ("TIFF",)),
     ".bmp": ("BMP",),
     ".gif": ("GIF",),
 }
@@ -40,12 +36,11 @@ READABLE = tuple(dict.fromkeys(name for names in FORMATS.values() for name in na
 OPENERS = tuple(name for name in READABLE if name != "MPO")
 
 MAX_FILE_BYTES = 100 * 2**20  # a 108-megapixel JPEG has 20 to 40 MB
-MAX_JPEG_PIXELS = (
-    120_000_000  # phones go to 108 megapixels; a JPEG can be decoded at 1/8 of its size
-)
+# Phones go to 108 megapixels; a JPEG can be decoded at 1/8 of its size.
+MAX_JPEG_PIXELS = 120_000_000
 MAX_PIXELS = 50_000_000  # the others cannot: 48 megapixels are 200 MB while they are decoded
 
-ORIENTATION, GPS = 0x0112, 0x8825  # EXIF tags
+ORIENTATION = 0x0112  # EXIF tag
 # EXIF orientation -> what makes the picture upright, as Pillow numbers it (Image.Transpose).
 UPRIGHT = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}
 
@@ -58,18 +53,17 @@ class PhotoFile:
     image: Image
     """RGB; smaller than ``width`` x ``height`` where a smaller one was asked for."""
     width: int
-    """Of the upright photo at full resolution, in pixels."""
+    """Width of the upright photo at full resolution, in pixels."""
     height: int
     format: str
     sha256: str
-    """Of the file."""
-    has_gps: bool
+    """SHA-256 of the file."""
     notes: tuple[str, ...] = ()
-    """What was converted: "turned by its EXIF orientation", ..."""
+    """Conversions in words: "turned by its EXIF orientation", ..."""
 
 
 def is_photo_name(name: str) -> bool:
-    """Whether the file is called like a photo (".IMG.jpg" of a Mac and the like are not)."""
+    """Return whether the file is called like a photo (".IMG.jpg" of a Mac and the like are not)."""
     return Path(name).suffix.lower() in FORMATS and not name.startswith(".")
 
 
@@ -87,20 +81,21 @@ def read_photo(path: str | Path, *, at_least_px: int | None = None) -> PhotoFile
     InputError
         When it is no photo or a broken one; the message is one sentence that names the file.
     """
-    path = Path(path)
+    return decode_photo(read_bytes(Path(path)), Path(path).name, at_least_px=at_least_px)
+
+
+def read_bytes(path: Path) -> bytes:
+    """Read a photo's file; InputError where it is too large, or none that can be read."""
     try:
-        if not path.is_file():
-            raise InputError(f"{path.name} is not a file.")
         if path.stat().st_size > MAX_FILE_BYTES:
             raise InputError(too_large(path.name, path.stat().st_size))
-        data = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise InputError(f"{path.name} cannot be opened ({error.strerror or error}).") from error
-    return decode_photo(data, path.name, at_least_px=at_least_px)
 
 
 def decode_photo(data: bytes, name: str, *, at_least_px: int | None = None) -> PhotoFile:
-    """`read_photo` for a file that is in memory."""
+    """Do what `read_photo` does for a file that is in memory."""
     from PIL import Image, UnidentifiedImageError
 
     _register_heif()
@@ -131,7 +126,7 @@ def decode_photo(data: bytes, name: str, *, at_least_px: int | None = None) -> P
             shrink = min(width, height) // max(at_least_px, 1)
             image.draft(None, (width // max(shrink, 1), height // max(shrink, 1)))
         image.load()
-        orientation, has_gps = exif_facts(image)
+        orientation = orientation_of(image)
         image, notes = to_srgb(image)
         if orientation != 1:
             image = image.transpose(Image.Transpose(UPRIGHT[orientation]))
@@ -154,8 +149,7 @@ def decode_photo(data: bytes, name: str, *, at_least_px: int | None = None) -> P
     if orientation >= 5:
         width, height = height, width
     return PhotoFile(
-        name, image, width, height, file_format, hashlib.sha256(data).hexdigest(), has_gps,
-        tuple(notes),
+        name, image, width, height, file_format, sha256_of(data), tuple(notes),
     )  # fmt: skip
 
 
@@ -168,7 +162,7 @@ def no_decoder_warnings() -> Iterator[None]:
 
 
 def to_srgb(image: Image) -> tuple[Image, list[str]]:
-    """Any mode and profile -> 8-bit sRGB over white, and what was done for it, in words."""
+    """Convert any mode and profile to 8-bit sRGB over white; say in words what was done."""
     import numpy as np
     from PIL import Image
 
@@ -203,7 +197,7 @@ def to_srgb(image: Image) -> tuple[Image, list[str]]:
 
 
 def _through_profile(image: Image, profile: bytes) -> Image | None:
-    """``image`` in sRGB, or None where its profile is sRGB already or cannot be used."""
+    """Return ``image`` in sRGB, or None where its profile is sRGB already or cannot be used."""
     from PIL import ImageCms
 
     try:
@@ -217,29 +211,28 @@ def _through_profile(image: Image, profile: bytes) -> Image | None:
         return None
 
 
-def exif_facts(image: Image) -> tuple[int, bool]:
-    """Orientation (1 to 8) and whether the file says where it was taken."""
+def orientation_of(image: Image) -> int:
+    """Return the EXIF orientation, 1 (upright) to 8."""
     try:
-        exif = image.getexif()
-        orientation = exif.get(ORIENTATION, 1)
-        has_gps = bool(exif.get_ifd(GPS))
-    # Damaged EXIF must not cost a good photo; its parser raises anything.
-    except Exception:
-        return 1, False
-    return (orientation if orientation in range(1, 9) else 1), has_gps
+        orientation = image.getexif().get(ORIENTATION, 1)
+    except Exception:  # damaged EXIF must not cost a good photo, and its parser raises anything
+        return 1
+    return orientation if orientation in range(1, 9) else 1
 
 
-_heif_is_registered = False
-
-
+@functools.cache
 def _register_heif() -> None:
     """Teach Pillow HEIC once; it reads AVIF by itself since 11.3."""
-    global _heif_is_registered
-    if not _heif_is_registered:
-        import pillow_heif
+    import pillow_heif
 
-        pillow_heif.register_heif_opener()
-        _heif_is_registered = True
+    pillow_heif.register_heif_opener()
+
+
+def encode_image(image: Image, file_format: str, **options: Any) -> bytes:
+    """Return a picture as the bytes of a file; ``options`` are those of Pillow's format."""
+    stream = io.BytesIO()
+    image.save(stream, file_format, **options)
+    return stream.getvalue()
 
 
 def _suffix_of(file_format: str) -> str:
@@ -247,12 +240,8 @@ def _suffix_of(file_format: str) -> str:
 
 
 def too_large(name: str, size: int) -> str:
+    """Say that a file is larger than photos are."""
     return (
         f"{name} has more than {min(size, MAX_FILE_BYTES) / 2**20:.0f} MiB, which no photo needs; "
         "save it smaller."
     )
-
-
-def first_line(error: Any) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__

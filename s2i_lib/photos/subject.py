@@ -1,4 +1,4 @@
-"""The card that says who a subject is: subjects/<name>/subject.json."""
+"""Keep the card that says who a subject is: subjects/<name>/subject.json."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 from s2i_lib.errors import InputError
 from s2i_lib.models.registry import REGISTRY
-from s2i_lib.storage.files import write_file
+from s2i_lib.storage.files import write_json
 from s2i_lib.storage.layout import Drive
 
 # Identifiers to offer, in this order: each is one token of CLIP's vocabulary and of the pocket
@@ -42,14 +42,14 @@ ANIMALS = frozenset({
 
 @dataclass(frozen=True)
 class Subject:
-    """Who is drawn: the name that is spoken, and the words that stand for it in a prompt."""
+    """Who is drawn: the name that people say, and the words that stand for it in a prompt."""
 
     name: str
-    """As spoken: "Rex"."""
+    """Name as people say it: "Rex"."""
     class_noun: str
-    """What it is one of: "dog"."""
+    """Noun of its class: "dog"."""
     identifier: str = RARE_TOKENS[0]
-    """A rare token that the text encoder has no picture of yet."""
+    """Rare token that the text encoder has no picture of yet."""
     kind: Kind = "object"
 
     def __post_init__(self) -> None:
@@ -76,21 +76,40 @@ class Subject:
         name, class_noun, identifier = (*parts, cls.identifier)[:3]
         return cls(name, class_noun, identifier)
 
+    @classmethod
+    def choose(
+        cls,
+        drive: Drive,
+        name: str,
+        class_noun: str,
+        *,
+        identifier: str | None = None,
+        kind: str | None = None,
+    ) -> Subject:
+        """Return a subject with what is not given: the identifier on its card, its noun's kind."""
+        said = cast("Kind | None", kind)  # that it is one is checked above
+        return cls(
+            name,
+            class_noun,
+            identifier or choose_identifier(drive, name),
+            said or guess_kind(class_noun),
+        )
+
     @property
     def phrase(self) -> str:
-        """What stands for it in a prompt: "ohwx dog"."""
+        """Return what stands for it in a prompt: "ohwx dog"."""
         return f"{self.identifier} {self.class_noun}"
 
 
 def guess_kind(class_noun: str) -> Kind:
-    """The kind that the last word of a class noun says: "little girl" is a person."""
+    """Return the kind that the last word of a class noun says: "little girl" is a person."""
     words = class_noun.lower().split()
     last = words[-1] if words else ""
     return "person" if last in PEOPLE else "animal" if last in ANIMALS else "object"
 
 
 def check_identifier(identifier: str, drive: Drive) -> None:
-    """Hold an identifier against the tokenizers at hand: pocket's, and those kept on the Drive.
+    """Compare an identifier with the tokenizers that are here: pocket's, and those on the Drive.
 
     One that is cut into pieces has no embedding of its own, and its pieces mean other things.
 
@@ -113,14 +132,19 @@ def check_identifier(identifier: str, drive: Drive) -> None:
 
 
 def choose_identifier(drive: Drive, name: str) -> str:
-    """The identifier on a subject's card, which its runs were taught; a new one gets the first."""
+    """Return the identifier on a subject's card, which its runs were taught, else a free one.
+
+    Two subjects that share one could not be told apart in a sentence that names both.
+    """
     try:
         return load_subject(drive, name).identifier
     except InputError:
-        return RARE_TOKENS[0]
+        taken = {subject.identifier for subject in list_subjects(drive)}
+        return next((token for token in RARE_TOKENS if token not in taken), RARE_TOKENS[0])
 
 
 def card_path(drive: Drive, name: str) -> Path:
+    """Return where a subject's card lies."""
     return drive.subject(name) / "subject.json"
 
 
@@ -128,7 +152,7 @@ def save_subject(drive: Drive, subject: Subject) -> Path:
     """Write the subject's card to subjects/<name>/subject.json."""
     path = card_path(drive, subject.name)
     path.parent.mkdir(parents=True, exist_ok=True)
-    return write_file(path, (json.dumps(asdict(subject), indent=2) + "\n").encode())
+    return write_json(path, asdict(subject))
 
 
 def load_subject(drive: Drive, name: str) -> Subject:
@@ -152,7 +176,7 @@ def load_subject(drive: Drive, name: str) -> Subject:
     except (ValueError, TypeError) as error:
         raise InputError(
             f"The card {path} cannot be read ({error}). Expected name, class_noun, identifier "
-            "and kind as JSON. Make it anew with `python -m s2i_lib dataset`."
+            "and kind as JSON. Make it again with `python -m s2i_lib dataset`."
         ) from error
 
 
@@ -174,10 +198,9 @@ def known_subjects(drive: Drive, first: Sequence[Subject] = ()) -> list[Subject]
 
 
 def list_subjects(drive: Drive) -> list[Subject]:
-    """All subjects that have a readable card, by name."""
-    cards = sorted(drive.subjects.glob("*/subject.json"))
+    """List all subjects that have a readable card, by name."""
     subjects = []
-    for card in cards:
+    for card in sorted(drive.subjects.glob("*/subject.json")):
         try:
             subjects.append(Subject(**json.loads(card.read_text())))
         except (ValueError, TypeError, InputError):

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from s2i_lib.errors import InputError, S2iError
+from s2i_lib.models.devices import free_memory
 from s2i_lib.speech.audio import LIMIT_S, RATE_HZ, Audio, Recording, read_audio
 from s2i_lib.speech.decoding import Decoder, Take, find_doubts, is_silence
 from s2i_lib.speech.transcript import Transcript
@@ -21,6 +22,7 @@ from s2i_lib.speech.weights import (
 )
 from s2i_lib.speech.whisper import ENGINES, Engine, has_cuda, load_engine
 from s2i_lib.speech.windows import Window, find_windows
+from s2i_lib.storage.files import GIB
 from s2i_lib.storage.layout import Drive, open_drive
 
 
@@ -164,22 +166,12 @@ def _load_chosen(options: HearOptions, drive: Drive) -> Engine:
 def best_model() -> str:
     """Return the Whisper model that suits this machine best, whether or not it is here yet."""
     device = "cuda" if has_cuda() else "cpu"
-    return choose_models(None, device, _free_memory_gib(device))[0]
-
-
-def _free_memory_gib(device: str) -> float:
-    if device == "cuda":
-        import torch
-
-        return torch.cuda.mem_get_info()[0] / 2**30
-    import psutil
-
-    return psutil.virtual_memory().available / 2**30
+    return choose_models(None, device, free_memory(device) / GIB)[0]
 
 
 def _load_auto(options: HearOptions, engine: str, device: str, drive: Drive) -> Engine:
     """Load the best model that is already here; else the best that can be downloaded."""
-    names = choose_models(options.language, device, _free_memory_gib(device))
+    names = choose_models(options.language, device, free_memory(device) / GIB)
     errors = []
     for download in (False, True):
         for name in names:

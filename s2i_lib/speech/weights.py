@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from s2i_lib.errors import InputError, S2iError
+from s2i_lib.errors import InputError, S2iError, first_line
 from s2i_lib.speech import tiny_en
 from s2i_lib.storage import hub
 from s2i_lib.storage.layout import Drive
@@ -127,7 +127,7 @@ def find_weights(engine: str, model: str, drive: Drive, *, download: bool = True
         except S2iError:
             raise
         except Exception as error:  # whatever the network or the hub's client can raise
-            tried.append(f"{place} ({type(error).__name__}: {hub.first_line(error)})")
+            tried.append(f"{place} ({type(error).__name__}: {first_line(error)})")
     raise S2iError(
         f"The weights of Whisper {model} for {engine} were found nowhere. Tried: "
         f"{'; '.join(tried)}. Connect to the internet, or hear English offline with "

@@ -14,11 +14,10 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from s2i_lib.errors import S2iError
+from s2i_lib.errors import S2iError, first_line
 from s2i_lib.speech import tiny_en
 from s2i_lib.speech.audio import RATE_HZ
 from s2i_lib.speech.weights import find_weights
-from s2i_lib.storage.hub import first_line
 from s2i_lib.storage.layout import Drive
 
 logger = logging.getLogger(__name__)

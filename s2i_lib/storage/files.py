@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import errno
 import hashlib
+import json
 import os
 import shutil
 import tempfile
@@ -11,8 +13,11 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from s2i_lib.errors import InputError, S2iError
+
+GIB = 1024**3
 
 
 def make_folder(path: Path) -> Path:
@@ -36,7 +41,7 @@ def make_folder(path: Path) -> Path:
 
 
 def list_folder(folder: Path) -> list[Path]:
-    """What lies in a folder; nothing if it is not there.
+    """Return what lies in a folder; nothing if it is not there.
 
     Raises
     ------
@@ -50,7 +55,7 @@ def list_folder(folder: Path) -> list[Path]:
 
 
 def free_path(path: Path) -> Path:
-    """``path``, or path-2, path-3, ... where something is already called so (in any case).
+    """Return ``path``, or path-2, path-3, ... where that name is taken (in any case).
 
     Raises
     ------
@@ -89,6 +94,25 @@ def write_file(path: Path, data: bytes) -> Path:
     return path
 
 
+def write_json(path: Path, record: dict[str, Any]) -> Path:
+    """Write a new file of JSON to read, as `write_file` does."""
+    return write_file(path, (json.dumps(record, indent=2) + "\n").encode())
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return what a file of JSON says; nothing where it cannot be read or is no object."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def data_uri(media_type: str, data: bytes) -> str:
+    """Return data as an address, such as data:image/png;base64,..., for a page without files."""
+    return f"data:{media_type};base64,{base64.b64encode(data).decode()}"
+
+
 def _not_written(path: Path, error: OSError) -> S2iError:
     remedy = REMEDIES.get(error.errno or 0, "Free some space or name another folder")
     return S2iError(
@@ -103,7 +127,7 @@ COPY_CHUNK = 1 << 22  # 4 MiB
 REMEDIES = {
     errno.ENOSPC: "The Drive is full: delete something and empty its bin",
     errno.EDQUOT: "The Drive is full: delete something and empty its bin",
-    errno.ENOTCONN: "The mount has died: run the set-up cell again to mount the Drive anew",
+    errno.ENOTCONN: "The mount has died: run the set-up cell again to mount the Drive again",
     errno.EIO: "The Drive reports an error of its own; it often passes",
 }
 
@@ -117,17 +141,22 @@ class NotYetError(S2iError):
 
 
 def free_bytes(path: Path) -> int:
-    """Bytes that are free where ``path`` is or is going to be."""
+    """Return the bytes that are free where ``path`` is or is going to be."""
     return shutil.disk_usage(_existing(path)).free
 
 
-def size_of(folder: Path) -> int:
-    """Bytes of all files below ``folder``."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+def files_in(path: Path) -> list[Path]:
+    """Return a file itself, or all files below a folder, by name."""
+    return [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+
+
+def size_of(path: Path) -> int:
+    """Return the bytes of a file, or of all files below a folder."""
+    return sum(file.stat().st_size for file in files_in(path))
 
 
 def disk_of(path: Path) -> int:
-    """A number for the disk or mount that ``path`` is on or is going to be."""
+    """Return a number for the disk or mount that ``path`` is on or is going to be."""
     return _existing(path).stat().st_dev
 
 
@@ -145,36 +174,35 @@ UPLOAD_BYTES_S = 3e6
 
 
 def is_uploaded_later(path: Path) -> bool:
-    """Whether what is written to ``path`` gets where it lasts only later: a mount by FUSE.
+    """Return whether what is written to ``path`` lasts only later: a mount by FUSE.
 
     Colab's is of the type fuse.drive (google/colab/drive.py looks for that).
     """
+    import psutil
+
     place = _existing(path).resolve()
-    try:
-        mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
-    except OSError:
-        return False  # not Linux, so not Colab
-    kinds = {Path(where.replace("\\040", " ")): kind for _, where, kind, *_ in mounts}
+    kinds = {Path(mount.mountpoint): mount.fstype for mount in psutil.disk_partitions(all=True)}
     kind = next((kinds[p] for p in (place, *place.parents) if p in kinds), "")
     return kind == "fuse" or kind.startswith("fuse.")
 
 
 def has_had_time(path: Path) -> bool:
-    """Whether a file or folder was written so long ago that it is uploaded by now.
+    """Return whether a file or folder was written so long ago that it is uploaded by now.
 
     That is an estimate from its size; only Google knows.
     """
     if not is_uploaded_later(path):
         return True
-    files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
-    facts = [file.stat() for file in files]
+    facts = [file.stat() for file in files_in(path)]
     written = max((fact.st_mtime for fact in facts), default=0.0)
     return time.time() - written >= sum(fact.st_size for fact in facts) / UPLOAD_BYTES_S
 
 
-def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file's content, read from the disk and not from the page cache."""
-    with path.open("rb") as file:
+def sha256_of(content: Path | bytes) -> str:
+    """Return the SHA-256 of bytes or of a file, read from the disk and not from the page cache."""
+    if isinstance(content, bytes):
+        return hashlib.sha256(content).hexdigest()
+    with content.open("rb") as file:
         if hasattr(os, "posix_fadvise"):
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -203,13 +231,13 @@ def publish(source: Path, target: Path, phase: Callable[[str], None] = lambda na
     remove(part)
     phase("publishing")
     target.parent.mkdir(parents=True, exist_ok=True)
-    files = [source] if source.is_file() else sorted(p for p in source.rglob("*") if p.is_file())
-    copies = {file: part / file.relative_to(source) for file in files}
-    if source.is_file():
-        copies = {source: part}
-    digests = {copy: _copy(file, copy) for file, copy in copies.items()}
+    written = {
+        copy: _copy(file, copy)
+        for file in files_in(source)
+        for copy in [part / file.relative_to(source)]  # of a file itself that is ".": the part
+    }
     phase("verifying")
-    for copy, digest in digests.items():
+    for copy, digest in written.items():
         if (found := sha256_of(copy)) != digest:
             raise NotTakenError(
                 f"{target.name} reads back different from what was written "
@@ -228,7 +256,7 @@ def publish(source: Path, target: Path, phase: Callable[[str], None] = lambda na
 
 
 def _copy(source: Path, target: Path) -> str:
-    """Copy and flush one file; the SHA-256 of what was read."""
+    """Copy and flush one file; return the SHA-256 of what was read."""
     target.parent.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256()
     with source.open("rb") as reader, target.open("wb") as writer:
@@ -262,7 +290,7 @@ def remove(path: Path) -> None:
     if path.is_dir() and not path.name.startswith("."):
         # Whole under its name or gone: a process killed in between leaves no half folder to trust.
         path = path.rename(path.with_name(f".{path.name}.part"))
-    for file in [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]:
+    for file in files_in(path):
         os.truncate(file, 0)
         file.unlink()
     if path.is_dir():
@@ -270,7 +298,7 @@ def remove(path: Path) -> None:
 
 
 def name_fault(error: OSError | S2iError) -> str:
-    """What is wrong, by its number and with what helps, for use within a sentence."""
+    """Return what is wrong, by its number and with what helps, for use within a sentence."""
     cause = error if isinstance(error, OSError) else error.__cause__
     if not isinstance(cause, OSError):
         return str(error).rstrip(".")

@@ -18,16 +18,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from s2i_lib.errors import InputError, S2iError
-from s2i_lib.storage.files import NotTakenError, free_bytes, publish, sha256_of, tidy
+from s2i_lib.errors import InputError, S2iError, first_line
+from s2i_lib.storage.files import GIB, NotTakenError, free_bytes, publish, sha256_of, size_of, tidy
 
 log = logging.getLogger(__name__)
 
-GIB = 1024**3
 CHECKSUMS = "checksums.json"  # {file: SHA-256} beside the weights it vouches for
 TIMEOUT_S = 20.0
-# What a fine-tuning run of Stable Diffusion takes on the Drive while it lasts. A free Google Drive
-# has 15 GB in all: there the hub, which is as quick, keeps the downloads.
+# What a fine-tuning run of Stable Diffusion takes on the Drive where it has all the room that it
+# likes, by `s2i_lib.training.storage_plan` (a test compares the two). A free Google Drive has 15 GB
+# in all: there the hub, which is as quick, keeps the downloads.
 ROOM_FOR_A_RUN_GIB = 13.0
 SMALL_SHARE = 0.01  # of the free space: what takes no more is kept on any Drive
 
@@ -41,14 +41,19 @@ class Source:
 
     repository: str
     revision: str = "main"
-    """A commit, or a ref, such as refs/pr/41, where main has no safetensors."""
+    """Commit, or a ref, such as refs/pr/41, where main has no safetensors."""
     commit: str = ""
-    """How the commit begins that a ref was at."""
+    """Beginning of the commit that a ref was at."""
     folder: str = ""
-    """Below which the files are, for a part of a larger model."""
+    """Folder of the files, for a part of a larger model."""
 
     def __str__(self) -> str:
         return f"{self.repository}/{self.folder}" if self.folder else self.repository
+
+    @property
+    def below(self) -> str:
+        """Return how the names of its files begin in the repository."""
+        return f"{self.folder}/" if self.folder else ""
 
 
 @dataclass(frozen=True)
@@ -56,14 +61,15 @@ class Wanted:
     """What is to be found, and where."""
 
     what: str
-    """How a sentence about it begins: "The weights of sd2.1-base (2.6 GiB)"."""
+    """Beginning of a sentence about it: "The weights of sd2.1-base (2.6 GiB)"."""
     sources: tuple[Source, ...]
-    """In the order in which they are tried."""
+    """Places in the order in which they are tried."""
     kept: Path
-    """Its folder on the Drive, whether or not it is there yet."""
+    """Folder on the Drive, whether or not it is there yet."""
     choose: Choose
+    """Choice of its files in a repository or folder."""
     remedy: str
-    """What to do where none of them has it."""
+    """Advice where none of them has it."""
 
 
 def find(wanted: Wanted) -> tuple[Path, str]:
@@ -86,7 +92,7 @@ def find(wanted: Wanted) -> tuple[Path, str]:
 
 
 def download_first(wanted: Wanted, tried: Collection[str] = ()) -> tuple[Path, str]:
-    """Download from the first source that has it; raises as `find` does."""
+    """Download from the first source that has it; raise as `find` does."""
     reasons = list(tried)
     for source in wanted.sources:
         try:
@@ -95,17 +101,23 @@ def download_first(wanted: Wanted, tried: Collection[str] = ()) -> tuple[Path, s
             reasons.append(f"{source}: {first_line(error)}")
             continue
         return folder, f"{source}@{commit[:12]}"
-    raise S2iError(f"{wanted.what} could not be had. Tried: {'; '.join(reasons)}. {wanted.remedy}")
+    raise S2iError(
+        f"{wanted.what} could not be found. Tried: {'; '.join(reasons)}. {wanted.remedy}"
+    )
 
 
 def is_whole(folder: Path, choose: Choose) -> bool:
     """Return whether ``folder`` holds what is wanted, and no download into it was cut off."""
     try:
-        choose([path.relative_to(folder).as_posix() for path in folder.rglob("*")])
+        choose(_names_in(folder))
     except (OSError, S2iError):
         return False
     # Versions before this one downloaded straight to the Drive; checksums came last.
     return (folder / CHECKSUMS).is_file() or not (folder / ".cache").is_dir()
+
+
+def _names_in(folder: Path) -> list[str]:
+    return [path.relative_to(folder).as_posix() for path in folder.rglob("*")]
 
 
 def download(source: Source, choose: Choose) -> tuple[Path, str]:
@@ -123,7 +135,7 @@ def download(source: Source, choose: Choose) -> tuple[Path, str]:
         if found := from_cache(source, choose):
             return found
         raise
-    below = f"{source.folder}/" if source.folder else ""
+    below = source.below
     files = {s.rfilename: s for s in info.siblings or [] if s.rfilename.startswith(below)}
     names = choose([name.removeprefix(below) for name in files])
     root = snapshot_download(
@@ -136,28 +148,22 @@ def download(source: Source, choose: Choose) -> tuple[Path, str]:
     folder = Path(root) / source.folder
     lfs = {name: files[below + name].lfs for name in names}
     theirs = {name: one.sha256 for name, one in lfs.items() if one is not None}
-    _vouch(folder, f"{source}@{info.sha[:12]}", theirs)
+    write_checksums(folder, f"{source}@{info.sha[:12]}", theirs)
     return folder, info.sha
 
 
 def _look_up(source: Source) -> Any:
-    """Return what the hub says of a source; of main, said aloud, where the pinned one has gone."""
+    """Return what the hub says of a source; of main, with a warning, where the commit has gone."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import RevisionNotFoundError
 
-    def ask(revision: str) -> Any:
-        return HfApi().model_info(
-            source.repository,
-            revision=revision,
-            timeout=TIMEOUT_S,
-            files_metadata=True,
-            token=False,
-        )
-
+    ask: Callable[..., Any] = functools.partial(
+        HfApi(token=False).model_info, source.repository, timeout=TIMEOUT_S, files_metadata=True
+    )
     try:
-        info = ask(source.revision)
+        info = ask(revision=source.revision)
     except RevisionNotFoundError:
-        info = ask("main")
+        info = ask(revision="main")
         log.warning(
             "%s has no revision %s any more, which this was tested with: main (%s) is taken.",
             source, source.revision[:12], info.sha[:12],
@@ -176,22 +182,13 @@ def from_cache(source: Source, choose: Choose) -> tuple[Path, str] | None:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    def look(patterns: list[str]) -> Path:
-        folder = snapshot_download(
-            source.repository,
-            revision=source.revision,
-            allow_patterns=patterns,
-            local_files_only=True,
-            token=False,
-        )
-        return Path(folder)
-
-    below = f"{source.folder}/" if source.folder else ""
+    where: dict[str, Any] = {"revision": source.revision, "local_files_only": True, "token": False}
+    look = functools.partial(snapshot_download, source.repository, **where)
     try:
-        root = look([])  # whatever is there
+        root = Path(look(allow_patterns=[]))  # whatever is there
         folder = root / source.folder
-        names = choose([path.relative_to(folder).as_posix() for path in folder.rglob("*")])
-        look([below + name for name in names])  # each of them whole
+        names = choose(_names_in(folder))
+        look(allow_patterns=[source.below + name for name in names])  # each of them whole
     except (LocalEntryNotFoundError, S2iError, OSError):
         return None
     return folder, root.name
@@ -203,7 +200,7 @@ def keep(folder: Path, kept: Path) -> Path:
     It stays where it is where the Drive has no room for both it and a fine-tuning run.
     """
     try:
-        size, free = _size_of(folder), free_bytes(kept)
+        size, free = size_of(folder), free_bytes(kept)
         if size > SMALL_SHARE * free and free - size < ROOM_FOR_A_RUN_GIB * GIB:
             log.warning(
                 "%s (%.1f GiB) is not kept on the Drive, which has %.1f GiB free: fine-tuning may "
@@ -222,11 +219,6 @@ def keep(folder: Path, kept: Path) -> Path:
             getattr(error, "strerror", None) or error,
         )
         return folder
-
-
-def _size_of(path: Path) -> int:
-    files = [path] if path.is_file() else path.rglob("*")
-    return sum(file.stat().st_size for file in files if file.is_file())
 
 
 # ---- Checksums: what lies beside weights and vouches for them ----
@@ -265,19 +257,23 @@ def _sha256_of_version(path: Path, size: int, changed_ns: int) -> str:
     return sha256_of(path)
 
 
-def write_checksums(folder: Path, source: str) -> None:
-    """Vouch for every safetensors file below ``folder``, and say where they came from."""
-    _vouch(folder, source, {})
+def write_checksums(folder: Path, source: str, theirs: Mapping[str, str] | None = None) -> None:
+    """Vouch for every safetensors file below ``folder``, and say where they came from.
 
+    Parameters
+    ----------
+    theirs : mapping, optional
+        Name of a file -> SHA-256 by the hub's word. Ours are of what arrived, and a bad download
+        must not vouch for itself: it is deleted, so that the next try downloads it again.
 
-def _vouch(folder: Path, source: str, theirs: Mapping[str, str]) -> None:
-    """Write the checksums of the weights after comparing them with the hub's.
-
-    Ours are of what arrived: a bad download must not vouch for itself. It is deleted, so that the
-    next try downloads it again.
+    Raises
+    ------
+    S2iError
+        When a file differs from the hub's.
     """
     files = sorted(path.relative_to(folder) for path in folder.rglob("*.safetensors"))
     sums = {path.as_posix(): sha256_once(folder / path) for path in files}
+    theirs = theirs or {}
     others = {name: sha256_of(folder / name) for name in theirs if name not in sums}
     for name, found in {**sums, **others}.items():
         expected = theirs.get(name, found)
@@ -294,9 +290,3 @@ def _vouch(folder: Path, source: str, theirs: Mapping[str, str]) -> None:
 def _source_of(folder: Path) -> str:
     listed = folder / CHECKSUMS
     return json.loads(listed.read_text())["source"] if listed.is_file() else str(folder)
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error, at most 160 characters: enough to act on."""
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0][:160]

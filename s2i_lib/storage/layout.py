@@ -1,4 +1,4 @@
-"""What lies where below one folder, and where that folder is."""
+"""Say what lies where below one folder, and where that folder is."""
 
 from __future__ import annotations
 
@@ -11,15 +11,13 @@ from pathlib import Path
 from s2i_lib.errors import InputError
 
 COLAB_MOUNT = Path("/content/drive/MyDrive")
-
-FOLDER = "s2i"
-
+FOLDER = "s2i"  # below it
 LOCAL_ROOT = Path("s2i_drive")
 
 
 @dataclass(frozen=True)
 class Drive:
-    """The layout below ``root``; see drive_layout.md. Nothing is created by asking for a path."""
+    """Layout below ``root``; see drive_layout.md. Nothing is created by asking for a path."""
 
     root: Path
 
@@ -52,12 +50,12 @@ class Drive:
         return self.root / "classroom_words.txt"
 
     def subject(self, name: str) -> Path:
-        """The folder of the subject that is called ``name`` ("Rex" and "rex" are one)."""
+        """Return the folder of the subject that is called ``name`` ("Rex" and "rex" are one)."""
         return self.subjects / folder_name(name)
 
 
 def folder_name(name: str) -> str:
-    """``name`` as a folder: lower case, letters, digits, dashes ("Mr. Whiskers" is "mr-whiskers").
+    """Return ``name`` as a folder: lower case, letters, digits, dashes (mr-whiskers).
 
     Raises
     ------
@@ -74,7 +72,7 @@ def folder_name(name: str) -> str:
 
 
 def is_folder(path: Path) -> bool:
-    """Whether there is a folder; False also where a mount has died, for which pathlib raises."""
+    """Return whether there is a folder; False, too, where a mount has died and pathlib raises."""
     try:
         return path.is_dir()
     except OSError:
@@ -82,7 +80,7 @@ def is_folder(path: Path) -> bool:
 
 
 def open_drive(root: str | Path | None = None) -> Drive:
-    """The Drive at ``root``, else at ``$S2I_DRIVE``, else mounted in Colab, else ./s2i_drive."""
+    """Return the Drive at ``root``, else ``$S2I_DRIVE``, else Colab's mount, else ./s2i_drive."""
     if root is None:
         root = os.environ.get("S2I_DRIVE") or (
             COLAB_MOUNT / FOLDER if is_folder(COLAB_MOUNT) else LOCAL_ROOT
@@ -97,7 +95,7 @@ def open_drive(root: str | Path | None = None) -> Drive:
 
 
 def local_folder(drive: Drive, folder: Path) -> Path:
-    """Where on the local disk work for ``folder`` of this Drive is done before it is published.
+    """Return where on the local disk work for ``folder`` of this Drive is done first.
 
     Below ``$S2I_LOCAL``, else ~/.cache/s2i; two Drives never share a folder there.
     """

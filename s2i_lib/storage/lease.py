@@ -10,15 +10,15 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
+
+import psutil
 
 from s2i_lib.errors import S2iError
-from s2i_lib.storage.files import write_file
+from s2i_lib.storage.files import write_json
 
 LEASE = "lease.json"  # in a run's folder, while somebody trains it
-
 BEAT_S = 20.0
-
 STALE_S = 90.0  # a Drive mount shows another machine's writes with up to a minute's delay
 
 
@@ -31,11 +31,10 @@ class Lease:
         The run's folder.
     report : callable
         Is told when it has to wait for a holder that may have died.
-
-    Raises
-    ------
-    S2iError
-        From ``acquire``, when somebody else holds the run and is alive; it says who.
+    beat_s, stale_s : float
+        Seconds between beats, and without one until a holder elsewhere counts as dead.
+    machine : str, optional
+        What tells this machine from others; default: its host and when it started.
     """
 
     def __init__(
@@ -44,9 +43,12 @@ class Lease:
         report: Callable[[str], None],
         beat_s: float = BEAT_S,
         stale_s: float = STALE_S,
+        *,
+        machine: str | None = None,
     ):
         self.path = folder / LEASE
         self.report, self.beat_s, self.stale_s = report, beat_s, stale_s
+        self.machine = machine or _machine()
         self.token = secrets.token_hex(8)
         self.is_lost = False
         self._beat = 0
@@ -54,7 +56,7 @@ class Lease:
         self._thread: threading.Thread | None = None
 
     _live: ClassVar[set[str]] = set()
-    """Tokens that this process holds: what a dead mount would not let it give back is not one."""
+    """Tokens that this process holds, but for what a dead mount kept it from giving back."""
 
     def refuse_if_held(self) -> None:
         """Raise if somebody else holds the run and is alive."""
@@ -66,6 +68,13 @@ class Lease:
             )
 
     def acquire(self) -> Lease:
+        """Take the lease and keep it beating.
+
+        Raises
+        ------
+        S2iError
+            When somebody else holds the run and is alive; it says who.
+        """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.refuse_if_held()
         self._write()
@@ -80,11 +89,12 @@ class Lease:
         return self
 
     def living_holder(self) -> dict | None:
-        """Who holds the run and is alive, as its lease says; None when nobody does."""
+        """Return who holds the run and is alive, as the lease says; None when nobody does."""
         holder = self._read()
         return holder if holder and self._is_alive(holder) else None
 
     def release(self) -> None:
+        """Give the lease back, if it is still ours."""
         self._live.discard(self.token)
         self._stop.set()
         if self._thread:
@@ -96,11 +106,11 @@ class Lease:
             self.report("The lease could not be removed; it goes stale by itself.")
 
     def _is_alive(self, holder: dict) -> bool:
-        """Whether the holder still lives: at once on this machine, else by watching for a beat."""
-        if holder.get("machine") == _machine():
+        """Return whether a holder lives: known at once on this machine, else if a beat comes."""
+        if holder.get("machine") == self.machine:
             if holder.get("pid") == os.getpid():
                 return holder.get("token") in self._live
-            return _start_of(holder.get("pid", 0)) == holder.get("start") is not None
+            return _is_running(holder.get("pid", 0), holder.get("start"))
         self.report(
             f"{self.path.parent.name} was last held by {holder.get('host')}. "
             f"Waiting up to {self.stale_s:.0f} s for a sign of life."
@@ -130,13 +140,13 @@ class Lease:
         card = {
             "token": self.token,
             "host": socket.gethostname(),
-            "machine": _machine(),
+            "machine": self.machine,
             "pid": os.getpid(),
-            "start": _start_of(os.getpid()),
+            "start": _started_s(psutil.Process()),
             "since": self._since,
             "beat": self._beat,
         }
-        write_file(self.path, (json.dumps(card, indent=2) + "\n").encode())
+        write_json(self.path, card)
 
     def _keep(self) -> None:
         while not self._stop.wait(self.beat_s):
@@ -155,18 +165,23 @@ class Lease:
 
 
 def _machine() -> str:
-    """This machine since it started: a Colab session that comes back is another one."""
+    """Name this machine since its start: a Colab session that comes back is another one."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip() + socket.gethostname()
-    except OSError:
+    except OSError:  # macOS
         return socket.gethostname()
 
 
-def _start_of(pid: int) -> str | None:
-    """When process ``pid`` began, in clock ticks, so that a pid used anew is not mistaken."""
+def _is_running(pid: int, start: Any) -> bool:
+    """Return whether the process that began at ``start`` runs, and not another under its number."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return None
-    fields = stat.rpartition(")")[2].split()
-    return None if fields[0] == "Z" else fields[19]
+        process = psutil.Process(pid)
+        is_zombie = process.status() == psutil.STATUS_ZOMBIE
+        return not is_zombie and abs(_started_s(process) - start) < 2  # both clocks are rounded
+    except (psutil.Error, TypeError, ValueError):
+        return False
+
+
+def _started_s(process: psutil.Process) -> float:
+    """Return how long after the machine a process began: a clock that is set changes neither."""
+    return process.create_time() - psutil.boot_time()

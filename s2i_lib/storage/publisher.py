@@ -11,7 +11,7 @@ from s2i_lib.storage.files import NotYetError, name_fault
 
 
 class Publisher:
-    """Runs jobs that write to the Drive in one background thread, and never gives up on them.
+    """Run jobs that write to the Drive in one background thread, and never give up on them.
 
     A job that fails is reported, kept and tried again, waiting longer each time; a newer job of the
     same name takes its place. Whatever calls ``submit`` never waits for the Drive.
@@ -28,8 +28,8 @@ class Publisher:
         self._jobs: dict[str, Callable[[], object]] = {}
         self._changed = threading.Condition()
         self._is_closing = False
-        self._failing = ""  # what the last try failed of
-        self._postponed: list[str] = []  # jobs that still had to wait when it closed
+        self._failing = ""  # why the last try failed
+        self._postponed: list[str] = []  # jobs that still had to wait at its closing
         self._bug: BaseException | None = None
         self._thread = threading.Thread(target=self._work, name="publisher", daemon=True)
         self._thread.start()
@@ -48,7 +48,7 @@ class Publisher:
             self._jobs.pop(name, None)
 
     def close(self, patience_s: float = 120.0) -> list[str]:
-        """Wait until all is written, for at most ``patience_s``; the names of what was not."""
+        """Wait until all is written, at most ``patience_s``; return the names of what was not."""
         deadline = time.monotonic() + patience_s
         with self._changed:
             self._is_closing = True
@@ -74,16 +74,11 @@ class Publisher:
             try:
                 job()
             except NotYetError:
-                with self._changed:
-                    is_newest = self._jobs.get(name) is job
-                    if is_newest and self._is_closing:
+                with self._changed:  # closing must find the name among the jobs or the postponed
+                    if self._is_closing and self._drop(name, job):
                         self._postponed.append(name)
-                        del self._jobs[name]
-                        self._changed.notify_all()
                     else:
-                        if name in self._jobs:
-                            self._jobs[name] = self._jobs.pop(name)
-                        self._changed.wait(self.retry_s)
+                        self._put_last(name, self.retry_s)
             except (OSError, S2iError) as error:
                 fault = name_fault(error)
                 if fault != self._failing:
@@ -92,10 +87,7 @@ class Publisher:
                         "before is untouched, and the copy is tried again."
                     )
                 self._failing = fault
-                with self._changed:
-                    if name in self._jobs:  # to the end: another file may fit where this does not
-                        self._jobs[name] = self._jobs.pop(name)
-                    self._changed.wait(wait_s)
+                self._put_last(name, wait_s)
                 wait_s = min(2 * wait_s, self.limit_s)
             except BaseException as error:
                 with self._changed:
@@ -106,8 +98,20 @@ class Publisher:
                 if self._failing:
                     self.report(f"The Drive takes files again: {name} reads back whole.")
                 self._failing, wait_s = "", self.retry_s
-                with self._changed:
-                    if self._jobs.get(name) is job:
-                        del self._jobs[name]
-                    del job  # with what it holds
-                    self._changed.notify_all()
+                self._drop(name, job)
+            del job  # with what it holds
+
+    def _drop(self, name: str, job: Callable[[], object]) -> bool:
+        """Take a job out of the queue; return False where a newer one has taken its place."""
+        with self._changed:
+            if is_newest := self._jobs.get(name) is job:
+                del self._jobs[name]
+            self._changed.notify_all()
+        return is_newest
+
+    def _put_last(self, name: str, wait_s: float) -> None:
+        """Let the others go first, where this one does not fit, and wait for news."""
+        with self._changed:
+            if name in self._jobs:
+                self._jobs[name] = self._jobs.pop(name)
+            self._changed.wait(wait_s)

@@ -1,24 +1,23 @@
-"""The card of a fine-tuned run, run.json: find a run, read what it says."""
+"""Find a fine-tuned run, and read its card, run.json."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
 from s2i_lib.errors import InputError
+from s2i_lib.storage.files import read_json
 from s2i_lib.storage.layout import Drive, folder_name
 
-RUN_CARD = "run.json"  # in a run's folder: options, base model, scores
-
-WEIGHTS = "weights"  # in a run's folder: what was trained, in fp16
-
+# In a run's folder:
+RUN_CARD = "run.json"  # options, base model, scores
+WEIGHTS = "weights"  # what was trained, in fp16
 LORA = "pytorch_lora_weights.safetensors"
 
 
 def find_run(drive: Drive, run: str, instead: Collection[str] = ()) -> Path:
-    """The folder of a fine-tuned run: a path, or SUBJECT/RUN or SUBJECT on the Drive.
+    """Return the folder of a fine-tuned run: a path, or SUBJECT/RUN or SUBJECT on the Drive.
 
     A path may also be a file or a folder of weights from elsewhere. Of a subject with several runs
     it is the one that scored best while it was trained, by the rule that chose its best step
@@ -36,12 +35,10 @@ def find_run(drive: Drive, run: str, instead: Collection[str] = ()) -> Path:
     for folder in (Path(run), drive.runs / run):
         if any((folder / name).is_file() for name in (RUN_CARD, "model_index.json", LORA)):
             return folder
-    done = [path.parent for path in drive.runs.glob(f"*/*/{WEIGHTS}") if read_card(path.parent)]
-    own = [f for f in done if _is_name(run) and f.parent.name == folder_name(run)]
+    done = finished_runs(drive)
+    own = best_run(done, folder_name(run)) if any(map(str.isalnum, run)) else None
     if own:
-        base = _base_name(max(own, key=_made_at))
-        rivals = [folder for folder in own if _base_name(folder) == base]
-        return max(rivals, key=lambda folder: (_value(folder), _made_at(folder)))
+        return own
     names = ", ".join(sorted(f.relative_to(drive.runs).as_posix() for f in done))
     raise InputError(
         f"There is no run {run!r}: neither a folder of weights nor a run in {drive.runs} "
@@ -51,8 +48,31 @@ def find_run(drive: Drive, run: str, instead: Collection[str] = ()) -> Path:
     )
 
 
-def _is_name(text: str) -> bool:
-    return any(character.isalnum() for character in text)
+def finished_runs(drive: Drive) -> list[Path]:
+    """Return the folders of all runs on the Drive that have weights and a card."""
+    return [path.parent for path in drive.runs.glob(f"*/*/{WEIGHTS}") if read_card(path.parent)]
+
+
+def best_run(runs: Iterable[Path], subject: str, base: str | None = None) -> Path | None:
+    """Return the best of a subject's ``runs``, by the name of its folder; None where it has none.
+
+    Only runs of one base model count: ``base``, or the newest one's.
+    """
+    own = [folder for folder in runs if folder.parent.name == subject]
+    if own and base is None:
+        base = _base_name(max(own, key=_made_at))
+    rivals = [folder for folder in own if _base_name(folder) == base]
+    return max(rivals, key=lambda folder: (_value(folder), _made_at(folder)), default=None)
+
+
+def newest_run(runs: Iterable[Path], base: str) -> Path | None:
+    """Return the newest of ``runs`` of a base model; None where there is none."""
+    return max((run for run in runs if _base_name(run) == base), key=_made_at, default=None)
+
+
+def name_run(run: Path) -> str:
+    """Return SUBJECT/RUN of a run's folder."""
+    return f"{run.parent.name}/{run.name}"
 
 
 def _base_name(run: Path) -> str | None:
@@ -68,8 +88,5 @@ def _made_at(run: Path) -> float:
 
 
 def read_card(run: Path) -> dict[str, Any]:
-    """The run.json in a run's folder; empty if there is none that can be read."""
-    try:
-        return json.loads((run / RUN_CARD).read_text())
-    except (OSError, ValueError):
-        return {}
+    """Return the run.json in a run's folder; empty if there is none that can be read."""
+    return read_json(run / RUN_CARD)

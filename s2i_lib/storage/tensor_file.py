@@ -1,4 +1,4 @@
-"""Safetensors written one tensor at a time, so that no second copy of a model is in memory.
+"""Write safetensors one tensor at a time, so that no second copy of a model is in memory.
 
 safetensors' own writer takes all tensors at once, in main memory: of a state of Stable Diffusion
 that is 5 GiB of the 12.7 that Colab has. The format is a length, a header in JSON and the bytes of
@@ -45,7 +45,7 @@ def write_tensors(
     Returns
     -------
     str
-        The SHA-256 of what was handed to the disk: what is read back later is held against it.
+        SHA-256 of what was handed to the disk, to compare with what is read back later.
 
     Raises
     ------

@@ -20,7 +20,7 @@ import torch
 
 from s2i_lib.errors import S2iError
 from s2i_lib.evaluation.encoders import awake, clip_source, load_clip
-from s2i_lib.evaluation.model_selection import Point, Watcher, as_curve
+from s2i_lib.evaluation.model_selection import Point, Validation, as_curve
 from s2i_lib.models.vision import find_network
 from s2i_lib.photos.manifest import open_photo
 from s2i_lib.speech.templates import fill_in
@@ -29,26 +29,25 @@ from s2i_lib.storage.layout import Drive
 from s2i_lib.storage.run_card import WEIGHTS
 from s2i_lib.training import checkpoint
 from s2i_lib.training.checkpoint import STEP
-from s2i_lib.training.run import read_lines
+from s2i_lib.training.checkpoint_manager import CheckpointManager
+from s2i_lib.training.run import Setup, read_lines
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
     from s2i_lib.models.registry import BaseModel
-    from s2i_lib.photos.subject import Subject
     from s2i_lib.training.config import FinetuneOptions
-    from s2i_lib.training.train_state import Learner
+    from s2i_lib.training.train_state import TrainState
 
 log = logging.getLogger(__name__)
 
-CPU = torch.device("cpu")
 SCORES = "scores.jsonl"
 BEST = "best"
 SCORED = ("likeness", "fidelity", "class_likeness", "prior_drift", "value")  # of the kept step
 
 
 def keeps_best(base: BaseModel, options: FinetuneOptions) -> bool:
-    """Whether samples are to be scored, and the weights of the best step kept."""
+    """Return whether samples are to be scored, and the weights of the best step kept."""
     return options.keep == "best" and bool(options.sample_every) and clip_source(base) is not None
 
 
@@ -58,7 +57,7 @@ def find_scorer(
     drive: Drive,
     report: Callable[[str], None] = lambda text: None,
 ) -> str | None:
-    """The folder of the scorer, downloaded where it is nowhere yet; None: nothing is to be scored.
+    """Find the scorer's folder, downloaded where it is nowhere yet; None: nothing is to be scored.
 
     ``report`` is told where it was asked for and cannot be had: training goes on without.
     """
@@ -76,113 +75,98 @@ def find_scorer(
         return None
 
 
-def make_watcher(
-    scorer: str,
-    subject: Subject,
-    photos: Sequence[Path],
-    options: FinetuneOptions,
-    drive: Drive,
-    report: Callable[[str], None],
-    device: torch.device = CPU,
-) -> Watcher | None:
-    """What scores the samples of a run; None where it cannot, which is reported.
+def make_validation(scorer: str, setup: Setup) -> Validation | None:
+    """Make what scores the samples of a run; None where it cannot, which is reported.
 
     Parameters
     ----------
     scorer : str
-        The folder of a CLIP (``find_scorer``).
-    device : torch.device
-        Where the run is trained, and the scorer works.
+        The folder of a CLIP (``find_scorer``), which works where the run is trained.
     """
-    dtype = torch.float16 if device.type == "cuda" else torch.float32
+    subject, dataset = setup.dataset.subject, setup.dataset
+    dtype = torch.float16 if setup.device.type == "cuda" else torch.float32
     try:
-        clip = load_clip(scorer, drive, dtype=dtype)
-        with awake(clip.network, device):
-            watcher = Watcher(clip, subject, [open_photo(path) for path in photos])
+        clip = load_clip(scorer, setup.drive, dtype=dtype)
+        with awake(clip.network, setup.device):
+            validation = Validation(clip, subject, [open_photo(path) for path in dataset.images])
     except S2iError as error:
-        report(f"The last step is kept and not the best one: {error}")
+        setup.report(f"The last step is kept and not the best one: {error}")
         return None
-    rows = fill_in(options.sample_prompts, subject)
-    if not any(watcher.is_own(prompt) for row in rows for prompt in row.split("|")):
-        report(
+    rows = fill_in(setup.options.sample_prompts, subject)
+    if not any(validation.is_own(prompt) for row in rows for prompt in row.split("|")):
+        setup.report(
             "No sample prompt has {subject} in it, so nothing says which step is best, and the "
             "last one is kept."
         )
         return None
-    return watcher
+    return validation
 
 
-class Judge:
-    """Knows the best step of a run so far, and has its weights."""
+class BestCheckpoint:
+    """The best step of a run so far, and its weights.
+
+    Where the Drive has no room for them while it trains this disk alone has them, and where that
+    goes the last ones are kept.
+    """
 
     def __init__(
         self,
-        watcher: Watcher,
-        learner: Learner,
+        validation: Validation,
+        state: TrainState,
         options: FinetuneOptions,
-        local: Path,
-        folder: Path,
-        submit: Callable[[str, Callable[[], object]], None],
-        is_on_drive: bool = True,
+        manager: CheckpointManager,
     ):
-        """
-        Parameters
-        ----------
-        local, folder
-            The run on the local disk and on the Drive.
-        submit
-            Queues a job that writes to the Drive: its name, and what it does.
-        is_on_drive
-            Whether the Drive has room for the best weights while it trains; else this disk alone
-            has them, and where that goes the last ones are kept.
-        """
-        self.watcher, self.learner, self.options = watcher, learner, options
-        self.local, self.folder, self.submit = local, folder, submit
-        self.is_on_drive = is_on_drive
-        self._resume()
+        self.validation, self.state, self.options = validation, state, options
+        self.local, self.folder = manager.run.local, manager.run.folder
+        self.submit, self.is_on_drive = manager.submit, manager.storage.with_best
+        with suppress(TypeError):  # lines of another version
+            # Of an earlier session, up to the step that training goes on from.
+            validation.resume(read_lines((self.local, self.folder), SCORES, state.step))
 
-    def see(self, step: int, drawn: Mapping[str, Sequence[Image]]) -> Point | None:
+    def validate(self, step: int, drawn: Mapping[str, Sequence[Image]]) -> Point | None:
         """Score one sampling; where it is the best so far, keep the weights."""
         if not drawn:
             return None
-        device = next(self.learner.unet.parameters()).device
+        device = next(self.state.unet.parameters()).device
         try:
-            with awake(self.watcher.scorer.network, device):
-                point = self.watcher.add(step, drawn)
+            with awake(self.validation.scorer.network, device):
+                point = self.validation.add(step, drawn)
         except S2iError as error:  # training is worth more than its scores
             log.warning("The samples of step %d are not scored: %s", step, error)
             return None
-        lines = "".join(json.dumps(p.to_json()) + "\n" for p in self.watcher.points)
-        # Jobs hold paths, not the judge: one that hangs would hold the learner with it.
+        lines = "".join(json.dumps(p.to_json()) + "\n" for p in self.validation.points)
+        # Jobs hold paths, not this object: one that hangs would hold the model with it.
         path, target = write_file(self.local / SCORES, lines.encode()), self.folder / SCORES
         self.submit(SCORES, lambda: publish(path, target))
-        if step and self.watcher.is_best:
+        if step and self.validation.is_best:
             self._keep(step)
         return point
 
     def choose(self, last: Path) -> tuple[Path, dict[str, Any]]:
-        """The weights to end with (in ``last``), the best step's if they are found, and a record.
+        """Put the best step's weights, if found, in the place of the ``last``, with a record.
 
         Where the best weights are gone (a session that ended before the Drive had them) or cannot
         be read whole, it is the last ones, and the record for run.json says so: without scores
         where that step has none.
         """
-        kept, best = self.learner.step, self.watcher.best
+        kept, best = self.state.step, self.validation.best
         if best is None or not best.step:
             return last, {}
         if best.step != kept and self._take(best.step, last):
             kept = best.step
-        shown = next((line for line in as_curve(self.watcher.points) if line["step"] == kept), {})
+        shown = next(
+            (line for line in as_curve(self.validation.points) if line["step"] == kept), {}
+        )
         scores = {k: shown[k] for k in SCORED if shown.get(k) is not None}
         return last, {"kept_step": kept, "best_step": best.step, "scores": scores}
 
     @property
-    def forget(self) -> Callable[[], None]:
-        """What deletes the copy of the best weights on the Drive: the run's weights are it now."""
+    def drop(self) -> Callable[[], None]:
+        """Job that deletes the Drive's copy of the best weights: the run now ends with them."""
         return functools.partial(remove, self.folder / BEST)
 
     def _keep(self, step: int) -> None:
-        path = checkpoint.save_weights(self.learner, self.options, self._place(step))
+        path = checkpoint.save_weights(self.state, self.options, self._place(step))
         local, target = self.local, self.folder / BEST
         is_on_drive = self.is_on_drive
 
@@ -213,8 +197,3 @@ class Judge:
             except NotTakenError as error:
                 log.warning("The weights of step %d could not be copied: %s", step, error)
         return False
-
-    def _resume(self) -> None:
-        """Take up the points of an earlier session, up to the step that training goes on from."""
-        with suppress(TypeError):  # lines of another version
-            self.watcher.resume(read_lines((self.local, self.folder), SCORES, self.learner.step))

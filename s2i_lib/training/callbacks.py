@@ -5,68 +5,53 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from tqdm.auto import tqdm
 
+from s2i_lib.drawing.gallery import grid
+from s2i_lib.drawing.sampling import DrawOptions, decode, encode_prompts, sample_latents
 from s2i_lib.errors import S2iError
 from s2i_lib.evaluation.model_selection import as_curve
 from s2i_lib.models import devices
-from s2i_lib.models.loading import Model
-from s2i_lib.photos.subject import Subject
+from s2i_lib.speech.prompt import Prompt
 from s2i_lib.speech.templates import fill_in, take_turns
 from s2i_lib.storage.files import write_file
 from s2i_lib.storage.run_card import WEIGHTS
 from s2i_lib.training import checkpoint
-from s2i_lib.training.best_checkpoint import Judge
-from s2i_lib.training.checkpoint_manager import Keeper
-from s2i_lib.training.class_images import (
-    SamplerOptions,
-    contact_sheet,
-    decode_latents,
-    sample_latents,
-)
-from s2i_lib.training.config import FinetuneOptions, learning_rate_at
-from s2i_lib.training.data import embed_prompts
+from s2i_lib.training.best_checkpoint import BestCheckpoint
+from s2i_lib.training.checkpoint_manager import CheckpointManager
+from s2i_lib.training.config import learning_rate_at
 from s2i_lib.training.dreambooth import Losses
-from s2i_lib.training.run import read_lines
-from s2i_lib.training.train_state import Learner, with_mean_weights
+from s2i_lib.training.run import Setup, read_lines
+from s2i_lib.training.train_state import TrainState, with_mean_weights
 
 if TYPE_CHECKING:
-    from accelerate import Accelerator
     from PIL import Image
 
 READ_EVERY = 10  # steps between readings of the loss: each one waits for the device
 SAMPLES_A_ROW = 4  # pictures for each of the options' sample prompts
-SAMPLING = SamplerOptions(steps=20, guided_until=1.0)
+SAMPLING = DrawOptions()  # as users draw
 SAMPLE_SEED = 1_000_000  # far from the seeds of class images
 
 
-class PastPeak(Exception):  # noqa: N818 - nothing went wrong
+class EarlyStop(Exception):  # noqa: N818 - nothing went wrong
     """Training ends early, on purpose: the last samplings were all worse than the best."""
 
 
 class Sampler:
-    """Draws the same prompts from the same noise at intervals, and looks whether they are black.
+    """Draw the same prompts from the same noise at intervals, and check that they are not black.
 
     Each picture has a noise of its own: those of one noise are alike, and tell less of a prompt.
     """
 
-    def __init__(
-        self,
-        model: Model,
-        subject: Subject,
-        options: FinetuneOptions,
-        keeper: Keeper,
-        autocast: Callable[[], Any],
-    ):
-        self.model, self.keeper, self.autocast = model, keeper, autocast
-        self.rows = fill_in(options.sample_prompts, subject)
-        self.options = replace(SAMPLING, guidance_scale=model.base.guidance_scale)
+    def __init__(self, setup: Setup, manager: CheckpointManager):
+        self.setup, self.model, self.manager = setup, setup.model, manager
+        self.rows = fill_in(setup.options.sample_prompts, setup.dataset.subject)
 
     def draw(self, step: int) -> dict[str, list[Image.Image]]:
         """Save a grid with a row for each of the options' prompts; gives the pictures by prompt.
@@ -80,11 +65,11 @@ class Sampler:
             return {}
         prompts = [prompt for row in self.rows for prompt in take_turns(row, SAMPLES_A_ROW)]
         pictures = self._pictures(step, prompts)
-        path = self.keeper.run.local / "samples" / f"step-{step:06}.png"
+        path = self.manager.run.local / "samples" / f"step-{step:06}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        contact_sheet(pictures, SAMPLES_A_ROW).save(path)
-        self.keeper.put(path)
-        self.keeper.watch("samples", {"step": step, "path": path, "prompts": self.rows})
+        grid(pictures, columns=SAMPLES_A_ROW, gap_px=0).save(path)
+        self.manager.put(path)
+        self.setup.callback("samples", {"step": step, "path": path, "prompts": self.rows})
         return group_by_prompt(prompts, pictures)
 
     def look(self, step: int) -> None:
@@ -92,19 +77,18 @@ class Sampler:
         self._pictures(step, [prompt for row in self.rows for prompt in take_turns(row, 1)][:1])
 
     def _pictures(self, step: int, prompts: Sequence[str]) -> list[Image.Image]:
-        pipe = self.model.pipeline
-        device, each = pipe.unet.device, SAMPLES_A_ROW
-        rows = [prompts[i : i + each] for i in range(0, len(prompts), each)]
-        seeds = range(SAMPLE_SEED, SAMPLE_SEED + len(prompts))
+        pipe, device = self.model.pipeline, self.model.device
+        self.model.embeddings.clear()  # the text encoder may have learnt since
         with devices.visiting(pipe.text_encoder, device):
-            embeddings = [embed_prompts(pipe, ["", *row]) for row in rows]
-        with self.autocast():
-            latents = [
-                sample_latents(pipe, e, seeds[i * each :][: len(row)], self.options)
-                for i, (e, row) in enumerate(zip(embeddings, rows, strict=True))
-            ]
+            encode_prompts(self.model, ["", *prompts])
+        latents = []
+        for first in range(0, len(prompts), SAMPLES_A_ROW):
+            row = [Prompt(prompt) for prompt in prompts[first : first + SAMPLES_A_ROW]]
+            seeds = range(SAMPLE_SEED + first, SAMPLE_SEED + first + len(row))
+            with self.setup.accelerator.autocast():
+                latents.append(sample_latents(self.model, row, SAMPLING, seeds))
         with devices.visiting(pipe.vae, device):
-            pictures = [p for row in latents for p in decode_latents(pipe.vae, row)]
+            pictures = [picture for row in latents for picture in decode(self.model, row)]
         for prompt, drawn in group_by_prompt(prompts, pictures).items():
             if all(picture.getcolors(1) for picture in drawn):  # each has one colour alone
                 raise S2iError(
@@ -118,7 +102,7 @@ class Sampler:
 def group_by_prompt(
     prompts: Sequence[str], pictures: Sequence[Image.Image]
 ) -> dict[str, list[Image.Image]]:
-    """The pictures of each prompt; ``prompts`` has one for each picture."""
+    """Sort pictures by prompt; ``prompts`` has one for each picture."""
     drawn: dict[str, list[Image.Image]] = {}
     for prompt, picture in zip(prompts, pictures, strict=True):
         drawn.setdefault(prompt, []).append(picture)
@@ -126,33 +110,31 @@ def group_by_prompt(
 
 
 class Recorder:
-    """The training loop's callback: reads losses now and then, saves and samples at intervals."""
+    """The training loop's callback: read losses now and then, save and sample at intervals."""
 
     def __init__(
         self,
-        learner: Learner,
-        options: FinetuneOptions,
-        accelerator: Accelerator,
-        keeper: Keeper,
-        sampler: Sampler,
-        judge: Judge | None = None,
+        setup: Setup,
+        state: TrainState,
+        manager: CheckpointManager,
+        best: BestCheckpoint | None = None,
     ):
-        self.learner, self.options, self.accelerator = learner, options, accelerator
-        self.keeper, self.sampler, self.judge = keeper, sampler, judge
-        self.is_main = accelerator.is_main_process
-        self.metrics = keeper.run.local / "metrics.jsonl"
+        self.state, self.options, self.accelerator = state, setup.options, setup.accelerator
+        self.callback, self.is_main = setup.callback, setup.is_main
+        self.manager, self.sampler, self.best = manager, Sampler(setup, manager), best
+        self.metrics = manager.run.local / "metrics.jsonl"
         self._unread: list[tuple[int, Losses]] = []
-        self._saved_at, self._looked_at = learner.step, 0
+        self._saved_at, self._looked_at = state.step, 0
 
     def start(self) -> None:
         """Continue the log of an earlier session up to the step it resumes at; sample step 0."""
         if self.is_main:
             self._recover_metrics()
-            self._began, self._first = time.monotonic(), self.learner.step
+            self._began, self._first = time.monotonic(), self.state.step
             self.bar = tqdm(
-                total=self.options.steps, initial=self.learner.step, desc="Training", unit="step"
+                total=self.options.steps, initial=self.state.step, desc="Training", unit="step"
             )
-            if self.learner.step == 0:
+            if self.state.step == 0:
                 self.sample(0)
                 self._began = time.monotonic()
             else:
@@ -162,37 +144,37 @@ class Recorder:
         self._unread.append((step, losses))
         is_last = step == self.options.steps
         is_sampled = bool(self.options.sample_every) and step % self.options.sample_every == 0
-        is_saved = step % self.keeper.storage.save_every == 0 or is_last
+        is_saved = step % self.manager.storage.save_every == 0 or is_last
         if step % READ_EVERY == 0 or is_sampled or is_saved:
             self._read()
         if not self.is_main:
             return
         self.bar.update()
-        self.keeper.check()
+        self.manager.check()
         if is_sampled or is_last:
             self.sample(step)
         is_over = is_sampled and self.is_past_peak
         if is_saved or is_over:
             self.save(is_last=is_last or is_over)
         if is_over:
-            raise PastPeak(f"Training ends at step {step}: it has been better before.")
+            raise EarlyStop(f"Training ends at step {step}: it has been better before.")
 
     def sample(self, step: int) -> None:
-        with with_mean_weights(self.learner):
+        with with_mean_weights(self.state):
             drawn = self.sampler.draw(step)
         self._looked_at = step
-        if self.judge is not None:
-            self.judge.see(step, drawn)
+        if self.best is not None:
+            self.best.validate(step, drawn)
             self._show_scores()
 
     def _show_scores(self) -> None:
-        if self.judge is not None and self.judge.watcher.points:
-            self.keeper.watch("scores", {"curve": as_curve(self.judge.watcher.points)})
+        if self.best is not None and self.best.validation.points:
+            self.callback("scores", {"curve": as_curve(self.best.validation.points)})
 
     @property
     def is_past_peak(self) -> bool:
         may_stop = self.options.with_early_stop and self.accelerator.num_processes == 1
-        return may_stop and self.judge is not None and self.judge.watcher.is_past_peak
+        return may_stop and self.best is not None and self.best.validation.is_past_peak
 
     def _read(self) -> None:
         """Bring the losses since the last reading over from the device, in one go."""
@@ -220,45 +202,45 @@ class Recorder:
             file.writelines(json.dumps(line) + "\n" for line in lines)
         mean = sum(line["instance_loss"] for line in lines) / len(lines)
         self.bar.set_postfix(loss=f"{mean:.3f}", refresh=False)
-        self.keeper.watch("step", {"lines": lines, "steps": self.options.steps})
+        self.callback("step", {"lines": lines, "steps": self.options.steps})
 
     def save(self, is_last: bool) -> None:
         """Save a state in place of the last but one: not before one that stays is known to draw."""
         if self._looked_at < self._saved_at:
-            with with_mean_weights(self.learner):
-                self.sampler.look(self.learner.step)
-            self._looked_at = self.learner.step
+            with with_mean_weights(self.state):
+                self.sampler.look(self.state.step)
+            self._looked_at = self.state.step
         meta = {"options": asdict(self.options)}
-        state = checkpoint.state_of(self.learner, meta, self.accelerator.scaler)
+        snapshot = checkpoint.take_snapshot(self.state, meta, self.accelerator.scaler)
 
         def save_weights(folder: Path) -> Path:
-            return checkpoint.save_weights(self.learner, self.options, folder)
+            return checkpoint.save_weights(self.state, self.options, folder)
 
-        self.keeper.save(state, save_weights, is_last)
-        self.keeper.put(self.metrics)
-        self._saved_at = self.learner.step
+        self.manager.save(snapshot, save_weights, is_last)
+        self.manager.put(self.metrics)
+        self._saved_at = self.state.step
 
     def finish(self, card: dict[str, Any]) -> None:
         """Write the weights to draw with, and say that the run is finished."""
         if not self.is_main:
             return
         self.bar.close()
-        path = checkpoint.save_weights(self.learner, self.options, self.keeper.run.local / WEIGHTS)
-        card |= {"kept_step": self.learner.step}
-        if self.judge is not None:
-            path, kept = self.judge.choose(path)
+        path = checkpoint.save_weights(self.state, self.options, self.manager.run.local / WEIGHTS)
+        card |= {"kept_step": self.state.step}
+        if self.best is not None:
+            path, kept = self.best.choose(path)
             card |= kept
-        steps = max(1, self.learner.step - self._first)
+        steps = max(1, self.state.step - self._first)
         seconds = time.monotonic() - self._began
         card |= {
             "status": "finished",
-            "step": self.learner.step,
+            "step": self.state.step,
             "seconds_a_step": round(seconds / steps, 4),
         }
-        self.keeper.end(path, card, self.judge.forget if self.judge else lambda: None)
+        self.manager.end(path, card, self.best.drop if self.best else lambda: None)
 
     def _recover_metrics(self) -> None:
-        places = (self.keeper.run.local, self.keeper.run.folder)
-        kept = read_lines(places, self.metrics.name, self.learner.step)
+        places = (self.manager.run.local, self.manager.run.folder)
+        kept = read_lines(places, self.metrics.name, self.state.step)
         text = "".join(json.dumps(line) + "\n" for line in kept)
         write_file(self.metrics, text.encode())

@@ -29,12 +29,12 @@ from s2i_lib.storage.files import (
     remove,
     sha256_of,
     size_of,
-    write_file,
+    write_json,
 )
 from s2i_lib.storage.run_card import LORA, WEIGHTS
 from s2i_lib.storage.tensor_file import write_tensors
 from s2i_lib.training.config import FinetuneOptions, as_json
-from s2i_lib.training.train_state import Learner
+from s2i_lib.training.train_state import TrainState
 
 FORMAT = 1
 MAX_SLOTS = 2
@@ -56,7 +56,8 @@ FIXED_OPTIONS = (
     "with_8bit_adam",
 )
 
-Phase = Callable[[str], None]
+Tell = Callable[[str], None]
+"""Gets the names of events: saving, saved, publishing, verifying, renaming, pointing, ..."""
 
 
 class DamagedError(S2iError):
@@ -67,8 +68,8 @@ class DamagedError(S2iError):
 
 
 @dataclass(frozen=True)
-class State:
-    """What training needs in order to go on: the learner's own tensors, wherever they are.
+class Snapshot:
+    """What training needs in order to go on: the live tensors, wherever they are.
 
     Nothing is copied, so it is saved before the next step changes it.
     """
@@ -82,7 +83,7 @@ class State:
         return f"state-{self.meta['step']:08}"
 
 
-def state_of(learner: Learner, meta: dict[str, Any], scaler: Any = None) -> State:
+def take_snapshot(state: TrainState, meta: dict[str, Any], scaler: Any = None) -> Snapshot:
     """Gather weights, optimizer, scaler, mean and step.
 
     The learning rate and everything random are functions of the step, so they need no state.
@@ -92,82 +93,82 @@ def state_of(learner: Learner, meta: dict[str, Any], scaler: Any = None) -> Stat
     S2iError
         When a weight is not a number: that is never saved over something good.
     """
-    trained = {name: p.detach() for name, p in learner.parameters.items()}
+    trained = {name: p.detach() for name, p in state.parameters.items()}
     if bad := next((name for name, w in trained.items() if not w.isfinite().all()), None):
         raise S2iError(
-            f"The weights of {bad} are not numbers any more (NaN) at step {learner.step}. Nothing "
+            f"The weights of {bad} are not numbers any more (NaN) at step {state.step}. Nothing "
             "was overwritten: the last saved state is whole. Use precision fp32 or a lower "
             "learning rate."
         )
     moments: dict[str, torch.Tensor] = {}
     numbers: dict[str, Any] = {}
-    for name, parameter in learner.parameters.items():
-        for key, value in learner.optimizer.state.get(parameter, {}).items():
+    for name, parameter in state.parameters.items():
+        for key, value in state.optimizer.state.get(parameter, {}).items():
             is_tensor = isinstance(value, torch.Tensor)
             (moments if is_tensor else numbers)[f"{name}/{key}"] = value
     tensors = {TRAINED: trained, OPTIMIZER: moments}
-    if learner.ema:
-        tensors[EMA] = dict(learner.ema)
-    state = {
+    if state.ema:
+        tensors[EMA] = dict(state.ema)
+    rest = {
         "format": FORMAT,
-        "step": learner.step,
+        "step": state.step,
         "optimizer_numbers": numbers,
         "scaler": scaler.state_dict() if scaler is not None else None,
     }
-    return State(tensors, {**meta, **state})
+    return Snapshot(tensors, {**meta, **rest})
 
 
 @torch.no_grad()
-def restore(learner: Learner, folder: Path, scaler: Any = None) -> dict[str, Any]:
-    """Put the state in ``folder`` back into ``learner``, a tensor at a time; its meta data."""
+def restore(state: TrainState, folder: Path, scaler: Any = None) -> dict[str, Any]:
+    """Put the state saved in ``folder`` back, a tensor at a time; return its meta data."""
     from safetensors import safe_open
 
     meta = verify_state(folder)
     with safe_open(folder / TRAINED, "pt") as file:
-        _check_names(folder, file.keys(), learner)
-        for name, parameter in learner.parameters.items():
+        _check_names(folder, file.keys(), state)
+        for name, parameter in state.parameters.items():
             parameter.copy_(file.get_tensor(name))
-    learner.optimizer.state.clear()
-    is_fused = bool(learner.optimizer.param_groups[0].get("fused"))
+    state.optimizer.state.clear()
+    is_fused = bool(state.optimizer.param_groups[0].get("fused"))
     for full_name, number in meta["optimizer_numbers"].items():
         name, _, key = full_name.rpartition("/")
-        learner.optimizer.state[learner.parameters[name]][key] = number
+        state.optimizer.state[state.parameters[name]][key] = number
     with safe_open(folder / OPTIMIZER, "pt") as file:
         for full_name in file.keys():  # noqa: SIM118 - no dictionary
             name, _, key = full_name.rpartition("/")
-            parameter = learner.parameters[name]
+            parameter = state.parameters[name]
             place = parameter.device if is_fused or key != "step" else "cpu"
             value = file.get_tensor(full_name).to(place, copy=True)  # the file itself, mapped
-            learner.optimizer.state[parameter][key] = value
-    if learner.ema:
+            state.optimizer.state[parameter][key] = value
+    if state.ema:
         with safe_open(folder / (EMA if (folder / EMA).exists() else TRAINED), "pt") as file:
-            for name, mean in learner.ema.items():
+            for name, mean in state.ema.items():
                 mean.copy_(file.get_tensor(name))
     if scaler is not None and meta["scaler"]:
         scaler.load_state_dict(meta["scaler"])
-    learner.step = meta["step"]
+    state.step = meta["step"]
     return meta
 
 
 @torch.no_grad()
-def restore_weights(learner: Learner, folder: Path, step: int) -> None:
-    """Put weights of ``step`` back into ``learner``, whose optimizer begins anew."""
+def restore_weights(state: TrainState, folder: Path, step: int) -> None:
+    """Put weights of ``step`` back into ``state``, whose optimizer begins again."""
     from safetensors import safe_open
 
     if (folder / LORA).is_file():
-        own = dict(zip(lora_names(learner.parameters), learner.parameters.values(), strict=True))
+        own = dict(zip(lora_names(state.parameters), state.parameters.values(), strict=True))
         files = {LORA: own}
     else:
         files = {
             path: {
                 name.removeprefix(f"{part}."): parameter
-                for name, parameter in learner.parameters.items()
+                for name, parameter in state.parameters.items()
                 if name.startswith(f"{part}.")
             }
             for part, path in COMPONENTS.items()
             if (folder / path).is_file()
         }
-    known = {id(p): name for name, p in learner.parameters.items()}
+    known = {id(p): name for name, p in state.parameters.items()}
     found: list[str] = []
     for path, parameters in files.items():
         with safe_open(folder / path, "pt") as file:
@@ -175,14 +176,14 @@ def restore_weights(learner: Learner, folder: Path, step: int) -> None:
             found += [known[id(parameters[n])] if n in parameters else n for n in names]
             for name in set(names) & parameters.keys():
                 parameters[name].copy_(file.get_tensor(name))
-    _check_names(folder, found, learner)
-    for name, mean in learner.ema.items():
-        mean.copy_(learner.parameters[name])
-    learner.step = step
+    _check_names(folder, found, state)
+    for name, mean in state.ema.items():
+        mean.copy_(state.parameters[name])
+    state.step = step
 
 
-def _check_names(folder: Path, names: Iterable[str], learner: Learner) -> None:
-    if odd := sorted(set(names) ^ learner.parameters.keys()):
+def _check_names(folder: Path, names: Iterable[str], state: TrainState) -> None:
+    if odd := sorted(set(names) ^ state.parameters.keys()):
         raise InputError(
             f"{folder} is of another model or method ({odd[0]} is in one of them only). "
             "Start a new run with --name."
@@ -192,18 +193,18 @@ def _check_names(folder: Path, names: Iterable[str], learner: Learner) -> None:
 # ---- Files ----
 
 
-def save_state(state: State, folder: Path, phase: Phase = lambda name: None) -> Path:
+def save_state(snapshot: Snapshot, folder: Path, callback: Tell = lambda name: None) -> Path:
     """Write a state to a new folder below ``folder``, whole or not at all."""
-    phase("saving")
-    target = folder / state.name
-    part = folder / f".{state.name}.part"
+    callback("saving")
+    target = folder / snapshot.name
+    part = folder / f".{snapshot.name}.part"
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    files = {name: write_tensors(t, part / name) for name, t in state.tensors.items()}
-    meta = {**state.meta, "files": files}
+    files = {name: write_tensors(t, part / name) for name, t in snapshot.tensors.items()}
+    meta = {**snapshot.meta, "files": files}
     meta["sha256"] = _digest(meta)
-    write_file(part / "state.json", (json.dumps(meta, indent=2) + "\n").encode())
-    phase("saved")
+    write_json(part / "state.json", meta)
+    callback("saved")
     remove(target)
     part.rename(target)
     return target
@@ -215,22 +216,14 @@ def _digest(meta: dict[str, Any]) -> str:
 
 
 def verify_state(folder: Path) -> dict[str, Any]:
-    """The meta data of the state in ``folder``, after every byte of it was checked.
+    """Return the meta data of the state in ``folder``, after every byte of it was checked.
 
     Raises
     ------
     DamagedError
         When it cannot be read or a byte differs from what was saved.
     """
-    try:
-        meta = json.loads((folder / "state.json").read_text())
-        if meta["sha256"] != _digest(meta):
-            raise DamagedError(f"{folder.name}/state.json was changed after it was saved.")
-        for name, digest in meta["files"].items():
-            if sha256_of(folder / name) != digest:
-                raise DamagedError(f"{folder.name}/{name} is not what was saved: a byte differs.")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DamagedError(f"{folder.name} cannot be read ({error}).") from error
+    meta = _read_checked(folder, "state.json", "files")
     if meta["format"] != FORMAT:
         raise InputError(
             f"{folder} has format {meta['format']}; this version reads {FORMAT}. "
@@ -240,25 +233,32 @@ def verify_state(folder: Path) -> dict[str, Any]:
 
 
 def verify_weights(folder: Path) -> dict[str, Any]:
-    """What step.json says of the weights in ``folder``, after every byte of them was checked.
+    """Return what step.json says of the weights in ``folder``, after all of them was checked.
 
     Raises
     ------
     DamagedError
         When a file is missing or differs from what was saved.
     """
+    return _read_checked(folder, STEP, "sha256")
+
+
+def _read_checked(folder: Path, card: str, key: str) -> dict[str, Any]:
+    """Read a card that has under ``key`` the SHA-256 of each file beside it; check all of them."""
     try:
-        meta = json.loads((folder / STEP).read_text())
-        for name, digest in meta["sha256"].items():
+        meta = json.loads((folder / card).read_text())
+        if key == "files" and meta["sha256"] != _digest(meta):
+            raise DamagedError(f"{folder.name}/{card} was changed after it was saved.")
+        for name, digest in meta[key].items():
             if sha256_of(folder / name) != digest:
                 raise DamagedError(f"{folder.name}/{name} is not what was saved: a byte differs.")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DamagedError(f"{folder.name} cannot be read ({error}).") from error
     return meta
 
 
 def has_weights(folder: Path) -> bool:
-    """Whether all files of weights are there: what Google has not got yet goes with a machine."""
+    """Check whether all files of weights are there: some may have gone with a machine."""
     try:
         listed = json.loads((folder / STEP).read_text()).get("sha256")
     except (OSError, ValueError):
@@ -269,7 +269,7 @@ def has_weights(folder: Path) -> bool:
 
 
 def saves(folder: Path) -> list[Path]:
-    """The states and weights so far below ``folder``, oldest first; nothing else that lies there.
+    """List the states and weights so far below ``folder``, oldest first, and nothing else.
 
     Raises
     ------
@@ -281,7 +281,7 @@ def saves(folder: Path) -> list[Path]:
 
 
 def states(folder: Path) -> list[Path]:
-    """The states among the saves."""
+    """List the states among the saves."""
     return [save for save in saves(folder) if is_state(save)]
 
 
@@ -290,12 +290,12 @@ def is_state(save: Path) -> bool:
 
 
 def age(save: Path) -> tuple[int, bool]:
-    """To sort by: the step, and of one step the state last, which is worth more."""
+    """Return what to sort by: the step, and of one step the state last, which is worth more."""
     return int(save.name.rpartition("-")[2]), is_state(save)
 
 
 def newest_save(places: Iterable[Path], report: Callable[[str], None]) -> Path | None:
-    """The newest save below any of ``places`` that verifies; damaged ones are reported.
+    """Find the newest save below any of ``places`` that verifies; damaged ones are reported.
 
     The last save of the first place wins a tie.
 
@@ -330,7 +330,7 @@ def newest_save(places: Iterable[Path], report: Callable[[str], None]) -> Path |
 
 
 def publish_save(
-    save: Path, run: Path, phase: Phase = lambda name: None, *, is_tight: bool = False
+    save: Path, run: Path, callback: Tell = lambda name: None, *, is_tight: bool = False
 ) -> None:
     """Copy a save to the run's folder on the Drive; the oldest goes before it is written.
 
@@ -344,25 +344,24 @@ def publish_save(
         When this one has to wait for the upload of the one before.
     """
     if not _is_there(save, run / save.name):
-        _make_room(save, run, phase, is_tight)
-        publish(save, run / save.name, phase)
-    phase("pointing")
+        _make_room(save, run, callback, is_tight)
+        publish(save, run / save.name, callback)
+    callback("pointing")
     if is_state(save):
         pointer = {"state": save.name, "state_json": sha256_of(save / "state.json")}
-        text = json.dumps(pointer, indent=2) + "\n"
-        publish(write_file(save.parent / "latest.json", text.encode()), run / "latest.json")
-    phase("pointed")
+        publish(write_json(save.parent / "latest.json", pointer), run / "latest.json")
+    callback("pointed")
     for older in saves(save.parent):  # the local disk keeps what the Drive does not have yet
         if age(older)[0] < age(save)[0]:
             remove(older)
 
 
-def _make_room(save: Path, run: Path, phase: Phase, is_tight: bool) -> None:
+def _make_room(save: Path, run: Path, callback: Tell, is_tight: bool) -> None:
     """Delete all saves on the Drive but the newest, where that is uploaded by now."""
     before = [other for other in saves(run) if other.name != save.name]
     surplus = before[: max(0, len(before) - (MAX_SLOTS - 1))]
     if surplus and any(has_had_time(newer) for newer in before if age(newer) > age(surplus[-1])):
-        phase("removing")
+        callback("removing")
         for oldest in surplus:
             remove_save(oldest)
     elif surplus and is_tight:
@@ -390,7 +389,7 @@ def remove_save(save: Path) -> None:
 
 
 def drop_saves(run: Path, n_kept: int, *, is_uploaded: bool = False) -> int:
-    """Delete all saves of a run but the newest ``n_kept``; the bytes that this freed.
+    """Delete all saves of a run but the newest ``n_kept``; return the bytes that this freed.
 
     None goes while what takes its place may be on its way to Google, unless all ``is_uploaded``.
     """
@@ -446,9 +445,9 @@ def compare_options(
 # ---- Weights to draw with ----
 
 
-def save_weights(learner: Learner, options: FinetuneOptions, folder: Path) -> Path:
+def save_weights(state: TrainState, options: FinetuneOptions, folder: Path) -> Path:
     """Write what was trained, in fp16, as diffusers reads it: a LoRA file, or whole components."""
-    weights = learner.ema or dict(learner.parameters)
+    weights = state.ema or dict(state.parameters)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     half, digests = torch.float16, {}
@@ -456,7 +455,7 @@ def save_weights(learner: Learner, options: FinetuneOptions, folder: Path) -> Pa
         metadata = lora_metadata(options)
         digests[LORA] = write_tensors(lora_names(weights), folder / LORA, half, metadata)
     else:
-        for part, module in (("unet", learner.unet), ("text_encoder", learner.text_encoder)):
+        for part, module in (("unet", state.unet), ("text_encoder", state.text_encoder)):
             if module is None:
                 continue
             module = getattr(module, "module", module)
@@ -471,21 +470,17 @@ def save_weights(learner: Learner, options: FinetuneOptions, folder: Path) -> Pa
             }
             name = COMPONENTS[part]
             digests[name] = write_tensors(own, folder / name, half, {"format": "pt"})
-    meta = {"step": learner.step, "sha256": digests}
-    write_file(folder / STEP, (json.dumps(meta, indent=2) + "\n").encode())
+    write_json(folder / STEP, {"step": state.step, "sha256": digests})
     return folder
 
 
 def lora_names(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """PEFT's parameter names as diffusers' LoRA loader has them."""
-    return {
-        name.replace(".lora_A.default.", ".lora_A.").replace(".lora_B.default.", ".lora_B."): w
-        for name, w in weights.items()
-    }
+    """Leave out of PEFT's parameter names what diffusers' LoRA loader has not: the adapter's."""
+    return {name.replace(".default.", "."): weight for name, weight in weights.items()}
 
 
 def lora_metadata(options: FinetuneOptions) -> dict[str, str]:
-    """Rank and alpha, which diffusers takes from the file: without them alpha would be the rank."""
+    """Note rank and alpha, which diffusers takes from the file: else alpha would be the rank."""
     config = {
         "r": options.lora_rank,
         "lora_alpha": options.lora_alpha,

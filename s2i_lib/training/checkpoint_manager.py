@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,48 +19,54 @@ from s2i_lib.storage.files import (
     remove,
     size_of,
     tidy,
-    write_file,
+    write_json,
 )
-from s2i_lib.storage.lease import Lease
+from s2i_lib.storage.lease import BEAT_S, STALE_S, Lease
 from s2i_lib.storage.publisher import Publisher
 from s2i_lib.storage.run_card import RUN_CARD, WEIGHTS, read_card
 from s2i_lib.training import checkpoint
-from s2i_lib.training.run import Run, read_lines
+from s2i_lib.training.run import Run, Setup, read_lines
 from s2i_lib.training.storage_plan import USABLE, Storage
 
 STATE_JOB = "the run's state"
-ROOMY = Storage()
-Watch = Callable[[str, dict[str, Any]], None]
-"""Is told what happens as it happens: a name and what belongs to it. A live panel, a test."""
 
 
-class Keeper:
-    """Saves a run on the local disk and publishes it, in the background; holds the lease.
+@dataclass(frozen=True)
+class Waits:
+    """How long a run waits for the Drive, in seconds."""
+
+    patience_s: float = 120.0
+    """At its end, for a Drive that does not take what is left."""
+    retry_s: float = 5.0
+    """Until a copy that failed is tried again; longer each time, up to twelve times this."""
+    beat_s: float = BEAT_S
+    """Between two signs of life for others who want to train the run."""
+    stale_s: float = STALE_S
+    """Without one, until another session may take the run over."""
+
+
+ROOMY, USUAL = Storage(), Waits()
+
+
+class CheckpointManager:
+    """Save a run on the local disk and publish it in the background; hold the lease.
 
     Only the main process of several has one that writes.
     """
 
-    def __init__(
-        self,
-        run: Run,
-        report: Callable[[str], None],
-        watch: Watch,
-        patience_s: float,
-        is_main: bool,
-        storage: Storage = ROOMY,
-    ):
-        self.run, self.report, self.watch = run, report, watch
-        self.patience_s, self.is_main, self.storage = patience_s, is_main, storage
+    def __init__(self, run: Run, setup: Setup, storage: Storage = ROOMY, waits: Waits = USUAL):
+        self.run, self.storage, self.waits = run, storage, waits
+        self.report, self.callback, self.is_main = setup.report, setup.callback, setup.is_main
         self._lease: Lease | None = None
         self._copying: int | None = None  # the step whose saves are on their way to the Drive
         self._lock = threading.Lock()  # for what is being copied and what is being deleted
-        if is_main:
+        if self.is_main:
             make_folder(run.folder)
-            self._lease = Lease(run.folder, report).acquire()
+            self._lease = Lease(run.folder, self.report, waits.beat_s, waits.stale_s).acquire()
             run.local.mkdir(parents=True, exist_ok=True)
             tidy(run.folder)
             tidy(run.local)
-            self._drive = Publisher(report)
+            self._drive = Publisher(self.report, waits.retry_s, 12 * waits.retry_s)
 
     def begin(self, card: dict[str, Any]) -> None:
         if not self.is_main:
@@ -85,11 +91,11 @@ class Keeper:
         if self._is_lost:
             raise S2iError(f"Another process trains {self.run.name} now; this one has stopped.")
 
-    def phase(self, name: str) -> None:
-        self.watch(name, {})
+    def tell(self, event: str) -> None:
+        self.callback(event, {})
 
     def write_card(self, card: dict[str, Any]) -> None:
-        self.put(write_file(self.run.local / RUN_CARD, _as_bytes(card)))
+        self.put(write_json(self.run.local / RUN_CARD, card))
 
     def put(self, path: Path, folder: Path | None = None) -> None:
         """Publish one file of the local folder to the same place on the Drive."""
@@ -107,16 +113,16 @@ class Keeper:
 
     def save(
         self,
-        state: checkpoint.State,
+        snapshot: checkpoint.Snapshot,
         save_weights: Callable[[Path], object],
         is_last: bool = False,
     ) -> None:
         """Write a state on this disk, which the caller waits for; then queue it for the Drive.
 
-        Where the Drive has no room for it ``save_weights`` is asked for what goes there. After the
+        Where the Drive has no room for it ``save_weights`` writes what goes there. After the
         last step nothing does, if no state is to stay: the weights follow at once.
         """
-        step = state.meta["step"]
+        step = snapshot.meta["step"]
         with self._lock:  # on a slow Drive each would be deleted before it has got there
             newest = checkpoint.states(self.run.local)[-1:]
             for old in checkpoint.saves(self.run.local):
@@ -125,7 +131,7 @@ class Keeper:
         goes_there = self.storage.keeps_state or not is_last
         if self.storage.slots_so_far and goes_there:
             save_weights(self.run.local / f"{checkpoint.SO_FAR}-{step:08}")
-        checkpoint.save_state(state, self.run.local, self.phase)
+        checkpoint.save_state(snapshot, self.run.local, self.tell)
         if goes_there:
             self.publish_saves(step)
 
@@ -148,9 +154,7 @@ class Keeper:
                 for save in own:
                     if self.storage.states or not checkpoint.is_state(save):
                         is_tight = not self.storage.keeps_state
-                        checkpoint.publish_save(
-                            save, self.run.folder, self.phase, is_tight=is_tight
-                        )
+                        checkpoint.publish_save(save, self.run.folder, self.tell, is_tight=is_tight)
             finally:
                 self._copying = None
 
@@ -194,9 +198,9 @@ class Keeper:
         def job() -> None:
             if not keeps_state:
                 self._make_room(weights)
-            publish(weights, self.run.folder / weights.name, self.phase)
-            self.phase("finishing")
-            path = write_file(self.run.local / RUN_CARD, _as_bytes(card))
+            publish(weights, self.run.folder / weights.name, self.tell)
+            self.tell("finishing")
+            path = write_json(self.run.local / RUN_CARD, card)
             publish(path, self.run.folder / RUN_CARD)
             then()
             checkpoint.drop_saves(self.run.folder, int(keeps_state))
@@ -218,12 +222,12 @@ class Keeper:
         if not self.is_main:
             return
         try:
-            unwritten = self._drive.close(self.patience_s)
+            unwritten = self._drive.close(self.waits.patience_s)
             if unwritten:
                 self.report(
                     f"Not on the Drive yet: {', '.join(unwritten)}. All of it is in "
                     f"{self.run.local}; run the same again when the Drive is back, and it is "
-                    "copied without training anew."
+                    "copied without training again."
                 )
             elif self.run.card().get("status") == "finished" and not self._is_lost:
                 remove(self.run.local)
@@ -249,7 +253,3 @@ class Keeper:
     def _is_lost(self) -> bool:
         """Whether another process has taken the run over: the Drive is its to write now."""
         return bool(self._lease and self._lease.is_lost)
-
-
-def _as_bytes(card: dict[str, Any]) -> bytes:
-    return (json.dumps(card, indent=2) + "\n").encode()

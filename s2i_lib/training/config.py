@@ -18,13 +18,17 @@ AT_LEAST_1 = (
     "batch_size",
     "accumulation",
     "class_image_count",
+    "background_count",
     "lora_rank",
     "lora_alpha",
 )
+AT_MOST_1 = ("class_dropout", "background_share", "surroundings_weight")
 ABOVE_0 = ("learning_rate", "gradient_clip")
 AT_LEAST_0 = (
     "prior_weight",
     "class_dropout",
+    "background_share",
+    "surroundings_weight",
     "warmup_steps",
     "weight_decay",
     "min_snr_gamma",
@@ -40,7 +44,7 @@ LORA_RATE = 1e-4
 
 
 def lora_rate(full_rate: float) -> float:
-    """The rate of additions in place of all weights, which learn at ``full_rate``: above it."""
+    """Return the rate of additions in place of all weights, above their ``full_rate``."""
     return max(2 * full_rate, LORA_RATE)
 
 
@@ -48,8 +52,7 @@ def lora_rate(full_rate: float) -> float:
 class FinetuneOptions:
     """Everything that a run depends on besides its data; written whole into run.json.
 
-    The defaults of method, steps, learning rate and the other fields that a model's entry in
-    ``models.py`` names come from there: ``FinetuneOptions.for_model``.
+    Defaults of the fields that a model's recipe names come from there: ``recipes.want``.
     """
 
     method: Literal["full", "lora"] = "full"
@@ -76,6 +79,17 @@ class FinetuneOptions:
     """What class images are drawn for and shown with; {noun} is filled in. Several prompts take
     turns, as do those of one that are parted by |. The paper has one prompt; a model that draws
     each car red should see others, too, or it takes red for a part of every car."""
+    background_prompts: tuple[str, ...] = ()
+    """Where the cut-out subject is shown, such as "on a beach"; prompts parted by | take turns, as
+    do the rows. Without any, photos are learnt as they are."""
+    ground_prompt: str = "{where}"
+    """What the model draws these grounds for, without a thing in them."""
+    background_count: int = 64
+    """Pictures of the subject on such grounds."""
+    background_share: float = 0.75
+    """Share of the instance images that are on such grounds; the others are the photos."""
+    surroundings_weight: float = 1.0
+    """Weight of what is not the subject in a photo that has a mask; the subject's is 1."""
     with_text_encoder: bool = False
     """Also trains the text encoder: better faces, at 3.2 GiB more memory (SD 2.1, 8-bit AdamW), and
     a state and weights that are a third larger."""
@@ -88,13 +102,13 @@ class FinetuneOptions:
     with_8bit_adam: bool = False
     """bitsandbytes' AdamW: a quarter of the optimizer's memory. torch's AdamW where it fails."""
     precision: Literal["fp32", "fp16", "bf16"] = "fp32"
-    """Of the computation; trained weights stay in fp32."""
+    """Precision of the computation; trained weights stay in fp32."""
     with_checkpointing: bool = False
     """Computes activations twice instead of keeping them: less memory, a third more time."""
     gradient_clip: float = 1.0
     """Largest norm of the gradient; one strange image cannot throw the weights off."""
     weight_decay: float = 1e-2
-    """Of AdamW. Source: its paper and diffusers' script."""
+    """Weight decay of AdamW. Source: its paper and diffusers' script."""
     lora_rank: int = 8
     """Rank of the additions; 4 to 32."""
     lora_alpha: int = 8
@@ -112,7 +126,7 @@ class FinetuneOptions:
     """A constant added to each channel's noise, so that very dark and bright pictures are learnt.
     Source: https://www.crosslabs.org/blog/diffusion-with-offset-noise, 0.1 there."""
     seed: int = 0
-    """Of everything random in training."""
+    """Seed of everything random in training."""
     sample_prompts: tuple[str, ...] = (
         "a {subject}",
         "a {subject} on a beach",
@@ -128,7 +142,7 @@ class FinetuneOptions:
     """Steps between saved states: what a killed session loses at most. 0 goes by their size: every
     100 steps, or, where a state takes 1 GiB or more, every quarter of the run."""
     keep: Literal["best", "last"] = "best"
-    """Which step's weights a run ends with; "best" needs samples and a scorer at hand."""
+    """Which step's weights a run ends with; "best" needs samples and a scorer."""
     with_early_stop: bool = False
     """Ends training when three samplings in a row are worse than the best; one process only."""
     is_deterministic: bool = False
@@ -161,8 +175,9 @@ class FinetuneOptions:
                 "parts. Choose accumulation so that it divides batch_size."
             )
         self._check_class_prompts()
-        if self.class_dropout > 1:
-            raise InputError(f"class_dropout is {self.class_dropout}; expected 0 to 1.")
+        for name in AT_MOST_1:
+            if getattr(self, name) > 1:
+                raise InputError(f"{name} is {getattr(self, name)}; expected 0 to 1.")
         if not 0 <= self.ema_decay < 1:
             raise InputError(f"ema_decay is {self.ema_decay}; expected 0 (off) to below 1.")
         if self.with_text_encoder and self.method == "lora":
@@ -194,7 +209,7 @@ class FinetuneOptions:
 
     @classmethod
     def for_model(cls, defaults: dict[str, Any], **changes: Any) -> FinetuneOptions:
-        """The defaults of a model's registry entry, with what the user changed (None: not)."""
+        """Make options of a recipe's defaults and what the user changed (None: not)."""
         known = {field.name for field in fields(cls)}
         if unknown := set(changes) - known:
             raise InputError(
@@ -212,12 +227,12 @@ class FinetuneOptions:
 
 
 def as_json(options: FinetuneOptions) -> dict[str, Any]:
-    """Options as they come back from a JSON file."""
+    """Return options as they come back from a JSON file."""
     return json.loads(json.dumps(asdict(options)))
 
 
 def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
-    """NAME=VALUE pairs, as the command line gives them, as fields of FinetuneOptions.
+    """Read NAME=VALUE pairs, as the command line gives them, as fields of FinetuneOptions.
 
     A field of several values takes one from each pair, since a prompt may have commas; an empty
     one stands for none.
@@ -243,7 +258,7 @@ def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
 
 
 def learning_rate_at(step: int, options: FinetuneOptions) -> float:
-    """The learning rate of step ``step``: a function of it, so that nothing has to be saved."""
+    """Return a step's learning rate: a function of it, so that nothing has to be saved."""
     if step < options.warmup_steps:
         return options.learning_rate * step / options.warmup_steps
     done = (step - options.warmup_steps) / max(1, options.steps - options.warmup_steps)

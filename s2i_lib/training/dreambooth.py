@@ -16,7 +16,7 @@ import torch
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.training.config import FinetuneOptions, learning_rate_at
 from s2i_lib.training.data import TrainingData
-from s2i_lib.training.train_state import Learner, update_ema
+from s2i_lib.training.train_state import TrainState, update_ema
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def signal_and_noise(alphas_cumprod: torch.Tensor, timesteps: torch.Tensor) -> tuple:
-    """Both coefficients of x_t = alpha x_0 + sigma noise, shape = (n, 1, 1, 1)."""
+    """Return both coefficients of x_t = alpha x_0 + sigma noise, shape = (n, 1, 1, 1)."""
     mean = alphas_cumprod[timesteps].view(-1, 1, 1, 1)
     return mean.sqrt(), (1 - mean).sqrt()
 
@@ -37,7 +37,7 @@ def target(
     alpha: torch.Tensor,
     sigma: torch.Tensor,
 ) -> torch.Tensor:
-    """What the U-Net is to predict: the noise, or the velocity alpha noise - sigma x_0.
+    """Return what the U-Net is to predict: the noise, or the velocity alpha noise - sigma x_0.
 
     Source: Salimans and Ho, https://arxiv.org/abs/2202.00512, appendix D.
     """
@@ -52,7 +52,7 @@ def target(
 
 
 def min_snr_weight(prediction_type: str, snr: torch.Tensor, gamma: float) -> torch.Tensor:
-    """Weight of each sample's squared error, from its own signal-to-noise ratio, shape = (n,).
+    """Weigh each sample's squared error from its own signal-to-noise ratio, shape = (n,).
 
     Source: Hang et al., https://arxiv.org/abs/2303.09556, section 3.4 and its velocity form.
     """
@@ -66,9 +66,17 @@ def sample_losses(
     prediction_type: str,
     snr: torch.Tensor,
     gamma: float,
+    weights: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Mean squared error of each sample, weighted if ``gamma`` is not 0, shape = (n,), fp32."""
-    losses = (prediction.float() - target.float()).square().mean(dim=(1, 2, 3))
+    """Return each sample's squared error, weighted if ``gamma`` is not 0, shape = (n,), fp32.
+
+    ``weights``, shape = (n, 1, height, width), say how much each place counts; a sample counts once
+    however much of it does.
+    """
+    errors = (prediction.float() - target.float()).square()
+    if weights is not None:
+        errors = errors * weights / weights.mean(dim=(1, 2, 3), keepdim=True)
+    losses = errors.mean(dim=(1, 2, 3))
     return losses * min_snr_weight(prediction_type, snr, gamma) if gamma else losses
 
 
@@ -97,11 +105,11 @@ def deterministic(is_on: bool) -> Iterator[None]:
             del os.environ["CUBLAS_WORKSPACE_CONFIG"]
 
 
-def synchronised(accelerator: Accelerator, learner: Learner, is_last: bool) -> Any:
-    """Gradients of a step's parts are summed up first and exchanged between processes once."""
+def synchronised(accelerator: Accelerator, state: TrainState, is_last: bool) -> Any:
+    """Sum up the gradients of a step's parts first, and exchange them between processes once."""
     stack = ExitStack()
     if not is_last:
-        for module in (learner.unet, learner.text_encoder):
+        for module in (state.unet, state.text_encoder):
             if module is not None:
                 stack.enter_context(accelerator.no_sync(module))
     return stack
@@ -118,7 +126,7 @@ class Losses(NamedTuple):
 
 
 def share_of_batch(options: FinetuneOptions, n_processes: int) -> int:
-    """Photos that one process sees at a time.
+    """Count the photos that one process sees at a time.
 
     Raises
     ------
@@ -136,54 +144,56 @@ def share_of_batch(options: FinetuneOptions, n_processes: int) -> int:
 
 
 def train(
-    learner: Learner,
+    state: TrainState,
     data: TrainingData,
     options: FinetuneOptions,
     accelerator: Accelerator,
     callback: Callable[[int, Losses], None],
 ) -> None:
-    """Train from ``learner.step`` to ``options.steps``; ``callback`` sees each step when done.
+    """Train from ``state.step`` to ``options.steps``; ``callback`` sees each step when done.
 
     Parameters
     ----------
     accelerator : Accelerator
-        Its processes share each global batch; ``learner`` must have been prepared by it if there
-        are several (``distribute``).
+        Its processes share each global batch; ``state`` must have been prepared by it if there are
+        several (``distribute``).
     callback : callable
         Gets the number of steps done and their losses. What it raises ends the training.
     """
     share = share_of_batch(options, accelerator.num_processes)
-    device, parameters = learner.device, list(learner.parameters.values())
+    device, parameters = state.device, list(state.parameters.values())
     embeddings = data.embeddings.to(device)
     tokens = data.tokens.to(device)
 
-    for step in range(learner.step, options.steps):
-        for group in learner.optimizer.param_groups:
+    for step in range(state.step, options.steps):
+        for group in state.optimizer.param_groups:
             group["lr"] = learning_rate_at(step, options)
         totals = torch.zeros(2, device=device)
 
         for part in range(options.accumulation):
             first = (part * accelerator.num_processes + accelerator.process_index) * share
             positions = range(first, first + share)
-            batch = data.batch(options, step, positions, len(learner.alphas_cumprod))
+            batch = data.batch(options, step, positions, len(state.alphas_cumprod))
             rows, prompts = batch.prompts.unique(return_inverse=True)  # no prompt is encoded twice
             batch, rows = batch._replace(prompts=prompts), rows.to(device)
-            latents, noise, timesteps, prompts = (t.to(device, non_blocking=True) for t in batch)
+            latents, noise, timesteps, prompts, weights = (
+                t if t is None else t.to(device, non_blocking=True) for t in batch
+            )
 
-            alpha, sigma = signal_and_noise(learner.alphas_cumprod, timesteps)
+            alpha, sigma = signal_and_noise(state.alphas_cumprod, timesteps)
             noisy = alpha * latents + sigma * noise
-            wanted = target(learner.prediction_type, latents, noise, alpha, sigma)
+            wanted = target(state.prediction_type, latents, noise, alpha, sigma)
             is_last = part == options.accumulation - 1
-            with synchronised(accelerator, learner, is_last):
+            with synchronised(accelerator, state, is_last):
                 with accelerator.autocast():
-                    if learner.text_encoder is not None:
-                        shown = learner.text_encoder(tokens[rows])[0]
+                    if state.text_encoder is not None:
+                        shown = state.text_encoder(tokens[rows])[0]
                     else:
                         shown = embeddings[rows]
-                    prediction = learner.unet(noisy, timesteps, shown[prompts]).sample
+                    prediction = state.unet(noisy, timesteps, shown[prompts]).sample
                 snr = (alpha / sigma).square().flatten()
                 losses = sample_losses(
-                    prediction, wanted, learner.prediction_type, snr, options.min_snr_gamma
+                    prediction, wanted, state.prediction_type, snr, options.min_snr_gamma, weights
                 )
                 instance = losses[:share].mean()
                 prior = losses[share:].mean() if data.class_latents is not None else 0 * instance
@@ -193,9 +203,9 @@ def train(
             totals += torch.stack([instance.detach(), prior.detach()]) / options.accumulation
 
         accelerator.clip_grad_norm_(parameters, options.gradient_clip)
-        learner.optimizer.step()
-        learner.optimizer.zero_grad(set_to_none=True)
-        learner.step = step + 1
-        if learner.ema:
-            update_ema(learner, options.ema_decay)
-        callback(learner.step, Losses(*totals))
+        state.optimizer.step()
+        state.optimizer.zero_grad(set_to_none=True)
+        state.step = step + 1
+        if state.ema:
+            update_ema(state, options.ema_decay)
+        callback(state.step, Losses(*totals))

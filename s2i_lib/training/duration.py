@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from s2i_lib.training.callbacks import SAMPLES_A_ROW, SAMPLING
-from s2i_lib.training.class_images import SamplerOptions
+from s2i_lib.drawing.sampling import DrawOptions
+from s2i_lib.training import callbacks, class_images
+from s2i_lib.training.callbacks import SAMPLES_A_ROW
 from s2i_lib.training.config import FinetuneOptions
 
 Range = tuple[float, float]
@@ -64,12 +65,9 @@ Drive is in the background. A guess."""
 
 
 def seconds_of_run(
-    options: FinetuneOptions,
-    size_px: int,
-    speed: Speed,
-    seconds_a_step: float | None = None,
+    options: FinetuneOptions, size_px: int, speed: Speed, seconds_a_step: float | None = None
 ) -> dict[str, Range]:
-    """The parts of a run that begins, without loading and downloads.
+    """Return the parts of a run that begins, without loading and downloads.
 
     Parameters
     ----------
@@ -83,18 +81,25 @@ def seconds_of_run(
         step = seconds_a_step, seconds_a_step
     n_samplings = 2 + (options.steps - 1) // (options.sample_every or options.steps)
     n_samples = n_samplings * SAMPLES_A_ROW * len(options.sample_prompts)
-    sample = _plus(_times(speed.evaluation_s, SAMPLING.evaluations), speed.decode_s)
+    sample = _plus(_times(speed.evaluation_s, evaluations(callbacks.SAMPLING)), speed.decode_s)
     every = options.save_every or -(-options.steps // 4)  # as storage.py has it for states so large
     n_saves = -(-options.steps // every) if options.method == "full" else 0
     parts = {
         "class images": _times(
-            speed.evaluation_s, SamplerOptions().evaluations * n_class_images * area
+            speed.evaluation_s, evaluations(class_images.SAMPLING) * n_class_images * area
         ),
         "steps": _times(step, options.steps),
         "samples": _times(sample, n_samples * area),
         "saves": _times(SAVE_S, n_saves),
     }
     return {name: span for name, span in parts.items() if span[1]}
+
+
+def evaluations(options: DrawOptions) -> int:
+    """Count those of the U-Net for a picture: a guided step takes two."""
+    low, high = options.guidance_interval or (0.0, 1.0)
+    levels = [1 - index / options.steps for index in range(options.steps)]
+    return options.steps + sum(low <= level <= high for level in levels)
 
 
 def _step(options: FinetuneOptions, speed: Speed) -> Range:
@@ -110,12 +115,12 @@ def _step(options: FinetuneOptions, speed: Speed) -> Range:
 
 
 def total(*parts: Range) -> Range:
-    """The sum of all parts."""
+    """Add up all parts."""
     return sum(low for low, _ in parts), sum(high for _, high in parts)
 
 
 def in_minutes(span: Range) -> str:
-    """ "12 to 17 minutes"; of a minute or less "1 minute", of equal ends one number."""
+    """Say "12 to 17 minutes"; of a minute or less "1 minute", of equal ends one number."""
     low, high = (max(1, round(seconds / 60)) for seconds in span)
     if low == high:
         return f"{low} minute{'s' * (low > 1)}"
@@ -123,7 +128,7 @@ def in_minutes(span: Range) -> str:
 
 
 def explain(options: FinetuneOptions, size_px: int, device: str, measured_s: float | None) -> str:
-    """What the plan says of the time on a GPU of which something is known; else nothing."""
+    """Say for the plan how long it takes on a GPU of which something is known; else nothing."""
     speed = SPEEDS.get(device)
     if speed is None:
         return ""

@@ -13,26 +13,27 @@ import logging
 import traceback
 from collections.abc import Callable
 from contextlib import ExitStack, closing, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import torch
 
-from s2i_lib import distributed
+from s2i_lib.distributed import from_main
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.models.devices import pick_device
 from s2i_lib.models.loading import Model, load
 from s2i_lib.models.registry import REGISTRY, BaseModel, choose
+from s2i_lib.photos.manifest import Dataset
 from s2i_lib.storage.layout import Drive, local_folder
 from s2i_lib.storage.run_card import WEIGHTS, read_card
 from s2i_lib.training import checkpoint, dreambooth
-from s2i_lib.training.best_checkpoint import Judge, find_scorer, make_watcher
-from s2i_lib.training.callbacks import PastPeak, Recorder, Sampler
-from s2i_lib.training.checkpoint_manager import Keeper, Watch
-from s2i_lib.training.class_images import card_for_run, class_folder
+from s2i_lib.training.best_checkpoint import BestCheckpoint, find_scorer, make_validation
+from s2i_lib.training.callbacks import EarlyStop, Recorder
+from s2i_lib.training.checkpoint_manager import CheckpointManager, Waits
+from s2i_lib.training.class_images import SHEET, ClassImages
 from s2i_lib.training.config import FinetuneOptions
-from s2i_lib.training.data import SHEET, get_class_latents, is_there, prepare_data
+from s2i_lib.training.data import get_class_latents, is_there, prepare_data
 from s2i_lib.training.recipes import AUTO, RECIPES, Wanted, want
 from s2i_lib.training.resources import (
     Plan,
@@ -44,15 +45,18 @@ from s2i_lib.training.resources import (
     try_steps,
 )
 from s2i_lib.training.run import (
-    Dataset,
+    Callback,
+    Report,
     Run,
+    Setup,
     choose_run,
     drop_finished,
+    ignore,
     is_finished,
     run_card,
     wants,
 )
-from s2i_lib.training.train_state import Learner, make_learner
+from s2i_lib.training.train_state import TrainState, make_train_state
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -64,7 +68,7 @@ R = TypeVar("R")
 
 
 def leaving_nothing_in_memory(function: Callable[P, R]) -> Callable[P, R]:
-    """Decorator: the model that ``function`` worked with is gone when it has ended, in any way.
+    """Decorate: the model that ``function`` worked with is gone when it has ended, in any way.
 
     Networks and optimizers refer to each other in circles, and a notebook keeps the traceback of a
     cell that was stopped, with all that its frames hold. Started again, it would find the GPU full
@@ -99,20 +103,31 @@ def empty_frames(error: BaseException) -> None:
             found += [one.__cause__, one.__context__]
 
 
-@leaving_nothing_in_memory
-def finetune(
-    drive: Drive,
-    dataset: Dataset,
-    *,
-    model: str = "auto",
-    recipe: str = AUTO,
-    name: str | None = None,
-    watch: Watch = lambda event, info: None,
-    report: Callable[[str], None] = log.info,
-    patience_s: float = 120.0,
-    **changes: Any,
-) -> Path:
-    """Fine-tune a model on a subject, going on where an earlier session stopped.
+@dataclass(frozen=True)
+class Prepared:
+    """A run that was chosen, before the machine's limits change its options."""
+
+    setup: Setup
+    """Its options are those that are wanted."""
+    run: Run
+    wanted: Wanted
+    earlier: dict[str, Any]
+    """The run's card of an earlier session; empty where it begins."""
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing is left to train or to copy.
+
+        What an earlier session could not copy to the Drive is on this disk still, and goes there.
+        """
+        return is_finished(self.run, self.setup) and not self.run.local.exists()
+
+
+class FinetuneRun:
+    """A model that is fine-tuned on a subject, going on where an earlier session stopped.
+
+    ``plan`` says what it needs, ``class_images`` draws what it will compare with, and ``train``
+    makes the weights. Each can be called alone, and again.
 
     Parameters
     ----------
@@ -126,170 +141,184 @@ def finetune(
     name : str, optional
         The run's name; without it the newest unfinished run of this subject and model goes on, and
         where there is none a new one begins.
-    watch : callable
+    callback : callable
         Gets events: class_images, step, samples, saving, saved, publishing, verifying, ...
     report : callable
         Gets sentences for the user.
     patience_s : float
         How long to wait at the end for a Drive that does not take the result.
+    retry_s : float
+        How long to wait until a copy that failed is tried again, the first time.
     **changes
         Fields of ``FinetuneOptions`` that differ from the recipe's.
-
-    Returns
-    -------
-    Path
-        The run's folder on the Drive.
-
-    Raises
-    ------
-    InputError
-        When options or data cannot be used, or do not fit the run that is to go on.
-    S2iError
-        When training fails: not-a-number, black pictures, a run that somebody else holds.
     """
-    base, present = choose_recipe(dataset, model, recipe, changes)
-    precision = settle_options(present.options, pick_device(), lambda text: None).precision
-    accelerator = make_accelerator(precision)
-    device = accelerator.device
-    report = report if accelerator.is_main_process else (lambda text: None)
-    loaded = load_for_training(base, drive)
-    run = choose_run(drive, dataset, loaded, present.options, name, report)
-    earlier = distributed.from_main(accelerator, read_card(run.local) or run.card())
-    chosen = present.for_run(earlier)
-    wanted = chosen.options
-    # What one process finds on the Drive may change before another looks: the first one decides.
-    # What an earlier session could not copy to the Drive is on this disk still, and goes there now.
-    is_done = is_finished(run, dataset, loaded, wanted) and not run.local.exists()
-    run, is_done = distributed.from_main(accelerator, (run, is_done))
-    if is_done:
-        report(f"{run.name} is finished already; there is nothing left to train.")
+
+    def __init__(
+        self,
+        drive: Drive,
+        dataset: Dataset,
+        *,
+        model: str = "auto",
+        recipe: str = AUTO,
+        name: str | None = None,
+        callback: Callback = ignore,
+        report: Report = log.info,
+        patience_s: float = 120.0,
+        retry_s: float = 5.0,
+        **changes: Any,
+    ):
+        self.drive, self.dataset = drive, dataset
+        self.model, self.recipe, self.name = model, recipe, name
+        self.callback, self.report = callback, report
+        self.waits = Waits(patience_s, retry_s)
+        self.changes = changes
+
+    @leaving_nothing_in_memory
+    def plan(self) -> Plan:
+        """Say what ``train`` would do; nothing is trained or written.
+
+        If nothing stands in the way, a copy makes two real steps, which tell the time of one.
+        """
+        said: list[str] = []
+        prepared = self._prepare(log.info)
+        setup = self._settle(prepared, said.append)
+        plan = self._plan(setup, None, prepared)
+        if not plan.problems:
+            plan = self._plan(*try_steps(setup), prepared)
+        return replace(plan, notes=tuple(said))
+
+    @leaving_nothing_in_memory
+    def class_images(self) -> Path | None:
+        """Draw what ``train`` would draw first, to look at it before.
+
+        Returns
+        -------
+        Path or None
+            The contact sheet on the Drive; None without prior preservation.
+        """
+        _, present = choose_recipe(self.dataset, self.model, self.recipe, self.changes)
+        if not present.options.with_prior:
+            return None
+        prepared = self._prepare(log.info)
+        setup = replace(prepared.setup, report=self.report)
+        with closing(CheckpointManager(prepared.run, setup, waits=self.waits)) as manager:
+            get_class_latents(setup, manager)
+        images = ClassImages.for_run(setup.model, self.dataset.subject, setup.options)
+        kept = self.drive.class_images / images.name
+        places = (kept, local_folder(self.drive, kept))  # the second where the Drive takes nothing
+        return next(place / SHEET for place in places if is_there(place / SHEET))
+
+    @leaving_nothing_in_memory
+    def train(self) -> Path:
+        """Fine-tune the model.
+
+        Returns
+        -------
+        Path
+            The run's folder on the Drive.
+
+        Raises
+        ------
+        InputError
+            When options or data cannot be used, or do not fit the run that is to go on.
+        S2iError
+            When training fails: not-a-number, black pictures, a run that somebody else holds.
+        """
+        prepared = self._prepare(self.report)
+        setup, run = prepared.setup, prepared.run
+        # What one process finds on the Drive may change before another looks: the first decides.
+        if from_main(setup.accelerator, prepared.is_done):
+            setup.report(f"{run.name} is finished already; there is nothing left to train.")
+            return run.folder
+        setup = self._settle(prepared, setup.report)
+        seconds = None
+        dreambooth.share_of_batch(setup.options, setup.accelerator.num_processes)  # may refuse
+        if setup.device.type == "cuda":
+            setup, seconds = try_steps(setup)
+        scorer = None
+        if setup.is_main:
+            drop_finished(self.drive)
+            scorer = find_scorer(setup.model.base, setup.options, self.drive, setup.report)
+        scorer = from_main(setup.accelerator, scorer)
+        keep = setup.options.keep if scorer else "last"
+        planned = replace(setup, options=replace(setup.options, keep=keep))
+        plan = from_main(setup.accelerator, self._plan(planned, seconds, prepared))
+        setup.report(str(plan))
+        plan.check()
+        with ExitStack() as stack:
+            stack.enter_context(dreambooth.deterministic(setup.options.is_deterministic))
+            manager = CheckpointManager(run, setup, plan.storage, self.waits)
+            stack.callback(manager.close)
+            train_and_keep(setup, manager, scorer, plan, run_card(setup, prepared.wanted))
         return run.folder
-    options = settle_options(begun(earlier, wanted), device, report)
-    if not (earlier or changes.get("method")):  # what has begun or was asked for stays as it is
-        options = fit_drive(loaded, options, drive, run.folder, report)
-    # bitsandbytes may work in one process only: all do as the first one can.
-    options, seconds = distributed.from_main(accelerator, options), None
-    dreambooth.share_of_batch(options, accelerator.num_processes)  # refuses before anything slow
-    if device.type == "cuda":
-        options, seconds = try_steps(loaded, options, accelerator, report)
-    scorer = None
-    if accelerator.is_main_process:
-        drop_finished(drive)
-        scorer = find_scorer(base, options, drive, report)
-    scorer = distributed.from_main(accelerator, scorer)
-    planned = options if scorer else replace(options, keep="last")
-    plan = make_plan(loaded, planned, device, drive, run.folder, seconds)
-    plan = replace(plan, recipe=chosen.sentence)
-    plan = distributed.from_main(accelerator, plan)  # all save at the same steps
-    report(str(plan))
-    plan.check()
 
-    with ExitStack() as stack:
-        stack.enter_context(dreambooth.deterministic(options.is_deterministic))
-        is_main = accelerator.is_main_process
-        keeper = Keeper(run, report, watch, patience_s, is_main, plan.storage)
-        stack.callback(keeper.close)
-        save = find_save(run, options, accelerator, report)
-        card = run_card(dataset, loaded, options, chosen)
-        keeper.begin(card)
-        data = prepare_data(loaded, dataset, options, accelerator, drive, keeper)
-        learner = make_learner(loaded.pipeline, options, device)
-        resume(learner, run, save, options, accelerator, report)
-        accelerator.wait_for_everyone()  # catching up may replace the state that others still read
-        keeper.catch_up(options.steps)
-        sampler = Sampler(loaded, dataset.subject, options, keeper, accelerator.autocast)
-        distribute(accelerator, learner)
-        judge = make_judge(scorer, dataset, learner, options, drive, keeper, report)
-        recorder = Recorder(learner, options, accelerator, keeper, sampler, judge)
-        recorder.start()
+    def _prepare(self, report: Report) -> Prepared:
+        """Choose the recipe and the run, load the model: what plan, class images and run share."""
+        base, present = choose_recipe(self.dataset, self.model, self.recipe, self.changes)
+        accelerator = make_accelerator(
+            settle_options(present.options, pick_device(), lambda text: None).precision
+        )
+        setup = Setup(
+            self.drive,
+            self.dataset,
+            load_for_training(base, self.drive),
+            present.options,
+            accelerator,
+            self.callback,
+            report if accelerator.is_main_process else (lambda text: None),
+        )
+        run = from_main(accelerator, choose_run(setup, self.name))
+        earlier = from_main(accelerator, read_card(run.local) or run.card())
+        wanted = present.for_run(earlier)
+        return Prepared(replace(setup, options=wanted.options), run, wanted, earlier)
+
+    def _settle(self, prepared: Prepared, report: Report) -> Setup:
+        """Change the options to what this machine can do and the Drive has room for."""
+        setup, earlier = prepared.setup, prepared.earlier
+        options = settle_options(begun(earlier, setup.options), setup.device, setup.report)
+        if not (earlier or self.changes.get("method")):  # what was begun or asked for stays
+            options = fit_drive(replace(setup, options=options), prepared.run.folder, report)
+        # bitsandbytes may work in one process only: all do as the first one can.
+        return replace(setup, options=from_main(setup.accelerator, options))
+
+    def _plan(self, setup: Setup, seconds: float | None, prepared: Prepared) -> Plan:
+        plan = make_plan(setup, prepared.run.folder)
+        return replace(plan, recipe=prepared.wanted.sentence, seconds_a_step=seconds)
+
+
+def train_and_keep(
+    setup: Setup, manager: CheckpointManager, scorer: str | None, plan: Plan, card: dict[str, Any]
+) -> None:
+    """Train from the newest save to the end, and keep what comes of it."""
+    run, options, accelerator = manager.run, setup.options, setup.accelerator
+    save = find_save(run, setup)
+    manager.begin(card)
+    data = prepare_data(setup, manager)
+    state = make_train_state(setup.model.pipeline, options, setup.device)
+    resume(state, run, save, setup)
+    accelerator.wait_for_everyone()  # catching up may replace the state that others still read
+    manager.catch_up(options.steps)
+    distribute(accelerator, state)
+    validation = make_validation(scorer, setup) if scorer and setup.is_main else None
+    best = BestCheckpoint(validation, state, options, manager) if validation else None
+    recorder = Recorder(setup, state, manager, best)
+    recorder.start()
+    try:
         try:
-            try:
-                dreambooth.train(
-                    learner, data, options, accelerator, SayTime(plan, recorder, report)
-                )
-            except PastPeak as stop:
-                report(str(stop))
-            recorder.finish(card)
-        except OSError as error:  # what goes to the Drive is written elsewhere and tried again
-            raise S2iError(
-                f"This disk does not take what training writes ({error.strerror or error}). Free "
-                "some space on it and start the same again: it goes on from the last saved state."
-            ) from error
-    return run.folder
-
-
-@leaving_nothing_in_memory
-def plan_run(
-    drive: Drive,
-    dataset: Dataset,
-    *,
-    model: str = "auto",
-    recipe: str = AUTO,
-    name: str | None = None,
-    **changes: Any,
-) -> Plan:
-    """What ``finetune`` with the same arguments would do; nothing is trained or written.
-
-    If nothing stands in the way, a copy makes two real steps, which tell the time that one takes.
-    """
-    base, present = choose_recipe(dataset, model, recipe, changes)
-    device = pick_device()
-    loaded = load_for_training(base, drive)
-    run = choose_run(drive, dataset, loaded, present.options, name, log.info)
-    earlier = read_card(run.local) or run.card()
-    chosen = present.for_run(earlier)
-    options = settle_options(begun(earlier, chosen.options), device, log.info)
-    said: list[str] = []
-    if not (earlier or changes.get("method")):
-        options = fit_drive(loaded, options, drive, run.folder, said.append)
-    plan = make_plan(loaded, options, device, drive, run.folder)
-    plan = replace(plan, recipe=chosen.sentence, notes=tuple(said))
-    if plan.problems:
-        return plan
-    accelerator = make_accelerator(options.precision)
-    options, seconds = try_steps(loaded, options, accelerator, log.info)
-    plan = make_plan(loaded, options, device, drive, run.folder, seconds)
-    return replace(plan, recipe=chosen.sentence, notes=tuple(said))
-
-
-@leaving_nothing_in_memory
-def draw_class_images(
-    drive: Drive,
-    dataset: Dataset,
-    *,
-    model: str = "auto",
-    recipe: str = AUTO,
-    name: str | None = None,
-    watch: Watch = lambda event, info: None,
-    report: Callable[[str], None] = log.info,
-    patience_s: float = 120.0,
-    **changes: Any,
-) -> Path | None:
-    """Draw what ``finetune`` with the same arguments would draw first, to look at it before.
-
-    Returns
-    -------
-    Path or None
-        The contact sheet on the Drive; None without prior preservation.
-    """
-    base, present = choose_recipe(dataset, model, recipe, changes)
-    if not present.options.with_prior:
-        return None
-    loaded = load_for_training(base, drive)
-    subject = dataset.subject
-    run = choose_run(drive, dataset, loaded, present.options, name, log.info)
-    wanted = present.for_run(read_card(run.local) or run.card()).options
-    options = settle_options(wanted, pick_device(), lambda text: None)
-    accelerator = make_accelerator(options.precision)
-    with closing(Keeper(run, report, watch, patience_s, accelerator.is_main_process)) as keeper:
-        get_class_latents(loaded, subject, options, accelerator, drive, keeper)
-    kept = drive.class_images / class_folder(card_for_run(loaded, subject, options))
-    places = (kept, local_folder(drive, kept))  # the second where the Drive takes nothing
-    return next(place / SHEET for place in places if is_there(place / SHEET))
+            said = SayTime(plan, recorder, setup.report)
+            dreambooth.train(state, data, options, accelerator, said)
+        except EarlyStop as stop:
+            setup.report(str(stop))
+        recorder.finish(card)
+    except OSError as error:  # what goes to the Drive is written elsewhere and tried again
+        raise S2iError(
+            f"This disk does not take what training writes ({error.strerror or error}). Free "
+            "some space on it and start the same again: it goes on from the last saved state."
+        ) from error
 
 
 def begun(earlier: dict[str, Any], wanted: FinetuneOptions) -> FinetuneOptions:
-    """Where a run's options start: the ladder's rungs of an earlier session hold all through it.
+    """Return where a run's options start: the rungs of an earlier session hold all through it.
 
     What a run had no room for (all weights, the text encoder) stays out of it, whatever else has
     changed.
@@ -309,15 +338,19 @@ def begun(earlier: dict[str, Any], wanted: FinetuneOptions) -> FinetuneOptions:
 def choose_recipe(
     dataset: Dataset, model: str, recipe: str, changes: dict[str, Any]
 ) -> tuple[BaseModel, Wanted]:
-    """The base model, and its recipe for this subject with what the user changed."""
-    check_dataset(dataset)
+    """Choose the base model, and its recipe for this subject with what the user changed."""
+    if not dataset.images:
+        raise InputError(
+            f"The dataset of {dataset.subject.name} has no images (found 0, need 1 or more). "
+            "Run notebooks/1_capture_dataset.ipynb, or `python -m s2i_lib dataset`."
+        )
     base = choose(model)
     kind, n_photos = dataset.subject.kind, len(dataset.images)
     return base, want(RECIPES[base.family], recipe, kind, n_photos, dataset.mirror, changes)
 
 
 def load_for_training(base: BaseModel, drive: Drive) -> Model:
-    """On the CPU in fp32: the master weights, of which only what trains moves to the device."""
+    """Load on the CPU in fp32: the master weights, of which what trains moves to the device."""
     source = str(base.folder) if base.name not in REGISTRY else base.name
     return load(source, drive=drive, device=torch.device("cpu"), dtype=torch.float32)
 
@@ -330,76 +363,60 @@ def make_accelerator(precision: str) -> Accelerator:
     return Accelerator(mixed_precision="no" if precision == "fp32" else precision)
 
 
-def check_dataset(dataset: Dataset) -> None:
-    """Refuse to train on nothing."""
-    if not dataset.images:
-        raise InputError(
-            f"The dataset of {dataset.subject.name} has no images (found 0, need 1 or more). "
-            "Run notebooks/1_capture_dataset.ipynb, or `python -m s2i_lib dataset`."
-        )
-
-
 # ---- Before its first step ----
 
 
-def find_save(
-    run: Run, options: FinetuneOptions, accelerator: Accelerator, report: Callable[[str], None]
-) -> Path | None:
-    """The newest whole save of the run that all processes see, if it fits the options.
+def find_save(run: Run, setup: Setup) -> Path | None:
+    """Find the newest whole save of the run that all processes see, if it fits the options.
 
     That is one on this disk or the Drive; for several machines one on the Drive. A finished run
     that keeps no state goes on from its weights.
     """
     from accelerate.utils import gather_object
 
-    places = [run.local, run.folder]
+    places, accelerator = [run.local, run.folder], setup.accelerator
     if accelerator.num_processes > 1:
         seen = gather_object([checkpoint.saves(run.local)])
         if any(saves != seen[0] for saves in seen):
             places.remove(run.local)
-            report(f"{run.name} is trained on several machines: what is on the Drive counts.")
+            setup.report(f"{run.name} is trained on several machines: what is on the Drive counts.")
     save = None
-    if accelerator.is_main_process:
-        save = checkpoint.newest_save(places, report)
+    if setup.is_main:
+        save = checkpoint.newest_save(places, setup.report)
         if save is None and run.is_over:
             save = run.folder / WEIGHTS
-    save = distributed.from_main(accelerator, save)
+    save = from_main(accelerator, save)
     if save is not None:
         is_state = checkpoint.is_state(save)
         card = read_card(run.local) or run.card()
         saved = json.loads((save / "state.json").read_text()) if is_state else card
         free = () if is_state else ("with_8bit_adam",)
-        for sentence in checkpoint.compare_options(saved["options"], options, free):
-            report(sentence)
+        for sentence in checkpoint.compare_options(saved["options"], setup.options, free):
+            setup.report(sentence)
     return save
 
 
-def resume(
-    learner: Learner,
-    run: Run,
-    save: Path | None,
-    options: FinetuneOptions,
-    accelerator: Accelerator,
-    report: Callable[[str], None],
-) -> None:
-    """Put what an earlier session saved into the learner."""
+def resume(state: TrainState, run: Run, save: Path | None, setup: Setup) -> None:
+    """Put what an earlier session saved into the model, its optimizer and the step."""
     if save is None:
-        report(f"{run.name} begins.")
+        setup.report(f"{run.name} begins.")
         return
-    if checkpoint.is_state(save):
-        checkpoint.restore(learner, save, accelerator.scaler)
-        report(f"{run.name} goes on at step {learner.step} of {options.steps}.")
-        return
-    checkpoint.restore_weights(learner, save, weights_step(save, run))
-    report(
-        f"{run.name} goes on at step {learner.step} of {options.steps}, from that step's weights "
-        "in fp16 and with a fresh optimizer, as no state of it is kept. It ends a little different "
-        "from a run without a break."
+    is_state = checkpoint.is_state(save)
+    if is_state:
+        checkpoint.restore(state, save, setup.accelerator.scaler)
+    else:
+        checkpoint.restore_weights(state, save, weights_step(save, run))
+    goes_on = f"{run.name} goes on at step {state.step} of {setup.options.steps}"
+    setup.report(
+        f"{goes_on}."
+        if is_state
+        else f"{goes_on}, from that step's weights in fp16 and with a fresh optimizer, as no state "
+        "of it is kept. It ends a little different from a run without a break."
     )
 
 
 def weights_step(weights: Path, run: Run) -> int:
-    """The step that weights are of; those of an earlier version have it in the run's card only."""
+    """Read the step of weights; those of an earlier version have it in the run's card only."""
     try:
         return json.loads((weights / checkpoint.STEP).read_text())["step"]
     except FileNotFoundError:
@@ -407,37 +424,9 @@ def weights_step(weights: Path, run: Run) -> int:
         return card.get("kept_step", card["step"])
 
 
-def distribute(accelerator: Accelerator, learner: Learner) -> None:
+def distribute(accelerator: Accelerator, state: TrainState) -> None:
     """Let the accelerator wrap what it computes with; the parameters stay the same objects."""
-    learner.unet = accelerator.prepare(learner.unet)
-    if learner.text_encoder is not None:
-        learner.text_encoder = accelerator.prepare(learner.text_encoder)
-    learner.optimizer = accelerator.prepare(learner.optimizer)
-
-
-def make_judge(
-    scorer: str | None,
-    dataset: Dataset,
-    learner: Learner,
-    options: FinetuneOptions,
-    drive: Drive,
-    keeper: Keeper,
-    report: Callable[[str], None],
-) -> Judge | None:
-    """What scores the samples and keeps the best step, in the main process."""
-    if not keeper.is_main or scorer is None:
-        return None
-    subject, photos = dataset.subject, dataset.images
-    watcher = make_watcher(scorer, subject, photos, options, drive, report, learner.device)
-    if watcher is None:
-        return None
-    run = keeper.run
-    return Judge(
-        watcher,
-        learner,
-        options,
-        run.local,
-        run.folder,
-        keeper.submit,
-        keeper.storage.with_best,
-    )
+    state.unet = accelerator.prepare(state.unet)
+    if state.text_encoder is not None:
+        state.text_encoder = accelerator.prepare(state.text_encoder)
+    state.optimizer = accelerator.prepare(state.optimizer)

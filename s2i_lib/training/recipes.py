@@ -20,7 +20,7 @@ class Recipe:
     learning_rate: float
     steps: int
     """At least ..."""
-    class_images: int
+    class_image_count: int
     source: str
     """Where these numbers come from; the plan says it."""
     steps_a_photo: int = 0
@@ -32,21 +32,21 @@ class Recipe:
     with_text_encoder: bool = False
     class_dropout: float = 0.0
     class_prompts: tuple[str, ...] = FinetuneOptions.class_prompts
+    background_prompts: tuple[str, ...] = FinetuneOptions.background_prompts
+    ground_prompt: str = FinetuneOptions.ground_prompt
+    background_count: int = FinetuneOptions.background_count
+    background_share: float = FinetuneOptions.background_share
+    surroundings_weight: float = FinetuneOptions.surroundings_weight
     sample_prompts: tuple[str, ...] = FinetuneOptions.sample_prompts
     sample_every: int = FinetuneOptions.sample_every
     """Of so many ``steps``; where photos make them more, so are these."""
 
     def as_options(self, n_photos: int) -> dict[str, Any]:
-        """The fields of ``FinetuneOptions`` that it settles, for a subject of ``n_photos``."""
-        given = asdict(self)
-        for name in ("source", "steps_a_photo"):
-            del given[name]
+        """Return the fields of ``FinetuneOptions`` that it settles, for so many photos."""
         steps = max(self.steps, self.steps_a_photo * n_photos)
-        return given | {
-            "class_image_count": given.pop("class_images"),
-            "steps": steps,
-            "sample_every": self.sample_every * steps // self.steps,
-        }
+        scaled = {"steps": steps, "sample_every": self.sample_every * steps // self.steps}
+        given = asdict(self) | scaled
+        return {name: given[name] for name in given if name not in ("source", "steps_a_photo")}
 
 
 # ---- Stable Diffusion 2.x ----
@@ -57,7 +57,7 @@ _CLASSIC = Recipe(
     method="full",
     learning_rate=1e-6,
     steps=800,
-    class_images=200,
+    class_image_count=200,
     source="https://github.com/ShivamShrirao/diffusers has 1e-6 and 800 steps of one photo and one "
     "class image, but trains the text encoder, too",
     precision="fp16",
@@ -74,7 +74,7 @@ _CLASSIC = Recipe(
 _OBJECT = replace(
     _CLASSIC,
     learning_rate=2e-6,
-    class_images=100,
+    class_image_count=100,
     steps_a_photo=100,
     source="https://huggingface.co/blog/dreambooth has 2e-6 and 400 steps of four photos for "
     "objects; here a step sees one",
@@ -91,7 +91,7 @@ _OBJECT = replace(
 _PERSON = replace(
     _OBJECT,
     steps=1200,
-    class_images=200,
+    class_image_count=200,
     source="https://huggingface.co/blog/dreambooth has 1e-6 to 2e-6 and 800 to 1200 steps of two "
     "photos, with the text encoder, for faces; here a step sees one",
     with_text_encoder=True,
@@ -116,7 +116,7 @@ _POCKET = Recipe(
     method="full",
     learning_rate=1.5e-4,
     steps=300,
-    class_images=80,
+    class_image_count=80,
     source="measured, benchmarks/README.md",
     schedule="linear",
     with_text_encoder=True,
@@ -179,7 +179,7 @@ class Wanted:
         return f"{self.name}: {self.source}"
 
     def for_run(self, card: Mapping[str, Any]) -> Wanted:
-        """The same of the run that ``card`` is of, which keeps the recipe that it began with.
+        """Return the same for the run of this card, which keeps the recipe that it began with.
 
         Recipes change between versions; a run that was begun must not change with them. Only where
         the user names another recipe it goes on with that.
@@ -198,7 +198,7 @@ class Wanted:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """For run.json."""
+        """Return what run.json says of it."""
         return {"name": self.name, "source": self.source, "options": dict(self.defaults)}
 
 
@@ -210,7 +210,7 @@ def want(
     with_mirror: bool,
     changes: Mapping[str, Any],
 ) -> Wanted:
-    """The recipe that was ``asked`` for, with the options that were changed.
+    """Take the recipe that was ``asked`` for, with the options that were changed.
 
     Parameters
     ----------

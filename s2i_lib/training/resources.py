@@ -15,14 +15,15 @@ import torch
 
 from s2i_lib.distributed import from_main
 from s2i_lib.errors import InputError, S2iError
-from s2i_lib.storage.layout import Drive
+from s2i_lib.models.devices import free_memory, name_device
 from s2i_lib.training.best_checkpoint import keeps_best
 from s2i_lib.training.config import FinetuneOptions, lora_rate
 from s2i_lib.training.data import Moments, TrainingData
 from s2i_lib.training.dreambooth import Losses, deterministic, train
 from s2i_lib.training.duration import explain
+from s2i_lib.training.run import Report, Setup
 from s2i_lib.training.storage_plan import GIB, Room, Sizes, Storage, choose_storage, room_for
-from s2i_lib.training.train_state import find_8bit_fault, find_lora_layers, make_learner
+from s2i_lib.training.train_state import find_8bit_fault, find_lora_layers, make_train_state
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -151,21 +152,15 @@ class Plan:
         return "\n".join([*self.notes, *(f"{name:8}{text}" for name, text in rows.items())])
 
 
-def make_plan(
-    model: Model,
-    options: FinetuneOptions,
-    device: torch.device,
-    drive: Drive,
-    folder: Path,
-    seconds_a_step: float | None = None,
-) -> Plan:
-    """Count the parameters and say what a run with these options, in ``folder``, needs."""
+def make_plan(setup: Setup, folder: Path) -> Plan:
+    """Count the parameters and say what a run in ``folder`` needs."""
+    model, options, device = setup.model, setup.options, setup.device
     trained, total = count_parameters(model.pipeline, options)
     sizes = estimate_files(trained, options, keeps_best(model.base, options))
-    room = room_for(drive, folder)
+    room = room_for(setup.drive, folder)
     return Plan(
         model=model.base.name,
-        device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        device=name_device(device),
         options=options,
         trained=trained,
         total=total,
@@ -175,13 +170,12 @@ def make_plan(
         sizes=sizes,
         room=room,
         storage=choose_storage(sizes, room, options.steps, options.save_every),
-        seconds_a_step=seconds_a_step,
         size_px=model.base.size_px,
     )
 
 
 def count_parameters(pipe: Any, options: FinetuneOptions) -> tuple[int, int]:
-    """Parameters that are trained, and all those on the device."""
+    """Count the parameters that are trained, and all those on the device."""
     total = sum(p.numel() for p in pipe.unet.parameters())
     if options.with_text_encoder:
         total += sum(p.numel() for p in pipe.text_encoder.parameters())
@@ -208,7 +202,7 @@ CHECKPOINTED_BYTES = {False: 0.33, True: 0.18}
 def estimate_memory(
     trained: int, total: int, options: FinetuneOptions, size_px: int
 ) -> dict[str, float]:
-    """Peak memory of a step on the device in GiB, by what holds it.
+    """Estimate the peak memory of a step on the device in GiB, by what holds it.
 
     Weights 4 bytes each (frozen ones under half precision: 2), AdamW 8 (in 8 bits: 2) of each that
     is trained. Activations, in proportion to the model, the images and their area, are at their
@@ -239,29 +233,17 @@ def estimate_memory(
 
 
 def estimate_files(trained: int, options: FinetuneOptions, with_best: bool = False) -> Sizes:
-    """What a state takes, and the weights to keep, in fp16, of the last and the best step."""
+    """Estimate what a state takes, and the weights in fp16 of the last and the best step."""
     each = 4 + (2 if options.with_8bit_adam else 8) + (4 if options.ema_decay else 0)
     size = trained / GIB
     return Sizes(state=each * size, weights=2 * size, best=2 * size * with_best)
-
-
-def free_memory(device: torch.device) -> int:
-    """Bytes that are free on ``device``; of the CPU, what the system could still give."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    try:
-        with open("/proc/meminfo") as file:  # noqa: PTH123 (a pseudo-file)
-            lines = dict(line.split(":", 1) for line in file)
-        return int(lines["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):
-        return 1 << 62  # not Linux: no early refusal
 
 
 # ---- What the machine cannot do is replaced before training, and said ----
 
 
 def settle_options(
-    options: FinetuneOptions, device: torch.device, report: Callable[[str], None]
+    options: FinetuneOptions, device: torch.device, report: Report
 ) -> FinetuneOptions:
     """Replace what this device cannot do by what it can."""
     if options.precision != "fp32" and device.type != "cuda":
@@ -281,7 +263,7 @@ Rung = tuple[FinetuneOptions, str] | None
 
 
 def next_rung(options: FinetuneOptions, device: torch.device | str, n_processes: int = 1) -> Rung:
-    """The next way to need less memory, and how it is announced; None at the ladder's foot."""
+    """Return the next way to need less memory, and its announcement; None at the ladder's foot."""
     n_parts = options.batch_size // n_processes  # of one photo each
     if not options.with_checkpointing:
         return replace(options, with_checkpointing=True), (
@@ -303,7 +285,7 @@ def next_rung(options: FinetuneOptions, device: torch.device | str, n_processes:
 
 
 def as_lora(options: FinetuneOptions) -> FinetuneOptions:
-    """The same run with LoRA in place of all weights."""
+    """Return the options with LoRA in place of all weights."""
     return replace(
         options,
         method="lora",
@@ -318,20 +300,15 @@ def describe_lora(options: FinetuneOptions) -> str:
     return f"LoRA of rank {options.lora_rank} with learning rate {rate:g}"
 
 
-def fit_drive(
-    model: Model,
-    options: FinetuneOptions,
-    drive: Drive,
-    folder: Path,
-    report: Callable[[str], None],
-) -> FinetuneOptions:
+def fit_drive(setup: Setup, folder: Path, report: Report) -> FinetuneOptions:
     """Train less where the Drive has no room for it, or none for anything to go on from.
 
     The text encoder is left out first, then LoRA takes the place of all weights.
     """
+    model, options = setup.model, setup.options
     if options.method == "lora":
         return options
-    room = room_for(drive, folder)
+    room = room_for(setup.drive, folder)
 
     def is_safe(wanted: FinetuneOptions) -> bool:
         trained, _ = count_parameters(model.pipeline, wanted)
@@ -354,29 +331,16 @@ def fit_drive(
     return fitting
 
 
-def try_steps(
-    model: Model,
-    options: FinetuneOptions,
-    accelerator: Accelerator,
-    report: Callable[[str], None],
-) -> tuple[FinetuneOptions, float]:
-    """What fits every process's device, found by real steps, and the seconds that one takes."""
-    from accelerate.utils import gather_object
+def try_steps(setup: Setup) -> tuple[Setup, float]:
+    """Find by real steps what fits every process's device, and the seconds that one takes."""
 
     def probe(trial: FinetuneOptions) -> float:
-        if is_tight(model, trial, free_memory(accelerator.device)):
+        if is_tight(setup.model, trial, free_memory(setup.device)):
             raise TightError
-        return probe_steps(model, trial, accelerator)
+        return probe_steps(setup.model, trial, setup.accelerator)
 
-    return descend(
-        options,
-        accelerator.device,
-        probe,
-        report,
-        accelerator.num_processes,
-        lambda is_too_much: any(gather_object([is_too_much])),
-        lambda rung: from_main(accelerator, rung),
-    )
+    options, seconds = descend(setup.options, probe, setup.accelerator, setup.report)
+    return replace(setup, options=options), seconds
 
 
 class TightError(torch.OutOfMemoryError):
@@ -384,7 +348,7 @@ class TightError(torch.OutOfMemoryError):
 
 
 def is_tight(model: Model, options: FinetuneOptions, free: int) -> bool:
-    """Whether a step without gradient checkpointing would leave less than ``ROOM_GIB`` free.
+    """Return whether a step without gradient checkpointing would leave less than ``ROOM_GIB`` free.
 
     Such a run may pass two trial steps and end in a full GPU an hour later. With checkpointing the
     trial steps alone decide: there is little left to change.
@@ -398,39 +362,30 @@ def is_tight(model: Model, options: FinetuneOptions, free: int) -> bool:
 
 def descend(
     options: FinetuneOptions,
-    device: torch.device,
     probe: Callable[[FinetuneOptions], float],
-    report: Callable[[str], None],
-    n_processes: int = 1,
-    is_anywhere: Callable[[bool], bool] = bool,
-    agreed: Callable[[Rung], Rung] = lambda rung: rung,
+    accelerator: Accelerator,
+    report: Report,
 ) -> tuple[FinetuneOptions, float]:
     """Try real steps, one rung down whenever memory runs out; what works, seconds a step.
-
-    Parameters
-    ----------
-    n_processes : int
-        That share each batch.
-    is_anywhere : callable
-        Whether what is true or not here is true in any process: the GPU with the least memory
-        decides, and none waits for one that has gone down alone.
-    agreed : callable
-        The main process's next rung: bitsandbytes may work in one process and not in another.
 
     Raises
     ------
     S2iError
         When even the last rung does not fit.
     """
+    from accelerate.utils import gather_object
+
     while True:
         seconds, failure = 0.0, None
         try:
             seconds = probe(options)
         except torch.OutOfMemoryError as error:
             failure = error.with_traceback(None)  # its frames would keep what filled the memory
-        if not is_anywhere(failure is not None):
+        # The GPU with the least memory decides, and none waits for one that has gone down alone.
+        if not any(gather_object([failure is not None])):
             return options, seconds
-        rung = agreed(next_rung(options, device, n_processes))
+        rung = next_rung(options, accelerator.device, accelerator.num_processes)
+        rung = from_main(accelerator, rung)  # bitsandbytes may work in one process only
         if rung is None:
             raise S2iError(
                 "Memory runs out even with LoRA, gradient checkpointing and one photo at a time. "
@@ -447,7 +402,7 @@ def descend(
 
 
 def probe_steps(model: Model, options: FinetuneOptions, accelerator: Accelerator) -> float:
-    """Train a copy for two steps on noise; the seconds that the second one took."""
+    """Train a copy for two steps on noise; return the seconds that the second one took."""
     pipe, device = model.pipeline, accelerator.device
     trial = SimpleNamespace(
         unet=trial_copy(pipe.unet, device),
@@ -473,13 +428,13 @@ def probe_steps(model: Model, options: FinetuneOptions, accelerator: Accelerator
         losses.instance.item()
         stamps.append(time.monotonic())
 
-    learner = None
+    state = None
     try:
-        learner = make_learner(trial, options, device)
+        state = make_train_state(trial, options, device)
         with deterministic(options.is_deterministic):
-            train(learner, data, replace(options, steps=PROBE_STEPS), accelerator, stamp)
+            train(state, data, replace(options, steps=PROBE_STEPS), accelerator, stamp)
     finally:
-        del learner, trial
+        del state, trial
         gc.collect()
         if device.type == "cuda":
             torch.cuda.empty_cache()
@@ -487,7 +442,7 @@ def probe_steps(model: Model, options: FinetuneOptions, accelerator: Accelerator
 
 
 def trial_copy(module: torch.nn.Module, device: torch.device) -> Any:
-    """A copy to train on ``device``, which has no weights of its own until they move there.
+    """Make a copy to train on ``device``, which has no weights of its own until they move there.
 
     Stable Diffusion a second time in fp32 would leave little of the 12.7 GiB that Colab has.
     """
@@ -506,12 +461,7 @@ class SayTime:
     it is emptied.)
     """
 
-    def __init__(
-        self,
-        plan: Plan,
-        callback: Callable[[int, Losses], None],
-        report: Callable[[str], None],
-    ):
+    def __init__(self, plan: Plan, callback: Callable[[int, Losses], None], report: Report):
         self.plan, self.callback, self.report = plan, callback, report
         self._ended: float | None = None
         self._is_said = plan.seconds_a_step is not None

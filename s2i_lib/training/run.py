@@ -10,35 +10,57 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from s2i_lib import __version__
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.models.loading import Model, fingerprint
-from s2i_lib.photos.subject import Subject
+from s2i_lib.photos.manifest import Dataset
 from s2i_lib.storage.files import list_folder, name_fault, remove, size_of
 from s2i_lib.storage.layout import Drive, folder_name, local_folder
 from s2i_lib.storage.lease import LEASE, Lease
 from s2i_lib.storage.run_card import RUN_CARD, WEIGHTS, read_card
 from s2i_lib.training.checkpoint import age, drop_saves, has_weights, remove_save, saves
-from s2i_lib.training.class_images import card_for_run, class_folder
+from s2i_lib.training.class_images import ClassImages
 from s2i_lib.training.config import FinetuneOptions, as_json
 from s2i_lib.training.recipes import Wanted
 
+if TYPE_CHECKING:
+    import torch
+    from accelerate import Accelerator
+
 log = logging.getLogger(__name__)
 
+Report = Callable[[str], None]
+"""Gets sentences for the user."""
+Callback = Callable[[str, dict[str, Any]], None]
+"""Gets events as they happen, a name and what belongs to it: for a live panel, for a test."""
 
-class Dataset(Protocol):
-    """What a run needs of a subject's dataset (``dataset.load_dataset``)."""
+
+def ignore(event: str, info: dict[str, Any]) -> None:
+    """Do nothing: the callback of those who want to know of no event."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a run is made from, where it computes, and who is told."""
+
+    drive: Drive
+    dataset: Dataset
+    model: Model
+    options: FinetuneOptions
+    accelerator: Accelerator
+    callback: Callback = ignore
+    report: Report = log.info
 
     @property
-    def images(self) -> Sequence[Path]: ...
+    def device(self) -> torch.device:
+        return self.accelerator.device
+
     @property
-    def subject(self) -> Subject: ...
-    @property
-    def sha256(self) -> str: ...
-    @property
-    def mirror(self) -> bool: ...
+    def is_main(self) -> bool:
+        """Whether this is the process that saves and speaks for all."""
+        return self.accelerator.is_main_process
 
 
 @dataclass(frozen=True)
@@ -64,28 +86,22 @@ class Run:
         return self.card().get("status") == "finished" and has_weights(self.folder / WEIGHTS)
 
 
-def choose_run(
-    drive: Drive,
-    dataset: Dataset,
-    model: Model,
-    options: FinetuneOptions,
-    name: str | None,
-    report: Callable[[str], None],
-) -> Run:
-    """The run to work on: the named one, else the newest that can go on, else a new one."""
-    parent = drive.runs / folder_name(dataset.subject.name)
+def choose_run(setup: Setup, name: str | None) -> Run:
+    """Choose the run to work on: the named one, else the newest that can go on, else a new one."""
+    subject = setup.dataset.subject.name
+    parent = setup.drive.runs / folder_name(subject)
 
     def run_at(folder: Path) -> Run:
-        return Run(folder, local_folder(drive, folder))
+        return Run(folder, local_folder(setup.drive, folder))
 
     if name is not None:
         return run_at(parent / folder_name(name))
-    stem = folder_name(model.base.name)
+    stem = folder_name(setup.model.base.name)
     try:
         there = list_folder(parent)
     except OSError as error:  # no new run: the one that is there must not be started over
         raise S2iError(
-            f"The runs of {dataset.subject.name} cannot be listed: {name_fault(error)}. "
+            f"The runs of {subject} cannot be listed: {name_fault(error)}. "
             "Nothing was changed. When the Drive is back, start the same again."
         ) from error
     taken = sorted(
@@ -96,16 +112,17 @@ def choose_run(
     for folder in reversed(taken):
         run = run_at(folder)
         card = run.card()
-        if is_finished(run, dataset, model, options) or _is_empty(folder):
+        if is_finished(run, setup) or _is_empty(folder):
             return run
         if run.is_over or not card:
             continue
-        if card["dataset"]["sha256"] != dataset.sha256:
-            report(f"{run.name} is unfinished, but its photos have changed: a new run begins.")
-        elif card["base"]["fingerprint"] != fingerprint(model.pipeline):
-            report(f"{run.name} is unfinished, but of other base weights: a new run begins.")
+        if card["dataset"]["sha256"] != setup.dataset.sha256:
+            why = "its photos have changed"
+        elif card["base"]["fingerprint"] != fingerprint(setup.model.pipeline):
+            why = "of other base weights"
         else:
             return run
+        setup.report(f"{run.name} is unfinished, but {why}: a new run begins.")
     number = int(taken[-1].name[len(stem) + 1 :]) + 1 if taken else 1
     return run_at(parent / f"{stem}-{number:02}")
 
@@ -115,30 +132,29 @@ def _is_empty(folder: Path) -> bool:
     return all(path.name == LEASE or path.name.startswith(".") for path in folder.iterdir())
 
 
-def is_finished(run: Run, dataset: Dataset, model: Model, options: FinetuneOptions) -> bool:
-    """Whether the run ended with the same options on the same photos and base weights."""
+def is_finished(run: Run, setup: Setup) -> bool:
+    """Return whether the run ended with the same options on the same photos and base weights."""
     card = run.card()
     return (
         run.is_over
-        and wants(card, options)
-        and card["dataset"]["sha256"] == dataset.sha256
-        and card["base"]["fingerprint"] == fingerprint(model.pipeline)
+        and wants(card, setup.options)
+        and card["dataset"]["sha256"] == setup.dataset.sha256
+        and card["base"]["fingerprint"] == fingerprint(setup.model.pipeline)
     )
 
 
-def run_card(
-    dataset: Dataset, model: Model, options: FinetuneOptions, wanted: Wanted
-) -> dict[str, Any]:
-    """run.json: all that is needed to know what a run is, and to make it again."""
+def run_card(setup: Setup, wanted: Wanted) -> dict[str, Any]:
+    """Write down what run.json says: all that is needed to know a run, and to make it again."""
+    dataset, model, options = setup.dataset, setup.model, setup.options
     subject = dataset.subject
-    class_card = card_for_run(model, subject, options)
+    images = ClassImages.for_run(model, subject, options)
     return {
         "status": "training",
         "step": 0,
         "subject": asdict(subject),
         "instance_prompt": f"a {subject.phrase}",
-        "class_prompt": class_card["prompt"],
-        "class_images": class_folder(class_card) if options.with_prior else None,
+        "class_prompt": images.card["prompt"],
+        "class_images": images.name if options.with_prior else None,
         "dataset": {"sha256": dataset.sha256, "images": len(dataset.images)},
         "base": {
             "name": model.base.name,
@@ -155,7 +171,7 @@ def run_card(
 
 
 def versions() -> dict[str, str | None]:
-    """Of what a run's numbers depend on; None for what is not installed."""
+    """List the versions that a run's numbers depend on; None for what is not installed."""
     found: dict[str, str | None] = {"s2i_lib": __version__, "python": platform.python_version()}
     for name in ("torch", "diffusers", "transformers", "peft", "accelerate", "bitsandbytes"):
         try:
@@ -166,7 +182,7 @@ def versions() -> dict[str, str | None]:
 
 
 def read_lines(folders: Sequence[Path], name: str, up_to: float = math.inf) -> list[dict[str, Any]]:
-    """The lines of a run's metrics or scores, from the folder whose copy came farthest.
+    """Read the lines of a run's metrics or scores, from the folder whose copy came farthest.
 
     That need not be this disk's: another machine may have trained on since. A copy that is missing
     or damaged counts for nothing; lines of a step after ``up_to`` are left out.
@@ -182,7 +198,7 @@ def read_lines(folders: Sequence[Path], name: str, up_to: float = math.inf) -> l
 
 
 def wants(card: dict[str, Any], options: FinetuneOptions) -> bool:
-    """Whether a run was begun with these options; older cards lack the options that came later.
+    """Check whether a run was begun with these options; older cards lack later ones.
 
     How often it is saved changes nothing of what it learns.
     """
@@ -213,7 +229,7 @@ class RunSummary:
 
 
 def list_runs(drive: Drive) -> list[RunSummary]:
-    """All runs on the Drive, by name; whatever else lies there is passed over."""
+    """List all runs on the Drive, by name; whatever else lies there is passed over."""
     summaries = []
     for folder in sorted(drive.runs.glob("*/*")):
         card, own = read_card(folder), tuple(saves(folder))
@@ -234,7 +250,7 @@ def list_runs(drive: Drive) -> list[RunSummary]:
 
 
 def prunable(runs: list[RunSummary], with_unfinished: bool = False) -> list[tuple[Path, str]]:
-    """What could be deleted, each with what that means; the user decides.
+    """List what could be deleted, each with what that means; the user decides.
 
     States only serve to train on; weights and pictures are never offered. An unfinished run has
     nothing but its states: they are offered where the user is asked about each.
@@ -251,7 +267,7 @@ def prunable(runs: list[RunSummary], with_unfinished: bool = False) -> list[tupl
 
 
 def select_runs(runs: list[RunSummary], names: Sequence[str]) -> list[RunSummary]:
-    """The runs called SUBJECT/RUN.
+    """Find the runs called SUBJECT/RUN.
 
     Raises
     ------
@@ -269,7 +285,7 @@ def select_runs(runs: list[RunSummary], names: Sequence[str]) -> list[RunSummary
 
 
 def delete_runs(drive: Drive, runs: Sequence[RunSummary]) -> int:
-    """Delete whole runs, on the Drive and on this computer's own disk; the bytes that this freed.
+    """Delete whole runs, on the Drive and on this computer's own disk; return the bytes freed.
 
     Raises
     ------
@@ -285,7 +301,7 @@ def delete_runs(drive: Drive, runs: Sequence[RunSummary]) -> int:
 
 
 def prune(paths: list[Path], report: Callable[[str], None] = log.info) -> int:
-    """Delete states; the bytes that this freed.
+    """Delete states; return the bytes that this freed.
 
     Raises
     ------

@@ -9,10 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from s2i_lib.storage.files import disk_of, free_bytes, size_of
+from s2i_lib.storage.files import GIB, disk_of, free_bytes, size_of
 from s2i_lib.storage.layout import Drive, local_folder
 
-GIB = 1024**3
 USABLE = 0.95  # of what is free on the Drive: samples, class images and pictures want some, too
 LARGE_STATE_GIB = 1.0  # from here on a state is saved every quarter of a run
 SAVE_EVERY = 100  # steps between states that are not large
@@ -21,7 +20,7 @@ SMALL_SHARE = 0.02  # of what is free on the Drive: so small a state stays when 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Of what a run saves, in GiB."""
+    """Sizes of what a run saves, in GiB."""
 
     state: float
     weights: float
@@ -40,7 +39,7 @@ class Room:
     """What the run has on the Drive, where the Drive's folder is on this same disk."""
 
     def local_beside(self, on_drive: float) -> float:
-        """What is left of the local disk when so much lies on the Drive."""
+        """Return what is left of the local disk when so much lies on the Drive."""
         if self.shared is None:
             return self.local
         return max(0.0, self.local - max(0.0, on_drive - self.shared))
@@ -104,7 +103,7 @@ class Storage:
 
 
 def levels(sizes: Sizes, steps: int, save_every: int, drive_gib: float) -> Iterator[Storage]:
-    """The ways to keep a run, the safest first, each needing less of the Drive than the one before.
+    """List the ways to keep a run, the safest first, each with less on the Drive.
 
     Parameters
     ----------
@@ -135,13 +134,13 @@ def levels(sizes: Sizes, steps: int, save_every: int, drive_gib: float) -> Itera
 
 
 def choose_storage(sizes: Sizes, room: Room, steps: int, save_every: int = 0) -> Storage:
-    """The safest way that fits; where none does, the one that needs least."""
+    """Choose the safest way that fits; where none does, the one that needs least."""
     found = list(levels(sizes, steps, save_every, room.drive))
     return next((storage for storage in found if storage.fits(room)), found[-1])
 
 
 def room_for(drive: Drive, folder: Path) -> Room:
-    """The room for a run in ``folder`` of the Drive."""
+    """Measure the room for a run in ``folder`` of the Drive."""
     local, own = local_folder(drive, folder), size_of(folder) / GIB
     return Room(
         drive=free_bytes(drive.root) / GIB + own,

@@ -1,4 +1,9 @@
-"""A model in training: what changes in it, the optimizer, a running mean of the weights."""
+"""A model in training: what changes in it, the optimizer, a running mean of the weights.
+
+The mean is not diffusers' EMAModel: that keeps a second copy of the trained weights in main memory
+while samples are drawn, which Colab has no room for, and cannot keep the mean on the CPU while the
+model trains on a GPU.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Learner:
+class TrainState:
     """A model in training: the networks, the parameters that change, their optimizer, the step."""
 
     unet: Any
@@ -35,12 +40,12 @@ class Learner:
         return next(iter(self.parameters.values())).device
 
 
-def make_learner(
+def make_train_state(
     pipe: StableDiffusionPipeline, options: FinetuneOptions, device: torch.device | str = "cpu"
-) -> Learner:
+) -> TrainState:
     """Put the U-Net on ``device``, choose what is trained, make the optimizer.
 
-    The U-Net stays in eval mode: without dropout a step has no randomness but the draws above.
+    The U-Net stays in eval mode: without dropout a step has no randomness but ``data.draw``'s.
     """
     unet, text_encoder = pipe.unet.eval(), pipe.text_encoder.eval()
     text_encoder.requires_grad_(options.with_text_encoder)
@@ -62,7 +67,7 @@ def make_learner(
     if options.with_text_encoder:
         text_encoder.to(device)
         parameters |= {f"text_encoder.{k}": p for k, p in text_encoder.named_parameters()}
-    learner = Learner(
+    state = TrainState(
         unet,
         text_encoder if options.with_text_encoder else None,
         pipe.scheduler.alphas_cumprod.to(device),
@@ -72,12 +77,12 @@ def make_learner(
     )
     if options.ema_decay:
         place = device if options.ema_device == "model" else "cpu"
-        learner.ema = {k: p.detach().to(place, copy=True) for k, p in parameters.items()}
-    return learner
+        state.ema = {k: p.detach().to(place, copy=True) for k, p in parameters.items()}
+    return state
 
 
 def find_lora_layers(unet: Any, targets: Sequence[str]) -> list[torch.nn.Linear]:
-    """The linear layers whose names end in ``targets``, as PEFT chooses them.
+    """Find the linear layers whose names end in ``targets``, as PEFT chooses them.
 
     Raises
     ------
@@ -120,7 +125,7 @@ def add_lora(unet: Any, options: FinetuneOptions) -> None:
 
 
 def make_optimizer(parameters: list[torch.nn.Parameter], options: FinetuneOptions) -> Any:
-    """AdamW: bitsandbytes' with 8-bit state if asked for, else torch's in one fused pass."""
+    """Make AdamW: bitsandbytes' with 8-bit state if asked for, else torch's in one fused pass."""
     settings = {"lr": options.learning_rate, "weight_decay": options.weight_decay}
     if options.with_8bit_adam:
         from bitsandbytes.optim import AdamW8bit
@@ -130,7 +135,7 @@ def make_optimizer(parameters: list[torch.nn.Parameter], options: FinetuneOption
 
 
 def find_8bit_fault(device: torch.device | str) -> str | None:
-    """Why bitsandbytes cannot be used here, found by one small step with it; None if it can."""
+    """Say why bitsandbytes cannot be used here, after one small step with it; None if it can."""
     try:
         from bitsandbytes.optim import AdamW8bit
 
@@ -145,21 +150,21 @@ def find_8bit_fault(device: torch.device | str) -> str | None:
 
 
 @torch.no_grad()
-def update_ema(learner: Learner, decay: float) -> None:
+def update_ema(state: TrainState, decay: float) -> None:
     """Move the running mean towards the weights; faster at first, so that it forgets the start."""
-    decay = min(decay, (1 + learner.step) / (10 + learner.step))
-    for name, mean in learner.ema.items():
-        mean.lerp_(learner.parameters[name].detach().to(mean.device), 1 - decay)
+    decay = min(decay, (1 + state.step) / (10 + state.step))
+    for name, mean in state.ema.items():
+        mean.lerp_(state.parameters[name].detach().to(mean.device), 1 - decay)
 
 
 @contextmanager
-def with_mean_weights(learner: Learner) -> Iterator[None]:
+def with_mean_weights(state: TrainState) -> Iterator[None]:
     """Have the running mean in the networks for a while, if there is one: a run ends with it."""
-    trained = {name: learner.parameters[name].data for name in learner.ema}
-    for name, mean in learner.ema.items():
-        learner.parameters[name].data = mean.to(trained[name].device)
+    trained = {name: state.parameters[name].data for name in state.ema}
+    for name, mean in state.ema.items():
+        state.parameters[name].data = mean.to(trained[name].device)
     try:
         yield
     finally:
         for name, weight in trained.items():
-            learner.parameters[name].data = weight
+            state.parameters[name].data = weight

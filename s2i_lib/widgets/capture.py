@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from s2i_lib.errors import InputError
 from s2i_lib.photos.importing import import_zip, keep_photo
-from s2i_lib.photos.reading import is_photo_name, read_photo
+from s2i_lib.photos.reading import encode_image, is_photo_name, read_photo
 from s2i_lib.storage.layout import COLAB_MOUNT, Drive
 
 if TYPE_CHECKING:
@@ -25,14 +24,14 @@ PREVIEW_PX = 840  # shown at 420 in the crop widget
 class PhotoFolder:
     """The photos of one subject, in ``subjects/<name>/photos``; what the widgets show and fill.
 
-    Photos are kept as `copies.keep_photo` does: checked, without GPS and EXIF, never over another.
+    Photos are kept as `keep_photo` does: checked, without GPS and EXIF, never over another.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def names(self) -> list[str]:
-        """All photos, the oldest first; hidden and other files are left out."""
+        """Return all photos, the oldest first; hidden and other files are left out."""
         if not self.path.is_dir():
             return []
         files = [f for f in self.path.iterdir() if f.is_file() and is_photo_name(f.name)]
@@ -85,12 +84,10 @@ class PhotoFolder:
         return data
 
     def thumbnail(self, name: str, size_px: int = THUMBNAIL_PX) -> bytes:
-        """The photo as a JPEG of at most ``size_px`` a side, upright."""
+        """Return the photo as a JPEG of at most ``size_px`` a side, upright."""
         image = read_photo(self._file(name), at_least_px=size_px).image
         image.thumbnail((size_px, size_px))
-        stream = io.BytesIO()
-        image.save(stream, "JPEG", quality=85)
-        return stream.getvalue()
+        return encode_image(image, "JPEG", quality=85)
 
     def _file(self, name: str) -> Path:
         file = self.path / name
@@ -116,26 +113,26 @@ def _find_folder(folder: str) -> Path:
 
 
 def photo_folder(drive: Drive, subject: str) -> PhotoFolder:
-    """The photos of the subject that is called ``subject``; nothing is created yet."""
+    """Return the photos of the subject that is called ``subject``; nothing is created yet."""
     return PhotoFolder(drive.subject(subject) / "photos")
 
 
 def camera(drive: Drive, subject: str) -> Camera:
-    """A widget that photographs the subject with the browser's camera."""
+    """Return a widget that photographs the subject with the browser's camera."""
     from s2i_lib.widgets.camera import Camera
 
     return Camera(photo_folder(drive, subject), fewest=FEWEST, most=MOST)
 
 
 def upload(drive: Drive, subject: str) -> Upload:
-    """A widget that brings photos from the computer, a zip, or a folder on the Drive."""
+    """Return a widget that brings photos from the computer, a zip, or a folder on the Drive."""
     from s2i_lib.widgets.upload import Upload
 
     return Upload(photo_folder(drive, subject), fewest=FEWEST, most=MOST)
 
 
 def cropper(drive: Drive, dataset: Dataset) -> Cropper:
-    """A widget that moves the crops of a dataset; build the dataset again with what it changed."""
+    """Return a widget that moves crops; build the dataset again with what it changed."""
     from s2i_lib.widgets.cropper import Cropper
 
     folder = photo_folder(drive, dataset.subject.name)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 import html
-import io
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
+
+from s2i_lib.photos.reading import encode_image
+from s2i_lib.storage.files import data_uri
 
 WIDTH, HEIGHT = 560, 160  # of the curve, in px
 COLOURS = {
@@ -22,7 +23,7 @@ SMOOTHING = 0.9  # of the running mean: one loss says more about its timestep th
 
 
 class LivePanel:
-    """Give it to ``finetune`` as ``watch``; it redraws itself in the cell that made it.
+    """Give it to ``FinetuneRun`` as ``callback``; it redraws itself in the cell that made it.
 
     Plain HTML, so that what is left in the notebook after training shows without a widget.
     """
@@ -61,7 +62,7 @@ class LivePanel:
             self._handle.update(HTML(self.html()))
 
     def html(self) -> str:
-        """The whole panel."""
+        """Return the whole panel."""
         return (
             f"<div role='group' aria-label='Training'><p>{html.escape(self.status)}</p>"
             f"{self._losses()}{self._scores()}{self._grids()}</div>"
@@ -140,11 +141,9 @@ def _small(path: Path) -> str:
     browser at every redraw, and the grid of Stable Diffusion has megabytes."""
     with Image.open(path) as image:
         if image.width <= 2 * GRID_PX:
-            return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
+            return data_uri("image/png", path.read_bytes())
         image.thumbnail((2 * GRID_PX, 2 * GRID_PX * image.height // image.width))
-        out = io.BytesIO()
-        image.convert("RGB").save(out, "JPEG", quality=85)
-    return f"data:image/jpeg;base64,{base64.b64encode(out.getvalue()).decode()}"
+        return data_uri("image/jpeg", encode_image(image.convert("RGB"), "JPEG", quality=85))
 
 
 Lines = dict[str, list[tuple[int, float]]]
@@ -186,8 +185,8 @@ def side_by_side(paths: Sequence[Path], captions: Sequence[str]) -> str:
     """Pictures next to each other, as HTML."""
     return "".join(
         "<figure style='display:inline-block;margin:4px'>"
-        f"<img width='400' alt='{html.escape(caption)}' src='data:image/png;base64,"
-        f"{base64.b64encode(path.read_bytes()).decode()}'>"
+        f"<img width='400' alt='{html.escape(caption)}' "
+        f"src='{data_uri('image/png', path.read_bytes())}'>"
         f"<figcaption>{html.escape(caption)}</figcaption></figure>"
         for path, caption in zip(paths, captions, strict=True)
     )

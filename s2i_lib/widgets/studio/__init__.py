@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 import logging
 import threading
@@ -17,6 +16,7 @@ import traitlets
 from s2i_lib.drawing.sampling import DrawOptions
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.models.registry import REGISTRY, split_choice
+from s2i_lib.photos.reading import encode_image
 from s2i_lib.pipeline import (
     Cancelled,
     Drawing,
@@ -198,9 +198,7 @@ class Studio(ByteWidget):
         shown = self._shown.get(name)
         if shown is None:
             raise InputError(f"There is no picture {name!r} any more.")
-        stream = io.BytesIO()
-        shown.picture.image.save(stream, "PNG")
-        return stream.getvalue()
+        return encode_image(shown.picture.image, "PNG")
 
     def _told(self, message: dict[str, Any]) -> None:
         kind = message["type"]
@@ -240,11 +238,11 @@ class Studio(ByteWidget):
         return self._worker.wait(timeout_s)
 
     def png(self, key: str) -> bytes:
-        """The PNG of a picture in the strip, by its id."""
+        """Return the PNG of a picture in the strip, by its id."""
         return self._asked(key)
 
     def write_page(self, title: str = "Said and drawn") -> Path:
-        """One self-contained HTML page of what this session has kept, to hand out.
+        """Return one self-contained HTML page of what this session has kept, to hand out.
 
         Raises
         ------
@@ -375,11 +373,9 @@ class Studio(ByteWidget):
         if now - self._previewed_at < PREVIEW_EVERY_S and step.number < step.total:
             return
         self._previewed_at = now
-        stream = io.BytesIO()
-        event.preview().save(stream, "JPEG", quality=80)
         self.send(
             {"type": "step", "number": step.number, "total": step.total},
-            buffers=[stream.getvalue()],
+            buffers=[encode_image(event.preview(), "JPEG", quality=80)],
         )
 
     def _set(self, name: str, value: Any) -> None:

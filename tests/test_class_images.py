@@ -3,23 +3,19 @@
 import dataclasses
 import os
 
+import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
-from tiny_model import make_pipeline
+from tiny_model import as_model, make_pipeline
 
-from s2i_lib.errors import InputError
-from s2i_lib.training.class_images import (
-    SamplerOptions,
-    class_card,
-    class_folder,
-    class_latents,
-    decode_latents,
-    sample_latents,
-)
-from s2i_lib.training.data import embed_prompts
+from s2i_lib.drawing.sampling import DrawOptions, decode, sample_latents
+from s2i_lib.photos.subject import Subject
+from s2i_lib.speech.prompt import Prompt
+from s2i_lib.training.class_images import SAMPLING, ClassImages
+from s2i_lib.training.config import FinetuneOptions
 
-FULL_GUIDANCE = SamplerOptions(steps=5, guidance_scale=3.0, guided_until=1.0, batch_size=4)
+FULL_GUIDANCE = DrawOptions(steps=5, guidance_scale=3.0, guidance_interval=(0.0, 1.0))
 
 
 @pytest.fixture
@@ -27,26 +23,57 @@ def pipe():
     return make_pipeline()
 
 
-def get(pipe, folder, count, options=FULL_GUIDANCE, prompts=("a cat",), keep=lambda path: None):
+def images_of(pipe, prompts=("a cat",), sampling=FULL_GUIDANCE, seed=0):
+    return ClassImages(as_model(pipe), prompts, seed, sampling, batch_size=4)
+
+
+def get(pipe, folder, count, prompts=("a cat",), publish=lambda path: None):
     """The latents, and how many images had to be sampled for them."""
-    rounds = []
-    latents = class_latents(
-        pipe,
-        lambda texts: embed_prompts(pipe, texts),
-        class_card(pipe, prompts, options),
+    rounds, images = [], images_of(pipe, prompts)
+    latents = images.latents(
         count,
-        [folder / class_folder(class_card(pipe, prompts, options))],
+        [folder / images.name],
         Accelerator(cpu=True),
         lambda done, total: rounds.append(total),
-        keep,
+        publish,
     )
     return latents, rounds[-1] if rounds else 0
+
+
+def test_those_that_the_first_version_kept_on_a_drive_are_still_found():
+    """Of what its folder's name was made of (commit acde1c0, ``class_card``)."""
+    pipe = make_pipeline()
+    subject, options = Subject("Violet", "cat", "sks", "animal"), FinetuneOptions(seed=3)
+    card = ClassImages.for_run(as_model(pipe), subject, options).card
+    assert card["sampler"] == {
+        "name": "dpmsolver++",
+        "steps": 12,
+        "guidance_scale": 4.0,
+        "guided_from": 0.0,
+        "guided_until": 0.6,
+        "batch_size": 8,
+        "seed": 3,
+    }
+    assert card.keys() == {"prompt", "model", "size", "sampler"}
+
+
+@pytest.mark.parametrize("spacing", ["linspace", "leading", "trailing"])
+def test_the_first_eight_of_twelve_steps_are_guided_however_they_are_spaced(pipe, spacing):
+    """As the first version counted them: by their index, not by their noise."""
+    sizes = []
+    pipe.scheduler = type(pipe.scheduler).from_config(
+        {k: v for k, v in pipe.scheduler.config.items() if not k.startswith("_")},
+        timestep_spacing=spacing,
+    )
+    pipe.unet.register_forward_pre_hook(lambda module, args: sizes.append(len(args[0])))
+    sample_latents(as_model(pipe), Prompt("a cat"), SAMPLING, [1])
+    assert sizes == [2] * 8 + [1] * 4
 
 
 def test_sampling_agrees_with_the_diffusers_pipeline(pipe):
     from diffusers import DPMSolverMultistepScheduler
 
-    ours = sample_latents(pipe, embed_prompts(pipe, ["", "a cat"]), [5, 6], FULL_GUIDANCE)
+    ours = sample_latents(as_model(pipe), Prompt("a cat"), FULL_GUIDANCE, [5, 6])
     pipe.set_progress_bar_config(disable=True)
     pipe.scheduler = DPMSolverMultistepScheduler.from_config(
         pipe.scheduler.config, algorithm_type="dpmsolver++"
@@ -64,12 +91,12 @@ def test_sampling_agrees_with_the_diffusers_pipeline(pipe):
 def test_the_guidance_interval_saves_evaluations_and_1_switches_guidance_off(pipe):
     sizes = []
     pipe.unet.register_forward_pre_hook(lambda module, args: sizes.append(len(args[0])))
-    embeddings = embed_prompts(pipe, ["", "a cat"])
-    half = dataclasses.replace(FULL_GUIDANCE, steps=4, guided_until=0.5)
-    sample_latents(pipe, embeddings, [1, 2], half)
+    half = dataclasses.replace(FULL_GUIDANCE, steps=4, guidance_interval=(0.6, 1.0))
+    sample_latents(as_model(pipe), Prompt("a cat"), half, [1, 2])
     assert sizes == [4, 4, 2, 2]
     sizes.clear()
-    sample_latents(pipe, embeddings, [1], dataclasses.replace(half, guidance_scale=1.0))
+    unguided = dataclasses.replace(half, guidance_scale=1.0)
+    sample_latents(as_model(pipe), Prompt("a cat"), unguided, [1])
     assert sizes == [1, 1, 1, 1]
 
 
@@ -97,7 +124,7 @@ def test_a_stopped_sampling_goes_on_and_ends_the_same(pipe, tmp_path):
             raise StoppedError
 
     with pytest.raises(StoppedError):
-        get(pipe, tmp_path / "parts", 12, keep=stop)
+        get(pipe, tmp_path / "parts", 12, publish=stop)
     rest, sampled = get(pipe, tmp_path / "parts", 12)
     assert sampled == 4 and torch.equal(whole, rest)
 
@@ -119,11 +146,22 @@ def test_a_damaged_batch_is_sampled_anew(pipe, tmp_path, damage):
 
 
 @pytest.mark.parametrize(
-    "change", ["prompt", "prompts", "seed", "steps", "guidance", "interval", "weights", "schedule"]
+    "change",
+    [
+        "prompt",
+        "prompts",
+        "seed",
+        "steps",
+        "guidance",
+        "interval",
+        "scheduler",
+        "weights",
+        "schedule",
+    ],
 )
 def test_whatever_they_depend_on_gives_them_another_folder(pipe, change):
-    before = class_folder(class_card(pipe, ["a cat"], FULL_GUIDANCE))
-    options, prompts = FULL_GUIDANCE, ["a cat"]
+    before = images_of(pipe).name
+    options, prompts, seed = FULL_GUIDANCE, ["a cat"], 0
     if change == "prompt":
         prompts = ["a Cat"]
     elif change == "prompts":
@@ -133,15 +171,17 @@ def test_whatever_they_depend_on_gives_them_another_folder(pipe, change):
             pipe.unet.conv_in.weight.add_(1e-4)
     elif change == "schedule":
         pipe.scheduler.register_to_config(prediction_type="epsilon")
+    elif change == "seed":
+        seed = 1
     else:
         field, value = {
-            "seed": ("seed", 1),
             "steps": ("steps", 6),
             "guidance": ("guidance_scale", 3.5),
-            "interval": ("guided_until", 0.9),
+            "interval": ("guidance_interval", (0.1, 1.0)),
+            "scheduler": ("scheduler", "ddim"),
         }[change]
         options = dataclasses.replace(options, **{field: value})
-    assert class_folder(class_card(pipe, prompts, options)) != before
+    assert images_of(pipe, prompts, options, seed).name != before
 
 
 def test_images_of_several_prompts_are_each_what_its_own_prompt_gives(pipe, tmp_path):
@@ -170,12 +210,13 @@ def test_decoding_agrees_with_the_diffusers_pipeline(pipe):
     with torch.no_grad():
         images = pipe.vae.decode(latents / pipe.vae.config.scaling_factor).sample
     expected = pipe.image_processor.postprocess(images, output_type="pil")
-    for ours, theirs in zip(decode_latents(pipe.vae, latents), expected, strict=True):
+    for ours, theirs in zip(decode(as_model(pipe), latents), expected, strict=True):
         assert ours.tobytes() == theirs.tobytes()
 
 
-def test_a_sampler_that_draws_nothing_is_refused():
-    with pytest.raises(InputError, match="steps"):
-        SamplerOptions(steps=0)
-    with pytest.raises(InputError, match="guided_from"):
-        SamplerOptions(guided_from=0.5, guided_until=0.2)
+def test_a_decoder_that_shifts_its_latents_gets_them_shifted_back(pipe):
+    latents = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    plain = decode(as_model(pipe), latents + 0.5 * pipe.vae.config.scaling_factor)
+    pipe.vae.register_to_config(shift_factor=0.5)  # as Stable Diffusion 3 and Flux have one
+    (shifted,) = decode(as_model(pipe), latents)
+    assert abs(np.asarray(shifted, int) - np.asarray(plain[0], int)).max() <= 1

@@ -17,8 +17,9 @@ from s2i_lib.models.registry import REGISTRY
 from s2i_lib.training import resources, storage_plan
 from s2i_lib.training.config import LORA_RATE, FinetuneOptions, parse_options
 from s2i_lib.training.recipes import RECIPES
+from s2i_lib.training.run import Setup
 from s2i_lib.training.storage_plan import Room
-from s2i_lib.training.train_state import find_8bit_fault, make_learner
+from s2i_lib.training.train_state import find_8bit_fault, make_train_state
 
 OPTIONS = FinetuneOptions(batch_size=4)
 CPU = torch.device("cpu")
@@ -27,6 +28,11 @@ CPU = torch.device("cpu")
 @pytest.fixture
 def model():
     return Model(REGISTRY["pocket"], make_pipeline(), "made here")
+
+
+def setup_of(model, options, drive=None, report=pytest.fail):
+    """A run's setup, as far as what it needs depends on it: not on its photos."""
+    return Setup(drive, None, model, options, Accelerator(cpu=True), report=report)
 
 
 def out_of_memory_until(is_enough, tried):
@@ -56,7 +62,7 @@ def test_the_ladder_goes_down_as_far_as_it_must_and_announces_each_rung(rung):
         pytest.skip("bitsandbytes does not work here, so its rung is left out")
     tried, said = [], []
     probe = out_of_memory_until(RUNGS[rung], tried)
-    options, seconds = resources.descend(OPTIONS, CPU, probe, said.append)
+    options, seconds = resources.descend(OPTIONS, probe, Accelerator(cpu=True), said.append)
     n_rungs = list(RUNGS).index(rung)
     assert len(said) == n_rungs and len(tried) == n_rungs + 1
     assert options == tried[-1] and seconds == 0.5
@@ -93,7 +99,8 @@ def test_a_step_that_would_fit_too_narrowly_is_not_tried_without_checkpointing(m
         said = []
         free = int((needed + room * resources.ROOM_GIB) * resources.GIB)
         monkeypatch.setattr(resources, "free_memory", lambda device, free=free: free)
-        options, _ = resources.try_steps(model, OPTIONS, Accelerator(cpu=True), said.append)
+        tried_with, _ = resources.try_steps(setup_of(model, OPTIONS, report=said.append))
+        options = tried_with.options
         assert options.with_checkpointing != is_tried and tried == [options]
         assert said == [] or "would leave less than 1 GiB" in said[0]
         tried.clear()
@@ -111,7 +118,8 @@ def test_on_a_t4_a_person_is_learnt_with_the_text_encoder_and_without_checkpoint
 
 def test_below_the_last_rung_it_gives_up_with_what_to_do():
     with pytest.raises(S2iError, match="smaller model"):
-        resources.descend(OPTIONS, CPU, out_of_memory_until(lambda o: False, []), lambda text: None)
+        probe = out_of_memory_until(lambda o: False, [])
+        resources.descend(OPTIONS, probe, Accelerator(cpu=True), lambda text: None)
 
 
 def test_8bit_adamw_is_no_rung_where_it_only_works_on_another_device(monkeypatch):
@@ -134,7 +142,7 @@ def test_other_errors_than_memory_are_not_swallowed():
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
     with pytest.raises(RuntimeError, match="mat1"):
-        resources.descend(OPTIONS, CPU, probe, pytest.fail)
+        resources.descend(OPTIONS, probe, Accelerator(cpu=True), pytest.fail)
 
 
 def test_a_probe_of_real_steps_leaves_the_model_as_it_was(model):
@@ -159,8 +167,8 @@ def test_a_trial_on_another_device_takes_no_memory_of_this_one(model, method):
         text_encoder=resources.trial_copy(model.pipeline.text_encoder, place),
         scheduler=model.pipeline.scheduler,
     )
-    learner = make_learner(pipe, options, place)
-    assert {p.device for p in learner.unet.parameters()} == {place}
+    train_state = make_train_state(pipe, options, place)
+    assert {p.device for p in train_state.unet.parameters()} == {place}
     assert {p.device for p in unet.parameters()} == {CPU}, "the model stays where it was"
     assert dict(unet.named_parameters()).keys() == before.keys()
 
@@ -169,16 +177,16 @@ def test_a_trial_on_another_device_takes_no_memory_of_this_one(model, method):
 def test_counted_parameters_are_those_that_the_learner_trains(model, method):
     options = dataclasses.replace(OPTIONS, method=method)
     trained, total = resources.count_parameters(model.pipeline, options)
-    learner = make_learner(model.pipeline, options)
-    assert trained == sum(p.numel() for p in learner.parameters.values())
-    assert total == sum(p.numel() for p in learner.unet.parameters())
+    train_state = make_train_state(model.pipeline, options)
+    assert trained == sum(p.numel() for p in train_state.parameters.values())
+    assert total == sum(p.numel() for p in train_state.unet.parameters())
 
 
 def test_lora_targets_that_match_no_layer_are_named_with_those_there_are(pocket, model):
     wrong = dataclasses.replace(OPTIONS, method="lora", lora_targets=("to_q", "to_z", "o_k"))
     for refuse, pipe in (
         (resources.count_parameters, pocket.pipeline),
-        (make_learner, model.pipeline),
+        (make_train_state, model.pipeline),
     ):
         with pytest.raises(InputError, match="names to_z, o_k, and no linear layer") as error:
             refuse(pipe, wrong)
@@ -188,12 +196,12 @@ def test_lora_targets_that_match_no_layer_are_named_with_those_there_are(pocket,
 def test_the_space_on_the_drive_is_that_of_the_files(model, tmp_path):
     from s2i_lib.training import checkpoint
 
-    learner = make_learner(model.pipeline, OPTIONS)
-    for parameter in learner.parameters.values():
+    train_state = make_train_state(model.pipeline, OPTIONS)
+    for parameter in train_state.parameters.values():
         parameter.grad = torch.ones_like(parameter)
-    learner.optimizer.step()
-    state = checkpoint.save_state(checkpoint.state_of(learner, {}), tmp_path)
-    weights = checkpoint.save_weights(learner, OPTIONS, tmp_path / "weights")
+    train_state.optimizer.step()
+    state = checkpoint.save_state(checkpoint.take_snapshot(train_state, {}), tmp_path)
+    weights = checkpoint.save_weights(train_state, OPTIONS, tmp_path / "weights")
     one, kept = (
         sum(p.stat().st_size for p in folder.rglob("*.safetensors")) for folder in (state, weights)
     )
@@ -209,7 +217,7 @@ def test_the_best_steps_weights_are_counted_where_a_scorer_keeps_them(model, dri
     def made(base, **changes):
         options = dataclasses.replace(OPTIONS, **changes)
         one = Model(base, model.pipeline, "made here")
-        return resources.make_plan(one, options, CPU, drive, drive.runs / "rex" / "1")
+        return resources.make_plan(setup_of(one, options, drive), drive.runs / "rex" / "1")
 
     pocket = REGISTRY["pocket"]  # its scorer ships with it; that of the others is fetched
     kept = made(pocket)
@@ -224,16 +232,16 @@ def test_the_best_steps_weights_are_counted_where_a_scorer_keeps_them(model, dri
 def test_what_a_run_has_on_the_drive_already_is_free_for_it(model, drive):
     """Two states of SD 2.1 fill a free Drive; the run that they are of has to go on."""
     folder = drive.runs / "rex" / "1"
-    before = resources.make_plan(model, OPTIONS, CPU, drive, folder).room.drive
+    before = resources.make_plan(setup_of(model, OPTIONS, drive), folder).room.drive
     (folder / "state-00000100").mkdir(parents=True)
     with (folder / "state-00000100" / "trained.safetensors").open("wb") as file:
         file.truncate(40 * resources.GIB)  # takes no space: a hole
-    after = resources.make_plan(model, OPTIONS, CPU, drive, folder).room.drive
+    after = resources.make_plan(setup_of(model, OPTIONS, drive), folder).room.drive
     assert after - before == pytest.approx(40, abs=5)
 
 
 def test_a_full_drive_is_refused_before_training(model, drive):
-    made = resources.make_plan(model, OPTIONS, CPU, drive, drive.runs / "rex" / "1")
+    made = resources.make_plan(setup_of(model, OPTIONS, drive), drive.runs / "rex" / "1")
     made.check()
     with pytest.raises(InputError, match="runs --prune"):
         dataclasses.replace(made, room=Room(drive=0.0, local=1.0)).check()
@@ -256,7 +264,7 @@ def test_a_full_local_disk_is_refused_before_training(model, drive, tmp_path, mo
     assert room.local_beside(20) == 100
     monkeypatch.setattr(storage_plan, "free_bytes", lambda path: 0)
     with pytest.raises(InputError, match=r"on this disk .* 0\.0 are free .* S2I_LOCAL"):
-        resources.make_plan(model, OPTIONS, CPU, drive, folder).check()
+        resources.make_plan(setup_of(model, OPTIONS, drive), folder).check()
 
 
 def test_too_little_memory_is_refused_with_a_change_that_needs_less(model, drive, monkeypatch):
@@ -267,7 +275,7 @@ def test_too_little_memory_is_refused_with_a_change_that_needs_less(model, drive
     options, offered = OPTIONS, []
     while True:
         with pytest.raises(InputError, match=r"needs about .* on cpu and 0\.0 are free") as refused:
-            resources.make_plan(model, options, CPU, drive, drive.runs / "rex" / "1").check()
+            resources.make_plan(setup_of(model, options, drive), drive.runs / "rex" / "1").check()
         words = re.findall(r"--option (\S+=[^\s)]+)", str(refused.value))
         if not words:
             break
@@ -283,19 +291,19 @@ def test_too_little_memory_is_refused_with_a_change_that_needs_less(model, drive
 
 
 def test_on_a_gpu_the_estimate_does_not_overrule_the_trial_steps(model, drive):
-    made = resources.make_plan(model, OPTIONS, CPU, drive, drive.runs / "rex" / "1")
+    made = resources.make_plan(setup_of(model, OPTIONS, drive), drive.runs / "rex" / "1")
     dataclasses.replace(made, is_tried=True, device_free_gib=0.0).check()
 
 
 def test_the_plan_says_what_will_happen(model, drive):
-    said = str(resources.make_plan(model, OPTIONS, CPU, drive, drive.runs / "rex" / "1"))
+    said = str(resources.make_plan(setup_of(model, OPTIONS, drive), drive.runs / "rex" / "1"))
     for words in ("pocket on cpu", "full", "learning rate 1e-06", "4 photos + 4 class", "free"):
         assert words in said
     assert "Time    said after the first steps" in said
 
 
 def test_the_plan_says_the_time_that_measured_steps_add_up_to(model, drive):
-    made = resources.make_plan(model, OPTIONS, CPU, drive, drive.runs / "rex" / "1")
+    made = resources.make_plan(setup_of(model, OPTIONS, drive), drive.runs / "rex" / "1")
     assert OPTIONS.steps == 400
     assert "about 10 minutes for all steps, 1.5 s each" in str(
         dataclasses.replace(made, seconds_a_step=1.5)
@@ -306,7 +314,7 @@ def test_the_plan_says_the_time_that_measured_steps_add_up_to(model, drive):
 def test_the_second_step_tells_the_time_where_no_trial_did(model, drive, monkeypatch):
     clock = iter([100.0, 102.0, 200.0, 300.0])  # the callback of step 2 begins 2 s after step 1
     monkeypatch.setattr(resources.time, "monotonic", lambda: next(clock))
-    made = resources.make_plan(model, OPTIONS, CPU, drive, drive.runs / "rex" / "1")
+    made = resources.make_plan(setup_of(model, OPTIONS, drive), drive.runs / "rex" / "1")
     seen, said = [], []
     callback = resources.SayTime(made, lambda step, losses: seen.append(step), said.append)
     for step in (1, 2, 3):

@@ -4,28 +4,32 @@ import json
 import shutil
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from tiny_model import draw_dataset, make_pipeline
 
 from s2i_lib.evaluation.encoders import awake, load_clip
-from s2i_lib.evaluation.model_selection import Point, Watcher
+from s2i_lib.evaluation.model_selection import Point, Validation
 from s2i_lib.models.registry import PACKAGE, REGISTRY
 from s2i_lib.photos.subject import Subject
 from s2i_lib.storage.files import sha256_of
 from s2i_lib.training.best_checkpoint import (
     BEST,
     SCORES,
-    Judge,
+    BestCheckpoint,
     find_scorer,
     keeps_best,
-    make_watcher,
+    make_validation,
 )
 from s2i_lib.training.checkpoint import STEP
 from s2i_lib.training.config import FinetuneOptions
-from s2i_lib.training.train_state import make_learner
+from s2i_lib.training.run import Run
+from s2i_lib.training.storage_plan import Storage
+from s2i_lib.training.train_state import make_train_state
 
 CAR = Subject("Racer", "car", "sks")
 
@@ -42,8 +46,8 @@ def plain(colour: str, count: int = 2) -> list[Image.Image]:
 
 
 def test_prompts_with_the_identifier_are_the_subject_and_the_others_the_class(scorer):
-    watcher = Watcher(scorer, CAR, plain("red"))
-    point = watcher.add(0, {"a sks car": plain("red"), "a car": plain("blue")})
+    validation = Validation(scorer, CAR, plain("red"))
+    point = validation.add(0, {"a sks car": plain("red"), "a car": plain("blue")})
     assert point.likeness == pytest.approx(1, abs=1e-5)
     assert point.class_likeness < 0.95
     expected = scorer.images(plain("red")[:1]) @ scorer.texts(["a car"]).T
@@ -52,7 +56,7 @@ def test_prompts_with_the_identifier_are_the_subject_and_the_others_the_class(sc
 
 def test_a_prompt_that_asks_for_nothing_more_is_scored_only_where_there_is_no_other(scorer):
     drawn = {"a sks car": plain("red"), "a sks car on a red background": plain("blue")}
-    point = Watcher(scorer, CAR, plain("red")).add(0, drawn)
+    point = Validation(scorer, CAR, plain("red")).add(0, drawn)
     text = scorer.texts(["a car on a red background"])
     expected = scorer.images(plain("blue")[:1]) @ text.T
     assert point.fidelity == pytest.approx(float(expected[0, 0]), abs=1e-5)
@@ -60,16 +64,27 @@ def test_a_prompt_that_asks_for_nothing_more_is_scored_only_where_there_is_no_ot
 
 
 def test_without_photos_only_fidelity_is_scored(scorer):
-    point = Watcher(scorer, CAR, []).add(0, {"a sks car": plain("red"), "a car": plain("blue")})
+    point = Validation(scorer, CAR, []).add(0, {"a sks car": plain("red"), "a car": plain("blue")})
     assert (point.likeness, point.class_likeness) == (None, None)
     assert point.fidelity is not None
 
 
 def test_a_step_that_is_scored_again_after_a_resume_takes_the_old_ones_place(scorer):
-    watcher = Watcher(scorer, CAR, plain("red"))
-    watcher.resume([Point(0, 0.1, 0.1, 0.1).to_json(), Point(20, 0.2, 0.1, 0.1).to_json()])
-    watcher.add(10, {"a sks car": plain("red")})
-    assert [point.step for point in watcher.points] == [0, 10]
+    validation = Validation(scorer, CAR, plain("red"))
+    validation.resume([Point(0, 0.1, 0.1, 0.1).to_json(), Point(20, 0.2, 0.1, 0.1).to_json()])
+    validation.add(10, {"a sks car": plain("red")})
+    assert [point.step for point in validation.points] == [0, 10]
+
+
+def setup_of(drive, options, said):
+    """A run's setup, as far as a scorer needs it; without photos."""
+    return SimpleNamespace(
+        drive=drive,
+        dataset=SimpleNamespace(subject=CAR, images=()),
+        options=options,
+        report=said.append,
+        device=torch.device("cpu"),
+    )
 
 
 def test_a_scorer_that_is_nowhere_yet_is_fetched_for_the_first_run(serve_hub, drive):
@@ -80,8 +95,8 @@ def test_a_scorer_that_is_nowhere_yet_is_fetched_for_the_first_run(serve_hub, dr
     assert keeps_best(base, options)
     folder = find_scorer(base, options, drive, said.append)
     assert said == [] and hub.asked
-    watcher = make_watcher(folder, CAR, [], options, drive, said.append)
-    assert watcher.add(0, {"a sks car": plain("red")}).fidelity is not None
+    validation = make_validation(folder, setup_of(drive, options, said))
+    assert validation.add(0, {"a sks car": plain("red")}).fidelity is not None
     hub.asked.clear()
     assert find_scorer(base, options, drive, said.append) == folder and not hub.asked
 
@@ -109,14 +124,12 @@ def test_where_nothing_shall_be_kept_or_scored_nothing_is_fetched_or_said(drive)
 def test_samples_without_the_subject_cannot_say_which_step_is_best(drive):
     said, options = [], FinetuneOptions(sample_prompts=("a {noun}", "a {noun} on a beach"))
     shipped = str(PACKAGE / "pocket" / "scorer")
-    assert make_watcher(shipped, CAR, [], options, drive, said.append) is None
+    assert make_validation(shipped, setup_of(drive, options, said)) is None
     assert "{subject}" in said[0]
 
 
 def test_a_scorer_waits_in_half_the_memory_and_computes_in_full_on_a_cpu(scorer, drive):
     """Half precision loses what it cannot hold (a thousandth), and no more."""
-    import torch
-
     folder, images = str(PACKAGE / "pocket" / "scorer"), [*plain("red", 1), *plain("blue", 1)]
     half = load_clip(folder, drive, dtype=torch.float16)
     assert {weight.dtype for weight in half.network.parameters()} == {torch.float16}
@@ -132,8 +145,6 @@ def test_a_scorer_waits_in_half_the_memory_and_computes_in_full_on_a_cpu(scorer,
 
 
 def test_a_scorer_that_finds_no_room_on_a_gpu_computes_where_it_is(drive):
-    import torch
-
     half = load_clip(str(PACKAGE / "pocket" / "scorer"), drive, dtype=torch.float16)
     whole = half.network.to
 
@@ -149,52 +160,51 @@ def test_a_scorer_that_finds_no_room_on_a_gpu_computes_where_it_is(drive):
     assert half.network.dtype == torch.float16 and half.network.device.type == "cpu"
 
 
-def judged(scorer, tmp_path, learner, points=()):
+def judged(scorer, tmp_path, train_state, points=()):
     local, folder = tmp_path / "local", tmp_path / "folder"
     local.mkdir(exist_ok=True)
     folder.mkdir(exist_ok=True)
-    watcher = Watcher(scorer, CAR, plain("red"))
+    validation = Validation(scorer, CAR, plain("red"))
     options = FinetuneOptions()
-    judge = Judge(watcher, learner, options, local, folder, lambda name, job: job())
+    manager = SimpleNamespace(
+        run=Run(folder, local), storage=Storage(), submit=lambda name, job: job()
+    )
+    best = BestCheckpoint(validation, train_state, options, manager)
     for step, colour in points:
-        learner.step = step
-        with_step(learner, step)
-        judge.see(step, {"a sks car": plain(colour)})
-    return judge
+        train_state.step = step
+        with_step(train_state, step)
+        best.validate(step, {"a sks car": plain(colour)})
+    return best
 
 
 def test_training_goes_on_where_the_scorer_breaks(scorer, tmp_path, caplog):
-    import torch
-
-    learner = make_learner(make_pipeline(), FinetuneOptions())
-    judge = judged(scorer, tmp_path, learner, [(0, "blue"), (10, "red")])
+    train_state = make_train_state(make_pipeline(), FinetuneOptions())
+    best = judged(scorer, tmp_path, train_state, [(0, "blue"), (10, "red")])
     broken = next(scorer.network.vision_model.parameters())
     kept = broken.detach().clone()
     try:
         with torch.no_grad():
             broken.fill_(torch.nan)
-        learner.step = 20
-        assert judge.see(20, {"a sks car": plain("red")}) is None
+        train_state.step = 20
+        assert best.validate(20, {"a sks car": plain("red")}) is None
     finally:
         with torch.no_grad():
             broken.copy_(kept)
     assert "The samples of step 20 are not scored" in caplog.text
-    assert [point.step for point in judge.watcher.points] == [0, 10]
-    assert judge.watcher.best.step == 10
+    assert [point.step for point in best.validation.points] == [0, 10]
+    assert best.validation.best.step == 10
 
 
-def with_step(learner, step):
+def with_step(train_state, step):
     """Mark the weights so that each step's can be told from another's."""
-    import torch
-
     with torch.no_grad():
-        for weight in learner.parameters.values():
+        for weight in train_state.parameters.values():
             weight.fill_(step / 100)
 
 
 @pytest.fixture
-def learner():
-    return make_learner(make_pipeline(), FinetuneOptions())
+def train_state():
+    return make_train_state(make_pipeline(), FinetuneOptions())
 
 
 def kept_value(folder) -> float:
@@ -205,109 +215,107 @@ def kept_value(folder) -> float:
     return value
 
 
-def test_the_best_steps_weights_are_what_the_run_ends_with(scorer, tmp_path, learner):
+def test_the_best_steps_weights_are_what_the_run_ends_with(scorer, tmp_path, train_state):
     from s2i_lib.training.checkpoint import save_weights
 
-    judge = judged(scorer, tmp_path, learner, [(0, "blue"), (25, "red"), (50, "blue")])
-    last = save_weights(learner, FinetuneOptions(), tmp_path / "weights")
+    best = judged(scorer, tmp_path, train_state, [(0, "blue"), (25, "red"), (50, "blue")])
+    last = save_weights(train_state, FinetuneOptions(), tmp_path / "weights")
     assert kept_value(last) == 0.5
-    path, record = judge.choose(last)
+    path, record = best.choose(last)
     assert (record["kept_step"], record["best_step"]) == (25, 25)
     assert record["scores"]["likeness"] == pytest.approx(1, abs=1e-5)
     assert kept_value(path) == 0.25
-    judge.forget()
+    best.drop()
     assert not (tmp_path / "folder" / BEST).exists()
 
 
-def test_the_best_survives_a_session_that_lost_its_disk(scorer, tmp_path, learner):
+def test_the_best_survives_a_session_that_lost_its_disk(scorer, tmp_path, train_state):
     from s2i_lib.training.checkpoint import save_weights
 
-    judged(scorer, tmp_path, learner, [(0, "blue"), (25, "red"), (50, "blue")])
+    judged(scorer, tmp_path, train_state, [(0, "blue"), (25, "red"), (50, "blue")])
     shutil.rmtree(tmp_path / "local")
-    again = judged(scorer, tmp_path, learner)
-    assert [point.step for point in again.watcher.points] == [0, 25, 50]
-    last = save_weights(learner, FinetuneOptions(), tmp_path / "weights")
+    again = judged(scorer, tmp_path, train_state)
+    assert [point.step for point in again.validation.points] == [0, 25, 50]
+    last = save_weights(train_state, FinetuneOptions(), tmp_path / "weights")
     assert kept_value(again.choose(last)[0]) == 0.25
 
 
-def test_a_finished_run_that_goes_on_still_has_its_best_step(scorer, tmp_path, learner):
+def test_a_finished_run_that_goes_on_still_has_its_best_step(scorer, tmp_path, train_state):
     from s2i_lib.training.checkpoint import save_weights
 
-    judge = judged(scorer, tmp_path, learner, [(0, "blue"), (25, "red"), (50, "blue")])
-    judge.choose(save_weights(learner, FinetuneOptions(), tmp_path / "weights"))
-    judge.forget()
+    best = judged(scorer, tmp_path, train_state, [(0, "blue"), (25, "red"), (50, "blue")])
+    best.choose(save_weights(train_state, FinetuneOptions(), tmp_path / "weights"))
+    best.drop()
     (tmp_path / "weights").rename(tmp_path / "folder" / "weights")
     shutil.rmtree(tmp_path / "local")
-    again = judged(scorer, tmp_path, learner, [(75, "blue")])
-    last = save_weights(learner, FinetuneOptions(), tmp_path / "weights")
+    again = judged(scorer, tmp_path, train_state, [(75, "blue")])
+    last = save_weights(train_state, FinetuneOptions(), tmp_path / "weights")
     path, record = again.choose(last)
     assert (record["kept_step"], record["best_step"]) == (25, 25)
     assert kept_value(path) == 0.25
 
 
-def test_a_last_step_that_was_not_scored_still_ends_the_run(scorer, tmp_path, learner):
+def test_a_last_step_that_was_not_scored_still_ends_the_run(scorer, tmp_path, train_state):
     from s2i_lib.training.checkpoint import save_weights
 
-    judged(scorer, tmp_path, learner, [(0, "blue"), (25, "red")])
+    judged(scorer, tmp_path, train_state, [(0, "blue"), (25, "red")])
     for path in (*(tmp_path / "local").glob("best-*"), tmp_path / "folder" / BEST):
         shutil.rmtree(path)
-    learner.step = 75
-    again = judged(scorer, tmp_path, learner)
-    last = save_weights(learner, FinetuneOptions(), tmp_path / "weights")
+    train_state.step = 75
+    again = judged(scorer, tmp_path, train_state)
+    last = save_weights(train_state, FinetuneOptions(), tmp_path / "weights")
     assert again.choose(last) == (last, {"kept_step": 75, "best_step": 25, "scores": {}})
 
 
-def test_the_points_of_the_session_that_came_farthest_count(scorer, tmp_path, learner):
+def test_the_points_of_the_session_that_came_farthest_count(scorer, tmp_path, train_state):
     """Another machine has trained on over the same Drive since this disk was written."""
-    judged(scorer, tmp_path, learner, [(0, "blue"), (10, "blue")])
+    judged(scorer, tmp_path, train_state, [(0, "blue"), (10, "blue")])
     old = (tmp_path / "local" / SCORES).read_bytes()
-    judged(scorer, tmp_path, learner, [(20, "red"), (30, "blue")])
+    judged(scorer, tmp_path, train_state, [(20, "red"), (30, "blue")])
     (tmp_path / "local" / SCORES).write_bytes(old)
-    again = judged(scorer, tmp_path, learner)
-    assert [point.step for point in again.watcher.points] == [0, 10, 20, 30]
+    again = judged(scorer, tmp_path, train_state)
+    assert [point.step for point in again.validation.points] == [0, 10, 20, 30]
 
 
 def test_best_weights_that_are_gone_leave_the_last_and_the_record_says_so(
-    scorer, tmp_path, learner
+    scorer, tmp_path, train_state
 ):
     from s2i_lib.training.checkpoint import save_weights
 
-    judge = judged(scorer, tmp_path, learner, [(0, "blue"), (25, "red"), (50, "blue")])
+    best = judged(scorer, tmp_path, train_state, [(0, "blue"), (25, "red"), (50, "blue")])
     for path in (*(tmp_path / "local").glob("best-*"), tmp_path / "folder" / BEST):
         shutil.rmtree(path)
-    last = save_weights(learner, FinetuneOptions(), tmp_path / "weights")
-    path, record = judge.choose(last)
+    last = save_weights(train_state, FinetuneOptions(), tmp_path / "weights")
+    path, record = best.choose(last)
     assert (record["kept_step"], record["best_step"]) == (50, 25)
     assert kept_value(path) == 0.5
 
 
 def test_best_weights_that_cannot_be_copied_whole_leave_the_last_as_they_were(
-    scorer, tmp_path, learner, monkeypatch
+    scorer, tmp_path, train_state, monkeypatch
 ):
     """A Drive that goes away in the middle of a file: no test can wait for a real one."""
     from s2i_lib.storage import files
     from s2i_lib.training.checkpoint import save_weights
 
-    judge = judged(scorer, tmp_path, learner, [(0, "blue"), (25, "red"), (50, "blue")])
+    best = judged(scorer, tmp_path, train_state, [(0, "blue"), (25, "red"), (50, "blue")])
     for path in (tmp_path / "local").glob("best-*"):
         shutil.rmtree(path)  # only the Drive has them
-    last = save_weights(learner, FinetuneOptions(), tmp_path / "weights")
-    copy, faults = files._copy, [OSError(5, "Input/output error")]
+    last = save_weights(train_state, FinetuneOptions(), tmp_path / "weights")
+    read, faults = files.sha256_of, [OSError(5, "Input/output error")]
 
-    def half(source, target):
-        digest = copy(source, target)
-        target.write_bytes(target.read_bytes()[:100])
+    def misread(path):
         if faults:
             raise faults.pop()
-        return digest  # of what was read: that the copy is short is seen when it is read back
+        return read(path)[::-1]  # the copy is not what was read
 
-    monkeypatch.setattr(files, "_copy", half)
+    monkeypatch.setattr(files, "sha256_of", misread)
     for _ in range(2):
-        path, record = judge.choose(last)
+        path, record = best.choose(last)
         assert (record["kept_step"], record["best_step"]) == (50, 25)
         assert path == last and kept_value(last) == 0.5
     monkeypatch.undo()
-    path, record = judge.choose(last)
+    path, record = best.choose(last)
     assert record["kept_step"] == 25 and kept_value(last) == 0.25
     assert json.loads((last / STEP).read_text())["step"] == 25
 
@@ -318,18 +326,18 @@ def test_a_run_of_the_pocket_model_ends_with_its_best_step_to_the_bit(drive, tmp
     from safetensors.torch import load_file
 
     from s2i_lib.storage.run_card import read_card
-    from s2i_lib.training.finetune import finetune
+    from s2i_lib.training.finetune import FinetuneRun
 
     dataset = draw_dataset(tmp_path / "photos")
     few = {"class_image_count": 8, "sample_every": 1, "learning_rate": 3e-4, "seed": 1}
     prompts, seen = ("a {subject}", "a {noun}"), []
 
-    def watch(event, info):
+    def note(event, info):
         if event == "scores":
             seen.append(info["curve"])
 
     wish = {"model": "pocket", "name": "judged", "steps": 3, "sample_prompts": prompts, **few}
-    judged = finetune(drive, dataset, watch=watch, **wish)
+    judged = FinetuneRun(drive, dataset, callback=note, **wish).train()
     card = read_card(judged)
     points = [json.loads(line) for line in (judged / SCORES).read_text().splitlines()]
     assert [point["step"] for point in points] == [0, 1, 2, 3]
@@ -338,9 +346,8 @@ def test_a_run_of_the_pocket_model_ends_with_its_best_step_to_the_bit(drive, tmp
     assert card["kept_step"] == card["best_step"]
     assert card["scores"]["likeness"] == points[card["best_step"]]["likeness"]
     assert not (judged / BEST).exists()
-    plain_run = finetune(
-        drive, dataset, model="pocket", name="plain", keep="last", steps=card["best_step"], **few
-    )
+    few |= {"model": "pocket", "name": "plain", "keep": "last", "steps": card["best_step"]}
+    plain_run = FinetuneRun(drive, dataset, **few).train()
     name = "weights/unet/diffusion_pytorch_model.safetensors"
     ours, theirs = load_file(judged / name), load_file(plain_run / name)
     assert all(np.array_equal(ours[key], theirs[key]) for key in theirs)
@@ -350,25 +357,27 @@ def test_a_run_of_the_pocket_model_ends_with_its_best_step_to_the_bit(drive, tmp
 def test_a_training_that_is_past_its_peak_ends_there_and_keeps_the_peak(drive, tmp_path):
     """A learning rate that wrecks the model: likeness and prior fall, and three samplings tell."""
     from s2i_lib.storage.run_card import read_card
-    from s2i_lib.training.finetune import finetune
+    from s2i_lib.training.finetune import FinetuneRun
 
     said: list[str] = []
     wrecking = {"class_image_count": 8, "sample_every": 2, "learning_rate": 3e-3, "steps": 40}
     options = wrecking | {"with_early_stop": True, "sample_prompts": ("a {subject}", "a {noun}")}
-    run = finetune(
-        drive, draw_dataset(tmp_path / "photos"), model="pocket", report=said.append, **options
-    )
+
+    def train(folder, **changes):
+        photos = draw_dataset(tmp_path / folder)
+        return FinetuneRun(drive, photos, model="pocket", **options | changes).train()
+
+    run = train("photos", report=said.append)
     card = read_card(run)
     points = [json.loads(line) for line in (run / SCORES).read_text().splitlines()]
     assert card["status"] == "finished"
     assert card["step"] == points[-1]["step"] < 40
     assert any("better before" in sentence for sentence in said)
     assert card["kept_step"] == card["best_step"] <= card["step"] - 2 * 3
-    assert finetune(drive, draw_dataset(tmp_path / "again"), model="pocket", **options) == run
+    assert train("again") == run
 
     def go_on(**changes):
-        photos = draw_dataset(tmp_path / f"more-{len(changes)}")
-        finetune(drive, photos, model="pocket", name=run.name, **options | {"steps": 46} | changes)
+        train(f"more-{len(changes)}", **{"name": run.name, "steps": 46, **changes})
         return read_card(run), sha256_of(run / "weights/unet/diffusion_pytorch_model.safetensors")
 
     peak = sha256_of(run / "weights/unet/diffusion_pytorch_model.safetensors")

@@ -3,25 +3,18 @@
 import dataclasses
 import gc
 import importlib.util
-import json
-import os
 import shutil
 import subprocess
 import sys
 
 import pytest
 
-from s2i_lib.drawing.advice import unknown_words
 from s2i_lib.errors import InputError, S2iError
-from s2i_lib.evaluation.dreambench import choose_prompts
 from s2i_lib.models import loading
-from s2i_lib.models.registry import REGISTRY, choose, split_choice
-from s2i_lib.photos.subject import Subject
-from s2i_lib.speech.templates import fill_in, prompts_in_turn, take_turns
+from s2i_lib.models.registry import REGISTRY
 from s2i_lib.storage import hub as hub_module
 from s2i_lib.storage.hub import Source, verify
-from s2i_lib.storage.run_card import find_run
-from s2i_lib.training.recipes import RECIPES
+from s2i_lib.storage.layout import Drive
 
 POCKET = REGISTRY["pocket"].folder
 
@@ -30,62 +23,6 @@ POCKET = REGISTRY["pocket"].folder
 def folder(tmp_path):
     """A copy of the pocket model to do harm to."""
     return shutil.copytree(POCKET, tmp_path / "copy")
-
-
-def test_an_unknown_name_lists_the_known_ones():
-    with pytest.raises(InputError) as error:
-        choose("sd3")
-    assert all(name in str(error.value) for name in REGISTRY)
-
-
-def test_one_name_is_of_a_model_or_of_a_run(drive):
-    for name in ("auto", *REGISTRY):
-        assert split_choice(name) == (name, None)
-    for run in ("rex", "rex/pocket-01", "/content/drive/MyDrive/Model Files"):
-        assert split_choice(run) == ("auto", run)
-    base, run = split_choice("sd3")  # a model that is not known: both kinds are listed
-    with pytest.raises(InputError, match=r"no run 'sd3'.*none yet.*auto, pocket, sd2\.1-base"):
-        loading.load(base, drive=drive, run=run)
-
-
-def test_auto_without_a_gpu_is_pocket_said_out_loud(caplog):
-    caplog.set_level("INFO", "s2i_lib")
-    import torch
-
-    if torch.cuda.is_available():
-        pytest.skip("this machine has a GPU")
-    assert choose("auto").name == "pocket"
-    assert "no CUDA GPU" in caplog.text
-
-
-def test_the_registry_says_what_the_weights_say():
-    base = choose(str(POCKET))  # read from the configuration files, not from the registry
-    ours = REGISTRY["pocket"]
-    for field in ("size_px", "prediction_type", "token_limit"):
-        assert getattr(base, field) == getattr(ours, field)
-
-
-def test_samples_of_a_small_model_are_those_of_its_evaluation():
-    base, subject = REGISTRY["pocket"], Subject("Rex", "car", "sks", "object")
-    recipe = RECIPES[base.family]["object"]
-    rows = [row.format(subject=subject.phrase, noun="car") for row in recipe.sample_prompts]
-    sampled = {prompt for row in rows for prompt in take_turns(row, 4)}
-    assert sampled == {*choose_prompts(base, subject, 25)[0], "a sks car", "a car"}
-    assert [prompt for prompt in sampled if unknown_words(base, prompt)] == []
-
-
-def test_class_images_of_a_small_model_are_half_plain_and_of_words_it_knows():
-    base, subject = REGISTRY["pocket"], Subject("Rex", "car", "sks", "object")
-    recipe = RECIPES[base.family]["object"]
-    rows = fill_in(recipe.class_prompts, subject)
-    prompts = prompts_in_turn(rows, recipe.class_images)
-    assert prompts.count("a car") == len(prompts) / 2
-    assert {"a red car", "an orange car", "a black car"} < set(prompts)
-    assert [prompt for prompt in prompts if unknown_words(base, prompt)] == []
-    assert len({prompts.count(prompt) for prompt in prompts if prompt != "a car"}) == 1
-    assert fill_in(RECIPES[REGISTRY["sd2.1-base"].family]["object"].class_prompts, subject) == [
-        "a car"
-    ]
 
 
 def test_pocket_loads_in_fp32_with_everything_in_one_precision(pocket):
@@ -200,29 +137,20 @@ def test_mirrors_are_tried_in_order_and_the_weights_kept_on_the_drive(hub, drive
 
 
 def test_a_copy_that_the_drive_cut_short_is_not_kept_and_the_download_is_used(
-    hub, drive, monkeypatch, caplog
+    hub, faulty_drive, monkeypatch, caplog
 ):
-    from s2i_lib.storage import files as drive_module
-
-    copy = drive_module._copy
-
-    def cut(source, target):
-        digest = copy(source, target)
-        if target.suffix == ".safetensors":
-            target.write_bytes(target.read_bytes()[:-100])
-        return digest
-
+    drive = Drive(faulty_drive.path / "s2i")
     base = dataclasses.replace(
         REGISTRY["pocket"], name="far", folder=None, words=None, sources=(Source("second/mirror"),)
     )
     monkeypatch.setitem(REGISTRY, "far", base)
-    monkeypatch.setattr(drive_module, "_copy", cut)
+    faulty_drive.fault("cut short")
     folder, source = loading.find_weights(base, drive)
     assert list(drive.models.iterdir()) == []
     assert "could not be kept" in caplog.text and "reads back different" in caplog.text
     verify(folder)
 
-    monkeypatch.setattr(drive_module, "_copy", copy)
+    faulty_drive.fault("")
     assert loading.find_weights(base, drive) == (drive.models / "far", source)
     verify(drive.models / "far")
 
@@ -255,32 +183,3 @@ def test_a_damaged_cache_on_the_drive_is_fetched_again(hub, drive, monkeypatch):
     weights.write_bytes(weights.read_bytes()[:-100])
     loading.load("far", drive=drive)
     verify(drive.models / "far")
-
-
-def write_run(drive, name: str, base: str, made_at: float, scores: dict) -> None:
-    folder = drive.runs / "rex" / name
-    (folder / "weights").mkdir(parents=True)
-    card = folder / "run.json"
-    card.write_text(json.dumps({"status": "finished", "base": {"name": base}, "scores": scores}))
-    os.utime(card, (made_at, made_at))
-
-
-def test_the_best_run_of_a_subject_is_chosen_by_the_rule_that_chose_its_step(drive):
-    from s2i_lib.evaluation.model_selection import Point, value
-
-    first = Point(0, 0.5, 0.3, 0.5)
-    overfit, good = Point(9, 0.9, 0.15, 0.8), Point(9, 0.8, 0.28, 0.5)
-    for number, (name, point) in enumerate({"overfit": overfit, "good": good}.items()):
-        scores = point.to_json() | {"value": value(point, first)}
-        write_run(drive, name, "pocket", 10 + number, scores)
-    os.utime(drive.runs / "rex" / "overfit" / "run.json", (20, 20))
-    assert find_run(drive, "Rex").name == "good"
-    write_run(drive, "unscored", "pocket", 30, {})
-    assert find_run(drive, "Rex").name == "good"
-
-
-def test_scores_of_another_base_do_not_count_beside_those_of_the_newest_run(drive):
-    write_run(drive, "small", "pocket", 10, {"value": 0.9})
-    write_run(drive, "older", "sd2.1-base", 20, {})
-    write_run(drive, "newer", "sd2.1-base", 30, {})
-    assert find_run(drive, "Rex").name == "newer"

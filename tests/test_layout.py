@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_finetune import start
 from tiny_model import draw_dataset, make_pipeline
+from tiny_run import start
 
 from s2i_lib.drawing import gallery
 from s2i_lib.drawing.draw import draw
@@ -16,7 +16,7 @@ from s2i_lib.drawing.sampling import DrawOptions
 from s2i_lib.photos.dataset import build_dataset, sample_subject
 from s2i_lib.speech.transcript import Transcript
 from s2i_lib.storage.hub import keep, write_checksums
-from s2i_lib.storage.layout import Drive, local_folder
+from s2i_lib.storage.layout import Drive, local_folder, open_drive
 
 TABLE = (Path(__file__).parents[1] / "drive_layout.md").read_text()
 PATTERNS = re.findall(r"^\| `([^`]+)` \|", TABLE, re.MULTILINE)
@@ -76,12 +76,19 @@ def test_every_file_of_a_run_is_in_the_document_on_the_drive_and_on_the_local_di
     make_pipeline().save_pretrained(tmp_path / "tiny")
     seen = []
 
-    def watch(event, info):
+    def note(event, info):
         seen.extend(files_below(drive.root) + files_below(local_folder(drive, drive.root)))
 
-    start(drive, draw_dataset(tmp_path / "photos"), tmp_path / "tiny", watch=watch)
+    start(drive, draw_dataset(tmp_path / "photos"), tmp_path / "tiny", callback=note)
     write_checksums(tmp_path / "tiny", "a hub")  # as it is when it was downloaded
     keep(tmp_path / "tiny", drive.models / "far")
     seen += files_below(drive.root)
     assert {name.split("/")[0] for name in seen} == {"runs", "class_images", "models"}
     assert unlisted(name for name in seen if "/." not in name) == []  # with a dot: not yet whole
+
+
+def test_two_drives_never_share_a_local_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("S2I_LOCAL", str(tmp_path / "local"))
+    one, two = open_drive(tmp_path / "one"), open_drive(tmp_path / "two")
+    assert local_folder(one, one.runs / "rex") != local_folder(two, two.runs / "rex")
+    assert local_folder(one, one.runs / "rex").parts[-2:] == ("runs", "rex")

@@ -1,0 +1,223 @@
+"""A run that ended before its end goes on, and ends as if it had not; what it refuses."""
+
+import dataclasses
+import json
+import os
+
+import pytest
+from tiny_run import SHORT, KilledError, digest, kill_at, start
+
+from s2i_lib.errors import InputError
+from s2i_lib.storage.layout import Drive
+from s2i_lib.storage.lease import LEASE, Lease
+from s2i_lib.storage.run_card import read_card
+from s2i_lib.training import checkpoint, resources
+from s2i_lib.training.finetune import FinetuneRun
+from s2i_lib.training.train_state import find_8bit_fault
+
+pytestmark = pytest.mark.usefixtures("local_disk")
+
+
+def test_a_run_of_before_an_option_was_there_is_still_the_same_run(drive, dataset, tiny):
+    run, _, _ = start(drive, dataset, tiny)
+    card = json.loads((run / "run.json").read_text())
+    for options in (card["options"], card["wanted"]):
+        del options["class_dropout"]
+    (run / "run.json").write_text(json.dumps(card))
+    again, said, events = start(drive, dataset, tiny)
+    assert again == run and "finished already" in said[-1] and not events
+    other, _, _ = start(drive, dataset, tiny, class_dropout=0.5)
+    assert other != run
+
+
+def test_a_run_killed_before_its_first_file_leaves_its_name_free(drive, dataset, tiny):
+    husk = drive.runs / "violet" / "tiny-01"
+    husk.mkdir(parents=True)
+    held = {
+        "machine": Lease(husk, pytest.fail).machine,
+        "pid": os.getpid(),
+        "token": "of somebody who was killed",
+    }
+    (husk / LEASE).write_text(json.dumps(held))
+    run, _, _ = start(drive, dataset, tiny)
+    assert run == husk and not (husk / LEASE).exists()
+
+
+@pytest.mark.slow
+def test_starting_a_finished_run_again_does_nothing(drive, dataset, tiny):
+    run, _, _ = start(drive, dataset, tiny)
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    again, said, events = start(drive, dataset, tiny)
+    assert again == run and events == [] and any("finished already" in line for line in said)
+    assert before == {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+
+
+@pytest.mark.slow
+def test_what_a_finished_run_could_not_copy_is_copied_by_starting_it_again(drive, dataset, tiny):
+    """The Drive had room for the weights and not for the last state: a file has its name there."""
+    in_the_way = drive.runs / "violet" / "tiny-01" / "state-00000008"
+
+    def callback(event, info):
+        if event == "samples":
+            in_the_way.touch()
+
+    run, said, _ = start(drive, dataset, tiny, callback=callback, patience_s=2, retry_s=0.1)
+    assert read_card(run)["status"] == "finished"
+    assert any("Not on the Drive yet: the run's state." in line for line in said)
+    before = digest(run)
+    in_the_way.unlink()
+    again, said, events = start(drive, dataset, tiny)
+    assert again == run and digest(run) == before
+    assert not [event for event, _ in events if event == "step"]
+    assert checkpoint.newest_save([run], pytest.fail).name == "state-00000008"
+    assert read_card(run)["status"] == "finished"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", [1, 5, 8])
+def test_an_interrupted_run_goes_on_by_itself_and_ends_the_same(drive, dataset, tiny, step):
+    whole, _, _ = start(drive, dataset, tiny)
+    other = Drive(drive.root.with_name("other"))
+    with pytest.raises(KilledError):
+        start(other, dataset, tiny, callback=kill_at(step))
+    run, said, _ = start(other, dataset, tiny)
+    assert run.name == "tiny-01" and digest(run) == digest(whole)
+    assert (run / "metrics.jsonl").read_text() == (whole / "metrics.jsonl").read_text()
+    assert any("goes on at step" in line for line in said) == (step > 3)
+
+
+@pytest.mark.slow
+def test_a_run_of_the_version_before_goes_on_with_the_recipe_it_began_with(drive, dataset, tiny):
+    """Its run.json names no recipe; that of today's is another one, and would be another run."""
+    if find_8bit_fault("cpu"):
+        pytest.skip("bitsandbytes does not work here")
+    whole, _, _ = start(drive, dataset, tiny, recipe="classic")
+    assert read_card(whole)["recipe"]["name"] == "classic"
+    other = Drive(drive.root.with_name("other"))
+    with pytest.raises(KilledError):
+        start(other, dataset, tiny, recipe="classic", callback=kill_at(5))
+    cards = [run / "run.json" for run in (other.runs / "violet").iterdir()]
+    cards += other.root.with_name("local").glob("*/runs/violet/*/run.json")
+    for path in cards:
+        card = json.loads(path.read_text())
+        assert card["options"]["with_checkpointing"]
+        del card["recipe"]
+        path.write_text(json.dumps(card))
+    planned = FinetuneRun(other, dataset, model=str(tiny), **SHORT).plan()
+    assert "Recipe  classic: " in str(planned) and planned.options.with_checkpointing
+    run, said, _ = start(other, dataset, tiny)
+    assert run.name == "tiny-01" and digest(run) == digest(whole)
+    assert "violet/tiny-01 goes on at step 3 of 8." in said
+    assert not any("from this step on" in line for line in said)
+    again, said, _ = start(other, dataset, tiny, name="tiny-01")
+    assert again == run and "finished already" in said[-1]
+    new, said, _ = start(other, dataset, tiny)
+    assert new.name == "tiny-02" and read_card(new)["recipe"]["name"] == "animal"
+    assert any("Recipe  animal: https://huggingface.co/blog/dreambooth" in line for line in said)
+
+
+@pytest.mark.slow
+def test_it_goes_on_from_the_drive_alone_when_the_local_disk_is_lost(
+    drive, dataset, tiny, monkeypatch, tmp_path
+):
+    """As in Colab, where a new session has a new machine."""
+    whole, _, _ = start(drive, dataset, tiny)
+    other = Drive(drive.root.with_name("other"))
+    with pytest.raises(KilledError):
+        start(other, dataset, tiny, callback=kill_at(7))
+    monkeypatch.setenv("S2I_LOCAL", str(tmp_path / "new machine"))
+    run, said, _ = start(other, dataset, tiny)
+    assert digest(run) == digest(whole)
+    assert "violet/tiny-01 goes on at step 6 of 8." in said
+
+
+@pytest.mark.slow
+def test_more_steps_continue_a_finished_run_that_is_named(drive, dataset, tiny):
+    whole, _, _ = start(drive, dataset, tiny, steps=12, name="long")
+    run, _, _ = start(drive, dataset, tiny, name="short")
+    again, said, _ = start(drive, dataset, tiny, steps=12, name="short")
+    assert again == run and digest(run) == digest(whole)
+    assert "steps was 8 and is 12: training now ends at step 12." in said
+
+
+@pytest.mark.slow
+def test_other_options_begin_a_new_run_beside_a_finished_one(drive, dataset, tiny):
+    first, _, _ = start(drive, dataset, tiny)
+    second, _, _ = start(drive, dataset, tiny, seed=1)
+    assert second.name == "tiny-02" and digest(first) != digest(second)
+
+
+@pytest.mark.slow
+def test_other_photos_begin_a_new_run_and_that_is_said(drive, dataset, tiny):
+    with pytest.raises(KilledError):
+        start(drive, dataset, tiny, callback=kill_at(5))
+    run, said, _ = start(drive, dataclasses.replace(dataset, sha256="new"), tiny)
+    assert run.name == "tiny-02" and any("photos have changed" in line for line in said)
+
+
+@pytest.mark.slow
+def test_an_unfinished_run_does_not_go_on_with_another_method(drive, dataset, tiny):
+    with pytest.raises(KilledError):
+        start(drive, dataset, tiny, callback=kill_at(5))
+    with pytest.raises(InputError, match=r"method 'full' -> 'lora'.*--name"):
+        start(drive, dataset, tiny, method="lora")
+
+
+@pytest.mark.slow
+def test_a_run_from_a_gpu_in_fp16_goes_on_in_fp32_without_one(drive, dataset, tiny):
+    wish = {"method": "lora", "precision": "fp16"}
+    whole, _, _ = start(drive, dataset, tiny, **wish)
+    other = Drive(drive.root.with_name("other"))
+    with pytest.raises(KilledError):
+        start(other, dataset, tiny, callback=kill_at(5), **wish)
+    cards = [run / "run.json" for run in (other.runs / "violet").iterdir()]
+    cards += other.root.with_name("local").glob("*/runs/violet/*/run.json")
+    assert len(cards) == 2
+    for path in cards:  # what a T4 leaves there
+        card = json.loads(path.read_text())
+        assert card["options"]["precision"] == "fp32"
+        card["options"]["precision"] = "fp16"
+        path.write_text(json.dumps(card))
+    run, said, _ = start(other, dataset, tiny, **wish)
+    assert digest(run) == digest(whole) and any("needs a CUDA GPU" in line for line in said)
+    assert "violet/tiny-01 goes on at step 3 of 8." in said
+
+
+@pytest.mark.slow
+def test_a_refused_attempt_to_go_on_changes_nothing(drive, dataset, tiny, monkeypatch):
+    """bitsandbytes that broke meanwhile: nothing of its 8-bit state can be taken over."""
+    if find_8bit_fault("cpu"):
+        pytest.skip("bitsandbytes does not work here")
+    wish = {"with_8bit_adam": True}
+    whole, _, _ = start(drive, dataset, tiny, **wish)
+    other = Drive(drive.root.with_name("other"))
+    with pytest.raises(KilledError):
+        start(other, dataset, tiny, callback=kill_at(5), **wish)
+    card = other.runs / "violet" / "tiny-01" / "run.json"
+    before = card.read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(resources, "find_8bit_fault", lambda device: "OSError: libcudart not found")
+        with pytest.raises(InputError, match=r"with_8bit_adam True -> False.*where it began"):
+            start(other, dataset, tiny, **wish)
+    assert card.read_bytes() == before
+    run, said, _ = start(other, dataset, tiny, **wish)
+    assert digest(run) == digest(whole) and "violet/tiny-01 goes on at step 3 of 8." in said
+
+
+@pytest.mark.slow
+def test_a_damaged_state_is_passed_over_for_the_one_before(
+    drive, dataset, tiny, monkeypatch, tmp_path
+):
+    whole, _, _ = start(drive, dataset, tiny)
+    other = Drive(drive.root.with_name("other"))
+    with pytest.raises(KilledError):
+        start(other, dataset, tiny, callback=kill_at(7))
+    path = other.runs / "violet" / "tiny-01" / "state-00000006" / "trained.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-9] ^= 1
+    path.write_bytes(content)
+    monkeypatch.setenv("S2I_LOCAL", str(tmp_path / "new machine"))
+    run, said, _ = start(other, dataset, tiny)
+    assert digest(run) == digest(whole)
+    assert any("a byte differs. The state before it is used." in line for line in said)
+    assert "violet/tiny-01 goes on at step 3 of 8." in said

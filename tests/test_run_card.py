@@ -1,0 +1,34 @@
+"""Which run a name means, of several that a subject has."""
+
+import json
+import os
+
+from s2i_lib.evaluation.model_selection import Point, value
+from s2i_lib.storage.run_card import find_run
+
+
+def write_run(drive, name: str, base: str, made_at: float, scores: dict) -> None:
+    folder = drive.runs / "rex" / name
+    (folder / "weights").mkdir(parents=True)
+    card = folder / "run.json"
+    card.write_text(json.dumps({"status": "finished", "base": {"name": base}, "scores": scores}))
+    os.utime(card, (made_at, made_at))
+
+
+def test_the_best_run_of_a_subject_is_chosen_by_the_rule_that_chose_its_step(drive):
+    first = Point(0, 0.5, 0.3, 0.5)
+    overfit, good = Point(9, 0.9, 0.15, 0.8), Point(9, 0.8, 0.28, 0.5)
+    for number, (name, point) in enumerate({"overfit": overfit, "good": good}.items()):
+        scores = point.to_json() | {"value": value(point, first)}
+        write_run(drive, name, "pocket", 10 + number, scores)
+    os.utime(drive.runs / "rex" / "overfit" / "run.json", (20, 20))
+    assert find_run(drive, "Rex").name == "good"
+    write_run(drive, "unscored", "pocket", 30, {})
+    assert find_run(drive, "Rex").name == "good"
+
+
+def test_scores_of_another_base_do_not_count_beside_those_of_the_newest_run(drive):
+    write_run(drive, "small", "pocket", 10, {"value": 0.9})
+    write_run(drive, "older", "sd2.1-base", 20, {})
+    write_run(drive, "newer", "sd2.1-base", 30, {})
+    assert find_run(drive, "Rex").name == "newer"

@@ -1,0 +1,56 @@
+"""A run of the tiny model: start it, kill it, and tell whether two of them ended the same."""
+
+import hashlib
+
+from safetensors.torch import load_file
+
+from s2i_lib.training.finetune import FinetuneRun
+
+SHORT = {
+    "steps": 8,
+    "batch_size": 1,
+    "class_image_count": 8,
+    "save_every": 3,
+    "sample_every": 0,
+    "sample_prompts": ("a {subject}",),
+    "learning_rate": 1e-3,
+}
+
+
+class KilledError(Exception):
+    """Ends a run from within; tests/test_finetune_killed.py does the same with SIGKILL."""
+
+
+def start(drive, dataset, tiny, **changes):
+    """Run once; the run's folder, what was said, and the events."""
+    said, events = [], []
+    callback = changes.pop("callback", lambda event, info: None)
+
+    def note(event, info):
+        events.append((event, info))
+        callback(event, info)
+
+    changes = {"model": str(tiny), "report": said.append, **SHORT, **changes}
+    return FinetuneRun(drive, dataset, callback=note, **changes).train(), said, events
+
+
+def kill_at(wanted):
+    """A callback that ends the run once the lines of step ``wanted`` have been read."""
+
+    def callback(event, info):
+        if event == "step" and info["lines"][-1]["step"] >= wanted:
+            raise KilledError
+
+    return callback
+
+
+def digest(run):
+    """Of all that was trained: the U-Net, and the text encoder where that is the default."""
+    files = sorted((run / "weights").rglob("*.safetensors"))
+    assert files
+    # Not of the files: safetensors writes two entries of metadata, as a LoRA has, in any order.
+    return [
+        (path.name, name, hashlib.sha256(weight.numpy().tobytes()).hexdigest())
+        for path in files
+        for name, weight in sorted(load_file(path).items())
+    ]
