@@ -267,3 +267,20 @@ def test_recordings_with_technical_faults_are_heard(fault, wish):
 def test_an_offset_alone_is_silence():
     with pytest.raises(InputError, match="silent"):
         read_audio(np.full(2 * RATE_HZ, 0.5, np.float32), rate_hz=RATE_HZ)
+
+
+# --- a language that the model does not know ---
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_what_is_not_english_is_doubted_by_a_model_that_knows_no_other(number, tmp_path):
+    """Mandarin: a red car on yellow, a cat on a sofa, a dog on a beach under a blue sky."""
+    from s2i_lib.speech.transcribe import HearOptions, hear
+    from s2i_lib.storage.layout import Drive
+
+    clip = ODD / f"mandarin_{number}.opus"
+    transcript = hear(clip, HearOptions(model="tiny.en"), Drive(tmp_path))
+    assert any("understands English only" in doubt for doubt in transcript.doubts)
+    english = hear(WISH, HearOptions(model="tiny.en"), Drive(tmp_path))
+    assert english.doubts == ()
