@@ -89,7 +89,7 @@ class Run:
 def choose_run(setup: Setup, name: str | None) -> Run:
     """Choose the run to work on: the named one, else the newest that can go on, else a new one."""
     subject = setup.dataset.subject.name
-    parent = setup.drive.runs / folder_name(subject)
+    parent = setup.drive.runs / setup.drive.subject(subject).name
 
     def run_at(folder: Path) -> Run:
         return Run(folder, local_folder(setup.drive, folder))
