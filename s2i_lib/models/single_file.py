@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -76,7 +79,7 @@ def inspect(path: Path) -> WeightsFile:
 
 
 def load_lora(pipeline: StableDiffusionPipeline, file: WeightsFile, base_name: str) -> None:
-    """Put a LoRA, in diffusers' or kohya's layout, into the pipeline of a base model.
+    """Put a LoRA, in the layout of diffusers, kohya or PEFT, into the pipeline of a base model.
 
     Raises
     ------
@@ -124,16 +127,17 @@ def load_checkpoint(file: WeightsFile, config: Path, dtype: torch.dtype) -> Stab
 
     check_model(config)
     try:
-        pipeline = diffusers.StableDiffusionPipeline.from_single_file(
-            str(file.path),
-            config=str(config),
-            torch_dtype=dtype,
-            local_files_only=True,
-            trust_remote_code=False,
-            safety_checker=None,
-            feature_extractor=None,
-            requires_safety_checker=False,
-        )
+        with _under_usual_suffix(file.path) as path:
+            pipeline = diffusers.StableDiffusionPipeline.from_single_file(
+                str(path),
+                config=str(config),
+                torch_dtype=dtype,
+                local_files_only=True,
+                trust_remote_code=False,
+                safety_checker=None,
+                feature_extractor=None,
+                requires_safety_checker=False,
+            )
         parts = (pipeline.unet, pipeline.vae, pipeline.text_encoder)
         empty = [n for part in parts for n, w in part.named_parameters() if w.is_meta]
         if empty:
@@ -145,3 +149,15 @@ def load_checkpoint(file: WeightsFile, config: Path, dtype: torch.dtype) -> Stab
             "512 px, sd2.1: 768 px, or the path of a diffusers folder)."
         ) from error
     return pipeline
+
+
+@contextmanager
+def _under_usual_suffix(path: Path) -> Iterator[Path]:
+    """Give the path of a safetensors file a suffix by which diffusers knows it as one."""
+    if path.suffix == ".safetensors":
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="s2i-weights-") as folder:
+        link = Path(folder) / f"{path.stem[:50]}.safetensors"
+        link.symlink_to(path.absolute())
+        yield link
