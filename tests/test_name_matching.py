@@ -118,7 +118,7 @@ def test_mentions_do_not_overlap_and_keep_their_place():
 
 
 def test_every_rule_of_the_table_decides_about_some_sentence(monkeypatch):
-    """The sentences that were collected, and two for what does not occur in them."""
+    """The sentences that were collected, and four for what does not occur in them."""
     decided, decide = set(), name_matching.decide
 
     def note(candidate):
@@ -130,6 +130,8 @@ def test_every_rule_of_the_table_decides_about_some_sentence(monkeypatch):
     for sentence in SENTENCES:
         names_in(sentence["text"], sentence)
     assert find_names("A Daisy in a vase.", [Subject("Daisy", "cat")]) == []
+    assert find_names("In May the flowers bloom", [Subject("May", "cat")]) == []
+    assert find_names("a glass of rosé", [Subject("Rosé", "cat")]) == []
     assert len(find_names("draw mow chee on a sofa", [Subject("Mochi", "dog")])) == 1
     tables = (
         name_matching.COMMON_RULES,
@@ -169,3 +171,24 @@ def test_names_that_differ_by_a_sign_are_two():
     assert [m.subject.name for m in find_names(f"{ROM} and {RAM}", both)] == [ROM, RAM]
     assert find_names(f"{ROM} on a beach", both[:1]) == []
     assert find_names("สมศรี on a beach", [Subject("สมชาย", "man")]) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "said", "is_named"),
+    [
+        ("May", "In May the flowers bloom", False),
+        ("June", "a garden in June", False),
+        ("May", "May on a beach", True),
+        ("May", "a hat in May's box", True),
+        ("April", "April showers", False),
+        ("April", "a picture of April", True),
+        ("Rosé", "a glass of rosé", False),
+        ("Rosé", "Rosé on a beach", True),
+        ("Al", "All at the mall", False),
+        ("Al", "Al at the mall", True),
+        ("Rex", "Two Rexes on a beach", False),
+        ("Rex", "Rexes hat on a chair", True),
+    ],
+)
+def test_names_that_are_words_are_taken_as_said(name, said, is_named):
+    assert bool(find_names(said, [Subject(name, "dog")])) == is_named

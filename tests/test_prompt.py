@@ -231,3 +231,36 @@ def test_any_sentence_gives_a_prompt_or_is_refused(words):
 )
 def test_a_name_is_replaced_with_all_signs_of_its_letters(name, said):
     assert make_prompt(said, [Subject(name, "man")]).text == "a ohwx man on a beach"
+
+
+@pytest.mark.parametrize(
+    ("said", "negative"),
+    [
+        ("a room without any furniture and without windows", "furniture, windows"),
+        ("a street without cars and no people", "cars, people"),
+        ("a room with no chairs and with no tables or lamps", "chairs, tables, lamps"),
+    ],
+)
+def test_what_is_left_out_twice_becomes_two_negatives(said, negative):
+    assert make_prompt(said).negative == negative
+
+
+@pytest.mark.parametrize(
+    ("typed", "asked"),
+    [
+        ("a (red:1.3) car", "a red car"),
+        ("a car, <lora:x:0.8>", "a car"),
+        ("<lora:x:0.8> a ((blue)) cat", "a blue cat"),
+        ("a (tall house:0.7) on a [hill:1.2]", "a tall house on a hill"),
+        ("(Rex:1.2) on a beach", "a ohwx dog on a beach"),
+    ],
+)
+def test_weights_as_other_programs_write_them_are_left_out_and_told(typed, asked):
+    prompt = make_prompt(typed, [REX])
+    assert prompt.text == asked
+    assert any("other programs" in note for note in prompt.notes)
+
+
+@pytest.mark.parametrize("typed", ["a cat (sitting) on a sofa", "a clock at 10:30", "ratio 3:4"])
+def test_brackets_and_colons_without_weights_stay(typed):
+    assert (make_prompt(typed).text, make_prompt(typed).notes) == (typed, ())

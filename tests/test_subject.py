@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from s2i_lib.errors import InputError
 from s2i_lib.models.registry import PACKAGE
 from s2i_lib.photos.dataset import sample_subject
 from s2i_lib.photos.subject import (
@@ -144,3 +145,28 @@ def test_dataset_without_an_identifier_keeps_the_cards(drive):
     for given, kept in (([], RARE_TOKENS[0]), (["--identifier", RIFLE], RIFLE), ([], RIFLE)):
         assert CliRunner().invoke(app, [*words, *given, *root]).exit_code == 0
         assert load_subject(drive, "Rex").identifier == kept
+
+
+@pytest.mark.parametrize(
+    ("given", "noun"),
+    [
+        ("a car", "car"), (" dog ", "dog"), ("The  old   mug", "old mug"), ("dogs", "dog"),
+        ("puppies", "puppy"), ("boxes", "box"), ("an owl", "owl"), ("glass", "glass"),
+        ("bus", "bus"), ("glasses", "glasses"), ("people", "people"),
+        ("action figure", "action figure"), ("cookies", "cookie"), ("horses", "horse"),
+    ],
+)  # fmt: skip
+def test_a_class_noun_is_a_noun_in_the_singular(given, noun, drive, caplog):
+    assert Subject.parse(f"Rex:{given}").class_noun == noun
+    assert Subject.choose(drive, "Rex", given).class_noun == noun
+    assert ("in the singular" in caplog.text) == (
+        given in ("dogs", "puppies", "boxes", "cookies", "horses")
+    )
+
+
+@pytest.mark.parametrize(
+    "given", ["photo of a dog", "dog:brown", "d" * 800, "a", "a picture of my cat"]
+)
+def test_what_is_no_class_noun_is_refused(given, drive):
+    with pytest.raises(InputError, match="class noun"):
+        Subject.choose(drive, "Rex", given)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,12 +15,26 @@ from s2i_lib.models.registry import REGISTRY
 from s2i_lib.storage.files import write_json
 from s2i_lib.storage.layout import Drive
 
+logger = logging.getLogger(__name__)
+
 # Identifiers to offer, in this order: each is one token of CLIP's vocabulary and of the pocket
 # model's. They are tags under which the weather of Ohio, Florida, Georgia, ... is talked about: no
 # word, name or weapon in any language, and hardly a caption has one. The usual "sks" is a rifle,
 # and a run that has learnt little draws it; "zwx" is two tokens.
 RARE_TOKENS = (
     "ohwx", "flwx", "gawx", "okwx", "alwx", "miwx", "scwx", "wiwx", "arwx", "ilwx", "wawx", "azwx",
+)  # fmt: skip
+LONGEST_NOUN = 40  # letters
+# Nouns that have no singular, or mean something else in it.
+PAIRS = frozenset({
+    "glasses", "sunglasses", "scissors", "trousers", "jeans", "shorts", "pants", "headphones",
+    "binoculars", "goggles", "clothes", "news", "series", "species", "gas", "lens", "shoes",
+})  # fmt: skip
+SINGULARS = (
+    (r"(cook|zomb|mov|pix|hood|brown)ies$", r"\1ie"),
+    (r"ies$", "y"),
+    (r"(x|z|ch|sh|ss)es$", r"\1"),
+    (r"([^siu])s$", r"\1"),
 )  # fmt: skip
 Kind = Literal["person", "animal", "object"]
 KINDS: tuple[Kind, ...] = ("person", "animal", "object")
@@ -74,7 +90,7 @@ class Subject:
                 "Expected NAME:CLASS_NOUN:IDENTIFIER, for instance Rex:dog:ohwx."
             )
         name, class_noun, identifier = (*parts, cls.identifier)[:3]
-        return cls(name, class_noun, identifier)
+        return cls(name, check_class_noun(class_noun), identifier)
 
     @classmethod
     def choose(
@@ -87,6 +103,7 @@ class Subject:
         kind: str | None = None,
     ) -> Subject:
         """Return a subject with what is not given: the identifier on its card, its noun's kind."""
+        class_noun = check_class_noun(class_noun)
         said = cast("Kind | None", kind)  # that it is one is checked above
         return cls(
             name,
@@ -99,6 +116,33 @@ class Subject:
     def phrase(self) -> str:
         """Return what stands for it in a prompt: "ohwx dog"."""
         return f"{self.identifier} {self.class_noun}"
+
+
+def check_class_noun(given: str) -> str:
+    """Return a class noun without article and blanks, in the singular ("the dogs" is "dog").
+
+    Raises
+    ------
+    InputError
+        When it is no noun of a few words.
+    """
+    words = " ".join(given.split())
+    noun = re.sub(r"^(?:an?|the|my|our)(?:\s+|$)", "", words, flags=re.IGNORECASE)
+    is_odd = not noun or len(noun) > LONGEST_NOUN or re.search(r"[:<>()]|\bof\b", noun)
+    if given.strip() and is_odd:
+        raise InputError(
+            f"{given[:60]!r} is no class noun. Expected what it is one of, in one to three words "
+            "without a colon, for instance dog, coffee mug or toy car."
+        )
+    one = noun
+    if noun.split()[-1:] and noun.split()[-1].lower() not in PAIRS | PEOPLE | ANIMALS:
+        for ending, singular in SINGULARS:
+            if re.search(ending, noun):
+                one = re.sub(ending, singular, noun)
+                break
+    if one != noun:
+        logger.warning("The class noun %r was taken in the singular, %r.", noun, one)
+    return one
 
 
 def guess_kind(class_noun: str) -> Kind:

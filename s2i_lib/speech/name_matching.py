@@ -54,6 +54,10 @@ CONTAINERS = word_set(
     """cup cups mug mugs glass glasses bowl bowls bottle bottles bag bags pile piles field fields
     bunch box boxes plate plates slice slices piece pieces jar jars bouquet handful pot"""
 )
+MONTHS = word_set(
+    """january february march april may june july august september october november december"""
+)
+BEFORE_A_MONTH = word_set("in during since until by last next early late mid")
 MIN_SIMILARITY = 0.73  # measured on tests/data/names.jsonl, see benchmarks/README.md
 
 
@@ -186,6 +190,10 @@ class Candidate:
         return self.n_meaningful > 0 and not is_vouched_for
 
     @property
+    def is_poured(self) -> bool:
+        return self.before == "of" and self.before_that in CONTAINERS
+
+    @property
     def stands_like_a_name(self) -> bool:
         """Whether a name could stand between these two words, and a verb or plural hardly.
 
@@ -281,7 +289,11 @@ def decide(candidate: Candidate) -> Rule:
 # line; tests/data/names.jsonl has 581 sentences, and the tests say which rules they need.
 COMMON_RULES = (
     # "Two Rexes." Before a word, as in "Rexes hat", it is a possessive.
-    Rule("is a plural", False, lambda c: c.is_plural and not is_word(c.after)),
+    Rule(
+        "is a plural",
+        False,
+        lambda c: c.is_plural and (not is_word(c.after) or c.before in DETERMINERS),
+    ),
     # "a yucky soup" is not Yuki's, and "two maxes" are not Max.
     Rule(
         "is in lower case after a determiner",
@@ -297,7 +309,19 @@ EXACT_RULES = (
             c.before in ("tyrannosaurus", "t") or (c.before in (".", "-") and c.before_that == "t")
         ),
     ),
-    Rule("has no other meaning", True, lambda c: c.name_as_one not in ordinary_words()),
+    Rule("is what a glass holds", False, lambda c: not c.is_capitalised and c.is_poured),
+    Rule(
+        "is a month",
+        False,
+        lambda c: (
+            c.name_as_one in MONTHS and c.before in BEFORE_A_MONTH and not c.mention.is_possessive
+        ),
+    ),
+    Rule(
+        "has no other meaning",
+        True,
+        lambda c: c.name_as_one not in ordinary_words() and c.name_as_one not in MONTHS,
+    ),
     # Of a name that is a word, too, the capital letter says which it is: "Daisy", not "a daisy".
     Rule("follows what the subject is", True, lambda c: c.follows_its_noun),  # "my cat ginger"
     Rule("is a word in lower case", False, lambda c: not c.is_capitalised),
@@ -319,6 +343,7 @@ EXACT_RULES = (
 )
 MISHEARD_RULES = (
     Rule("is unlike the name", False, lambda c: c.score < MIN_SIMILARITY),
+    Rule("is a determiner", False, lambda c: c.said_as_one in DETERMINERS),  # "All", not Al
     Rule("ends with the name", False, lambda c: c.said_as_one.endswith(c.name_as_one)),  # "T-Rex"
     # So short a name is like too many words: Max and mac.
     Rule(

@@ -97,9 +97,11 @@ def make_prompt(
     if chosen is not None and chosen not in known:
         known.insert(0, chosen)
     names = [_composed(subject.name) for subject in known]
-    text = strip_habits(write_marks(" ".join(_composed(said).split())), names)
+    plain, notes = without_weights(_composed(said))
+    text = strip_habits(write_marks(" ".join(plain.split())), names)
     mentions = find_names(text, known)
-    text, used, notes = replace_names(text, mentions, chosen)
+    text, used, more = replace_names(text, mentions, chosen)
+    notes += more
     if chosen is not None and chosen not in used:
         notes.append(
             f"{chosen.name} was not named, so the picture need not show {chosen.name}. "
@@ -137,6 +139,28 @@ def with_negative(prompt: Prompt, given: str | None, own: str) -> Prompt:
     """
     always = own if given is None else given.strip()
     return replace(prompt, negative=", ".join(filter(None, [prompt.negative, always])))
+
+
+# --- what was typed for other programs ----------------------------------------------------------
+
+_ADD_ON = re.compile(r"<(?:lora|lyco|hypernet|embedding):[^<>]*>", re.IGNORECASE)
+_WEIGHT = re.compile(r"[(\[](?P<words>[^()\[\]:]+):\s*\d*\.?\d+\s*[)\]]|\(\((?P<twice>[^()]+)\)\)")
+
+
+def without_weights(text: str) -> tuple[str, list[str]]:
+    """Leave out weights and add-ons as other programs write them, with a note.
+
+    "a (red:1.3) car <lora:x:0.8>" -> "a red car".
+    """
+    plain = _ADD_ON.sub("", text)
+    while (lighter := _WEIGHT.sub(lambda m: m["words"] or m["twice"], plain)) != plain:
+        plain = lighter
+    if plain == text:
+        return text, []
+    return plain, [
+        "Weights in brackets and <lora:...> are the language of other programs and were left out. "
+        "Say what matters first; a LoRA is named with --run."
+    ]
 
 
 # --- marks and habits of speech -----------------------------------------------------------------
@@ -365,7 +389,7 @@ def tidy(text: str) -> str:
 _STOP = (
     r"(?=$|[,.;:!?]|\s(?:in|on|at|under|over|by|near|behind|beside|with|without|while|but|during|"
     r"from|of|for|to|as|like|that|who|which|next|made|because|where|when|is|are|around|inside|"
-    r"through|and (?:an?|the|with|my|one|two|some))\b)"
+    r"through|and (?:an?|the|with|without|no|my|one|two|some))\b)"
 )
 _WITHOUT = re.compile(
     rf"\b(?:without|with no|but no|and no|has no|have no|are no|is no|there's no|(?<=, )no)\s+"

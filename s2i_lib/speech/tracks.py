@@ -173,8 +173,8 @@ def _decode_track(file: BinaryIO, number: int, name: str, limit_s: float) -> Tra
             parts.append(frame.to_ndarray())
             n_samples += parts[-1].shape[1]
             if n_samples > limit_s * RATE_HZ:
-                is_told = declared_s is not None and declared_s > limit_s
-                length = clock(declared_s) if is_told else f"more than {limit_s:g} s"
+                told_s = declared_s or 0.0
+                length = clock(told_s) if told_s > limit_s else f"more than {limit_s:g} s"
                 raise too_long(length, name, limit_s)
     if not n_samples:
         raise NoSoundError(
