@@ -91,7 +91,8 @@ def forget(
     """Delete everything that is kept of a subject, after listing it."""
     from s2i_lib import privacy
 
-    traces = privacy.find_traces(open_drive(drive), name)
+    place = open_drive(drive)
+    traces, doubts = privacy.find_traces(place, name), privacy.find_doubts(place, name)
     if not as_json:
         for trace in traces:
             print(f"{trace.what:26} {trace.size_bytes / 1e6:8.1f} MB  {trace.path}")
@@ -101,7 +102,10 @@ def forget(
     if as_json:
         for trace in traces:
             print(json.dumps({"what": trace.what, "path": str(trace.path), "deleted": yes}))
+    for doubt in doubts:
+        complain(f"{doubt.path}: {doubt.why}", "Cannot tell whose")
     if not yes:
         complain("Nothing was deleted. Answer y, or give --yes, to delete what is listed.")
         return
-    print(f"Nothing is kept of {name} any more.", file=sys.stderr)
+    unsure = f", as far as can be told: look at the {len(doubts)} named above" if doubts else ""
+    print(f"Nothing is kept of {name} any more{unsure}.", file=sys.stderr)

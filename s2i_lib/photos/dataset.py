@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -30,9 +31,11 @@ from s2i_lib.photos.subject import (
     save_subject,
 )
 from s2i_lib.storage.files import free_path, make_folder, sha256_of, write_file
-from s2i_lib.storage.layout import Drive
+from s2i_lib.storage.layout import Drive, folder_name
 
 log = logging.getLogger(__name__)
+
+STAGED = "s2i-dataset-"  # then the subject's folder and the process: a kill leaves it behind
 
 
 def build_dataset(
@@ -87,7 +90,7 @@ def build_dataset(
         raise InputError(
             f"There is no photo {unknown[0]!r} to crop. There are: {', '.join(names) or 'none'}."
         )
-    with no_decoder_warnings(), tempfile.TemporaryDirectory(prefix="s2i-dataset-") as staged:
+    with no_decoder_warnings(), _staging_folder(subject) as staged:
         inspector = Inspector(subject, options, by_hand, Path(staged))
         looks = list(inspector.inspect_all([home / "photos" / name for name in names], callback))
         looks = _without_duplicates(looks, options)
@@ -118,6 +121,12 @@ def build_dataset(
     save_subject(drive, subject)
     write_file(dataset.manifest, manifest_of(dataset, looks, options))
     return dataset
+
+
+def _staging_folder(subject: Subject) -> tempfile.TemporaryDirectory[str]:
+    """Make a folder for crops; its name says whose it is, for `s2i_lib.privacy` after a kill."""
+    whose = folder_name(subject.name)[:40]
+    return tempfile.TemporaryDirectory(prefix=f"{STAGED}{whose}-{os.getpid()}-")
 
 
 def sample_subject(drive: Drive) -> Subject:

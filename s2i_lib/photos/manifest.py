@@ -11,6 +11,7 @@ from s2i_lib.errors import InputError
 from s2i_lib.photos.consent import Consent
 from s2i_lib.photos.crop import Box
 from s2i_lib.photos.inspection import Look
+from s2i_lib.photos.own_png import open_png
 from s2i_lib.photos.quality import DatasetOptions, Verdict
 from s2i_lib.photos.subject import Subject, load_subject
 from s2i_lib.storage.files import sha256_of
@@ -187,13 +188,10 @@ def dataset_hash(looks: list[Look]) -> str:
 
 
 def open_photo(path: Path) -> Image:
-    """Open a photo in RGB; InputError where that fails."""
-    from PIL import Image
-
+    """Open a crop in RGB; InputError where that fails."""
     try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        return open_png(path).convert("RGB")
+    except InputError as error:
         raise InputError(
             f"The photo {path} cannot be opened ({error}). Build the dataset again with "
             "notebooks/1_capture_dataset.ipynb."

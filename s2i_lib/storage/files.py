@@ -100,15 +100,6 @@ def write_json(path: Path, record: dict[str, Any]) -> Path:
     return write_file(path, (json.dumps(record, indent=2) + "\n").encode())
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Return what a file of JSON says; nothing where it cannot be read or is no object."""
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return record if isinstance(record, dict) else {}
-
-
 def data_uri(media_type: str, data: bytes) -> str:
     """Return data as an address, such as data:image/png;base64,..., for a page without files."""
     return f"data:{media_type};base64,{base64.b64encode(data).decode()}"
@@ -296,7 +287,8 @@ def remove(path: Path) -> None:
         return
     if not path.name.startswith("."):
         path = _set_aside(path)
-    for folder, _, names in os.walk(path):  # os.walk does not follow links
+    # Links to folders are not followed. The cards at the top say whose it is: they go last.
+    for folder, _, names in os.walk(path, topdown=False):
         for name in sorted(names):
             _empty_and_unlink(Path(folder, name))
     shutil.rmtree(path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,13 +63,27 @@ def folder_name(name: str) -> str:
     InputError
         When nothing is left of the name.
     """
-    slug = re.sub(r"[^\w]+", "-", name.strip().lower()).strip("-_")
+    slug = _slug(composed(name))
     if not slug:
         raise InputError(
             f"The name {name!r} has no letters or digits, so no folder can be named after it. "
             "Give a name such as Rex."
         )
     return slug
+
+
+def composed(text: str) -> str:
+    """Return ``text`` with composed letters (NFC): macOS takes "é" apart, and it is one name."""
+    return unicodedata.normalize("NFC", text)
+
+
+def older_folder_names(name: str) -> set[str]:
+    """Return what older versions called the folder, who did not compose letters."""
+    return {_slug(unicodedata.normalize(form, name)) for form in ("NFC", "NFD")} - {""}
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^\w]+", "-", name.strip().lower()).strip("-_")
 
 
 def is_folder(path: Path) -> bool:

@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 from s2i_lib.drawing.gallery import grid
 from s2i_lib.drawing.sampling import decode, encode_prompts, token_ids
 from s2i_lib.models import devices
+from s2i_lib.photos.own_png import open_png
 from s2i_lib.speech.templates import fill_in, prompts_in_turn
 from s2i_lib.storage.layout import local_folder
 from s2i_lib.training.checkpoint_manager import CheckpointManager
@@ -37,12 +38,12 @@ class Moments(NamedTuple):
 
 def read_images(paths: Iterable[Path], size_px: int) -> torch.Tensor:
     """Read square images as the VAE wants them, shape = (n, 3, size_px, size_px), -1 to 1."""
-    from PIL import Image
+    from PIL.Image import Resampling
 
     images = []
     for path in paths:
-        with Image.open(path) as image:
-            small = image.convert("RGB").resize((size_px, size_px), Image.Resampling.LANCZOS)
+        image = open_png(path).convert("RGB")
+        small = image.resize((size_px, size_px), Resampling.LANCZOS)
         images.append(torch.from_numpy(np.array(small)).permute(2, 0, 1))
     return torch.stack(images).float() / 127.5 - 1
 
