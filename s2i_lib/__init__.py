@@ -1,7 +1,66 @@
-"""Speak a sentence, see the picture.
+"""Speak a sentence, see the picture: photograph a subject, teach it to a model, say what to see.
 
-The modules follow the data: drive, capture, dataset, models, prior, dreambooth, checkpoint, speech,
-prompt, generate, gallery, evaluate. Importing the package loads none of them, nor torch.
+    import s2i_lib as s2i
+
+    drive = s2i.start()
+    dataset = s2i.build_dataset(s2i.Subject("Rex", "dog", kind="animal"), drive, photos="photos/")
+    run = s2i.FinetuneRun(drive, dataset).train()
+    wish = s2i.SpeechToImage(drive, run="rex")("my.wav")
+    wish.pictures[0].image
+
+The names below are the face; behind each stands a package that does more, in the order of the data:
+storage, models, photos, speech, drawing, evaluation, training. A name is loaded when it is first
+used, so importing this loads neither torch nor anything else that takes a second.
 """
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # for editors and type checkers, which do not run __getattr__
+    from s2i_lib.drawing.draw import draw as draw
+    from s2i_lib.errors import InputError as InputError
+    from s2i_lib.evaluation.evaluate import evaluate_run as evaluate  # noqa: F401
+    from s2i_lib.models.loading import load as load
+    from s2i_lib.notebook import start as start
+    from s2i_lib.photos.dataset import build_dataset as build_dataset
+    from s2i_lib.photos.dataset import sample_subject as sample_subject
+    from s2i_lib.photos.manifest import load_dataset as load_dataset
+    from s2i_lib.photos.subject import Subject as Subject
+    from s2i_lib.pipeline import SpeechToImage as SpeechToImage
+    from s2i_lib.speech.transcribe import hear as hear
+    from s2i_lib.storage.layout import open_drive as open_drive
+    from s2i_lib.training.finetune import FinetuneRun as FinetuneRun
+
 __version__ = "0.1.0"
+
+# Name here -> where it lives, in the order in which a project uses them.
+_FACE = {
+    "start": "notebook.start",
+    "open_drive": "storage.layout.open_drive",
+    "Subject": "photos.subject.Subject",
+    "sample_subject": "photos.dataset.sample_subject",
+    "build_dataset": "photos.dataset.build_dataset",
+    "load_dataset": "photos.manifest.load_dataset",
+    "FinetuneRun": "training.finetune.FinetuneRun",
+    "load": "models.loading.load",
+    "hear": "speech.transcribe.hear",
+    "draw": "drawing.draw.draw",
+    "SpeechToImage": "pipeline.SpeechToImage",
+    "evaluate": "evaluation.evaluate.evaluate_run",
+    "InputError": "errors.InputError",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _FACE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, _, attribute = _FACE[name].rpartition(".")
+    value = getattr(importlib.import_module(f"{__name__}.{module}"), attribute)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_FACE})

@@ -7,17 +7,54 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from s2i_lib.drawing.sampling import encode_prompts, estimate_denoised
+from s2i_lib.drawing.attention import draw_with_attention
+from s2i_lib.drawing.sampling import (
+    DrawOptions,
+    decode,
+    encode_prompts,
+    estimate_denoised,
+    initial_noise,
+)
 from s2i_lib.errors import InputError
+from s2i_lib.evaluation.encoders import load_scorers
+from s2i_lib.evaluation.metrics import mean_cosines
 from s2i_lib.evaluation.report import figure_png
 from s2i_lib.models.loading import Model
 from s2i_lib.models.registry import REGISTRY, known_words
+from s2i_lib.models.schedulers import SCHEDULERS
 from s2i_lib.photos.reading import encode_image
+from s2i_lib.speech.alignment import hear_inside
+from s2i_lib.storage.layout import local_folder
+from s2i_lib.training.recipes import RECIPES
 
 if TYPE_CHECKING:
     import torch
     from IPython.display import Image as Shown
     from PIL.Image import Image
+
+# All that notebook 5 takes from here: parts of the library that it opens, then its own pictures.
+__all__ = [
+    "RECIPES",
+    "SCHEDULERS",
+    "DrawOptions",
+    "border_share",
+    "check",
+    "decode",
+    "difference",
+    "draw_with_attention",
+    "encode",
+    "flipbook",
+    "guess",
+    "hear_inside",
+    "heat",
+    "initial_noise",
+    "load_scorers",
+    "local_folder",
+    "mean_cosines",
+    "show",
+    "show_figure",
+    "snr",
+]  # fmt: skip
 
 FLIP_PX = 288  # side of a flip-book's pictures
 BORDER = 8  # the border is an eighth of the side wide: background in nearly every sticker

@@ -22,12 +22,13 @@ from s2i_lib.storage import layout
 from s2i_lib.storage.files import GIB, free_bytes, make_folder
 from s2i_lib.storage.layout import FOLDER, LOCAL_ROOT, Drive, is_folder, open_drive
 
-REPOSITORY = Path(s2i_lib.__file__).parents[1]
+REPOSITORY = Path(s2i_lib.__file__).resolve().parents[1]  # or site-packages, where it is installed
+NEWEST = Path(__file__).with_name("newest.txt")
 _set_here = ""  # what ``start`` put into S2I_DRIVE: not the user's choice when the cell runs again
 
 
 def start(say: Callable[[str], None] = print) -> Drive:
-    """Make a notebook ready: safe to run twice.
+    """Make a notebook ready, and return the Drive: safe to run twice.
 
     Returns
     -------
@@ -46,8 +47,7 @@ def start(say: Callable[[str], None] = print) -> Drive:
         os.environ["S2I_DRIVE"] = _set_here = str(drive.root)
     paths = [str(REPOSITORY), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
-    for line in install_missing():
-        say(line)
+    say(install_missing())
     if odd := outside_range() + newer_than_tested():
         say(
             f"Found versions that this was not tested with: {'; '.join(odd)}. They stay as they "
@@ -61,7 +61,7 @@ def start(say: Callable[[str], None] = print) -> Drive:
 
 
 def overview(drive: Drive) -> dict[str, str]:
-    """What a notebook has to work with: GPU, CPU, versions, room on the Drive, the model."""
+    """Return what a notebook has to work with: GPU, CPU, versions, room on the Drive, the model."""
     import psutil
     import torch
 
@@ -87,7 +87,7 @@ def overview(drive: Drive) -> dict[str, str]:
 
 
 def _open(*, in_colab: bool) -> tuple[Drive, str]:
-    """The Drive, and a sentence that says what it is."""
+    """Return the Drive, and a sentence that says what it is."""
     if os.environ.get("S2I_DRIVE"):
         drive = open_drive()
         return drive, f"Everything is kept in {drive.root} (the variable S2I_DRIVE says so)."
@@ -111,7 +111,7 @@ def _open(*, in_colab: bool) -> tuple[Drive, str]:
 def mount_google_drive() -> str | None:
     """Ask for the user's Google Drive; None when it is there, else why not, in Colab's words.
 
-    One whose mount has died is mounted anew: Colab unmounts what is left of it.
+    One whose mount has died is mounted again: Colab unmounts what is left of it.
     """
     if is_folder(layout.COLAB_MOUNT):
         return None
@@ -166,20 +166,34 @@ def finish_upload(drive: Drive, say: Callable[[str], None] = print) -> bool:
     return True
 
 
-def requirements() -> list[Requirement]:
-    """What requirements.txt asks for on this system; the extra "cuda" where there is such a GPU."""
-    wanted, extra = _read("requirements.txt"), "cuda" if _has_cuda() else ""
-    return [one for one in wanted if one.marker is None or one.marker.evaluate({"extra": extra})]
+def requirements() -> list[tuple[Requirement, str | None]]:
+    """Return what this system needs, each with the version that is installed, or None.
+
+    With the extra "cuda" where there is such a GPU. Of an installed package its own list counts,
+    and of a folder, such as a clone or a copy on the Drive, requirements.txt.
+    """
+    extra = "cuda" if _has_cuda() else ""
+    return [
+        (one, _installed_version(one.name))
+        for one in map(Requirement, _listed_requirements())
+        if one.marker is None or one.marker.evaluate({"extra": extra})
+    ]
 
 
-def _read(name: str) -> list[Requirement]:
-    """The lines of a list of packages at the root of the repository."""
+def _listed_requirements() -> list[str]:
+    listed = REPOSITORY / "requirements.txt"
+    if listed.is_file():
+        return _lines(listed)
     try:
-        text = (REPOSITORY / name).read_text(encoding="utf-8")
-    except OSError:  # installed as a package: its installer has seen to it
-        return []
-    lines = [line.partition("#")[0].strip() for line in text.splitlines()]
-    return [Requirement(line) for line in lines if line]
+        return importlib.metadata.requires("s2i_lib") or []
+    except importlib.metadata.PackageNotFoundError:
+        return []  # somebody has copied the library alone
+
+
+def _lines(path: Path) -> list[str]:
+    """Return the lines of a list of packages, without comments."""
+    lines = (line.partition("#")[0].strip() for line in path.read_text("utf-8").splitlines())
+    return [line for line in lines if line]
 
 
 def _has_cuda() -> bool:
@@ -191,35 +205,30 @@ def _has_cuda() -> bool:
 
 
 def missing_requirements() -> list[str]:
-    """The lines of requirements.txt whose packages are not installed, in any version."""
-    return [
-        str(wanted).partition(";")[0]
-        for wanted in requirements()
-        if _installed_version(wanted.name) is None
-    ]
+    """Return what is needed and is not installed, in any version."""
+    return [str(one).partition(";")[0] for one, version in requirements() if version is None]
 
 
 def outside_range() -> list[str]:
-    """What is installed in a version older than requirements.txt asks for."""
-    found = [(wanted, _installed_version(wanted.name)) for wanted in requirements()]
+    """Return what is installed in a version older than what is needed."""
     return [
-        f"{wanted.name} {version}, expected {wanted.specifier}"
-        for wanted, version in found
-        if version and not wanted.specifier.contains(version, prereleases=True)
+        f"{one.name} {version}, expected {one.specifier}"
+        for one, version in requirements()
+        if version and not one.specifier.contains(version, prereleases=True)
     ]
 
 
 def newer_than_tested() -> list[str]:
-    """What is installed of a later release line than the tests have seen (newest.txt).
+    """Return what is installed of a later release line than the tests have seen (newest.txt).
 
     A line is what may break by semantic versioning: 5 of 5.24.0, and 0.42 of 0.42.1.
     """
-    found = [(tested, _installed_version(tested.name)) for tested in _read("newest.txt")]
+    tested = dict(line.split("==") for line in _lines(NEWEST))
+    found = {name: _installed_version(name) for name in tested}
     return [
-        f"{tested.name} {version}, tested up to {newest}"
-        for tested, version in found
-        for newest in [next(iter(tested.specifier)).version]
-        if version and _is_valid(version) and _release_line(version) > _release_line(newest)
+        f"{name} {version}, tested up to {tested[name]}"
+        for name, version in found.items()
+        if version and _is_valid(version) and _release_line(version) > _release_line(tested[name])
     ]
 
 
@@ -235,8 +244,8 @@ def _installed_version(name: str) -> str | None:
         return None
 
 
-def install_missing() -> list[str]:
-    """Install what requirements.txt asks for and is not there; change nothing that is.
+def install_missing() -> str:
+    """Install what is needed and not there, change nothing that is, and say what was done.
 
     Every installed package is pinned while pip runs, so Colab's torch and widgets stay as they are.
 
@@ -247,7 +256,7 @@ def install_missing() -> list[str]:
     """
     missing = missing_requirements()
     if not missing:
-        return ["All packages are there."]
+        return "All packages are there."
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as pins:
         pins.write("\n".join(installed_pins()))
         pins.flush()
@@ -259,11 +268,11 @@ def install_missing() -> list[str]:
             f"These packages are missing and could not be installed: {', '.join(missing)}. pip "
             f"says: {last}. Check the network, then run this cell again."
         )
-    return [f"Installed what was missing: {', '.join(missing)}."]
+    return f"Installed what was missing: {', '.join(missing)}."
 
 
 def installed_pins() -> list[str]:
-    """An exact pin for every package in the version that is imported, the first on the path.
+    """Return an exact pin for every package in the version that is imported, the first on the path.
 
     Colab's path also has the system's older copies of some: two pins of one name have no solution.
     """
@@ -275,7 +284,7 @@ def installed_pins() -> list[str]:
 
 
 def _is_valid(version: str) -> bool:
-    """Whether pip can read it: the system's own packages have versions such as 0.1.43ubuntu1."""
+    """Return whether pip can read it, unlike 0.1.43ubuntu1 of the system's own packages."""
     try:
         Version(version)
     except (InvalidVersion, TypeError):

@@ -24,12 +24,14 @@ from s2i_lib.drawing.records import Picture
 from s2i_lib.drawing.sampling import DrawOptions, Step, preview
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.models.loading import Model, load
+from s2i_lib.models.registry import choose_for_machine
 from s2i_lib.photos.subject import Subject, find_subject, known_subjects
 from s2i_lib.speech.prompt import Prompt, find_negatives, make_prompt, with_negative
 from s2i_lib.speech.transcribe import HearOptions, Listener
 from s2i_lib.speech.transcript import Transcript
 from s2i_lib.storage.files import make_folder
-from s2i_lib.storage.layout import Drive, open_drive
+from s2i_lib.storage.layout import Drive, folder_name, open_drive
+from s2i_lib.storage.run_card import best_run, finished_runs, name_run, newest_run
 
 if TYPE_CHECKING:
     import numpy as np
@@ -160,7 +162,9 @@ class SpeechToImage:
     drive : Drive, optional
         Where subjects, runs and weights are found, and pictures go.
     model : str or Model
-        A name in the registry, a diffusers folder, "auto", or a loaded model.
+        A name in the registry, a diffusers folder, a loaded model, or "auto": then whoever names a
+        subject gets the best run of it, and without a name the newest run draws; where there is
+        none, the base model that suits this machine.
     run : str, optional
         SUBJECT/RUN, SUBJECT, or the path of weights.
     subject : Subject or str, optional
@@ -218,6 +222,9 @@ class SpeechToImage:
         self._model: Model | None = None if isinstance(model, str) else model
         self._wanted = (model if isinstance(model, str) else model.source, run)
         self._loaded = self._wanted if self._model else None
+        self._is_auto = self._wanted == ("auto", None)
+        self._taught: Subject | None = None  # whose run was taken, where nobody chose one
+        self._auto_base = ""
         self._failure: Exception | None = None  # of loading in the background
         self._model_lock, self._listener_lock = threading.RLock(), threading.RLock()
         if hearing is None:
@@ -230,6 +237,8 @@ class SpeechToImage:
     def choose(self, model: str, run: str | None = None) -> None:
         """Draw with another model or run from the next wish on."""
         self._wanted = (model, run)
+        self._is_auto = (model, run) == ("auto", None)
+        self._taught = None
 
     @property
     def run(self) -> str | None:
@@ -244,6 +253,7 @@ class SpeechToImage:
 
     def load_in_background(self) -> None:
         """Load the model on a thread, while something is heard; the wish says what went wrong."""
+        self._take_run()
         if self._loaded != self._wanted:
             threading.Thread(target=self._load_quietly, name="load model", daemon=True).start()
 
@@ -253,6 +263,25 @@ class SpeechToImage:
                 pass
         except Exception as error:  # told to the wish that waits for it
             self._failure = error
+
+    def _take_run(self, words: str | Transcript | None = None) -> list[str]:
+        """Where nobody chose a model, take the run of who is named, else the newest; a note."""
+        if not self._is_auto:
+            return []
+        # Once: with a model loaded, a GPU has less room than it had.
+        base = self._auto_base = self._auto_base or choose_for_machine()[0].name
+        runs = finished_runs(self.drive)
+        if words is None:
+            if self._wanted == ("auto", None) and (newest := newest_run(runs, base)):
+                self._wanted = ("auto", name_run(newest))
+            return []
+        named = make_prompt(words, self.subjects, chosen=self.chosen).subjects
+        for subject in [*filter(None, [self.chosen]), *named]:
+            if best := best_run(runs, folder_name(subject.name), base):
+                self._wanted, self._taught = ("auto", name_run(best)), subject
+                return [f"Drawn with {subject.name}'s run {name_run(best)}."]
+        self._taught = None
+        return []
 
     def load_model(self) -> None:
         """Load what draws, or wait until it is loaded."""
@@ -268,6 +297,7 @@ class SpeechToImage:
     def use_model(self) -> Iterator[Model]:
         """Have the model that was chosen, loaded; nobody exchanges it meanwhile."""
         with self._model_lock:
+            self._take_run()
             failure, self._failure = self._failure, None
             if failure:
                 raise failure
@@ -336,7 +366,7 @@ class SpeechToImage:
             return make_prompt(
                 words,
                 self.subjects,
-                chosen=self.chosen,
+                chosen=self.chosen or self._taught,
                 count_tokens=model.count_tokens,
                 token_limit=model.base.token_limit,
             )
@@ -375,6 +405,7 @@ class SpeechToImage:
         notes: Sequence[str] = (),
         recording: Recording | None = None,
     ) -> Wish:
+        notes = [*notes, *self._take_run(words)]
         self.load_model()
         wish = self._draw(self.prompt(words), self.options, notes)
         self.last = replace(wish, recording=recording)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import re
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -71,6 +73,35 @@ def test_there_are_no_circles():
     while done := {module for module, needs in waiting.items() if not needs & waiting.keys()}:
         waiting = {module: needs for module, needs in waiting.items() if module not in done}
     assert waiting == {}
+
+
+def arrows_of_the_code() -> set[tuple[str, str]]:
+    """Return what stands on what: (below, above), without what others imply."""
+    below: dict[str, set[str]] = {top: set() for top in RANK if top != "__main__"}
+    for path in FILES:
+        above = module_of(path).partition(".")[0]
+        tops = {name.partition(".")[0] for name in imports(path)} - {above}
+        below.get(above, set()).update(tops)
+
+    def all_below(top: str) -> set[str]:
+        return below[top].union(*map(all_below, below[top]))
+
+    return {
+        (one, top)
+        for top, direct in below.items()
+        for one in direct
+        if not any(one in all_below(other) for other in direct)
+    }
+
+
+def test_the_picture_of_the_packages_is_that_of_the_code():
+    page = (LIBRARY.parent / "docs" / "architecture.md").read_text()
+    [picture] = re.findall(r"```mermaid\nflowchart LR\n(.*?)```", page, re.DOTALL)
+    shown = set()
+    for line in picture.splitlines():
+        stops = [re.findall(r"\w+", stop) for stop in line.split("-->")]
+        shown |= {(a, b) for here, there in pairwise(stops) for a in here for b in there}
+    assert shown == arrows_of_the_code()
 
 
 def test_every_package_tells_its_story():

@@ -2,20 +2,28 @@
 
 import json
 import os
+import re
 import signal
+import struct
 import sys
 import tempfile
 import unicodedata
+import zlib
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from s2i_lib.drawing import gallery
 from s2i_lib.drawing.records import Picture
 from s2i_lib.errors import InputError, S2iError
-from s2i_lib.photos.dataset import STAGED
+from s2i_lib.photos.consent import Consent
+from s2i_lib.photos.crop import Box
+from s2i_lib.photos.dataset import STAGED, build_dataset
+from s2i_lib.photos.manifest import crops_by_hand, inspect_dataset, open_photo, read_earlier
 from s2i_lib.photos.subject import Subject, save_subject
 from s2i_lib.privacy import find_doubts, find_traces, forget
 from s2i_lib.storage.files import remove
@@ -305,3 +313,138 @@ def test_killed_before_any_step_and_the_subject_built_again_it_is_forgotten(tmp_
         with pytest.raises(InputError, match="Nothing is kept"):
             find_traces(drive, "Rex")
     assert killed >= (20 if full else 4)
+
+
+# ---- Reading ----
+
+ODD_CARDS = (
+    b"null", b"[]", b'"x"', DEEP, b"\xff", b"{", b'{"status": 1}', b'{"step": "many"}',
+    b'{"scores": {"value": "high"}}', b'{"scores": [1]}', b'{"subject": []}', b'{"base": "x"}',
+    b'{"dataset": 5, "status": "training"}', b'{"keeps_state": -3, "status": "finished"}',
+    b'{"class_images": ["a"]}', b'{"status": "\\ud83d"}', b'{"step": 1e999}',
+)  # fmt: skip
+
+
+def test_odd_run_cards_are_passed_over_and_named_and_the_others_go_on(drive, caplog):
+    from s2i_lib.storage.run_card import find_run
+    from s2i_lib.training.run import drop_finished, list_runs
+
+    add_subject(drive, "Rex")
+    for number, data in enumerate(ODD_CARDS):
+        run = drive.runs / "rex" / f"odd-{number}"
+        (run / "weights").mkdir(parents=True)
+        (run / "run.json").write_bytes(data)
+    (drive.runs / "rex" / "a file").write_text("no run")
+    (drive.runs / "rex" / "pipe").mkdir()
+    os.mkfifo(drive.runs / "rex" / "pipe" / "run.json")
+    runs = {run.name: run for run in list_runs(drive)}
+    assert runs["rex/pocket-01"].status == "finished"
+    for run in runs.values():
+        assert f"{run.step:5} {[f'{value:.2f}' for value in run.scores.values()]}"
+    assert find_run(drive, "rex").name
+    drop_finished(drive)
+    assert {f"odd-{n}" for n in range(7)} <= {Path(r.args[0]).parent.name for r in caplog.records}
+
+
+def png_with(path: Path, **texts: str) -> Path:
+    info = PngInfo()
+    for key, text in texts.items():
+        info.add_itxt(key, text, zip=True)
+    Image.new("RGB", (8, 8)).save(path, pnginfo=info)
+    return path
+
+
+def huge_png() -> bytes:
+    """The head of a picture of 20,000 x 20,000 pixels."""
+    head = b"IHDR" + struct.pack(">2I5B", 20_000, 20_000, 8, 2, 0, 0, 0)
+    chunk = struct.pack(">I", len(head) - 4) + head + struct.pack(">I", zlib.crc32(head))
+    return b"\x89PNG\r\n\x1a\n" + chunk
+
+
+def test_odd_pictures_are_passed_over_and_the_others_are_listed(drive, caplog):
+    good = add_picture(drive, "Rex")
+    odd = ("{}", "[]", "null", '{"prompt": 5, "seed": 1}', '{"prompt": "a"}', DEEP.decode(),
+           '{"prompt": "a", "seed": 1, "subjects": 7}',
+           json.dumps({"prompt": "x" * 1_500_000}))  # fmt: skip
+    for number, text in enumerate(odd):
+        png_with(drive.creations / f"odd-{number}.png", s2i=text)
+    (drive.creations / "huge.png").write_bytes(huge_png())
+    (drive.creations / "text.png").write_text("%!PS\nno picture")
+    Image.new("RGB", (8, 8)).save(drive.creations / "others.png")
+    assert gallery.list_pictures(drive.creations) == [good]
+    named = " ".join(record.getMessage() for record in caplog.records)
+    assert all(f"odd-{number}.png" in named for number in range(len(odd)))
+    assert "huge.png" in named and "others.png" not in named
+    assert gallery.grid_png([good, drive.creations / "huge.png"]).startswith(b"\x89PNG")
+    with pytest.raises(InputError, match="None of these pictures"):
+        gallery.grid_png([drive.creations / "huge.png"])
+
+
+def test_postscript_that_is_called_a_picture_starts_no_ghostscript(tmp_path, monkeypatch):
+    """Pillow hands what begins with %!PS to the program gs, wherever no formats are named."""
+    program = tmp_path / "bin" / "gs"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\ntouch {tmp_path}/started\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
+    picture = tmp_path / "picture.png"
+    picture.write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n")
+    for read in (gallery.read_record, open_photo, lambda p: gallery.same_pixels(p, p)):
+        with pytest.raises(InputError):
+            read(picture)
+    assert not (tmp_path / "started").exists()
+
+
+DOORS = {"storage/json_file.py", "photos/own_png.py", "photos/reading.py"}
+# What ships with the package or was made in this process; weights have doors of their own.
+OURS = {"evaluation/dreambench.py", "training/config.py"}
+OTHERS = ("models/", "storage/hub.py")
+
+
+def test_records_and_pictures_come_in_through_their_doors_alone():
+    library = Path(gallery.__file__).parents[1]
+    names = {path.relative_to(library).as_posix(): path for path in library.rglob("*.py")}
+    found = [
+        name
+        for name, path in names.items()
+        if re.search(r"json\.loads?\(|Image\.open\(", path.read_text())
+        and name not in DOORS | OURS
+        and not name.startswith(OTHERS)
+    ]
+    assert found == []
+
+
+def test_a_cut_manifest_loses_neither_consent_nor_crops_made_by_hand(drive):
+    home = drive.subject("Ada")
+    photos = home / "photos"
+    photos.mkdir(parents=True)
+    noise = np.random.default_rng(0).integers(0, 255, (40, 40, 3), np.uint8)
+    Image.fromarray(noise).resize((600, 600)).save(photos / "1.png")
+    ada, box = Subject("Ada", "woman", kind="person"), Box(100, 100, 400)
+    consent = Consent("Ada Lovelace", "2026-08-19")
+    built = build_dataset(ada, drive, crops={"1.png": box}, consent=consent)
+    text = built.manifest.read_text()
+    for damage in (text[:300], "", "[]", text.replace('"photos": [', '"photos": [5,'), None):
+        built.manifest.unlink() if damage is None else built.manifest.write_text(damage)
+        earlier = read_earlier(home)
+        assert Consent.from_record(earlier["consent"]) == consent
+        assert crops_by_hand(earlier)["1.png"][0] == box
+    again = build_dataset(ada, drive)
+    assert again.consent == consent and again.verdicts[0].crop == box
+    (home / "manifest.json").write_text("{")
+    (home / "choices.json").write_text('{"photos": [{"photo": 1}]}')
+    assert read_earlier(home) == {}
+
+
+def test_a_manifest_leads_into_no_other_folder(drive, tmp_path):
+    home = add_subject(drive, "Rex")
+    Image.new("RGB", (8, 8)).save(tmp_path / "secret.png")
+    entry = {"photo": "a.png", "verdict": "good", "reason": "", "method": None, "crop": None,
+             "width": 8, "height": 8, "sha256": None, "image_sha256": "0",
+             "image": str(tmp_path / "secret.png")}  # fmt: skip
+    manifest = {"schema_version": 1, "subject": asdict(Subject("Rex", "dog")), "sha256": "0",
+                "mirror": True, "consent": None, "advice": [], "ignored": [],
+                "photos": [entry]}  # fmt: skip
+    (home / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(InputError, match="lies elsewhere"):
+        inspect_dataset(drive, "Rex")

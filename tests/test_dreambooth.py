@@ -486,7 +486,7 @@ def test_options_of_the_command_line_become_what_the_fields_hold():
         for field in dataclasses.fields(options)
         if not isinstance(field.default, tuple)
     }
-    tuples = {"sample_prompts", "class_prompts", "lora_targets"}
+    tuples = {"sample_prompts", "class_prompts", "background_prompts", "lora_targets"}
     assert set(parse_options(sorted(changed))) | tuples == {
         field.name for field in dataclasses.fields(options)
     }, "every field can be given"

@@ -45,6 +45,11 @@ def tagged(path: Path) -> list:
     return [c for c in code_cells(path) if "parameters" in c.metadata.get("tags", [])]
 
 
+def set_up(path: Path) -> str:
+    return "\n".join(cell.source for cell in code_cells(path)[:2])
+
+
+SET_UP = set_up(NOTEBOOKS[0])
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
@@ -80,8 +85,19 @@ def test_begins_with_title_badge_and_four_lines(path):
 
 
 @every_notebook
-def test_set_up_cell_is_the_same_everywhere(path):
-    assert code_cells(path)[0].source == code_cells(NOTEBOOKS[0])[0].source
+def test_set_up_is_short_and_the_same_everywhere(path):
+    """A cell that finds the library, and one that begins with it."""
+    find, begin = (cell.source for cell in code_cells(path)[:2])
+    assert f"{find}\n{begin}" == SET_UP
+    assert len(find.splitlines()) <= 8
+    assert begin == "import s2i_lib as s2i\n\ndrive = s2i.start()"
+
+
+@every_notebook
+def test_the_library_is_its_face_and_three_modules_at_most(path):
+    source = "\n".join(cell.source for cell in code_cells(path))
+    assert len(set(re.findall(r"^from (s2i_lib\S+) import", source, re.MULTILINE))) <= 3
+    assert set(re.findall(r"^import (s2i_lib.*)$", source, re.MULTILINE)) == {"s2i_lib as s2i"}
 
 
 @every_notebook
@@ -125,7 +141,7 @@ def test_every_form_is_explained_above_it(path):
 
 @every_notebook
 def test_no_stale_habits(path):
-    source = "\n".join(cell.source for cell in code_cells(path))
+    source = "\n".join(cell.source for cell in code_cells(path)[1:])  # the first finds the library
     for habit in ("pip install", "hf_", "exec(", "import *", "%%capture"):
         assert habit not in source
 
@@ -191,13 +207,10 @@ def colab(tmp_path: Path, answer: str = "allow") -> tuple[dict[str, str], Path]:
 
 
 def set_up_twice(tmp_path: Path, source: str) -> Path:
-    """A notebook of the set-up cell alone (it is the same everywhere), run and run again."""
+    """A notebook of the set-up alone (it is the same everywhere), run and run again."""
     cells = [nbformat.v4.new_code_cell(source) for _ in range(2)]
     nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "x.ipynb")
     return tmp_path / "x.ipynb"
-
-
-SET_UP = code_cells(NOTEBOOKS[0])[0].source
 
 
 @pytest.mark.slow
@@ -362,84 +375,100 @@ def test_notebook_4_measures_a_first_try_where_there_is_no_run_yet(tmp_path):
     assert len(shown) == 2, "the chart of the scores, and the worst pictures"
 
 
-def moved(tmp_path: Path, repo: str | None = None) -> str:
-    """The set-up cell with Colab's /content in a folder of the test, and another REPO."""
+ADDRESS = "https://github.invalid/OWNER/s2i/archive/main.zip"
+
+
+def moved(tmp_path: Path, address: str | None = None) -> str:
+    """The set-up with Colab's /content in a folder of the test, and another address."""
     source = SET_UP.replace("/content", str(tmp_path / "content"))
-    if repo is not None:
-        source = re.sub(r'REPO = "[^"]*"', f'REPO = "{repo}"', source)
-    source += "\nimport s2i_lib; print('library', Path(s2i_lib.__file__).resolve())"
+    assert source.count(ADDRESS) == 1
+    source = source.replace(ADDRESS, address or ADDRESS)
+    source += "\nfrom pathlib import Path\nprint('library', Path(s2i.__file__).resolve())"
     return source + "\n!{sys.executable} -m s2i_lib runs"
 
 
 def copy_library(folder: Path) -> Path:
-    """The library without its weights, as somebody has it who copied or cloned it."""
+    """The library without its weights, as somebody has it who copied or installed it."""
+    for name in ("pyproject.toml", "requirements.txt", "README.md", "LICENSE"):
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(REPOSITORY / name, folder)
     return shutil.copytree(
-        REPOSITORY / "s2i_lib", folder / "s2i_lib", ignore=shutil.ignore_patterns("pocket")
-    )
-
-
-@pytest.mark.slow
-def test_set_up_cell_clones_where_the_library_is_nowhere(tmp_path):
-    """The cell itself, in a kernel that cannot see the library; commands in cells see it, too."""
-    clone_of = tmp_path / "origin"
-    subprocess.run(["git", "init", "-q", clone_of], check=True)
-    copy_library(clone_of)
-    git = ["git", "-C", str(clone_of), "-c", "user.name=t", "-c", "user.email=t@t"]
-    subprocess.run([*git, "add", "-A"], check=True)
-    subprocess.run([*git, "commit", "-qm", "x"], check=True)
-    notebook = set_up_twice(tmp_path, moved(tmp_path, f"file://{clone_of}"))
-    said = run(notebook, tmp_path, without_library(tmp_path))
-    clone = (tmp_path / "content" / clone_of.relative_to("/")).resolve()
-    assert said.count(f"library {clone}/s2i_lib/__init__.py") == 2
-    assert said.count("There are no runs yet.") == 2
-    assert said.count("Found no s2i_lib") == 1
-
-
-@pytest.mark.slow
-def test_set_up_cell_mounts_the_drive_to_find_a_copy_of_the_library_there(tmp_path):
-    """With the placeholder as REPO, which somebody may own: nothing of theirs is run."""
-    environment, mydrive = colab(tmp_path)
-    hidden = without_library(tmp_path)
-    path = f"{hidden['PYTHONPATH']}:{FAKE_COLAB}"  # the first sitecustomize counts
-    copied = copy_library(mydrive / "s2i" / "code") / "storage/layout.py"
-    copied.write_text(copied.read_text().replace("/content", str(tmp_path / "content")))
-    kept = mydrive.rename(tmp_path / "kept")  # it appears when the Drive is mounted
-    git = tmp_path / "bin" / "git"
-    git.parent.mkdir()
-    git.write_text(f"#!/bin/sh\ntouch {tmp_path}/cloned\n")
-    git.chmod(0o755)
-    environment |= {
-        "PYTHONPATH": path,
-        "FAKE_COLAB_MYDRIVE": str(kept),
-        "PATH": f"{git.parent}:{os.environ['PATH']}",
-    }
-    notebook = set_up_twice(tmp_path, moved(tmp_path, "https://github.com/OWNER/s2i"))
-    said = run(notebook, tmp_path, environment)
-    assert said.count(f"library {kept.resolve()}/s2i/code/s2i_lib/__init__.py") == 2
-    assert said.count("Everything is kept on your Google Drive") == 2
-    assert said.count("There are no runs yet.") == 2
-    assert not (tmp_path / "cloned").exists()
+        REPOSITORY / "s2i_lib", folder / "s2i_lib",
+        ignore=shutil.ignore_patterns("pocket", "__pycache__"),
+    )  # fmt: skip
 
 
 def without_library(tmp_path: Path) -> dict[str, str]:
-    """An environment made by `make test` has the library as an editable install: hidden here."""
-    (tmp_path / "hide").mkdir()
+    """An environment made by `make test` has the library as an editable install: hidden here.
+
+    What pip installs goes into a folder of the test.
+    """
+    for folder in ("hide", "installed"):
+        (tmp_path / folder).mkdir()
     (tmp_path / "hide" / "sitecustomize.py").write_text(
         "import sys\nsys.meta_path = [f for f in sys.meta_path if '__editable__' not in repr(f)]\n"
     )
-    return {"PYTHONPATH": str(tmp_path / "hide"), "S2I_DRIVE": str(tmp_path / "drive")}
+    return {
+        "PYTHONPATH": f"{tmp_path / 'hide'}:{tmp_path / 'installed'}",
+        "S2I_DRIVE": str(tmp_path / "drive"),
+        "PIP_TARGET": str(tmp_path / "installed"),
+        "PIP_NO_BUILD_ISOLATION": "0",  # so pip spells "yes": what builds it is there already
+    }
 
 
 @pytest.mark.slow
-def test_set_up_cell_says_what_to_do_where_there_is_nothing_to_clone(tmp_path):
-    """git must not ask for a password, and wait for it."""
-    notebook = set_up_twice(tmp_path, moved(tmp_path, str(tmp_path / "nowhere")))
-    assert "GIT_TERMINAL_PROMPT=0" in SET_UP
+def test_set_up_installs_the_library_from_its_address_where_it_is_nowhere(tmp_path):
+    """The cells themselves, in a kernel that cannot see the library; so do commands in cells.
+
+    An archive as GitHub packs it: all in one folder that is named after the branch.
+    """
+    copy_library(tmp_path / "origin" / "s2i-main")
+    archive = shutil.make_archive(str(tmp_path / "main"), "zip", tmp_path / "origin")
+    notebook = set_up_twice(tmp_path, moved(tmp_path, f"file://{archive}"))
+    said = run(notebook, tmp_path, without_library(tmp_path))
+    installed = (tmp_path / "installed" / "s2i_lib" / "__init__.py").resolve()
+    assert said.count(f"library {installed}") == 2
+    assert said.count("All packages are there.") == 2  # by the list that was installed with it
+    assert said.count("There are no runs yet.") == 2
+    assert said.count("you may need to restart the kernel") == 1, "it was installed again"
+
+
+@pytest.mark.slow
+def test_set_up_mounts_the_drive_to_find_a_copy_of_the_library_there(tmp_path):
+    """With the placeholder as address, below .invalid, which nobody can own (RFC 2606)."""
+    environment, mydrive = colab(tmp_path)
+    hidden = without_library(tmp_path)
+    copied = copy_library(mydrive / "s2i" / "code") / "storage/layout.py"
+    copied.write_text(copied.read_text().replace("/content", str(tmp_path / "content")))
+    kept = mydrive.rename(tmp_path / "kept")  # it appears when the Drive is mounted
+    path = f"{hidden['PYTHONPATH']}:{FAKE_COLAB}"  # the first sitecustomize counts
+    environment |= hidden | {"PYTHONPATH": path, "FAKE_COLAB_MYDRIVE": str(kept), "S2I_DRIVE": ""}
+    said = run(set_up_twice(tmp_path, moved(tmp_path)), tmp_path, environment)
+    assert said.count(f"library {kept.resolve()}/s2i/code/s2i_lib/__init__.py") == 2
+    assert said.count("Everything is kept on your Google Drive") == 2
+    assert said.count("There are no runs yet.") == 2
+    assert not list((tmp_path / "installed").iterdir())
+
+
+@pytest.mark.slow
+def test_set_up_takes_the_library_beside_the_notebook_before_any_other(tmp_path):
+    copy_library(tmp_path)
+    notebook = set_up_twice(tmp_path, moved(tmp_path))
+    said = run(notebook, tmp_path, {**without_library(tmp_path), "PYTHONPATH": str(REPOSITORY)})
+    assert said.count(f"library {(tmp_path / 's2i_lib').resolve()}/__init__.py") == 2
+
+
+@pytest.mark.slow
+def test_set_up_says_what_to_do_where_there_is_nothing(tmp_path):
+    """What it says stands above the cell; its last words and pip's are explained there."""
+    environment, _ = colab(tmp_path)
+    hidden = without_library(tmp_path)
+    environment |= hidden | {"PYTHONPATH": f"{hidden['PYTHONPATH']}:{FAKE_COLAB}"}
+    notebook = set_up_twice(tmp_path, moved(tmp_path, f"file://{tmp_path}/nowhere.zip"))
     with pytest.raises(AssertionError, match="No module named 's2i_lib'"):
-        run(notebook, tmp_path, without_library(tmp_path))
-    outputs = [o for c in code_cells(tmp_path / "ran.ipynb") for o in c.outputs]
-    said = "".join(o.text for o in outputs if o.output_type == "stream")
-    assert "Found no s2i_lib: it comes from REPO (set it above)" in said
+        run(notebook, tmp_path, environment)
+    above = [cell.source for cell in read(NOTEBOOKS[0]).cells if "## Set up" in cell.source]
+    assert "write the project's address into the cell, or copy the project" in above[0]
 
 
 # Short settings, in place of what the form says.
@@ -572,11 +601,12 @@ ANSWERS = {
     '"a red car on a yellow background", "car"': "PROMPT, max(words, key=lambda w: "
     "looked.of(w)[0].mean() / looked.of(w).mean())",
     "guidance, colour = 0.0, BACKGROUND": "colour, guidance = 'blue', next(g for g in "
-    "(0.25, 0.5, 1, 2, 4, 8) if np.mean([border_share(one.image, 'blue') for one in draw(model, "
-    "PROMPT.replace(BACKGROUND, 'blue'), DrawOptions(12, g, count=4, seed=SEED + 50))]) >= 0.9)",
+    "(0.25, 0.5, 1, 2, 4, 8) if np.mean([border_share(one.image, 'blue') for one in "
+    "s2i.draw(model, PROMPT.replace(BACKGROUND, 'blue'), "
+    "DrawOptions(12, g, count=4, seed=SEED + 50))]) >= 0.9)",
     'scheduler, steps = "euler", 3': "steps, scheduler = min(((n, s) for s, n in kinds if "
     "difference(by_kind[s, n], goal) < 4), default=(60, 'dpm++')); steps = next(n for n in "
-    "range(steps // 2 + 1, steps + 1) if 4 > difference(draw(model, PROMPT, DrawOptions(n, "
+    "range(steps // 2 + 1, steps + 1) if 4 > difference(s2i.draw(model, PROMPT, DrawOptions(n, "
     "seed=SEED, scheduler=scheduler))[0].image, goal))",
     'way = "overfitted"': 'way = "with prior"',
     "from_s, to_s = 0.0, 1.0": "[(from_s, to_s)] = "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -111,3 +112,42 @@ def test_picture_that_finds_no_room_is_there_all_the_same(pocket, faulty_drive):
     assert [path is not None for path in wish.paths] == [True, False] and len(wish.pictures) == 2
     assert wish.unsaved_seeds == [wish.pictures[1].record["seed"]]
     assert isinstance(wish.failures[0], S2iError) and "No space left" in str(wish.failures[0])
+
+
+def finished_run(drive, name: str, *, value: float, base: str = "pocket") -> str:
+    """A run as training leaves it, with the base model's own U-Net for weights."""
+    folder = drive.runs / name
+    (folder / "weights").mkdir(parents=True)
+    (folder / "weights" / "unet").symlink_to(PACKAGE / "pocket" / "unet")
+    card = {"base": {"name": base, "source": base}, "scores": {"value": value}}
+    card |= {"status": "finished", "subject": {"name": name.split("/")[0], "class_noun": "dog"}}
+    (folder / "run.json").write_text(json.dumps(card))
+    return name
+
+
+def test_who_is_named_is_drawn_by_the_best_run_of_it(drive):
+    for name, token in (("Rex", "ohwx"), ("Mia", "flwx")):
+        save_subject(drive, Subject(name, "dog", token))
+    finished_run(drive, "rex/pocket-01", value=0.5)
+    finished_run(drive, "rex/pocket-02", value=0.3)
+    finished_run(drive, "rex/sd2-1-base-01", value=0.9, base="sd2.1-base")  # not for this machine
+    finished_run(drive, "mia/pocket-01", value=0.1)
+    speech = SpeechToImage(drive, options=DrawOptions(steps=1))
+    wish = speech.say("Rex on a blue background")
+    assert speech.run == "rex/pocket-01" == wish.pictures[0].record["run"]
+    assert "Drawn with Rex's run rex/pocket-01." in wish.notes
+    assert wish.prompt.text == "a ohwx dog on a blue background"
+    assert speech.say("a red car").pictures[0].record["run"] == "rex/pocket-01", "it stays"
+    both = speech.say("Mia with Rex")
+    assert both.pictures[0].record["run"] == "mia/pocket-01"
+    assert both.prompt.text == "a flwx dog with a dog"
+
+
+def test_newest_run_draws_until_somebody_is_named_and_a_chosen_model_always(drive):
+    save_subject(drive, Subject("Rex", "dog"))
+    finished_run(drive, "rex/pocket-01", value=0.5)
+    speech = SpeechToImage(drive, options=DrawOptions(steps=1))
+    assert speech.say("a red car").pictures[0].record["run"] == "rex/pocket-01"
+    speech.choose("pocket")
+    assert speech.say("Rex in the snow").pictures[0].record["run"] is None
+    assert SpeechToImage(drive, model="pocket").say("Rex").pictures[0].record["run"] is None

@@ -52,6 +52,15 @@ def test_commands_and_their_options_exist():
         assert set(re.findall(r"--[\w-]+", rest)) <= known, f"{name}{rest}"
 
 
+def test_python_on_pages_takes_names_of_the_face():
+    import s2i_lib as s2i
+
+    code = "\n".join(re.findall(r"```python\n(.*?)```", README, re.DOTALL))
+    used = set(re.findall(r"\bs2i\.(\w+)", code))
+    assert used >= {"FinetuneRun", "SpeechToImage"}
+    assert used <= set(dir(s2i))
+
+
 def test_lessons_last_as_long_as_they_say():
     """The minutes of the sections that a teacher is told to take, from the plan's own table."""
     page = (ROOT / "docs" / "teaching.md").read_text()
@@ -85,7 +94,8 @@ def test_badges_writes_the_address_everywhere_and_nothing_else(tmp_path):
         assert "colab.research.google.com/github/ada-l/say.it/blob/main/notebooks/" in text
         assert "colab.research.google.com/github/OWNER" not in text
         if page.suffix == ".ipynb":
-            assert r"REPO = \"https://github.com/ada-l/say.it\"" in text
+            assert " https://github.com/ada-l/say.it/archive/main.zip" in text
+            assert "github.invalid" not in text
     assert badges.main("OWNER/s2i", tmp_path) == 0
     assert {page: page.read_bytes() for page in pages} == before
 

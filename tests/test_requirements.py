@@ -22,7 +22,7 @@ LOCAL = """
     triton tifffile
 """
 
-NEWEST = ROOT / "newest.txt"
+NEWEST = ROOT / "s2i_lib" / "newest.txt"
 
 
 def test_constraints_are_colabs_versions_where_colab_ships_the_package():

@@ -9,7 +9,7 @@ from tiny_run import SHORT, KilledError, digest, kill_at, start
 
 from s2i_lib.errors import InputError
 from s2i_lib.storage.layout import Drive
-from s2i_lib.storage.lease import LEASE, _machine
+from s2i_lib.storage.lease import LEASE, Lease
 from s2i_lib.storage.run_card import read_card
 from s2i_lib.training import checkpoint, resources
 from s2i_lib.training.finetune import FinetuneRun
@@ -33,7 +33,11 @@ def test_a_run_of_before_an_option_was_there_is_still_the_same_run(drive, datase
 def test_a_run_killed_before_its_first_file_leaves_its_name_free(drive, dataset, tiny):
     husk = drive.runs / "violet" / "tiny-01"
     husk.mkdir(parents=True)
-    held = {"machine": _machine(), "pid": os.getpid(), "token": "of somebody who was killed"}
+    held = {
+        "machine": Lease(husk, pytest.fail).machine,
+        "pid": os.getpid(),
+        "token": "of somebody who was killed",
+    }
     (husk / LEASE).write_text(json.dumps(held))
     run, _, _ = start(drive, dataset, tiny)
     assert run == husk and not (husk / LEASE).exists()

@@ -1,6 +1,6 @@
 """Write the address of the project's repository where a page needs it literally.
 
-Badges that open a notebook in Colab, and REPO in a notebook's set-up cell, cannot look it up.
+Badges that open a notebook in Colab, and the archive that a notebook installs, cannot look it up.
 
     make badges REPO=ada/s2i
 """
@@ -13,9 +13,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 NAME = r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*"
+PLACEHOLDER = "OWNER/s2i"
+# Below .invalid, which nobody can own (RFC 2606), while there is no address: somebody may own the
+# placeholder on GitHub, and a notebook would run what lies there.
+ARCHIVE = re.compile(r"--no-deps https://github\.(?:com|invalid)/")
 PLACES = re.compile(
-    r'(https://colab\.research\.google\.com/github/|(?:REPO = \\?"|git clone )https://github\.com/)'
-    rf'{NAME}?(?=[/"\s\\])'
+    r"(https://colab\.research\.google\.com/github/|git clone https://github\.com/"
+    rf'|{ARCHIVE.pattern}){NAME}(?=[/"\s\\])'
 )
 
 
@@ -30,6 +34,8 @@ def main(repository: str, root: Path = ROOT) -> int:
         return 2
     for path in [root / "README.md", *sorted((root / "notebooks").glob("*.ipynb"))]:
         before = path.read_text(encoding="utf-8")
+        host = "invalid" if repository == PLACEHOLDER else "com"
+        before = ARCHIVE.sub(f"--no-deps https://github.{host}/", before)
         after, count = PLACES.subn(rf"\g<1>{repository}", before)
         path.write_text(after, encoding="utf-8")
         print(f"{path.relative_to(root)}: {count} places")

@@ -8,7 +8,7 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 ROOT = Path(__file__).parents[1]
-LIST = ROOT / "newest.txt"
+LIST = ROOT / "s2i_lib" / "newest.txt"
 HEAD = """\
 # The newest of everything that `make newest` has passed with, which writes this list.
 # The set-up cell of the notebooks says where a later release line than these is installed.

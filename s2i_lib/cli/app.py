@@ -5,24 +5,29 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
-from s2i_lib.cli.output import complain
+from s2i_lib.cli.output import complain, speaking_json
 from s2i_lib.errors import InputError, S2iError
+from s2i_lib.storage.layout import Drive, open_drive
 
 if TYPE_CHECKING:
     from s2i_lib.distributed import Processes
+    from s2i_lib.photos.subject import Subject
+    from s2i_lib.speech.transcribe import HearOptions
 
 
-# The options that several commands share.
+# What is told to more than one command. An option of one command stands in its signature.
 DriveOption = Annotated[
     Path | None,
     typer.Option("--drive", envvar="S2I_DRIVE", help="Folder of photos, weights and pictures."),
 ]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object a line, nothing else.")]
+DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 ModelOption = Annotated[
     str, typer.Option("--model", help="pocket, sd2.1-base, sd2.1, auto, or a diffusers folder.")
 ]
@@ -30,84 +35,109 @@ SubjectOption = Annotated[
     str | None,
     typer.Option("--subject", help="Subject on the Drive, or NAME:CLASS_NOUN:IDENTIFIER."),
 ]
-RunOption = Annotated[
-    str | None,
-    typer.Option(
-        "--run", help="Weights: SUBJECT/RUN, SUBJECT, or the path of a LoRA, checkpoint or folder."
-    ),
-]
-SeedOption = Annotated[int | None, typer.Option("--seed", help="The same seed, the same picture.")]
 StepsOption = Annotated[int, typer.Option("--steps", help="Denoising steps.")]
-CountOption = Annotated[int, typer.Option("--count", help="Pictures for each prompt.")]
-NegativeOption = Annotated[
-    str | None,
-    typer.Option(
-        "--negative",
-        help='What must not be in the picture; "" for nothing [default: the model\'s own].',
-    ),
-]
-GuidanceOption = Annotated[
-    float | None, typer.Option("--guidance", help="How closely to follow the prompt; 1 is off.")
-]
-ClassroomOption = Annotated[
-    bool,
-    typer.Option("--classroom", help="Refuse words of a list; have a safety checker look."),
-]
 OutOption = Annotated[
     Path | None,
     typer.Option("--out", help="Folder for pictures [default: creations on the Drive]."),
 ]
-EngineOption = Annotated[
-    str, typer.Option("--engine", help="auto, faster-whisper or openai-whisper.")
-]
-WhisperOption = Annotated[
-    str, typer.Option("--whisper", help="tiny.en ... turbo, or auto for this machine.")
-]
-LanguageOption = Annotated[
-    str | None, typer.Option("--language", help="Language spoken, such as de [default: detected].")
-]
-LimitOption = Annotated[
-    float, typer.Option("--limit-s", help="Longest recording that is accepted, in seconds.")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object a line, nothing else.")]
-DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
 @dataclass(frozen=True)
 class Order:
-    """What `speak` and `draw` are both told: each field is an option of theirs."""
+    """What `speak` and `draw` are both told of the pictures."""
 
     model: ModelOption = "auto"
-    run: RunOption = None
+    run: Annotated[
+        str | None,
+        typer.Option(
+            help="Weights: SUBJECT/RUN, SUBJECT, or the path of a LoRA, checkpoint or folder."
+        ),
+    ] = None
     subject: SubjectOption = None
-    seed: SeedOption = None
+    seed: Annotated[int | None, typer.Option(help="The same seed, the same picture.")] = None
     steps: StepsOption = 20
-    count: CountOption = 1
-    negative: NegativeOption = None
-    guidance: GuidanceOption = None
-    classroom: ClassroomOption = False
+    count: Annotated[int, typer.Option(help="Pictures for each prompt.")] = 1
+    negative: Annotated[
+        str | None,
+        typer.Option(
+            help='What must not be in the picture; "" for nothing [default: the model\'s own].'
+        ),
+    ] = None
+    guidance: Annotated[
+        float | None, typer.Option(help="How closely to follow the prompt; 1 is off.")
+    ] = None
+    classroom: Annotated[
+        bool,
+        typer.Option("--classroom", help="Refuse words of a list; have a safety checker look."),
+    ] = False
     out: OutOption = None
-    drive: DriveOption = None
-    as_json: JsonOption = False
-    debug: DebugOption = False
 
 
-def takes_order(command: Callable[..., None]) -> Callable[..., None]:
-    """Give typer a command with the options of `Order` in place of its parameter ``order``."""
-    hints = get_type_hints(command, include_extras=True)
-    hints |= get_type_hints(Order, include_extras=True)
-    own = [p for p in inspect.signature(command).parameters.values() if p.name != "order"]
-    shared = [inspect.Parameter(f.name, own[0].KEYWORD_ONLY, default=f.default)
-              for f in fields(Order)]  # fmt: skip
+@dataclass(frozen=True)
+class Hearing:
+    """What `speak` and `hear` are both told of the recordings."""
 
-    @functools.wraps(command)
-    def run(**given: Any) -> None:
-        order = Order(**{field.name: given.pop(field.name) for field in fields(Order)})
-        command(**given, order=order)
+    engine: Annotated[str, typer.Option(help="auto, faster-whisper or openai-whisper.")] = "auto"
+    whisper: Annotated[str, typer.Option(help="tiny.en ... turbo, or auto for this machine.")] = (
+        "auto"
+    )
+    language: Annotated[
+        str | None, typer.Option(help="Language spoken, such as de [default: detected].")
+    ] = None
+    limit_s: Annotated[
+        float, typer.Option(help="Longest recording that is accepted, in seconds.")
+    ] = 60.0
 
-    parameters = [p.replace(annotation=hints[p.name]) for p in (*own, *shared)]
+    def options(self, subjects: list[Subject], word_times: bool = False) -> HearOptions:
+        """Return the library's options for this, which listens for the names of ``subjects``."""
+        from s2i_lib.speech.transcribe import HearOptions
+
+        return HearOptions(
+            engine=self.engine,
+            model=self.whisper,
+            language=self.language,
+            names=tuple(subject.name for subject in subjects),
+            limit_s=self.limit_s,
+            word_times=word_times,
+        )
+
+
+def command(function: Callable[..., None]) -> Callable[..., None]:
+    """Return ``function`` as typer takes it: all of its parameters as options and arguments.
+
+    A parameter that is a dataclass becomes an option for each of its fields, and a Drive the option
+    --drive. Every command has --json, which `emit` obeys, and --debug, which `main` looks for.
+    """
+    hints = get_type_hints(function, include_extras=True)
+    groups: dict[str, tuple[type, list[str]]] = {}
+    options: dict[str, tuple[Any, Any]] = {}  # name -> type for typer, default
+    for name, parameter in inspect.signature(function).parameters.items():
+        if hints[name] is Drive:
+            options["drive"] = (DriveOption, None)
+        elif is_dataclass(hints[name]):
+            types = get_type_hints(hints[name], include_extras=True)
+            own = {field.name: (types[field.name], field.default) for field in fields(hints[name])}
+            groups[name] = (hints[name], list(own))
+            options |= own
+        else:
+            options[name] = (hints[name], parameter.default)
+    options |= {"as_json": (JsonOption, False), "debug": (DebugOption, False)}
+
+    @functools.wraps(function)
+    def run(*, as_json: bool, debug: bool, **given: Any) -> None:
+        for name, (group, names) in groups.items():
+            given[name] = group(**{field: given.pop(field) for field in names})
+        if "drive" in given:
+            given["drive"] = open_drive(given["drive"])
+        with speaking_json(as_json):
+            function(**given)
+
+    parameters = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hint)
+        for name, (hint, default) in options.items()
+    ]
     vars(run)["__signature__"] = inspect.Signature(parameters)
-    run.__annotations__ = {p.name: p.annotation for p in parameters}
+    run.__annotations__ = {name: hint for name, (hint, _) in options.items()}
     return run
 
 

@@ -7,6 +7,7 @@ import sys
 import typer
 
 from s2i_lib.cli import evaluate, pictures, speak, train
+from s2i_lib.cli.app import command
 from s2i_lib.cli.output import complain, log_to_stderr
 from s2i_lib.errors import S2iError
 
@@ -18,7 +19,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-for command in (
+for function in (
     speak.speak,
     speak.draw,
     speak.hear,
@@ -31,7 +32,7 @@ for command in (
     pictures.gallery,
     pictures.forget,
 ):
-    app.command()(command)
+    app.command()(command(function))
 
 
 def main() -> int:

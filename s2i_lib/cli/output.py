@@ -1,20 +1,54 @@
-"""What the program prints: for people in lines of 100 characters, and what went wrong."""
+"""How a command says things: to people in lines, with --json to programs, one object a line."""
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+
+_to_programs = False
 
 
-def print_notes(notes: Sequence[str]) -> None:
-    for note in notes:
-        print(wrap(f"Note      {note}", indent=10))
+@contextmanager
+def speaking_json(is_wanted: bool) -> Iterator[None]:
+    """Let `emit` write for programs while the body runs, where that ``is_wanted``."""
+    global _to_programs
+    _to_programs = is_wanted
+    try:
+        yield
+    finally:
+        _to_programs = False
+
+
+def emit(record: Mapping[str, Any] | None, *lines: str) -> None:
+    """Say one thing: a program gets ``record`` as a line of JSON, people get ``lines``.
+
+    None is for what a program need not be told; no lines for what people need not.
+    """
+    if not _to_programs:
+        print(*lines, sep="\n", end="\n" if lines else "", flush=True)
+    elif record is not None:
+        print(json.dumps(record), flush=True)
+
+
+def agree(question: str) -> bool:
+    """Ask people; a program that reads JSON cannot answer, so it did not agree."""
+    return not _to_programs and typer.confirm(question)
+
+
+def notes(sentences: Sequence[str]) -> list[str]:
+    """Return a wrapped text for each of ``sentences``, for `emit`."""
+    return [wrap(f"Note      {sentence}", indent=10) for sentence in sentences]
 
 
 def wrap(text: str, indent: int = 0) -> str:
-    """``text`` in lines of at most 100 characters; paths and names are never broken."""
+    """Return ``text`` in lines of at most 100 characters; paths and names are never broken."""
     return textwrap.fill(
         text,
         100,
@@ -25,10 +59,11 @@ def wrap(text: str, indent: int = 0) -> str:
 
 
 def complain(message: str, kind: str = "Error") -> None:
+    """Write a paragraph to standard error."""
     print(wrap(f"{kind}: {message}"), file=sys.stderr)
 
 
 def log_to_stderr() -> None:
-    """Our own messages as plain lines; those of the libraries only when something is wrong."""
+    """Show our own messages as plain lines; those of the libraries only when something is wrong."""
     logging.basicConfig(format="%(message)s", stream=sys.stderr, level=logging.ERROR)
     logging.getLogger("s2i_lib").setLevel(logging.INFO)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,76 +9,45 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from tqdm.auto import tqdm
 
-from s2i_lib.cli.app import (
-    DebugOption,
-    DriveOption,
-    EngineOption,
-    JsonOption,
-    LanguageOption,
-    LimitOption,
-    ModelOption,
-    Order,
-    WhisperOption,
-    for_each,
-    takes_order,
-)
-from s2i_lib.cli.output import complain, print_notes
+from s2i_lib.cli.app import Hearing, ModelOption, Order, for_each
+from s2i_lib.cli.output import complain, emit, notes
 from s2i_lib.drawing.draw import EMPTY_PROMPT
 from s2i_lib.drawing.gallery import Section, write_page
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.storage.files import make_folder
-from s2i_lib.storage.layout import open_drive
+from s2i_lib.storage.layout import Drive
 
 if TYPE_CHECKING:
     from s2i_lib.distributed import Processes
     from s2i_lib.pipeline import Event, SpeechToImage, Wish
     from s2i_lib.speech.transcript import Transcript
 
+Recordings = Annotated[list[str], typer.Argument(help="Recordings: wav, mp3, m4a, webm ...")]
 
-@takes_order
-def speak(
-    audio: Annotated[list[str], typer.Argument(help="Recordings: wav, mp3, m4a, webm ...")],
-    engine: EngineOption = "auto",
-    whisper: WhisperOption = "auto",
-    language: LanguageOption = None,
-    limit_s: LimitOption = 60.0,
-    *,
-    order: Order,
-) -> None:
+
+def speak(audio: Recordings, hearing: Hearing, order: Order, drive: Drive) -> None:
     """Turn spoken sentences into pictures, and a page of the clips, words and pictures."""
     from s2i_lib.distributed import Processes
-    from s2i_lib.speech.audio import load_audio
 
     processes = Processes()
-    speech = _make_pipeline(order, processes)
-    speech.hearing = replace(
-        speech.hearing, engine=engine, model=whisper, language=language, limit_s=limit_s
-    )
-    for clip in audio:
-        load_audio(clip, limit_s=limit_s)  # all are checked before anything slow
+    speech = _make_pipeline(order, drive, processes)
+    speech.hearing = hearing.options(speech.subjects)
+    _check(audio, hearing)
     with processes.main_first():  # it downloads, the others find what it has kept
         speech.load_listener()
         if not processes.is_alone:  # alone it loads the model while it hears the first clip
             speech.load_model()
     sections: list[Section] = []
-
-    def handle(clip: str) -> None:
-        wish = speech(clip)
-        if any(wish.paths):
-            sections.append(wish.section())
-        _report(wish, clip, order.as_json)
-
     try:
-        for_each(audio, handle, processes=processes)
+        for_each(audio, lambda clip: _report(speech(clip), clip, sections), processes=processes)
     finally:
-        _finish(speech, sections, processes, order.as_json)
+        _finish(speech, sections, processes)
 
 
-@takes_order
 def draw(
     prompt: Annotated[str, typer.Argument(help="What the picture shows.")],
-    *,
     order: Order,
+    drive: Drive,
 ) -> None:
     """Turn a typed sentence into pictures: the same as speak, without speech."""
     from s2i_lib.distributed import Processes
@@ -87,79 +55,64 @@ def draw(
     if not prompt.strip():
         raise InputError(EMPTY_PROMPT)
     processes = Processes()
-    speech = _make_pipeline(order, processes)
+    speech = _make_pipeline(order, drive, processes)
     sections: list[Section] = []
     try:
-        wish = speech.say(prompt)
-        if any(wish.paths):
-            sections.append(wish.section())
-        _report(wish, None, order.as_json)
+        _report(speech.say(prompt), None, sections)
     finally:
-        _finish(speech, sections, processes, order.as_json)
+        _finish(speech, sections, processes)
 
 
 def hear(
-    audio: Annotated[list[str], typer.Argument(help="Recordings: wav, mp3, m4a, webm ...")],
+    audio: Recordings,
+    hearing: Hearing,
+    drive: Drive,
     subject: Annotated[
         list[str] | None,
-        typer.Option("--subject", help="NAME:CLASS_NOUN:IDENTIFIER of a name; repeatable."),
+        typer.Option(help="NAME:CLASS_NOUN:IDENTIFIER of a name; repeatable."),
     ] = None,
     model: ModelOption = "auto",
-    engine: EngineOption = "auto",
-    whisper: WhisperOption = "auto",
-    language: LanguageOption = None,
-    limit_s: LimitOption = 60.0,
     words: Annotated[bool, typer.Option("--words", help="Say when each word was said.")] = False,
-    drive: DriveOption = None,
-    as_json: JsonOption = False,
-    debug: DebugOption = False,
 ) -> None:
     """Write down what was said, and the prompt that it becomes."""
     from s2i_lib.models.loading import token_counter
     from s2i_lib.models.registry import choose
     from s2i_lib.photos.subject import find_subject, known_subjects
-    from s2i_lib.speech.audio import load_audio
     from s2i_lib.speech.prompt import make_prompt
-    from s2i_lib.speech.transcribe import HearOptions, Listener
+    from s2i_lib.speech.transcribe import Listener
 
-    place = open_drive(drive)
     base = choose(model)
-    known = known_subjects(place, [find_subject(place, text) for text in subject or []])
-    names = tuple(each.name for each in known)
-    options = HearOptions(
-        engine=engine,
-        model=whisper,
-        language=language,
-        names=names,
-        limit_s=limit_s,
-        word_times=words,
-    )
-    for clip in audio:
-        load_audio(clip, limit_s=limit_s)  # all are checked before anything slow
-    listener = Listener(options, place).load()
-    counter = token_counter(base, place)
+    known = known_subjects(drive, [find_subject(drive, text) for text in subject or []])
+    _check(audio, hearing)
+    listener = Listener(hearing.options(known, word_times=words), drive).load()
+    counter = token_counter(base, drive)
 
     def handle(clip: str) -> None:
         transcript = listener.hear(clip)
         prompt = make_prompt(transcript, known, count_tokens=counter, token_limit=base.token_limit)
-        if as_json:
-            # the prompt's record holds the transcript, too: it is pulled out, not said twice
-            record = replace(prompt, transcript=None).to_json()
-            report = {"clip": clip, "transcript": transcript.to_json(), "prompt": record}
-            print(json.dumps(report), flush=True)
-            return
-        _print_heard(transcript, clip)
-        for word in transcript.words:
-            print(f"          {word.start_s:6.2f} s  {word.text}")
-        print(f"Prompt    {prompt.text}")
-        if prompt.negative:
-            print(f"Negative  {prompt.negative}")
-        print_notes([*transcript.doubts, *prompt.notes])
+        # The prompt's record holds the transcript, too: it is pulled out, not said twice.
+        record = replace(prompt, transcript=None).to_json()
+        emit(
+            {"clip": clip, "transcript": transcript.to_json(), "prompt": record},
+            *_heard(transcript, clip),
+            *(f"          {word.start_s:6.2f} s  {word.text}" for word in transcript.words),
+            f"Prompt    {prompt.text}",
+            *([f"Negative  {prompt.negative}"] if prompt.negative else []),
+            *notes([*transcript.doubts, *prompt.notes]),
+        )
 
     for_each(audio, handle)
 
 
-def _make_pipeline(order: Order, processes: Processes) -> SpeechToImage:
+def _check(audio: list[str], hearing: Hearing) -> None:
+    """Read all recordings before anything slow, and refuse what cannot be heard."""
+    from s2i_lib.speech.audio import load_audio
+
+    for clip in audio:
+        load_audio(clip, limit_s=hearing.limit_s)
+
+
+def _make_pipeline(order: Order, drive: Drive, processes: Processes) -> SpeechToImage:
     """Make what hears and draws, and check all that can be checked before anything slow."""
     from s2i_lib.drawing.safety import Classroom
     from s2i_lib.drawing.sampling import DrawOptions
@@ -170,11 +123,11 @@ def _make_pipeline(order: Order, processes: Processes) -> SpeechToImage:
     options = DrawOptions(
         steps=order.steps, guidance_scale=order.guidance, count=order.count, seed=order.seed
     )
-    drive, model = open_drive(order.drive), order.model
+    model = order.model
     classroom = Classroom(drive) if order.classroom else None
     if order.run is not None:
         find_run(drive, order.run)
-    if order.run is None or model != "auto":  # what a run was made from, it knows best
+    if model != "auto":  # what a run was made from, it knows best
         base = choose(model)
         model = base.name if base.name in REGISTRY else model
     speech = SpeechToImage(
@@ -210,26 +163,26 @@ class _Progress:
             self.bar = None
 
 
-def _report(wish: Wish, clip: str | None, as_json: bool) -> None:
-    """Say what was understood and drawn.
+def _report(wish: Wish, clip: str | None, sections: list[Section]) -> None:
+    """Say what was understood and drawn, and add it to the page's ``sections``.
 
     Raises
     ------
     S2iError
         When the disk did not take each of the pictures.
     """
-    notes = [*wish.doubts, *wish.notes]
     paths = [path for path in wish.paths if path]
-    if as_json:
-        report = {"clip": clip, "prompt": wish.prompt.to_json(), "notes": notes}
-        print(json.dumps(report | {"pictures": [str(path) for path in paths]}), flush=True)
-    else:
-        if wish.transcript:
-            _print_heard(wish.transcript, clip)
-        print(f"Drawn     {wish.prompt.text}  (by {wish.pictures[0].record['model']})")
-        print_notes(notes)
-        for path in paths:
-            print(f"Picture   {path}")
+    if paths:
+        sections.append(wish.section())
+    remarks = [*wish.doubts, *wish.notes]
+    record = {"clip": clip, "prompt": wish.prompt.to_json(), "notes": remarks}
+    emit(
+        {**record, "pictures": [str(path) for path in paths]},
+        *(_heard(wish.transcript, clip) if wish.transcript else []),
+        f"Drawn     {wish.prompt.text}  (by {wish.pictures[0].record['model']})",
+        *notes(remarks),
+        *(f"Picture   {path}" for path in paths),
+    )
     if wish.failures:
         raise S2iError(
             f"{len(wish.failures)} of {len(wish.pictures)} pictures could not be kept: "
@@ -238,9 +191,7 @@ def _report(wish: Wish, clip: str | None, as_json: bool) -> None:
         )
 
 
-def _finish(
-    speech: SpeechToImage, sections: list[Section], processes: Processes, as_json: bool
-) -> None:
+def _finish(speech: SpeechToImage, sections: list[Section], processes: Processes) -> None:
     """Write the page of all wishes, of all processes, and report the seconds of each stage."""
     sections = processes.gather(sections)
     processes.close()
@@ -257,17 +208,19 @@ def _finish(
     seconds = dict(speech.seconds)
     seconds["save"] += time.perf_counter() - began
     seconds = {name: round(value, 2) for name, value in seconds.items()}
-    if as_json:
-        print(json.dumps({"page": page and str(page), "seconds": seconds}))
-    else:
-        if page:
-            print(f"Page      {page}")
-        print("Seconds   " + ", ".join(f"{name} {took:.2f}" for name, took in seconds.items()))
+    emit(
+        {"page": page and str(page), "seconds": seconds},
+        *([f"Page      {page}"] if page else []),
+        "Seconds   " + ", ".join(f"{name} {took:.2f}" for name, took in seconds.items()),
+    )
 
 
-def _print_heard(transcript: Transcript, clip: str | None) -> None:
+def _heard(transcript: Transcript, clip: str | None) -> list[str]:
+    """Return the lines that say what was heard in a clip."""
     sure = f"{transcript.language} {transcript.language_probability:.0%}"
-    print(f"Heard     {transcript.text}")
-    print(f"          ({clip}, {transcript.audio_s:.1f} s, {sure}, {transcript.model})")
-    if transcript.english != transcript.text:
-        print(f"English   {transcript.english}")
+    is_translated = transcript.english != transcript.text
+    return [
+        f"Heard     {transcript.text}",
+        f"          ({clip}, {transcript.audio_s:.1f} s, {sure}, {transcript.model})",
+        *([f"English   {transcript.english}"] if is_translated else []),
+    ]

@@ -20,17 +20,21 @@ LINE_PX = 15  # of a reason
 INK, GREY, LINE = "#1d1d1f", "#6e6e73", "#d2d2d7"
 COLOURS = {True: "#1a7f37", False: "#b42318"}  # contrast with white 5.1 and 6.6
 WARNING = "#9a6700"  # 4.9
+GROUND = "#2e7d5b"  # in place of what is around the subject
 
 
 def draw_contact_sheet(
-    title: str, verdicts: Sequence[Verdict], thumbs: Mapping[str, Image], advice: Sequence[str]
+    title: str,
+    verdicts: Sequence[Verdict],
+    thumbs: Mapping[str, tuple[Image, Image | None]],
+    advice: Sequence[str],
 ) -> bytes:
     """Draw the sheet.
 
     Parameters
     ----------
     thumbs
-        Name of the photo -> a small upright RGB picture of it, of any size.
+        Name of the photo -> a small upright RGB picture of it, of any size, and the subject's mask.
 
     Returns
     -------
@@ -56,7 +60,7 @@ def draw_contact_sheet(
     for number, verdict in enumerate(verdicts):
         x = GAP_PX + number % columns * cell_w
         y = head + number // columns * cell_h
-        _draw_thumb(sheet, x, y, verdict, thumbs.get(verdict.photo))
+        _draw_thumb(sheet, x, y, verdict, *thumbs.get(verdict.photo, (None, None)))
         y += THUMB_PX + 6
         draw.text((x, y), verdict.verdict, fill=_colour(verdict), font=_font(14, bold=True))
         name = textwrap.shorten(verdict.photo, 22, placeholder="…")
@@ -66,8 +70,10 @@ def draw_contact_sheet(
     return encode_image(sheet, "JPEG", quality=90, subsampling=0)
 
 
-def _draw_thumb(sheet: Image, x: int, y: int, verdict: Verdict, photo: Image | None) -> None:
-    """Draw a photo in its cell, pale outside of the crop."""
+def _draw_thumb(
+    sheet: Image, x: int, y: int, verdict: Verdict, photo: Image | None, mask: Image | None
+) -> None:
+    """Draw a photo in its cell: pale outside of the crop, green around what is cut out."""
     from PIL import Image, ImageDraw, ImageOps
 
     draw = ImageDraw.Draw(sheet)
@@ -86,6 +92,9 @@ def _draw_thumb(sheet: Image, x: int, y: int, verdict: Verdict, photo: Image | N
     ratio = thumb.width / verdict.width
     l, t, r, b = (round(edge * ratio) for edge in verdict.crop.corners)  # noqa: E741
     sheet.paste(Image.blend(thumb, Image.new("RGB", thumb.size, "white"), 0.55), (left, top))
+    if mask is not None and verdict.cut_out:
+        ground = Image.blend(thumb, Image.new("RGB", thumb.size, GROUND), 0.75)
+        thumb = Image.composite(thumb, ground, mask.resize(thumb.size))
     sheet.paste(thumb.crop((l, t, r, b)), (left + l, top + t))
     edges = (left + l, top + t, left + r - 1, top + b - 1)
     draw.rectangle(edges, outline=_colour(verdict), width=2)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from s2i_lib.errors import InputError
-from s2i_lib.photos.saliency import salient_box
+from s2i_lib.photos.mask import Mask, find_mask
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,7 +17,6 @@ Method = Literal["by hand", "face", "what stands out", "centre"]
 
 ANALYSIS_PX = 224  # longest side on which the subject is looked for
 FACE_PX = 480  # and faces, which are small parts of a picture
-NEAR = 0.75  # of the photo's sides; a second look that shows more of it than this finds no more
 
 
 @dataclass(frozen=True)
@@ -94,6 +93,8 @@ class Found:
 
     region: Region
     method: Method
+    mask: Mask
+    """Subject in each pixel of the picture that was looked at."""
     frame: Region = WHOLE
     """Part of the photo without the bars around it."""
     touches: float = 0.0
@@ -139,46 +140,23 @@ def find_subject(image: Image, *, look_for_faces: bool) -> Found:
     import numpy as np
 
     frame = without_bars(np.asarray(shrunk(image, ANALYSIS_PX)))
+    edges = _pixels(frame, image)
+    mask = find_mask(image.crop(edges)).placed(image.size, edges[:2])
     if look_for_faces and (face := find_face(image)) is not None:
-        return Found(face, "face", frame)
-    found = _look(image, frame)
-    if found is None:
-        return Found(frame, "centre", frame)
-    region, touches = found
-    # What is small is seen in a few pixels, and its box is loose: a second look from close by.
-    near = _around(region, frame, image)
-    if near.width < NEAR * frame.width and near.height < NEAR * frame.height:
-        region = (_look(image, near) or found)[0]
-    return Found(region, "what stands out", frame, touches)
-
-
-def _look(image: Image, view: Region) -> tuple[Region, float] | None:
-    """Find what stands out in a part of ``image``, and how much of it touches that part's edge."""
-    import numpy as np
-
-    left, right = round(view.left * image.width), round(view.right * image.width)
-    top, bottom = round(view.top * image.height), round(view.bottom * image.height)
-    if min(right - left, bottom - top) < 16:
-        return None
-    seen = shrunk(image.crop((left, top, right, bottom)), ANALYSIS_PX)
-    found = salient_box(np.asarray(seen))
-    if found is None:
-        return None
-    box, touches = found
-    x, y = (right - left) / seen.width, (bottom - top) / seen.height
-    edges = (left + box[0] * x, top + box[1] * y, left + box[2] * x, top + box[3] * y)
+        return Found(face, "face", mask, frame)
+    if mask.box is None:
+        return Found(frame, "centre", mask, frame)
     sides = (image.width, image.height) * 2
-    return Region(*(edge / side for edge, side in zip(edges, sides, strict=True))), touches
+    region = Region(*(edge / side for edge, side in zip(mask.box, sides, strict=True)))
+    return Found(region, "what stands out", mask, frame, mask.touching)
 
 
-def _around(region: Region, frame: Region, image: Image) -> Region:
-    """Return ``region`` with its longer side all around it, as far as ``frame`` goes."""
-    longer = max(region.width * image.width, region.height * image.height)
-    across, down = longer / image.width, longer / image.height
-    return Region(
-        max(frame.left, region.left - across), max(frame.top, region.top - down),
-        min(frame.right, region.right + across), min(frame.bottom, region.bottom + down),
-    )  # fmt: skip
+def _pixels(region: Region, image: Image) -> tuple[int, int, int, int]:
+    """Return left, top, right and bottom of a region in pixels; at least one lies inside."""
+    left = min(round(region.left * image.width), image.width - 1)
+    top = min(round(region.top * image.height), image.height - 1)
+    right, bottom = round(region.right * image.width), round(region.bottom * image.height)
+    return left, top, max(right, left + 1), max(bottom, top + 1)
 
 
 def shrunk(image: Image, longest_px: int) -> Image:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import shutil
@@ -20,7 +19,17 @@ from s2i_lib.photos.crop import Box
 from s2i_lib.photos.diversity import advise, find_duplicates
 from s2i_lib.photos.importing import import_zip, keep_photo
 from s2i_lib.photos.inspection import Callback, Inspector, Look, who_checked
-from s2i_lib.photos.manifest import Dataset, crops_by_hand, dataset_hash, manifest_of, read_manifest
+from s2i_lib.photos.manifest import (
+    CHOICES,
+    MASKS,
+    Dataset,
+    choices_in,
+    choices_of_mask,
+    crops_by_hand,
+    dataset_hash,
+    manifest_of,
+    read_earlier,
+)
 from s2i_lib.photos.quality import DatasetOptions, Verdict
 from s2i_lib.photos.reading import FORMATS, is_photo_name, no_decoder_warnings, read_bytes
 from s2i_lib.photos.subject import (
@@ -30,8 +39,9 @@ from s2i_lib.photos.subject import (
     load_subject,
     save_subject,
 )
-from s2i_lib.storage.files import free_path, make_folder, sha256_of, write_file
-from s2i_lib.storage.layout import Drive, folder_name
+from s2i_lib.storage.files import free_path, make_folder, sha256_of, write_file, write_json
+from s2i_lib.storage.json_file import load_object
+from s2i_lib.storage.layout import Drive, composed, folder_name
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +55,7 @@ def build_dataset(
     photos: str | Path | None = None,
     options: DatasetOptions | None = None,
     crops: Mapping[str, Box | None] | None = None,
+    cut_out: Mapping[str, bool] | None = None,
     consent: Consent | None = None,
     callback: Callback | None = None,
 ) -> Dataset:
@@ -62,6 +73,9 @@ def build_dataset(
     crops
         Name of a photo -> the square to cut from it. It lasts until the photo changes; None takes
         it back.
+    cut_out
+        Name of a photo -> whether training cuts the subject out of it, or sees it whole. It lasts;
+        without a choice a mask is used unless it is doubted.
     consent
         For people: who agrees, and when. Kept in the manifest, so it is asked for once.
 
@@ -75,7 +89,7 @@ def build_dataset(
     check_identifier(subject.identifier, drive)
     home = drive.subject(subject.name)
     _check_folder_is_its_own(subject, drive)
-    earlier = read_manifest(home / "manifest.json") if (home / "manifest.json").exists() else {}
+    earlier = read_earlier(home)
     consent = _settle_consent(subject, consent, earlier)
     with no_decoder_warnings():
         refused, ignored = _take_photos(Path(photos), home / "photos") if photos else ([], [])
@@ -85,13 +99,15 @@ def build_dataset(
             f"No photos in {home / 'photos'} (found 0, need {options.few} to {options.many}). "
             "Run notebooks/1_capture_dataset.ipynb, or copy photos there."
         )
-    by_hand = crops_by_hand(earlier) | dict(crops or {})
-    if unknown := sorted(set(crops or {}) - set(names)):
+    crops, cut_out = _by_name(crops, names), _by_name(cut_out, names)
+    by_hand = crops_by_hand(earlier) | crops
+    if unknown := sorted({*crops, *cut_out} - set(names)):
         raise InputError(
-            f"There is no photo {unknown[0]!r} to crop. There are: {', '.join(names) or 'none'}."
+            f"There is no photo {unknown[0]!r} to cut. There are: {', '.join(names) or 'none'}."
         )
     with no_decoder_warnings(), _staging_folder(subject) as staged:
-        inspector = Inspector(subject, options, by_hand, Path(staged))
+        chosen = choices_of_mask(earlier) | cut_out
+        inspector = Inspector(subject, options, by_hand, Path(staged), chosen)
         looks = list(inspector.inspect_all([home / "photos" / name for name in names], callback))
         looks = _without_duplicates(looks, options)
         looks = sorted([*(Look(v) for v in refused), *looks], key=lambda look: look.verdict.photo)
@@ -104,7 +120,7 @@ def build_dataset(
     sheet = draw_contact_sheet(
         f"{subject.name}: {sum(v.is_kept for v in verdicts)} of {len(verdicts)} photos kept",
         verdicts,
-        {look.verdict.photo: look.thumb for look in looks if look.thumb is not None},
+        {look.verdict.photo: (look.thumb, look.mask) for look in looks if look.thumb is not None},
         advice,
     )
     dataset = Dataset(
@@ -117,10 +133,23 @@ def build_dataset(
         sha256=dataset_hash(looks),
         mirror=subject.kind == "animal" if options.mirror is None else options.mirror,
         consent=consent,
+        masks={
+            look.verdict.image: look.mask_sha256
+            for look in looks
+            if look.verdict.image and look.mask_sha256
+        },
     )
     save_subject(drive, subject)
-    write_file(dataset.manifest, manifest_of(dataset, looks, options))
+    manifest = manifest_of(dataset, looks, options)
+    write_json(home / CHOICES, choices_in(manifest))
+    write_json(dataset.manifest, manifest)
     return dataset
+
+
+def _by_name(chosen: Mapping[str, Any] | None, names: list[str]) -> dict[str, Any]:
+    """Return choices by the names that photos have on the disk, however their letters are made."""
+    written = {composed(name): name for name in names}
+    return {written.get(composed(name), name): choice for name, choice in (chosen or {}).items()}
 
 
 def _staging_folder(subject: Subject) -> tempfile.TemporaryDirectory[str]:
@@ -136,7 +165,7 @@ def sample_subject(drive: Drive) -> Subject:
     """
     source = Path(__file__).parents[1] / "samples"
     (card,) = source.glob("*/subject.json")
-    subject = Subject(**json.loads(card.read_text()))
+    subject = Subject.from_record(load_object(card))
     photos = make_folder(drive.subject(subject.name) / "photos")
     for path in sorted(card.parent.glob("*.jpg")):
         keep_photo(path.read_bytes(), path.name, photos)
@@ -256,18 +285,27 @@ def _without_duplicates(looks: list[Look], options: DatasetOptions) -> list[Look
 
 
 def _publish_crops(looks: list[Look], staged: Path, folder: Path, earlier: dict[str, Any]) -> None:
-    """Make ``folder`` hold the kept crops; what a user put or changed there is set aside."""
-    ours = {e["image"]: e["image_sha256"] for e in earlier.get("photos", []) if e.get("image")}
-    new = {look.verdict.image: look for look in looks if look.verdict.image}
+    """Make ``folder`` hold the kept crops, and their masks in a folder of it."""
+    kept = [look for look in looks if look.verdict.image]
+    for where, key, ending in (
+        (folder, "image_sha256", ".png"),
+        (make_folder(folder / MASKS), "mask_sha256", ".mask.png"),
+    ):
+        ours = {e["image"]: e.get(key) for e in earlier.get("photos", []) if e.get("image")}
+        new = {str(l.verdict.image): staged / f"{l.verdict.photo}{ending}" for l in kept}  # noqa: E741
+        _publish(new, where, ours, folder.parent / "set_aside")
+
+
+def _publish(new: dict[str, Path], folder: Path, ours: dict[str, str], set_aside: Path) -> None:
+    """Make ``folder`` hold the new files; what a user put or changed there is set aside."""
     for path in sorted(folder.glob("*.png")):
         found = sha256_of(path)
-        if path.name in new and found == new[path.name].png_sha256:
+        if path.name in new and found == sha256_of(new[path.name]):
             del new[path.name]
         elif found == ours.get(path.name):
             path.unlink()
         elif path.name in new:
-            aside = make_folder(folder.parent / "set_aside")
-            log.warning("%s was changed by someone; it is now in %s.", path, aside)
-            shutil.move(path, free_path(aside / path.name))
-    for name, look in new.items():
-        write_file(folder / str(name), (staged / f"{look.verdict.photo}.png").read_bytes())
+            log.warning("%s was changed by someone; it is now in %s.", path, set_aside)
+            shutil.move(path, free_path(make_folder(set_aside) / path.name))
+    for name, source in new.items():
+        write_file(folder / name, source.read_bytes())

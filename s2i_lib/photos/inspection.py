@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from s2i_lib.errors import InputError
 from s2i_lib.photos.crop import Box, Found, find_subject, shrunk, square_around
 from s2i_lib.photos.diversity import Traits, traits_of
+from s2i_lib.photos.mask import Mask
 from s2i_lib.photos.photo_checker import INSTALL, load_photo_checker
 from s2i_lib.photos.quality import DatasetOptions, Measures, Verdict, explain, judge, measure
 from s2i_lib.photos.reading import PhotoFile, decode_photo, encode_image, read_bytes
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 WORKERS = 2  # threads: Pillow, OpenCV and zlib let go of the interpreter while they work
 OVERVIEW_PX = 512  # shorter side of the small copy that the subject is looked for in
 THUMB_PX = 480
+MASK_PX = 512  # finer than what the network sees, and what SD 2.1 base is trained at
 PNG_LEVEL = 2  # of zlib: 0.07 s for a crop, 5 % larger than level 4, which takes 0.11 s
 
 Callback = Callable[[int, int, str], None]
@@ -36,10 +38,13 @@ class Look:
     verdict: Verdict
     sha256: str | None = None
     png_sha256: str | None = None
+    mask_sha256: str | None = None
     measures: Measures | None = None
     found: Found | None = None
     traits: Traits | None = None
     thumb: Image | None = None
+    mask: Image | None = None
+    """Subject's mask for the thumb, of its size."""
     facts: Mapping[str, Any] | None = None
 
 
@@ -52,7 +57,9 @@ class Inspector:
     by_hand: Mapping[str, Any]
     """Square by photo, where somebody chose one; with a hash, where it holds for one file alone."""
     staged: Path
-    """Folder for the crops, each called <photo>.png."""
+    """Folder for the crops, each called <photo>.png, and their masks, <photo>.mask.png."""
+    cut_out: Mapping[str, bool]
+    """Choice by photo, where somebody made one; else a mask that is not doubted is used."""
 
     def inspect_all(self, paths: Sequence[Path], callback: Callback | None) -> Iterator[Look]:
         """Inspect photos beside each other; yield the looks in their order."""
@@ -87,14 +94,32 @@ class Inspector:
         name = judge(measures, box, *size, options)
         png = encode_image(crop, "PNG", compress_level=PNG_LEVEL)
         (self.staged / f"{path.name}.png").write_bytes(png)
+        mask = encode_image(_cut_mask(found.mask, box, size), "PNG")
+        (self.staged / f"{path.name}.mask.png").write_bytes(mask)
+        is_cut_out = self.cut_out.get(path.name, not found.mask.doubt)
+        reason = explain(name, box, *size, options)
+        if not is_cut_out:
+            reason += f" Used whole: {found.mask.doubt or 'as chosen'}."
+        thumb = shrunk(overview, THUMB_PX)
         return Look(
-            Verdict(path.name, name, explain(name, box, *size, options), *size, box, method),
+            Verdict(
+                path.name,
+                name,
+                reason,
+                *size,
+                box,
+                method,
+                cut_out=is_cut_out,
+                doubt=found.mask.doubt,
+            ),
             photo.sha256,
             sha256_of(png),
+            sha256_of(mask),
             measures,
             found,
             traits_of(overview, found),
-            shrunk(overview, THUMB_PX),
+            thumb,
+            found.mask.image().resize(thumb.size),
             {"format": photo.format, "notes": list(photo.notes), "image_px": crop.width},
         )
 
@@ -107,6 +132,18 @@ class Inspector:
         if chosen is not None:
             return chosen.check(photo.name, *size), "by hand"
         return square_around(found.region, found.frame, *size, self.options.margin), found.method
+
+
+def _cut_mask(mask: Mask, box: Box, size: tuple[int, int]) -> Image:
+    """Cut the part of a mask that belongs to the crop out: grey, MASK_PX a side at most."""
+    from PIL import Image
+
+    image = mask.image()
+    ratio = image.width / size[0]
+    side = min(box.size, MASK_PX)
+    left, top, right, bottom = (edge * ratio for edge in box.corners)
+    edges = (left, top, right, bottom)
+    return image.resize((side, side), Image.Resampling.BICUBIC, box=edges)
 
 
 def _is_unfit(images: Sequence[Image]) -> bool:

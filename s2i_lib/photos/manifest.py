@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +16,39 @@ from s2i_lib.photos.own_png import open_png
 from s2i_lib.photos.quality import DatasetOptions, Verdict
 from s2i_lib.photos.subject import Subject, load_subject
 from s2i_lib.storage.files import sha256_of
+from s2i_lib.storage.json_file import TEXT_OR_NONE, check_fields, load_object
 from s2i_lib.storage.layout import Drive
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+log = logging.getLogger(__name__)
+
 SCHEMA_VERSION = 1
+ODD = (ValueError, KeyError, TypeError)  # raised where a record is not what it should be
+CHOICES = "choices.json"  # consent, crops by hand, choices of masks: nobody can make them again
+_BOX = {"left": int, "top": int, "size": int}
+CHOICES_SHAPE = {
+    "consent": (dict, type(None)),
+    "photos": [
+        {
+            "photo": str,
+            "verdict": str,
+            "reason": str,
+            "method": TEXT_OR_NONE,
+            "crop": (dict, type(None)),
+            "image": TEXT_OR_NONE,
+            "sha256": TEXT_OR_NONE,
+            "image_sha256": TEXT_OR_NONE,
+            "mask_sha256": TEXT_OR_NONE,
+            "width": int,
+            "height": int,
+            "cut_out": bool,
+            "doubt": str,
+        }
+    ],
+}
+MASKS = "masks"  # folder beside the crops: the subject's mask of each, under its name
 
 
 @dataclass(frozen=True)
@@ -48,14 +76,28 @@ class Dataset:
         """Return the crops of the photos that are kept: square RGB PNGs."""
         return tuple(self.folder / v.image for v in self.verdicts if v.is_kept and v.image)
 
+    masks: Mapping[str, str] = field(default_factory=dict)
+    """SHA-256 of each mask by the name of its crop."""
+
+    def mask_of(self, image: Path) -> Path | None:
+        """Return the mask of a crop whose subject is to be cut out; None where it is used whole.
+
+        One that is gone, or was changed by hand, is none.
+        """
+        path = self.folder / MASKS / image.name
+        is_cut_out = {v.image: v.cut_out for v in self.verdicts}.get(image.name, False)
+        if not is_cut_out or not _is_whole(path, self.masks.get(image.name, "")):
+            return None
+        return path
+
     @property
     def manifest(self) -> Path:
         return self.folder.parent / "manifest.json"
 
 
-def manifest_of(dataset: Dataset, looks: list[Look], options: DatasetOptions) -> bytes:
-    """Return the manifest as JSON."""
-    manifest = {
+def manifest_of(dataset: Dataset, looks: list[Look], options: DatasetOptions) -> dict[str, Any]:
+    """Return the manifest as a record."""
+    return {
         "schema_version": SCHEMA_VERSION,
         "subject": asdict(dataset.subject),
         "sha256": dataset.sha256,
@@ -68,6 +110,7 @@ def manifest_of(dataset: Dataset, looks: list[Look], options: DatasetOptions) ->
                 **asdict(look.verdict),
                 "sha256": look.sha256,
                 "image_sha256": look.png_sha256 if look.verdict.image else None,
+                "mask_sha256": look.mask_sha256 if look.verdict.image else None,
                 "transform": "upright, 8-bit sRGB, square crop, Lanczos down to max_crop_px",
                 **(look.facts or {}),
                 "measures": {
@@ -78,20 +121,74 @@ def manifest_of(dataset: Dataset, looks: list[Look], options: DatasetOptions) ->
         ],
         "ignored": dataset.ignored,
     }  # fmt: skip
-    return (json.dumps(manifest, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def choices_in(manifest: dict[str, Any]) -> dict[str, Any]:
+    """Return what people said: it is kept in `CHOICES`, too, for when the manifest is damaged."""
+    fields = ("photo", "method", "crop", "sha256", "cut_out", "doubt")
+    photos = [{key: photo[key] for key in fields} for photo in manifest["photos"]]
+    return {"consent": manifest["consent"], "photos": photos}
+
+
+def read_earlier(home: Path) -> dict[str, Any]:
+    """Return the manifest of a subject's folder; of a damaged or missing one what people chose.
+
+    Raises
+    ------
+    InputError
+        When it is of a newer version.
+    """
+    if (home / "manifest.json").exists():
+        try:
+            return read_manifest(home / "manifest.json")
+        except DamagedManifestError as error:
+            log.warning("%s What was chosen by hand is taken from %s.", error, CHOICES)
+    try:
+        choices = load_object(home / CHOICES)
+        _check_choices(choices)
+    except FileNotFoundError:
+        return {}
+    except (OSError, *ODD) as error:
+        log.warning("%s cannot be read (%s): nothing is known of what was chosen.", CHOICES, error)
+        return {}
+    return choices
+
+
+class DamagedManifestError(InputError):
+    """A manifest that is cut, or says something else than manifests do."""
+
+
+def _check_choices(record: dict[str, Any]) -> None:
+    check_fields(record, CHOICES_SHAPE)
+    for entry in record["photos"]:
+        _ = [entry[key] for key in ("photo", "method", "crop", "sha256")]
+        if entry["crop"] or entry["method"] == "by hand":
+            check_fields(entry["crop"], _BOX, "a crop")
+            Box(**entry["crop"])
+
+
+def _check_manifest(manifest: dict[str, Any]) -> None:
+    """Check what is read from a manifest; the names in it lead into no other folder."""
+    _check_choices(manifest)
+    kinds = {"subject": dict, "sha256": str, "mirror": bool, "ignored": [str], "advice": [str]}
+    check_fields(manifest, kinds)
+    for entry in manifest["photos"]:
+        _ = entry["image_sha256"]
+        if entry["image"] and Path(entry["image"]).name != entry["image"]:
+            raise ValueError(f"the crop {entry['image']!r} lies elsewhere")
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
     """Read a manifest; InputError where it is damaged or of a newer version."""
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = load_object(path)
         version = manifest["schema_version"]
         if version == SCHEMA_VERSION:
-            for entry in manifest["photos"]:
-                _ = [entry[key] for key in ("photo", "method", "crop", "image", "image_sha256")]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"The manifest {path} cannot be read ({error}). Delete it and build the dataset again."
+            _check_manifest(manifest)
+    except (OSError, *ODD) as error:
+        raise DamagedManifestError(
+            f"The manifest {path} cannot be read ({error}). Build the dataset again with "
+            "notebooks/1_capture_dataset.ipynb or `python -m s2i_lib dataset`."
         ) from error
     if version != SCHEMA_VERSION:
         raise InputError(
@@ -136,7 +233,7 @@ def inspect_dataset(drive: Drive, name: str) -> tuple[Dataset, list[Path]]:
     manifest = read_manifest(home / "manifest.json")
     try:
         dataset = Dataset(
-            subject=Subject(**manifest["subject"]),
+            subject=Subject.from_record(manifest["subject"]),
             folder=home / "dataset",
             verdicts=tuple(_verdict_from(entry) for entry in manifest["photos"]),
             ignored=tuple(manifest["ignored"]),
@@ -145,9 +242,12 @@ def inspect_dataset(drive: Drive, name: str) -> tuple[Dataset, list[Path]]:
             sha256=manifest["sha256"],
             mirror=manifest["mirror"],
             consent=Consent.from_record(manifest["consent"]),
+            masks={
+                e["image"]: e["mask_sha256"] for e in manifest["photos"] if e.get("mask_sha256")
+            },
         )
         sums = {e["image"]: e["image_sha256"] for e in manifest["photos"] if e["image"]}
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"The manifest {home / 'manifest.json'} lacks {error}. Build the dataset again with "
             "notebooks/1_capture_dataset.ipynb or `python -m s2i_lib dataset`."
@@ -168,7 +268,9 @@ def _is_whole(path: Path, sha256: str) -> bool:
 
 
 def _verdict_from(entry: dict[str, Any]) -> Verdict:
-    fields = {key: entry[key] for key in Verdict.__dataclass_fields__}
+    new = {"cut_out": False, "doubt": ""}  # manifests of before had no masks
+    fields = {key: entry.get(key, new[key]) if key in new else entry[key]
+              for key in Verdict.__dataclass_fields__}  # fmt: skip
     return Verdict(**fields | {"crop": Box(**entry["crop"]) if entry["crop"] else None})
 
 
@@ -181,9 +283,22 @@ def crops_by_hand(earlier: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def choices_of_mask(earlier: dict[str, Any]) -> dict[str, bool]:
+    """Return for which photos somebody chose whether the subject is cut out."""
+    return {
+        entry["photo"]: entry["cut_out"]
+        for entry in earlier.get("photos", [])
+        if "cut_out" in entry and entry["cut_out"] == bool(entry.get("doubt"))
+    }
+
+
 def dataset_hash(looks: list[Look]) -> str:
-    """Return one SHA-256 for all crops and their names."""
-    lines = [f"{look.verdict.image} {look.png_sha256}\n" for look in looks if look.verdict.image]
+    """Return one SHA-256 for all crops, their names, and the masks that are used."""
+    lines = [
+        f"{look.verdict.image} {look.png_sha256} {look.verdict.cut_out and look.mask_sha256}\n"
+        for look in looks
+        if look.verdict.image
+    ]
     return sha256_of("".join(lines).encode())
 
 

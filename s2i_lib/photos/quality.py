@@ -116,6 +116,10 @@ class Verdict:
     """Way in which the crop was found: "face", "what stands out", "centre", "by hand"."""
     image: str | None = None
     """Name of the crop in the dataset's folder, for a photo that is kept."""
+    cut_out: bool = False
+    """Whether training cuts the subject out; else it sees the crop whole."""
+    doubt: str = ""
+    """Why the subject's mask should not be trusted, in words."""
 
     @property
     def is_kept(self) -> bool:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, cast
 
-from s2i_lib.errors import InputError
+from s2i_lib.errors import InputError, first_line
 from s2i_lib.models.registry import REGISTRY
 from s2i_lib.storage.files import write_json
-from s2i_lib.storage.layout import Drive
+from s2i_lib.storage.json_file import check_fields, load_object
+from s2i_lib.storage.layout import Drive, composed
 
 # Identifiers to offer, in this order: each is one token of CLIP's vocabulary and of the pocket
 # model's. They are tags under which the weather of Ohio, Florida, Georgia, ... is talked about: no
@@ -53,6 +54,7 @@ class Subject:
     kind: Kind = "object"
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "name", composed(self.name))
         for field in ("name", "class_noun", "identifier"):
             if not getattr(self, field).strip():
                 raise InputError(
@@ -65,6 +67,16 @@ class Subject:
             )
 
     @classmethod
+    def from_record(cls, record: Any) -> Subject:
+        """Read what ``asdict`` wrote; ValueError where fields are missing or of another type."""
+        fields = tuple(field.name for field in dataclasses.fields(cls))
+        check_fields(record, dict.fromkeys(fields, str), "the subject")
+        try:
+            return cls(**{field: record[field] for field in fields if field in record})
+        except TypeError as error:
+            raise ValueError(first_line(error)) from error
+
+    @classmethod
     def parse(cls, text: str) -> Subject:
         """Read NAME:CLASS_NOUN or NAME:CLASS_NOUN:IDENTIFIER, as the command line gives it."""
         parts = [part.strip() for part in text.split(":")]
@@ -75,6 +87,25 @@ class Subject:
             )
         name, class_noun, identifier = (*parts, cls.identifier)[:3]
         return cls(name, class_noun, identifier)
+
+    @classmethod
+    def choose(
+        cls,
+        drive: Drive,
+        name: str,
+        class_noun: str,
+        *,
+        identifier: str | None = None,
+        kind: str | None = None,
+    ) -> Subject:
+        """Return a subject with what is not given: the identifier on its card, its noun's kind."""
+        said = cast("Kind | None", kind)  # that it is one is checked above
+        return cls(
+            name,
+            class_noun,
+            identifier or choose_identifier(drive, name),
+            said or guess_kind(class_noun),
+        )
 
     @property
     def phrase(self) -> str:
@@ -103,7 +134,10 @@ def check_identifier(identifier: str, drive: Drive) -> None:
         path = (base.folder or drive.models / base.name) / "tokenizer" / "vocab.json"
         if not path.is_file():
             continue
-        words = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            words = load_object(path)
+        except (OSError, ValueError):
+            continue  # loading the model says so
         whole = [token for token in RARE_TOKENS if f"{token}</w>" in words]
         if whole and f"{identifier.lower()}</w>" not in words:
             raise InputError(
@@ -113,11 +147,15 @@ def check_identifier(identifier: str, drive: Drive) -> None:
 
 
 def choose_identifier(drive: Drive, name: str) -> str:
-    """Return the identifier on a subject's card, which its runs were taught, else the first."""
+    """Return the identifier on a subject's card, which its runs were taught, else a free one.
+
+    Two subjects that share one could not be told apart in a sentence that names both.
+    """
     try:
         return load_subject(drive, name).identifier
     except InputError:
-        return RARE_TOKENS[0]
+        taken = {subject.identifier for subject in list_subjects(drive)}
+        return next((token for token in RARE_TOKENS if token not in taken), RARE_TOKENS[0])
 
 
 def card_path(drive: Drive, name: str) -> Path:
@@ -142,7 +180,7 @@ def load_subject(drive: Drive, name: str) -> Subject:
     """
     path = card_path(drive, name)
     try:
-        return Subject(**json.loads(path.read_text()))
+        return Subject.from_record(load_object(path))
     except FileNotFoundError:
         known = ", ".join(subject.name for subject in list_subjects(drive)) or "none yet"
         raise InputError(
@@ -150,7 +188,7 @@ def load_subject(drive: Drive, name: str) -> Subject:
             "Make one with notebooks/1_capture_dataset.ipynb or `python -m s2i_lib dataset`, "
             "or give NAME:CLASS_NOUN:IDENTIFIER, for instance Rex:dog:ohwx."
         ) from None
-    except (ValueError, TypeError) as error:
+    except (OSError, ValueError) as error:
         raise InputError(
             f"The card {path} cannot be read ({error}). Expected name, class_noun, identifier "
             "and kind as JSON. Make it again with `python -m s2i_lib dataset`."
@@ -179,7 +217,7 @@ def list_subjects(drive: Drive) -> list[Subject]:
     subjects = []
     for card in sorted(drive.subjects.glob("*/subject.json")):
         try:
-            subjects.append(Subject(**json.loads(card.read_text())))
-        except (ValueError, TypeError, InputError):
+            subjects.append(Subject.from_record(load_object(card)))
+        except (OSError, ValueError, InputError):
             continue  # a half-copied card must not hide the other subjects
     return subjects

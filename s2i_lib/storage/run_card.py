@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -53,13 +53,10 @@ def find_run(drive: Drive, run: str, instead: Collection[str] = ()) -> Path:
     for folder in (Path(run), drive.runs / run):
         if any((folder / name).is_file() for name in (RUN_CARD, "model_index.json", LORA)):
             return folder
-    done = [path.parent for path in drive.runs.glob(f"*/*/{WEIGHTS}") if read_card(path.parent)]
-    subject = folder_name(run) if any(map(str.isalnum, run)) else None
-    own = [folder for folder in done if folder.parent.name == subject]
+    done = finished_runs(drive)
+    own = best_run(done, folder_name(run)) if any(map(str.isalnum, run)) else None
     if own:
-        base = _base_name(max(own, key=_made_at))
-        rivals = [folder for folder in own if _base_name(folder) == base]
-        return max(rivals, key=lambda folder: (_value(folder), _made_at(folder)))
+        return own
     names = ", ".join(sorted(f.relative_to(drive.runs).as_posix() for f in done))
     raise InputError(
         f"There is no run {run!r}: neither a folder of weights nor a run in {drive.runs} "
@@ -67,6 +64,33 @@ def find_run(drive: Drive, run: str, instead: Collection[str] = ()) -> Path:
         "notebooks/2_finetune_dreambooth.ipynb or `python -m s2i_lib finetune`, or draw without "
         f"one: MODEL, or --model and no --run, may be {', '.join(instead) or 'auto'}."
     )
+
+
+def finished_runs(drive: Drive) -> list[Path]:
+    """Return the folders of all runs on the Drive that have weights and a card."""
+    return [path.parent for path in drive.runs.glob(f"*/*/{WEIGHTS}") if read_card(path.parent)]
+
+
+def best_run(runs: Iterable[Path], subject: str, base: str | None = None) -> Path | None:
+    """Return the best of a subject's ``runs``, by the name of its folder; None where it has none.
+
+    Only runs of one base model count: ``base``, or the newest one's.
+    """
+    own = [folder for folder in runs if folder.parent.name == subject]
+    if own and base is None:
+        base = _base_name(max(own, key=_made_at))
+    rivals = [folder for folder in own if _base_name(folder) == base]
+    return max(rivals, key=lambda folder: (_value(folder), _made_at(folder)), default=None)
+
+
+def newest_run(runs: Iterable[Path], base: str) -> Path | None:
+    """Return the newest of ``runs`` of a base model; None where there is none."""
+    return max((run for run in runs if _base_name(run) == base), key=_made_at, default=None)
+
+
+def name_run(run: Path) -> str:
+    """Return SUBJECT/RUN of a run's folder."""
+    return f"{run.parent.name}/{run.name}"
 
 
 def _base_name(run: Path) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import threading
 from collections.abc import Callable
@@ -20,7 +19,7 @@ from s2i_lib.storage.files import (
     remove,
     size_of,
     tidy,
-    write_file,
+    write_json,
 )
 from s2i_lib.storage.lease import BEAT_S, STALE_S, Lease
 from s2i_lib.storage.publisher import Publisher
@@ -96,7 +95,7 @@ class CheckpointManager:
         self.callback(event, {})
 
     def write_card(self, card: dict[str, Any]) -> None:
-        self.put(write_file(self.run.local / RUN_CARD, _as_bytes(card)))
+        self.put(write_json(self.run.local / RUN_CARD, card))
 
     def put(self, path: Path, folder: Path | None = None) -> None:
         """Publish one file of the local folder to the same place on the Drive."""
@@ -201,7 +200,7 @@ class CheckpointManager:
                 self._make_room(weights)
             publish(weights, self.run.folder / weights.name, self.tell)
             self.tell("finishing")
-            path = write_file(self.run.local / RUN_CARD, _as_bytes(card))
+            path = write_json(self.run.local / RUN_CARD, card)
             publish(path, self.run.folder / RUN_CARD)
             then()
             checkpoint.drop_saves(self.run.folder, int(keeps_state))
@@ -254,7 +253,3 @@ class CheckpointManager:
     def _is_lost(self) -> bool:
         """Whether another process has taken the run over: the Drive is its to write now."""
         return bool(self._lease and self._lease.is_lost)
-
-
-def _as_bytes(card: dict[str, Any]) -> bytes:
-    return (json.dumps(card, indent=2) + "\n").encode()

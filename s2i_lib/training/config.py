@@ -13,11 +13,22 @@ from s2i_lib.errors import InputError
 METHODS = ("full", "lora")
 SCHEDULES = ("constant", "linear", "cosine")
 PRECISIONS = ("fp32", "fp16", "bf16")
-AT_LEAST_1 = ("steps", "batch_size", "accumulation", "class_image_count", "lora_rank", "lora_alpha")
+AT_LEAST_1 = (
+    "steps",
+    "batch_size",
+    "accumulation",
+    "class_image_count",
+    "background_count",
+    "lora_rank",
+    "lora_alpha",
+)
+AT_MOST_1 = ("class_dropout", "background_share", "surroundings_weight")
 ABOVE_0 = ("learning_rate", "gradient_clip")
 AT_LEAST_0 = (
     "prior_weight",
     "class_dropout",
+    "background_share",
+    "surroundings_weight",
     "warmup_steps",
     "weight_decay",
     "min_snr_gamma",
@@ -68,6 +79,17 @@ class FinetuneOptions:
     """What class images are drawn for and shown with; {noun} is filled in. Several prompts take
     turns, as do those of one that are parted by |. The paper has one prompt; a model that draws
     each car red should see others, too, or it takes red for a part of every car."""
+    background_prompts: tuple[str, ...] = ()
+    """Where the cut-out subject is shown, such as "on a beach"; prompts parted by | take turns, as
+    do the rows. Without any, photos are learnt as they are."""
+    ground_prompt: str = "{where}"
+    """What the model draws these grounds for, without a thing in them."""
+    background_count: int = 64
+    """Pictures of the subject on such grounds."""
+    background_share: float = 0.75
+    """Share of the instance images that are on such grounds; the others are the photos."""
+    surroundings_weight: float = 1.0
+    """Weight of what is not the subject in a photo that has a mask; the subject's is 1."""
     with_text_encoder: bool = False
     """Also trains the text encoder: better faces, at 3.2 GiB more memory (SD 2.1, 8-bit AdamW), and
     a state and weights that are a third larger."""
@@ -153,8 +175,9 @@ class FinetuneOptions:
                 "parts. Choose accumulation so that it divides batch_size."
             )
         self._check_class_prompts()
-        if self.class_dropout > 1:
-            raise InputError(f"class_dropout is {self.class_dropout}; expected 0 to 1.")
+        for name in AT_MOST_1:
+            if getattr(self, name) > 1:
+                raise InputError(f"{name} is {getattr(self, name)}; expected 0 to 1.")
         if not 0 <= self.ema_decay < 1:
             raise InputError(f"ema_decay is {self.ema_decay}; expected 0 (off) to below 1.")
         if self.with_text_encoder and self.method == "lora":

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,10 +21,16 @@ from s2i_lib.models import devices
 from s2i_lib.photos.own_png import open_png
 from s2i_lib.speech.templates import fill_in, prompts_in_turn
 from s2i_lib.storage.layout import local_folder
+from s2i_lib.training.backgrounds import compose, read_cut_out
 from s2i_lib.training.checkpoint_manager import CheckpointManager
 from s2i_lib.training.class_images import SHEET, SHEET_COUNT, ClassImages
 from s2i_lib.training.config import FinetuneOptions
 from s2i_lib.training.run import Setup
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+SCENES = "scenes.png"  # in a run's folder: the subject on grounds that the model drew
 
 # ---- Caches: the VAE and the frozen text encoder run once ----
 
@@ -43,9 +49,14 @@ def read_images(paths: Iterable[Path], size_px: int) -> torch.Tensor:
     images = []
     for path in paths:
         image = open_png(path).convert("RGB")
-        small = image.resize((size_px, size_px), Resampling.LANCZOS)
-        images.append(torch.from_numpy(np.array(small)).permute(2, 0, 1))
-    return torch.stack(images).float() / 127.5 - 1
+        images.append(image.resize((size_px, size_px), Resampling.LANCZOS))
+    return as_tensor(images)
+
+
+def as_tensor(images: Iterable[Image.Image]) -> torch.Tensor:
+    """Turn RGB pictures of one size into what the VAE wants, shape = (n, 3, size, size)."""
+    pixels = [torch.from_numpy(np.array(image)).permute(2, 0, 1) for image in images]
+    return torch.stack(pixels).float() / 127.5 - 1
 
 
 @torch.no_grad()
@@ -60,9 +71,16 @@ def encode_images(vae: Any, images: torch.Tensor) -> Moments:
     return Moments(torch.cat(means), torch.cat(stds))
 
 
+def encode_both(
+    vae: Any, images: torch.Tensor, with_mirror: bool
+) -> tuple[Moments, Moments | None]:
+    """Encode images, and their mirror images where they are wanted."""
+    return encode_images(vae, images), encode_images(vae, images.flip(3)) if with_mirror else None
+
+
 # ---- Everything random ----
 
-INSTANCE, CLASS, ORDER = range(3)  # streams that never share a number
+INSTANCE, CLASS, ORDER, SCENE = range(4)  # streams that never share a number
 
 
 def generator(seed: int, *where: int) -> torch.Generator:
@@ -120,6 +138,17 @@ class Batch(NamedTuple):
     timesteps: torch.Tensor
     prompts: torch.Tensor
     """Rows of ``TrainingData.tokens``, shape = (n,)"""
+    weights: torch.Tensor | None = None
+    """How much each place of each sample counts, shape = (n, 1, height, width)"""
+
+
+class Scenes(NamedTuple):
+    """The subject, cut out, on grounds that the model drew."""
+
+    moments: Moments
+    mirrored: Moments | None
+    rows: Sequence[int]
+    """The row of tokens that each is shown with."""
 
 
 @dataclass
@@ -137,6 +166,10 @@ class TrainingData:
     """of the same, shape = (prompts, tokens, width)"""
     class_rows: Sequence[int] = (1,)
     """The row of tokens that each class image is shown with; the only one, if all have the same."""
+    weights: torch.Tensor | None = None
+    """How much each place of each photo counts, shape = (photos, 1, height, width)"""
+    scenes: Scenes | None = None
+    """The subject on grounds that the model drew."""
 
     def batch(
         self, options: FinetuneOptions, step: int, positions: Iterable[int], timesteps: int
@@ -144,13 +177,12 @@ class TrainingData:
         """Gather the samples at ``positions`` of the global batch of step ``step``."""
         rows = []
         shape = self.instances.mean.shape[1:]
+        whole = torch.ones(1, *shape[1:])
         for position in positions:
             chance = draw(options, step, position, INSTANCE, shape, timesteps)
-            moments = self.mirrored if chance.is_mirrored and self.mirrored else self.instances
             index = step * options.batch_size + position
-            image = pick(options.seed, INSTANCE, index, len(self.instances.mean))
-            latents = moments.mean[image] + moments.std[image] * chance.posterior
-            rows.append((latents, chance.noise, chance.timestep, 0))
+            latents, prompt, weights = self._instance(options, index, chance)
+            rows.append((latents, chance.noise, chance.timestep, prompt, weights))
         if self.class_latents is not None:
             for position in positions:
                 chance = draw(options, step, position, CLASS, shape, timesteps)
@@ -158,11 +190,39 @@ class TrainingData:
                 image = pick(options.seed, CLASS, index, len(self.class_latents))
                 own = self.class_rows[image % len(self.class_rows)]
                 prompt = max(self.class_rows) + 1 if chance.is_dropped else own
-                rows.append((self.class_latents[image], chance.noise, chance.timestep, prompt))
-        latents, noise, times, prompts = zip(*rows, strict=True)
+                rows.append(
+                    (self.class_latents[image], chance.noise, chance.timestep, prompt, whole)
+                )
+        samples, noise, times, prompts, weights = zip(*rows, strict=True)
         return Batch(
-            torch.stack(latents), torch.stack(noise), torch.tensor(times), torch.tensor(prompts)
+            torch.stack(samples),
+            torch.stack(noise),
+            torch.tensor(times),
+            torch.tensor(prompts),
+            None if self.weights is None else torch.stack(weights),
         )
+
+    def _instance(
+        self, options: FinetuneOptions, index: int, chance: Draw
+    ) -> tuple[torch.Tensor, int, torch.Tensor]:
+        """Return latents, row of the prompt, and weights of the ``index``-th instance image."""
+        before = int(index * options.background_share) if self.scenes else 0
+        if self.scenes and int((index + 1) * options.background_share) > before:
+            image = pick(options.seed, SCENE, before, len(self.scenes.rows))
+            latents = _sample(*self.scenes[:2], image, chance)
+            return latents, self.scenes.rows[image], torch.ones(1, *latents.shape[1:])
+        image = pick(options.seed, INSTANCE, index - before, len(self.instances.mean))
+        latents = _sample(self.instances, self.mirrored, image, chance)
+        if self.weights is None:
+            return latents, 0, torch.ones(1, *latents.shape[1:])
+        weights = self.weights[image]
+        return latents, 0, weights.flip(2) if chance.is_mirrored and self.mirrored else weights
+
+
+def _sample(moments: Moments, mirrored: Moments | None, image: int, chance: Draw) -> torch.Tensor:
+    """Sample one image's latents from the posterior, or its mirror image's."""
+    of = mirrored if chance.is_mirrored and mirrored else moments
+    return of.mean[image] + of.std[image] * chance.posterior
 
 
 def prepare_data(setup: Setup, manager: CheckpointManager) -> TrainingData:
@@ -174,24 +234,87 @@ def prepare_data(setup: Setup, manager: CheckpointManager) -> TrainingData:
         shown = prompts_in_turn(rows, options.class_image_count)
         prompts += dict.fromkeys(shown)
         prompts += [""] if options.class_dropout else []
+    scenes, said = draw_scenes(setup, manager)
+    after_class = len(prompts)
+    prompts += dict.fromkeys(said)
     embeddings = encode_prompts(model, prompts)
     images, vae = read_images(setup.dataset.images, model.base.size_px), model.pipeline.vae
     with devices.visiting(vae, setup.device):
-        instances = encode_images(vae, images)
-        mirrored = encode_images(vae, images.flip(3)) if options.with_mirror else None
+        instances, mirrored = encode_both(vae, images, options.with_mirror)
+        made = encode_both(vae, as_tensor(scenes), options.with_mirror) if scenes else None
     class_latents = get_class_latents(setup, manager) if options.with_prior else None
     tokens = token_ids(model, prompts)
     class_rows = [prompts.index(prompt, 1) for prompt in shown]
-    return TrainingData(instances, mirrored, class_latents, tokens, embeddings, class_rows)
+    return TrainingData(
+        instances,
+        mirrored,
+        class_latents,
+        tokens,
+        embeddings,
+        class_rows,
+        weigh(setup, instances.mean.shape[2:]),
+        made and Scenes(*made, rows=[prompts.index(one, after_class) for one in said]),
+    )
+
+
+def weigh(setup: Setup, size: Sequence[int]) -> torch.Tensor | None:
+    """Return how much each place of each photo counts, shape = (photos, 1, *size); None: all."""
+    from PIL.Image import Resampling
+
+    rest = setup.options.surroundings_weight
+    masks = [setup.dataset.mask_of(image) for image in setup.dataset.images]
+    if rest == 1 or not any(masks):
+        return None
+    rows = []
+    for mask in masks:
+        if mask is None:
+            rows.append(torch.ones(tuple(size)))
+            continue
+        alpha = open_png(mask).resize((size[1], size[0]), Resampling.BOX)
+        rows.append(rest + (1 - rest) * torch.from_numpy(np.array(alpha) / 255).float())
+    return torch.stack(rows)[:, None]
+
+
+def draw_scenes(setup: Setup, manager: CheckpointManager) -> tuple[list[Any], list[str]]:
+    """Set the cut-out subject into grounds that the model draws; with each the prompt for it."""
+    options, dataset = setup.options, setup.dataset
+    masks = {image: dataset.mask_of(image) for image in dataset.images}
+    subjects = [read_cut_out(image, mask) for image, mask in masks.items() if mask]
+    if not subjects or not options.background_prompts:
+        return [], []
+    count = options.background_count
+    where = prompts_in_turn(options.background_prompts, count)
+    rows = [" | ".join(options.ground_prompt.format(where=one.strip()) for one in row.split("|"))
+            for row in options.background_prompts]  # fmt: skip
+    grounds = ClassImages(setup.model, rows, options.seed)
+    latents = get_latents(setup, manager, grounds, count, "Backgrounds")
+    with devices.visiting(setup.model.pipeline.vae, setup.device):
+        pictures = decode(setup.model, latents)
+    scenes = compose(subjects, pictures, options.seed)
+    if setup.is_main:
+        sheet = manager.run.local / SCENES
+        sheet.parent.mkdir(parents=True, exist_ok=True)
+        grid(scenes[:SHEET_COUNT], columns=5).save(sheet)
+        manager.put(sheet)
+        setup.callback("scenes", {"path": sheet})
+    return scenes, [f"a {dataset.subject.phrase} {one}" for one in where]
 
 
 def get_class_latents(setup: Setup, manager: CheckpointManager) -> torch.Tensor:
     """Get class images from the Drive's cache, or sample them, with a sheet to look at."""
+    images = ClassImages.for_run(setup.model, setup.dataset.subject, setup.options)
+    count = setup.options.class_image_count
+    return get_latents(setup, manager, images, count, "Class images")
+
+
+def get_latents(
+    setup: Setup, manager: CheckpointManager, images: ClassImages, wanted: int, what: str
+) -> torch.Tensor:
+    """Get what the model draws for itself from the Drive's cache, or sample it, with a sheet."""
     model, pipe = setup.model, setup.model.pipeline
-    images = ClassImages.for_run(model, setup.dataset.subject, setup.options)
     kept = setup.drive.class_images / images.name
     local = local_folder(setup.drive, kept)
-    bar = tqdm(desc="Class images", unit="image", disable=not setup.is_main, leave=False)
+    bar = tqdm(desc=what, unit="image", disable=not setup.is_main, leave=False)
 
     callback = setup.callback  # a frame keeps what its function closes over: not the model
 
@@ -203,7 +326,7 @@ def get_class_latents(setup: Setup, manager: CheckpointManager) -> torch.Tensor:
     pipe.unet.to(setup.device)
     with bar:
         latents = images.latents(
-            setup.options.class_image_count,
+            wanted,
             [local, kept],
             setup.accelerator,
             count,

@@ -66,9 +66,17 @@ def sample_losses(
     prediction_type: str,
     snr: torch.Tensor,
     gamma: float,
+    weights: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Return each sample's squared error, weighted if ``gamma`` is not 0, shape = (n,), fp32."""
-    losses = (prediction.float() - target.float()).square().mean(dim=(1, 2, 3))
+    """Return each sample's squared error, weighted if ``gamma`` is not 0, shape = (n,), fp32.
+
+    ``weights``, shape = (n, 1, height, width), say how much each place counts; a sample counts once
+    however much of it does.
+    """
+    errors = (prediction.float() - target.float()).square()
+    if weights is not None:
+        errors = errors * weights / weights.mean(dim=(1, 2, 3), keepdim=True)
+    losses = errors.mean(dim=(1, 2, 3))
     return losses * min_snr_weight(prediction_type, snr, gamma) if gamma else losses
 
 
@@ -168,7 +176,9 @@ def train(
             batch = data.batch(options, step, positions, len(state.alphas_cumprod))
             rows, prompts = batch.prompts.unique(return_inverse=True)  # no prompt is encoded twice
             batch, rows = batch._replace(prompts=prompts), rows.to(device)
-            latents, noise, timesteps, prompts = (t.to(device, non_blocking=True) for t in batch)
+            latents, noise, timesteps, prompts, weights = (
+                t if t is None else t.to(device, non_blocking=True) for t in batch
+            )
 
             alpha, sigma = signal_and_noise(state.alphas_cumprod, timesteps)
             noisy = alpha * latents + sigma * noise
@@ -183,7 +193,7 @@ def train(
                     prediction = state.unet(noisy, timesteps, shown[prompts]).sample
                 snr = (alpha / sigma).square().flatten()
                 losses = sample_losses(
-                    prediction, wanted, state.prediction_type, snr, options.min_snr_gamma
+                    prediction, wanted, state.prediction_type, snr, options.min_snr_gamma, weights
                 )
                 instance = losses[:share].mean()
                 prior = losses[share:].mean() if data.class_latents is not None else 0 * instance

@@ -32,6 +32,11 @@ class Recipe:
     with_text_encoder: bool = False
     class_dropout: float = 0.0
     class_prompts: tuple[str, ...] = FinetuneOptions.class_prompts
+    background_prompts: tuple[str, ...] = FinetuneOptions.background_prompts
+    ground_prompt: str = FinetuneOptions.ground_prompt
+    background_count: int = FinetuneOptions.background_count
+    background_share: float = FinetuneOptions.background_share
+    surroundings_weight: float = FinetuneOptions.surroundings_weight
     sample_prompts: tuple[str, ...] = FinetuneOptions.sample_prompts
     sample_every: int = FinetuneOptions.sample_every
     """Of so many ``steps``; where photos make them more, so are these."""

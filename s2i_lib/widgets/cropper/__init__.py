@@ -8,6 +8,7 @@ from typing import Any
 import traitlets
 
 from s2i_lib.errors import InputError
+from s2i_lib.photos.crop import Box
 from s2i_lib.widgets import join_modules, join_styles
 from s2i_lib.widgets.transport import ByteWidget
 
@@ -56,6 +57,11 @@ class Cropper(ByteWidget):
             **kwargs,
         )
         self._preview = preview
+
+    @property
+    def moved(self) -> dict[str, Box]:
+        """Return the crops that somebody moved, by photo."""
+        return {name: Box(*self.crops[name]) for name in self.changed}
 
     def _asked(self, name: str) -> bytes:
         return self._preview(name)

@@ -78,7 +78,9 @@ def test_a_later_release_line_than_was_tested_is_doubted_aloud(
     tmp_path, monkeypatch, tested, found, is_doubted
 ):
     (tmp_path / "newest.txt").write_text(f"# the newest\nnamed=={tested}\nnot-there==1.0\n")
+    (tmp_path / "requirements.txt").write_text("other-s2i>=1\n")
     monkeypatch.setattr(notebook, "REPOSITORY", tmp_path)
+    monkeypatch.setattr(notebook, "NEWEST", tmp_path / "newest.txt")
     versions = {"named": found}
     monkeypatch.setattr(notebook, "_installed_version", versions.get)
     said = [f"named {found}, tested up to {tested}"] if is_doubted else []
@@ -126,7 +128,7 @@ def like_colab(tmp_path_factory):
     home = Path(packaging.__file__).parent
     code = (
         "import json, sys; from pathlib import Path; from s2i_lib import notebook\n"
-        "notebook.REPOSITORY = Path(sys.argv[1])\nprint(*notebook.install_missing())"
+        "notebook.REPOSITORY = Path(sys.argv[1])\nprint(notebook.install_missing())"
     )
     environment = {
         **os.environ,

@@ -1,0 +1,139 @@
+"""The subject on grounds that the model draws: how it is set in, what a step sees, what counts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageDraw
+from tiny_run import KilledError, digest, kill_at, start
+
+from s2i_lib.photos.dataset import build_dataset, sample_subject
+from s2i_lib.training.backgrounds import SIZES, CutOut, bare, compose, cut_out, set_into
+from s2i_lib.training.config import FinetuneOptions
+from s2i_lib.training.data import Moments, Scenes, TrainingData
+from s2i_lib.training.dreambooth import sample_losses
+
+OPTIONS = FinetuneOptions(batch_size=2, background_share=0.75, with_prior=False)
+
+
+def disc(colour="red", side=100) -> CutOut:
+    pixels, alpha = Image.new("RGB", (side, side), "lime"), Image.new("L", (side, side), 0)
+    for image, fill in ((pixels, colour), (alpha, 255)):
+        ImageDraw.Draw(image).ellipse((20, 20, side - 20, side - 20), fill)
+    return cut_out(pixels, alpha)
+
+
+def test_cut_out_is_as_large_as_its_subject():
+    assert disc().pixels.size == disc().alpha.size == (61, 61)
+
+
+def test_subject_stands_on_the_ground_with_nothing_of_its_surroundings():
+    for seed in range(10):
+        picture = set_into(
+            Image.new("RGB", (128, 128), "blue"), disc(), np.random.default_rng(seed)
+        )
+        pixels = np.asarray(picture).astype(int)
+        is_red = pixels[..., 0] > 200
+        height = is_red.any(axis=1).sum() / 128
+        assert SIZES[0] - 0.03 < height < SIZES[1] + 0.03
+        assert (pixels[..., 1] < 120).all(), "of the lime around it little more than its edge"
+        assert pixels[..., 1].mean() < 4
+        corners = pixels[[0, 0, -1, -1], [0, -1, 0, -1]]
+        assert (corners == (0, 0, 255)).all()
+
+
+def test_every_subject_comes_once_before_any_comes_again():
+    grounds = [Image.new("RGB", (64, 64), "blue")] * 9
+    subjects = [disc(colour) for colour in ("red", "white", "black")]
+    pictures = compose(subjects, grounds, seed=1)
+    seen = [p.getpixel((32, 32)) for p in pictures]
+    assert all(len(set(seen[i : i + 3])) == 3 for i in (0, 3, 6))
+    again = compose(subjects, grounds, seed=1)
+    assert [p.tobytes() for p in again] == [p.tobytes() for p in pictures]
+    other = compose(subjects, grounds, seed=2)
+    assert [p.tobytes() for p in other] != [p.tobytes() for p in pictures]
+
+
+def test_thing_in_a_ground_is_painted_over():
+    ground = Image.new("RGB", (128, 128), (40, 60, 200))
+    ImageDraw.Draw(ground).ellipse((34, 34, 94, 94), "orange")
+    apart = np.abs(np.asarray(bare(ground)).astype(int) - (40, 60, 200)).max(axis=2)
+    assert apart.mean() < 6
+    plain = Image.new("RGB", (128, 128), (40, 60, 200))
+    assert bare(plain).tobytes() == plain.tobytes()
+
+
+def data_of(n_photos=4, n_scenes=6, weights=None) -> TrainingData:
+    def moments(count, value):
+        mean = torch.full((count, 3, 8, 8), float(value)) + torch.arange(count).view(-1, 1, 1, 1)
+        return Moments(mean, torch.zeros_like(mean))
+
+    scenes = Scenes(moments(n_scenes, 100), None, [i % 3 + 1 for i in range(n_scenes)])
+    tokens = torch.zeros(4, 7, dtype=torch.long)
+    return TrainingData(
+        moments(n_photos, 0), None, None, tokens, torch.zeros(4, 7, 5), weights=weights,
+        scenes=scenes,
+    )  # fmt: skip
+
+
+def test_share_of_the_steps_is_on_grounds_each_with_the_prompt_that_says_where():
+    data = data_of()
+    seen = []
+    for step in range(24):
+        batch = data.batch(OPTIONS, step, range(2), 1000)
+        seen += zip(batch.latents[:, 0, 0, 0].tolist(), batch.prompts.tolist(), strict=True)
+    scenes = [(value - 100, row) for value, row in seen if value >= 100]
+    photos = [value for value, row in seen if value < 100]
+    assert len(scenes) == 36 and len(photos) == 12
+    assert all(row == value % 3 + 1 for value, row in scenes)
+    assert sorted(photos) == sorted([0, 1, 2, 3] * 3), "each photo as often as any other"
+    assert sorted(value for value, _ in scenes) == sorted([0, 1, 2, 3, 4, 5] * 6)
+
+
+def test_what_a_step_sees_depends_on_the_step_and_the_place_alone():
+    data, backwards = data_of(), reversed(range(10))
+    there = [data.batch(OPTIONS, step, range(2), 1000) for step in range(10)]
+    back = {step: data.batch(OPTIONS, step, range(2), 1000) for step in backwards}
+    for step, batch in enumerate(there):
+        assert all(torch.equal(a, b) for a, b in zip(batch[:4], back[step][:4], strict=True))
+
+
+def test_surroundings_count_less_and_a_sample_counts_once():
+    weights = torch.ones(1, 1, 8, 8)
+    weights[..., 4:] = 0.0
+    error = torch.zeros(1, 3, 8, 8)
+    error[..., 4:] = 5.0  # all of it in the surroundings
+    snr = torch.ones(1)
+    args = (torch.zeros_like(error), "epsilon", snr, 0.0)
+    assert sample_losses(error, *args).item() == pytest.approx(12.5)
+    assert sample_losses(error, *args, weights).item() == 0.0
+    assert sample_losses(error + 2 - error, *args, weights).item() == pytest.approx(4.0)
+
+
+def test_weights_go_with_photos_and_not_with_scenes():
+    weights = torch.zeros(4, 1, 8, 8)
+    batch = data_of(weights=weights).batch(OPTIONS, 0, range(2), 1000)
+    for value, weight in zip(batch.latents[:, 0, 0, 0], batch.weights, strict=True):
+        assert weight.unique().tolist() == [1.0 if value >= 100 else 0.0]
+
+
+@pytest.mark.slow
+def test_run_shows_its_subject_on_grounds_and_goes_on_to_the_same_bits(drive, tiny):
+    racer = sample_subject(drive)
+    dataset = build_dataset(racer, drive)
+    changes = {
+        "background_prompts": ("on a beach | in the snow",),
+        "background_count": 8,
+        "surroundings_weight": 0.1,
+    }
+    whole, _, events = start(drive, dataset, tiny, name="whole", **changes)
+    assert [event for event, _ in events if event == "scenes"] == ["scenes"]
+    with Image.open(whole / "scenes.png") as sheet:
+        assert sheet.size == (5 * 20 - 4, 2 * 20 - 4)
+    with pytest.raises(KilledError):
+        start(drive, dataset, tiny, name="killed", callback=kill_at(5), **changes)
+    again, _, _ = start(drive, dataset, tiny, name="killed", **changes)
+    assert digest(again) == digest(whole)
+    plain, _, _ = start(drive, dataset, tiny, name="plain")
+    assert digest(plain) != digest(whole)
