@@ -1,19 +1,28 @@
 """Strangers' pictures, records, pages and folders: each test is the attack, on own files."""
 
+import contextlib
+import html
+import io
 import json
 import os
 import re
+import shutil
 import signal
 import struct
 import sys
 import tempfile
+import tracemalloc
 import unicodedata
+import zipfile
 import zlib
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -23,11 +32,24 @@ from s2i_lib.errors import InputError, S2iError
 from s2i_lib.photos.consent import Consent
 from s2i_lib.photos.crop import Box
 from s2i_lib.photos.dataset import STAGED, build_dataset
-from s2i_lib.photos.manifest import crops_by_hand, inspect_dataset, open_photo, read_earlier
-from s2i_lib.photos.subject import Subject, save_subject
+from s2i_lib.photos.importing import import_zip, strip_jpeg, strip_png
+from s2i_lib.photos.manifest import (
+    CHOICES_SHAPE,
+    Dataset,
+    crops_by_hand,
+    inspect_dataset,
+    open_photo,
+    read_earlier,
+)
+from s2i_lib.photos.quality import Verdict
+from s2i_lib.photos.reading import read_photo
+from s2i_lib.photos.subject import Subject, list_subjects, load_subject, save_subject
 from s2i_lib.privacy import find_doubts, find_traces, forget
 from s2i_lib.storage.files import remove
 from s2i_lib.storage.layout import Drive, local_folder
+from s2i_lib.storage.run_card import CARD_SHAPE
+from s2i_lib.widgets.capture import PhotoFolder
+from s2i_lib.widgets.transport import CHUNK_BYTES, Inbox
 
 SECRET = b"somebody's only copy"
 DEEP = b'{"subjects":' * 100_000
@@ -449,3 +471,216 @@ def test_a_manifest_leads_into_no_other_folder(drive, tmp_path):
     (home / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(InputError, match="lies elsewhere"):
         inspect_dataset(drive, "Rex")
+
+
+# ---- Giving away ----
+
+
+def test_a_shared_picture_names_nobody_and_a_page_no_path_of_this_machine(drive, tmp_path):
+    run = drive.runs / "rex" / "pocket-01" / "export"
+    run.mkdir(parents=True)
+    path = add_picture(
+        drive, "Rex", run=str(run), source="/home/ada/weights", transcript={"t": "x"}
+    )
+    old = add_picture(drive, "Rex", run=str(run), source="/home/ada/weights")
+    [copy] = gallery.share([path], tmp_path)
+    data = copy.read_bytes()
+    assert b"trainedAlgorithmicMedia" in data and gallery.same_pixels(copy, path)
+    assert not any(word in data for word in (b"Rex", b"ada", b"ohwx", b"s2i", b"drive"))
+    assert "rex" not in copy.name
+    with Image.open(copy) as image:
+        assert set(image.info) == {"XML:com.adobe.xmp", "xmp"} or "xmp" in str(image.info)
+    page = gallery.write_page([gallery.Section("a", [old])], tmp_path / "p.html", title="Page")
+    assert "/home/ada" not in page.read_text() and str(drive.root) not in page.read_text()
+    assert gallery.without(page.read_text(), lambda r: gallery.is_of(r, "rex")) == ""
+
+
+def test_the_drives_own_copies_keep_their_record_with_paths_from_the_drive_on(drive, tmp_path):
+    run = drive.runs / "rex" / "pocket-01" / "export"
+    run.mkdir(parents=True)
+    record = {"prompt": "a", "seed": 1, "subjects": [], "run": str(run), "source": "elsewhere"}
+    drive.creations.mkdir()
+    picture = Picture(Image.new("RGB", (8, 8)), record)
+    path = gallery.save(picture, drive.creations, root=drive.root)
+    kept = gallery.read_record(path)
+    assert kept["run"] == "runs/rex/pocket-01/export" and gallery.is_of(kept, "rex")
+    moved = Drive(drive.root.rename(tmp_path / "moved"))
+    there = gallery.from_drive(gallery.read_record(moved.creations / path.name), moved.root)
+    assert Path(there["run"]).is_dir() and there["source"] == "elsewhere"
+    for odd in ("../..", "/etc", "", 5, None):
+        assert gallery.from_drive({"run": odd}, moved.root)["run"] == odd
+
+
+def jpeg_with_payloads(profile: bytes) -> bytes:
+    """A JPEG with something to hide in JFIF's thumbnail, Adobe's segment, JPG4 and the profile."""
+    stream = io.BytesIO()
+    Image.new("RGB", (16, 16), "red").save(stream, "JPEG", icc_profile=profile)
+    data = stream.getvalue()
+    jfif = data.index(b"JFIF\0") - 4
+    assert data[jfif : jfif + 4] == b"\xff\xe0\0\x10"
+    thumb = data[jfif + 4 : jfif + 16] + b"\x05\x01" + b"SECRET-THUMBNAI"
+    parts = [b"\xff\xe0" + struct.pack(">H", len(thumb) + 2) + thumb]
+    for marker, body in ((0xEE, b"Adobe\0\x64\0\0\0\0\1SECRET"), (0xF4, b"SECRET"),
+                         (0xE0, b"JFXX\0SECRET"), (0xFE, b"SECRET")):  # fmt: skip
+        parts.append(bytes((0xFF, marker)) + struct.pack(">H", len(body) + 2) + body)
+    return data[:jfif] + b"".join(parts) + data[jfif + 18 :]
+
+
+def test_a_kept_jpeg_hides_nothing_in_its_segments(tmp_path):
+    from PIL import ImageCms
+
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for profile, is_kept in ((srgb, True), (srgb + b"SECRET", False), (b"SECRET" * 9, False)):
+        data = jpeg_with_payloads(profile)
+        kept = strip_jpeg(data)
+        assert data.count(b"SECRET") >= 5 and b"SECRET" not in kept
+        with Image.open(io.BytesIO(kept)) as image, Image.open(io.BytesIO(data)) as before:
+            assert image.tobytes() == before.tobytes()
+            assert (image.info.get("icc_profile") == srgb) == is_kept
+
+
+def test_a_kept_png_hides_nothing_in_a_profile_that_is_none():
+    stream = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(stream, "PNG", icc_profile=b"SECRET" * 9)
+    with Image.open(io.BytesIO(strip_png(stream.getvalue()))) as image:
+        assert "icc_profile" not in image.info
+
+
+def test_a_page_of_speech_has_the_voice_only_where_it_is_kept(tmp_path):
+    from s2i_lib.cli.speak import _finish
+    from s2i_lib.distributed import Processes
+
+    path = gallery.save(Picture(Image.new("RGB", (8, 8)), {"prompt": "a", "seed": 1}), tmp_path)
+    for recordings in (None, tmp_path):
+        section = gallery.Section("a", [path], heard="a", clip=np.zeros(160, np.float32))
+        speech = SimpleNamespace(folder=tmp_path, recordings=recordings, seconds={"save": 0.0})
+        _finish(speech, [section], Processes())
+        page = max(tmp_path.glob("*.html"), key=lambda p: p.stat().st_mtime_ns).read_text()
+        assert ("<audio" in page) == (recordings is not None)
+
+
+def test_file_names_are_text_in_the_table_of_notebook_1():
+    name = "<img src=x onerror=alert(1)> | [a](javascript:b) `c` $d$ **e**\n# f.jpg"
+    verdict = Verdict(name, "good", f"{name} is fine")
+    dataset = Dataset(Subject("Rex", "dog"), Path(), (verdict,), (), (name,), Path(), "", True)
+    lines = dataset.as_markdown().splitlines()
+    assert len(lines) == 5 and lines[2].count("|") == 4
+    text = "".join((lines[2][1:-1].replace("|", ""), lines[4]))
+    assert not set("<>[]()`$*#") & set(re.sub(r"&#?\w+;", "", text))
+    assert html.unescape(lines[2]).count(" ".join(name.split())) == 2
+
+
+# ---- Exhaustion ----
+
+
+def test_a_folder_of_pipes_devices_and_holes_is_read_within_bounds(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "endless.jpg").symlink_to("/dev/zero")
+    with (tmp_path / "hole.jpg").open("wb") as file:
+        file.truncate(2**40)
+    for path in tmp_path.iterdir():
+        with pytest.raises(InputError, match=path.name):
+            read_photo(path)
+    assert not (tmp_path / "copies").exists()
+    with pytest.raises(InputError, match="No photo was found"):
+        PhotoFolder(tmp_path / "copies").add_folder(str(tmp_path))
+
+
+def test_a_zip_of_photos_that_fail_is_given_up(tmp_path):
+    tried = []
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        for number in range(300):
+            archive.writestr(f"{number}.jpg", b"no photo" * 1000)
+    result = import_zip(stream.getvalue(), tmp_path)
+    tried = [name for name, why in result.refused if "is not tried" not in why]
+    assert len(tried) == 20 and len(result.refused) == 300
+
+
+def test_transfers_take_no_memory_for_what_they_only_announce_and_no_index_below_zero():
+    inbox, size = Inbox(256 * 2**20, lambda data, meta: None), 255 * 2**20
+    count = -(-size // CHUNK_BYTES)
+    piece = bytes(CHUNK_BYTES)
+    answers = []
+    tracemalloc.start()
+    for key in range(8):
+        message = {"id": key, "index": 0, "count": count, "size": size, "crc": zlib.crc32(piece)}
+        answers += inbox.take(message, piece)
+    assert tracemalloc.get_traced_memory()[1] < 20 * 2**20
+    tracemalloc.stop()
+    assert [answer["type"] for answer in answers] == ["ack"] * 2 + ["failed"] * 6
+    for index in (-1, count, 10**30):
+        message = {"id": 0, "index": index, "count": count, "size": size, "crc": zlib.crc32(piece)}
+        assert inbox.take(message, piece)[0]["type"] == "resend"
+    message = {"id": 99, "index": 0, "count": 1, "size": -1, "crc": 0}
+    assert inbox.take(message, b"")[0]["type"] == "failed"
+
+
+# ---- Odd JSON at every reader ----
+
+SCALARS = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=9),
+    st.sampled_from(["rex", "Rex", "../x", "/etc/passwd", "finished", "\0", "\ud83d", 1e308]),
+)  # fmt: skip
+KEYS = st.sampled_from(sorted({
+    *CARD_SHAPE, *gallery.RECORD_SHAPE, *CHOICES_SHAPE["photos"][0], "name", "kind", "photos",
+    "schema_version", "advice", "ignored", "mirror", "token", "machine", "pid", "runs", "value",
+    "left", "top", "size", "by", "on",
+}))  # fmt: skip
+ODD_JSON = st.recursive(
+    SCALARS,
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(KEYS, inner, max_size=6)),
+    max_leaves=12,
+)
+RECORDS = st.dictionaries(KEYS, ODD_JSON, max_size=9)
+
+
+def read_everything(drive: Drive) -> None:
+    """Every reader of JSON and of our PNGs on a Drive; S2iError is all that may be raised."""
+    from s2i_lib.evaluation.evaluate import read_curve
+    from s2i_lib.storage.lease import Lease
+    from s2i_lib.storage.run_card import find_run
+    from s2i_lib.training.run import drop_finished, list_runs, read_lines
+
+    run = drive.runs / "rex" / "pocket-01"
+    readers = (
+        lambda: [f"{run.step:5}" for run in list_runs(drive)], lambda: drop_finished(drive),
+        lambda: find_run(drive, "rex"), lambda: read_lines([run], "scores.jsonl"),
+        lambda: read_curve(run), lambda: list_subjects(drive), lambda: load_subject(drive, "Rex"),
+        lambda: inspect_dataset(drive, "Rex"), lambda: crops_by_hand(read_earlier(drive.subject("Rex"))),
+        lambda: gallery.list_pictures(drive.creations, subject="rex", prompt="a"),
+        lambda: find_traces(drive, "Luna"), lambda: find_doubts(drive, "Rex"),
+        lambda: Lease(run, lambda text: None, stale_s=0.0).living_holder(),
+    )  # fmt: skip
+    for read in readers:
+        with contextlib.suppress(S2iError):
+            read()
+
+
+def test_odd_json_stops_no_reader(tmp_path_factory, full):
+    @settings(max_examples=1000 if full else 60, suppress_health_check=list(HealthCheck))
+    @given(st.one_of(RECORDS, ODD_JSON), st.integers(0, 60))
+    def check(record, cut):
+        text = json.dumps(record)
+        data = (text if cut > 20 else text[:cut]).encode()
+        drive = Drive(tmp_path_factory.mktemp("odd") / "drive")
+        run, home = drive.runs / "rex" / "pocket-01", drive.subjects / "rex"
+        for folder in (run / "weights", run / "evaluations", home, drive.creations):
+            folder.mkdir(parents=True)
+        for path in (run / "run.json", run / "lease.json", run / "evaluations" / "a.json",
+                     run / "weights" / "step.json", run / "metrics.jsonl", run / "scores.jsonl",
+                     home / "subject.json", home / "choices.json", home / "manifest.json",
+                     drive.creations / "a.json"):  # fmt: skip
+            path.write_bytes(data)
+        with contextlib.suppress(UnicodeEncodeError):
+            png_with(drive.creations / "a.png", s2i=data.decode())
+        page = b"<section><pre>" + data + b"</pre></section>"
+        (drive.creations / "a.html").write_bytes(page)
+        before = {path: path.read_bytes() for path in tmp_path_factory.getbasetemp().rglob("*")
+                  if path.is_file() and drive.root in path.parents}  # fmt: skip
+        read_everything(drive)
+        assert all(path.read_bytes() == old for path, old in before.items())
+        assert len(before) == len(list(files(drive)))
+        shutil.rmtree(drive.root.parent)
+
+    check()

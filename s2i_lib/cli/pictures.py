@@ -23,10 +23,10 @@ def redo(
     """Make the same picture again, from the record inside it."""
     from s2i_lib.drawing import records
     from s2i_lib.drawing.draw import redo
-    from s2i_lib.drawing.gallery import read_record, same_pixels, save
+    from s2i_lib.drawing.gallery import from_drive, read_record, same_pixels, save
     from s2i_lib.models.loading import load
 
-    record = read_record(picture)
+    record = from_drive(read_record(picture), drive.root)
     folder = make_folder(out or drive.creations)
     model = load(records.model_named_in(record), drive=drive, run=record.get("run"))
     doubt = records.compare_weights(model, record)
@@ -34,7 +34,7 @@ def redo(
         complain(doubt, "Note")
     with tqdm(total=record.get("steps"), desc="Drawing", leave=False) as bar:
         again = redo(model, record, on_step=lambda _: bar.update())
-    path = save(again, folder)
+    path = save(again, folder, root=drive.root)
     is_same = same_pixels(picture, path)
     why_not = "other weights" if doubt else "another machine or other versions"
     emit(
@@ -51,9 +51,13 @@ def gallery(
     grid: Annotated[
         Path | None, typer.Option(help="PNG to write: all of them side by side.")
     ] = None,
+    share: Annotated[
+        Path | None, typer.Option(help="Folder for copies to give away, without their records.")
+    ] = None,
 ) -> None:
     """List the pictures that were made, the oldest first, and put them side by side."""
     from s2i_lib.drawing.gallery import grid_png, list_pictures, read_record
+    from s2i_lib.drawing.gallery import share as share_pictures
 
     pictures = list_pictures(drive.creations, subject=subject, prompt=prompt)
     for path in pictures:
@@ -65,7 +69,10 @@ def gallery(
         )
     if not pictures:
         emit(None, "There are no such pictures yet.")
-    elif grid:
+    if pictures and share:
+        for path in share_pictures(pictures, make_folder(share)):
+            emit({"shared": str(path)}, f"Shared    {path}")
+    if pictures and grid:
         sheet = write_file(free_path(grid), grid_png(pictures))
         emit({"grid": str(sheet)}, f"Grid      {sheet}")
 

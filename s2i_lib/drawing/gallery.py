@@ -64,11 +64,12 @@ class Section:
     notes: Sequence[str] = ()
 
 
-def save(picture: Picture, folder: Path, mark: str = "") -> Path:
+def save(picture: Picture, folder: Path, mark: str = "", *, root: Path | None = None) -> Path:
     """Write a PNG with its record inside and the same record as JSON beside it.
 
     The name says when, what and which seed; a name that is taken is never written over. Where
-    several processes write at once, each has its own ``mark`` at the end of the name.
+    several processes write at once, each has its own ``mark`` at the end of the name. Paths in the
+    record that lie below ``root``, the Drive's, are relative to it: see `from_drive`.
 
     Raises
     ------
@@ -77,7 +78,8 @@ def save(picture: Picture, folder: Path, mark: str = "") -> Path:
     """
     from PIL.PngImagePlugin import PngInfo
 
-    record = picture.record | {"saved_at": datetime.now(UTC).isoformat(timespec="seconds")}
+    record = _to_drive(picture.record, root) if root else picture.record
+    record = record | {"saved_at": datetime.now(UTC).isoformat(timespec="seconds")}
     text = json.dumps(record, ensure_ascii=False)
     info = PngInfo()
     info.add_itxt(RECORD_KEY, text)
@@ -118,6 +120,68 @@ def _write_with_record(path: Path, data: bytes, record: dict[str, Any]) -> Path:
         with suppress(OSError):
             beside.unlink()
         raise
+
+
+_PATHS = ("run", "source")
+
+
+def _to_drive(record: dict[str, Any], root: Path) -> dict[str, Any]:
+    """Return a record whose paths on the Drive say nothing of where it is mounted."""
+    place = str(root.absolute()) + "/"
+    paths = {key: value.removeprefix(place) for key in _PATHS
+             if isinstance(value := record.get(key), str)}  # fmt: skip
+    return record | paths
+
+
+def from_drive(record: dict[str, Any], root: Path) -> dict[str, Any]:
+    """Return a record with the paths on the Drive at ``root`` as they are here."""
+    paths = {key: str(root.absolute() / value) for key in _PATHS
+             if isinstance(value := record.get(key), str) and value
+             and not Path(value).is_absolute() and ".." not in Path(value).parts
+             and (root / value).exists()}  # fmt: skip
+    return record | paths
+
+
+def _for_others(record: dict[str, Any]) -> dict[str, Any]:
+    """Return a record without paths of this machine: from the Drive's runs on, or the name."""
+
+    def shorten(path: str) -> str:
+        _, runs, run = path.rpartition("/runs/")
+        return f"runs/{run}" if runs else Path(path).name
+
+    return record | {key: shorten(value) for key in _PATHS
+                     if isinstance(value := record.get(key), str)
+                     and Path(value).is_absolute()}  # fmt: skip
+
+
+# What says that a picture was drawn by a model, in the words of IPTC (Digital Source Type).
+AI_MARK = (
+    '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf='
+    '"http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description rdf:about="" '
+    'xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" Iptc4xmpExt:'
+    'DigitalSourceType="http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"/>'
+    "</rdf:RDF></x:xmpmeta>"
+)
+
+
+def shared_png(path: Path) -> bytes:
+    """Return a saved picture as a PNG to give away: its pixels, and that a model drew it.
+
+    Raises
+    ------
+    InputError
+        When it cannot be read.
+    """
+    from PIL.PngImagePlugin import PngInfo
+
+    info = PngInfo()
+    info.add_itxt("XML:com.adobe.xmp", AI_MARK)
+    return encode_image(open_png(path).convert("RGB"), "PNG", pnginfo=info)
+
+
+def share(pictures: Sequence[Path], folder: Path) -> list[Path]:
+    """Write copies to give away, whose names and content say nothing of whom they show."""
+    return [write_file(free_path(folder / "picture.png"), shared_png(path)) for path in pictures]
 
 
 class NoRecordError(InputError):
@@ -260,8 +324,8 @@ def write_page(wishes: Sequence[Section], path: Path, *, title: str) -> Path:
             "pictures": [
                 {
                     "name": file.name,
-                    "uri": data_uri("image/png", file.read_bytes()),
-                    "record": read_record(file),
+                    "uri": data_uri("image/png", shared_png(file)),
+                    "record": _for_others(read_record(file)),
                 }
                 for file in wish.pictures
             ],

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import logging
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -90,6 +92,12 @@ class Dataset:
             return None
         return path
 
+    def as_markdown(self) -> str:
+        """Return the verdicts as a table, with the advice below; names of files stay names."""
+        rows = [f"| {_plain(v.photo)} | {v.verdict} | {_plain(v.reason)} |" for v in self.verdicts]
+        advice = [f"- {_plain(sentence)}" for sentence in self.advice]
+        return "\n".join(["| Photo | Verdict | Why |", "|---|---|---|", *rows, "", *advice])
+
     @property
     def manifest(self) -> Path:
         return self.folder.parent / "manifest.json"
@@ -121,6 +129,12 @@ def manifest_of(dataset: Dataset, looks: list[Look], options: DatasetOptions) ->
         ],
         "ignored": dataset.ignored,
     }  # fmt: skip
+
+
+def _plain(text: str) -> str:
+    """Return text that Markdown and HTML show as it is: no tag, link, picture, or cell's end."""
+    shown = html.escape(" ".join(text.split()))
+    return re.sub(r"[\\`*_{}\[\]()#+!|~$:]", lambda sign: f"&#{ord(sign[0])};", shown)
 
 
 def choices_in(manifest: dict[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from s2i_lib.errors import InputError
 from s2i_lib.photos.importing import import_zip, keep_photo
-from s2i_lib.photos.reading import encode_image, is_photo_name, read_photo
+from s2i_lib.photos.reading import encode_image, is_photo_name, read_bytes, read_photo
 from s2i_lib.storage.layout import COLAB_MOUNT, Drive
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class PhotoFolder:
             if not (file.is_file() and is_photo_name(file.name)):
                 continue
             try:
-                added += self.add(file.name, file.read_bytes())
+                added += self.add(file.name, read_bytes(file))
             except InputError as error:
                 refused.append(str(error))
         if not added:
