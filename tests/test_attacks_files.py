@@ -520,7 +520,8 @@ def jpeg_with_payloads(profile: bytes) -> bytes:
     assert data[jfif : jfif + 4] == b"\xff\xe0\0\x10"
     thumb = data[jfif + 4 : jfif + 16] + b"\x05\x01" + b"SECRET-THUMBNAI"
     parts = [b"\xff\xe0" + struct.pack(">H", len(thumb) + 2) + thumb]
-    for marker, body in ((0xEE, b"Adobe\0\x64\0\0\0\0\1SECRET"), (0xE0, b"JFXX\0SECRET"), (0xFE, b"SECRET")):  # fmt: skip
+    hidden = {0xEE: b"Adobe\0\x64\0\0\0\0\1SECRET", 0xE0: b"JFXX\0SECRET", 0xFE: b"SECRET"}
+    for marker, body in hidden.items():
         parts.append(bytes((0xFF, marker)) + struct.pack(">H", len(body) + 2) + body)
     return data[:jfif] + b"".join(parts) + data[jfif + 18 :]
 
