@@ -253,7 +253,6 @@ class SpeechToImage:
 
     def load_in_background(self) -> None:
         """Load the model on a thread, while something is heard; the wish says what went wrong."""
-        self._take_run()
         if self._loaded != self._wanted:
             threading.Thread(target=self._load_quietly, name="load model", daemon=True).start()
 

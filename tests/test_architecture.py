@@ -108,3 +108,18 @@ def test_every_package_tells_its_story():
     for path in sorted(LIBRARY.glob("*/__init__.py")):
         story = ast.get_docstring(ast.parse(path.read_text()))
         assert story and len(story.splitlines()) >= 1, path
+
+
+# What a docstring begins with that says what something is, and not what it does.
+NOUNS = {"The", "A", "An", "What", "Whether", "Of", "One", "All", "How", "As", "Each", "Every"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_of)
+def test_docstrings_of_public_functions_begin_with_an_imperative(path):
+    tree = ast.parse(path.read_text())
+    functions = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.name[0] != "_"]
+    names = ("property", "cached_property")
+    for one in functions:
+        decorators = {getattr(d, "id", getattr(d, "attr", "")) for d in one.decorator_list}
+        first = (ast.get_docstring(one) or "Return").split()[0].rstrip(".,:")
+        assert decorators & set(names) or first not in NOUNS, f"{one.name}: {first}"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
-from tiny_run import KilledError, dataset, digest, kill_at, local_disk, start, tiny  # noqa: F401
+from tiny_run import KilledError, digest, kill_at, start
 
 from s2i_lib.drawing import sampling
 from s2i_lib.drawing.draw import draw
@@ -42,8 +42,8 @@ WISHES = {
 @pytest.mark.parametrize("kind", WISHES)
 def test_a_run_in_fp16_goes_on_with_its_scaler_and_ends_the_same(
     drive,
-    dataset,  # noqa: F811
-    tiny,  # noqa: F811
+    dataset,
+    tiny,
     kind,
 ):
     if kind == "8-bit" and (fault := find_8bit_fault("cuda")):

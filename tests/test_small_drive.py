@@ -6,7 +6,9 @@ not the 8-bit one, which takes seconds a step on a CPU: weights are a sixth of a
 """
 
 import shutil
+import tempfile
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -185,8 +187,8 @@ def test_at_no_moment_is_the_cloud_without_something_whole(ground, free_gb, tmp_
         slow_steps(event, info)
         if event in ("class_images", "samples"):
             return
-        copy = tmp_path / "looked at"
-        shutil.rmtree(copy, ignore_errors=True)
+        # Of its own: the thread that trains and the one that publishes may look at once.
+        copy = Path(tempfile.mkdtemp(dir=tmp_path)) / "cloud"
         if cloud.exists():
             for _ in range(5):  # the uploader renames while this copies
                 try:
@@ -198,6 +200,7 @@ def test_at_no_moment_is_the_cloud_without_something_whole(ground, free_gb, tmp_
         is_over = read_card(copy).get("status") == "finished"
         has_weights = is_over and checkpoint.has_weights(copy / "weights")
         found.append((event, bool(save or has_weights)))
+        shutil.rmtree(copy.parent)
 
     place.train(look, steps=12)
     first = [is_whole for _, is_whole in found].index(True)

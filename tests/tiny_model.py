@@ -20,6 +20,9 @@ class DrawnDataset:
     sha256: str = "drawn"
     mirror: bool = False
 
+    def mask_of(self, image):
+        """None: its drawings are learnt whole."""
+
 
 def make_pipeline(
     seed: int = 0, prediction_type: str = "v_prediction", widths: tuple[int, ...] = (8, 16)

@@ -34,7 +34,7 @@ def dataset(
         str | None,
         typer.Option(
             help=f"A token that means nothing, such as {', '.join(RARE_TOKENS)} "
-            f"[default: the subject's so far, else {RARE_TOKENS[0]}]."
+            "[default: the subject's so far, else one that no other subject has]."
         ),
     ] = None,
     kind: Annotated[
@@ -47,6 +47,12 @@ def dataset(
     crop: Annotated[
         list[str] | None,
         typer.Option(help="PHOTO=LEFT,TOP,SIZE in pixels of the upright photo."),
+    ] = None,
+    whole: Annotated[
+        list[str] | None, typer.Option(help="PHOTO whose subject is not cut out; repeatable.")
+    ] = None,
+    cut_out: Annotated[
+        list[str] | None, typer.Option(help="PHOTO whose subject is cut out all the same.")
     ] = None,
     mirror: Annotated[
         bool | None, typer.Option(help="Train on mirror images [default: animals].")
@@ -77,6 +83,7 @@ def dataset(
         photos=photos,
         options=DatasetOptions(mirror=mirror, is_for_class=classroom),
         crops=dict(parse_crop(text) for text in crop or []),
+        cut_out=dict.fromkeys(whole or [], False) | dict.fromkeys(cut_out or [], True),
         consent=Consent.given(consent_by, consent_on),
     )
     _emit_dataset(built)

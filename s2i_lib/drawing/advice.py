@@ -13,7 +13,7 @@ from s2i_lib.storage.run_card import find_run
 
 
 def unknown_words(base: BaseModel, text: str, taught: str = "") -> list[str]:
-    """The words of ``text`` that a small model was never trained on, in order, each once.
+    """Return the words of ``text`` that a small model was never trained on, in order, each once.
 
     They may be in its vocabulary: weights can be older than the words they ship with. The words of
     ``taught`` are known, too: those that a run was fine-tuned with.
@@ -36,7 +36,7 @@ def unknown_words(base: BaseModel, text: str, taught: str = "") -> list[str]:
 
 
 def explain_unknown_words(base: BaseModel, text: str, taught: str = "") -> str | None:
-    """One paragraph on the words that ``base`` has never seen and on what it knows, or None."""
+    """Say which words ``base`` has never seen, and what it knows; None where it knows all."""
     strange, words = unknown_words(base, text, taught), known_words(base)
     if not strange or words is None:
         return None
@@ -50,7 +50,7 @@ def explain_unknown_words(base: BaseModel, text: str, taught: str = "") -> str |
 
 
 def explain_untaught(model: Model, prompt: Prompt, drive: Drive) -> str | None:
-    """One paragraph where the prompt asks by identifier for whom ``model`` was not taught, or None.
+    """Say whom the prompt asks for that ``model`` was not taught; None where it was.
 
     Nobody knows whom weights from elsewhere were taught, so nothing is said of them.
     """

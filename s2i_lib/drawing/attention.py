@@ -39,7 +39,7 @@ class Attention:
     """Shares, shape = (steps, words, side, side); over the words they sum to 1."""
 
     def of(self, word: str) -> np.ndarray:
-        """The map of a word, mean over the steps, shape = (side, side).
+        """Return the map of a word, mean over the steps, shape = (side, side).
 
         Raises
         ------
@@ -55,7 +55,7 @@ class Attention:
         return self.maps[:, places].sum(axis=1).mean(axis=0)
 
     def shares(self) -> dict[str, float]:
-        """How much of all attention each word got; they sum to 1."""
+        """Return how much of all attention each word got; they sum to 1."""
         totals = self.maps.mean(axis=(0, 2, 3))
         found: dict[str, float] = {}
         for word, total in zip(self.words, totals, strict=True):
@@ -64,7 +64,7 @@ class Attention:
 
 
 def split_words(tokenizer: Any, text: str, length: int) -> list[tuple[str, list[int]]]:
-    """The words of ``text`` and the places of their tokens, among ``length`` padded ones.
+    """Return the words of ``text`` and the places of their tokens, among ``length`` padded ones.
 
     (begin) comes first; (end) last, with the padding. Every place belongs to exactly one of them.
     """
@@ -126,7 +126,7 @@ def record_attention(unet: Any) -> Iterator[list[torch.Tensor]]:
 
 
 def mean_map(layers: list[torch.Tensor]) -> torch.Tensor:
-    """The layers' shares at the finest layer's size, mean over layers; (tokens, side, side)."""
+    """Return the layers' mean share at the finest one's size, shape = (tokens, side, side)."""
     import torch
 
     sides = [round(len(layer) ** 0.5) for layer in layers]

@@ -218,13 +218,13 @@ def read_record(path: Path) -> dict[str, Any]:
 
 
 def same_pixels(one: Path, other: Path) -> bool:
-    """Whether two pictures show the same, bit for bit, whatever their records say."""
+    """Return whether two pictures show the same, bit for bit, whatever their records say."""
     first, second = open_png(one), open_png(other)
     return first.size == second.size and first.tobytes() == second.tobytes()
 
 
 def is_of(record: Any, slug: str, folders: Collection[str] = ()) -> bool:
-    """Whether a record is of the subject whose folders are called ``slug``, whatever it says.
+    """Return whether a record is of the subject whose folders are called ``slug``, whatever it says.
 
     It is where the subject was named, or a run of it drew: ``run`` says rex/pocket-01, or where
     weights lie that were exported from that run, such as runs/rex/pocket-01/export, with the path
@@ -253,7 +253,7 @@ def _folders_named(subjects: Any) -> Iterator[str]:
 
 
 def list_pictures(folder: Path, *, subject: str | None = None, prompt: str = "") -> list[Path]:
-    """The saved pictures of a folder, oldest first: of a subject, and with words in the prompt.
+    """Return the saved pictures of a folder, oldest first: of a subject, and with words in the prompt.
 
     One that cannot be read is named in the log; one without a record is somebody else's.
     """
@@ -273,7 +273,7 @@ def list_pictures(folder: Path, *, subject: str | None = None, prompt: str = "")
 
 
 def grid_png(pictures: Sequence[Path]) -> bytes:
-    """Saved pictures side by side, as a PNG without their records; odd ones are named in the log.
+    """Return saved pictures side by side, as a PNG without their records; odd ones are named in the log.
 
     Raises
     ------
@@ -337,7 +337,7 @@ def write_page(wishes: Sequence[Section], path: Path, *, title: str) -> Path:
 
 
 def without(page: str, shows: Callable[[Any], bool]) -> str:
-    """The HTML that `write_page` made without wishes that it ``shows``; "" when none is left."""
+    """Return the HTML that `write_page` made without wishes that it ``shows``; "" when none is left."""
     head, *sections = page.split(_BEGIN)
     left = [section for section in sections
             if not any(map(shows, _records_in(section)))]  # fmt: skip
@@ -351,7 +351,7 @@ def without(page: str, shows: Callable[[Any], bool]) -> str:
 
 
 def is_readable_page(page: str) -> bool:
-    """Whether each section of a page has a record that says whose it is."""
+    """Return whether each section of a page has a record that says whose it is."""
     _, *sections = page.split(_BEGIN)
     return bool(sections) and all(any(_records_in(section)) for section in sections)
 
@@ -367,13 +367,13 @@ def _records_in(section: str) -> Iterator[dict[str, Any]]:
 
 
 def file_stem(prompt: str) -> str:
-    """The time (UTC) and the first words of a prompt as a file name without its ending."""
+    """Return the time (UTC) and the first words of a prompt as a file name without its ending."""
     words = re.sub(r"[^\w]+", "-", prompt.lower()).strip("-")[:40].strip("-")
     return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{words or 'picture'}"
 
 
 def wav_bytes(sound: np.ndarray, rate_hz: int = 16_000) -> bytes:
-    """A mono recording, float32 in -1 to 1, as a 16-bit WAV file, which every browser plays."""
+    """Encode a mono recording, float32 in -1 to 1, as a 16-bit WAV, which every browser plays."""
     buffer = io.BytesIO()
     with wave.open(buffer, "wb") as file:
         file.setnchannels(1)

@@ -24,7 +24,7 @@ class Picture:
 
 
 def model_named_in(record: dict[str, Any]) -> str:
-    """What to load for a record: a name in the registry, or the folder that it came from."""
+    """Return what to load for a record: a name in the registry, or the folder that it came from."""
     name = record.get("model", "auto")
     return name if name in REGISTRY else record.get("source", name)
 
@@ -50,7 +50,7 @@ def compare_weights(model: Model, record: dict[str, Any]) -> str | None:
 
 
 def prompt_of(record: dict[str, Any]) -> Prompt:
-    """The prompt that a picture was drawn from, with whom it names and what was said."""
+    """Return the prompt that a picture was drawn from, with whom it names and what was said."""
     return Prompt(
         text=record["prompt"],
         negative=record["negative"],

@@ -69,7 +69,7 @@ class Classroom:
         self.check(prompt.text, *((heard.text, heard.english) if heard else ()))
 
     def find_unfit(self, model: Model, images: Sequence[Image]) -> list[bool]:
-        """Of each picture whether a checker flags it; all False where there is none."""
+        """Say of each picture whether a checker flags it; all False where there is none."""
         (checker, why), name = self._find_checker(model), model.base.name
         if name not in self._is_said and why:
             self._is_said.add(name)
@@ -78,7 +78,7 @@ class Classroom:
         return checker.find_unfit(images) if checker else [False] * len(images)
 
     def load_checker(self, model: Model) -> Checker | PhotoChecker | None:
-        """The checker for a model's pictures; None where none can be had."""
+        """Return the checker for a model's pictures; None where none can be had."""
         return self._find_checker(model)[0]
 
     def _find_checker(self, model: Model) -> tuple[Checker | PhotoChecker | None, str]:
@@ -113,7 +113,7 @@ class Classroom:
         return self._checkers[source]
 
     def describe(self, model: Model) -> str:
-        """What classroom mode does with a model, for those who look at the pictures.
+        """Return what classroom mode does with a model, for those who look at the pictures.
 
         Whoever shows this needs no warning in the log besides.
         """
@@ -147,7 +147,7 @@ class Checker:
             )
 
     def find_unfit(self, images: Sequence[Image]) -> list[bool]:
-        """Of each picture whether it is flagged."""
+        """Say of each picture whether it is flagged."""
         import numpy as np
         import torch
 
@@ -160,7 +160,7 @@ class Checker:
 
 
 def read_words(path: Path) -> frozenset[str]:
-    """The words of a list: one a line, in any case; empty lines and those with # say nothing.
+    """Read the words of a list: one a line, in any case; # begins a comment.
 
     Raises
     ------
@@ -185,7 +185,7 @@ def read_words(path: Path) -> frozenset[str]:
 
 
 def find_word(text: str, words: frozenset[str]) -> str | None:
-    """The first whole word of ``text`` that is one of ``words`` or the plural of one, or None."""
+    """Return the first word of ``text`` that is one of ``words``, or its plural; else None."""
     return next((word for word in _split(text) if words & _singulars(word)), None)
 
 

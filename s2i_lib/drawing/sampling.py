@@ -89,7 +89,7 @@ class Step:
 
 
 def is_black(image: Image) -> bool:
-    """Whether no pixel is brighter than 3 %: what a decoder makes of NaN, never a night scene."""
+    """Check whether no pixel is brighter than 3 %, as decoded NaN is, and no night scene."""
     return image.convert("L").point(lambda value: value >= 8).getbbox() is None
 
 
@@ -148,7 +148,7 @@ def sample_latents(
 def estimate_denoised(
     noisy: torch.Tensor, predicted: torch.Tensor, alpha: float, prediction_type: str
 ) -> torch.Tensor:
-    """What the finished latents would be if the prediction were exact.
+    """Return what the finished latents would be if the prediction were exact.
 
     ``alpha`` is the share of the signal's variance at this noise level (alphas_cumprod).
     Source: Ho et al. 2020, eq. 15, for epsilon; Salimans & Ho 2022, appendix D, for v.
@@ -231,7 +231,7 @@ def decode(model: Model, latents: torch.Tensor) -> list[Image]:
 
 
 def preview(model: Model, latents: torch.Tensor) -> list[Image]:
-    """A rough picture of each latent without the VAE: a linear map to colours, a pixel a latent.
+    """Draw each latent roughly, without the VAE: a linear map to colours, a pixel a latent.
 
     The map is fitted once a model, by least squares on what its VAE makes of plain colours.
     """

@@ -135,7 +135,7 @@ class LpipsScorer:
 
 
 def make_lpips_network(channels: Sequence[int] = (64, 192, 384, 256, 256)) -> Any:
-    """AlexNet's convolutions and LPIPS's five linear layers, under the lpips package's names."""
+    """Make AlexNet's convolutions and LPIPS's linear layers, under the lpips package's names."""
     import torch
     from torch import nn
     from torch.nn import functional as F
@@ -157,7 +157,7 @@ def make_lpips_network(channels: Sequence[int] = (64, 192, 384, 256, 256)) -> An
             self.register_buffer("scale", torch.tensor([0.458, 0.448, 0.450]), persistent=False)
 
         def features(self, pixels: torch.Tensor) -> list[torch.Tensor]:
-            """Of pictures in -1 to 1: each layer's maps, of length 1 at every place."""
+            """Return of pictures in -1 to 1 each layer's maps, of length 1 at every place."""
             x = (pixels - self.shift.view(3, 1, 1)) / self.scale.view(3, 1, 1)
             maps = []
             for i, part in enumerate(self.net.values()):

@@ -183,7 +183,7 @@ class Validation:
         return is_past_peak(self.points)
 
     def is_own(self, prompt: str) -> bool:
-        """Whether a prompt asks for the subject."""
+        """Return whether a prompt asks for the subject."""
         return self.subject.identifier.lower() in prompt.lower().split()
 
     def _is_plain(self, prompt: str) -> bool:

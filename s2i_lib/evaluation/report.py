@@ -223,7 +223,7 @@ def figure_uri(figure: Figure) -> str:
 
 
 def image_uri(image: Image) -> str:
-    """A picture for the page: small ones as they are, large ones as a thumbnail."""
+    """Return a picture for the page: small ones as they are, large ones as a thumbnail."""
     if max(image.size) <= THUMB_PX:
         return data_uri("image/png", encode_image(image, "PNG"))
     small = image.copy()

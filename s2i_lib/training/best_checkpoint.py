@@ -48,7 +48,7 @@ SCORED = ("likeness", "fidelity", "class_likeness", "prior_drift", "value")  # o
 
 
 def keeps_best(base: BaseModel, options: FinetuneOptions) -> bool:
-    """Whether samples are to be scored, and the weights of the best step kept."""
+    """Return whether samples are to be scored, and the weights of the best step kept."""
     return options.keep == "best" and bool(options.sample_every) and clip_source(base) is not None
 
 

@@ -259,7 +259,7 @@ def _read_checked(folder: Path, card: str, key: str) -> dict[str, Any]:
 
 
 def has_weights(folder: Path) -> bool:
-    """Whether all files of weights are there: what Google has not got yet goes with a machine."""
+    """Check whether all files of weights are there: some may have gone with a machine."""
     try:
         listed = load_object(folder / STEP).get("sha256")
     except (OSError, ValueError):

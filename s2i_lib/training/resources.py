@@ -348,7 +348,7 @@ class TightError(torch.OutOfMemoryError):
 
 
 def is_tight(model: Model, options: FinetuneOptions, free: int) -> bool:
-    """Whether a step without gradient checkpointing would leave less than ``ROOM_GIB`` free.
+    """Return whether a step without gradient checkpointing would leave less than ``ROOM_GIB`` free.
 
     Such a run may pass two trial steps and end in a full GPU an hour later. With checkpointing the
     trial steps alone decide: there is little left to change.

@@ -133,7 +133,7 @@ def _is_empty(folder: Path) -> bool:
 
 
 def is_finished(run: Run, setup: Setup) -> bool:
-    """Whether the run ended with the same options on the same photos and base weights."""
+    """Return whether the run ended with the same options on the same photos and base weights."""
     card = run.card()
     return (
         run.is_over
@@ -198,7 +198,7 @@ def read_lines(folders: Sequence[Path], name: str, up_to: float = math.inf) -> l
 
 
 def wants(card: dict[str, Any], options: FinetuneOptions) -> bool:
-    """Whether a run was begun with these options; older cards lack the options that came later.
+    """Check whether a run was begun with these options; older cards lack later ones.
 
     How often it is saved changes nothing of what it learns.
     """

@@ -39,7 +39,7 @@ class Room:
     """What the run has on the Drive, where the Drive's folder is on this same disk."""
 
     def local_beside(self, on_drive: float) -> float:
-        """What is left of the local disk when so much lies on the Drive."""
+        """Return what is left of the local disk when so much lies on the Drive."""
         if self.shared is None:
             return self.local
         return max(0.0, self.local - max(0.0, on_drive - self.shared))

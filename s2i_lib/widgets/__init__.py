@@ -16,7 +16,7 @@ _EXPORT = re.compile(r"^export (?!default)", re.MULTILINE)
 
 
 def join_modules(entry: str) -> str:
-    """One ES module out of ``entry`` (a path below this folder) and all that it imports.
+    """Return one ES module out of ``entry`` (a path below this folder) and all that it imports.
 
     Imported modules come first, each once, without their ``import`` and ``export`` words; so a name
     at the top of one module must not be used at the top of another. The same files always give the
@@ -42,5 +42,5 @@ def join_modules(entry: str) -> str:
 
 
 def join_styles(*sheets: str) -> str:
-    """The style sheets (paths below this folder) after the one that all widgets share."""
+    """Return the style sheets (paths below this folder) after the one that all widgets share."""
     return "\n".join((FOLDER / sheet).read_text(encoding="utf-8") for sheet in ("s2i.css", *sheets))

@@ -31,7 +31,7 @@ class PhotoFolder:
         self.path = path
 
     def names(self) -> list[str]:
-        """All photos, the oldest first; hidden and other files are left out."""
+        """Return all photos, the oldest first; hidden and other files are left out."""
         if not self.path.is_dir():
             return []
         files = [f for f in self.path.iterdir() if f.is_file() and is_photo_name(f.name)]
@@ -84,7 +84,7 @@ class PhotoFolder:
         return data
 
     def thumbnail(self, name: str, size_px: int = THUMBNAIL_PX) -> bytes:
-        """The photo as a JPEG of at most ``size_px`` a side, upright."""
+        """Return the photo as a JPEG of at most ``size_px`` a side, upright."""
         image = read_photo(self._file(name), at_least_px=size_px).image
         image.thumbnail((size_px, size_px))
         return encode_image(image, "JPEG", quality=85)
@@ -113,26 +113,26 @@ def _find_folder(folder: str) -> Path:
 
 
 def photo_folder(drive: Drive, subject: str) -> PhotoFolder:
-    """The photos of the subject that is called ``subject``; nothing is created yet."""
+    """Return the photos of the subject that is called ``subject``; nothing is created yet."""
     return PhotoFolder(drive.subject(subject) / "photos")
 
 
 def camera(drive: Drive, subject: str) -> Camera:
-    """A widget that photographs the subject with the browser's camera."""
+    """Return a widget that photographs the subject with the browser's camera."""
     from s2i_lib.widgets.camera import Camera
 
     return Camera(photo_folder(drive, subject), fewest=FEWEST, most=MOST)
 
 
 def upload(drive: Drive, subject: str) -> Upload:
-    """A widget that brings photos from the computer, a zip, or a folder on the Drive."""
+    """Return a widget that brings photos from the computer, a zip, or a folder on the Drive."""
     from s2i_lib.widgets.upload import Upload
 
     return Upload(photo_folder(drive, subject), fewest=FEWEST, most=MOST)
 
 
 def cropper(drive: Drive, dataset: Dataset) -> Cropper:
-    """A widget that moves the crops of a dataset; build the dataset again with what it changed."""
+    """Return a widget that moves crops; build the dataset again with what it changed."""
     from s2i_lib.widgets.cropper import Cropper
 
     folder = photo_folder(drive, dataset.subject.name)
@@ -141,4 +141,6 @@ def cropper(drive: Drive, dataset: Dataset) -> Cropper:
         lambda name: folder.thumbnail(name, PREVIEW_PX),
         {v.photo: (v.width, v.height) for v in shown},
         {v.photo: (v.crop.left, v.crop.top, v.crop.size) for v in shown if v.crop},
+        {v.photo: v.cut_out for v in shown},
+        doubts={v.photo: v.doubt for v in shown if v.doubt},
     )

@@ -61,7 +61,7 @@ class LivePanel:
             self._handle.update(HTML(self.html()))
 
     def html(self) -> str:
-        """The whole panel."""
+        """Return the whole panel."""
         return (
             f"<div role='group' aria-label='Training'><p>{html.escape(self.status)}</p>"
             f"{self._losses()}{self._scores()}{self._grids()}</div>"

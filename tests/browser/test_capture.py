@@ -263,7 +263,8 @@ def preview(name):
     Image.linear_gradient("L").resize((400, 300)).convert("RGB").save(stream, "JPEG")
     return stream.getvalue()
 w = Cropper(preview, {"a.jpg": (800, 600), "b.jpg": (800, 600)},
-            {"a.jpg": (100, 0, 400), "b.jpg": (0, 0, 600)})
+            {"a.jpg": (100, 0, 400), "b.jpg": (0, 0, 600)},
+            {"a.jpg": True, "b.jpg": False}, doubts={"b.jpg": "nothing stands out"})
 w
 """
 
@@ -296,3 +297,11 @@ def test_crop_moves_by_drag_and_keys_and_stays_inside(
     frame.get_by_role("button", name="Next").press("Enter")
     frame.get_by_role("slider", name="Crop of b.jpg").wait_for()
     assert notebook.python("w.changed") == ["a.jpg"]
+    frame.get_by_text("It is used whole: nothing stands out.").wait_for()
+    frame.get_by_role("button", name="Previous").press("Enter")
+    frame.get_by_role("slider", name="Crop of a.jpg").wait_for()
+    cut_out = frame.get_by_role("checkbox", name="Cut the subject out")
+    assert cut_out.is_checked()
+    cut_out.uncheck()
+    assert notebook.wait_for("w.chosen") == {"a.jpg": False}
+    frame.get_by_text("It is used whole.").wait_for()

@@ -1,4 +1,4 @@
-"""Moves and sizes the square that is cut out of each photo."""
+"""Moves and sizes the square that is cropped from each photo; says whether to cut it out."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ class Cropper(ByteWidget):
     crops : mapping of str to (left, top, side)
         Each photo's crop in its pixels. ``crops`` of the widget holds what it is now, ``changed``
         the names that somebody moved.
+    cut_out : mapping of str to bool
+        Whether training cuts each photo's subject out.
     """
 
     _esm = join_modules("cropper/cropper.js")
@@ -34,6 +36,8 @@ class Cropper(ByteWidget):
     sizes = traitlets.Dict().tag(sync=True)
     crops = traitlets.Dict().tag(sync=True)
     changed = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    cut_out = traitlets.Dict(help="photo -> whether training cuts its subject out").tag(sync=True)
+    doubts = traitlets.Dict(help="photo -> why its mask is doubted, in words").tag(sync=True)
     least_px = traitlets.Int(64, help="smallest side of a crop").tag(sync=True)
 
     def __init__(
@@ -41,6 +45,7 @@ class Cropper(ByteWidget):
         preview: Callable[[str], bytes],
         sizes: Mapping[str, tuple[int, int]],
         crops: Mapping[str, tuple[int, int, int]],
+        cut_out: Mapping[str, bool] | None = None,
         **kwargs: Any,
     ) -> None:
         for name, (left, top, side) in crops.items():
@@ -54,14 +59,21 @@ class Cropper(ByteWidget):
             names=list(crops),
             sizes={name: list(sizes[name]) for name in crops},
             crops={name: list(crop) for name, crop in crops.items()},
+            cut_out=dict(cut_out or {}),
             **kwargs,
         )
-        self._preview = preview
+        self._preview, self._cut_out_before = preview, dict(cut_out or {})
 
     @property
     def moved(self) -> dict[str, Box]:
         """Return the crops that somebody moved, by photo."""
         return {name: Box(*self.crops[name]) for name in self.changed}
+
+    @property
+    def chosen(self) -> dict[str, bool]:
+        """Return for which photos somebody chose otherwise whether the subject is cut out."""
+        before = self._cut_out_before
+        return {name: now for name, now in self.cut_out.items() if now != before.get(name)}
 
     def _asked(self, name: str) -> bytes:
         return self._preview(name)

@@ -1,4 +1,5 @@
-// Moves the square that is cut out of a photo. The Python half is __init__.py.
+// Moves the square that is cropped from a photo, and says whether its subject is cut out.
+// The Python half is __init__.py.
 import { make, makeFrame, makeLines } from "../transport/page.js";
 import { Transport } from "../transport/transport.js";
 
@@ -38,6 +39,14 @@ function render({ model, el }) {
     const next = side * factor;
     place([left + (side - next) / 2, top + (side - next) / 2, next]);
   };
+  const isCutOut = make("input", {
+    type: "checkbox",
+    change: () => {
+      model.set("cut_out", { ...model.get("cut_out"), [name]: isCutOut.checked });
+      model.save_changes();
+      draw();
+    },
+  });
   const turn = (by) => show(names[(names.indexOf(name) + by + names.length) % names.length]);
   const frame = makeFrame(
     el,
@@ -56,6 +65,7 @@ function render({ model, el }) {
       { class: "s2i-row" },
       button("Smaller", () => scale(1 / 1.1)),
       button("Larger", () => scale(1.1)),
+      make("label", {}, isCutOut, "Cut the subject out"),
       make("span", { class: "s2i-quiet" }, "Drag the square or its corner; click moves it there; arrow keys, + and −."),
     ),
     lines.status,
@@ -79,7 +89,12 @@ function render({ model, el }) {
     box.setAttribute("aria-valuenow", left);
     const words = `left ${left}, top ${top}, ${side} pixels wide and high`;
     box.setAttribute("aria-valuetext", words);
-    lines.say(`${name}: ${words}${side < 512 ? "; SD 2.1 needs 512 and would enlarge it" : ""}.`);
+    isCutOut.checked = model.get("cut_out")[name] ?? false;
+    const doubt = model.get("doubts")[name];
+    lines.say(
+      `${name}: ${words}${side < 512 ? "; SD 2.1 needs 512 and would enlarge it" : ""}.` +
+        (isCutOut.checked ? "" : ` It is used whole${doubt ? `: ${doubt}` : ""}.`),
+    );
   }
 
   function place(wanted) {
@@ -152,13 +167,13 @@ function render({ model, el }) {
       model.save_changes();
     });
 
-  model.on("change:crops", draw);
+  model.on("change:crops change:cut_out", draw);
   if (name === undefined) {
     stage.hidden = true;
     lines.say("There are no photos to crop.");
   } else show(name);
   return () => {
-    model.off("change:crops", draw);
+    model.off("change:crops change:cut_out", draw);
     urls.forEach((url) => URL.revokeObjectURL(url));
     transport.close();
   };

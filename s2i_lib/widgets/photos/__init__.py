@@ -14,7 +14,7 @@ class PhotoStore(Protocol):
     """Where photos go; ``capture.PhotoFolder`` is one."""
 
     def names(self) -> list[str]:
-        """The names of all photos, in the order in which to show them."""
+        """Return the names of all photos, in the order in which to show them."""
 
     def add(self, name: str, data: bytes) -> list[str]:
         """Keep a photo, or those in a zip, under new names; return these."""
@@ -26,7 +26,7 @@ class PhotoStore(Protocol):
         """Delete a photo and return its bytes."""
 
     def thumbnail(self, name: str) -> bytes:
-        """A small upright JPEG of it."""
+        """Return a small upright JPEG of it."""
 
 
 class PhotoWidget(ByteWidget):

@@ -238,11 +238,11 @@ class Studio(ByteWidget):
         return self._worker.wait(timeout_s)
 
     def png(self, key: str) -> bytes:
-        """The PNG of a picture in the strip, by its id."""
+        """Return the PNG of a picture in the strip, by its id."""
         return self._asked(key)
 
     def write_page(self, title: str = "Said and drawn") -> Path:
-        """One self-contained HTML page of what this session has kept, to hand out.
+        """Return one self-contained HTML page of what this session has kept, to hand out.
 
         Raises
         ------
