@@ -1,7 +1,5 @@
 """Files reach a Drive whole or not at all, and what is removed gives its space back."""
 
-import os
-
 import pytest
 
 from s2i_lib.storage.files import NotTakenError, free_bytes, publish, remove, tidy

@@ -224,7 +224,7 @@ def same_pixels(one: Path, other: Path) -> bool:
 
 
 def is_of(record: Any, slug: str, folders: Collection[str] = ()) -> bool:
-    """Return whether a record is of the subject whose folders are called ``slug``, whatever it says.
+    """Return whether a record is of the subject whose folders are called ``slug``.
 
     It is where the subject was named, or a run of it drew: ``run`` says rex/pocket-01, or where
     weights lie that were exported from that run, such as runs/rex/pocket-01/export, with the path
@@ -253,7 +253,7 @@ def _folders_named(subjects: Any) -> Iterator[str]:
 
 
 def list_pictures(folder: Path, *, subject: str | None = None, prompt: str = "") -> list[Path]:
-    """Return the saved pictures of a folder, oldest first: of a subject, and with words in the prompt.
+    """Return a folder's saved pictures, oldest first: of a subject, with words in the prompt.
 
     One that cannot be read is named in the log; one without a record is somebody else's.
     """
@@ -273,7 +273,7 @@ def list_pictures(folder: Path, *, subject: str | None = None, prompt: str = "")
 
 
 def grid_png(pictures: Sequence[Path]) -> bytes:
-    """Return saved pictures side by side, as a PNG without their records; odd ones are named in the log.
+    """Return saved pictures as one PNG without records; odd ones are named in the log.
 
     Raises
     ------
@@ -337,7 +337,7 @@ def write_page(wishes: Sequence[Section], path: Path, *, title: str) -> Path:
 
 
 def without(page: str, shows: Callable[[Any], bool]) -> str:
-    """Return the HTML that `write_page` made without wishes that it ``shows``; "" when none is left."""
+    """Return the HTML of `write_page` without wishes that it ``shows``; "" when none is left."""
     head, *sections = page.split(_BEGIN)
     left = [section for section in sections
             if not any(map(shows, _records_in(section)))]  # fmt: skip
