@@ -31,8 +31,8 @@ from s2i_lib.drawing.records import Picture
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.photos.consent import Consent
 from s2i_lib.photos.crop import Box
-from s2i_lib.photos.dataset import STAGED, build_dataset
-from s2i_lib.photos.importing import import_zip, strip_jpeg, strip_png
+from s2i_lib.photos.dataset import STAGED, _by_name, build_dataset
+from s2i_lib.photos.importing import import_zip, keep_photo, strip_jpeg, strip_png
 from s2i_lib.photos.manifest import (
     CHOICES_SHAPE,
     Dataset,
@@ -211,6 +211,18 @@ def test_composed_and_decomposed_letters_are_one_name(drive, written, asked):
     assert not older.exists() and not (drive.runs / "rene-e").exists()
     assert {p for p in files(drive) if p.suffix == ".png"} == {theirs}
     assert [p.name for p in drive.subjects.iterdir()] == ["rene-e-2"]
+
+
+def test_names_of_photos_and_crops_are_one_in_either_spelling(tmp_path):
+    """A Mac writes decomposed letters, a keyboard composed ones."""
+    decomposed, composed = (unicodedata.normalize(form, "café.png") for form in ("NFD", "NFC"))
+    stream = io.BytesIO()
+    Image.new("RGB", (64, 64)).save(stream, "PNG")
+    kept = [keep_photo(stream.getvalue(), n, tmp_path) for n in (decomposed, composed)]
+    assert {path.name for path in kept} == {composed}
+    assert _by_name({composed: 1}, [decomposed]) == {decomposed: 1}
+    assert _by_name({decomposed: 1}, [composed]) == {composed: 1}
+    assert Subject("Rene\u0301e", "woman") == Subject("Ren\u00e9e", "woman")
 
 
 def test_a_second_folder_of_one_title_is_found_by_its_card_or_named(drive):

@@ -21,7 +21,7 @@ from s2i_lib.photos.own_png import open_png, text_of_png
 from s2i_lib.photos.reading import encode_image
 from s2i_lib.storage.files import data_uri, free_path, write_file
 from s2i_lib.storage.json_file import NUMBER, TEXT_OR_NONE, check_fields, parse_object
-from s2i_lib.storage.layout import folder_name
+from s2i_lib.storage.layout import composed, folder_name
 
 if TYPE_CHECKING:
     import numpy as np
@@ -368,7 +368,7 @@ def _records_in(section: str) -> Iterator[dict[str, Any]]:
 
 def file_stem(prompt: str) -> str:
     """Return the time (UTC) and the first words of a prompt as a file name without its ending."""
-    words = re.sub(r"[^\w]+", "-", prompt.lower()).strip("-")[:40].strip("-")
+    words = re.sub(r"[^\w]+", "-", composed(prompt).lower()).strip("-")[:40].strip("-")
     return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{words or 'picture'}"
 
 

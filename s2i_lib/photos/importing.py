@@ -24,6 +24,7 @@ from s2i_lib.photos.reading import (
     too_large,
 )
 from s2i_lib.storage.files import free_path, make_folder, write_file
+from s2i_lib.storage.layout import composed
 
 
 def keep_photo(data: bytes, name: str, folder: Path) -> Path:
@@ -38,7 +39,7 @@ def keep_photo(data: bytes, name: str, folder: Path) -> Path:
     InputError
         When `decode_photo` refuses it.
     """
-    name = safe_name(name)
+    name = safe_name(composed(name))
     photo = decode_photo(data, name, at_least_px=1)
     if photo.format in ("JPEG", "MPO"):
         kept, suffix = strip_jpeg(data), Path(name).suffix

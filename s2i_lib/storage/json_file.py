@@ -98,14 +98,14 @@ def check_fields(value: Any, shape: Shape, name: str = "it") -> None:
     ValueError
         Naming the first field of another type than it has in ``shape``.
     """
-    kind = dict if isinstance(shape, dict) else list if isinstance(shape, list) else shape
+    kind: Any = type(shape) if isinstance(shape, (dict, list)) else shape
     if not isinstance(value, kind) or (isinstance(value, bool) and shape in (int, NUMBER)):
         raise ValueError(f"{name} is {_shown(value)}, which is no {_said(kind)}")
-    if isinstance(shape, dict):
+    if isinstance(value, dict) and isinstance(shape, dict):
         for field, one in value.items():
             if (inner := shape.get(field, shape.get("*"))) is not None:
                 check_fields(one, inner, field)
-    elif isinstance(shape, list):
+    elif isinstance(value, list) and isinstance(shape, list):
         for one in value:
             check_fields(one, shape[0], name)
 
