@@ -144,7 +144,10 @@ def _look(drive: Drive, name: str) -> tuple[list[Trace], list[Doubt]]:
     ]
     traces += [Trace("crops left by a kill", path) for path in _staged_crops(search)]
     _doubt_folders_like(search, older_folder_names(name))
-    return traces, search.doubts
+    emptied = _emptied(search) if traces else set()
+    traces += [Trace("emptied by a kill", path) for path in sorted(emptied)
+               if path not in {trace.path for trace in traces}]  # fmt: skip
+    return traces, [doubt for doubt in search.doubts if doubt.path not in emptied]
 
 
 def _folders_of(drive: Drive, slug: str) -> frozenset[str]:
@@ -275,6 +278,13 @@ def _files_below(search: _Search, folder: Path) -> Iterator[Path]:
     for place, folders, names in os.walk(folder, onerror=doubt):
         links = [name for name in folders if Path(place, name).is_symlink()]
         yield from (Path(place, name) for name in sorted([*names, *links]))
+
+
+def _emptied(search: _Search) -> set[Path]:
+    """Find files without a byte: a deletion was killed before it took the name away, too."""
+    folders = (search.drive.creations, search.drive.recordings)
+    files = {file for folder in folders for file in _files_below(search, folder)}
+    return {file for file in files if file.is_file() and not file.lstat().st_size}
 
 
 def _kept_with(search: _Search, folder: Path) -> Iterator[Path]:
