@@ -155,8 +155,10 @@ def _folders_of(drive: Drive, slug: str) -> frozenset[str]:
     folders = [*drive.subjects.glob("*"), *drive.runs.glob("*")]
     own = {folder.name for folder in folders if composed(folder.name) == slug}
     for folder in folders:
-        if slug in _whose(folder):
-            own.add(re.sub(r"^\.(.*)\.(part|old)$", r"\1", folder.name))  # of one cut short
+        name = re.sub(r"^\.(.*)\.(part|old)$", r"\1", folder.name)  # of one cut short
+        is_half = name != folder.name and re.sub(r" \(\d+\)$", "", composed(name)) == slug
+        if is_half or slug in _whose(folder):
+            own.add(name)
     return frozenset(own | {slug})
 
 
