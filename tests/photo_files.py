@@ -80,6 +80,22 @@ def wide_gamut_profile() -> bytes:
     return bytes(profile).replace(b"s\0R\0G\0B", b"w\0i\0d\0e")
 
 
+def misnamed_files() -> dict[str, bytes]:
+    """Whole photos under the suffix of another format."""
+    image = photo()
+    return {
+        "jpg_inside.heic": encode(image, "JPEG", quality=95),
+        "jpg_inside.PNG": encode(image, "JPEG", quality=95),
+        "png_inside.jpg": encode(image, "PNG"),
+        "heic_inside.jpg": encode(image, "HEIF", quality=95),
+        "avif_inside.heic": encode(image, "AVIF", quality=95),
+        "gif_inside.png": encode(image, "GIF"),
+        "tif_inside.gif": encode(image, "TIFF"),
+        "bmp_inside.webp": encode(image, "BMP"),
+        "webp_inside.jpeg": encode(image, "WEBP", quality=95),
+    }
+
+
 def good_files() -> dict[str, bytes]:
     """Every one of these shows the sample photo."""
     image = photo()
@@ -93,6 +109,8 @@ def good_files() -> dict[str, bytes]:
     }
     return {
         **sideways,
+        **misnamed_files(),
+        **faulty_files(),
         "plain.jpg": jpg,
         "UPPER.JPG": jpg,
         "suffix.jpeg": jpg,
@@ -142,6 +160,41 @@ def good_files() -> dict[str, bytes]:
     }
 
 
+def faulty_files() -> dict[str, bytes]:
+    """Whole photos, whatever is wrong around their pixels."""
+    image = photo()
+    hidden = image.copy()
+    hidden.putalpha(Image.new("L", image.size, 0))
+    jpg = encode(image, "JPEG", quality=95)
+    progressive = encode(image, "JPEG", quality=95, progressive=True)
+    png = encode(image, "PNG")
+    size = struct.unpack(">II", png[16:24])
+
+    def with_chunk(kind: bytes, body: bytes) -> bytes:
+        head = png_of(*size, (kind, body))
+        return head[: head.find(b"IDAT") - 4] + png[png.find(b"IDAT") - 4 :]
+
+    return {
+        "no_end.jpg": jpg[:-2],
+        "half_an_end.jpg": jpg[:-1],
+        "no_end_progressive.jpg": progressive[:-2],
+        "no_end_grey.jpg": encode(image.convert("L"), "JPEG", quality=95)[:-2],
+        "no_end.png": png[:-12],
+        "no_end.gif": encode(image, "GIF")[:-1],
+        "large_text.png": with_chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(3 << 20))),
+        "huge_text.png": with_chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(80 << 20))),
+        "large_xmp.png": with_chunk(
+            b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(b"x" * (6 << 20))
+        ),
+        "broken_text.png": with_chunk(b"zTXt", b"Comment\0\7abc"),
+        "broken_size.png": with_chunk(b"pHYs", b"\0\0"),
+        "broken_primaries.png": with_chunk(b"cHRM", b"\0\0"),
+        "hidden.png": encode(hidden, "PNG"),
+        "hidden.webp": encode(hidden, "WEBP", lossless=True, exact=True),
+        "hidden.tif": encode(hidden, "TIFF"),
+    }
+
+
 def bad_files() -> dict[str, bytes]:
     """Every one of these is called like a photo and cannot be read."""
     image = photo()
@@ -174,6 +227,8 @@ def bad_files() -> dict[str, bytes]:
     return {
         **{f"half.{suffix}": data[: len(data) // 2] for suffix, data in whole.items()},
         **{f"head.{suffix}": data[:24] for suffix, data in whole.items()},
+        "nearly.jpg": whole["jpg"][:-60],
+        "nearly_progressive.jpg": encode(image, "JPEG", progressive=True)[:-60],
         "empty.jpg": b"",
         "empty.heic": b"",
         "text.jpg": b"this is no photo\n" * 50,
@@ -185,11 +240,6 @@ def bad_files() -> dict[str, bytes]:
         "noise.jpg": np.random.default_rng(0).bytes(20_000),
         "noise.heic": b"\0\0\0\x18ftypheic" + np.random.default_rng(1).bytes(20_000),
         "wrong_crc.png": bytes(wrong_crc),
-        "png_inside.jpg": whole["png"],
-        "heic_inside.jpg": whole["heic"],
-        "jpg_inside.heic": whole["jpg"],
-        "gif_inside.png": whole["gif"],
-        "webp_inside.jpeg": whole["webp"],
         "bomb.png": png_of(30_000, 30_000),
         "bomb_below_pillows_limit.png": png_of(12_000, 12_000),
         "bomb_of_text.png": png_of(480, 480, text_bomb),

@@ -34,8 +34,12 @@ def encode(
     layout: str = "mono",
     *,
     with_video: bool = False,
+    start_s: float = 0.0,
 ) -> Path:
-    """Write ``samples`` (16 kHz mono) to ``path``; a film gets a small moving picture as well."""
+    """Write ``samples`` (16 kHz mono) to ``path``; a film gets a small moving picture as well.
+
+    The time stamps begin at ``start_s``, as of a piece that was cut out of something longer.
+    """
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=rate_hz)
         stream.layout = layout
@@ -53,7 +57,7 @@ def encode(
         source = av.AudioFrame.from_ndarray(samples[None], format="fltp", layout="mono")
         source.sample_rate = 16_000
         source.time_base = Fraction(1, 16_000)
-        source.pts = 0
+        source.pts = int(start_s * 16_000)
         for frame in [*resampler.resample(source), *resampler.resample(None)]:
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))

@@ -429,8 +429,7 @@ def test_postscript_that_is_called_a_picture_starts_no_ghostscript(tmp_path, mon
     assert not (tmp_path / "started").exists()
 
 
-# What importing opens, reading has read before.
-DOORS = {"storage/json_file.py", "photos/own_png.py", "photos/reading.py", "photos/importing.py"}
+DOORS = {"storage/json_file.py", "photos/own_png.py", "photos/reading.py"}
 # What ships with the package or was made in this process; weights have doors of their own.
 OURS = {"evaluation/dreambench.py", "training/config.py"}
 OTHERS = ("models/", "storage/hub.py")

@@ -14,7 +14,8 @@ import soundfile
 from sounds import JFK, KINDS, encode, make
 
 from s2i_lib.errors import InputError
-from s2i_lib.speech.audio import RATE_HZ, load_audio, normalise, read_audio
+from s2i_lib.speech.audio import load_audio, read_audio
+from s2i_lib.speech.level import RATE_HZ, normalise
 
 
 @pytest.fixture(scope="module")

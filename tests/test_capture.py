@@ -94,3 +94,21 @@ def test_zip_without_photos_says_what_was_in_it(folder):
 def test_folder_that_is_not_there_lists_what_was_tried(folder):
     with pytest.raises(InputError, match=r"tried nowhere.*MyDrive/nowhere"):
         folder.add_folder("nowhere")
+
+
+def test_one_bad_photo_of_many_is_said_and_the_others_are_kept(tmp_path):
+    source, folder = tmp_path / "album", PhotoFolder(tmp_path / "photos")
+    source.mkdir()
+    for name, data in {"a.jpg": jpeg("red"), "b.jpg": b"no photo", "d.jpg": jpeg("blue")}.items():
+        (source / name).write_bytes(data)
+    (source / "c.jpg").symlink_to(tmp_path / "gone.jpg")
+    assert folder.add_folder(str(source)) == ["a.jpg", "d.jpg"]
+    assert [why.split()[0] for why in folder.refused] == ["b.jpg", "c.jpg"]
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name in ("b.jpg", "a.jpg"):
+            archive.write(source / name, name)
+    assert folder.add("album.zip", stream.getvalue()) == ["a.jpg"]
+    assert len(folder.refused) == 1 and "b.jpg" in folder.refused[0]
+    folder.add("a.jpg", jpeg("red"))
+    assert folder.refused == []

@@ -2,15 +2,18 @@
 
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 from sounds import JFK, encode
 
+import s2i_lib
 from s2i_lib.cli import main as command_line
 from s2i_lib.speech.audio import RATE_HZ, load_audio
 
+WISH = Path(s2i_lib.__file__).parent / "samples" / "red_car.wav"
 JFK_WORDS = (
     "and so my fellow americans ask not what your country can do for you "
     "ask what you can do for your country"
@@ -102,3 +105,30 @@ def test_bad_input_ends_with_status_2_and_one_paragraph(words, expected, run, tm
     assert expected in flat
     assert "Traceback" not in err
     assert flat.count("Error:") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["hear", "speak"])
+def test_bad_clips_are_reported_and_the_others_heard(command, run, tmp_path):
+    (tmp_path / "text.wav").write_text("la la la")
+    (tmp_path / "empty.wav").touch()
+    more = [] if command == "hear" else ["--steps", 2]
+    clips = [tmp_path / "text.wav", WISH, tmp_path / "empty.wav", "none.wav"]
+    status, out, err = run(command, *clips, "--model", "pocket", "--json", *more)
+    flat = " ".join(err.split())
+    assert status == 2 and "3 of 4 clips could not be used" in flat
+    for name, reason in (("text", "not a sound file"), ("empty", "empty"), ("none", "no file")):
+        assert name in flat and reason in flat
+    heard = [report for report in map(json.loads, out.splitlines()) if "clip" in report]
+    assert [report["clip"] for report in heard] == [str(WISH)]
+
+
+def test_nothing_slow_is_begun_where_all_clips_are_bad(run, tmp_path, monkeypatch):
+    def load(*args):
+        raise AssertionError("Whisper was loaded for nothing")
+
+    monkeypatch.setattr("s2i_lib.speech.transcribe.Listener.load", load)
+    (tmp_path / "text.wav").write_text("la la la")
+    for command in ("hear", "speak"):
+        status, _, err = run(command, "text.wav", "none.wav", "--model", "pocket")
+        assert status == 2 and "2 of 2 clips could not be used" in " ".join(err.split())

@@ -16,7 +16,7 @@ from s2i_lib.drawing.sampling import DrawOptions
 from s2i_lib.photos.dataset import build_dataset, sample_subject
 from s2i_lib.speech.transcript import Transcript
 from s2i_lib.storage.hub import keep, write_checksums
-from s2i_lib.storage.layout import Drive, local_folder, open_drive
+from s2i_lib.storage.layout import Drive, folder_name, local_folder, open_drive
 
 TABLE = (Path(__file__).parents[1] / "drive_layout.md").read_text()
 PATTERNS = re.findall(r"^\| `([^`]+)` \|", TABLE, re.MULTILINE)
@@ -92,3 +92,22 @@ def test_two_drives_never_share_a_local_folder(tmp_path, monkeypatch):
     one, two = open_drive(tmp_path / "one"), open_drive(tmp_path / "two")
     assert local_folder(one, one.runs / "rex") != local_folder(two, two.runs / "rex")
     assert local_folder(one, one.runs / "rex").parts[-2:] == ("runs", "rex")
+
+
+def test_a_folder_has_all_signs_of_the_letters_of_a_name():
+    """राम and रोम (Devanagari) differ by the sign of a vowel, and macOS takes "é" apart."""
+    assert folder_name("राम") == "राम" and folder_name("रोम") == "रोम"
+    assert folder_name("Rene\u0301e") == folder_name("Renée") == "renée"
+    assert folder_name("สมชาย 2") == "สมชาย-2"
+
+
+def test_the_folder_of_an_older_version_is_found_and_is_nobody_elses(tmp_path):
+    """It was called र-म for राम and रोम alike, of which the card says whose it is."""
+    drive = Drive(tmp_path)
+    older = drive.subjects / "र-म"
+    older.mkdir(parents=True)
+    (older / "subject.json").write_text('{"name": "राम", "class_noun": "man"}', encoding="utf-8")
+    assert drive.subject("राम") == older
+    assert drive.subject("रोम") == drive.subjects / "रोम"
+    (drive.subjects / "राम").mkdir()
+    assert drive.subject("राम") == drive.subjects / "राम"

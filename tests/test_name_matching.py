@@ -138,3 +138,34 @@ def test_every_rule_of_the_table_decides_about_some_sentence(monkeypatch):
     )
     names = [rule.name for table in tables for rule in table]
     assert decided == set(names) and len(names) == len(decided)
+
+
+RAM, ROM = "राम", "रोम"  # Devanagari: two names that differ by the sign of a vowel
+DECOMPOSED = "Rene\u0301e"
+
+
+@pytest.mark.parametrize(
+    ("name", "said", "heard"),
+    [
+        (RAM, f"{RAM} on a beach", RAM),
+        (RAM, f"draw {RAM}'s hat", f"{RAM}'s"),
+        ("Renée", f"{DECOMPOSED} on a beach", DECOMPOSED),
+        (DECOMPOSED, "my dog Renée", "Renée"),
+        ("Nguyễn", "Nguye\u0302\u0303n on a beach", "Nguye\u0302\u0303n"),
+        ("สมชาย", "สมชาย on a beach", "สมชาย"),
+        ("ניקוּד", "ניקוּד on a beach", "ניקוּד"),
+        ("Rex", "Rex\u2764\ufe0f on a beach", "Rex"),
+        ("Rex", "\u2764\ufe0fRex on a beach", "Rex"),
+    ],
+)
+def test_a_name_is_found_with_all_signs_of_its_letters(name, said, heard):
+    (mention,) = find_names(said, [Subject(name, "man")])
+    assert mention.heard == said[mention.start : mention.end] == heard
+    assert mention.similarity == 1
+
+
+def test_names_that_differ_by_a_sign_are_two():
+    both = [Subject(RAM, "man"), Subject(ROM, "boy", "gawx")]
+    assert [m.subject.name for m in find_names(f"{ROM} and {RAM}", both)] == [ROM, RAM]
+    assert find_names(f"{ROM} on a beach", both[:1]) == []
+    assert find_names("สมศรี on a beach", [Subject("สมชาย", "man")]) == []

@@ -217,3 +217,17 @@ def test_any_sentence_gives_a_prompt_or_is_refused(words):
     # what was drawn with its identifier is the first subject, and only that
     assert ("ohwx" in prompt.text) == (prompt.subjects[:1] == (REX,))
     assert Prompt.from_json(prompt.to_json()) == prompt
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("राम", "राम on a beach"),
+        ("रामा", "draw रामा on a beach"),  # ends in a sign
+        ("Renée", "my Rene\u0301e on a beach"),
+        ("Rene\u0301e", "please draw me Rene\u0301e on a beach"),
+        ("สมชาย", "สมชาย on a beach"),
+    ],
+)
+def test_a_name_is_replaced_with_all_signs_of_its_letters(name, said):
+    assert make_prompt(said, [Subject(name, "man")]).text == "a ohwx man on a beach"

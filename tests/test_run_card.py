@@ -2,9 +2,14 @@
 
 import json
 import os
+import subprocess
+import sys
+
+import pytest
 
 from s2i_lib.evaluation.model_selection import Point, value
 from s2i_lib.storage.run_card import find_run
+from s2i_lib.training.run import list_runs
 
 
 def write_run(drive, name: str, base: str, made_at: float, scores: dict) -> None:
@@ -32,3 +37,23 @@ def test_scores_of_another_base_do_not_count_beside_those_of_the_newest_run(driv
     write_run(drive, "older", "sd2.1-base", 20, {})
     write_run(drive, "newer", "sd2.1-base", 30, {})
     assert find_run(drive, "Rex").name == "newer"
+
+
+@pytest.mark.parametrize(
+    "card",
+    ["[]", "{", '{"step": null, "scores": null}', '{"step": "x", "scores": {"value": null}}',
+     '{"status": null, "scores": [1]}', "\x00\xff"],
+)  # fmt: skip
+def test_one_damaged_run_of_many_hides_none_of_the_others(drive, card):
+    for name, text in (("a", card), ("b", '{"step": 5, "scores": {"value": 0.5}}')):
+        folder = drive.runs / "rex" / name
+        (folder / "weights").mkdir(parents=True)
+        (folder / "run.json").write_bytes(text.encode("latin-1"))
+    damaged, whole = list_runs(drive)
+    assert (whole.step, whole.scores) == (5, {"value": 0.5})
+    assert damaged.step == 0 and damaged.scores == {}
+    ended = subprocess.run(
+        [sys.executable, "-m", "s2i_lib", "runs", "--drive", str(drive.root)],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "rex/a" in ended.stdout and "rex/b" in ended.stdout

@@ -72,6 +72,45 @@ def test_lora_from_elsewhere_draws_what_its_maker_sees(loras, tiny, drive, name)
     assert model.run.endswith(".safetensors")
 
 
+@pytest.mark.parametrize("name", ["UPPER.SAFETENSORS", "short.sft"])
+def test_a_suffix_in_other_letters_is_no_hindrance(loras, tiny, drive, tmp_path, name):
+    shutil.copy(loras[0] / "kohya.safetensors", tmp_path / name)
+    model = loading.load(str(tiny), drive=drive, run=str(tmp_path / name))
+    known = loading.load(str(tiny), drive=drive, run=str(loras[0] / "kohya.safetensors"))
+    assert torch.equal(pixels(model), pixels(known))
+    save_file(original_names(make_pipeline(seed=5)), tmp_path / f"whole_{name}")
+    make_pipeline(seed=5).save_pretrained(tmp_path / "folder")
+    model = loading.load(str(tiny), drive=drive, run=str(tmp_path / f"whole_{name}"))
+    assert torch.equal(pixels(model), pixels(loading.load(str(tmp_path / "folder"), drive=drive)))
+
+
+@pytest.mark.parametrize("part", ["unet", "text_encoder"])
+@pytest.mark.parametrize("alpha", [RANK, 3 * RANK, None])
+def test_lora_that_peft_itself_has_saved_is_loaded(tiny, drive, tmp_path, part, alpha):
+    """PEFT writes it, with its card beside it (None: the file alone was passed on)."""
+    from peft import LoraConfig, get_peft_model
+
+    layers = ["to_q", "to_v"] if part == "unet" else ["q_proj", "v_proj"]
+    config = LoraConfig(r=RANK, lora_alpha=alpha or RANK, target_modules=layers)
+    made = get_peft_model(getattr(loading.load_pipeline(tiny), part), config)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for name, weight in made.named_parameters():
+            if "lora_" in name:
+                weight.copy_(torch.randn(weight.shape, generator=generator))
+    made.save_pretrained(tmp_path / "made")
+    path = tmp_path / "made" / "adapter_model.safetensors"
+    if alpha is None:
+        (path.parent / "adapter_config.json").unlink()
+    model = loading.load(str(tiny), drive=drive, run=str(path))
+    found = dict(getattr(model.pipeline, part).named_parameters())
+    merged = dict(made.merge_and_unload().named_parameters())
+    plain = dict(getattr(loading.load_pipeline(tiny), part).named_parameters())
+    assert found.keys() == merged.keys()
+    assert all(torch.allclose(found[n], merged[n], rtol=2**-10, atol=1e-3) for n in merged)
+    assert any((found[n] - plain[n]).abs().max() > 0.1 for n in merged)
+
+
 def test_lora_for_another_model_is_refused(loras, drive):
     folder, _ = loras
     with pytest.raises(InputError, match=r"kohya.safetensors does not fit pocket .*--model"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
@@ -146,14 +146,18 @@ def for_each(
     handle: Callable[[str], None],
     what: str = "clips",
     processes: Processes | None = None,
+    unusable: Mapping[str, S2iError] | None = None,
 ) -> None:
     """Handle one by one; one that fails does not stop the others, but is reported.
 
-    Of several processes none may leave early: the others wait for it to say what it refused.
+    Of several processes none may leave early: the others wait for it to say what it refused. What
+    is ``unusable``, as was seen before, is not handled.
     """
     refused: list[tuple[str, type[S2iError]]] = []
     for one in processes.share(given) if processes else given:
         try:
+            if unusable and one in unusable:
+                raise unusable[one]
             handle(one)
         except S2iError as error:
             if len(given) == 1 and (processes is None or processes.is_alone):

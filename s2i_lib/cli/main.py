@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 
 import typer
@@ -9,7 +10,7 @@ import typer
 from s2i_lib.cli import evaluate, pictures, speak, train
 from s2i_lib.cli.app import command
 from s2i_lib.cli.output import complain, log_to_stderr
-from s2i_lib.errors import S2iError
+from s2i_lib.errors import InputError, S2iError
 
 app = typer.Typer(
     help="Speak a sentence, see the picture.",
@@ -45,6 +46,12 @@ def main() -> int:
             raise
         complain(str(error))
         return error.exit_status
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG or "--debug" in sys.argv:
+            raise
+        complain(f"The name {error.filename} is longer than any file's (255 bytes at most, and a "
+                 "letter may have four). Give a shorter one.")  # fmt: skip
+        return InputError.exit_status
     except SystemExit as stop:
         if stop.code == 130:  # what Typer makes of Ctrl-C, without a word
             complain("What was saved so far is kept.", "Stopped")

@@ -41,14 +41,20 @@ def speak(
     speech = _make_pipeline(order, drive, processes)
     speech.hearing = hearing.options(speech.subjects)
     speech.recordings = drive.recordings if keep_recordings else None
-    _check(audio, hearing)
-    with processes.main_first():  # it downloads, the others find what it has kept
-        speech.load_listener()
-        if not processes.is_alone:  # alone it loads the model while it hears the first clip
-            speech.load_model()
+    unusable = _check(audio, hearing)
+    if len(unusable) < len(set(audio)):
+        with processes.main_first():  # it downloads, the others find what it has kept
+            speech.load_listener()
+            if not processes.is_alone:  # alone it loads the model while it hears the first clip
+                speech.load_model()
     sections: list[Section] = []
     try:
-        for_each(audio, lambda clip: _report(speech(clip), clip, sections), processes=processes)
+        for_each(
+            audio,
+            lambda clip: _report(speech(clip), clip, sections),
+            processes=processes,
+            unusable=unusable,
+        )
     finally:
         _finish(speech, sections, processes)
 
@@ -92,9 +98,9 @@ def hear(
 
     base = choose(model)
     known = known_subjects(drive, [find_subject(drive, text) for text in subject or []])
-    _check(audio, hearing)
-    listener = Listener(hearing.options(known, word_times=words), drive).load()
-    counter = token_counter(base, drive)
+    unusable = _check(audio, hearing)
+    listener = Listener(hearing.options(known, word_times=words), drive)
+    counter = token_counter(base, drive) if len(unusable) < len(set(audio)) else None
 
     def handle(clip: str) -> None:
         transcript = listener.hear(clip)
@@ -110,15 +116,20 @@ def hear(
             *notes([*transcript.doubts, *prompt.notes]),
         )
 
-    for_each(audio, handle)
+    for_each(audio, handle, unusable=unusable)
 
 
-def _check(audio: list[str], hearing: Hearing) -> None:
-    """Read all recordings before anything slow, and refuse what cannot be heard."""
-    from s2i_lib.speech.audio import load_audio
+def _check(clips: list[str], hearing: Hearing) -> dict[str, InputError]:
+    """Read all recordings before anything slow, and return why some cannot be heard."""
+    from s2i_lib.speech.audio import read_audio
 
-    for clip in audio:
-        load_audio(clip, limit_s=hearing.limit_s)
+    unusable = {}
+    for clip in clips:
+        try:
+            read_audio(clip, limit_s=hearing.limit_s)
+        except InputError as error:
+            unusable[clip] = error
+    return unusable
 
 
 def _make_pipeline(order: Order, drive: Drive, processes: Processes) -> SpeechToImage:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 AUDIO = {
     ".wav", ".mp3", ".m4a", ".flac", ".ogg", ".opus", ".webm", ".aac", ".aiff", ".mp4", ".mov",
+    ".amr", ".3gp", ".wma", ".mka", ".mkv", ".avi", ".mpg", ".wv", ".tta", ".voc", ".au", ".caf",
 }  # fmt: skip
 
 

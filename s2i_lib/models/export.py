@@ -11,7 +11,7 @@ from s2i_lib.errors import InputError
 from s2i_lib.models.loading import Model, load
 from s2i_lib.models.original_layout import check_layout, write_single_file
 from s2i_lib.models.schedulers import USUAL, make_scheduler
-from s2i_lib.storage.layout import Drive
+from s2i_lib.storage.layout import Drive, cut_name
 from s2i_lib.storage.run_card import LORA, RUN_CARD, WEIGHTS, find_run, read_card
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def export(drive: Drive, run: str, form: str, out: Path | None = None) -> Path:
     card = read_card(folder)
     if form not in FORMATS:
         raise InputError(f"There is no format {form!r}. Choose one of {', '.join(FORMATS)}.")
-    name = f"{folder.parent.name}-{folder.name}"
+    name = cut_name(f"{folder.parent.name}-{folder.name}", 200)  # a suffix follows
     suffix = "" if form == "diffusers" else ".safetensors"
     target = out or folder / "export" / f"{name}{suffix}"
     for path in [target] + [target.with_suffix(".yaml")] * (form == "single-file"):

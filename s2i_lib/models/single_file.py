@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from s2i_lib.errors import InputError, first_line
-from s2i_lib.models.lora import merge_lora, ready_peft
+from s2i_lib.models.lora import merge_lora, read_lora, ready_peft
 
 if TYPE_CHECKING:
     import torch
@@ -82,7 +85,7 @@ def inspect(path: Path) -> WeightsFile:
 
 
 def load_lora(pipeline: StableDiffusionPipeline, file: WeightsFile, base_name: str) -> None:
-    """Put a LoRA, in diffusers' or kohya's layout, into the pipeline of a base model.
+    """Put a LoRA, in the layout of diffusers, kohya or PEFT, into the pipeline of a base model.
 
     Raises
     ------
@@ -113,9 +116,7 @@ def _add_lora(pipeline: StableDiffusionPipeline, path: Path) -> None:
     for it, and fails on every LoRA that changes the text encoder.
     """
     ready_peft()
-    state, alphas, metadata = pipeline.lora_state_dict(
-        str(path.parent), weight_name=path.name, use_safetensors=True, return_lora_metadata=True
-    )
+    state, alphas, metadata = read_lora(pipeline, path)
     if not hasattr(pipeline.text_encoder, "text_model"):
         old, new = "text_encoder.text_model.", "text_encoder."
         state, alphas, metadata = (
@@ -155,15 +156,16 @@ def load_checkpoint(file: WeightsFile, config: Path, dtype: torch.dtype) -> Stab
     from safetensors import SafetensorError
 
     try:
-        pipeline = diffusers.StableDiffusionPipeline.from_single_file(
-            str(file.path),
-            config=str(config),
-            torch_dtype=dtype,
-            local_files_only=True,
-            safety_checker=None,
-            feature_extractor=None,
-            requires_safety_checker=False,
-        )
+        with _under_usual_suffix(file.path) as path:
+            pipeline = diffusers.StableDiffusionPipeline.from_single_file(
+                str(path),
+                config=str(config),
+                torch_dtype=dtype,
+                local_files_only=True,
+                safety_checker=None,
+                feature_extractor=None,
+                requires_safety_checker=False,
+            )
         parts = (pipeline.unet, pipeline.vae, pipeline.text_encoder)
         empty = [n for part in parts for n, w in part.named_parameters() if w.is_meta]
         if empty:
@@ -178,3 +180,15 @@ def load_checkpoint(file: WeightsFile, config: Path, dtype: torch.dtype) -> Stab
             "512 px, sd2.1: 768 px, or the path of a diffusers folder)."
         ) from error
     return pipeline
+
+
+@contextmanager
+def _under_usual_suffix(path: Path) -> Iterator[Path]:
+    """Give the path of a safetensors file a suffix by which diffusers knows it as one."""
+    if path.suffix == ".safetensors":
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="s2i-weights-") as folder:
+        link = Path(folder) / f"{path.stem[:50]}.safetensors"
+        link.symlink_to(path.absolute())
+        yield link

@@ -17,7 +17,7 @@ from s2i_lib.photos.consent import Consent
 from s2i_lib.photos.contact_sheet import draw_contact_sheet
 from s2i_lib.photos.crop import Box
 from s2i_lib.photos.diversity import advise, find_duplicates
-from s2i_lib.photos.importing import import_zip, keep_photo
+from s2i_lib.photos.importing import import_zip, keep_photo, safe_name
 from s2i_lib.photos.inspection import Callback, Inspector, Look, who_checked
 from s2i_lib.photos.manifest import (
     CHOICES,
@@ -41,7 +41,7 @@ from s2i_lib.photos.subject import (
 )
 from s2i_lib.storage.files import free_path, make_folder, sha256_of, write_file, write_json
 from s2i_lib.storage.json_file import load_object
-from s2i_lib.storage.layout import Drive, composed, folder_name
+from s2i_lib.storage.layout import NAME_BYTES, Drive, as_text, composed, cut_name, folder_name
 
 log = logging.getLogger(__name__)
 
@@ -93,6 +93,7 @@ def build_dataset(
     consent = _settle_consent(subject, consent, earlier)
     with no_decoder_warnings():
         refused, ignored = _take_photos(Path(photos), home / "photos") if photos else ([], [])
+    _shorten_names(home / "photos")
     names, others = _list_photos(home / "photos")
     if not names and not refused:
         raise InputError(
@@ -203,18 +204,27 @@ def _settle_consent(
     return consent
 
 
+def _shorten_names(folder: Path) -> None:
+    """Rename photos whose names leave no room for .mask.png behind them, or are no text."""
+    for name in _list_photos(folder)[0]:
+        if len(os.fsencode(name)) > NAME_BYTES - len(".mask.png") or name != as_text(name):
+            short = free_path(folder / safe_name(name))
+            log.warning("%r is called %s now: its name was too long or no text.", name, short.name)
+            (folder / name).rename(short)
+
+
 def _list_photos(folder: Path) -> tuple[list[str], list[str]]:
     """Return the names of the photos in a folder, and of everything else there, both sorted."""
     if not folder.is_dir():
         return [], []
     names = sorted(path.name for path in folder.iterdir())
     photos = [name for name in names if is_photo_name(name) and not (folder / name).is_dir()]
-    return photos, [name for name in names if name not in photos]
+    return photos, [as_text(name) for name in names if name not in photos]
 
 
 def _take_photos(source: Path, folder: Path) -> tuple[list[Verdict], list[str]]:
     """Keep the photos of a folder, a zip or one file; return what is unreadable, what no photo."""
-    if not source.exists():
+    if not _is_there(source):
         raise InputError(f"There is no {source}. Name a folder of photos, a zip, or one photo.")
     if source.resolve() == folder.resolve():
         return [], []
@@ -240,8 +250,15 @@ def _take_photos(source: Path, folder: Path) -> tuple[list[Verdict], list[str]]:
         try:
             keep_photo(read_bytes(path), name, folder)
         except InputError as error:
-            refused.append(Verdict(name, "unreadable", str(error)))
+            refused.append(Verdict(as_text(name), "unreadable", str(error)))
     return refused, ignored
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # its name is longer than any file's
+        return False
 
 
 def _no_photos_in(source: Path, others: list[str]) -> InputError:
@@ -275,7 +292,7 @@ def _without_duplicates(looks: list[Look], options: DatasetOptions) -> list[Look
                 reason=f"Nearly the same as {twin}: move, turn the subject, or change the place.",
             )
         if verdict.is_kept:
-            stem = Path(verdict.photo).stem
+            stem = cut_name(Path(verdict.photo).stem, NAME_BYTES - 20)  # .-999.mask.png.part
             names = (f"{stem}{tail}.png" for tail in ("", *(f"-{n}" for n in range(2, 999))))
             image = next(name for name in names if name.lower() not in taken)
             taken.add(image.lower())

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import io
+import logging
 import re
 import stat
 import struct
 import zipfile
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from zlib import crc32, decompressobj
+from pathlib import Path
+from typing import TYPE_CHECKING
+from zlib import compress, crc32, decompressobj
 from zlib import error as ZlibError
 
 from s2i_lib.errors import InputError, first_line
+from s2i_lib.photos.colour import png_chunks, profile_told
 from s2i_lib.photos.reading import (
     FORMATS,
     MAX_FILE_BYTES,
@@ -20,11 +23,17 @@ from s2i_lib.photos.reading import (
     decode_photo,
     encode_image,
     is_photo_name,
+    open_image,
     orientation_of,
     too_large,
 )
 from s2i_lib.storage.files import free_path, make_folder, write_file
-from s2i_lib.storage.layout import composed
+from s2i_lib.storage.layout import as_text, composed, cut_name
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+log = logging.getLogger(__name__)
 
 
 def keep_photo(data: bytes, name: str, folder: Path) -> Path:
@@ -41,8 +50,11 @@ def keep_photo(data: bytes, name: str, folder: Path) -> Path:
     """
     name = safe_name(composed(name))
     photo = decode_photo(data, name, at_least_px=1)
+    is_misnamed = photo.format not in FORMATS[Path(name).suffix.lower()]
+    if is_misnamed:
+        log.warning("%s is a %s file, whatever its suffix says: read as that.", name, photo.format)
     if photo.format in ("JPEG", "MPO"):
-        kept, suffix = strip_jpeg(data), Path(name).suffix
+        kept, suffix = strip_jpeg(data), ".jpg" if is_misnamed else Path(name).suffix
     elif photo.format == "PNG":
         kept, suffix = strip_png(data), ".png"
     elif photo.format in ("TIFF", "BMP", "GIF"):
@@ -61,11 +73,14 @@ def keep_photo(data: bytes, name: str, folder: Path) -> Path:
 
 
 def safe_name(name: str) -> str:
-    """Return the last part of a path, with dashes for what no file system likes in a name."""
-    last = re.split(r"[/\\]", name)[-1]
+    """Return the last part of a path, with dashes for what no file system likes in a name.
+
+    It is cut to 80 letters and 200 bytes, which leaves room for -2, .png and .part.
+    """
+    last = re.split(r"[/\\]", as_text(name))[-1]
     clean = re.sub(r'[\x00-\x1f\x7f<>:"|?*]+', "-", last).strip(" ").lstrip(".")
     stem, suffix = Path(clean).stem, Path(clean).suffix
-    return (stem[:80] or "photo") + suffix
+    return (cut_name(stem[:80], 200) or "photo") + cut_name(suffix, 20)
 
 
 def strip_jpeg(data: bytes) -> bytes:
@@ -77,12 +92,14 @@ def strip_jpeg(data: bytes) -> bytes:
     from PIL import Image
 
     kept = [b"\xff\xd8"]
-    orientation = orientation_of(Image.open(io.BytesIO(data)))
+    image = open_image(data)
+    orientation = orientation_of(image)
     if orientation != 1:
         exif = Image.Exif()
         exif[ORIENTATION] = orientation
         body = exif.tobytes()
         kept.append(b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body)
+    kept.append(_profile_segment(image, data))
     at = 2
     while at + 4 <= len(data):
         if data[at] != 0xFF:
@@ -142,22 +159,31 @@ def _is_profile(profile: bytes) -> bool:
     return int.from_bytes(profile[:4], "big") == len(profile)
 
 
+def _profile_segment(image: Image, data: bytes) -> bytes:
+    """Return the profile of a JPEG whose colours only its EXIF tells, which goes; else nothing."""
+    if image.info.get("icc_profile") or not (profile := profile_told(image, data)):
+        return b""
+    body = b"ICC_PROFILE\0\1\1" + profile  # of some 9 kB, and a segment has room for 64
+    return b"\xff\xe2" + struct.pack(">H", len(body) + 2) + body
+
+
 def strip_png(data: bytes) -> bytes:
-    """Return the same PNG without texts, times and EXIF, except for an orientation."""
+    """Return the same PNG without texts, times and EXIF, except for orientation and colours."""
     from PIL import Image
 
-    kept, at = [data[:8]], 8
-    orientation = orientation_of(Image.open(io.BytesIO(data)))
-    while at + 12 <= len(data):
-        length, kind = struct.unpack(">I4s", data[at : at + 8])
-        chunk = data[at : at + 12 + length]
+    kept = [data[:8]]
+    image = open_image(data)
+    orientation = orientation_of(image)
+    kinds = {kind for kind, _ in png_chunks(data)}
+    for kind, chunk in png_chunks(data):
         if kind == b"eXIf" and orientation != 1:
-            kept.append(_orientation_chunk(orientation))
+            exif = Image.Exif()
+            exif[ORIENTATION] = orientation
+            kept.append(_chunk(kind, exif.tobytes().removeprefix(b"Exif\0\0")))
         elif kind in _PNG_PICTURE and not _hides_something(kind, chunk[8:-4]):
             kept.append(chunk)
-        at += len(chunk)
-        if kind == b"IEND":
-            break
+        if kind == b"IHDR" and not kinds & _PNG_COLOURS and (told := profile_told(image, data)):
+            kept.append(_chunk(b"iCCP", b"told\0\0" + compress(told)))
     return b"".join(kept)
 
 
@@ -183,13 +209,11 @@ _PNG_PICTURE = frozenset(
 )
 
 
-def _orientation_chunk(orientation: int) -> bytes:
-    from PIL import Image
+_PNG_COLOURS = frozenset((b"cHRM", b"gAMA", b"iCCP", b"sRGB", b"cICP"))
 
-    exif = Image.Exif()
-    exif[ORIENTATION] = orientation
-    body = b"eXIf" + exif.tobytes().removeprefix(b"Exif\0\0")
-    return struct.pack(">I", len(body) - 4) + body + struct.pack(">I", crc32(body))
+
+def _chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", crc32(kind + body))
 
 
 MAX_ZIP_ENTRIES = 500
@@ -227,7 +251,7 @@ def import_zip(source: bytes | str | Path, folder: Path) -> ZipImport:
             "Pack the photos again, or upload them one by one."
         ) from error
     with archive:
-        entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+        entries = [one for one in archive.infolist() if not _slashed(one.filename).endswith("/")]
         if len(entries) > MAX_ZIP_ENTRIES:
             raise InputError(
                 f"{name} has {len(entries)} files in it, and at most {MAX_ZIP_ENTRIES} are taken. "
@@ -241,7 +265,7 @@ def import_zip(source: bytes | str | Path, folder: Path) -> ZipImport:
             if not reason and n_spoilt >= MAX_ZIP_SPOILT:
                 reason = f"{entry.filename} is not tried: {n_spoilt} before it could not be used."
             if reason:
-                refused.append((entry.filename, reason))
+                refused.append((_slashed(entry.filename), reason))
                 continue
             try:
                 limit = min(MAX_FILE_BYTES, budget)
@@ -249,13 +273,18 @@ def import_zip(source: bytes | str | Path, folder: Path) -> ZipImport:
                 budget = max(0, budget - len(data))
                 if len(data) > limit:
                     raise InputError(too_large(entry.filename, limit + 1))
-                path = keep_photo(data, PurePosixPath(entry.filename).name, folder)
+                path = keep_photo(data, entry.filename, folder)
                 if path not in kept:
                     kept.append(path)
             except InputError as error:
                 n_spoilt += 1
-                refused.append((entry.filename, str(error)))
+                refused.append((_slashed(entry.filename), str(error)))
     return ZipImport(tuple(kept), tuple(refused))
+
+
+def _slashed(name: str) -> str:
+    """Return a path of a zip as the standard has it; Windows programs of old write backslashes."""
+    return name.replace("\\", "/")
 
 
 def _entry_fault(entry: zipfile.ZipInfo) -> str | None:
@@ -265,8 +294,6 @@ def _entry_fault(entry: zipfile.ZipInfo) -> str | None:
     last = parts[-1]
     if re.match(r"[/\\]|[A-Za-z]:", name) or ".." in parts or "\0" in name:
         return f"{name!r} points outside of the zip, so it is not unpacked."
-    if "\\" in name:
-        return f"{name!r} has a backslash in its name, so it is not unpacked."
     if stat.S_ISLNK(entry.external_attr >> 16):
         return f"{name} is a link and not a photo."
     if "__MACOSX" in parts or any(part.startswith(".") for part in parts):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import re
 import stat
 import warnings
 from collections.abc import Iterator
@@ -13,7 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from s2i_lib.errors import InputError, first_line
+from s2i_lib.photos.colour import png_chunks, profile_told, to_srgb_colours
 from s2i_lib.storage.files import sha256_of
+from s2i_lib.storage.layout import as_text
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -37,9 +40,13 @@ READABLE = tuple(dict.fromkeys(name for names in FORMATS.values() for name in na
 OPENERS = tuple(name for name in READABLE if name != "MPO")
 
 MAX_FILE_BYTES = 100 * 2**20  # a 108-megapixel JPEG has 20 to 40 MB
-# Phones go to 108 megapixels; a JPEG can be decoded at 1/8 of its size.
-MAX_JPEG_PIXELS = 120_000_000
-MAX_PIXELS = 50_000_000  # the others cannot: 48 megapixels are 200 MB while they are decoded
+# Phones go to 200 megapixels: 600 MB while they are decoded, and halved at once where a format
+# cannot be decoded smaller, as JPEG can.
+MAX_PIXELS = 220_000_000
+MAX_PIXELS_HELD = 120_000_000  # a photo of 108 is kept whole
+JPEG_END = b"\xff\xd9"
+PNG_PICTURE = frozenset((b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"))
+PNG_MEANING = frozenset((b"eXIf", b"iCCP", b"sRGB", b"gAMA", b"cHRM"))
 
 ORIENTATION = 0x0112  # EXIF tag
 # EXIF orientation -> what makes the picture upright, as Pillow numbers it (Image.Transpose).
@@ -52,7 +59,7 @@ class PhotoFile:
 
     name: str
     image: Image
-    """RGB; smaller than ``width`` x ``height`` where a smaller one was asked for."""
+    """RGB; smaller than ``width`` x ``height`` where that was asked for, or is too large."""
     width: int
     """Width of the upright photo at full resolution, in pixels."""
     height: int
@@ -90,19 +97,19 @@ def read_bytes(path: Path) -> bytes:
     try:
         facts = path.stat()
         if not stat.S_ISREG(facts.st_mode):  # a pipe would wait, a device would never end
-            raise InputError(f"{path.name} is no regular file; copy the photo itself there.")
+            raise InputError(f"{as_text(path.name)} is no regular file; copy the photo there.")
         if facts.st_size > MAX_FILE_BYTES:
-            raise InputError(too_large(path.name, facts.st_size))
+            raise InputError(too_large(as_text(path.name), facts.st_size))
         return path.read_bytes()
     except OSError as error:
-        raise InputError(f"{path.name} cannot be opened ({error.strerror or error}).") from error
+        name = as_text(path.name)
+        raise InputError(f"{name} cannot be opened ({error.strerror or error}).") from error
 
 
 def decode_photo(data: bytes, name: str, *, at_least_px: int | None = None) -> PhotoFile:
     """Do what `read_photo` does for a file that is in memory."""
     from PIL import Image, UnidentifiedImageError
 
-    _register_heif()
     suffix = Path(name).suffix.lower()
     if suffix not in FORMATS:
         raise InputError(f"{name} is not one of the formats read here ({', '.join(FORMATS)}).")
@@ -111,36 +118,29 @@ def decode_photo(data: bytes, name: str, *, at_least_px: int | None = None) -> P
     if len(data) > MAX_FILE_BYTES:
         raise InputError(too_large(name, len(data)))
     try:
-        image: Image.Image = Image.open(io.BytesIO(data), formats=OPENERS)
-        file_format = image.format or "?"
-        if file_format not in FORMATS[suffix]:
-            raise InputError(
-                f"{name} is a {file_format} file inside; give it the suffix "
-                f"{_suffix_of(file_format)} so that it is what it says."
-            )
-        is_jpeg = file_format in ("JPEG", "MPO")
-        pixels, limit = image.width * image.height, MAX_JPEG_PIXELS if is_jpeg else MAX_PIXELS
-        if pixels > limit:
-            raise InputError(
-                f"{name} would unpack to {pixels / 1e6:,.0f} megapixels, and at most "
-                f"{limit / 1e6:.0f} are read; save it smaller."
-            )
-        width, height = image.size
-        if is_jpeg and at_least_px is not None:
-            shrink = min(width, height) // max(at_least_px, 1)
-            image.draft(None, (width // max(shrink, 1), height // max(shrink, 1)))
-        image.load()
+        image = open_image(data)
+        file_format, (width, height) = image.format or "?", image.size
+        if width * height > MAX_PIXELS:
+            raise InputError(too_many_pixels(name, width * height))
+        image, notes = _load(image, data, name, at_least_px)
         orientation = orientation_of(image)
-        image, notes = to_srgb(image)
+        profile = profile_told(image, data)
+        if image.width * image.height > MAX_PIXELS_HELD:
+            small = (image.width // 2, image.height // 2)
+            image = image.resize(small, Image.Resampling.BOX)
+            notes.append(f"halved, for it has {width * height / 1e6:.0f} megapixels")
+        image, converted = to_srgb(image, profile)
+        notes += converted
+        if file_format not in FORMATS[suffix]:  # Google's Takeout and messengers give wrong ones
+            notes.append(f"{file_format} by its content, whatever its suffix says")
         if orientation != 1:
             image = image.transpose(Image.Transpose(UPRIGHT[orientation]))
             notes.append("turned by its EXIF orientation")
     except InputError:
         raise
-    except Image.DecompressionBombError:
-        raise InputError(
-            f"{name} would unpack to a picture that is far too large; save it smaller."
-        ) from None
+    except Image.DecompressionBombError as error:  # Pillow's own words have the number
+        found = re.search(r"(\d+) pixels", str(error))
+        raise InputError(too_many_pixels(name, int(found[1]) if found else None)) from None
     except UnidentifiedImageError:
         raise InputError(
             f"{name} is not a photo, whatever its name says, or its beginning is damaged."
@@ -165,13 +165,12 @@ def no_decoder_warnings() -> Iterator[None]:
         yield
 
 
-def to_srgb(image: Image) -> tuple[Image, list[str]]:
-    """Convert any mode and profile to 8-bit sRGB over white; say in words what was done."""
+def to_srgb(image: Image, profile: bytes | None) -> tuple[Image, list[str]]:
+    """Convert any mode and ICC profile to 8-bit sRGB over white; say in words what was done."""
     import numpy as np
     from PIL import Image
 
     notes = []
-    profile = image.info.get("icc_profile")
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         values = np.asarray(image).astype(np.float32)
         # 16 bits say so; of 32-bit numbers only their size tells what white is.
@@ -180,7 +179,6 @@ def to_srgb(image: Image) -> tuple[Image, list[str]]:
         full = next((white for white in whites if highest <= white), whites[-1])
         image = Image.fromarray((np.clip(values / full, 0, 1) * 255).round().astype(np.uint8))
         notes.append("reduced to 8 bits")
-        profile = None  # it spoke of the deep values
     alpha = None
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
@@ -188,31 +186,22 @@ def to_srgb(image: Image) -> tuple[Image, list[str]]:
         image = image.convert("RGB")
     elif image.mode not in ("RGB", "L", "CMYK"):
         image = image.convert("RGB")
-    if profile and (converted := _through_profile(image, profile)) is not None:
+    if profile and (converted := to_srgb_colours(image, profile)) is not None:
         image = converted
-        notes.append("converted from its colour profile to sRGB")
+        notes.append("converted from its own colours to sRGB")
     elif image.mode == "CMYK":
         notes.append("converted from CMYK to sRGB")
     image = image.convert("RGB")
-    if alpha is not None and alpha.getextrema() != (255, 255):
+    if alpha is not None and alpha.getextrema() == (0, 0) and _has_picture(image):
+        notes.append("shown without its transparency, which hid all of it")
+    elif alpha is not None and alpha.getextrema() != (255, 255):
         image = Image.composite(image, Image.new("RGB", image.size, "white"), alpha)
         notes.append("laid over white where it was transparent")
     return image, notes
 
 
-def _through_profile(image: Image, profile: bytes) -> Image | None:
-    """Return ``image`` in sRGB, or None where its profile is sRGB already or cannot be used."""
-    from PIL import ImageCms
-
-    try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if "srgb" in ImageCms.getProfileDescription(source).lower():
-            return None
-        return ImageCms.profileToProfile(
-            image, source, ImageCms.createProfile("sRGB"), outputMode="RGB"
-        )
-    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
-        return None
+def _has_picture(image: Image) -> bool:
+    return image.getcolors(1) is None  # more than one colour
 
 
 def orientation_of(image: Image) -> int:
@@ -225,11 +214,82 @@ def orientation_of(image: Image) -> int:
 
 
 @functools.cache
-def _register_heif() -> None:
-    """Teach Pillow HEIC once; it reads AVIF by itself since 11.3."""
+def _ready_pillow() -> None:
+    """Teach Pillow HEIC (it reads AVIF by itself since 11.3), and how large photos are today."""
     import pillow_heif
+    from PIL import Image
 
     pillow_heif.register_heif_opener()
+    if Image.MAX_IMAGE_PIXELS is not None:  # it refuses twice as many
+        Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, MAX_PIXELS)
+
+
+def open_image(data: bytes) -> Image:
+    """Open a picture by its content; of a PNG only the chunks that it is read from.
+
+    Texts, of which some programs write megabytes, and damage in them cost no picture so.
+    """
+    from PIL import Image
+
+    _ready_pillow()
+    if not data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return Image.open(io.BytesIO(data), formats=OPENERS)
+    chunks = list(png_chunks(data))
+    for kinds in (PNG_PICTURE | PNG_MEANING, PNG_PICTURE):
+        bare = data[:8] + b"".join(chunk for kind, chunk in chunks if kind in kinds)
+        try:
+            return Image.open(io.BytesIO(bare), formats=("PNG",))
+        # Where what a PNG says of its colours is damaged, Pillow raises anything.
+        except Image.DecompressionBombError:
+            raise
+        except Exception:
+            if kinds == PNG_PICTURE:
+                raise
+    raise AssertionError("the loop returns or raises")
+
+
+def _load(image: Image, data: bytes, name: str, at_least_px: int | None) -> tuple[Image, list[str]]:
+    """Decode a picture, a JPEG no larger than needed, if all its rows are there.
+
+    What a file lacks at its end may be no row of it: a JPEG is then decoded with two different
+    endings, and a row that comes out the same in both is in the file.
+    """
+    import numpy as np
+
+    if image.format not in ("JPEG", "MPO"):
+        image.load()
+        return image, []
+    smaller = _draft_size(image.size, at_least_px)
+    image.draft(None, smaller)
+    try:
+        image.load()
+        return image, []
+    except OSError as error:
+        if "truncated" not in str(error):
+            raise
+    decoded = []
+    for ending in (b"", bytes(range(1, 255)) * 8):
+        image = open_image(data.rstrip(b"\xff") + ending + JPEG_END)
+        height = image.height
+        image.draft(None, _draft_size(image.size, None))  # small, it would hide what is missing
+        image.load()
+        decoded.append(np.asarray(image))
+    is_missing = (decoded[0] != decoded[1]).reshape(image.height, -1).any(axis=1)
+    if is_missing.any():
+        missing = round((1 - is_missing.argmax() / len(is_missing)) * height)
+        raise InputError(
+            f"{name} is not whole: {missing} of its {height} rows are missing; copy it again."
+        )
+    return image, ["whole, but for the mark at its end"]
+
+
+def _draft_size(size: tuple[int, int], at_least_px: int | None) -> tuple[int, int]:
+    """Return the size to decode a JPEG at, which takes 1/2, 1/4 or 1/8 that is not smaller."""
+    width, height = size
+    shrink = 1 if at_least_px is None else min(size) // max(at_least_px, 1)
+    while width * height / max(shrink, 1) ** 2 > MAX_PIXELS_HELD:
+        shrink = 2 * max(shrink, 1)
+    return width // max(shrink, 1), height // max(shrink, 1)
 
 
 def encode_image(image: Image, file_format: str, **options: Any) -> bytes:
@@ -239,8 +299,13 @@ def encode_image(image: Image, file_format: str, **options: Any) -> bytes:
     return stream.getvalue()
 
 
-def _suffix_of(file_format: str) -> str:
-    return next(suffix for suffix, names in FORMATS.items() if file_format in names)
+def too_many_pixels(name: str, pixels: int | None) -> str:
+    """Say that a picture is larger than photos are."""
+    found = f"{pixels / 1e6:,.0f}" if pixels else "far too many"
+    return (
+        f"{name} has {found} megapixels, and at most {MAX_PIXELS / 1e6:.0f} are read; "
+        "save it smaller."
+    )
 
 
 def too_large(name: str, size: int) -> str:

@@ -10,7 +10,8 @@ from typing import cast
 import numpy as np
 
 from s2i_lib.errors import InputError
-from s2i_lib.speech.audio import RATE_HZ, load_audio, normalise
+from s2i_lib.speech.audio import load_audio
+from s2i_lib.speech.level import RATE_HZ, normalise
 from s2i_lib.speech.weights import WINDOW_S, shortest_window_s
 from s2i_lib.speech.whisper import DecodeOptions, OpenAIWhisper, Word, has_cuda, load_engine
 from s2i_lib.storage.layout import Drive

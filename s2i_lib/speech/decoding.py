@@ -27,6 +27,10 @@ MAX_NO_SPEECH = 0.6
 # Below it 60 of 67 clips with a third of their words wrong were doubted, and 2 of 33 good ones
 # (tiny.en, 25 clips clean and in noise of 10, 5 and 0 dB, see benchmarks/README.md).
 DOUBTFUL_LOGPROB = -0.6
+# Mean log probability less that of no speech, below which a model that knows English only may have
+# heard another language. Of tiny.en: 22 sentences in 12 languages (espeak-ng) had -0.72 or less;
+# 26 in English (flite and two recordings) more than -0.65, but for two that were misheard.
+FOREIGN = -0.65
 MAX_HINTS = 20  # names that Whisper is told: its memory of earlier text has 223 tokens
 MAX_WORDS_PER_S = 7.0  # auctioneers reach six; endless repetition far more
 
@@ -173,6 +177,10 @@ def find_doubts(
             f"The language is a guess ({language}, probability {probability:.2f}); "
             "name it with --language."
         )
-    if doubts and not engine.is_multilingual:
-        doubts.append(f"{engine.model} understands English only.")
+    surest = min(take.best.avg_logprob - take.best.no_speech_prob for take in takes)
+    if not engine.is_multilingual and (doubts or surest < FOREIGN):
+        doubts.append(
+            f"{engine.model} understands English only: what was said in another language becomes "
+            "words that nobody said. For that, name a multilingual model (--whisper base)."
+        )
     return doubts

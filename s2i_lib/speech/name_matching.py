@@ -7,18 +7,21 @@ exactly the same and stand where only a name can ("wrecks on the beach", not "wr
 
 from __future__ import annotations
 
-import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, lru_cache
 from importlib.resources import files
 
+import regex as re  # unlike the built-in module it knows marks and grapheme clusters
 from jellyfish import metaphone
 from rapidfuzz.distance import JaroWinkler, Levenshtein
 
 from s2i_lib.photos.subject import Subject
 
-WORD = re.compile(r"[^\W_]+(?:[-'’][^\W_]+)*|[^\w\s]")
+# What a reader takes for letters: each with the signs that belong to it, as in "राम".
+LETTERS = r"(?:(?=[\p{L}\p{N}])\X)+"
+WORD = re.compile(rf"{LETTERS}(?:[-'’]{LETTERS})*|(?=[^\w\s])\X")
 
 
 def word_set(text: str) -> frozenset[str]:
@@ -247,7 +250,9 @@ def _without_possessive(word: str) -> tuple[str, bool]:
 
 
 def _letters(text: str) -> str:
-    return "".join(character for character in text.casefold() if character.isalnum())
+    """Return its letters, digits and their signs, in lower case and composed ("é" is one)."""
+    composed = unicodedata.normalize("NFC", text.casefold())
+    return "".join(re.findall(r"[\p{L}\p{N}\p{M}]", composed))
 
 
 def _means_something(word: str) -> bool:
@@ -384,9 +389,14 @@ def _similarity(name: Sequence[str], said: Sequence[str]) -> float:
     return _word_similarity("".join(name), "".join(said))
 
 
+_LATIN = re.compile(r"\p{Latin}")
+
+
 def _word_similarity(name: str, said: str) -> float:
     if name == said:
         return 1.0
+    if not (_LATIN.search(name) and _LATIN.search(said)):  # how it sounds is not known
+        return Levenshtein.normalized_similarity(re.findall(r"\X", name), re.findall(r"\X", said))
     spelling = max(
         JaroWinkler.similarity(name, said), Levenshtein.normalized_similarity(name, said)
     )

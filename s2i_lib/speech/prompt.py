@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import re
+import unicodedata
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
+
+import regex as re  # unlike the built-in module it takes a letter's signs for a part of the word
 
 from s2i_lib.errors import InputError
 from s2i_lib.photos.subject import Subject
@@ -94,8 +96,8 @@ def make_prompt(
     known = list(subjects)
     if chosen is not None and chosen not in known:
         known.insert(0, chosen)
-    names = [subject.name for subject in known]
-    text = strip_habits(write_marks(" ".join(said.split())), names)
+    names = [_composed(subject.name) for subject in known]
+    text = strip_habits(write_marks(" ".join(_composed(said).split())), names)
     mentions = find_names(text, known)
     text, used, notes = replace_names(text, mentions, chosen)
     if chosen is not None and chosen not in used:
@@ -120,6 +122,10 @@ def make_prompt(
         transcript=heard if isinstance(heard, Transcript) else None,
         notes=tuple(notes),
     )
+
+
+def _composed(text: str) -> str:
+    return unicodedata.normalize("NFC", text)
 
 
 def with_negative(prompt: Prompt, given: str | None, own: str) -> Prompt:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from s2i_lib.errors import InputError
-from s2i_lib.speech.audio import RATE_HZ, Audio, normalise
+from s2i_lib.speech.audio import Audio
+from s2i_lib.speech.level import RATE_HZ, normalise
 from s2i_lib.speech.weights import WINDOW_S
 
 MAX_DECODES = 3  # of a clip: plain Whisper takes up to six of every 30 s

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from s2i_lib.errors import InputError, S2iError
+from s2i_lib.storage.layout import FOLDER_BYTES, NAME_BYTES, cut_name
 
 GIB = 1024**3
 
@@ -69,7 +70,9 @@ def free_path(path: Path) -> Path:
         raise _not_written(path, error) from error
     free, number = path, 2
     while free.name.lower() in taken:
-        free, number = path.with_name(f"{path.stem}-{number}{path.suffix}"), number + 1
+        tail = f"-{number}{path.suffix}"
+        stem = cut_name(path.stem, NAME_BYTES - len(tail.encode()))
+        free, number = path.with_name(stem + tail), number + 1
     return free
 
 
@@ -81,7 +84,7 @@ def write_file(path: Path, data: bytes) -> Path:
     S2iError
         When the disk does not take it. Nothing is left behind then.
     """
-    part = path.with_name(f".{path.name}.part")
+    part = path.with_name(f".{cut_name(path.name, FOLDER_BYTES)}.part")
     try:
         with part.open("wb") as file:
             file.write(data)

@@ -9,11 +9,18 @@ import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
+import regex
+
 from s2i_lib.errors import InputError
+from s2i_lib.storage.json_file import load_object
 
 COLAB_MOUNT = Path("/content/drive/MyDrive")
 FOLDER = "s2i"  # below it
 LOCAL_ROOT = Path("s2i_drive")
+# Disks and the mounted Drive count a name in bytes, not letters: an emoji has 4, one with a skin
+# colour 8. A folder is called .NAME.part while it is written.
+NAME_BYTES = 255
+FOLDER_BYTES = NAME_BYTES - len("..part")
 
 
 @dataclass(frozen=True)
@@ -51,25 +58,61 @@ class Drive:
         return self.root / "classroom_words.txt"
 
     def subject(self, name: str) -> Path:
-        """Return the folder of the subject that is called ``name`` ("Rex" and "rex" are one)."""
-        return self.subjects / folder_name(name)
+        """Return the folder of the subject that is called ``name`` ("Rex" and "rex" are one).
+
+        Its runs have one of the same name. What an older version wrote, which took a letter's signs
+        for gaps between words, keeps its folder.
+        """
+        folder = self.subjects / folder_name(name)
+        older = self.subjects / _older_folder_name(name)
+        if older != folder and not is_folder(folder) and _name_on_card(older) == composed(name):
+            return older
+        return folder
 
 
 def folder_name(name: str) -> str:
     """Return ``name`` as a folder: lower case, letters, digits, dashes (mr-whiskers).
+
+    One that is too long for a folder is cut, and ends in a key of the whole, so that two names
+    never share a folder.
 
     Raises
     ------
     InputError
         When nothing is left of the name.
     """
-    slug = _slug(composed(name))
-    if not slug:
+    slug = regex.sub(r"[^\w]+", "-", composed(as_text(name)).strip().lower()).strip("-_")
+    if not any(map(str.isalnum, slug)):
         raise InputError(
             f"The name {name!r} has no letters or digits, so no folder can be named after it. "
             "Give a name such as Rex."
         )
-    return slug
+    if cut_name(slug, FOLDER_BYTES) == slug:
+        return slug
+    key = hashlib.sha256(slug.encode()).hexdigest()[:12]
+    return f"{cut_name(slug, FOLDER_BYTES - len(key) - 1)}-{key}"
+
+
+def as_text(name: str) -> str:
+    """Return a file's name with "?" for bytes that are no letters, as old zips and disks have."""
+    return name.encode(errors="replace").decode()
+
+
+def cut_name(name: str, most_bytes: int) -> str:
+    """Return as much of the beginning of ``name`` as has at most so many bytes in UTF-8."""
+    return as_text(name).encode()[:most_bytes].decode(errors="ignore")
+
+
+def _older_folder_name(name: str) -> str:
+    return re.sub(r"[^\w]+", "-", name.strip().lower()).strip("-_")
+
+
+def _name_on_card(folder: Path) -> str | None:
+    """Return the name of the subject whose folder it is, if its card can be read."""
+    try:
+        return composed(load_object(folder / "subject.json")["name"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def composed(text: str) -> str:
@@ -79,11 +122,7 @@ def composed(text: str) -> str:
 
 def older_folder_names(name: str) -> set[str]:
     """Return what older versions called the folder, who did not compose letters."""
-    return {_slug(unicodedata.normalize(form, name)) for form in ("NFC", "NFD")} - {""}
-
-
-def _slug(name: str) -> str:
-    return re.sub(r"[^\w]+", "-", name.strip().lower()).strip("-_")
+    return {_older_folder_name(unicodedata.normalize(form, name)) for form in ("NFC", "NFD")} - {""}
 
 
 def is_folder(path: Path) -> bool:

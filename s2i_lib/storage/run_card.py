@@ -8,7 +8,7 @@ from typing import Any
 
 from s2i_lib.errors import InputError
 from s2i_lib.storage.json_file import NUMBER, TEXT_OR_NONE, read_json
-from s2i_lib.storage.layout import Drive, folder_name
+from s2i_lib.storage.layout import Drive
 
 # In a run's folder:
 RUN_CARD = "run.json"  # options, base model, scores
@@ -54,7 +54,7 @@ def find_run(drive: Drive, run: str, instead: Collection[str] = ()) -> Path:
         if any((folder / name).is_file() for name in (RUN_CARD, "model_index.json", LORA)):
             return folder
     done = finished_runs(drive)
-    own = best_run(done, folder_name(run)) if any(map(str.isalnum, run)) else None
+    own = best_run(done, drive.subject(run).name) if any(map(str.isalnum, run)) else None
     if own:
         return own
     names = ", ".join(sorted(f.relative_to(drive.runs).as_posix() for f in done))

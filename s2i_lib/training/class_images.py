@@ -33,7 +33,7 @@ from s2i_lib.photos.subject import Subject
 from s2i_lib.speech.prompt import Prompt
 from s2i_lib.speech.templates import fill_in, prompts_in_turn
 from s2i_lib.storage.files import write_file, write_json
-from s2i_lib.storage.layout import folder_name
+from s2i_lib.storage.layout import FOLDER_BYTES, cut_name, folder_name
 from s2i_lib.training.config import FinetuneOptions
 
 if TYPE_CHECKING:
@@ -90,7 +90,8 @@ class ClassImages:
     def name(self) -> str:
         """The folder's name: the first prompt to read, and a key of its own for each card."""
         key = hashlib.sha256(json.dumps(self.card, sort_keys=True).encode()).hexdigest()[:12]
-        return f"{folder_name(self.card['prompt'])[:100].rstrip('-_')}-{key}"  # 255 at most
+        words = cut_name(folder_name(self.card["prompt"])[:100], FOLDER_BYTES - len(key) - 1)
+        return f"{words.rstrip('-_')}-{key}"
 
     def latents(
         self,

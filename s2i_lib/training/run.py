@@ -89,7 +89,7 @@ class Run:
 def choose_run(setup: Setup, name: str | None) -> Run:
     """Choose the run to work on: the named one, else the newest that can go on, else a new one."""
     subject = setup.dataset.subject.name
-    parent = setup.drive.runs / folder_name(subject)
+    parent = setup.drive.runs / setup.drive.subject(subject).name
 
     def run_at(folder: Path) -> Run:
         return Run(folder, local_folder(setup.drive, folder))
@@ -237,14 +237,19 @@ def list_runs(drive: Drive) -> list[RunSummary]:
         card, own = read_card(folder), tuple(saves(folder))
         if not (card or own or (folder / WEIGHTS).is_dir()):
             continue
-        step = max([card.get("step", 0), *(age(state)[0] for state in own)])
+        said, scores = card.get("step"), card.get("scores")
+        step = max([said if isinstance(said, int) else 0, *(age(state)[0] for state in own)])
         summaries.append(
             RunSummary(
                 folder,
-                card.get("status", "unreadable"),
+                str(card.get("status", "unreadable")),
                 step,
                 size_of(folder),
-                card.get("scores", {}),
+                {
+                    name: value
+                    for name, value in (scores.items() if isinstance(scores, dict) else ())
+                    if isinstance(value, int | float)
+                },
                 own,
             )
         )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from s2i_lib.errors import InputError
 from s2i_lib.photos.importing import import_zip, keep_photo
 from s2i_lib.photos.reading import encode_image, is_photo_name, read_bytes, read_photo
-from s2i_lib.storage.layout import COLAB_MOUNT, Drive
+from s2i_lib.storage.layout import COLAB_MOUNT, Drive, is_folder
 
 if TYPE_CHECKING:
     from s2i_lib.photos.manifest import Dataset
@@ -29,6 +29,8 @@ class PhotoFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.refused: list[str] = []
+        """Sentences on what was not kept of the last zip or folder, beside what was."""
 
     def names(self) -> list[str]:
         """Return all photos, the oldest first; hidden and other files are left out."""
@@ -45,9 +47,11 @@ class PhotoFolder:
         InputError
             When it is no photo or a broken one, or a zip without a single good one.
         """
+        self.refused = []
         if Path(name).suffix.lower() != ".zip":
             return [keep_photo(data, name, self.path).name]
         result = import_zip(data, self.path)
+        self.refused = [why for one, why in result.refused if is_photo_name(Path(one).name)]
         if not result.kept:
             reasons = " ".join(reason for _, reason in result.refused[:3]) or "It is empty."
             raise InputError(f"No photo was found in {name}. {reasons}")
@@ -65,12 +69,13 @@ class PhotoFolder:
         added: list[str] = []
         refused: list[str] = []
         for file in sorted(source.iterdir()):
-            if not (file.is_file() and is_photo_name(file.name)):
+            if file.is_dir() or not is_photo_name(file.name):
                 continue
             try:
                 added += self.add(file.name, read_bytes(file))
             except InputError as error:
                 refused.append(str(error))
+        self.refused = refused
         if not added:
             reasons = " ".join(refused[:3]) or "Put JPEG, PNG or HEIC files there."
             raise InputError(f"No photo was found in the folder {source}. {reasons}")
@@ -103,7 +108,7 @@ def _find_folder(folder: str) -> Path:
     if not given.is_absolute():
         places += [COLAB_MOUNT.parent / given, COLAB_MOUNT / given]
     for place in places:
-        if place.is_dir():
+        if is_folder(place):
             return place
     tried = ", ".join(str(place) for place in places)
     raise InputError(

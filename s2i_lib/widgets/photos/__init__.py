@@ -13,6 +13,9 @@ from s2i_lib.widgets.transport import ByteWidget
 class PhotoStore(Protocol):
     """Where photos go; ``capture.PhotoFolder`` is one."""
 
+    refused: list[str]
+    """Sentences on what was not kept of the last zip or folder, beside what was."""
+
     def names(self) -> list[str]:
         """Return the names of all photos, in the order in which to show them."""
 
@@ -55,8 +58,17 @@ class PhotoWidget(ByteWidget):
     def _received(self, data: bytes, meta: dict[str, Any]) -> list[str]:
         added = self.store.add(str(meta.get("name", "photo.jpg")), data)
         self.problem = self.problem_code = ""
+        if self.store.refused:
+            self.send({"type": "complaint", "text": self._what_was_taken(added)})
         self.refresh()
         return added
+
+    def _what_was_taken(self, added: list[str]) -> str:
+        count = "1 photo" if len(added) == 1 else f"{len(added)} photos"
+        refused = self.store.refused
+        more = f" And {len(refused) - 3} more." if len(refused) > 3 else ""
+        not_taken = f" Not taken: {' '.join(refused[:3])}{more}" if refused else ""
+        return f"{count} copied.{not_taken}"
 
     def _asked(self, name: str) -> bytes:
         return self.store.thumbnail(name)
@@ -70,8 +82,8 @@ class PhotoWidget(ByteWidget):
                 self.store.add(name, data)
             elif message["type"] == "folder":
                 added = self.store.add_folder(message["folder"])
-                count = "1 photo" if len(added) == 1 else f"{len(added)} photos"
-                self.send({"type": "said", "text": f"{count} copied."})
+                kind = "complaint" if self.store.refused else "said"
+                self.send({"type": kind, "text": self._what_was_taken(added)})
         except (InputError, OSError) as error:
             self.send({"type": "complaint", "text": str(error)})
         self.refresh()
