@@ -449,7 +449,7 @@ class SpeechToImage:
         if self.folder is None:
             return None
         try:
-            return save(picture, make_folder(self.folder), self.mark)
+            return save(picture, make_folder(self.folder), self.mark, root=self.drive.root)
         except S2iError as error:
             return error
 

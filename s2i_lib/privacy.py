@@ -1,17 +1,35 @@
-"""Find everything that is kept of a subject, show it, and delete it for good."""
+"""Find everything that is kept of a subject, show it, and delete it for good.
+
+Nothing that lies on a Drive may stop this: what cannot be read is passed over, and named as that of
+which nobody can tell whose it is (`find_doubts`).
+"""
 
 from __future__ import annotations
 
 import logging
+import os
+import re
+import tempfile
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from s2i_lib.drawing.gallery import is_of, without
-from s2i_lib.errors import InputError, S2iError
-from s2i_lib.storage.files import free_path, read_json, remove, size_of, write_file
-from s2i_lib.storage.layout import Drive, folder_name, local_folder
+from s2i_lib.drawing.gallery import is_of, is_readable_page, read_record, without
+from s2i_lib.errors import InputError, S2iError, first_line
+from s2i_lib.photos.dataset import STAGED
+from s2i_lib.storage.files import free_path, name_fault, remove, size_of, write_file
+from s2i_lib.storage.json_file import load_object, read_json
+from s2i_lib.storage.layout import (
+    Drive,
+    composed,
+    folder_name,
+    local_folder,
+    older_folder_names,
+)
 from s2i_lib.storage.lease import LEASE, Lease
+from s2i_lib.storage.run_card import RUN_CARD, read_card
 
 log = logging.getLogger(__name__)
 
@@ -30,46 +48,151 @@ class Trace:
         return size_of(self.path)
 
 
+@dataclass(frozen=True)
+class Doubt:
+    """A file or folder of which nobody can tell whose it is; it is never deleted."""
+
+    path: Path
+    why: str
+
+
+@dataclass(frozen=True)
+class _Search:
+    """What is looked for, and what was found so far."""
+
+    drive: Drive
+    slug: str
+    folders: frozenset[str]
+    """Names of the subject's folders: by its name, and by what their cards say."""
+    doubts: list[Doubt]
+
+    def doubt(self, path: Path, why: str) -> None:
+        self.doubts.append(Doubt(path, why))
+
+    def shows(self, record: Any) -> bool:
+        return is_of(record, self.slug, self.folders)
+
+    def load(self, path: Path) -> dict[str, Any]:
+        """Return the object in a file; nothing, and a doubt, where it cannot be read."""
+        try:
+            return load_object(path)
+        except (OSError, ValueError) as error:
+            self.doubt(path, f"it cannot be read ({first_line(error)})")
+            return {}
+
+
 def find_traces(drive: Drive, name: str) -> list[Trace]:
     """Find all that is kept of the subject called ``name``, and nothing of anybody else's.
 
     Its photos, dataset and card; its runs; class images that no other subject's run was made with;
     pictures that show it (drawn with a run of it, or with its name in the words) and the recordings
-    that they came from; pages and reports with its pictures in them.
+    that they came from; pages and reports with its pictures in them; what was left of its crops and
+    runs on this computer. Its folders are those of its name in any spelling of the same letters,
+    and those whose card says that name.
 
     Raises
     ------
     InputError
         When nothing is kept under that name; the known subjects are listed.
     """
-    slug = folder_name(name)
-    class_images = _own_class_images(drive, slug)
-    runs = drive.runs / slug
-    # What leads to something else comes after it, so that one cut short can be done once more.
-    traces = [*_pages(drive.creations, slug), *_reports_beside_others(drive, slug)]
-    traces += [Trace("picture", path) for path in _kept_with(drive.creations, slug)]
-    traces += [Trace("recording", path) for path in _kept_with(drive.recordings, slug)]
-    traces += [
-        Trace(what, path)
-        for what, folder in (
-            ("photos, dataset and card", drive.subjects / slug),
-            *(("class images", path) for path in class_images),
-            # what training left on this computer's own disk
-            *(("class images", local_folder(drive, path)) for path in class_images),
-            ("fine-tuned runs", local_folder(drive, runs)),
-            ("fine-tuned runs", runs),
-        )
-        for name in (folder.name, f".{folder.name}.part", f".{folder.name}.old")
-        if (path := folder.with_name(name)).exists()
-    ]
+    traces, doubts = _look(drive, name)
     if not traces:
         folders = {path.name for path in (*drive.subjects.glob("*/"), *drive.runs.glob("*/"))}
         known = ", ".join(sorted(folders)) or "none"
+        unsure = f" Nobody can tell whose these are: {_listed(doubts)}." if doubts else ""
         raise InputError(
             f"Nothing is kept of {name!r} in {drive.root} (known there: {known}). "
-            "Check the spelling, or name another Drive folder with --drive."
+            f"Check the spelling, or name another Drive folder with --drive.{unsure}"
         )
     return traces
+
+
+def find_doubts(drive: Drive, name: str) -> list[Doubt]:
+    """Find what may be of the subject, too, but says nothing that can be read of whose it is."""
+    return _look(drive, name)[1]
+
+
+def _listed(doubts: list[Doubt]) -> str:
+    shown = ", ".join(str(doubt.path) for doubt in doubts[:5])
+    return shown + (f" and {len(doubts) - 5} more" if len(doubts) > 5 else "")
+
+
+def _look(drive: Drive, name: str) -> tuple[list[Trace], list[Doubt]]:
+    slug = folder_name(name)
+    search = _Search(drive, slug, _folders_of(drive, slug), [])
+    class_images = _own_class_images(drive, search.folders)
+    # What leads to something else comes after it, so that one cut short can be done once more.
+    traces = [*_pages(search), *_reports_beside_others(search)]
+    for what, folder in (("picture", drive.creations), ("recording", drive.recordings)):
+        traces += [Trace(what, path) for path in _kept_with(search, folder)]
+    subjects = [drive.subjects / folder for folder in sorted(search.folders)]
+    runs = [drive.runs / folder for folder in sorted(search.folders)]
+    places = [
+        *(("photos, dataset and card", path) for path in subjects),
+        *(("class images", path) for path in class_images),
+        # what training left on this computer's own disk
+        *(("class images", local_folder(drive, path)) for path in class_images),
+        *(("fine-tuned runs", local_folder(drive, path)) for path in runs),
+        *(("fine-tuned runs", path) for path in _local_by_another_path(search)),
+        *(("fine-tuned runs", path) for path in runs),
+    ]
+    traces += [
+        Trace(what, path)
+        for what, folder in places
+        for name in (folder.name, f".{folder.name}.part", f".{folder.name}.old")
+        if os.path.lexists(path := folder.with_name(name))
+    ]
+    traces += [Trace("crops left by a kill", path) for path in _staged_crops(search)]
+    _doubt_folders_like(search, older_folder_names(name))
+    emptied = _emptied(search) if traces else set()
+    traces += [Trace("emptied by a kill", path) for path in sorted(emptied)
+               if path not in {trace.path for trace in traces}]  # fmt: skip
+    return traces, [doubt for doubt in search.doubts if doubt.path not in emptied]
+
+
+def _folders_of(drive: Drive, slug: str) -> frozenset[str]:
+    """Return the names of a subject's folders of photos and runs: its own, and by their cards."""
+    folders = [*drive.subjects.glob("*"), *drive.runs.glob("*")]
+    own = {folder.name for folder in folders if composed(folder.name) == slug}
+    for folder in folders:
+        name = re.sub(r"^\.(.*)\.(part|old)$", r"\1", folder.name)  # of one cut short
+        is_half = name != folder.name and re.sub(r" \(\d+\)$", "", composed(name)) == slug
+        if is_half or slug in _whose(folder):
+            own.add(name)
+    return frozenset(own | {slug})
+
+
+def _whose(folder: Path) -> set[str]:
+    """Return what the cards of a folder of photos or runs say: folder names of subjects."""
+    names = [read_json(folder / "subject.json").get("name")]
+    names += [_subject_in(read_card(path.parent)).get("name")
+              for path in folder.glob(f"*/{RUN_CARD}")]  # fmt: skip
+    return {slug for name in names if (slug := _slug_of(name))}
+
+
+def _subject_in(card: dict[str, Any]) -> dict[str, Any]:
+    subject = card.get("subject")
+    return subject if isinstance(subject, dict) else {}
+
+
+def _slug_of(name: Any) -> str | None:
+    try:
+        return folder_name(name) if isinstance(name, str) else None
+    except InputError:
+        return None
+
+
+def _doubt_folders_like(search: _Search, older: set[str]) -> None:
+    """Doubt folders without a card that older versions, or Drive ("rex (1)"), may have named so."""
+    drive = search.drive
+    for folder in sorted([*drive.subjects.glob("*"), *drive.runs.glob("*")]):
+        title = re.sub(r" \(\d+\)$", "", composed(folder.name))
+        is_like = title in search.folders or title in older
+        if is_like and folder.name not in search.folders and not _whose(folder):
+            search.doubt(folder, f"it is called like a folder of {search.slug}, and has no card")
+    parts = (drive.subjects, drive.runs, drive.creations, drive.recordings)
+    for folder in sorted(path for part in parts for path in drive.root.glob(f"{part.name} (*)")):
+        search.doubt(folder, "it is a second folder of that title, and is not looked through")
 
 
 def forget(traces: list[Trace], report: Callable[[str], None] = log.warning) -> None:
@@ -84,6 +207,7 @@ def forget(traces: list[Trace], report: Callable[[str], None] = log.warning) -> 
     ------
     S2iError
         When one of the runs is being trained: it would be written again. Nothing is deleted then.
+        When something could not be deleted: all the rest is gone, and what stays is named.
     """
     for trace in traces:
         for lease in trace.path.glob(f"*/{LEASE}"):
@@ -93,31 +217,46 @@ def forget(traces: list[Trace], report: Callable[[str], None] = log.warning) -> 
                     f"{holder.get('host')}. Nothing was deleted. Stop that training, then forget "
                     "again."
                 )
-    for trace in traces:
-        if trace.rest:
+    # A full disk takes the rest of no page until something is deleted: those come once more.
+    failed = [trace for trace in traces if _fault_of_deleting(trace)]
+    faults = {trace.path: fault for trace in failed if (fault := _fault_of_deleting(trace))}
+    if faults:
+        named = "; ".join(f"{path} ({name_fault(fault)})" for path, fault in faults.items())
+        raise S2iError(
+            f"{len(faults)} of {len(traces)} could not be deleted: {named}. All the rest is gone. "
+            "Mend that, then forget again."
+        )
+
+
+def _fault_of_deleting(trace: Trace) -> OSError | S2iError | None:
+    try:
+        if trace.rest and trace.path.exists():
             write_file(_path_of_rest(trace.path, trace.rest), trace.rest.encode())
         remove(trace.path)
+    except (OSError, S2iError) as error:
+        return error
+    return None
 
 
 def _path_of_rest(page: Path, rest: str) -> Path:
     """Return a free name, or that of the same rest, written by one who was cut short."""
     path = page.with_name(f"{page.stem}-rest{page.suffix}")
-    is_same = path.exists() and path.read_bytes() == rest.encode()
+    is_same = path.is_file() and path.read_bytes() == rest.encode()
     return path if is_same else free_path(path)
 
 
-def _own_class_images(drive: Drive, slug: str) -> list[Path]:
+def _own_class_images(drive: Drive, folders: frozenset[str]) -> list[Path]:
     """Find class images that this subject's runs used, or of their prompts, and no other's."""
     # One that was being deleted when the process died is called .NAME.part.
     names = {path.name.removeprefix(".").split(".")[0] for path in drive.class_images.glob("*")}
     own: set[str] = set()
     others: set[str] = set()
-    for path in drive.runs.glob("*/*/run.json"):
-        card, used = read_json(path), own if path.parents[1].name == slug else others
+    for path in drive.runs.glob(f"*/*/{RUN_CARD}"):
+        card, used = read_card(path.parent), own if path.parents[1].name in folders else others
         if folder := card.get("class_images"):
             used |= {folder, _without_key(folder)}
-        elif prompt := card.get("class_prompt"):
-            used.add(folder_name(prompt))
+        elif prompt := _slug_of(card.get("class_prompt")):
+            used.add(prompt)
     own -= others
     return [
         drive.class_images / name
@@ -131,31 +270,111 @@ def _without_key(name: str) -> str:
     return name.rpartition("-")[0]
 
 
-def _kept_with(folder: Path, slug: str) -> Iterator[Path]:
-    """Find each file whose record is of the subject, the records last; no pages."""
-    for record in sorted(folder.rglob("*.json")):
-        if is_of(read_json(record), slug):
-            beside = sorted(record.parent.glob(f"{record.stem}.*"))
-            own = [file for file in beside if file.is_file() and file.suffix != ".html"]
-            yield from sorted(own, key=lambda file: file.suffix == ".json")
+def _files_below(search: _Search, folder: Path) -> Iterator[Path]:
+    """Find all files below a folder; links to folders are not followed, but are there."""
+
+    def doubt(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):
+            search.doubt(Path(error.filename), f"it cannot be listed ({error.strerror})")
+
+    for place, folders, names in os.walk(folder, onerror=doubt):
+        links = [name for name in folders if Path(place, name).is_symlink()]
+        yield from (Path(place, name) for name in sorted([*names, *links]))
 
 
-def _pages(folder: Path, slug: str) -> Iterator[Trace]:
+def _emptied(search: _Search) -> set[Path]:
+    """Find files without a byte: a deletion was killed before it took the name away, too."""
+    folders = (search.drive.creations, search.drive.recordings)
+    files = {file for folder in folders for file in _files_below(search, folder)}
+    return {file for file in files if file.is_file() and not file.lstat().st_size}
+
+
+def _kept_with(search: _Search, folder: Path) -> Iterator[Path]:
+    """Find each file whose record is of the subject, the records last; no pages.
+
+    The record beside a file and that in a PNG both count: either may be cut, or of another name.
+    """
+    beside: dict[Path, list[Path]] = defaultdict(list)
+    for file in _files_below(search, folder):
+        if file.suffix.lower() != ".html":
+            beside[file.with_suffix("")].append(file)
+    for _, files in sorted(beside.items()):
+        records = [record for file in files if (record := _record_of(file))]
+        if any(search.shows(record) for record in records):
+            yield from sorted(files, key=lambda file: file.suffix == ".json")
+        elif not records:
+            for file in files:
+                search.doubt(file, "it has no record that can be read of whose it is")
+
+
+def _record_of(file: Path) -> dict[str, Any]:
+    try:
+        if file.suffix.lower() == ".json":
+            return load_object(file)
+        return read_record(file) if file.suffix.lower() == ".png" else {}
+    except (OSError, ValueError, InputError):
+        return {}
+
+
+def _pages(search: _Search) -> Iterator[Trace]:
     """Find the pages that show the subject; one that shows others stays without its part."""
-    for page in sorted(folder.rglob("*.html")):
-        text = page.read_text(errors="replace")
-        rest = without(text, slug)
+    pages = [file for file in _files_below(search, search.drive.creations)
+             if file.suffix.lower() == ".html"]  # fmt: skip
+    for page in pages:
+        try:
+            if not page.is_file():
+                raise InputError("it is no file")
+            text = page.read_bytes().decode(errors="replace")
+        except (OSError, InputError) as error:
+            search.doubt(page, f"it cannot be read ({first_line(error)})")
+            continue
+        rest = without(text, search.shows)
         if rest != text:
             others = f"; the others stay in {_path_of_rest(page, rest).name}" if rest else ""
             yield Trace(f"page{others}", page, rest)
+        if not is_readable_page(rest or text):
+            search.doubt(page, "it has parts without a record that can be read")
 
 
-def _reports_beside_others(drive: Drive, slug: str) -> Iterator[Trace]:
+def _reports_beside_others(search: _Search) -> Iterator[Trace]:
     """Find evaluations of several runs: they lie with the first one's, and show photos of all."""
-    for data in sorted(drive.runs.glob("*/*/evaluations/*.json")):
-        runs = read_json(data).get("runs") or []
-        shown = [run | {"subjects": [run.get("subject") or {}], "run": run.get("name")}
-                 for run in runs if isinstance(run, dict)]  # fmt: skip
-        if data.parents[2].name != slug and any(is_of(run, slug) for run in shown):
+    for data in sorted(search.drive.runs.glob("*/*/evaluations/*.json")):
+        if data.parents[2].name in search.folders:
+            continue
+        runs = search.load(data).get("runs")
+        shown = [run for run in (runs if isinstance(runs, list) else []) if isinstance(run, dict)]
+        if any(search.shows({"subjects": [r.get("subject")], "run": r.get("name")}) for r in shown):
             yield from (Trace("report beside others", p) for p in (data.with_suffix(".html"), data)
-                        if p.exists())  # fmt: skip
+                        if os.path.lexists(p))  # fmt: skip
+
+
+def _local_by_another_path(search: _Search) -> Iterator[Path]:
+    """Find this computer's work for the same runs, begun when the Drive had another path here."""
+    here = local_folder(search.drive, search.drive.root)
+    for run in sorted(path for folder in search.folders
+                      for path in here.parent.glob(f"*/runs/{_escaped(folder)}/*")):  # fmt: skip
+        if here in run.parents or not run.is_dir():
+            continue
+        card = read_card(run)
+        there = read_card(search.drive.runs / run.parent.name / run.name)
+        keys = ("subject", "dataset", "base")
+        if card and [card.get(key) for key in keys] == [there.get(key) for key in keys]:
+            yield run
+        else:
+            search.doubt(run, "it is of another Drive, or of this one by another path")
+
+
+def _escaped(name: str) -> str:
+    return re.sub(r"([*?[])", r"[\1]", name)
+
+
+def _staged_crops(search: _Search) -> Iterator[Path]:
+    """Find crops in the temporary folder whose `build_dataset` was killed."""
+    import psutil
+
+    for folder in sorted(Path(tempfile.gettempdir()).glob(f"{STAGED}*")):
+        whose, _, pid = folder.name.removeprefix(STAGED).rpartition("-")[0].rpartition("-")
+        if not pid.isdigit():
+            search.doubt(folder, "an older version left crops of somebody there")
+        elif whose in {name[:40] for name in search.folders} and not psutil.pid_exists(int(pid)):
+            yield folder

@@ -11,7 +11,7 @@ from s2i_lib.errors import InputError
 from s2i_lib.photos.consent import Consent
 from s2i_lib.photos.crop import Box
 from s2i_lib.photos.dataset import build_dataset, sample_subject
-from s2i_lib.photos.manifest import load_dataset
+from s2i_lib.photos.manifest import load_dataset, read_earlier
 from s2i_lib.photos.subject import Subject, check_identifier
 from s2i_lib.storage.layout import Drive
 
@@ -169,12 +169,15 @@ def test_two_names_of_one_folder_do_not_mix_their_photos(drive):
 @pytest.mark.parametrize(
     "text", ["{", "[1]", '{"schema_version": 1, "photos": [{}]}', '{"schema_version": 1}']
 )
-def test_a_damaged_manifest_is_named(drive, text):
+def test_a_damaged_manifest_is_named(drive, text, caplog):
+    """It is built again, from what people chose (test_attacks_files)."""
     subject = sample_subject(drive)
     path = drive.subject(subject.name) / "manifest.json"
     path.write_text(text)
     with pytest.raises(InputError, match=r"manifest\.json cannot be read"):
-        build_dataset(subject, drive)
+        load_dataset(drive, subject.name)
+    assert read_earlier(path.parent) == {}
+    assert "manifest.json cannot be read" in caplog.text
 
 
 def test_without_photos_or_with_unknown_crops_the_error_says_what_to_do(drive):

@@ -67,7 +67,7 @@ def test_a_dataset_is_read_and_built_again_around_the_crop_made_by_hand(drive, r
     again = load_dataset(drive, "Racer")
     by_hand = again.verdicts[1]
     assert by_hand.method == "by hand" and by_hand.crop.corners == (16, 20, 272, 276)
-    assert np.array_equal(np.asarray(Image.open(again.images[1])), crop)
+    assert np.array_equal(np.asarray(Image.open(again.folder / by_hand.image)), crop)
     assert not (drive.subject("Racer") / "set_aside").exists(), "our own crops are taken for ours"
 
 

@@ -29,10 +29,10 @@ def redo(
     """Make the same picture again, from the record inside it."""
     from s2i_lib.drawing import records
     from s2i_lib.drawing.draw import redo
-    from s2i_lib.drawing.gallery import read_record, same_pixels, save
+    from s2i_lib.drawing.gallery import from_drive, read_record, same_pixels, save
     from s2i_lib.models.loading import load
 
-    record = read_record(picture)
+    record = from_drive(read_record(picture), drive.root)
     folder = make_folder(out or drive.creations)
     name, weights = records.weights_named_in(record, drive, model, run)
     loaded = load(name, drive=drive, run=weights)
@@ -41,7 +41,7 @@ def redo(
         complain(doubt, "Note")
     with tqdm(total=record.get("steps"), desc="Drawing", leave=False) as bar:
         again = redo(loaded, record, on_step=lambda _: bar.update())
-    path = save(again, folder)
+    path = save(again, folder, root=drive.root)
     is_same = same_pixels(picture, path)
     why_not = "other weights" if doubt else "another machine or other versions"
     emit(
@@ -58,9 +58,13 @@ def gallery(
     grid: Annotated[
         Path | None, typer.Option(help="PNG to write: all of them side by side.")
     ] = None,
+    share: Annotated[
+        Path | None, typer.Option(help="Folder for copies to give away, without their records.")
+    ] = None,
 ) -> None:
     """List the pictures that were made, the oldest first, and put them side by side."""
     from s2i_lib.drawing.gallery import grid_png, list_pictures, read_record
+    from s2i_lib.drawing.gallery import share as share_pictures
 
     pictures = list_pictures(drive.creations, subject=subject, prompt=prompt)
     for path in pictures:
@@ -72,7 +76,10 @@ def gallery(
         )
     if not pictures:
         emit(None, "There are no such pictures yet.")
-    elif grid:
+    if pictures and share:
+        for path in share_pictures(pictures, make_folder(share)):
+            emit({"shared": str(path)}, f"Shared    {path}")
+    if pictures and grid:
         sheet = write_file(free_path(grid), grid_png(pictures))
         emit({"grid": str(sheet)}, f"Grid      {sheet}")
 
@@ -85,7 +92,7 @@ def forget(
     """Delete everything that is kept of a subject, after listing it."""
     from s2i_lib import privacy
 
-    traces = privacy.find_traces(drive, name)
+    traces, doubts = privacy.find_traces(drive, name), privacy.find_doubts(drive, name)
     for trace in traces:
         emit(None, f"{trace.what:26} {trace.size_bytes / 1e6:8.1f} MB  {trace.path}")
     yes = yes or agree(f"Delete all of this for good, all of {name}?")
@@ -93,7 +100,10 @@ def forget(
         privacy.forget(traces, report=complain)
     for trace in traces:
         emit({"what": trace.what, "path": str(trace.path), "deleted": yes})
+    for doubt in doubts:
+        complain(f"{doubt.path}: {doubt.why}", "Cannot tell whose")
     if not yes:
         complain("Nothing was deleted. Answer y, or give --yes, to delete what is listed.")
         return
-    print(f"Nothing is kept of {name} any more.", file=sys.stderr)
+    unsure = f", as far as can be told: look at the {len(doubts)} named above" if doubts else ""
+    print(f"Nothing is kept of {name} any more{unsure}.", file=sys.stderr)

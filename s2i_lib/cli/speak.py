@@ -25,13 +25,22 @@ if TYPE_CHECKING:
 Recordings = Annotated[list[str], typer.Argument(help="Recordings: wav, mp3, m4a, webm ...")]
 
 
-def speak(audio: Recordings, hearing: Hearing, order: Order, drive: Drive) -> None:
-    """Turn spoken sentences into pictures, and a page of the clips, words and pictures."""
+def speak(
+    audio: Recordings,
+    hearing: Hearing,
+    order: Order,
+    drive: Drive,
+    keep_recordings: Annotated[
+        bool, typer.Option("--keep-recordings", help="Keep the voice, on the page and the Drive.")
+    ] = False,
+) -> None:
+    """Turn spoken sentences into pictures, and a page of the words and pictures."""
     from s2i_lib.distributed import Processes
 
     processes = Processes()
     speech = _make_pipeline(order, drive, processes)
     speech.hearing = hearing.options(speech.subjects)
+    speech.recordings = drive.recordings if keep_recordings else None
     unusable = _check(audio, hearing)
     if len(unusable) < len(set(audio)):
         with processes.main_first():  # it downloads, the others find what it has kept
@@ -204,6 +213,8 @@ def _report(wish: Wish, clip: str | None, sections: list[Section]) -> None:
 
 def _finish(speech: SpeechToImage, sections: list[Section], processes: Processes) -> None:
     """Write the page of all wishes, of all processes, and report the seconds of each stage."""
+    if speech.recordings is None:  # a page would keep the voice
+        sections = [replace(section, clip=None) for section in sections]
     sections = processes.gather(sections)
     processes.close()
     if not sections or not processes.is_main:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import re
 import wave
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -16,9 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 from s2i_lib.drawing.records import Picture
 from s2i_lib.errors import InputError, S2iError
+from s2i_lib.photos.own_png import open_png, text_of_png
 from s2i_lib.photos.reading import encode_image
 from s2i_lib.storage.files import data_uri, free_path, write_file
-from s2i_lib.storage.layout import folder_name
+from s2i_lib.storage.json_file import NUMBER, TEXT_OR_NONE, check_fields, parse_object
+from s2i_lib.storage.layout import composed, folder_name
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,7 +30,24 @@ if TYPE_CHECKING:
     from s2i_lib.photos.subject import Subject
     from s2i_lib.speech.transcript import Transcript
 
+log = logging.getLogger(__name__)
+
 RECORD_KEY = "s2i"  # the PNG text chunk that holds the record as JSON
+RECORD_SHAPE = {
+    "prompt": str,
+    "negative": str,
+    "seed": int,
+    "seeds": [int],
+    "index": int,
+    "steps": int,
+    "guidance_scale": NUMBER,
+    "model": str,
+    "source": str,
+    "run": TEXT_OR_NONE,
+    "hashes": dict,
+    "subjects": [{"name": str, "class_noun": str, "identifier": str, "kind": str}],
+    "transcript": (dict, type(None)),
+}
 PAGE_TEMPLATE = Path(__file__).with_name("gallery_page.html")
 
 
@@ -44,11 +64,12 @@ class Section:
     notes: Sequence[str] = ()
 
 
-def save(picture: Picture, folder: Path, mark: str = "") -> Path:
+def save(picture: Picture, folder: Path, mark: str = "", *, root: Path | None = None) -> Path:
     """Write a PNG with its record inside and the same record as JSON beside it.
 
     The name says when, what and which seed; a name that is taken is never written over. Where
-    several processes write at once, each has its own ``mark`` at the end of the name.
+    several processes write at once, each has its own ``mark`` at the end of the name. Paths in the
+    record that lie below ``root``, the Drive's, are relative to it: see `from_drive`.
 
     Raises
     ------
@@ -57,7 +78,8 @@ def save(picture: Picture, folder: Path, mark: str = "") -> Path:
     """
     from PIL.PngImagePlugin import PngInfo
 
-    record = picture.record | {"saved_at": datetime.now(UTC).isoformat(timespec="seconds")}
+    record = _to_drive(picture.record, root) if root else picture.record
+    record = record | {"saved_at": datetime.now(UTC).isoformat(timespec="seconds")}
     text = json.dumps(record, ensure_ascii=False)
     info = PngInfo()
     info.add_itxt(RECORD_KEY, text)
@@ -100,64 +122,150 @@ def _write_with_record(path: Path, data: bytes, record: dict[str, Any]) -> Path:
         raise
 
 
-def read_record(path: Path) -> dict[str, Any]:
-    """Return the record inside a PNG that `save` wrote.
+_PATHS = ("run", "source")
+
+
+def _to_drive(record: dict[str, Any], root: Path) -> dict[str, Any]:
+    """Return a record whose paths on the Drive say nothing of where it is mounted."""
+    place = str(root.absolute()) + "/"
+    paths = {key: value.removeprefix(place) for key in _PATHS
+             if isinstance(value := record.get(key), str)}  # fmt: skip
+    return record | paths
+
+
+def from_drive(record: dict[str, Any], root: Path) -> dict[str, Any]:
+    """Return a record with the paths on the Drive at ``root`` as they are here."""
+    paths = {key: str(root.absolute() / value) for key in _PATHS
+             if isinstance(value := record.get(key), str) and value
+             and not Path(value).is_absolute() and ".." not in Path(value).parts
+             and (root / value).exists()}  # fmt: skip
+    return record | paths
+
+
+def _for_others(record: dict[str, Any]) -> dict[str, Any]:
+    """Return a record without paths of this machine: from the Drive's runs on, or the name."""
+
+    def shorten(path: str) -> str:
+        _, runs, run = path.rpartition("/runs/")
+        return f"runs/{run}" if runs else Path(path).name
+
+    return record | {key: shorten(value) for key in _PATHS
+                     if isinstance(value := record.get(key), str)
+                     and Path(value).is_absolute()}  # fmt: skip
+
+
+# What says that a picture was drawn by a model, in the words of IPTC (Digital Source Type).
+AI_MARK = (
+    '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf='
+    '"http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description rdf:about="" '
+    'xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" Iptc4xmpExt:'
+    'DigitalSourceType="http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"/>'
+    "</rdf:RDF></x:xmpmeta>"
+)
+
+
+def shared_png(path: Path) -> bytes:
+    """Return a saved picture as a PNG to give away: its pixels, and that a model drew it.
 
     Raises
     ------
     InputError
-        When there is no such file, it is no PNG, or it carries no record of ours.
+        When it cannot be read.
     """
-    from PIL import Image, UnidentifiedImageError
+    from PIL.PngImagePlugin import PngInfo
 
-    try:
-        with Image.open(path) as image:
-            image.load()
-            text = image.info.get(RECORD_KEY)
-    except FileNotFoundError:
-        raise InputError(f"There is no picture {path}. Check the path.") from None
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise InputError(
-            f"{path} cannot be read as a picture ({error}). Give a PNG that this program made."
-        ) from error
-    try:
-        return json.loads(text)
-    except (TypeError, ValueError):
-        raise InputError(
+    info = PngInfo()
+    info.add_itxt("XML:com.adobe.xmp", AI_MARK)
+    return encode_image(open_png(path).convert("RGB"), "PNG", pnginfo=info)
+
+
+def share(pictures: Sequence[Path], folder: Path) -> list[Path]:
+    """Write copies to give away, whose names and content say nothing of whom they show."""
+    return [write_file(free_path(folder / "picture.png"), shared_png(path)) for path in pictures]
+
+
+class NoRecordError(InputError):
+    """A picture that says nothing of how it was made: somebody else's, or one that was shared."""
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Return the record inside a PNG that `save` wrote: `RECORD_SHAPE`, with prompt and seed.
+
+    Raises
+    ------
+    NoRecordError
+        When it carries no record of ours.
+    InputError
+        When there is no such file, it is no PNG, or its record is odd.
+    """
+    text = text_of_png(path, RECORD_KEY)
+    if text is None:
+        raise NoRecordError(
             f"{path} carries no record of how it was made. Only pictures that this program saved "
             "can be made again, and only while no other program has written them anew."
-        ) from None
+        )
+    try:
+        record = parse_object(text)
+        check_fields(record, RECORD_SHAPE)
+        if missing := [key for key in ("prompt", "seed") if key not in record]:
+            raise ValueError(f"{missing[0]} is missing")
+    except ValueError as error:
+        raise InputError(
+            f"{path} carries no record that can be read ({error}). Only pictures that this program "
+            "saved can be made again."
+        ) from error
+    return record
 
 
 def same_pixels(one: Path, other: Path) -> bool:
     """Return whether two pictures show the same, bit for bit, whatever their records say."""
-    from PIL import Image
-
-    with Image.open(one) as first, Image.open(other) as second:
-        return first.size == second.size and first.tobytes() == second.tobytes()
+    first, second = open_png(one), open_png(other)
+    return first.size == second.size and first.tobytes() == second.tobytes()
 
 
-def is_of(record: Mapping[str, Any], slug: str) -> bool:
+def is_of(record: Any, slug: str, folders: Collection[str] = ()) -> bool:
     """Return whether a record is of the subject whose folders are called ``slug``.
 
     It is where the subject was named, or a run of it drew: ``run`` says rex/pocket-01, or where
-    weights lie that were exported from that run, such as /drive/runs/rex/pocket-01/export.
+    weights lie that were exported from that run, such as runs/rex/pocket-01/export, with the path
+    to the Drive before it or without. Its runs may lie in other ``folders``, too.
     """
-    names = [str(subject.get("name", "")) for subject in record.get("subjects") or []]
-    run = Path(str(record.get("run") or ""))
+    if not isinstance(record, dict):
+        return False
+    run = Path(record["run"]) if isinstance(record.get("run"), str) else Path()
     parts = run.parts
-    is_drawn_by = ("runs", slug) in pairwise(parts) if run.is_absolute() else slug in parts[:1]
-    return is_drawn_by or slug in {folder_name(name) for name in names if name.strip()}
+    if run.is_absolute():
+        drawn_by = {after for before, after in pairwise(parts) if before == "runs"}
+    else:
+        is_path = len(parts) > 2 and parts[0] == "runs"
+        drawn_by = set(parts[1:2] if is_path else parts[:1])
+    is_drawn_by = not drawn_by.isdisjoint({slug, *folders})
+    return is_drawn_by or slug in _folders_named(record.get("subjects"))
+
+
+def _folders_named(subjects: Any) -> Iterator[str]:
+    """Find what the folders of a record's subjects are called."""
+    for subject in subjects if isinstance(subjects, list) else []:
+        name = subject.get("name") if isinstance(subject, dict) else subject
+        if isinstance(name, str):
+            with suppress(InputError):  # a name of signs alone has no folder
+                yield folder_name(name)
 
 
 def list_pictures(folder: Path, *, subject: str | None = None, prompt: str = "") -> list[Path]:
-    """List the saved pictures of a folder, oldest first: of a subject, with words in the prompt."""
+    """Return a folder's saved pictures, oldest first: of a subject, with words in the prompt.
+
+    One that cannot be read is named in the log; one without a record is somebody else's.
+    """
     found = []
     for path in sorted(folder.glob("*.png")):
         try:
             record = read_record(path)
-        except InputError:
-            continue  # a picture of somebody else's lies there, too
+        except NoRecordError:
+            continue
+        except InputError as error:
+            log.warning("%s", error)
+            continue
         is_of_subject = subject is None or is_of(record, folder_name(subject))
         if is_of_subject and prompt.lower() in record["prompt"].lower():
             found.append(path)
@@ -165,10 +273,22 @@ def list_pictures(folder: Path, *, subject: str | None = None, prompt: str = "")
 
 
 def grid_png(pictures: Sequence[Path]) -> bytes:
-    """Saved pictures side by side, as a PNG."""
-    import PIL.Image
+    """Return saved pictures as one PNG without records; odd ones are named in the log.
 
-    return encode_image(grid([PIL.Image.open(path) for path in pictures], cell_px=256), "PNG")
+    Raises
+    ------
+    InputError
+        When none of them can be read.
+    """
+    images = []
+    for path in pictures:
+        try:
+            images.append(open_png(path))
+        except InputError as error:
+            log.warning("%s", error)
+    if not images:
+        raise InputError("None of these pictures can be read, so there is no grid of them.")
+    return encode_image(grid(images, cell_px=256), "PNG")
 
 
 def grid(
@@ -204,8 +324,8 @@ def write_page(wishes: Sequence[Section], path: Path, *, title: str) -> Path:
             "pictures": [
                 {
                     "name": file.name,
-                    "uri": data_uri("image/png", file.read_bytes()),
-                    "record": read_record(file),
+                    "uri": data_uri("image/png", shared_png(file)),
+                    "record": _for_others(read_record(file)),
                 }
                 for file in wish.pictures
             ],
@@ -216,27 +336,39 @@ def write_page(wishes: Sequence[Section], path: Path, *, title: str) -> Path:
     return write_file(free_path(path), page.encode())
 
 
-_SECTION = re.compile(r"<section>.*?</section>\n?", re.DOTALL)
-_RECORD = re.compile(r"<pre>(.*?)</pre>", re.DOTALL)
+def without(page: str, shows: Callable[[Any], bool]) -> str:
+    """Return the HTML of `write_page` without wishes that it ``shows``; "" when none is left."""
+    head, *sections = page.split(_BEGIN)
+    left = [section for section in sections
+            if not any(map(shows, _records_in(section)))]  # fmt: skip
+    if len(left) == len(sections):
+        return page
+    if not left:
+        return ""
+    # What follows the last section is the page's end.
+    end = sections[-1].partition(_END)[2]
+    return _BEGIN.join([head, *left]).removesuffix(end).rstrip("\n") + "\n" + end.lstrip("\n")
 
 
-def without(page: str, slug: str) -> str:
-    """Take the wishes of a subject out of `write_page`'s HTML; "" when none is left."""
+def is_readable_page(page: str) -> bool:
+    """Return whether each section of a page has a record that says whose it is."""
+    _, *sections = page.split(_BEGIN)
+    return bool(sections) and all(any(_records_in(section)) for section in sections)
 
-    def rest(section: re.Match[str]) -> str:
-        try:
-            records = [json.loads(record) for record in _RECORD.findall(section[0])]
-        except ValueError:
-            return section[0]  # somebody else's page
-        return "" if any(is_of(record, slug) for record in records) else section[0]
 
-    left = _SECTION.sub(rest, page)
-    return left if left == page or _SECTION.search(left) else ""
+_BEGIN, _END = "<section>", "</section>"
+
+
+def _records_in(section: str) -> Iterator[dict[str, Any]]:
+    """Find the records that can be read in a section; what else stands there is passed over."""
+    for part in section.partition(_END)[0].split("<pre>")[1:]:
+        with suppress(ValueError):
+            yield parse_object(part.partition("</pre>")[0])
 
 
 def file_stem(prompt: str) -> str:
     """Return the time (UTC) and the first words of a prompt as a file name without its ending."""
-    words = re.sub(r"[^\w]+", "-", prompt.lower()).strip("-")[:40].strip("-")
+    words = re.sub(r"[^\w]+", "-", composed(prompt).lower()).strip("-")[:40].strip("-")
     return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{words or 'picture'}"
 
 

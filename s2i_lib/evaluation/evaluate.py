@@ -6,7 +6,6 @@ score that is not available is missing from the result, with the reason, and sto
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -38,6 +37,7 @@ from s2i_lib.photos.subject import Subject
 from s2i_lib.pipeline import SpeechToImage
 from s2i_lib.speech.transcribe import HearOptions
 from s2i_lib.storage.files import sha256_of
+from s2i_lib.storage.json_file import parse_object, read_limited
 from s2i_lib.storage.run_card import find_run, read_card
 
 if TYPE_CHECKING:
@@ -417,9 +417,9 @@ def read_curve(folder: Path, kept_step: int | None = None) -> list[dict[str, Any
     lines: list[dict[str, Any]] = []
     for name in ("metrics.jsonl", "scores.jsonl"):
         with suppress(OSError, ValueError):
-            for line in (folder / name).read_text().splitlines():
-                lines.append(json.loads(line))
-    found = [line for line in lines if isinstance(line, dict) and "step" in line]
+            for line in read_limited(folder / name).splitlines():
+                lines.append(parse_object(line))
+    found = [line for line in lines if isinstance(line.get("step"), int)]
     scored = as_curve([Point(**line) for line in found if line.keys() == POINT])
     if kept_step is not None:
         scored = [line | {"is_best": line["step"] == kept_step} for line in scored]

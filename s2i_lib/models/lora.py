@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from s2i_lib.storage.files import read_json
+from s2i_lib.storage.json_file import read_json
 
 if TYPE_CHECKING:
     import torch

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import shutil
@@ -21,13 +20,15 @@ from s2i_lib.photos.diversity import advise, find_duplicates
 from s2i_lib.photos.importing import import_zip, keep_photo, safe_name
 from s2i_lib.photos.inspection import Callback, Inspector, Look, who_checked
 from s2i_lib.photos.manifest import (
+    CHOICES,
     MASKS,
     Dataset,
+    choices_in,
     choices_of_mask,
     crops_by_hand,
     dataset_hash,
     manifest_of,
-    read_manifest,
+    read_earlier,
 )
 from s2i_lib.photos.quality import DatasetOptions, Verdict
 from s2i_lib.photos.reading import FORMATS, is_photo_name, no_decoder_warnings, read_bytes
@@ -38,10 +39,13 @@ from s2i_lib.photos.subject import (
     load_subject,
     save_subject,
 )
-from s2i_lib.storage.files import free_path, make_folder, sha256_of, write_file
-from s2i_lib.storage.layout import NAME_BYTES, Drive, as_text, cut_name
+from s2i_lib.storage.files import free_path, make_folder, sha256_of, write_file, write_json
+from s2i_lib.storage.json_file import load_object
+from s2i_lib.storage.layout import NAME_BYTES, Drive, as_text, composed, cut_name, folder_name
 
 log = logging.getLogger(__name__)
+
+STAGED = "s2i-dataset-"  # then the subject's folder and the process: a kill leaves it behind
 
 
 def build_dataset(
@@ -85,7 +89,7 @@ def build_dataset(
     check_identifier(subject.identifier, drive)
     home = drive.subject(subject.name)
     _check_folder_is_its_own(subject, drive)
-    earlier = read_manifest(home / "manifest.json") if (home / "manifest.json").exists() else {}
+    earlier = read_earlier(home)
     consent = _settle_consent(subject, consent, earlier)
     with no_decoder_warnings():
         refused, ignored = _take_photos(Path(photos), home / "photos") if photos else ([], [])
@@ -96,13 +100,14 @@ def build_dataset(
             f"No photos in {home / 'photos'} (found 0, need {options.few} to {options.many}). "
             "Run notebooks/1_capture_dataset.ipynb, or copy photos there."
         )
-    by_hand = crops_by_hand(earlier) | dict(crops or {})
-    if unknown := sorted((set(crops or {}) | set(cut_out or {})) - set(names)):
+    crops, cut_out = _by_name(crops, names), _by_name(cut_out, names)
+    by_hand = crops_by_hand(earlier) | crops
+    if unknown := sorted({*crops, *cut_out} - set(names)):
         raise InputError(
             f"There is no photo {unknown[0]!r} to cut. There are: {', '.join(names) or 'none'}."
         )
-    with no_decoder_warnings(), tempfile.TemporaryDirectory(prefix="s2i-dataset-") as staged:
-        chosen = choices_of_mask(earlier) | dict(cut_out or {})
+    with no_decoder_warnings(), _staging_folder(subject) as staged:
+        chosen = choices_of_mask(earlier) | cut_out
         inspector = Inspector(subject, options, by_hand, Path(staged), chosen)
         looks = list(inspector.inspect_all([home / "photos" / name for name in names], callback))
         looks = _without_duplicates(looks, options)
@@ -136,8 +141,22 @@ def build_dataset(
         },
     )
     save_subject(drive, subject)
-    write_file(dataset.manifest, manifest_of(dataset, looks, options))
+    manifest = manifest_of(dataset, looks, options)
+    write_json(home / CHOICES, choices_in(manifest))
+    write_json(dataset.manifest, manifest)
     return dataset
+
+
+def _by_name(chosen: Mapping[str, Any] | None, names: list[str]) -> dict[str, Any]:
+    """Return choices by the names that photos have on the disk, however their letters are made."""
+    written = {composed(name): name for name in names}
+    return {written.get(composed(name), name): choice for name, choice in (chosen or {}).items()}
+
+
+def _staging_folder(subject: Subject) -> tempfile.TemporaryDirectory[str]:
+    """Make a folder for crops; its name says whose it is, for `s2i_lib.privacy` after a kill."""
+    whose = folder_name(subject.name)[:40]
+    return tempfile.TemporaryDirectory(prefix=f"{STAGED}{whose}-{os.getpid()}-")
 
 
 def sample_subject(drive: Drive) -> Subject:
@@ -147,7 +166,7 @@ def sample_subject(drive: Drive) -> Subject:
     """
     source = Path(__file__).parents[1] / "samples"
     (card,) = source.glob("*/subject.json")
-    subject = Subject(**json.loads(card.read_text()))
+    subject = Subject.from_record(load_object(card))
     photos = make_folder(drive.subject(subject.name) / "photos")
     for path in sorted(card.parent.glob("*.jpg")):
         keep_photo(path.read_bytes(), path.name, photos)

@@ -11,7 +11,8 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-from zlib import compress, crc32
+from zlib import compress, crc32, decompressobj
+from zlib import error as ZlibError
 
 from s2i_lib.errors import InputError, first_line
 from s2i_lib.photos.colour import png_chunks, profile_told
@@ -27,7 +28,7 @@ from s2i_lib.photos.reading import (
     too_large,
 )
 from s2i_lib.storage.files import free_path, make_folder, write_file
-from s2i_lib.storage.layout import as_text, cut_name
+from s2i_lib.storage.layout import as_text, composed, cut_name
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -47,7 +48,7 @@ def keep_photo(data: bytes, name: str, folder: Path) -> Path:
     InputError
         When `decode_photo` refuses it.
     """
-    name = safe_name(name)
+    name = safe_name(composed(name))
     photo = decode_photo(data, name, at_least_px=1)
     is_misnamed = photo.format not in FORMATS[Path(name).suffix.lower()]
     if is_misnamed:
@@ -112,20 +113,50 @@ def strip_jpeg(data: bytes) -> bytes:
             break
         end = at + 2 + struct.unpack(">H", data[at + 2 : at + 4])[0]
         segment = data[at:end]
-        is_private = 0xE0 <= marker <= 0xEF or marker == 0xFE
-        is_needed = (
-            segment[4:9] == b"JFIF\0" or segment[4:16] == b"ICC_PROFILE\0"
-            or segment[4:9] == b"Adobe"
-        )  # fmt: skip
-        if not is_private or is_needed:
-            kept.append(segment)
+        kept.append(_needed_of(marker, segment))
         at = end
         if marker == 0xDA:  # the coded picture follows, up to the next marker that is no restart
             found = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]").search(data, at)
             end = found.start() if found else len(data)
             kept.append(data[at:end])
             at = end
-    return b"".join([*kept, b"\xff\xd9"])
+    return b"".join([*_with_true_profile(kept), b"\xff\xd9"])
+
+
+# Frame headers, tables and scans: the picture. Other markers are applications', or reserved.
+_JPEG_PICTURE = frozenset((*range(0xC0, 0xD0), *range(0xDA, 0xE0)))
+_ICC = b"ICC_PROFILE\0"
+
+
+def _needed_of(marker: int, segment: bytes) -> bytes:
+    """Return what of a JPEG's segment is needed; of JFIF and Adobe no more than they have room for.
+
+    Source: JFIF 1.02 (14 bytes, then a thumbnail), Adobe's technical note 5116 (12 bytes).
+    """
+    if marker == 0xE0 and segment[4:9] == b"JFIF\0" and len(segment) >= 18:
+        return b"\xff\xe0\0\x10" + segment[4:16] + b"\0\0"  # without its thumbnail
+    if marker == 0xEE and segment[4:9] == b"Adobe" and len(segment) >= 16:
+        return b"\xff\xee\0\x0e" + segment[4:16]
+    is_needed = marker in _JPEG_PICTURE or (marker == 0xE2 and segment[4:16] == _ICC)
+    return segment if is_needed else b""
+
+
+def _with_true_profile(segments: list[bytes]) -> list[bytes]:
+    """Return the segments of a JPEG, those of a colour profile only where they are one."""
+    parts = [one for one in segments if one[4:16] == _ICC and one[1:2] == b"\xe2"]
+    profile = b"".join(part[18:] for part in sorted(parts, key=lambda part: part[16:18]))
+    return segments if _is_profile(profile) else [one for one in segments if one not in parts]
+
+
+def _is_profile(profile: bytes) -> bool:
+    """Return whether bytes are a colour profile, from the first to the last."""
+    from PIL import ImageCms
+
+    try:
+        ImageCms.ImageCmsProfile(io.BytesIO(profile))
+    except (OSError, ImageCms.PyCMSError):
+        return False
+    return int.from_bytes(profile[:4], "big") == len(profile)
 
 
 def _profile_segment(image: Image, data: bytes) -> bytes:
@@ -149,12 +180,28 @@ def strip_png(data: bytes) -> bytes:
             exif = Image.Exif()
             exif[ORIENTATION] = orientation
             kept.append(_chunk(kind, exif.tobytes().removeprefix(b"Exif\0\0")))
-        elif kind in _PNG_PICTURE:
+        elif kind in _PNG_PICTURE and not _hides_something(kind, chunk[8:-4]):
             kept.append(chunk)
         if kind == b"IHDR" and not kinds & _PNG_COLOURS and (told := profile_told(image, data)):
             kept.append(_chunk(b"iCCP", b"told\0\0" + compress(told)))
     return b"".join(kept)
 
+
+def _hides_something(kind: bytes, body: bytes) -> bool:
+    """Return whether a chunk is no colour profile though it says so, or larger than its kind is."""
+    if kind == b"iCCP":
+        packed = body.partition(b"\0")[2][1:]
+        try:
+            return not _is_profile(decompressobj().decompress(packed, MAX_PROFILE_BYTES))
+        except ZlibError:
+            return True
+    return len(body) > _PNG_MOST.get(kind, len(body))
+
+
+MAX_PROFILE_BYTES = 4 * 2**20  # a printer's has one or two MB
+# Source: PNG specification (third edition), the sizes of its chunks.
+_PNG_MOST = {b"tRNS": 256, b"cHRM": 32, b"gAMA": 4, b"sBIT": 4, b"sRGB": 1, b"cICP": 4,
+             b"bKGD": 6, b"pHYs": 9}  # fmt: skip
 
 # The chunks that change how the (first) picture looks; animation, texts, times and EXIF are not.
 _PNG_PICTURE = frozenset(
@@ -170,6 +217,7 @@ def _chunk(kind: bytes, body: bytes) -> bytes:
 
 
 MAX_ZIP_ENTRIES = 500
+MAX_ZIP_SPOILT = 20  # then no more is unpacked: each may cost seconds
 MAX_ZIP_BYTES = 2 * 2**30  # unpacked; 500 photos of 4 MB
 
 
@@ -211,17 +259,25 @@ def import_zip(source: bytes | str | Path, folder: Path) -> ZipImport:
             )
         kept: list[Path] = []
         refused: list[tuple[str, str]] = []
-        budget = MAX_ZIP_BYTES
+        budget, n_spoilt = MAX_ZIP_BYTES, 0
         for entry in entries:
+            reason = _entry_fault(entry)
+            if not reason and n_spoilt >= MAX_ZIP_SPOILT:
+                reason = f"{entry.filename} is not tried: {n_spoilt} before it could not be used."
+            if reason:
+                refused.append((_slashed(entry.filename), reason))
+                continue
             try:
-                if reason := _entry_fault(entry):
-                    raise InputError(reason)
-                data = _read_entry(archive, entry, min(MAX_FILE_BYTES, budget))
-                budget -= len(data)
+                limit = min(MAX_FILE_BYTES, budget)
+                data = _read_entry(archive, entry, limit)
+                budget = max(0, budget - len(data))
+                if len(data) > limit:
+                    raise InputError(too_large(entry.filename, limit + 1))
                 path = keep_photo(data, entry.filename, folder)
                 if path not in kept:
                     kept.append(path)
             except InputError as error:
+                n_spoilt += 1
                 refused.append((_slashed(entry.filename), str(error)))
     return ZipImport(tuple(kept), tuple(refused))
 
@@ -250,15 +306,12 @@ def _entry_fault(entry: zipfile.ZipInfo) -> str | None:
 
 
 def _read_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, limit: int) -> bytes:
-    """Unpack one entry, up to ``limit`` bytes whatever its header claims."""
+    """Unpack one entry, up to one byte more than ``limit``, whatever its header claims."""
     try:
         with archive.open(entry) as stream:
-            data = stream.read(limit + 1)
+            return stream.read(limit + 1)
     # zlib, lzma and zipfile each have errors of their own for a damaged entry.
     except Exception as error:
         raise InputError(
             f"{entry.filename} cannot be unpacked ({first_line(error)}); pack it again."
         ) from error
-    if len(data) > limit:
-        raise InputError(too_large(entry.filename, limit + 1))
-    return data

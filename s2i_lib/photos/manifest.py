@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import json
+import html
+import logging
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,15 +14,42 @@ from s2i_lib.errors import InputError
 from s2i_lib.photos.consent import Consent
 from s2i_lib.photos.crop import Box
 from s2i_lib.photos.inspection import Look
+from s2i_lib.photos.own_png import open_png
 from s2i_lib.photos.quality import DatasetOptions, Verdict
 from s2i_lib.photos.subject import Subject, load_subject
 from s2i_lib.storage.files import sha256_of
+from s2i_lib.storage.json_file import TEXT_OR_NONE, check_fields, load_object
 from s2i_lib.storage.layout import Drive
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+log = logging.getLogger(__name__)
+
 SCHEMA_VERSION = 1
+ODD = (ValueError, KeyError, TypeError)  # raised where a record is not what it should be
+CHOICES = "choices.json"  # consent, crops by hand, choices of masks: nobody can make them again
+_BOX = {"left": int, "top": int, "size": int}
+CHOICES_SHAPE = {
+    "consent": (dict, type(None)),
+    "photos": [
+        {
+            "photo": str,
+            "verdict": str,
+            "reason": str,
+            "method": TEXT_OR_NONE,
+            "crop": (dict, type(None)),
+            "image": TEXT_OR_NONE,
+            "sha256": TEXT_OR_NONE,
+            "image_sha256": TEXT_OR_NONE,
+            "mask_sha256": TEXT_OR_NONE,
+            "width": int,
+            "height": int,
+            "cut_out": bool,
+            "doubt": str,
+        }
+    ],
+}
 MASKS = "masks"  # folder beside the crops: the subject's mask of each, under its name
 
 
@@ -63,14 +92,20 @@ class Dataset:
             return None
         return path
 
+    def as_markdown(self) -> str:
+        """Return the verdicts as a table, with the advice below; names of files stay names."""
+        rows = [f"| {_plain(v.photo)} | {v.verdict} | {_plain(v.reason)} |" for v in self.verdicts]
+        advice = [f"- {_plain(sentence)}" for sentence in self.advice]
+        return "\n".join(["| Photo | Verdict | Why |", "|---|---|---|", *rows, "", *advice])
+
     @property
     def manifest(self) -> Path:
         return self.folder.parent / "manifest.json"
 
 
-def manifest_of(dataset: Dataset, looks: list[Look], options: DatasetOptions) -> bytes:
-    """Return the manifest as JSON."""
-    manifest = {
+def manifest_of(dataset: Dataset, looks: list[Look], options: DatasetOptions) -> dict[str, Any]:
+    """Return the manifest as a record."""
+    return {
         "schema_version": SCHEMA_VERSION,
         "subject": asdict(dataset.subject),
         "sha256": dataset.sha256,
@@ -94,20 +129,80 @@ def manifest_of(dataset: Dataset, looks: list[Look], options: DatasetOptions) ->
         ],
         "ignored": dataset.ignored,
     }  # fmt: skip
-    return (json.dumps(manifest, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def _plain(text: str) -> str:
+    """Return text that Markdown and HTML show as it is: no tag, link, picture, or cell's end."""
+    shown = html.escape(" ".join(text.split()))
+    return re.sub(r"[\\`*_{}\[\]()#+!|~$:]", lambda sign: f"&#{ord(sign[0])};", shown)
+
+
+def choices_in(manifest: dict[str, Any]) -> dict[str, Any]:
+    """Return what people said: it is kept in `CHOICES`, too, for when the manifest is damaged."""
+    fields = ("photo", "method", "crop", "sha256", "cut_out", "doubt")
+    photos = [{key: photo[key] for key in fields} for photo in manifest["photos"]]
+    return {"consent": manifest["consent"], "photos": photos}
+
+
+def read_earlier(home: Path) -> dict[str, Any]:
+    """Return the manifest of a subject's folder; of a damaged or missing one what people chose.
+
+    Raises
+    ------
+    InputError
+        When it is of a newer version.
+    """
+    if (home / "manifest.json").exists():
+        try:
+            return read_manifest(home / "manifest.json")
+        except DamagedManifestError as error:
+            log.warning("%s What was chosen by hand is taken from %s.", error, CHOICES)
+    try:
+        choices = load_object(home / CHOICES)
+        _check_choices(choices)
+    except FileNotFoundError:
+        return {}
+    except (OSError, *ODD) as error:
+        log.warning("%s cannot be read (%s): nothing is known of what was chosen.", CHOICES, error)
+        return {}
+    return choices
+
+
+class DamagedManifestError(InputError):
+    """A manifest that is cut, or says something else than manifests do."""
+
+
+def _check_choices(record: dict[str, Any]) -> None:
+    check_fields(record, CHOICES_SHAPE)
+    for entry in record["photos"]:
+        _ = [entry[key] for key in ("photo", "method", "crop", "sha256")]
+        if entry["crop"] or entry["method"] == "by hand":
+            check_fields(entry["crop"], _BOX, "a crop")
+            Box(**entry["crop"])
+
+
+def _check_manifest(manifest: dict[str, Any]) -> None:
+    """Check what is read from a manifest; the names in it lead into no other folder."""
+    _check_choices(manifest)
+    kinds = {"subject": dict, "sha256": str, "mirror": bool, "ignored": [str], "advice": [str]}
+    check_fields(manifest, kinds)
+    for entry in manifest["photos"]:
+        _ = entry["image_sha256"]
+        if entry["image"] and Path(entry["image"]).name != entry["image"]:
+            raise ValueError(f"the crop {entry['image']!r} lies elsewhere")
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
     """Read a manifest; InputError where it is damaged or of a newer version."""
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = load_object(path)
         version = manifest["schema_version"]
         if version == SCHEMA_VERSION:
-            for entry in manifest["photos"]:
-                _ = [entry[key] for key in ("photo", "method", "crop", "image", "image_sha256")]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"The manifest {path} cannot be read ({error}). Delete it and build the dataset again."
+            _check_manifest(manifest)
+    except (OSError, *ODD) as error:
+        raise DamagedManifestError(
+            f"The manifest {path} cannot be read ({error}). Build the dataset again with "
+            "notebooks/1_capture_dataset.ipynb or `python -m s2i_lib dataset`."
         ) from error
     if version != SCHEMA_VERSION:
         raise InputError(
@@ -152,7 +247,7 @@ def inspect_dataset(drive: Drive, name: str) -> tuple[Dataset, list[Path]]:
     manifest = read_manifest(home / "manifest.json")
     try:
         dataset = Dataset(
-            subject=Subject(**manifest["subject"]),
+            subject=Subject.from_record(manifest["subject"]),
             folder=home / "dataset",
             verdicts=tuple(_verdict_from(entry) for entry in manifest["photos"]),
             ignored=tuple(manifest["ignored"]),
@@ -166,7 +261,7 @@ def inspect_dataset(drive: Drive, name: str) -> tuple[Dataset, list[Path]]:
             },
         )
         sums = {e["image"]: e["image_sha256"] for e in manifest["photos"] if e["image"]}
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"The manifest {home / 'manifest.json'} lacks {error}. Build the dataset again with "
             "notebooks/1_capture_dataset.ipynb or `python -m s2i_lib dataset`."
@@ -222,13 +317,10 @@ def dataset_hash(looks: list[Look]) -> str:
 
 
 def open_photo(path: Path) -> Image:
-    """Open a photo in RGB; InputError where that fails."""
-    from PIL import Image
-
+    """Open a crop in RGB; InputError where that fails."""
     try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        return open_png(path).convert("RGB")
+    except InputError as error:
         raise InputError(
             f"The photo {path} cannot be opened ({error}). Build the dataset again with "
             "notebooks/1_capture_dataset.ipynb."

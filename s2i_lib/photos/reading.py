@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import re
+import stat
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -94,8 +95,11 @@ def read_photo(path: str | Path, *, at_least_px: int | None = None) -> PhotoFile
 def read_bytes(path: Path) -> bytes:
     """Read a photo's file; InputError where it is too large, or none that can be read."""
     try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise InputError(too_large(as_text(path.name), path.stat().st_size))
+        facts = path.stat()
+        if not stat.S_ISREG(facts.st_mode):  # a pipe would wait, a device would never end
+            raise InputError(f"{as_text(path.name)} is no regular file; copy the photo there.")
+        if facts.st_size > MAX_FILE_BYTES:
+            raise InputError(too_large(as_text(path.name), facts.st_size))
         return path.read_bytes()
     except OSError as error:
         name = as_text(path.name)

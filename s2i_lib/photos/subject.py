@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
+import dataclasses
 import logging
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
-from s2i_lib.errors import InputError
+from s2i_lib.errors import InputError, first_line
 from s2i_lib.models.registry import REGISTRY
 from s2i_lib.storage.files import write_json
-from s2i_lib.storage.layout import Drive
+from s2i_lib.storage.json_file import check_fields, load_object
+from s2i_lib.storage.layout import Drive, composed
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +70,7 @@ class Subject:
     kind: Kind = "object"
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "name", composed(self.name))
         for field in ("name", "class_noun", "identifier"):
             if not getattr(self, field).strip():
                 raise InputError(
@@ -79,6 +81,16 @@ class Subject:
             raise InputError(
                 f"{self.kind!r} is not a kind of subject. It is one of {', '.join(KINDS)}."
             )
+
+    @classmethod
+    def from_record(cls, record: Any) -> Subject:
+        """Read what ``asdict`` wrote; ValueError where fields are missing or of another type."""
+        fields = tuple(field.name for field in dataclasses.fields(cls))
+        check_fields(record, dict.fromkeys(fields, str), "the subject")
+        try:
+            return cls(**{field: record[field] for field in fields if field in record})
+        except TypeError as error:
+            raise ValueError(first_line(error)) from error
 
     @classmethod
     def parse(cls, text: str) -> Subject:
@@ -166,7 +178,10 @@ def check_identifier(identifier: str, drive: Drive) -> None:
         path = (base.folder or drive.models / base.name) / "tokenizer" / "vocab.json"
         if not path.is_file():
             continue
-        words = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            words = load_object(path)
+        except (OSError, ValueError):
+            continue  # loading the model says so
         whole = [token for token in RARE_TOKENS if f"{token}</w>" in words]
         if whole and f"{identifier.lower()}</w>" not in words:
             raise InputError(
@@ -209,7 +224,7 @@ def load_subject(drive: Drive, name: str) -> Subject:
     """
     path = card_path(drive, name)
     try:
-        return Subject(**json.loads(path.read_text()))
+        return Subject.from_record(load_object(path))
     except FileNotFoundError:
         known = ", ".join(subject.name for subject in list_subjects(drive)) or "none yet"
         raise InputError(
@@ -217,7 +232,7 @@ def load_subject(drive: Drive, name: str) -> Subject:
             "Make one with notebooks/1_capture_dataset.ipynb or `python -m s2i_lib dataset`, "
             "or give NAME:CLASS_NOUN:IDENTIFIER, for instance Rex:dog:ohwx."
         ) from None
-    except (ValueError, TypeError) as error:
+    except (OSError, ValueError) as error:
         raise InputError(
             f"The card {path} cannot be read ({error}). Expected name, class_noun, identifier "
             "and kind as JSON. Make it again with `python -m s2i_lib dataset`."
@@ -246,7 +261,7 @@ def list_subjects(drive: Drive) -> list[Subject]:
     subjects = []
     for card in sorted(drive.subjects.glob("*/subject.json")):
         try:
-            subjects.append(Subject(**json.loads(card.read_text())))
-        except (ValueError, TypeError, InputError):
+            subjects.append(Subject.from_record(load_object(card)))
+        except (OSError, ValueError, InputError):
             continue  # a half-copied card must not hide the other subjects
     return subjects

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Callable
@@ -102,15 +103,6 @@ def write_json(path: Path, record: dict[str, Any]) -> Path:
     return write_file(path, (json.dumps(record, indent=2) + "\n").encode())
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Return what a file of JSON says; nothing where it cannot be read or is no object."""
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return record if isinstance(record, dict) else {}
-
-
 def data_uri(media_type: str, data: bytes) -> str:
     """Return data as an address, such as data:image/png;base64,..., for a page without files."""
     return f"data:{media_type};base64,{base64.b64encode(data).decode()}"
@@ -154,8 +146,9 @@ def files_in(path: Path) -> list[Path]:
 
 
 def size_of(path: Path) -> int:
-    """Return the bytes of a file, or of all files below a folder."""
-    return sum(file.stat().st_size for file in files_in(path))
+    """Return the bytes of a file, or of all files below a folder; of a link its own few."""
+    files = [path] if path.is_symlink() else files_in(path)
+    return sum(file.lstat().st_size for file in files)
 
 
 def disk_of(path: Path) -> int:
@@ -287,17 +280,45 @@ def remove(path: Path) -> None:
     """Delete a file or a folder for good, so that its space is free at once.
 
     Google Drive keeps deleted files in its bin, where they still count: emptied first, they do not.
+    A link is deleted and never followed, and a file that has another name (a hard link) loses only
+    this one: what lies elsewhere is not ours to empty.
     """
-    if not path.exists():
+    if not os.path.lexists(path):
         return
-    if path.is_dir() and not path.name.startswith("."):
-        # Whole under its name or gone: a process killed in between leaves no half folder to trust.
-        path = path.rename(path.with_name(f".{path.name}.part"))
-    for file in files_in(path):
-        os.truncate(file, 0)
-        file.unlink()
-    if path.is_dir():
-        shutil.rmtree(path)
+    if not path.is_dir() or path.is_symlink():
+        _empty_and_unlink(path)
+        return
+    if not path.name.startswith("."):
+        path = _set_aside(path)
+    # Links to folders are not followed. The cards at the top say whose it is: they go last.
+    for folder, _, names in os.walk(path, topdown=False):
+        for name in sorted(names):
+            _empty_and_unlink(Path(folder, name))
+    shutil.rmtree(path)
+
+
+def _set_aside(folder: Path) -> Path:
+    """Rename a folder that is deleted: whole under its name or gone, so that none trusts a half."""
+    part = folder.with_name(f".{folder.name}.part")
+    remove(part)  # of one that was killed before
+    try:
+        return folder.rename(part)
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        return folder
+
+
+def _empty_and_unlink(file: Path) -> None:
+    facts = file.lstat()
+    if stat.S_ISREG(facts.st_mode) and facts.st_nlink == 1:
+        with suppress(PermissionError):  # a file that may not be written may still be deleted
+            place = os.open(file, os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0))
+            try:
+                os.truncate(place, 0)
+            finally:
+                os.close(place)
+    file.unlink()
 
 
 def name_fault(error: OSError | S2iError) -> str:

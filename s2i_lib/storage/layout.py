@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import unicodedata
@@ -13,6 +12,7 @@ from pathlib import Path
 import regex
 
 from s2i_lib.errors import InputError
+from s2i_lib.storage.json_file import load_object
 
 COLAB_MOUNT = Path("/content/drive/MyDrive")
 FOLDER = "s2i"  # below it
@@ -65,7 +65,7 @@ class Drive:
         """
         folder = self.subjects / folder_name(name)
         older = self.subjects / _older_folder_name(name)
-        if older != folder and not is_folder(folder) and _name_on_card(older) == _composed(name):
+        if older != folder and not is_folder(folder) and _name_on_card(older) == composed(name):
             return older
         return folder
 
@@ -81,7 +81,7 @@ def folder_name(name: str) -> str:
     InputError
         When nothing is left of the name.
     """
-    slug = regex.sub(r"[^\w]+", "-", _composed(as_text(name)).strip().lower()).strip("-_")
+    slug = regex.sub(r"[^\w]+", "-", composed(as_text(name)).strip().lower()).strip("-_")
     if not any(map(str.isalnum, slug)):
         raise InputError(
             f"The name {name!r} has no letters or digits, so no folder can be named after it. "
@@ -110,13 +110,19 @@ def _older_folder_name(name: str) -> str:
 def _name_on_card(folder: Path) -> str | None:
     """Return the name of the subject whose folder it is, if its card can be read."""
     try:
-        return _composed(json.loads((folder / "subject.json").read_text(encoding="utf-8"))["name"])
+        return composed(load_object(folder / "subject.json")["name"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def _composed(text: str) -> str:
+def composed(text: str) -> str:
+    """Return ``text`` with composed letters (NFC): macOS takes "é" apart, and it is one name."""
     return unicodedata.normalize("NFC", text)
+
+
+def older_folder_names(name: str) -> set[str]:
+    """Return what older versions called the folder, who did not compose letters."""
+    return {_older_folder_name(unicodedata.normalize(form, name)) for form in ("NFC", "NFD")} - {""}
 
 
 def is_folder(path: Path) -> bool:

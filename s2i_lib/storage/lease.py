@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import socket
@@ -16,6 +15,7 @@ import psutil
 
 from s2i_lib.errors import S2iError
 from s2i_lib.storage.files import write_json
+from s2i_lib.storage.json_file import load_object
 
 LEASE = "lease.json"  # in a run's folder, while somebody trains it
 BEAT_S = 20.0
@@ -127,7 +127,7 @@ class Lease:
 
     def _read(self) -> dict | None:
         try:
-            return json.loads(self.path.read_text())
+            return load_object(self.path)
         except FileNotFoundError:
             return None
         except ValueError:

@@ -7,13 +7,31 @@ from pathlib import Path
 from typing import Any
 
 from s2i_lib.errors import InputError
-from s2i_lib.storage.files import read_json
+from s2i_lib.storage.json_file import NUMBER, TEXT_OR_NONE, read_json
 from s2i_lib.storage.layout import Drive
 
 # In a run's folder:
 RUN_CARD = "run.json"  # options, base model, scores
 WEIGHTS = "weights"  # what was trained, in fp16
 LORA = "pytorch_lora_weights.safetensors"
+
+CARD_SHAPE = {
+    "status": str,
+    "step": int,
+    "subject": {"name": str, "class_noun": str, "identifier": str, "kind": str},
+    "instance_prompt": str,
+    "class_prompt": TEXT_OR_NONE,
+    "class_images": TEXT_OR_NONE,
+    "dataset": {"sha256": str, "images": int},
+    "base": {"name": str, "source": str, "fingerprint": str, "licence": str},
+    "options": dict,
+    "wanted": dict,
+    "scores": {"*": NUMBER},
+    "versions": {"*": TEXT_OR_NONE},
+    "kept_step": int,
+    "best_step": int,
+    "keeps_state": (bool, int),
+}
 
 
 def find_run(drive: Drive, run: str, instead: Collection[str] = ()) -> Path:
@@ -88,5 +106,8 @@ def _made_at(run: Path) -> float:
 
 
 def read_card(run: Path) -> dict[str, Any]:
-    """Return the run.json in a run's folder; empty if there is none that can be read."""
-    return read_json(run / RUN_CARD)
+    """Return the run.json in a run's folder; empty if there is none that can be read.
+
+    One with a field of another type than `CARD_SHAPE` has is odd: it is named in the log.
+    """
+    return read_json(run / RUN_CARD, CARD_SHAPE)

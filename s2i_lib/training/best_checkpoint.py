@@ -25,6 +25,7 @@ from s2i_lib.models.vision import find_network
 from s2i_lib.photos.manifest import open_photo
 from s2i_lib.speech.templates import fill_in
 from s2i_lib.storage.files import NotTakenError, publish, remove, write_file
+from s2i_lib.storage.json_file import load_object
 from s2i_lib.storage.layout import Drive
 from s2i_lib.storage.run_card import WEIGHTS
 from s2i_lib.training import checkpoint
@@ -189,7 +190,7 @@ class BestCheckpoint:
         """
         for place in (self._place(step), self.folder / BEST, self.folder / WEIGHTS):
             try:
-                if json.loads((place / STEP).read_text())["step"] == step:
+                if load_object(place / STEP)["step"] == step:
                     publish(place, last)
                     return True
             except (OSError, ValueError, KeyError, TypeError):

@@ -31,6 +31,7 @@ from s2i_lib.storage.files import (
     size_of,
     write_json,
 )
+from s2i_lib.storage.json_file import load_object
 from s2i_lib.storage.run_card import LORA, WEIGHTS
 from s2i_lib.storage.tensor_file import write_tensors
 from s2i_lib.training.config import FinetuneOptions, as_json
@@ -246,7 +247,7 @@ def verify_weights(folder: Path) -> dict[str, Any]:
 def _read_checked(folder: Path, card: str, key: str) -> dict[str, Any]:
     """Read a card that has under ``key`` the SHA-256 of each file beside it; check all of them."""
     try:
-        meta = json.loads((folder / card).read_text())
+        meta = load_object(folder / card)
         if key == "files" and meta["sha256"] != _digest(meta):
             raise DamagedError(f"{folder.name}/{card} was changed after it was saved.")
         for name, digest in meta[key].items():
@@ -260,10 +261,10 @@ def _read_checked(folder: Path, card: str, key: str) -> dict[str, Any]:
 def has_weights(folder: Path) -> bool:
     """Check whether all files of weights are there: some may have gone with a machine."""
     try:
-        listed = json.loads((folder / STEP).read_text()).get("sha256")
+        listed = load_object(folder / STEP).get("sha256")
     except (OSError, ValueError):
         listed = None
-    if listed:
+    if isinstance(listed, dict) and listed:
         return all((folder / name).is_file() for name in listed)
     return any(folder.rglob("*.safetensors"))  # of an earlier version
 

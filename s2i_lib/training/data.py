@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 from s2i_lib.drawing.gallery import grid
 from s2i_lib.drawing.sampling import decode, encode_prompts, token_ids
 from s2i_lib.models import devices
+from s2i_lib.photos.own_png import open_png
 from s2i_lib.speech.templates import fill_in, prompts_in_turn
 from s2i_lib.storage.layout import local_folder
 from s2i_lib.training.backgrounds import compose, read_cut_out
@@ -43,13 +44,12 @@ class Moments(NamedTuple):
 
 def read_images(paths: Iterable[Path], size_px: int) -> torch.Tensor:
     """Read square images as the VAE wants them, shape = (n, 3, size_px, size_px), -1 to 1."""
-    from PIL import Image
+    from PIL.Image import Resampling
 
     images = []
     for path in paths:
-        with Image.open(path) as image:
-            small = image.convert("RGB").resize((size_px, size_px), Image.Resampling.LANCZOS)
-        images.append(small)
+        image = open_png(path).convert("RGB")
+        images.append(image.resize((size_px, size_px), Resampling.LANCZOS))
     return as_tensor(images)
 
 
@@ -259,7 +259,7 @@ def prepare_data(setup: Setup, manager: CheckpointManager) -> TrainingData:
 
 def weigh(setup: Setup, size: Sequence[int]) -> torch.Tensor | None:
     """Return how much each place of each photo counts, shape = (photos, 1, *size); None: all."""
-    from PIL import Image
+    from PIL.Image import Resampling
 
     rest = setup.options.surroundings_weight
     masks = [setup.dataset.mask_of(image) for image in setup.dataset.images]
@@ -270,8 +270,7 @@ def weigh(setup: Setup, size: Sequence[int]) -> torch.Tensor | None:
         if mask is None:
             rows.append(torch.ones(tuple(size)))
             continue
-        with Image.open(mask) as image:
-            alpha = image.resize((size[1], size[0]), Image.Resampling.BOX)
+        alpha = open_png(mask).resize((size[1], size[0]), Resampling.BOX)
         rows.append(rest + (1 - rest) * torch.from_numpy(np.array(alpha) / 255).float())
     return torch.stack(rows)[:, None]
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import gc
-import json
 import logging
 import traceback
 from collections.abc import Callable
@@ -25,6 +24,7 @@ from s2i_lib.models.devices import pick_device
 from s2i_lib.models.loading import Model, load
 from s2i_lib.models.registry import REGISTRY, BaseModel, choose
 from s2i_lib.photos.manifest import Dataset
+from s2i_lib.storage.json_file import load_object
 from s2i_lib.storage.layout import Drive, local_folder
 from s2i_lib.storage.run_card import WEIGHTS, read_card
 from s2i_lib.training import checkpoint, dreambooth
@@ -389,7 +389,7 @@ def find_save(run: Run, setup: Setup) -> Path | None:
     if save is not None:
         is_state = checkpoint.is_state(save)
         card = read_card(run.local) or run.card()
-        saved = json.loads((save / "state.json").read_text()) if is_state else card
+        saved = load_object(save / "state.json") if is_state else card
         free = () if is_state else ("with_8bit_adam",)
         for sentence in checkpoint.compare_options(saved["options"], setup.options, free):
             setup.report(sentence)
@@ -418,7 +418,7 @@ def resume(state: TrainState, run: Run, save: Path | None, setup: Setup) -> None
 def weights_step(weights: Path, run: Run) -> int:
     """Read the step of weights; those of an earlier version have it in the run's card only."""
     try:
-        return json.loads((weights / checkpoint.STEP).read_text())["step"]
+        return load_object(weights / checkpoint.STEP)["step"]
     except FileNotFoundError:
         card = run.card()
         return card.get("kept_step", card["step"])

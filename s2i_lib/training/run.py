@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import platform
@@ -17,6 +16,7 @@ from s2i_lib.errors import InputError, S2iError
 from s2i_lib.models.loading import Model, fingerprint
 from s2i_lib.photos.manifest import Dataset
 from s2i_lib.storage.files import list_folder, name_fault, remove, size_of
+from s2i_lib.storage.json_file import load_lines
 from s2i_lib.storage.layout import Drive, folder_name, local_folder
 from s2i_lib.storage.lease import LEASE, Lease
 from s2i_lib.storage.run_card import RUN_CARD, WEIGHTS, read_card
@@ -116,9 +116,9 @@ def choose_run(setup: Setup, name: str | None) -> Run:
             return run
         if run.is_over or not card:
             continue
-        if card["dataset"]["sha256"] != setup.dataset.sha256:
+        if card.get("dataset", {}).get("sha256") != setup.dataset.sha256:
             why = "its photos have changed"
-        elif card["base"]["fingerprint"] != fingerprint(setup.model.pipeline):
+        elif card.get("base", {}).get("fingerprint") != fingerprint(setup.model.pipeline):
             why = "of other base weights"
         else:
             return run
@@ -138,8 +138,8 @@ def is_finished(run: Run, setup: Setup) -> bool:
     return (
         run.is_over
         and wants(card, setup.options)
-        and card["dataset"]["sha256"] == setup.dataset.sha256
-        and card["base"]["fingerprint"] == fingerprint(setup.model.pipeline)
+        and card.get("dataset", {}).get("sha256") == setup.dataset.sha256
+        and card.get("base", {}).get("fingerprint") == fingerprint(setup.model.pipeline)
     )
 
 
@@ -190,7 +190,7 @@ def read_lines(folders: Sequence[Path], name: str, up_to: float = math.inf) -> l
     found: list[list[dict[str, Any]]] = [[]]
     for folder in folders:
         try:
-            lines = [json.loads(line) for line in (folder / name).read_text().splitlines()]
+            lines = load_lines(folder / name)
             found.append([line for line in lines if line["step"] <= up_to])
         except (OSError, ValueError, KeyError, TypeError):
             continue
@@ -232,8 +232,10 @@ def list_runs(drive: Drive) -> list[RunSummary]:
     """List all runs on the Drive, by name; whatever else lies there is passed over."""
     summaries = []
     for folder in sorted(drive.runs.glob("*/*")):
+        if not folder.is_dir():
+            continue
         card, own = read_card(folder), tuple(saves(folder))
-        if not folder.is_dir() or not (card or own or (folder / WEIGHTS).is_dir()):
+        if not (card or own or (folder / WEIGHTS).is_dir()):
             continue
         said, scores = card.get("step"), card.get("scores")
         step = max([said if isinstance(said, int) else 0, *(age(state)[0] for state in own)])
@@ -339,5 +341,5 @@ def drop_finished(drive: Drive, *, is_uploaded: bool = False) -> int:
         card = read_card(run)
         is_over = card.get("status") == "finished" and "keeps_state" in card
         if is_over and has_weights(run / WEIGHTS) and not (run / LEASE).exists():
-            freed += drop_saves(run, int(card["keeps_state"]), is_uploaded=is_uploaded)
+            freed += drop_saves(run, max(0, int(card["keeps_state"])), is_uploaded=is_uploaded)
     return freed

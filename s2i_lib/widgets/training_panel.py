@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
+from s2i_lib.photos.own_png import open_png
 from s2i_lib.photos.reading import encode_image
 from s2i_lib.storage.files import data_uri
 
@@ -139,11 +138,11 @@ class LivePanel:
 def _small(path: Path) -> str:
     """A grid as a data URL, no larger than a sharp screen shows it: the panel is sent to the
     browser at every redraw, and the grid of Stable Diffusion has megabytes."""
-    with Image.open(path) as image:
-        if image.width <= 2 * GRID_PX:
-            return data_uri("image/png", path.read_bytes())
-        image.thumbnail((2 * GRID_PX, 2 * GRID_PX * image.height // image.width))
-        return data_uri("image/jpeg", encode_image(image.convert("RGB"), "JPEG", quality=85))
+    image = open_png(path)
+    if image.width <= 2 * GRID_PX:
+        return data_uri("image/png", path.read_bytes())
+    image.thumbnail((2 * GRID_PX, 2 * GRID_PX * image.height // image.width))
+    return data_uri("image/jpeg", encode_image(image.convert("RGB"), "JPEG", quality=85))
 
 
 Lines = dict[str, list[tuple[int, float]]]

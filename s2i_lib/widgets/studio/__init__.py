@@ -400,7 +400,7 @@ class Studio(ByteWidget):
     def _save(self, picture: Picture) -> Path:
         from s2i_lib.drawing.gallery import save
 
-        return save(picture, make_folder(self.drive.creations))
+        return save(picture, make_folder(self.drive.creations), root=self.drive.root)
 
     def _set_kept(self, key: str, *, is_kept: bool) -> None:
         shown = self._shown[key]

@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 CHUNK_BYTES = 96 * 1024  # 98304 bytes a message; transport.js sends pieces of this size
 STALE_S = 600.0  # a transfer without news for ten minutes belongs to a page that is gone
+MAX_OPEN = 64  # transfers at a time, together of no more than two files of the largest size
 REMEMBERED = 64  # ends of transfers that are kept, to answer a piece that was sent twice
 
 
@@ -38,8 +39,7 @@ class Transfer:
     size: int
     count: int
     meta: dict[str, Any]
-    data: bytearray
-    missing: set[int]
+    pieces: dict[int, bytes]
     last_news_s: float = field(default_factory=time.monotonic)
 
 
@@ -75,17 +75,16 @@ class Inbox:
             if transfer is None:
                 return [self._ended[key]]
             transfer.last_news_s = time.monotonic()
-            start = index * CHUNK_BYTES
-            expected = min(CHUNK_BYTES, transfer.size - start)  # negative for no piece of this file
-            if len(piece) != expected or zlib.crc32(piece) != message["crc"]:
+            expected = min(CHUNK_BYTES, transfer.size - index * CHUNK_BYTES)
+            is_whole = len(piece) == expected and zlib.crc32(piece) == message["crc"]
+            if not 0 <= index < transfer.count or not is_whole:
                 return [{"type": "resend", "id": key, "index": index}]
-            transfer.data[start : start + len(piece)] = piece
-            transfer.missing.discard(index)
+            transfer.pieces[index] = piece
             transfer.meta.update(message.get("meta") or {})
             if "total_crc" in message:
                 transfer.meta["total_crc"] = message["total_crc"]
             answers: list[dict[str, Any]] = [{"type": "ack", "id": key, "index": index}]
-            if transfer.missing:
+            if len(transfer.pieces) < transfer.count:
                 return answers
             del self._open[key]
         answers.append(self._finish(key, transfer))
@@ -109,6 +108,10 @@ class Inbox:
                 "taken. Put it on the Drive instead and give its folder here.",
             )
             return None
+        room = 2 * self.limit_bytes - sum(transfer.size for transfer in self._open.values())
+        if size < 0 or size > room or len(self._open) >= MAX_OPEN:
+            self._remember(key, "Too many files are being sent at once. Send it again later.")
+            return None
         if count != max(1, -(-size // CHUNK_BYTES)):
             self._remember(
                 key,
@@ -116,12 +119,13 @@ class Inbox:
                 "library have different versions: reload the page.",
             )
             return None
-        transfer = Transfer(size, count, {}, bytearray(size), set(range(count)))
+        # No room is taken before the pieces come: their number is only what the page says.
+        transfer = Transfer(size, count, {}, {})
         self._open[key] = transfer
         return transfer
 
     def _finish(self, key: str, transfer: Transfer) -> dict[str, Any]:
-        data = bytes(transfer.data)
+        data = b"".join(transfer.pieces[index] for index in range(transfer.count))
         if zlib.crc32(data) != transfer.meta.pop("total_crc", None):
             return self._remember(
                 key, "The file was damaged on its way (its checksum differs). Send it again."
