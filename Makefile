@@ -52,7 +52,7 @@ newest: | .venv/bin/python
 	$(NEWEST) -m tools.newest
 
 cuda: .venv/.test
-	$(BIN)/python -m pytest tests/test_cuda.py --full
+	$(BIN)/python -m pytest tests/training/test_cuda.py --full
 
 lint: .venv/.test
 	$(BIN)/ruff check .

@@ -1,7 +1,8 @@
 """What a run takes of a GPU and of main memory: a gauge, the limits of a T4, and a run measured.
 
-benchmarks/gpu_card.sh uses this, and tests/test_cuda.py. The base model is what the hub has: a twin
-of it (tests/twin) with random weights of the real widths, so that nothing is said of the pictures.
+benchmarks/gpu_card.sh uses this, and tests/training/test_cuda.py. The base model is what the hub
+has: a twin of it (tests/twin) with random weights of the real widths, so that nothing is said of
+the pictures.
 """
 
 from __future__ import annotations

@@ -201,7 +201,14 @@ def run_of(method: str) -> Callable[[Sizes], dict[str, Any]]:
 def tests(sizes: Sizes) -> dict[str, Any]:
     """Those of `make cuda`, without the whole run of full size, which the other parts are."""
     report = sizes.work / "tests.xml"
-    command = [sys.executable, "-m", "pytest", "tests/test_cuda.py", "-m", "slow and not full"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "tests/training/test_cuda.py",
+        "-m",
+        "slow and not full",
+    ]
     done = subprocess.run([*command, f"--junitxml={report}"], cwd=ROOT)
     suite = next(ElementTree.parse(report).iter("testsuite"))
     counts = {name: int(suite.get(name, 0)) for name in ("tests", "failures", "errors", "skipped")}

@@ -18,7 +18,7 @@ SHORT = {
 
 
 class KilledError(Exception):
-    """Ends a run from within; tests/test_finetune_killed.py does the same with SIGKILL."""
+    """Ends a run from within; tests/training/test_finetune_killed.py does the same with SIGKILL."""
 
 
 def start(drive, dataset, tiny, **changes):

@@ -1,0 +1,267 @@
+"""The command line as a user meets it: real Whisper, real pictures, and every wrong turn."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import wave
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny_model import make_pipeline
+
+from s2i_lib.cli import main as command_line
+from s2i_lib.drawing.gallery import read_record
+
+ROOT = Path(__file__).parents[2]
+CLIP = ROOT / "s2i_lib" / "samples" / "red_car.wav"
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, tmp_path):
+    """Run a command in this process, in an empty folder: (exit status, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("S2I_DRIVE", raising=False)
+
+    def _run(*words):
+        monkeypatch.setattr(sys, "argv", ["s2i_lib", *map(str, words)])
+        try:
+            status = command_line.main()
+        except SystemExit as stop:  # how typer ends a command that it handled itself
+            status = stop.code or 0
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return _run
+
+
+def write_wav(path: Path, samples: np.ndarray) -> Path:
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(16_000)
+        file.writeframes((samples * 32767).astype("<i2").tobytes())
+    return path
+
+
+def test_speech_becomes_a_picture_and_a_page(run, tmp_path):
+    status, out, _ = run("speak", CLIP, "--model", "pocket", "--seed", 3, "--out", "made")
+    assert status == 0
+    assert "A red car on a yellow background" in out
+    assert {"load Whisper", "hear", "load model", "draw", "save"} <= {
+        stage.strip().rsplit(" ", 1)[0]
+        for stage in out.split("Seconds")[1].strip().split(",")
+    }  # fmt: skip
+    [png] = (tmp_path / "made").glob("*.png")
+    [page] = (tmp_path / "made").glob("*.html")
+    record = read_record(png)
+    assert record["transcript"]["text"].strip().lower().startswith("a red car")
+    assert (record["seed"], record["model"]) == (3, "pocket")
+    assert "data:audio/wav" in page.read_text()
+    assert str(png.name) in out
+    assert str(page.name) in out
+
+
+def test_json_is_all_there_is_on_standard_output(run):
+    status, out, _ = run(
+        "draw", "a cat", "--model", "pocket", "--count", 2, "--steps", 2, "--json", "--drive", "d"
+    )
+    wish, end = map(json.loads, out.splitlines())
+    assert status == 0
+    assert len(wish["pictures"]) == 2
+    assert all(Path(picture).is_file() for picture in wish["pictures"])
+    assert all(Path(picture).parent == Path("d/creations") for picture in wish["pictures"])
+    assert Path(end["page"]).is_file()
+
+
+def test_hear_prints_the_prompt_it_becomes(run):
+    status, out, _ = run("hear", CLIP, "--model", "pocket", "--json")
+    report = json.loads(out)
+    assert status == 0
+    assert report["prompt"]["text"].lower() == "a red car on a yellow background"
+    assert report["transcript"]["model"] == "tiny.en"
+
+
+@pytest.mark.slow
+def test_photos_become_weights_that_draw_the_subject_when_it_is_spoken_of(
+    run, tmp_path, monkeypatch
+):
+    if not shutil.which("flite"):
+        pytest.skip("no name was spoken: flite is missing (apt-get install flite)")
+    monkeypatch.setenv("S2I_LOCAL", str(tmp_path / "local"))
+    make_pipeline().save_pretrained(tmp_path / "tiny")
+    text, clip = "A picture of Racer on a yellow background.", tmp_path / "clip.wav"
+    subprocess.run(["flite", "-voice", "slt", "-t", text, "-o", clip], check=True)
+    photos = ROOT / "s2i_lib" / "samples" / "rc_car"
+    given = ("--subject", "Racer", "--drive", "drive")
+    assert run("dataset", photos, *given, "--class-noun", "car")[0] == 0
+    few = (
+        "--steps",
+        4,
+        "--class-images",
+        8,
+        "--option",
+        "sample_prompts=",
+        "--option",
+        "keep=last",
+    )
+    trained = ("finetune", *given, "--model", "tiny", "--learning-rate", 1e-2, *few, "--json")
+    status, out, _ = run(*trained)
+    card = json.loads(out)
+    assert (status, card["status"], card["step"]) == (0, "finished", 4)
+    assert card["options"]["sample_prompts"] == []
+
+    wish = ("--drive", "drive", "--seed", 3, "--steps", 2)
+    pictures = {}
+    for words in (["--run", "racer/tiny-01"], ["--model", "tiny"]):
+        status, _, err = run("speak", clip, *words, *wish, "--out", words[0])
+        assert status == 0, err
+        [png] = (tmp_path / words[0]).glob("*.png")
+        record = read_record(png)
+        assert "ohwx car on a yellow background" in record["prompt"]
+        assert "Racer" in record["transcript"]["text"]
+        with Image.open(png) as picture:
+            pictures[record["run"]] = picture.tobytes()
+    assert pictures.keys() == {"racer/tiny-01", None}
+    assert len(set(pictures.values())) == 2, "training changed what is drawn"
+
+
+def test_one_bad_clip_does_not_take_the_others_with_it(run, tmp_path):
+    hum = write_wav(tmp_path / "hum.wav", 0.2 * np.sin(np.arange(32_000) * 0.05))
+    status, out, err = run(
+        "speak", hum, CLIP, "--model", "pocket", "--steps", 2, "--out", tmp_path / "made"
+    )
+    assert status == 2
+    assert "hum.wav" in err
+    assert "1 of 2 clips" in err
+    assert len(list((tmp_path / "made").glob("*.png"))) == 1
+    assert "Page" in out
+
+
+def test_classroom_refuses_what_was_heard_by_the_list_on_the_drive(run, tmp_path):
+    (tmp_path / "drive").mkdir()
+    (tmp_path / "drive" / "classroom_words.txt").write_text("car\n")
+    words = ("speak", CLIP, "--model", "pocket", "--steps", 2, "--drive", "drive")
+    status, out, err = run(*words, "--classroom")
+    assert status == 2 and "“car” is on the list" in err and out == ""
+    assert not list((tmp_path / "drive").rglob("*.png"))
+    assert run(*words)[0] == 0, "off unless it is asked for"
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "message"),
+    [
+        (["speak", "none.wav"], 2, "none.wav"),
+        (["speak", "text.wav"], 2, "text.wav"),
+        (["speak", "silence.wav", "--model", "pocket"], 2, "silen|nothing was said"),
+        (["draw", "a cat", "--model", "sd9"], 2, "Known are: pocket"),
+        (["draw", "a cat", "--run", "rex/1"], 2, "There is no run 'rex/1'"),
+        (["draw", "a cat", "--out", "text.wav"], 2, "cannot be written to"),
+        (["draw", "a cat", "--steps", "0"], 2, "0 steps cannot draw"),
+        (["draw", "  "], 2, "prompt is empty"),
+        (["draw", "a cat", "--subject", "rex"], 2, "There is no subject 'rex'"),
+        (["draw", "a cat", "--subject", "rex:"], 2, "class noun is empty"),
+        (["draw", "a cat", "--drive", "text.wav"], 2, "is a file"),
+        (["draw", "a cat", "--model", "sd2.1-base"], 1, "Manojb/stable-diffusion-2-1-base: "),
+        (["draw", "a NAKED cat", "--classroom"], 2, "“naked” is on the list"),
+        (["draw"], 2, "Missing argument"),
+        (["finetune", "--subject", "rex"], 2, "There is no subject 'rex'"),
+    ],
+)
+def test_bad_input_gets_one_paragraph(run, tmp_path, words, status, message):
+    import re
+
+    (tmp_path / "text.wav").write_text("this is not sound")
+    write_wav(tmp_path / "silence.wav", np.zeros(32_000))
+    before = sorted(tmp_path.iterdir())
+    found, out, err = run(*words)
+    assert found == status
+    assert re.search(message.replace(" ", r"\s+"), err)  # lines are wrapped anywhere
+    assert "Traceback" not in err
+    assert "\n\n" not in err.strip() or "Missing" in err
+    assert out == ""
+    made = [path for path in tmp_path.rglob("*") if path.is_file() and path not in before]
+    assert made == []  # nothing half-written
+
+
+def test_unknown_words_are_drawn_and_named(run, tmp_path):
+    status, out, _ = run("draw", "a glockenspiel", "--model", "pocket", "--steps", 2, "--out", "o")
+    assert status == 0
+    assert "never seen the word glockenspiel" in " ".join(out.split())
+    assert len(list((tmp_path / "o").glob("*.png"))) == 1
+
+
+def test_a_changed_byte_in_the_weights_ends_with_status_2(run, tmp_path):
+    from s2i_lib.models.registry import REGISTRY
+
+    copy = shutil.copytree(REGISTRY["pocket"].folder, tmp_path / "copy")
+    with (copy / "unet" / "diffusion_pytorch_model.safetensors").open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        file.write(b"?")
+    status, _, err = run("draw", "a cat", "--model", copy)
+    assert status == 2
+    assert "SHA-256" in err
+
+
+def test_debug_shows_the_traceback(run):
+    from s2i_lib.errors import InputError
+
+    with pytest.raises(InputError):
+        run("draw", "a cat", "--steps", 0, "--debug")
+
+
+def test_import_is_light():
+    code = (
+        "import sys, time; start = time.perf_counter(); import s2i_lib;"
+        "took = time.perf_counter() - start;"
+        "import s2i_lib.cli.main;"
+        "heavy = {'torch', 'transformers', 'diffusers', 'av', 'PIL', 'cv2'} & set(sys.modules);"
+        "print(took, heavy or '')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    took, *heavy = done.stdout.split()
+    assert float(took) < 0.3
+    assert heavy == []
+
+
+def test_redo_makes_the_same_picture_from_the_record_inside(run, tmp_path):
+    run("draw", "a cat", "--model", "pocket", "--count", 2, "--steps", 3, "--out", tmp_path)
+    pictures = sorted(tmp_path.glob("*.png"))
+    status, out, _ = run("redo", pictures[1], "--out", tmp_path / "again", "--json")
+    report = json.loads(out)
+    assert status == 0
+    assert report["is_same"] is True
+    assert Path(report["picture"]) != pictures[1]
+    status, _, err = run("redo", tmp_path / "none.png")
+    assert (status, "no picture" in err) == (2, True)
+
+
+def test_pictures_that_the_disk_takes_are_kept_and_the_others_named(run, faulty_drive):
+    where = ("--count", 3, "--steps", 1, "--seed", 7, "--out", faulty_drive.path)
+    faulty_drive.fault("room for 2")  # the first picture and its record
+    status, out, err = run("draw", "a cat", "--model", "pocket", *where)
+    [kept] = faulty_drive.path.glob("*.png")
+    assert status == 1 and read_record(kept)["seed"] == 7 and kept.name in out
+    assert "2 of 3 pictures could not be kept" in err and "the same again: 8, 9." in err
+    assert "There is no page of the pictures" in err and "Page " not in out
+    faulty_drive.fault("")
+    assert {path.suffix for path in faulty_drive.path.iterdir()} == {".png", ".json"}
+
+
+def test_gallery_lists_what_was_made_and_puts_it_side_by_side(run, tmp_path):
+    assert run("gallery")[:2] == (0, "There are no such pictures yet.\n")
+    for prompt in ("a cat", "a red car"):
+        run("draw", prompt, "--model", "pocket", "--count", 2, "--steps", 1)
+    status, out, _ = run("gallery", "--prompt", "CAR", "--json")
+    records = [json.loads(line) for line in out.splitlines()]
+    assert status == 0 and [each["prompt"] for each in records] == ["a red car"] * 2
+    sheet = tmp_path / "sheet.png"
+    status, out, _ = run("gallery", "--grid", sheet)
+    assert out.count("Picture ") == 4 and f"Grid      {sheet}" in out
+    with Image.open(sheet) as image:
+        assert image.size == (4 * 260 - 4, 256)
