@@ -48,7 +48,8 @@ def write_wav(path: Path, samples: np.ndarray) -> Path:
 
 
 def test_speech_becomes_a_picture_and_a_page(run, tmp_path):
-    status, out, _ = run("speak", CLIP, "--model", "pocket", "--seed", 3, "--out", "made")
+    asked = ("speak", CLIP, "--model", "pocket", "--seed", 3, "--keep-recordings", "--out", "made")
+    status, out, _ = run(*asked)
     assert status == 0
     assert "A red car on a yellow background" in out
     assert {"load Whisper", "hear", "load model", "draw", "save"} <= {

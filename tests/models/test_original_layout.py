@@ -127,8 +127,10 @@ def test_a_run_in_one_file_draws_the_same_in_diffusers(tmp_path, monkeypatch, pr
     dataset = draw_dataset(tmp_path / "photos")
     start(drive, dataset, folder, name="one", with_text_encoder=True, learning_rate=1e-2)
 
-    path = export(drive, "violet/one", "single-file", tmp_path / "violet.safetensors")
-    pipe, expected = read_back(path, folder), loading.load(drive=drive, run="violet/one").pipeline
+    out = tmp_path / "violet.safetensors"
+    path = export(drive, "violet/one", "single-file", out, str(folder))
+    pipe = read_back(path, folder)
+    expected = loading.load(str(folder), drive=drive, run="violet/one").pipeline
     check_same_weights(pipe, expected)
     drawn = picture(expected, steps=4)
     error = float((picture(pipe, steps=4) - drawn).abs().mean())

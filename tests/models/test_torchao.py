@@ -69,11 +69,12 @@ def train(drive, tiny):
 
 
 def load_a_run(drive, tiny):
-    assert loading.load(drive=drive, run="violet/lora").run == "violet/lora"
+    assert loading.load(str(tiny), drive=drive, run="violet/lora").run == "violet/lora"
 
 
 def export_merged(drive, tiny):
-    assert (export(drive, "violet/lora", "diffusers", drive.root / "out") / "unet").is_dir()
+    folder = export(drive, "violet/lora", "diffusers", drive.root / "out", str(tiny))
+    assert (folder / "unet").is_dir()
 
 
 def load_a_strangers_lora(drive, tiny):
@@ -126,7 +127,7 @@ def registry_torchao(folder: Path) -> Path:
 @pytest.mark.parametrize("before", ["", "import peft, diffusers.models, torchao"])
 def test_a_fresh_session_draws_with_a_lora(trained, tmp_path, written, before):
     """Whether or not the user's own cells have imported the others first."""
-    drive, _ = trained
+    drive, tiny = trained
     code = f"""if True:
         {before}
         import importlib.metadata, sys
@@ -134,12 +135,12 @@ def test_a_fresh_session_draws_with_a_lora(trained, tmp_path, written, before):
         from s2i_lib.models.loading import load
         from s2i_lib.storage.layout import Drive
         assert importlib.metadata.version("torchao") == "0.10.0"
-        model = load(drive=Drive(Path(sys.argv[1])), run="violet/lora")
+        model = load(sys.argv[2], drive=Drive(Path(sys.argv[1])), run="violet/lora")
         print(model.run, "torchao" in sys.modules)
     """
     path = os.pathsep.join([str(written(tmp_path / "packages")), str(ROOT)])
     done = subprocess.run(
-        [sys.executable, "-c", code, drive.root], env={**os.environ, "PYTHONPATH": path},
+        [sys.executable, "-c", code, drive.root, tiny], env={**os.environ, "PYTHONPATH": path},
         capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

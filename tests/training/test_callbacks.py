@@ -140,7 +140,7 @@ def test_samples_show_the_mean_of_weights_that_the_run_ends_with(drive, dataset,
     """The last grid is what the finished run draws, and training does not notice the samples."""
     mean = {"ema_decay": 0.9, "ema_device": place, "learning_rate": 1e-2}
     run, _, _ = start(drive, dataset, tiny, **mean, sample_every=1)
-    model = loading.load(drive=drive, run=str(run), dtype=torch.float32)
+    model = loading.load(str(tiny), drive=drive, run=str(run), dtype=torch.float32)
     seeds = range(SAMPLE_SEED, SAMPLE_SEED + SAMPLES_A_ROW)
     latents = sample_latents(model, Prompt("a sks cat"), DrawOptions(), seeds)
     sheet = grid(decode(model, latents), gap_px=0)
@@ -156,7 +156,7 @@ def test_samples_show_the_mean_of_weights_that_the_run_ends_with(drive, dataset,
 def test_prompts_of_one_row_take_turns_and_every_picture_has_its_own_noise(drive, dataset, tiny):
     rows = ("a {noun}", "a {subject} | a {noun}")
     run, _, _ = start(drive, dataset, tiny, sample_prompts=rows)
-    model = loading.load(drive=drive, run=str(run), dtype=torch.float32)
+    model = loading.load(str(tiny), drive=drive, run=str(run), dtype=torch.float32)
     with Image.open(run / "samples" / "step-000008.png") as sheet:
         side = sheet.width // SAMPLES_A_ROW
         shown = np.asarray(sheet.convert("RGB"), int)

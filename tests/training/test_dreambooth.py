@@ -187,7 +187,8 @@ def test_a_draw_depends_on_seed_step_position_and_stream_and_on_nothing_else():
 def test_the_global_batch_is_the_same_however_it_is_divided(data):
     whole = data.batch(OPTIONS, 5, range(4), 1000)
     halves = [data.batch(OPTIONS, 5, positions, 1000) for positions in (range(2), range(2, 4))]
-    for together, *parts in zip(whole, *halves, strict=True):
+    assert whole.weights is None, "without masks every place counts as much"
+    for together, *parts in zip(whole[:4], *(half[:4] for half in halves), strict=True):
         instances = torch.cat([part[:2] for part in parts])
         classes = torch.cat([part[2:] for part in parts])
         assert torch.equal(together, torch.cat([instances, classes]))

@@ -214,13 +214,13 @@ def test_deterministic_algorithms_are_used_while_it_trains_and_not_after(drive, 
 def test_the_run_draws_what_was_learnt(drive, dataset, tiny):
     run, _, _ = start(drive, dataset, tiny, learning_rate=1e-2)
     for given in ("violet/tiny-01", "Violet", str(run)):
-        model = loading.load(drive=drive, run=given)
+        model = loading.load(str(tiny), drive=drive, run=given)
         assert model.run == "violet/tiny-01"
         base = loading.load(str(tiny), drive=drive)
         fine, plain = model.pipeline.unet.state_dict(), base.pipeline.unet.state_dict()
         assert all(not torch.equal(fine[k], plain[k]) for k in fine)
     with pytest.raises(InputError, match="violet/tiny-01"):
-        loading.load(drive=drive, run="rex")
+        loading.load(str(tiny), drive=drive, run="rex")
 
 
 @pytest.mark.slow
