@@ -125,6 +125,7 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(function)
     def run(*, as_json: bool, debug: bool, **given: Any) -> None:
+        given = {name: _at_home(value) for name, value in given.items()}
         for name, (group, names) in groups.items():
             given[name] = group(**{field: given.pop(field) for field in names})
         if "drive" in given:
@@ -139,6 +140,14 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     vars(run)["__signature__"] = inspect.Signature(parameters)
     run.__annotations__ = {name: hint for name, (hint, _) in options.items()}
     return run
+
+
+def _at_home(value: Any) -> Any:
+    """Return a path below the home folder whose ~ a shell left, as it does between quotes."""
+    if isinstance(value, list):
+        return [_at_home(one) for one in value]
+    is_path = isinstance(value, Path) or (isinstance(value, str) and value.startswith("~/"))
+    return type(value)(Path(value).expanduser()) if is_path else value
 
 
 def for_each(

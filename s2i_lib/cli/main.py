@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import sys
 
 import typer
@@ -39,6 +40,8 @@ for function in (
 def main() -> int:
     """Run the command line; the exit status says how it went (0, 1 for ours, 2 for the input)."""
     log_to_stderr()
+    if isinstance(sys.stdout, io.TextIOWrapper):  # not every terminal has every letter of a name
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         app()
     except S2iError as error:

@@ -64,12 +64,15 @@ class Consent:
 
 
 def _day(text: str) -> date:
-    """Read 2026-08-19 or 19.8.2026 as a date that has come."""
+    """Read 2026-08-19, 2026-8-19 or 19.8.2026 as a date that has come."""
     written = text.strip()
     if parts := re.fullmatch(r"(\d{1,2})\.\s*(\d{1,2})\.\s*(\d{4})", written):
-        written = f"{parts[3]}-{int(parts[2]):02}-{int(parts[1]):02}"
+        written = "-".join(parts.groups()[::-1])
     try:
-        day = date.fromisoformat(written)
+        if parts := re.fullmatch(r"(\d{4})-(\d{1,2})-(\d{1,2})", written):
+            day = date(*map(int, parts.groups()))
+        else:
+            day = date.fromisoformat(written)
     except ValueError:
         raise InputError(
             f"Consent needs the date on which it was given, and {text!r} is none. "

@@ -92,7 +92,8 @@ def build_dataset(
     earlier = read_earlier(home)
     consent = _settle_consent(subject, consent, earlier)
     with no_decoder_warnings():
-        refused, ignored = _take_photos(Path(photos), home / "photos") if photos else ([], [])
+        source = Path(photos).expanduser() if photos else None
+        refused, ignored = _take_photos(source, home / "photos") if source else ([], [])
     _shorten_names(home / "photos")
     names, others = _list_photos(home / "photos")
     if not names and not refused:

@@ -1,11 +1,13 @@
 """The command line as a user meets it: real Whisper, real pictures, and every wrong turn."""
 
+import io
 import json
 import os
 import shutil
 import subprocess
 import sys
 import wave
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +38,31 @@ def run(monkeypatch, capsys, tmp_path):
         return status, captured.out, captured.err
 
     return _run
+
+
+def test_a_path_that_a_shell_left_alone_between_quotes_is_at_home(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    shutil.copytree(ROOT / "s2i_lib" / "samples" / "rc_car", tmp_path / "photos")
+    asked = ("dataset", "~/photos", "--subject", "Racer", "--class-noun", "car")
+    status, out, err = run(*asked, "--drive", "~/d")
+    assert status == 0 and "5 of 5" in out, err
+    assert (tmp_path / "d" / "subjects" / "racer" / "manifest.json").is_file()
+    status, out, _ = run("gallery", "--grid", "~/grid.png", "--drive", "~/d", "--share", "~/s")
+    assert status == 0 and not (tmp_path / "~").exists()
+
+
+def test_a_terminal_that_lacks_letters_is_told_all_the_same(run, tmp_path, monkeypatch):
+    """As Python's standard output is where LANG=C, or in a console of Windows."""
+    drive = tmp_path / "d"
+    (drive / "runs" / "renée" / "pocket-01").mkdir(parents=True)
+    (drive / "runs" / "renée" / "pocket-01" / "run.json").write_text('{"status": "training"}')
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setattr(sys, "argv", ["s2i_lib", "runs", "--drive", str(drive)])
+    with suppress(SystemExit):
+        command_line.main()
+    terminal.flush()
+    assert b"ren\\xe9e/pocket-01" in terminal.buffer.getvalue()
 
 
 def write_wav(path: Path, samples: np.ndarray) -> Path:
