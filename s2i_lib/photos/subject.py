@@ -37,6 +37,11 @@ SINGULARS = (
     (r"(x|z|ch|sh|ss)es$", r"\1"),
     (r"([^siu])s$", r"\1"),
 )  # fmt: skip
+IRREGULAR = {
+    "man": "men", "woman": "women", "child": "children", "person": "people", "mouse": "mice",
+    "goose": "geese", "fish": "fish", "goldfish": "goldfish", "sheep": "sheep", "knife": "knives",
+    "wolf": "wolves", "foot": "feet", "tooth": "teeth", "leaf": "leaves", "scarf": "scarves",
+}  # fmt: skip
 Kind = Literal["person", "animal", "object"]
 KINDS: tuple[Kind, ...] = ("person", "animal", "object")
 # What the kind is guessed from where it is not given; a wrong guess costs a face crop, a mirror, or
@@ -155,6 +160,16 @@ def check_class_noun(given: str) -> str:
     if one != noun:
         logger.warning("The class noun %r was taken in the singular, %r.", noun, one)
     return one
+
+
+def plural_of(noun: str) -> str:
+    """Return the plural of a class noun, by its last word: "toy car" is "toy cars"."""
+    *before, last = noun.split()
+    several = IRREGULAR.get(last)
+    if several is None:
+        is_es = re.search(r"(?:s|x|z|ch|sh)$", last)
+        several = last + "es" if is_es else re.sub(r"(?<=[^aeiou])y$", "ie", last) + "s"
+    return " ".join([*before, several])
 
 
 def guess_kind(class_noun: str) -> Kind:

@@ -47,6 +47,7 @@ DETERMINERS = word_set(
     """a an the some any no this that these those every each two three four five six seven eight
     nine ten many several few all both another"""
 )
+NUMBERS = word_set("two three four five six seven eight nine ten 2 3 4 5 6 7 8 9 10")
 POSSESSIVES = word_set("my our your his her their")
 NO_NAME_AFTER = DETERMINERS - {"the", "this", "that"}  # none that is in lower case
 # What these hold is poured or grown, not named: "a mug of cocoa", "a field of daisies".
@@ -79,6 +80,8 @@ class Mention:
     subject: Subject
     heard: str
     is_possessive: bool = False
+    is_plural: bool = False
+    """Whether several of it were asked for: "two Rexes"."""
     similarity: float = 1.0
 
 
@@ -225,15 +228,22 @@ def _candidate(
     stem, is_possessive = _without_possessive(heard)
     name, said = _words_of(subject.name), _words_of(stem)
     written, whole = "".join(said), "".join(name)
-    is_plural = written in (whole + "s", whole + "es") and not is_possessive
+    plurals = (whole + "s", whole + "es", re.sub("y$", "ies", whole))
+    is_plural = written != whole and written in plurals and not is_possessive
     if is_plural or (is_possessive and written + "s" == whole):  # "Whisker's hat", of Whiskers
         said = name
 
     def at(index: int) -> str:
         return tokens[index].text.lower() if 0 <= index < len(tokens) else ""
 
+    is_several = is_plural and at(first - 1) in NUMBERS and stem[:1].isupper()
     mention = Mention(
-        span[0].start, span[-1].end, subject, heard, is_possessive=is_possessive or is_plural
+        span[0].start,
+        span[-1].end,
+        subject,
+        heard,
+        is_possessive=is_possessive or (is_plural and not is_several),
+        is_plural=is_several,
     )
     around = [at(place) for place in (first - 1, first - 2, last, last + 1)]
     return Candidate(mention, stem, name, said, is_plural, *around)
@@ -264,7 +274,9 @@ def _letters(text: str) -> str:
 
 
 def _means_something(word: str) -> bool:
-    return word in ordinary_words() or len(word) < 2
+    # Without its accents, too: Whisper writes "a glass of rosé".
+    plain = re.sub(r"\p{M}", "", unicodedata.normalize("NFD", word))
+    return word in ordinary_words() or plain in ordinary_words() or len(word) < 2
 
 
 # --- whether it is one --------------------------------------------------------------------------
@@ -288,7 +300,8 @@ def decide(candidate: Candidate) -> Rule:
 # The table: rules apply in this order, and the first that does decides. To change one, change its
 # line; tests/data/names.jsonl has 581 sentences, and the tests say which rules they need.
 COMMON_RULES = (
-    # "Two Rexes." Before a word, as in "Rexes hat", it is a possessive.
+    Rule("is several of it", True, lambda c: c.mention.is_plural),  # "two Rexes", "two Daisies"
+    # "The Rexes." Before a word, as in "Rexes hat", it is a possessive.
     Rule(
         "is a plural",
         False,

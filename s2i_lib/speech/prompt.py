@@ -11,7 +11,7 @@ from typing import Any
 import regex as re  # unlike the built-in module it takes a letter's signs for a part of the word
 
 from s2i_lib.errors import InputError
-from s2i_lib.photos.subject import Subject
+from s2i_lib.photos.subject import Subject, plural_of
 from s2i_lib.speech.name_matching import (
     DETERMINERS,
     POSSESSIVES,
@@ -301,11 +301,13 @@ def replace_names(
         start, words, has_article = _phrase_start(text, mention)
         end = _phrase_end(text, mention)
         noun = subject.phrase if subject == chosen else subject.class_noun
+        noun = plural_of(noun) if mention.is_plural else noun
         body = " ".join([*words, noun])
         # Before an identifier, which is no word, "a", as in the prompt that a run is trained with.
         article = "a" if not words and subject == chosen else article_for(body)
         article = "the " if subject in seen else f"{article} "
         ending = "'s" if mention.is_possessive else ""
+        has_article = has_article and not mention.is_plural
         parts.append(text[at:start] + (article if has_article else "") + body + ending)
         at = end
         if subject not in seen and mention.similarity < 1:

@@ -118,7 +118,7 @@ def test_mentions_do_not_overlap_and_keep_their_place():
 
 
 def test_every_rule_of_the_table_decides_about_some_sentence(monkeypatch):
-    """The sentences that were collected, and four for what does not occur in them."""
+    """The sentences that were collected, and five for what does not occur in them."""
     decided, decide = set(), name_matching.decide
 
     def note(candidate):
@@ -132,6 +132,7 @@ def test_every_rule_of_the_table_decides_about_some_sentence(monkeypatch):
     assert find_names("A Daisy in a vase.", [Subject("Daisy", "cat")]) == []
     assert find_names("In May the flowers bloom", [Subject("May", "cat")]) == []
     assert find_names("a glass of rosé", [Subject("Rosé", "cat")]) == []
+    assert find_names("Two Rexes on a beach", [Subject("Rex", "dog")])[0].is_plural
     assert len(find_names("draw mow chee on a sofa", [Subject("Mochi", "dog")])) == 1
     tables = (
         name_matching.COMMON_RULES,
@@ -186,7 +187,12 @@ def test_names_that_differ_by_a_sign_are_two():
         ("Rosé", "Rosé on a beach", True),
         ("Al", "All at the mall", False),
         ("Al", "Al at the mall", True),
-        ("Rex", "Two Rexes on a beach", False),
+        ("Rose", "a glass of rosé", False),
+        ("Rose", "Rose on a beach", True),
+        ("Rex", "Two Rexes on a beach", True),
+        ("Daisy", "Three Daisies in a field", True),
+        ("Daisy", "three daisies in a field", False),
+        ("Rex", "the Rexes", False),
         ("Rex", "Rexes hat on a chair", True),
     ],
 )

@@ -49,6 +49,19 @@ def test_names_become_identifier_and_noun(said, asked):
     assert make_prompt(said, [REX, LUNA, OWL]).text == asked
 
 
+@pytest.mark.parametrize(
+    ("said", "noun", "asked"),
+    [
+        ("Two Rexes on a beach", "dog", "Two ohwx dogs on a beach"),
+        ("three Rexes in a row", "toy fox", "three ohwx toy foxes in a row"),
+        ("Two Rexes and a ball", "mouse", "Two ohwx mice and a ball"),
+        ("Two Rexes", "baby", "Two ohwx babies"),
+    ],
+)
+def test_several_of_a_subject_are_its_noun_in_the_plural(said, noun, asked):
+    assert make_prompt(said, [Subject("Rex", noun, "ohwx")]).text == asked
+
+
 def test_chosen_subject_gets_the_identifier_and_others_are_told():
     prompt = make_prompt("Rex and Luna on a sofa", [REX, LUNA], chosen=LUNA)
     assert prompt.text == "a dog and a gawx cat on a sofa"
