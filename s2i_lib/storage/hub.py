@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from s2i_lib.errors import InputError, S2iError, first_line
-from s2i_lib.storage.files import GIB, NotTakenError, free_bytes, publish, sha256_of, size_of, tidy
+from s2i_lib.storage.files import GIB, NotTakenError, free_bytes, publish, sha256_of, tidy
 
 log = logging.getLogger(__name__)
 
@@ -202,7 +202,9 @@ def keep(folder: Path, kept: Path) -> Path:
     It stays where it is where the Drive has no room for both it and a fine-tuning run.
     """
     try:
-        size, free = size_of(folder), free_bytes(kept)
+        # The hub's cache is links, and what they lead to is what is copied.
+        size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        free = free_bytes(kept)
         if size > SMALL_SHARE * free and free - size < ROOM_FOR_A_RUN_GIB * GIB:
             log.warning(
                 "%s (%.1f GiB) is not kept on the Drive, which has %.1f GiB free: fine-tuning may "
