@@ -21,7 +21,7 @@ from s2i_lib.drawing.advice import explain_unknown_words, explain_untaught
 from s2i_lib.drawing.draw import EMPTY_PROMPT, draw
 from s2i_lib.drawing.gallery import Section, save, save_recording
 from s2i_lib.drawing.records import Picture
-from s2i_lib.drawing.sampling import DrawOptions, Step, preview
+from s2i_lib.drawing.sampling import DrawOptions, Step, guidance_of, preview
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.models.loading import Model, load
 from s2i_lib.models.registry import choose_for_machine
@@ -416,7 +416,8 @@ class SpeechToImage:
             prompt = replace(prompt, negative=find_negatives(prompt.text))
             asked = with_negative(prompt, self.negative, model.base.negative)
             if self.classroom:
-                self.classroom.check_prompt(asked)  # before anybody is shown it
+                # before anybody is shown it
+                self.classroom.check_prompt(asked, guidance_of(model, options))
             unknown = explain_unknown_words(model.base, prompt.text, model.taught)
             untaught = explain_untaught(model, prompt, self.drive)
             said = (*notes, *prompt.notes, *filter(None, [untaught, unknown]))

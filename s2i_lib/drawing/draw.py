@@ -67,7 +67,7 @@ def draw(
         prompt = Prompt(text=prompt.strip())
     check_prompt(model, prompt)
     if classroom is not None:
-        classroom.check_prompt(prompt)
+        classroom.check_prompt(prompt, guidance_of(model, options))
     assert options.seed is not None
     seeds = [(options.seed + i) % SEEDS for i in range(options.count)]
     pictures = _draw_seeds(model, prompt, options, seeds, on_step)

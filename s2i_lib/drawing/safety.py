@@ -63,10 +63,14 @@ class Classroom:
                     f"drawn in classroom mode ({self.list})."
                 )
 
-    def check_prompt(self, prompt: Prompt) -> None:
-        """Hold the prompt, and what was heard in either language, against the list."""
+    def check_prompt(self, prompt: Prompt, guidance: float = 1.0) -> None:
+        """Compare the prompt, and what was heard in either language, with the list.
+
+        Below a guidance of 1 what must not be in a picture is drawn into it, so it counts, too.
+        """
         heard = prompt.transcript
-        self.check(prompt.text, *((heard.text, heard.english) if heard else ()))
+        drawn = [prompt.text] if guidance >= 1 else [prompt.text, prompt.negative]
+        self.check(*drawn, *((heard.text, heard.english) if heard else ()))
 
     def find_unfit(self, model: Model, images: Sequence[Image]) -> list[bool]:
         """Say of each picture whether a checker flags it; all False where there is none."""

@@ -107,6 +107,15 @@ def test_transcript_is_held_against_the_list_too(drive):
     assert str(WORDS) in str(caught.value) and str(caught.value).count(". ") == 0
 
 
+@pytest.mark.parametrize("guidance", [0.0, 0.5])
+def test_what_must_not_be_there_is_not_drawn_by_way_of_low_guidance(drive, pocket, guidance):
+    """At 0 the picture is that of the negative prompt alone."""
+    wish, options = Prompt("a street", negative="blood"), DrawOptions(1, guidance)
+    with pytest.raises(InputError, match="“blood” is on the list"):
+        draw(pocket, wish, options, classroom=Classroom(drive))
+    assert draw(pocket, wish, DrawOptions(1, 2.0), classroom=Classroom(drive))
+
+
 def test_list_on_the_drive_takes_the_place_of_ours(drive):
     drive.root.mkdir()
     drive.classroom_words.write_text("\ufeff# ours\nHomework  # no, please\n\n")
