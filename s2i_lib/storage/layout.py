@@ -9,8 +9,6 @@ import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
-import regex
-
 from s2i_lib.errors import InputError
 from s2i_lib.storage.json_file import load_object
 
@@ -81,6 +79,8 @@ def folder_name(name: str) -> str:
     InputError
         When nothing is left of the name.
     """
+    import regex  # the set-up cell, which adds packages that are missing, comes here before
+
     slug = regex.sub(r"[^\w]+", "-", composed(as_text(name)).strip().lower()).strip("-_")
     if not any(map(str.isalnum, slug)):
         raise InputError(

@@ -144,7 +144,7 @@ def test_photos_become_weights_that_draw_the_subject_when_it_is_spoken_of(
 
     wish = ("--drive", "drive", "--seed", 3, "--steps", 2)
     pictures = {}
-    for words in (["--run", "racer/tiny-01"], ["--model", "tiny"]):
+    for words in (["--run", "racer/tiny-01", "--model", "tiny"], ["--model", "tiny"]):
         status, _, err = run("speak", clip, *words, *wish, "--out", words[0])
         assert status == 0, err
         [png] = (tmp_path / words[0]).glob("*.png")

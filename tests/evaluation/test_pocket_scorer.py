@@ -16,8 +16,8 @@ def test_the_scorer_names_fresh_renders(request):
     """tests/data/pocket_renders.png: one render of every noun, in the order of words.json."""
     from transformers import AutoModel, AutoProcessor
 
-    nouns = json.loads((request.path.parent / "data" / "pocket_renders.json").read_text())
-    with Image.open(request.path.parent / "data" / "pocket_renders.png") as sheet:
+    nouns = json.loads((request.path.parents[1] / "data" / "pocket_renders.json").read_text())
+    with Image.open(request.path.parents[1] / "data" / "pocket_renders.png") as sheet:
         pixels = np.asarray(sheet.convert("RGB"))
     tiles = [
         Image.fromarray(pixels[y * 64 : y * 64 + 64, x * 64 : x * 64 + 64])

@@ -50,6 +50,11 @@ def trained(tmp_path_factory):
     return drive
 
 
+def base_of(drive):
+    """The folder of the model that the runs of ``trained`` were made from."""
+    return str(drive.root.parent / "tiny")
+
+
 def latents(pipe):
     """What the model samples for one seed."""
     pipe.to(dtype=torch.float32)
@@ -59,7 +64,7 @@ def latents(pipe):
 
 def check_same_pictures(trained, pipe, run):
     """Within 5 % of what the training changed: weights are kept in fp16."""
-    expected = latents(loading.load(drive=trained, run=run).pipeline)
+    expected = latents(loading.load(base_of(trained), drive=trained, run=run).pipeline)
     error = float((latents(pipe) - expected).abs().mean())
     change = float((latents(make_pipeline()) - expected).abs().mean())
     assert change > 0.01, "training changed too little to see an error by"
@@ -159,8 +164,9 @@ def pixels(model, scheduler="dpm++"):
 @pytest.mark.parametrize("name", ["full", "lora"])
 def test_a_diffusers_folder_draws_the_runs_pictures_bit_for_bit(any_base, tmp_path, name):
     drive, base = any_base
-    folder = export(drive, f"violet/{name}", "diffusers", tmp_path / "out")
-    run, exported = (loading.load(drive=drive, run=w) for w in (f"violet/{name}", str(folder)))
+    folder = export(drive, f"violet/{name}", "diffusers", tmp_path / "out", str(base))
+    run = loading.load(str(base), drive=drive, run=f"violet/{name}")
+    exported = loading.load(drive=drive, run=str(folder))
     assert pixels(run) != pixels(loading.load(str(base), drive=drive))
     for scheduler in SCHEDULERS:
         assert pixels(exported, scheduler) == pixels(run, scheduler), scheduler
@@ -176,11 +182,11 @@ def test_a_diffusers_folder_draws_the_runs_picture_in_plain_diffusers(any_base, 
     """The sampler that it finds there is the one that runs are drawn with."""
     from diffusers import StableDiffusionPipeline
 
-    drive, _ = any_base
-    folder = export(drive, f"violet/{name}", "diffusers", tmp_path / "out")
+    drive, base = any_base
+    folder = export(drive, f"violet/{name}", "diffusers", tmp_path / "out", str(base))
     pipe = StableDiffusionPipeline.from_pretrained(folder)
     pipe.set_progress_bar_config(disable=True)
-    model = loading.load(drive=drive, run=f"violet/{name}")
+    model = loading.load(str(base), drive=drive, run=f"violet/{name}")
     [mine] = draw(model, "a sks cat", DrawOptions(steps=6, seed=7))
     theirs = pipe(
         "a sks cat", num_inference_steps=6, guidance_scale=model.base.guidance_scale,
@@ -216,9 +222,9 @@ def test_a_diffusers_folder_draws_the_runs_picture_with_transformers_4(any_base,
     )  # fmt: skip
     if done.returncode != 0:
         pytest.skip(f"transformers 4 could not be had: {done.stderr.strip()[-300:]}")
-    drive, _ = any_base
-    folder = export(drive, "violet/full", "diffusers", tmp_path / "out")
-    model = loading.load(drive=drive, run="violet/full")
+    drive, base = any_base
+    folder = export(drive, "violet/full", "diffusers", tmp_path / "out", str(base))
+    model = loading.load(str(base), drive=drive, run="violet/full")
     done = subprocess.run(
         [sys.executable, "-c", PLAIN, folder, str(model.base.guidance_scale), tmp_path / "a.png"],
         env={**os.environ, "PYTHONPATH": str(older)}, capture_output=True, text=True,
@@ -234,7 +240,7 @@ def test_a_diffusers_folder_draws_the_runs_picture_with_transformers_4(any_base,
 def test_a_lora_file_with_kohyas_names_draws_what_the_run_does(trained, tmp_path):
     from safetensors import safe_open
 
-    path = export(trained, "violet/lora", "lora", tmp_path / "violet.safetensors")
+    path = export(trained, "violet/lora", "lora", tmp_path / "a.safetensors", base_of(trained))
     with safe_open(path, "pt") as file:
         names = set(file.keys())
         assert file.metadata()["modelspec.trigger_phrase"] == "a sks cat"
@@ -318,7 +324,8 @@ def test_runs_lists_sizes_and_prunes_only_states_that_the_user_agrees_to(trained
     assert left[0]["state_bytes"] == 0 < left[1]["state_bytes"] == lora["state_bytes"]
     call("--prune", "--yes")
     assert [json.loads(line)["state_bytes"] for line in call("--json").splitlines()] == [0, 0]
-    assert loading.load(drive=trained, run="violet/full").run == "violet/full"
+    kept = loading.load(base_of(trained), drive=trained, run="violet/full")
+    assert kept.run == "violet/full"
 
 
 def test_states_of_an_unfinished_run_are_deleted_only_when_asked_about(trained, tmp_path):
