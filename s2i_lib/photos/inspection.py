@@ -90,7 +90,9 @@ class Inspector:
                 "then: take another photo, or leave classroom mode off."
             )
             return Look(Verdict(path.name, "unfit", why, *size))  # without a picture for the sheet
-        measures = measure(overview, crop, box, found, *size)
+        # Where hardly anything is left to find, it may be the light and not the distance.
+        lit = crop if box.size >= options.min_crop_px else overview
+        measures = measure(overview, crop, box, found, *size, lit=lit)
         name = judge(measures, box, *size, options)
         png = encode_image(crop, "PNG", compress_level=PNG_LEVEL)
         (self.staged / f"{path.name}.png").write_bytes(png)

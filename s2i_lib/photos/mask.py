@@ -12,6 +12,7 @@ Pattern Recognition 2020 (arXiv:2005.09007); https://github.com/xuebinqin/U-2-Ne
 from __future__ import annotations
 
 import functools
+import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 WEIGHTS = Path(__file__).parent / "u2netp" / "u2netp.onnx"
 SHA256 = "309c8469258dda742793dce0ebea8e6dd393174f89934733ecc8b14c76f4ddd8"
+_one_at_a_time = threading.Lock()  # two photos side by side would take 200 MB more
 SIDE_PX = 320  # the network was trained at this size
 # ImageNet's, as the network was trained with.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -133,9 +135,10 @@ def _look(image: Image) -> tuple[np.ndarray, str]:
     seen = image.convert("RGB").resize((SIDE_PX, SIDE_PX), Pillow.Resampling.LANCZOS)
     pixels = np.asarray(seen, np.float32)
     pixels = (pixels / max(1.0, pixels.max()) - MEAN) / STD
-    [raw] = load_network().run(
-        ["1959"], {"input.1": pixels.transpose(2, 0, 1)[None].astype(np.float32)}
-    )
+    with _one_at_a_time:
+        [raw] = load_network().run(
+            ["1959"], {"input.1": pixels.transpose(2, 0, 1)[None].astype(np.float32)}
+        )
     raw = raw[0, 0]
     low, high = float(raw.min()), float(raw.max())
     # As its makers do; where it is sure of nothing, that would make noise into a subject.
@@ -225,4 +228,5 @@ def load_network(weights: Path = WEIGHTS) -> Any:
         )
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
+    options.enable_cpu_mem_arena = False  # which would keep what one photo took for the next
     return onnxruntime.InferenceSession(str(weights), options, ["CPUExecutionProvider"])

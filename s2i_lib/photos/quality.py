@@ -136,7 +136,7 @@ def held(box: Box, region: Region, width: int, height: int) -> float:
 
 
 def measure(
-    overview: Image, crop: Image, box: Box, found: Found, width: int, height: int
+    overview: Image, crop: Image, box: Box, found: Found, width: int, height: int, lit: Image
 ) -> Measures:
     """Measure a photo of ``width`` x ``height`` pixels on a small copy of it and on its crop.
 
@@ -144,6 +144,8 @@ def measure(
     ----------
     overview, crop
         RGB, of any size.
+    lit
+        The one of them whose brightest parts are looked at.
     """
     import cv2
     import numpy as np
@@ -160,7 +162,7 @@ def measure(
         blur=float(blur_effect(sharp, h_size=11)) if side > 16 else 1.0,
         light=float(np.quantile(light, 0.98)),
         crop_light=float(np.quantile(crop_light, 0.9)),
-        clipped=_clipped(crop, is_cut_out=_is_cut_out(small)),
+        clipped=_clipped(lit, is_cut_out=_is_cut_out(small)),
         touching=found.touches,
         held=held(box, region, width, height),
         subject=max(region.width * width, region.height * height) / min(width, height),

@@ -95,6 +95,7 @@ def test_a_consent_without_name_or_date_in_the_manifest_is_asked_for_again(drive
     manifest = build_dataset(person, drive, consent=Consent("Ada", "2026-01-19")).manifest
     record = json.loads(manifest.read_text())
     manifest.write_text(json.dumps(record | {"consent": "yes"}))
+    (manifest.parent / "choices.json").unlink()  # where it is kept a second time
     with pytest.raises(InputError, match="consent is needed"):
         build_dataset(person, drive)
 
