@@ -289,7 +289,7 @@ def _draw_batches(
 def _decode_in_full(model: Model, latents: torch.Tensor) -> Image:
     """Decode in full precision what half precision made black although the latents are numbers.
 
-    It takes a second, and drawing anew takes many. A night scene stays one.
+    It takes a second, and drawing again takes many. A night scene stays one.
     """
     import torch
 

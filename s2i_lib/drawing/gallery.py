@@ -202,7 +202,7 @@ def read_record(path: Path) -> dict[str, Any]:
     if text is None:
         raise NoRecordError(
             f"{path} carries no record of how it was made. Only pictures that this program saved "
-            "can be made again, and only while no other program has written them anew."
+            "can be made again, and only while no other program has written them again."
         )
     try:
         record = parse_object(text)
