@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from tqdm.auto import tqdm
 
 from s2i_lib import __version__
 from s2i_lib.errors import InputError, S2iError
@@ -315,10 +316,9 @@ def evaluate_run(
     is_base: bool = False,
     base: str = "auto",
     clips: Sequence[Clip] = (),
-    callback: Callable[[int, int], object] = lambda done, total: None,
     **instead: str | None,
 ) -> Evaluation:
-    """Evaluate the weights of a run against the photos that it learned from.
+    """Evaluate the weights of a run against the photos that it learned from; a bar counts.
 
     Parameters
     ----------
@@ -350,7 +350,13 @@ def evaluate_run(
         model = load(base, drive=drive, run=str(folder))
     photos, notes = photos_of(drive, subject, card)
     scorers = load_scorers(model.base, drive, **instead)
-    result = evaluate(model, subject, photos, scorers, options, callback=callback)
+    with tqdm(desc=f"Evaluating {run}", unit="prompt", leave=False) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        result = evaluate(model, subject, photos, scorers, options, callback=show)
     result.notes[:0] = notes
     if clips:
         add_hearing(result, model, clips, drive, scorers.clip)
