@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -101,7 +100,6 @@ class FasterWhisper:
                 str(folder),
                 device=device,
                 compute_type="float16" if device == "cuda" else "int8",
-                cpu_threads=0 if "OMP_NUM_THREADS" in os.environ else min(4, os.cpu_count() or 1),
                 local_files_only=True,
             )
         except (RuntimeError, ValueError, OSError) as error:
