@@ -30,7 +30,7 @@ from s2i_lib.evaluation.metrics import (
     nearest_real,
     text_cosines,
 )
-from s2i_lib.evaluation.model_selection import Point, as_curve
+from s2i_lib.evaluation.model_selection import Point, as_curve, read_points
 from s2i_lib.evaluation.speech import Clip, evaluate_speech
 from s2i_lib.models.loading import Model, choose_base, load
 from s2i_lib.photos.manifest import inspect_dataset, open_photo
@@ -38,7 +38,7 @@ from s2i_lib.photos.subject import Subject
 from s2i_lib.pipeline import SpeechToImage
 from s2i_lib.speech.transcribe import HearOptions
 from s2i_lib.storage.files import sha256_of
-from s2i_lib.storage.json_file import parse_object, read_limited
+from s2i_lib.storage.json_file import NUMBER, check_fields, parse_object, read_limited
 from s2i_lib.storage.run_card import find_run, read_card
 
 if TYPE_CHECKING:
@@ -305,6 +305,8 @@ def _groups(things: Any, size: int) -> list[Any]:
 
 
 POINT = Point.__dataclass_fields__.keys()
+LINE_SHAPE: dict[str, Any] = {"step": int, "instance_loss": NUMBER, "prior_loss": NUMBER}
+LINE_SHAPE |= dict.fromkeys(POINT - {"step"}, (*NUMBER, type(None)))
 
 
 def evaluate_run(
@@ -424,9 +426,11 @@ def read_curve(folder: Path, kept_step: int | None = None) -> list[dict[str, Any
     for name in ("metrics.jsonl", "scores.jsonl"):
         with suppress(OSError, ValueError):
             for line in read_limited(folder / name).splitlines():
-                lines.append(parse_object(line))
-    found = [line for line in lines if isinstance(line.get("step"), int)]
-    scored = as_curve([Point(**line) for line in found if line.keys() == POINT])
+                found = parse_object(line)
+                check_fields(found, LINE_SHAPE)
+                lines.append(found)
+    lines = [line for line in lines if "step" in line]
+    scored = as_curve(read_points(lines))
     if kept_step is not None:
         scored = [line | {"is_best": line["step"] == kept_step} for line in scored]
-    return [line for line in found if line.keys() != POINT] + scored
+    return [line for line in lines if line.keys() != POINT] + scored

@@ -135,6 +135,28 @@ def test_the_curve_of_training_is_in_the_numbers_and_on_the_page(tmp_path):
     assert "While it was trained" in render_page([result], "now")
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"step": 9, "likeness": "x", "fidelity": 0.3, "class_likeness": 0.5},
+        {"step": True, "likeness": 0.1, "fidelity": 0.3, "class_likeness": 0.5},
+        {"step": 9, "likeness": [0.1]},
+        {"step": 9, "instance_loss": "0.5"},
+        {"step": 9, "instance_loss": None},
+        {"step": "9", "instance_loss": 0.5},
+        {"likeness": 0.5},
+    ],
+    ids=str,
+)
+def test_an_odd_line_of_a_run_leaves_the_others_on_the_curve(tmp_path, odd):
+    whole = Point(0, 0.1, 0.3, 0.5).to_json()
+    (tmp_path / "scores.jsonl").write_text(f"{json.dumps(whole)}\n{json.dumps(odd)}\n")
+    (tmp_path / "metrics.jsonl").write_text(f"{json.dumps(odd)}\n")
+    curve = read_curve(tmp_path)
+    assert [line["likeness"] for line in curve if "value" in line] == [0.1]
+    assert draw_curve(curve).axes
+
+
 def test_smoothing_keeps_a_constant_and_the_mean_of_a_window():
     assert np.allclose(smooth(np.ones(50)), 1)
     assert smooth(np.arange(100.0), share=0.1)[50] == pytest.approx(50)
