@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 TEMPLATE = Path(__file__).with_name("report_page.html")
 THUMB_PX = 256  # on the page: twice what it is shown at, for screens of double density
 NAMES = {
-    "dino": "DINO", "clip_i": "CLIP-I", "clip_t": "CLIP-T", "pres_dino": "PRES (DINO)",
+    "dino": "DINO", "clip_i": "CLIP-I", "subject_dino": "subject (DINO)",
+    "subject_clip": "subject (CLIP)", "leak_dino": "leak (DINO)", "leak_clip": "leak (CLIP)",
+    "clip_t": "CLIP-T", "pres_dino": "PRES (DINO)",
     "pres_clip": "PRES (CLIP)", "div_lpips": "DIV (LPIPS)", "div_clip": "DIV (CLIP)",
     "class_div_lpips": "class DIV (LPIPS)", "class_div_clip": "class DIV (CLIP)",
     "copies": "copies",
@@ -175,7 +177,8 @@ def draw_curve(lines: Sequence[dict[str, Any]]) -> Figure:
     from matplotlib.figure import Figure
 
     keys = {
-        "likeness": "likeness ↑", "fidelity": "prompt fidelity ↑", "prior_drift": "prior drift ↓"
+        "likeness": "likeness ↑", "fidelity": "prompt fidelity ↑", "prior_drift": "prior drift ↓",
+        "leak": "leak ↓",
     }  # fmt: skip
     scored = [line for line in lines if any(line.get(key) is not None for key in keys)]
     figure = Figure(figsize=(9, 5.4 if scored else 2.8), layout="constrained")

@@ -43,7 +43,8 @@ log = logging.getLogger(__name__)
 
 SCORES = "scores.jsonl"
 BEST = "best"
-SCORED = ("likeness", "fidelity", "class_likeness", "prior_drift", "value")  # of the kept step
+# Of the kept step, in the run's card:
+SCORED = ("likeness", "fidelity", "class_likeness", "surroundings", "prior_drift", "leak", "value")
 
 
 def keeps_best(base: BaseModel, options: FinetuneOptions) -> bool:
