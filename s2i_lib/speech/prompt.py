@@ -12,7 +12,7 @@ import regex as re  # unlike the built-in module it takes a letter's signs for a
 
 from s2i_lib.errors import InputError
 from s2i_lib.photos.subject import Subject, plural_of
-from s2i_lib.speech.habits import strip_habits, write_marks
+from s2i_lib.speech.habits import find_wanted, strip_habits, write_marks
 from s2i_lib.speech.name_matching import (
     POSSESSIVES,
     Mention,
@@ -114,6 +114,9 @@ def make_prompt(
             "instance: a red car on a yellow background."
         )
     if count_tokens is not None:
+        if count_tokens(text) > token_limit and (wanted := tidy(find_wanted(text))) != text:
+            text = wanted or text
+            notes.append("That was long, so only what you asked for at the end is drawn.")
         text, more = fit(text, count_tokens, token_limit)
         notes += more
         used = [s for s in used if s.class_noun.lower() in text.lower()]  # none that was left out
