@@ -100,7 +100,7 @@ def places_of(model: Model, text: str, other: str) -> list[int]:
 
 
 class Attention:
-    """Reads the cross-attention of every picture of a batch: shape = (batch, tokens, side, side)."""
+    """Reads a batch's cross-attention: shape = (batch, tokens, side, side)."""
 
     def __init__(self, unet: Any) -> None:
         from diffusers.models.attention_processor import Attention as Layer
@@ -111,7 +111,9 @@ class Attention:
                 layer.set_processor(self._reader(layer.get_processor()))
 
     def _reader(self, processor: Any) -> Callable[..., Any]:
-        def read(attn: Any, hidden: Any, encoder_hidden_states: Any = None, mask: Any = None) -> Any:
+        def read(
+            attn: Any, hidden: Any, encoder_hidden_states: Any = None, mask: Any = None
+        ) -> Any:
             query = attn.head_to_batch_dim(attn.to_q(hidden))
             key = attn.head_to_batch_dim(attn.to_k(encoder_hidden_states))
             shares = attn.get_attention_scores(query, key).unflatten(0, (len(hidden), attn.heads))

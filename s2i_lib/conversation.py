@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from s2i_lib.drawing.draw import EMPTY_PROMPT
-from s2i_lib.drawing.gallery import save
+from s2i_lib.drawing.gallery import Section, save
 from s2i_lib.drawing.records import Chain
 from s2i_lib.drawing.sampling import SEEDS
 from s2i_lib.errors import InputError
@@ -52,6 +52,12 @@ class Turn:
     wish: Wish
     parent: int | None
     """Number of the turn that it changes; None for a new wish."""
+
+    def section(self) -> Section:
+        """Return its part of a page: what was said, what it was taken for, the pictures."""
+        own = self.wish.section()
+        said = None if own.heard else self.said
+        return replace(own, said=said, notes=[self.taken, *own.notes])
 
 
 @dataclass(frozen=True)

@@ -73,10 +73,11 @@ _REQUEST = re.compile(
     rf"^(?:"
     rf"(?:please |kindly )?be so kind (?:as to|and) {_MAKE}\b"
     rf"|(?:would|could) you be so (?:kind|nice|good)(?: as to| and to| and)? {_MAKE}\b"
-    rf"|(?:i was wondering|i wonder) if (?:you|we|i) (?:can|could|might) {_POLITELY}(?:{_MAKE}|{_SEE})\b"
+    rf"|(?:i was wondering|i wonder) if (?:you|we|i) (?:can|could|might) {_POLITELY}"
+    rf"(?:{_MAKE}|{_SEE})\b"
     rf"|do you (?:think|mind if) (?:you|we|i) (?:can|could|might)? ?{_POLITELY}(?:{_MAKE}|{_SEE})\b"
-    rf"|(?:it would|it'd|that would) be (?:nice|great|lovely|cool|awesome) (?:if you (?:could|can|would) "
-    rf"{_MAKE}|to (?:{_SEE}|{_MAKE}))\b"
+    rf"|(?:it would|it'd|that would) be (?:nice|great|lovely|cool|awesome) "
+    rf"(?:if you (?:could|can|would) {_MAKE}|to (?:{_SEE}|{_MAKE}))\b"
     rf"|(?:may|might) (?:i|we) {_POLITELY}(?:{_SEE}|ask for)\b"
     rf"|(?:i am|i'm|i was) hoping (?:to {_SEE}|for)\b"
     rf"|(?:if you (?:could|can|would)|if you don't mind|if it's no trouble),? {_POLITELY}{_MAKE}\b"
@@ -103,7 +104,8 @@ _CLOSERS = re.compile(
     r"[\s,.!?]*\b(?:please|thank you(?: very much| so much)?|thanks(?: a lot)?|if you can|"
     r"if possible|that's it|that's all|pretty please|thank you in advance|thanks in advance|"
     r"(?:that|it|this) would be (?:nice|great|lovely|awesome|cool|perfect|wonderful)|"
-    r"if (?:you don't mind|it's not too much trouble|that's okay|you would|you could)|cheers|or something(?: like that)?|would you|you know|okay|ok)\b"
+    r"if (?:you don't mind|it's not too much trouble|that's okay|you would|you could)|cheers|"
+    r"or something(?: like that)?|would you|you know|okay|ok)\b"
     r"[\s,.!?…]*$",
     re.IGNORECASE,
 )
@@ -159,7 +161,9 @@ class _Clause(NamedTuple):
         return frozenset(_words(self.text)) - _FUNCTION_WORDS
 
 
-_STUTTER = re.compile(r"\b(?P<letter>\w)(?:-+|…|\.{3})\s+(?=(?P=letter))", re.IGNORECASE)  # "b- blue"
+_STUTTER = re.compile(
+    r"\b(?P<letter>\w)(?:-+|…|\.{3})\s+(?=(?P=letter))", re.IGNORECASE
+)  # "b- blue"
 # Where a sentence ends, or where somebody begins again with a request: "A, please paint a ..."
 _CLAUSE_END = re.compile(
     rf"(?<!\b(?:Mr|Mrs|Ms|Dr|St|No|vs|[A-Z]))[.?!…]+\s+(?=\S)|"
@@ -173,7 +177,9 @@ _FUNCTION_WORDS = word_set(
     we me us please can could would will want like see have get draw paint make show create so just
     then now okay ok um uh there be picture image photo"""
 )
-_MAY_DOUBLE = word_set("a an the on in at with of and to for by i you my me is can please draw paint")
+_MAY_DOUBLE = word_set(
+    "a an the on in at with of and to for by i you my me is can please draw paint"
+)
 
 
 def _words(text: str) -> list[str]:
@@ -221,12 +227,16 @@ def _without_twins(clauses: list[_Clause]) -> list[str]:
 
 def _begins_anew(text: str) -> bool:
     """Return whether a clause says what a picture shows, not more of what was said before."""
-    return re.match(r"(?:the|it|its|he|his|she|her|they|their|there|this|that)\b", text.lower()) is None
+    return (
+        re.match(r"(?:the|it|its|he|his|she|her|they|their|there|this|that)\b", text.lower())
+        is None
+    )
 
 
 _MARKER = (
-    r"(?:(?:oh |uh )?(?:no|sorry|wait|no wait|wait no|no sorry|oops)\b(?:,? (?:i (?:mean|meant)|sorry))?"
-    r"[,.…!]+|(?:no,? )?(?:i mean|i meant|or rather|make that|scratch that|correction)\b[,.…]*)"
+    r"(?:(?:oh |uh )?(?:no|sorry|wait|no wait|wait no|no sorry|oops)\b"
+    r"(?:,? (?:i (?:mean|meant)|sorry))?[,.…!]+|"
+    r"(?:no,? )?(?:i mean|i meant|or rather|make that|scratch that|correction)\b[,.…]*)"
 )
 _PUT_RIGHT = re.compile(
     rf"(?P<wrong>[^.?!…]*?[^\s,.?!…])[\s,.?!…-]+{_MARKER}\s+"
@@ -255,9 +265,10 @@ def put_right(text: str) -> str:
 
 _WANTED = re.compile(
     rf"\b(?:what (?:i|we)(?:'d| would)? (?:\w+ )?(?:want|like|need|wish)(?: for| to (?:see|have))?"
-    rf"(?: you to {_MAKE})? is|my wish is|(?:i|we)(?:'d| would)? (?:\w+ )?(?:want|like|love|wish|need)"
-    rf" (?:you )?to (?:see|have|{_MAKE})|(?:can|could|would|will) you (?:please )?{_MAKE}|"
-    rf"please {_MAKE}|so {_MAKE} (?:me|us)|let's (?:see|draw))\b(?:[\s,:]+(?:me|us|please)\b)*[\s,:]*",
+    rf"(?: you to {_MAKE})? is|my wish is|(?:i|we)(?:'d| would)? (?:\w+ )?"
+    rf"(?:want|like|love|wish|need) (?:you )?to (?:see|have|{_MAKE})|"
+    rf"(?:can|could|would|will) you (?:please )?{_MAKE}|please {_MAKE}|so {_MAKE} (?:me|us)|"
+    rf"let's (?:see|draw))\b(?:[\s,:]+(?:me|us|please)\b)*[\s,:]*",
     re.IGNORECASE,
 )
 
@@ -275,11 +286,12 @@ def _without_um(match: re.Match[str]) -> str:
 
 _FILLERS = (
     r"(?:please|okay|ok|alright|all right|yes|yeah|yep|so|well|oh|actually|maybe|perhaps|hey|"
-    r"i (?:said|meant|mean)|i think|thanks|thank you|great|nice|good|cool|perfect|wow|hmm|"
-    r"very nice|very good|that's (?:nice|good|great)|and now|now|no|"
+    r"i (?:said|meant|mean)|i think|thanks|thank you|(?:very )?(?:great|nice|good|cool)(?=[,.!])|"
+    r"perfect|wow|hmm|that's (?:nice|good|great)|and now|now|no(?=[,.!])|"
     r"(?:can|could|would|will) (?:you|we|i)(?: please| just| maybe| also| now)*(?! ?$)|"
-    r"(?:i|we)(?:'d| would| really)* (?:want|like|love|wish|need) (?:you |it |them )?to(?= )|"
-    r"(?:i'd|we'd|i would|we would|i|we) (?:like|love|want|prefer|rather have)(?= (?:it|them|that|the)\b)|"
+    r"(?:i|we)(?:'d| would| really)* (?:want|like|love|wish|need) (?:you )?to(?= )|"
+    r"(?:i'd|we'd|i would|we would|i|we) (?:like|love|want|prefer|rather have)"
+    r"(?= (?:it|them|that|the)\b)|"
     r"(?:i'd|i would) (?:rather|prefer)|would you mind|let's|let us|let me|"
     r"(?:how|what) about|try to|just|also|then|but)"
 )

@@ -55,6 +55,10 @@ TIME = (
     r"by (?:day|night|moonlight|daylight|candlelight)|"
     r"(?:in|during) (?:the |a )?(?:heavy |light )?(?:rain|storm|fog|thunderstorm|snowstorm|mist))"
 )
+CLOTHES = (
+    r"(?:hat|cap|dress|suit|shirt|t-shirt|coat|jacket|costume|scarf|helmet|crown|boots|shoes|"
+    r"glasses|sunglasses|uniform|tie|tuxedo|sweater|gown|armou?r|skirt|apron)"
+)
 _CUTS = re.compile(
     rf"(?<=\S)(?:,\s*|\s+)(?=(?:wearing|dressed in|dressed as|with|without|{PLACE})\s|"
     rf"(?:and|plus)\s+{DET}\s|in the style of\b|(?:in|as) (?:an? )?{STYLE_NOUN}\b|"
@@ -129,13 +133,13 @@ def _role(text: str, is_first: bool) -> str:
     if _GROUND.match(low):
         return "place"
     for role, ahead in (
-        ("wears", r"wearing|dressed"),
+        ("wears", rf"wearing|dressed|in (?:{DET} )?(?:[\w-]+ )?{CLOTHES}$"),
         ("without", r"without"),
         ("with", r"with|and|plus"),
         ("beside", BESIDE),
         ("place", PLACE),
     ):
-        if re.match(rf"(?:{ahead})\b", low):
+        if re.match(rf"(?:{ahead})(?!\w)", low):
             return role
     return "other"
 

@@ -8,8 +8,9 @@ from s2i_lib.speech.prompt import make_prompt
 
 REX = Subject("Rex", "dog")
 
-TWICE = """
-a violin on a red background? Can you please draw me a violin on a red background | a violin on a red background
+VIOLIN = "a violin on a red background"
+TWICE = f"""
+{VIOLIN}? Can you please draw me {VIOLIN} | {VIOLIN}
 A violin on a red background. A violin on a red background. | A violin on a red background
 Draw a cat on a sofa. Draw a cat on a sofa. | a cat on a sofa
 a cat on a a cat on a sofa | a cat on a sofa
@@ -19,7 +20,7 @@ the the moon over a lake | the moon over a lake
 I want to see I want to see a castle on a hill | a castle on a hill
 Can you draw, can you draw a horse in the snow? | a horse in the snow
 Two cats. Can you draw two cats on a wall? | two cats on a wall
-A violent on a red background? Can you draw me a violin on a red background? | a violin on a red background
+A violent on a red background? Can you draw me {VIOLIN}? | {VIOLIN}
 a whale, a whale in the sea | a whale in the sea
 a b- blue bird | a blue bird
 a big... a big house on a hill | a big house on a hill
