@@ -19,7 +19,7 @@ from s2i_lib.storage.files import make_folder
 from s2i_lib.storage.layout import Drive
 
 if TYPE_CHECKING:
-    from s2i_lib.conversation import Answer, Conversation
+    from s2i_lib.conversation import Answer
     from s2i_lib.distributed import Processes
     from s2i_lib.pipeline import Event, SpeechToImage, Wish
     from s2i_lib.speech.transcript import Transcript
@@ -209,7 +209,7 @@ def _converse(
     def handle(one: str) -> None:
         is_spoken = unusable is not None
         answer = talk(one) if is_spoken else talk.say(one)
-        _report_answer(talk, answer, one if is_spoken else None)
+        _report_answer(answer, one if is_spoken else None)
 
     try:
         for_each(given, handle, what="sentences", unusable=unusable)
@@ -219,12 +219,12 @@ def _converse(
         _finish(speech, sections, processes)
 
 
-def _report_answer(talk: Conversation, answer: Answer, clip: str | None) -> None:
+def _report_answer(answer: Answer, clip: str | None) -> None:
     """Say what a sentence was taken for, and what came of it."""
     turn = answer.turn
     drawn = {"kind": answer.kind, "taken": answer.taken, "turn": turn.number if turn else None}
     lines = [f"Said      {answer.said}", f"Taken     {answer.taken.removeprefix('Taken as ')}"]
-    if turn is not None and turn is talk.turns[-1] and answer.said == turn.said:
+    if turn is not None and answer.is_drawn:
         _report(turn.wish, clip, [], drawn | {"said": answer.said}, lines)
         return
     shown = turn.wish.prompt.text if turn else None

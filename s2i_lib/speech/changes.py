@@ -397,8 +397,8 @@ class _Reader:
             return None
         if count is None or count < 2:
             raise InputError(
-                f"There is one {self.head.noun} only, and a picture shows at least one. Say what it "
-                "shows instead, or delete it."
+                f"There is one {self.head.noun} only, and a picture shows at least one. Say what "
+                "it shows instead, or delete it."
             )
         return self._count(count - 1)
 
@@ -520,6 +520,9 @@ class _Reader:
 
     def _place(self, value: str) -> Edit | None:
         """Move everything elsewhere: "on a beach", if that is all that was said."""
+        ground = re.fullmatch(rf"(?:on|against) (?:an? )?(?P<what>{COLOURS})", value.lower())
+        if ground:
+            return self._ground(ground["what"])
         if not _is_place(value):
             return None
         if re.match(rf"{BESIDE} ", value, re.IGNORECASE):
@@ -543,6 +546,7 @@ class _Reader:
         style, parts = split_parts(value)
         head = parse_head(parts[0].text, self.subjects)
         is_noun = head.noun and not re.match(rf"(?:and |or )|(?:{COLOURS}|{SIZE})$", head.noun)
+        is_noun = is_noun or value.lower() == "an orange"
         if not is_noun or not _is_thing(value):
             return None
         reader = _Reader(self._join(with_noun(self.head, head)), self.subjects)

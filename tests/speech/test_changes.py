@@ -47,6 +47,7 @@ put it on a beach | a red car on a beach
 It should be on a beach. | a red car on a beach
 make the background green | a red car on a green background
 a green background | a red car on a green background
+on green | a red car on a green background
 with a green background | a red car on a green background
 change the background color to green | a red car on a green background
 remove the background | a red car
