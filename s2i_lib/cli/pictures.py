@@ -25,6 +25,9 @@ def redo(
     run: Annotated[
         str | None, typer.Option(help="Its weights, where they are no run on the Drive.")
     ] = None,
+    conversation: Annotated[
+        bool, typer.Option("--conversation", help="Each picture of its conversation, too.")
+    ] = False,
     out: OutOption = None,
 ) -> None:
     """Make the same picture again, from the record inside it."""
@@ -35,14 +38,21 @@ def redo(
 
     record = from_drive(read_record(picture), drive.root)
     folder = make_folder(out or drive.creations)
-    name, weights = records.weights_named_in(record, drive, model, run)
-    loaded = load(name, drive=drive, run=weights)
-    doubt = records.compare_weights(loaded, record)
-    if doubt:
-        complain(doubt, "Note")
-    with tqdm(total=record.get("steps"), desc="Drawing", leave=False) as bar:
-        again = redo(loaded, record, on_step=lambda _: bar.update())
-    path = save(again, folder, root=drive.root)
+    steps = records.steps_of(record)[:-1] if conversation else []
+    taken = None
+    for step in [*steps, record]:
+        named = records.weights_named_in(step, drive, model, run)
+        if named != taken:  # a change may have taken another subject's run
+            loaded, taken = load(named[0], drive=drive, run=named[1]), named
+        doubt = records.compare_weights(loaded, step)
+        if doubt:
+            complain(doubt, "Note")
+        with tqdm(total=step.get("steps"), desc="Drawing", leave=False) as bar:
+            again = redo(loaded, step, on_step=lambda _, bar=bar: bar.update())
+        path = save(again, folder, root=drive.root)
+        if step is not record:
+            emit({"said": step["said"], "picture": str(path)},
+                 f"Said      {step['said']}", f"Picture   {path}")  # fmt: skip
     is_same = same_pixels(picture, path)
     why_not = "other weights" if doubt else "another machine or other versions"
     emit(

@@ -48,6 +48,7 @@ RECORD_SHAPE = {
     "hashes": dict,
     "subjects": [{"name": str, "class_noun": str, "identifier": str, "kind": str}],
     "transcript": (dict, type(None)),
+    "conversation": [{"said": str, "kind": str}],
 }
 PAGE_TEMPLATE = Path(__file__).with_name("gallery_page.html")
 
@@ -63,6 +64,8 @@ class Section:
     clip: np.ndarray | None = None
     """The recording: float32 in -1 to 1, mono, 16 kHz."""
     notes: Sequence[str] = ()
+    said: str | None = None
+    """Words of a conversation that were typed."""
 
 
 def save(picture: Picture, folder: Path, mark: str = "", *, root: Path | None = None) -> Path:
@@ -122,21 +125,37 @@ def _write_with_record(path: Path, data: bytes, record: dict[str, Any]) -> Path:
 _PATHS = ("run", "source")
 
 
+def _at_each_step(
+    record: dict[str, Any], change: Callable[[dict[str, Any]], dict[str, Any]]
+) -> dict[str, Any]:
+    """Return a record that was changed, and with it those of the pictures that it came from."""
+    changed = change(record)
+    if steps := record.get("conversation"):
+        changed["conversation"] = [change(step) for step in steps]
+    return changed
+
+
 def _to_drive(record: dict[str, Any], root: Path) -> dict[str, Any]:
     """Return a record whose paths on the Drive say nothing of where it is mounted."""
     place = str(root.absolute()) + "/"
-    paths = {key: value.removeprefix(place) for key in _PATHS
-             if isinstance(value := record.get(key), str)}  # fmt: skip
-    return record | paths
+
+    def shorten(one: dict[str, Any]) -> dict[str, Any]:
+        return one | {key: value.removeprefix(place) for key in _PATHS
+                      if isinstance(value := one.get(key), str)}  # fmt: skip
+
+    return _at_each_step(record, shorten)
 
 
 def from_drive(record: dict[str, Any], root: Path) -> dict[str, Any]:
     """Return a record with the paths on the Drive at ``root`` as they are here."""
-    paths = {key: str(root.absolute() / value) for key in _PATHS
-             if isinstance(value := record.get(key), str) and value
-             and not Path(value).is_absolute() and ".." not in Path(value).parts
-             and (root / value).exists()}  # fmt: skip
-    return record | paths
+
+    def lengthen(one: dict[str, Any]) -> dict[str, Any]:
+        return one | {key: str(root.absolute() / value) for key in _PATHS
+                      if isinstance(value := one.get(key), str) and value
+                      and not Path(value).is_absolute() and ".." not in Path(value).parts
+                      and (root / value).exists()}  # fmt: skip
+
+    return _at_each_step(record, lengthen)
 
 
 def _for_others(record: dict[str, Any]) -> dict[str, Any]:
@@ -146,9 +165,12 @@ def _for_others(record: dict[str, Any]) -> dict[str, Any]:
         _, runs, run = path.rpartition("/runs/")
         return f"runs/{run}" if runs else Path(path).name
 
-    return record | {key: shorten(value) for key in _PATHS
-                     if isinstance(value := record.get(key), str)
-                     and Path(value).is_absolute()}  # fmt: skip
+    def for_others(one: dict[str, Any]) -> dict[str, Any]:
+        return one | {key: shorten(value) for key in _PATHS
+                      if isinstance(value := one.get(key), str)
+                      and Path(value).is_absolute()}  # fmt: skip
+
+    return _at_each_step(record, for_others)
 
 
 def shared_png(path: Path) -> bytes:
@@ -324,6 +346,7 @@ def write_page(wishes: Sequence[Section], path: Path, *, title: str) -> Path:
     sections = [
         {
             "heard": wish.heard,
+            "said": wish.said,
             "prompt": wish.prompt,
             "notes": wish.notes,
             "clip": None if wish.clip is None else data_uri("audio/wav", wav_bytes(wish.clip)),

@@ -20,6 +20,7 @@ ORDER = [
     ["speech"],
     ["drawing"],
     ["pipeline"],
+    ["conversation"],
     ["evaluation", "privacy"],
     ["training"],
     ["lesson"],
