@@ -45,7 +45,9 @@ RECORD_SHAPE = {
     "source": str,
     "run": TEXT_OR_NONE,
     "hashes": dict,
-    "subjects": [{"name": str, "class_noun": str, "identifier": str, "kind": str}],
+    "subjects": [
+        {"name": str, "class_noun": str, "identifier": str, "kind": str, "spellings": [str]}
+    ],
     "transcript": (dict, type(None)),
 }
 PAGE_TEMPLATE = Path(__file__).with_name("gallery_page.html")
