@@ -46,7 +46,9 @@ RECORD_SHAPE = {
     "source": str,
     "run": TEXT_OR_NONE,
     "hashes": dict,
-    "subjects": [{"name": str, "class_noun": str, "identifier": str, "kind": str}],
+    "subjects": [
+        {"name": str, "class_noun": str, "identifier": str, "kind": str, "spellings": [str]}
+    ],
     "transcript": (dict, type(None)),
     "conversation": [{"said": str, "kind": str}],
 }

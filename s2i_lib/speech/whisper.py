@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from s2i_lib.errors import S2iError, first_line
-from s2i_lib.speech import tiny_en
+from s2i_lib.speech import packaged
 from s2i_lib.speech.audio import RATE_HZ
 from s2i_lib.speech.weights import find_weights
 from s2i_lib.storage.layout import Drive
@@ -189,7 +189,7 @@ class OpenAIWhisper:
         self._beam_size = beam_size
         try:
             if path.is_dir():
-                checkpoint = tiny_en.openai_checkpoint(path)
+                checkpoint = packaged.openai_checkpoint(path)
             else:
                 checkpoint = torch.load(path, map_location="cpu", weights_only=True)
             self._whisper = Whisper(ModelDimensions(**checkpoint["dims"]))

@@ -18,7 +18,7 @@ LORA = "pytorch_lora_weights.safetensors"
 CARD_SHAPE = {
     "status": str,
     "step": int,
-    "subject": {"name": str, "class_noun": str, "identifier": str, "kind": str},
+    "subject": {"name": str, "class_noun": str, "identifier": str, "kind": str, "spellings": [str]},
     "instance_prompt": str,
     "class_prompt": TEXT_OR_NONE,
     "class_images": TEXT_OR_NONE,
