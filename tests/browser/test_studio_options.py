@@ -152,3 +152,27 @@ def test_controls_are_heard_beside_a_running_cell_and_after_it(lab, chromium, se
         fill_in(number, str(count))
         number.press("Tab")
         notebook.wait_for(f"studio.settings['count'] == {count}")
+
+
+def test_control_is_heard_though_its_message_is_lost_and_its_field_never_left(
+    lab, chromium, set_up
+):
+    page = chromium()
+    notebook = lab.open(page, set_up, STUDIO)
+    frame = page.locator("section.s2i")
+    state(frame, "ready")
+    frame.locator("summary").press("Enter")
+    page.evaluate(
+        """() => {  // ipykernel drops what is meant for a subshell that has just ended
+          const { kernel } = window.jupyterapp.shell.currentWidget.sessionContext.session;
+          const send = kernel.sendShellMessage;
+          kernel.sendShellMessage = (message, ...more) => {
+            if (message.content.data?.content?.type !== 'set' || window.lost)
+              return send.call(kernel, message, ...more);
+            window.lost = true;
+          };
+        }"""
+    )
+    fill_in(frame.get_by_label("Pictures", exact=True), "3")  # the focus stays in the field
+    notebook.wait_for("studio.settings['count'] == 3")
+    assert page.evaluate("window.lost")

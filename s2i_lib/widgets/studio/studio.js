@@ -237,7 +237,7 @@ function render({ model, el }) {
   // --- controls ----------------------------------------------------------------------------------
   // Not by save_changes: it sends all controls as this page knows them, and nothing any more once
   // ipykernel 7 has taken a change beside a running cell, of which it never says that it is done.
-  const change = (name, value) => transport.tell("set", { name, value });
+  const change = (name, value) => transport.tell("set", { name, value }, `set ${name}`);
   const inputs = {};
   const control = (title, name, input) => {
     inputs[name] = input;
@@ -260,11 +260,11 @@ function render({ model, el }) {
       make("input", {
         type: "number",
         ...attributes,
-        change: () => {
-          const input = inputs[name];
-          if (!input.checkValidity()) return input.reportValidity();
-          change(name, input.value === "" ? null : Number(input.value));
-        },
+        // As it is typed: where the notebook takes the focus and puts the field back, there is no
+        // "change". What is wrong so far is said when the field is left.
+        input: ({ target }) =>
+          target.checkValidity() && change(name, target.value === "" ? null : Number(target.value)),
+        change: ({ target }) => target.reportValidity(),
       }),
     );
   const check = (title, name) => {
