@@ -154,25 +154,42 @@ def test_controls_are_heard_beside_a_running_cell_and_after_it(lab, chromium, se
         notebook.wait_for(f"studio.settings['count'] == {count}")
 
 
-def test_control_is_heard_though_its_message_is_lost_and_its_field_never_left(
-    lab, chromium, set_up
-):
+LOSE_ONE = """() => {
+  const { kernel } = window.jupyterapp.shell.currentWidget.sessionContext.session;
+  const send = kernel.sendShellMessage;
+  kernel.sendShellMessage = (message, ...more) => {
+    if (message.content.data?.content?.type !== 'set' || window.lost)
+      return send.call(kernel, message, ...more);
+    window.lost = true;
+  };
+}"""
+
+# What a page does when it is opened: a shell of its own, and then its end. Meanwhile a thread of the
+# studio says something, as those that load do.
+END_A_SHELL = """async () => {
+  const { kernel } = window.jupyterapp.shell.currentWidget.sessionContext.session;
+  const { content } = await kernel.requestCreateSubshell({}).done;
+  kernel.subshellId = content.subshell_id;
+  const code = 'import threading; threading.Timer(2, lambda: studio.set_trait("status", "x")).start()';
+  const done = kernel.requestExecute({ code }).done;
+  kernel.subshellId = null;
+  await done;
+  await kernel.requestDeleteSubshell({ subshell_id: content.subshell_id }).done;
+}"""
+
+
+@pytest.mark.parametrize(
+    "accident", [LOSE_ONE, END_A_SHELL], ids=["a message lost", "a shell ended"]
+)
+def test_control_is_heard_in_spite_of(lab, chromium, set_up, accident):
     page = chromium()
     notebook = lab.open(page, set_up, STUDIO)
     frame = page.locator("section.s2i")
     state(frame, "ready")
     frame.locator("summary").press("Enter")
-    page.evaluate(
-        """() => {  // ipykernel drops what is meant for a subshell that has just ended
-          const { kernel } = window.jupyterapp.shell.currentWidget.sessionContext.session;
-          const send = kernel.sendShellMessage;
-          kernel.sendShellMessage = (message, ...more) => {
-            if (message.content.data?.content?.type !== 'set' || window.lost)
-              return send.call(kernel, message, ...more);
-            window.lost = true;
-          };
-        }"""
-    )
+    page.evaluate(accident)
+    if accident is END_A_SHELL:
+        frame.locator(".s2i-status", has_text="x").wait_for()
     fill_in(frame.get_by_label("Pictures", exact=True), "3")  # the focus stays in the field
     notebook.wait_for("studio.settings['count'] == 3")
-    assert page.evaluate("window.lost")
+    assert accident is END_A_SHELL or page.evaluate("window.lost")

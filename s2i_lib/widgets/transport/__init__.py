@@ -171,6 +171,10 @@ class ByteWidget(anywidget.AnyWidget):
         # of them adds while another sends and clears it would never reach the page.
         self._changing = threading.RLock()
         super().__init__(**kwargs)
+        # ipykernel 7.4 brings what the page says to the shell whose message a thread here has seen
+        # last; where that shell has ended (each opened page ends one), the page's words are lost.
+        # Without this they go where the page sends them.
+        self.comm._reply_subshell_for = None
         self._inbox = Inbox(self.limit_bytes, self._received)
         self._answered: deque[str] = deque(maxlen=REMEMBERED)  # messages that have been taken
         self.on_msg(self._on_message)
