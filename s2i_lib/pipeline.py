@@ -151,6 +151,20 @@ class Wish:
         )
 
 
+@dataclass(frozen=True)
+class Sketch:
+    """Pictures of a wish that has not ended yet, saved nowhere."""
+
+    model: Model
+    prompt: Prompt
+    options: DrawOptions
+    pictures: tuple[Picture, ...]
+
+    def is_of(self, model: Model, prompt: Prompt, options: DrawOptions) -> bool:
+        """Return whether drawing this would give the same pictures and records."""
+        return (self.model, self.prompt, self.options) == (model, prompt, options)
+
+
 class SpeechToImage:
     """Hears a wish, makes a prompt of it, draws it and saves the pictures.
 
@@ -332,12 +346,26 @@ class SpeechToImage:
         S2iError
             When the weights or the room for a picture are not to be had.
         """
+        self.start_wish()
+        return self.draw_heard(self.hear(recording), recording)
+
+    def start_wish(self) -> None:
+        """Count the seconds of a new wish, and load what it needs."""
         self._wish_seconds = {}
         self.load_listener()
         self.load_in_background()
-        transcript = self.hear(recording)
+
+    def draw_heard(
+        self,
+        transcript: Transcript,
+        recording: Recording,
+        *,
+        options: DrawOptions | None = None,
+        sketch: Sketch | None = None,
+    ) -> Wish:
+        """Draw what ``hear`` returned, where ``sketch`` does not show it already."""
         notes = self._keep_recording(recording, transcript)
-        return self._fulfil(transcript, notes, recording)
+        return self._fulfil(transcript, notes, recording, options, sketch)
 
     def say(self, text: str) -> Wish:
         """Draw typed words, as if they had been spoken."""
@@ -403,32 +431,79 @@ class SpeechToImage:
         words: str | Transcript,
         notes: Sequence[str] = (),
         recording: Recording | None = None,
+        options: DrawOptions | None = None,
+        sketch: Sketch | None = None,
     ) -> Wish:
         notes = [*notes, *self._take_run(words)]
         self.load_model()
-        wish = self._draw(self.prompt(words), self.options, notes)
+        wish = self._draw(self.prompt(words), options or self.options, notes, sketch)
         self.last = replace(wish, recording=recording)
         return self.last
 
-    def _draw(self, prompt: Prompt, options: DrawOptions, notes: Sequence[str]) -> Wish:
+    @property
+    def can_hear(self) -> bool:
+        """Whether a listener is loaded, so that nothing waits for it."""
+        return self._listener is not None and self._listener.is_loaded
+
+    @property
+    def can_draw(self) -> bool:
+        """Whether the model that was chosen is loaded."""
+        return self._model is not None and self._loaded == self._wanted
+
+    def sketch(
+        self,
+        transcript: Transcript,
+        options: DrawOptions,
+        last: Sketch | None,
+        check: Callable[[], object],
+    ) -> Sketch | None:
+        """Draw what was understood so far, with the model that is loaded; save and tell nothing.
+
+        Returns ``last`` where it would be the same again. ``check`` is called between two steps;
+        what it raises ends the drawing.
+        """
+        with self.use_model() as model:
+            asked = self._ask(self.prompt(transcript), model, options)
+            if last and (last.prompt.text, last.options) == (asked.text, options):
+                return last
+            pictures = draw(
+                model, asked, options, on_step=lambda step: check(), classroom=self.classroom
+            )
+            return Sketch(model, asked, options, tuple(pictures))
+
+    def _ask(self, prompt: Prompt, model: Model, options: DrawOptions) -> Prompt:
+        """Return the prompt with all that is left out; a class's rules come before anything."""
+        prompt = replace(prompt, negative=find_negatives(prompt.text))
+        asked = with_negative(prompt, self.negative, model.base.negative)
+        if self.classroom:
+            self.classroom.check_prompt(asked, guidance_of(model, options))
+        return asked
+
+    def _draw(
+        self,
+        prompt: Prompt,
+        options: DrawOptions,
+        notes: Sequence[str],
+        sketch: Sketch | None = None,
+    ) -> Wish:
         options = options.with_seed()
         with self.use_model() as model:
-            prompt = replace(prompt, negative=find_negatives(prompt.text))
-            asked = with_negative(prompt, self.negative, model.base.negative)
-            if self.classroom:
-                # before anybody is shown it
-                self.classroom.check_prompt(asked, guidance_of(model, options))
+            asked = self._ask(prompt, model, options)
             unknown = explain_unknown_words(model.base, prompt.text, model.taught)
             untaught = explain_untaught(model, prompt, self.drive)
             said = (*notes, *prompt.notes, *filter(None, [untaught, unknown]))
             self.callback(Understood(model, asked, said))
             with self._stage("draw"):
-                pictures = draw(
-                    model,
-                    asked,
-                    options,
-                    on_step=lambda step: self.callback(Drawing(step, model)),
-                    classroom=self.classroom,
+                pictures = (
+                    list(sketch.pictures)
+                    if sketch and sketch.is_of(model, asked, options)
+                    else draw(
+                        model,
+                        asked,
+                        options,
+                        on_step=lambda step: self.callback(Drawing(step, model)),
+                        classroom=self.classroom,
+                    )
                 )
         with self._stage("save"):
             saved = [self._save(picture) for picture in pictures]

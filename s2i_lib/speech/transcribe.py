@@ -107,6 +107,11 @@ class Listener:
         self._engine: Engine | None = None
         self._lock = threading.RLock()
 
+    @property
+    def is_loaded(self) -> bool:
+        """Whether ``hear`` need not wait for weights."""
+        return self._engine is not None
+
     def load(self) -> Listener:
         """Find the weights, load them and the voice detector. Doing so again costs nothing."""
         with self._lock:

@@ -164,13 +164,14 @@ LOSE_ONE = """() => {
   };
 }"""
 
-# What a page does when it is opened: a shell of its own, and then its end. Meanwhile a thread of the
-# studio says something, as those that load do.
+# What a page does when it is opened: a shell of its own, and then its end. Meanwhile a thread of
+# the studio says something, as those that load do.
 END_A_SHELL = """async () => {
   const { kernel } = window.jupyterapp.shell.currentWidget.sessionContext.session;
   const { content } = await kernel.requestCreateSubshell({}).done;
   kernel.subshellId = content.subshell_id;
-  const code = 'import threading; threading.Timer(2, lambda: studio.set_trait("status", "x")).start()';
+  const code = `import threading
+threading.Timer(2, lambda: studio.set_trait("status", "x")).start()`;
   const done = kernel.requestExecute({ code }).done;
   kernel.subshellId = null;
   await done;

@@ -20,6 +20,7 @@ ORDER = [
     ["speech"],
     ["drawing"],
     ["pipeline"],
+    ["live"],
     ["evaluation", "privacy"],
     ["training"],
     ["lesson"],
