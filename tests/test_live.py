@@ -1,4 +1,4 @@
-"""A wish while it is spoken: what is firm stays, the newest wins, the end is what it was without."""
+"""A wish while it is spoken: firm words stay, the newest wins, the end is what it was without."""
 
 from __future__ import annotations
 
