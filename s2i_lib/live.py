@@ -22,6 +22,7 @@ import numpy as np
 from s2i_lib.errors import S2iError
 from s2i_lib.pipeline import RATE_HZ, Cancelled, Sketch, SpeechToImage, Wish
 from s2i_lib.speech.live import LocalAgreement, Partial, is_all_heard
+from s2i_lib.speech.prompt import Prompt
 from s2i_lib.speech.transcript import Transcript
 
 if TYPE_CHECKING:
@@ -59,6 +60,9 @@ class Live:
         Is told every `Partial` and `Draft`, on the thread that hears, the newest last.
     drafts : bool
         Whether pictures are drawn before the wish has ended.
+    foresee : callable
+        ``foresee(transcript)`` returns the prompt that it will become, and the seed if that is
+        another; None: that of a new wish.
     """
 
     def __init__(
@@ -67,8 +71,10 @@ class Live:
         on_event: Callable[[LiveEvent], object] = lambda event: None,
         *,
         drafts: bool = True,
+        foresee: Callable[[Transcript], tuple[Prompt, int | None]] | None = None,
     ) -> None:
         self.speech, self.drafts = speech, drafts
+        self._foresee = foresee or (lambda transcript: (speech.prompt(transcript), None))
         self.options = speech.options.with_seed()
         self.seconds: list[tuple[str, float]] = []
         """Kind of each event, and when it was told, in seconds since the first piece."""
@@ -79,7 +85,8 @@ class Live:
         self._began_s = time.perf_counter()
         self._agreement = LocalAgreement()
         self._heard: tuple[np.ndarray, Transcript] | None = None
-        self._sketch: Sketch | None = None
+        self.sketch: Sketch | None = None
+        """The newest pictures, for `SpeechToImage.ready`."""
         self._thread = threading.Thread(target=self._work, name="live", daemon=True)
         self._thread.start()
 
@@ -91,12 +98,13 @@ class Live:
             self._pieces.append(samples)
             self._news.notify()
 
-    def close(self) -> None:
-        """End hearing and drawing; waits for a hearing that runs."""
+    def close(self, *, wait: bool = True) -> None:
+        """End hearing and drawing, and wait for a hearing that runs."""
         with self._news:
             self._is_closed = True
             self._news.notify()
-        self._thread.join()
+        if wait:
+            self._thread.join()
 
     def hear(self, recording: Recording | None = None) -> Transcript:
         """End, and return what was said in the whole recording; None: in the pieces."""
@@ -112,13 +120,14 @@ class Live:
     def finish(self, recording: Recording | None = None) -> Wish:
         """End, and draw what was said; see `SpeechToImage.__call__` for what is raised."""
         transcript = self.hear(recording)
-        samples = self._samples() if recording is None else recording
-        return self.draw(transcript, samples)
-
-    def draw(self, transcript: Transcript, recording: Recording) -> Wish:
-        """Draw what ``hear`` returned, from the noise of the drafts."""
-        options = replace(self.speech.options, seed=self.options.seed)
-        return self.speech.draw_heard(transcript, recording, options=options, sketch=self._sketch)
+        speech, own = self.speech, self.speech.options
+        speech.ready, speech.options = self.sketch, replace(own, seed=self.options.seed)
+        try:
+            return speech.draw_heard(
+                transcript, self._samples() if recording is None else recording
+            )
+        finally:
+            speech.options = own
 
     # ---- On the thread ----
 
@@ -164,12 +173,14 @@ class Live:
         if not is_firm:
             options = replace(options, count=1)
         began_s = time.perf_counter()
+        prompt, seed = self._foresee(transcript)
+        options = options if seed is None else replace(options, seed=seed)
         sketch = self.speech.sketch(
-            transcript, options, self._sketch, lambda: self._check(n_heard, is_firm=is_firm)
+            prompt, options, self.sketch, lambda: self._check(n_heard, is_firm=is_firm)
         )
-        if sketch is None or sketch is self._sketch:
+        if sketch is self.sketch:
             return
-        self._sketch = sketch
+        self.sketch = sketch
         self._tell(Draft(sketch.pictures[0].image, sketch.prompt.text, steps))
         if steps <= DRAFT_STEPS and time.perf_counter() - began_s > SLOW_DRAFT_S:
             self.drafts = False

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from s2i_lib.drawing.advice import explain_unknown_words, explain_untaught
 from s2i_lib.drawing.draw import EMPTY_PROMPT, draw
 from s2i_lib.drawing.gallery import Section, save, save_recording
-from s2i_lib.drawing.records import Picture
+from s2i_lib.drawing.records import Chain, Picture
 from s2i_lib.drawing.sampling import DrawOptions, Step, guidance_of, preview
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.models.loading import Model, load
@@ -80,6 +80,14 @@ class Heard:
 
 
 @dataclass(frozen=True)
+class Taken:
+    """Sentence of a conversation has been taken for a wish or a change, and is drawn next."""
+
+    sentence: str
+    """What it was taken for, in words for the user."""
+
+
+@dataclass(frozen=True)
 class Understood:
     """The prompt is known, and is drawn next."""
 
@@ -101,7 +109,7 @@ class Drawing:
         return preview(self.model, self.step.denoised[:1])[0]
 
 
-Event: TypeAlias = Loading | Loaded | Hearing | Heard | Understood | Drawing
+Event: TypeAlias = Loading | Loaded | Hearing | Heard | Taken | Understood | Drawing
 
 
 @dataclass(frozen=True)
@@ -230,6 +238,8 @@ class SpeechToImage:
         self.chosen = find_subject(self.drive, subject) if isinstance(subject, str) else subject
         self.subjects = known_subjects(self.drive, [self.chosen] if self.chosen else [])
         self.last: Wish | None = None
+        self.ready: Sketch | None = None
+        """Pictures that the next wish need not draw, where it is that of the sketch."""
         self.seconds: dict[str, float] = {}
         """Seconds of each stage, of all wishes together."""
         self._wish_seconds: dict[str, float] = {}
@@ -277,7 +287,7 @@ class SpeechToImage:
         except Exception as error:  # told to the wish that waits for it
             self._failure = error
 
-    def _take_run(self, words: str | Transcript | None = None) -> list[str]:
+    def take_run(self, words: str | Transcript | None = None) -> list[str]:
         """Where nobody chose a model, take the run of who is named, else the newest; a note."""
         if not self._is_auto:
             return []
@@ -296,6 +306,11 @@ class SpeechToImage:
         self._taught = None
         return []
 
+    @property
+    def taught(self) -> Subject | None:
+        """Subject that gets its identifier: who was chosen, else whose run was taken."""
+        return self.chosen or self._taught
+
     def load_model(self) -> None:
         """Load what draws, or wait until it is loaded."""
         with self._stage("load model"), self.use_model():
@@ -310,7 +325,7 @@ class SpeechToImage:
     def use_model(self) -> Iterator[Model]:
         """Have the model that was chosen, loaded; nobody exchanges it meanwhile."""
         with self._model_lock:
-            self._take_run()
+            self.take_run()
             failure, self._failure = self._failure, None
             if failure:
                 raise failure
@@ -355,27 +370,29 @@ class SpeechToImage:
         self.load_listener()
         self.load_in_background()
 
-    def draw_heard(
-        self,
-        transcript: Transcript,
-        recording: Recording,
-        *,
-        options: DrawOptions | None = None,
-        sketch: Sketch | None = None,
-    ) -> Wish:
-        """Draw what ``hear`` returned, where ``sketch`` does not show it already."""
-        notes = self._keep_recording(recording, transcript)
-        return self._fulfil(transcript, notes, recording, options, sketch)
+    def draw_heard(self, transcript: Transcript, recording: Recording) -> Wish:
+        """Draw what ``hear`` returned."""
+        notes = self.keep_recording(recording, transcript)
+        return self._fulfil(transcript, notes, recording)
 
-    def say(self, text: str) -> Wish:
-        """Draw typed words, as if they had been spoken."""
-        if not text.strip():
+    def say(
+        self, text: str | Transcript, *, notes: Sequence[str] = (), chain: Chain | None = None
+    ) -> Wish:
+        """Draw typed words, as if they had been spoken, or what was heard before.
+
+        Parameters
+        ----------
+        notes : put before what is noted here
+        chain : what was said so far, for the pictures' records
+        """
+        said = text.english if isinstance(text, Transcript) else text
+        if not said.strip():
             raise InputError(EMPTY_PROMPT)
         make_prompt(text, self.subjects, chosen=self.chosen)  # refuses before anything slow
         if self.classroom:
-            self.classroom.check(text)
+            self.classroom.check(said)
         self._wish_seconds = {}
-        return self._fulfil(text)
+        return self._fulfil(text, notes, chain=chain)
 
     def hear(self, recording: Recording) -> Transcript:
         """Listen to a recording (samples at 16 kHz, a file, or a file's bytes)."""
@@ -393,18 +410,23 @@ class SpeechToImage:
             return make_prompt(
                 words,
                 self.subjects,
-                chosen=self.chosen or self._taught,
+                chosen=self.taught,
                 count_tokens=model.count_tokens,
                 token_limit=model.base.token_limit,
             )
 
     def draw(
-        self, prompt: Prompt, *, options: DrawOptions | None = None, notes: Sequence[str] = ()
+        self,
+        prompt: Prompt,
+        *,
+        options: DrawOptions | None = None,
+        notes: Sequence[str] = (),
+        chain: Chain | None = None,
     ) -> Wish:
-        """Draw a prompt and save the pictures; ``notes`` are put before what is noted here."""
+        """Draw a prompt and save the pictures; ``notes`` and ``chain`` as in `say`."""
         self._wish_seconds = {}
         self.load_model()
-        return self._draw(prompt, options or self.options, notes)
+        return self._draw(prompt, options or self.options, notes, chain)
 
     def again(self, prompt: Prompt | None = None, **changes: Any) -> Wish:
         """Draw the last wish again from the same noise: with another prompt, or other options.
@@ -431,12 +453,11 @@ class SpeechToImage:
         words: str | Transcript,
         notes: Sequence[str] = (),
         recording: Recording | None = None,
-        options: DrawOptions | None = None,
-        sketch: Sketch | None = None,
+        chain: Chain | None = None,
     ) -> Wish:
-        notes = [*notes, *self._take_run(words)]
+        notes = [*notes, *self.take_run(words)]
         self.load_model()
-        wish = self._draw(self.prompt(words), options or self.options, notes, sketch)
+        wish = self._draw(self.prompt(words), self.options, notes, chain)
         self.last = replace(wish, recording=recording)
         return self.last
 
@@ -452,18 +473,18 @@ class SpeechToImage:
 
     def sketch(
         self,
-        transcript: Transcript,
+        prompt: Prompt,
         options: DrawOptions,
         last: Sketch | None,
         check: Callable[[], object],
-    ) -> Sketch | None:
+    ) -> Sketch:
         """Draw what was understood so far, with the model that is loaded; save and tell nothing.
 
         Returns ``last`` where it would be the same again. ``check`` is called between two steps;
         what it raises ends the drawing.
         """
         with self.use_model() as model:
-            asked = self._ask(self.prompt(transcript), model, options)
+            asked = self._ask(prompt, model, options)
             if last and (last.prompt.text, last.options) == (asked.text, options):
                 return last
             pictures = draw(
@@ -484,9 +505,10 @@ class SpeechToImage:
         prompt: Prompt,
         options: DrawOptions,
         notes: Sequence[str],
-        sketch: Sketch | None = None,
+        chain: Chain | None = None,
     ) -> Wish:
         options = options.with_seed()
+        sketch, self.ready = self.ready, None
         with self.use_model() as model:
             asked = self._ask(prompt, model, options)
             unknown = explain_unknown_words(model.base, prompt.text, model.taught)
@@ -494,17 +516,18 @@ class SpeechToImage:
             said = (*notes, *prompt.notes, *filter(None, [untaught, unknown]))
             self.callback(Understood(model, asked, said))
             with self._stage("draw"):
-                pictures = (
-                    list(sketch.pictures)
-                    if sketch and sketch.is_of(model, asked, options)
-                    else draw(
+                if sketch and sketch.is_of(model, asked, options):
+                    pictures = list(sketch.pictures)
+                else:
+                    pictures = draw(
                         model,
                         asked,
                         options,
                         on_step=lambda step: self.callback(Drawing(step, model)),
                         classroom=self.classroom,
                     )
-                )
+        if chain is not None:
+            pictures = [chain.write_in(one, i) for i, one in enumerate(pictures)]
         with self._stage("save"):
             saved = [self._save(picture) for picture in pictures]
         self.last = Wish(
@@ -529,7 +552,7 @@ class SpeechToImage:
         except S2iError as error:
             return error
 
-    def _keep_recording(self, recording: Recording, transcript: Transcript) -> list[str]:
+    def keep_recording(self, recording: Recording, transcript: Transcript) -> list[str]:
         """Keep a recording where that is wanted; a note where it could not be."""
         from s2i_lib.speech.audio import load_audio
         from s2i_lib.speech.name_matching import find_names

@@ -20,7 +20,7 @@ ORDER = [
     ["speech"],
     ["drawing"],
     ["pipeline"],
-    ["live"],
+    ["live", "conversation"],
     ["evaluation", "privacy"],
     ["training"],
     ["lesson"],
