@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from s2i_lib.drawing.draw import EMPTY_PROMPT
 from s2i_lib.drawing.gallery import save
-from s2i_lib.drawing.records import Chain
-from s2i_lib.drawing.sampling import SEEDS
+from s2i_lib.drawing.records import Chain, Picture, prompt_of
+from s2i_lib.drawing.sampling import SEEDS, DrawOptions
 from s2i_lib.errors import InputError
 from s2i_lib.photos.subject import Subject
 from s2i_lib.pipeline import SpeechToImage, Taken, Wish
@@ -247,6 +247,23 @@ class Conversation:
         self.answer = replace(answer, words=words)
         return self.answer
 
+    def adopt(self, picture: Picture, path: Path) -> Answer:
+        """Go on from a picture that was drawn before this conversation.
+
+        Raises
+        ------
+        LookupError, TypeError, ValueError
+            When its record does not say how it was drawn.
+        """
+        record = picture.record
+        options = DrawOptions(
+            steps=record["steps"], guidance_scale=record["guidance_scale"], seed=record["seed"]
+        )
+        wish = Wish(prompt_of(record), options, pictures=(picture,), paths=(path,))
+        said = wish.transcript.text if wish.transcript else wish.prompt.text
+        self._before = self._snapshot()
+        return self._append(wish, said, (WISH, NEW_WISH, None, ""), dict(self.speech.seconds))
+
     def _append(
         self,
         wish: Wish,
@@ -380,7 +397,7 @@ class Conversation:
             paths[i] = save(
                 turn.wish.pictures[i], make_folder(folder), speech.mark, root=speech.drive.root
             )
-            self._replace_wish(turn.number, paths=tuple(paths))
+            self.amend(turn.number, paths=tuple(paths))
         said = f"Kept: {self._name(turn)}." if unsaved else f"Kept already: {self._name(turn)}."
         return self._tell("keep", said)
 
@@ -417,7 +434,7 @@ class Conversation:
         """Forget what was deleted for good; return how many pictures those were."""
         gone = self._state.deleted
         for number in {number for number, _ in gone if self.is_deleted(number)}:
-            self._replace_wish(number, pictures=(), paths=())
+            self.amend(number, pictures=(), paths=())
 
         def lasting(states: list[_State]) -> list[_State]:
             kept = [replace(state, deleted=state.deleted | gone) for state in states]
@@ -447,7 +464,8 @@ class Conversation:
             )
         return self.turns[number]
 
-    def _replace_wish(self, number: int, **changes: Any) -> None:
+    def amend(self, number: int, **changes: Any) -> None:
+        """Change fields of a turn's wish: its files, or its recording."""
         turn = self.turns[number]
         self.turns[number] = replace(turn, wish=replace(turn.wish, **changes))
 

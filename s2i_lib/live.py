@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from s2i_lib.errors import S2iError
-from s2i_lib.pipeline import RATE_HZ, Cancelled, Sketch, SpeechToImage, Wish
+from s2i_lib.pipeline import RATE_HZ, Cancelled, Heard, Sketch, SpeechToImage, Wish
 from s2i_lib.speech.live import LocalAgreement, Partial, is_all_heard
 from s2i_lib.speech.prompt import Prompt
 from s2i_lib.speech.transcript import Transcript
@@ -114,6 +114,7 @@ class Live:
         if self._heard and isinstance(samples, np.ndarray):
             heard, transcript = self._heard
             if is_all_heard(heard, samples, self.speech.hearing.margin_s):
+                self.speech.callback(Heard(transcript))
                 return transcript
         return self.speech.hear(samples)
 
