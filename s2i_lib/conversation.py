@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from s2i_lib.drawing.draw import EMPTY_PROMPT
 from s2i_lib.drawing.gallery import Section, save
-from s2i_lib.drawing.records import Chain
-from s2i_lib.drawing.sampling import SEEDS
+from s2i_lib.drawing.records import Chain, Picture, prompt_of
+from s2i_lib.drawing.sampling import SEEDS, DrawOptions
 from s2i_lib.errors import InputError
 from s2i_lib.photos.subject import Subject
 from s2i_lib.pipeline import SpeechToImage, Taken, Wish
@@ -148,12 +148,43 @@ class Conversation:
 
     def __call__(self, recording: Recording, as_new: bool | None = None) -> Answer:
         """Hear a recording, and do what was said."""
-        speech, before = self.speech, dict(self.speech.seconds)
-        speech.load_listener()
-        speech.load_in_background()
-        transcript = speech.hear(recording)
-        notes = speech.keep_recording(recording, transcript)
-        return self._take(transcript, as_new, notes, recording, before)
+        before = dict(self.speech.seconds)
+        self.speech.start_wish()
+        return self.take(self.speech.hear(recording), recording, as_new, before=before)
+
+    def take(
+        self,
+        transcript: Transcript,
+        recording: Recording,
+        as_new: bool | None = None,
+        *,
+        before: dict[str, float] | None = None,
+    ) -> Answer:
+        """Do what was heard in a recording; ``before``: the pipeline's seconds before that."""
+        notes = self.speech.keep_recording(recording, transcript)
+        return self._take(transcript, as_new, notes, recording, before or dict(self.speech.seconds))
+
+    def foresee(self, transcript: Transcript) -> tuple[Prompt, int | None]:
+        """Return the prompt and the seed (None: a fresh one) that words would be drawn with.
+
+        Raises
+        ------
+        InputError
+            When nothing would be drawn.
+        """
+        change = self._read(transcript.english, is_forced=False)
+        if change is None:
+            return self.speech.prompt(transcript), None
+        if change.kind in COMMANDS:
+            raise InputError(f"{transcript.text!r} draws nothing.")
+        assert self.turn is not None
+        return self._changed_prompt(change, transcript), self.turn.wish.options.seed
+
+    def draw(self, prompt: Prompt) -> Answer:
+        """Draw a prompt as it is, as a new wish."""
+        self._before, before = self._snapshot(), dict(self.speech.seconds)
+        wish = self.speech.draw(prompt, chain=Chain(prompt.text, WISH))
+        return self._append(wish, prompt.text, (WISH, NEW_WISH, None, ""), before)
 
     def say(self, words: str | Transcript, as_new: bool | None = None) -> Answer:
         """Do what typed words, or a transcript, say.
@@ -223,12 +254,44 @@ class Conversation:
         else:
             wish = self._draw_change(change, words, notes)
             kind, taken, parent, other = change.kind, change.taken, self.position, AS_NEW
+        answer = self._append(
+            replace(wish, recording=recording), said, (kind, taken, parent, other), before
+        )
+        self.answer = replace(answer, words=words)
+        return self.answer
+
+    def adopt(self, picture: Picture, path: Path) -> Answer:
+        """Go on from a picture that was drawn before this conversation.
+
+        Raises
+        ------
+        LookupError, TypeError, ValueError
+            When its record does not say how it was drawn.
+        """
+        record = picture.record
+        options = DrawOptions(
+            steps=record["steps"], guidance_scale=record["guidance_scale"], seed=record["seed"]
+        )
+        wish = Wish(prompt_of(record), options, pictures=(picture,), paths=(path,))
+        said = wish.transcript.text if wish.transcript else wish.prompt.text
+        self._before = self._snapshot()
+        return self._append(wish, said, (WISH, NEW_WISH, None, ""), dict(self.speech.seconds))
+
+    def _append(
+        self,
+        wish: Wish,
+        said: str,
+        meaning: tuple[str, str, int | None, str],
+        before: dict[str, float],
+    ) -> Answer:
+        """Make a turn of a wish: its kind, what it was taken for, its parent, the other reading."""
+        kind, taken, parent, other = meaning
         took = {name: total - before.get(name, 0.0) for name, total in self.speech.seconds.items()}
         seconds = {name: second for name, second in took.items() if second > 0}
-        wish = replace(wish, recording=recording, seconds=seconds)
+        wish = replace(wish, seconds=seconds)
         self.turns.append(Turn(len(self.turns), said, kind, taken, wish, parent))
         self._move(replace(self._state, position=len(self.turns) - 1))
-        self.answer = Answer(said, kind, taken, self.turn, other, words, is_drawn=True)
+        self.answer = Answer(said, kind, taken, self.turn, other, said, is_drawn=True)
         return self.answer
 
     def _read(self, english: str, *, is_forced: bool) -> Change | None:
@@ -259,20 +322,9 @@ class Conversation:
         turn, speech = self.turn, self.speech
         assert turn is not None
         english = words.english if isinstance(words, Transcript) else words
-        last = turn.wish.prompt
-        if named := find_names(english, speech.subjects):
+        if find_names(english, speech.subjects):
             notes = [*notes, *speech.take_run(words)]
-        text = change.text or last.text
-        with speech.use_model() as model:
-            text, more = fit(text, model.count_tokens, model.base.token_limit)
-        known = dict.fromkeys([*(mention.subject for mention in named), *last.subjects])
-        there = [subject for subject in known if subject.phrase in text]
-        prompt = Prompt(
-            text,
-            subjects=(*there, *(subject for subject in known if subject not in there)),
-            transcript=words if isinstance(words, Transcript) else None,
-            notes=tuple(more),
-        )
+        prompt = self._changed_prompt(change, words)
         seed = turn.wish.options.seed
         if change.kind == "again":
             after = [(one.wish.options.seed or 0) + one.wish.options.count for one in self.turns]
@@ -280,6 +332,24 @@ class Conversation:
         options = replace(speech.options, seed=seed)
         chain = Chain(english, change.kind, turn.wish.pictures)
         return speech.draw(prompt, options=options, notes=notes, chain=chain)
+
+    def _changed_prompt(self, change: Change, words: str | Transcript) -> Prompt:
+        turn, speech = self.turn, self.speech
+        assert turn is not None
+        last = turn.wish.prompt
+        english = words.english if isinstance(words, Transcript) else words
+        named = find_names(english, speech.subjects)
+        text = change.text or last.text
+        with speech.use_model() as model:
+            text, more = fit(text, model.count_tokens, model.base.token_limit)
+        known = dict.fromkeys([*(mention.subject for mention in named), *last.subjects])
+        there = [subject for subject in known if subject.phrase in text]
+        return Prompt(
+            text,
+            subjects=(*there, *(subject for subject in known if subject not in there)),
+            transcript=words if isinstance(words, Transcript) else None,
+            notes=tuple(more),
+        )
 
     # ---- What is pressed, or said as a command ----
 
@@ -340,7 +410,7 @@ class Conversation:
             paths[i] = save(
                 turn.wish.pictures[i], make_folder(folder), speech.mark, root=speech.drive.root
             )
-            self._replace_wish(turn.number, paths=tuple(paths))
+            self.amend(turn.number, paths=tuple(paths))
         said = f"Kept: {self._name(turn)}." if unsaved else f"Kept already: {self._name(turn)}."
         return self._tell("keep", said)
 
@@ -377,7 +447,7 @@ class Conversation:
         """Forget what was deleted for good; return how many pictures those were."""
         gone = self._state.deleted
         for number in {number for number, _ in gone if self.is_deleted(number)}:
-            self._replace_wish(number, pictures=(), paths=())
+            self.amend(number, pictures=(), paths=())
 
         def lasting(states: list[_State]) -> list[_State]:
             kept = [replace(state, deleted=state.deleted | gone) for state in states]
@@ -407,7 +477,8 @@ class Conversation:
             )
         return self.turns[number]
 
-    def _replace_wish(self, number: int, **changes: Any) -> None:
+    def amend(self, number: int, **changes: Any) -> None:
+        """Change fields of a turn's wish: its files, or its recording."""
         turn = self.turns[number]
         self.turns[number] = replace(turn, wish=replace(turn.wish, **changes))
 

@@ -159,6 +159,20 @@ class Wish:
         )
 
 
+@dataclass(frozen=True)
+class Sketch:
+    """Pictures of a wish that has not ended yet, saved nowhere."""
+
+    model: Model
+    prompt: Prompt
+    options: DrawOptions
+    pictures: tuple[Picture, ...]
+
+    def is_of(self, model: Model, prompt: Prompt, options: DrawOptions) -> bool:
+        """Return whether drawing this would give the same pictures and records."""
+        return (self.model, self.prompt, self.options) == (model, prompt, options)
+
+
 class SpeechToImage:
     """Hears a wish, makes a prompt of it, draws it and saves the pictures.
 
@@ -224,6 +238,8 @@ class SpeechToImage:
         self.chosen = find_subject(self.drive, subject) if isinstance(subject, str) else subject
         self.subjects = known_subjects(self.drive, [self.chosen] if self.chosen else [])
         self.last: Wish | None = None
+        self.ready: Sketch | None = None
+        """Pictures that the next wish need not draw, where it is that of the sketch."""
         self.seconds: dict[str, float] = {}
         """Seconds of each stage, of all wishes together."""
         self._wish_seconds: dict[str, float] = {}
@@ -345,10 +361,17 @@ class SpeechToImage:
         S2iError
             When the weights or the room for a picture are not to be had.
         """
+        self.start_wish()
+        return self.draw_heard(self.hear(recording), recording)
+
+    def start_wish(self) -> None:
+        """Count the seconds of a new wish, and load what it needs."""
         self._wish_seconds = {}
         self.load_listener()
         self.load_in_background()
-        transcript = self.hear(recording)
+
+    def draw_heard(self, transcript: Transcript, recording: Recording) -> Wish:
+        """Draw what ``hear`` returned."""
         notes = self.keep_recording(recording, transcript)
         return self._fulfil(transcript, notes, recording)
 
@@ -438,6 +461,45 @@ class SpeechToImage:
         self.last = replace(wish, recording=recording)
         return self.last
 
+    @property
+    def can_hear(self) -> bool:
+        """Whether a listener is loaded, so that nothing waits for it."""
+        return self._listener is not None and self._listener.is_loaded
+
+    @property
+    def can_draw(self) -> bool:
+        """Whether the model that was chosen is loaded."""
+        return self._model is not None and self._loaded == self._wanted
+
+    def sketch(
+        self,
+        prompt: Prompt,
+        options: DrawOptions,
+        last: Sketch | None,
+        check: Callable[[], object],
+    ) -> Sketch:
+        """Draw what was understood so far, with the model that is loaded; save and tell nothing.
+
+        Returns ``last`` where it would be the same again. ``check`` is called between two steps;
+        what it raises ends the drawing.
+        """
+        with self.use_model() as model:
+            asked = self._ask(prompt, model, options)
+            if last and (last.prompt.text, last.options) == (asked.text, options):
+                return last
+            pictures = draw(
+                model, asked, options, on_step=lambda step: check(), classroom=self.classroom
+            )
+            return Sketch(model, asked, options, tuple(pictures))
+
+    def _ask(self, prompt: Prompt, model: Model, options: DrawOptions) -> Prompt:
+        """Return the prompt with all that is left out; a class's rules come before anything."""
+        prompt = replace(prompt, negative=find_negatives(prompt.text))
+        asked = with_negative(prompt, self.negative, model.base.negative)
+        if self.classroom:
+            self.classroom.check_prompt(asked, guidance_of(model, options))
+        return asked
+
     def _draw(
         self,
         prompt: Prompt,
@@ -446,24 +508,24 @@ class SpeechToImage:
         chain: Chain | None = None,
     ) -> Wish:
         options = options.with_seed()
+        sketch, self.ready = self.ready, None
         with self.use_model() as model:
-            prompt = replace(prompt, negative=find_negatives(prompt.text))
-            asked = with_negative(prompt, self.negative, model.base.negative)
-            if self.classroom:
-                # before anybody is shown it
-                self.classroom.check_prompt(asked, guidance_of(model, options))
+            asked = self._ask(prompt, model, options)
             unknown = explain_unknown_words(model.base, prompt.text, model.taught)
             untaught = explain_untaught(model, prompt, self.drive)
             said = (*notes, *prompt.notes, *filter(None, [untaught, unknown]))
             self.callback(Understood(model, asked, said))
             with self._stage("draw"):
-                pictures = draw(
-                    model,
-                    asked,
-                    options,
-                    on_step=lambda step: self.callback(Drawing(step, model)),
-                    classroom=self.classroom,
-                )
+                if sketch and sketch.is_of(model, asked, options):
+                    pictures = list(sketch.pictures)
+                else:
+                    pictures = draw(
+                        model,
+                        asked,
+                        options,
+                        on_step=lambda step: self.callback(Drawing(step, model)),
+                        classroom=self.classroom,
+                    )
         if chain is not None:
             pictures = [chain.write_in(one, i) for i, one in enumerate(pictures)]
         with self._stage("save"):

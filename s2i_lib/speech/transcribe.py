@@ -117,6 +117,11 @@ class Listener:
         self._untold: tuple[str, ...] = ()  # about the engine, said with the next transcript
         self._lock = threading.RLock()
 
+    @property
+    def is_loaded(self) -> bool:
+        """Whether ``hear`` need not wait for weights."""
+        return self._engine is not None
+
     def load(self) -> Listener:
         """Find the weights, load them and the voice detector. Doing so again costs nothing."""
         with self._lock:

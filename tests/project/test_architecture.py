@@ -20,7 +20,7 @@ ORDER = [
     ["speech"],
     ["drawing"],
     ["pipeline"],
-    ["conversation"],
+    ["live", "conversation"],
     ["evaluation", "privacy"],
     ["training"],
     ["lesson"],

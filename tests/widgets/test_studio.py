@@ -232,10 +232,10 @@ def test_what_one_thread_says_waits_while_another_holds_back(drive, pocket):
     wait_until(lambda: studio.state == "ready")
     other = threading.Thread(target=setattr, args=[studio, "rules", "new"])
     with studio.hold_sync():
-        studio.status = "new"
+        studio.complaint = "new"
         other.start()
         other.join(0.3)
-        assert other.is_alive() and studio._states_to_send == {"status"}
+        assert other.is_alive() and studio._states_to_send == {"complaint"}
     other.join(5)
     assert not other.is_alive() and studio._states_to_send == set()
 
