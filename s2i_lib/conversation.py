@@ -226,7 +226,7 @@ class Conversation:
             self.answer = answer
             raise
         if new.turn and answer.turn and answer.is_drawn:
-            self._replace_wish(new.turn.number, recording=answer.turn.wish.recording)
+            self.amend(new.turn.number, recording=answer.turn.wish.recording)
             self.answer = new = replace(new, turn=self.turn)
         return new
 

@@ -345,7 +345,7 @@ def write_page(wishes: Sequence[Section], path: Path, *, title: str) -> Path:
     from jinja2 import Environment
 
     template = Environment(autoescape=True).from_string(PAGE_TEMPLATE.read_text())
-    sections = [
+    sections: list[dict[str, Any]] = [
         {
             "heard": wish.heard,
             "said": wish.said,
