@@ -48,7 +48,7 @@ def redo(
         if doubt:
             complain(doubt, "Note")
         with tqdm(total=step.get("steps"), desc="Drawing", leave=False) as bar:
-            again = redo(loaded, step, on_step=lambda _: bar.update())  # noqa: B023  (called within)
+            again = redo(loaded, step, on_step=lambda _: bar.update())
         path = save(again, folder, root=drive.root)
         if step is not record:
             emit({"said": step["said"], "picture": str(path)},
