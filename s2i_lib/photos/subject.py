@@ -274,7 +274,7 @@ def known_subjects(drive: Drive, first: Sequence[Subject] = ()) -> list[Subject]
 def list_subjects(drive: Drive) -> list[Subject]:
     """List all subjects that have a readable card, by name."""
     subjects = []
-    for card in sorted(drive.subjects.glob("*/subject.json")):
+    for card in sorted(drive.subjects.glob("[!.]*/subject.json")):  # no half of a deleted one
         try:
             subjects.append(Subject.from_record(load_object(card)))
         except (OSError, ValueError, InputError):
