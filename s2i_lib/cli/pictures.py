@@ -9,9 +9,9 @@ from typing import Annotated
 import typer
 from tqdm.auto import tqdm
 
-from s2i_lib.cli.app import OutOption
+from s2i_lib.cli.app import ClassroomOption, OutOption
 from s2i_lib.cli.output import agree, complain, emit
-from s2i_lib.storage.files import free_path, make_folder, write_file
+from s2i_lib.storage.files import make_folder, write_new
 from s2i_lib.storage.layout import Drive
 
 
@@ -24,15 +24,18 @@ def redo(
     run: Annotated[
         str | None, typer.Option(help="Its weights, where they are no run on the Drive.")
     ] = None,
+    classroom: ClassroomOption = False,
     out: OutOption = None,
 ) -> None:
     """Make the same picture again, from the record inside it."""
     from s2i_lib.drawing import records
     from s2i_lib.drawing.draw import redo
     from s2i_lib.drawing.gallery import from_drive, read_record, same_pixels, save
+    from s2i_lib.drawing.safety import Classroom
     from s2i_lib.models.loading import load
 
     record = from_drive(read_record(picture), drive.root)
+    rules = Classroom(drive) if classroom else None
     folder = make_folder(out or drive.creations)
     name, weights = records.weights_named_in(record, drive, model, run)
     loaded = load(name, drive=drive, run=weights)
@@ -40,7 +43,7 @@ def redo(
     if doubt:
         complain(doubt, "Note")
     with tqdm(total=record.get("steps"), desc="Drawing", leave=False) as bar:
-        again = redo(loaded, record, on_step=lambda _: bar.update())
+        again = redo(loaded, record, on_step=lambda _: bar.update(), classroom=rules)
     path = save(again, folder, root=drive.root)
     is_same = same_pixels(picture, path)
     why_not = "other weights" if doubt else "another machine or other versions"
@@ -80,7 +83,7 @@ def gallery(
         for path in share_pictures(pictures, make_folder(share)):
             emit({"shared": str(path)}, f"Shared    {path}")
     if pictures and grid:
-        sheet = write_file(free_path(grid), grid_png(pictures))
+        sheet = write_new(grid, grid_png(pictures))
         emit({"grid": str(sheet)}, f"Grid      {sheet}")
 
 
