@@ -103,10 +103,18 @@ class Drawing:
 
     step: Step
     model: Model
+    classroom: Classroom | None = None
 
     def preview(self) -> PIL.Image.Image:
-        """Return the first picture as far as it has come: a pixel a latent."""
-        return preview(self.model, self.step.denoised[:1])[0]
+        """Return the first picture as far as it has come: a pixel a latent.
+
+        In classroom mode it is gray where the checker that looks at the model's pictures flags it.
+        """
+        image = preview(self.model, self.step.denoised[:1])[0]
+        rules, checker = self.classroom, self.model.base.safety_checker
+        if rules and checker and any(rules.find_unfit(self.model, [image])):
+            image.paste("gray", (0, 0, *image.size))
+        return image
 
 
 Event: TypeAlias = Loading | Loaded | Hearing | Heard | Taken | Understood | Drawing
@@ -523,7 +531,7 @@ class SpeechToImage:
                         model,
                         asked,
                         options,
-                        on_step=lambda step: self.callback(Drawing(step, model)),
+                        on_step=lambda step: self.callback(Drawing(step, model, self.classroom)),
                         classroom=self.classroom,
                     )
         if chain is not None:

@@ -117,7 +117,7 @@ def hear(
     words: Annotated[bool, typer.Option("--words", help="Say when each word was said.")] = False,
 ) -> None:
     """Write down what was said, and the prompt that it becomes."""
-    from s2i_lib.models.loading import token_counter
+    from s2i_lib.models.parts import token_counter
     from s2i_lib.models.registry import choose
     from s2i_lib.photos.subject import find_subject, known_subjects
     from s2i_lib.speech.prompt import make_prompt

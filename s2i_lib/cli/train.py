@@ -237,10 +237,12 @@ def runs(
     if prune:
         left = [run for run in found if run not in doomed]
         states = prunable(left, with_unfinished=not yes)
-        freed += prune_states([
-            path for path, meaning in states
+        agreed_on = [
+            path
+            for path, meaning in states
             if agreed(f"{meaning}. Delete its {size_of(path) / 1e6:.1f} MB?")
-        ])  # fmt: skip
+        ]
+        freed += prune_states(drive, agreed_on)
     if prune or doomed:
         emit({"freed_bytes": freed}, f"Freed     {freed / 1e6:.1f} MB")
 

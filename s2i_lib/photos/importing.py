@@ -27,7 +27,7 @@ from s2i_lib.photos.reading import (
     orientation_of,
     too_large,
 )
-from s2i_lib.storage.files import free_path, make_folder, write_file
+from s2i_lib.storage.files import make_folder, write_new
 from s2i_lib.storage.layout import as_text, composed, cut_name
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def keep_photo(data: bytes, name: str, folder: Path) -> Path:
     for path in same_size:
         if path.read_bytes() == kept:
             return path
-    return write_file(free_path(folder / (Path(name).stem + suffix)), kept)
+    return write_new(folder / (Path(name).stem + suffix), kept)
 
 
 def safe_name(name: str) -> str:

@@ -300,7 +300,7 @@ def with_spellings(drive: Drive, subjects: Sequence[Subject]) -> list[Subject]:
 def list_subjects(drive: Drive) -> list[Subject]:
     """List all subjects that have a readable card, by name."""
     subjects = []
-    for card in sorted(drive.subjects.glob("*/subject.json")):
+    for card in sorted(drive.subjects.glob("[!.]*/subject.json")):  # no half of a deleted one
         try:
             subjects.append(Subject.from_record(load_object(card)))
         except (OSError, ValueError, InputError):
