@@ -228,7 +228,7 @@ class SpeechToImage:
         self._failure: Exception | None = None  # of loading in the background
         self._model_lock, self._listener_lock = threading.RLock(), threading.RLock()
         if hearing is None:
-            hearing = HearOptions(names=tuple(one.name for one in self.subjects))
+            hearing = HearOptions(names=tuple(one.spoken for one in self.subjects))
         self._listener = None if isinstance(hearing, HearOptions) else hearing
         self.hearing = hearing if isinstance(hearing, HearOptions) else hearing.options
 
@@ -404,7 +404,8 @@ class SpeechToImage:
         notes: Sequence[str] = (),
         recording: Recording | None = None,
     ) -> Wish:
-        notes = [*notes, *self._take_run(words)]
+        said_of_hearing = words.notes if isinstance(words, Transcript) else ()
+        notes = [*said_of_hearing, *notes, *self._take_run(words)]
         self.load_model()
         wish = self._draw(self.prompt(words), self.options, notes)
         self.last = replace(wish, recording=recording)

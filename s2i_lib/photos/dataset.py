@@ -36,8 +36,10 @@ from s2i_lib.photos.subject import (
     Subject,
     card_path,
     check_identifier,
+    is_latin,
     load_subject,
     save_subject,
+    with_spellings,
 )
 from s2i_lib.storage.files import free_path, make_folder, sha256_of, write_file, write_json
 from s2i_lib.storage.json_file import load_object
@@ -87,6 +89,7 @@ def build_dataset(
     """
     options = options or DatasetOptions()
     check_identifier(subject.identifier, drive)
+    [subject] = with_spellings(drive, [subject])
     home = drive.subject(subject.name)
     _check_folder_is_its_own(subject, drive)
     earlier = read_earlier(home)
@@ -119,6 +122,8 @@ def build_dataset(
     advice = advise(kept, len(looks) - len(kept), options)
     if options.is_for_class:
         advice = [*advice, who_checked()]
+    if not is_latin(subject.spoken):
+        advice = [*advice, _cannot_be_spoken(subject.name)]
     sheet = draw_contact_sheet(
         f"{subject.name}: {sum(v.is_kept for v in verdicts)} of {len(verdicts)} photos kept",
         verdicts,
@@ -146,6 +151,14 @@ def build_dataset(
     write_json(home / CHOICES, choices_in(manifest))
     write_json(dataset.manifest, manifest)
     return dataset
+
+
+def _cannot_be_spoken(name: str) -> str:
+    return (
+        f"Whisper writes English in Latin letters, so a spoken English sentence will not match "
+        f"{name}. Teach how it sounds: record the name alone three times, and give the files with "
+        "--say-name, or say it in notebook 1."
+    )
 
 
 def _by_name(chosen: Mapping[str, Any] | None, names: list[str]) -> dict[str, Any]:
