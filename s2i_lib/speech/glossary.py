@@ -15,6 +15,7 @@ from importlib.resources import files
 
 import regex as re
 
+from s2i_lib.photos.subject import plural_of
 from s2i_lib.speech.templates import article_for
 
 WITHOUT_BLANKS = ("zh", "ja")  # words stand side by side in their sentences
@@ -113,13 +114,14 @@ def find_words(text: str, language: str) -> list[str]:
 
 
 def join_phrases(words: Sequence[str]) -> list[str]:
-    """Put colours, sizes and counts to what they stand before: "red", "dog" -> "red dog"."""
+    """Put colours, sizes and counts to what they stand before: "two", "dog" -> "two dogs"."""
     phrases: list[str] = []
     for before, word in zip(["", *words], words, strict=False):
-        if before in _adjectives():
-            phrases[-1] += f" {word}"
-        else:
+        if before not in _adjectives():
             phrases.append(word)
+            continue
+        is_several = word not in _adjectives() and re.search(r"\b(?:two|three)\b", phrases[-1])
+        phrases[-1] += f" {plural_of(word) if is_several else word}"
     return phrases
 
 

@@ -11,15 +11,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from s2i_lib.errors import InputError
-from s2i_lib.photos.subject import Subject, save_subject
+from s2i_lib.photos.subject import Subject, is_latin, save_subject
 from s2i_lib.speech.audio import Recording
 from s2i_lib.speech.level import RATE_HZ
-from s2i_lib.speech.name_matching import is_word, tokenize
+from s2i_lib.speech.name_matching import is_word, similarity, tokenize
 from s2i_lib.speech.near_names import SMALL_WORDS
 from s2i_lib.speech.transcribe import HearOptions, Listener
 from s2i_lib.storage.layout import Drive
 
 LONGEST_NAME = 4  # words
+MIN_LIKENESS = 0.45  # "Delo" is like Bella, "Pretty cool" is not like Bruno
 LIMIT_S = 10.0
 
 
@@ -56,7 +57,7 @@ def teach_name(
                 faults.append(f"{recording if is_file else f'Recording {number}'}: {error}")
     finally:
         listener.options = before
-    spellings = tuple(dict.fromkeys(text for text in heard if text))
+    spellings = tuple(dict.fromkeys(text for text in heard if _is_usable(text, heard, subject)))
     if not heard:
         raise InputError(
             f"The name {subject.name} was not learned. {' '.join(faults)} Record the name alone, "
@@ -68,11 +69,21 @@ def teach_name(
 
 
 def _hear_name(listener: Listener, recording: Recording) -> str:
-    """Return what was heard as a spelling; "" for words that mean too much to be a name."""
+    """Return the words that were heard."""
     rate_hz = None if isinstance(recording, (str, Path, bytes)) else RATE_HZ
     said = listener.hear(recording, rate_hz).text
     words = [token.text for token in tokenize(said) if is_word(token.text)]
+    half = len(words) // 2
+    if half and words[:half] == words[half:]:  # as tiny.en says what is short
+        words = words[:half]
     if len(words) > LONGEST_NAME:
         raise InputError(f"More than a name was said: {said!r}.")
-    is_usable = any(word.lower() not in SMALL_WORDS and len(word) > 1 for word in words)
-    return " ".join(words) if is_usable else ""
+    return " ".join(words)
+
+
+def _is_usable(text: str, heard: Sequence[str], subject: Subject) -> bool:
+    """Return whether a spelling is no slip: like the name, if that can be told, or heard twice."""
+    words = text.lower().split()
+    means_too_much = all(word in SMALL_WORDS or len(word) < 2 for word in words)
+    is_like = not is_latin(subject.name) or similarity(subject.name, text) >= MIN_LIKENESS
+    return not means_too_much and (is_like or heard.count(text) > 1)

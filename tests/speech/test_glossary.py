@@ -69,3 +69,4 @@ def test_a_thing_that_got_lost_is_added_and_a_colour_is_not():
     kept = "Two butterflies and a cup."
     assert add_missing_things(kept, ["two", "butterfly", "mug"]) == kept
     assert join_phrases(words) == ["red dog", "yellow background"]
+    assert join_phrases(["two", "green", "apple", "table"]) == ["two green apples", "table"]
