@@ -260,7 +260,7 @@ class SpeechToImage:
         self._failure: Exception | None = None  # of loading in the background
         self._model_lock, self._listener_lock = threading.RLock(), threading.RLock()
         if hearing is None:
-            hearing = HearOptions(names=tuple(one.name for one in self.subjects))
+            hearing = HearOptions(names=tuple(one.spoken for one in self.subjects))
         self._listener = None if isinstance(hearing, HearOptions) else hearing
         self.hearing = hearing if isinstance(hearing, HearOptions) else hearing.options
 
@@ -463,7 +463,8 @@ class SpeechToImage:
         recording: Recording | None = None,
         chain: Chain | None = None,
     ) -> Wish:
-        notes = [*notes, *self.take_run(words)]
+        said_of_hearing = words.notes if isinstance(words, Transcript) else ()
+        notes = [*said_of_hearing, *notes, *self.take_run(words)]
         self.load_model()
         wish = self._draw(self.prompt(words), self.options, notes, chain)
         self.last = replace(wish, recording=recording)

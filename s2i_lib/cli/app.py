@@ -96,7 +96,7 @@ class Hearing:
             engine=self.engine,
             model=self.whisper,
             language=self.language,
-            names=tuple(subject.name for subject in subjects),
+            names=tuple(subject.spoken for subject in subjects),
             limit_s=self.limit_s,
             word_times=word_times,
         )

@@ -38,8 +38,10 @@ from s2i_lib.photos.subject import (
     Subject,
     card_path,
     check_identifier,
+    is_latin,
     load_subject,
     save_subject,
+    with_spellings,
 )
 from s2i_lib.storage.files import (
     SCRATCH,
@@ -98,6 +100,7 @@ def build_dataset(
     """
     options = options or DatasetOptions()
     check_identifier(subject.identifier, drive)
+    [subject] = with_spellings(drive, [subject])
     home = drive.subject(subject.name)
     _check_folder_is_its_own(subject, drive)
     folder = home / "photos"
@@ -156,6 +159,8 @@ def _dataset_of(
     advice = advise(kept, len(looks) - len(kept), options)
     if options.is_for_class:
         advice = [*advice, who_checked()]
+    if not is_latin(subject.spoken):
+        advice = [*advice, _cannot_be_spoken(subject.name)]
     return Dataset(
         subject=subject,
         folder=home / "dataset",
@@ -183,6 +188,14 @@ def _write_contact_sheet(dataset: Dataset, looks: list[Look]) -> None:
         dataset.advice,
     )
     write_file(dataset.contact_sheet, sheet)
+
+
+def _cannot_be_spoken(name: str) -> str:
+    return (
+        f"Whisper writes English in Latin letters, so a spoken English sentence will not match "
+        f"{name}. Teach how it sounds: record the name alone three times, and give the files with "
+        "--say-name, or say it in notebook 1."
+    )
 
 
 def _by_name(chosen: Mapping[str, Any] | None, names: list[str]) -> dict[str, Any]:
