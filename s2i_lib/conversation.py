@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from s2i_lib.drawing.draw import EMPTY_PROMPT
-from s2i_lib.drawing.gallery import save
+from s2i_lib.drawing.gallery import Section, save
 from s2i_lib.drawing.records import Chain, Picture, prompt_of
 from s2i_lib.drawing.sampling import SEEDS, DrawOptions
 from s2i_lib.errors import InputError
@@ -27,6 +27,7 @@ from s2i_lib.speech.name_matching import find_names
 from s2i_lib.speech.prompt import Prompt, fit, replace_names
 from s2i_lib.speech.transcript import Transcript
 from s2i_lib.storage.files import make_folder, remove, write_file
+from s2i_lib.storage.layout import composed
 
 if TYPE_CHECKING:
     from s2i_lib.pipeline import Recording
@@ -53,6 +54,12 @@ class Turn:
     parent: int | None
     """Number of the turn that it changes; None for a new wish."""
 
+    def section(self) -> Section:
+        """Return its part of a page: what was said, what it was taken for, the pictures."""
+        own = self.wish.section()
+        said = None if own.heard else self.said
+        return replace(own, said=said, notes=[self.taken, *own.notes])
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -68,6 +75,8 @@ class Answer:
     """Label of the button for the other reading; "" where there is no other."""
     words: str | Transcript = ""
     """What `Conversation.otherwise` takes the other way."""
+    is_drawn: bool = False
+    """Whether ``turn`` was drawn for it; it was there before an undo or a jump."""
 
 
 @dataclass(frozen=True)
@@ -211,11 +220,15 @@ class Conversation:
         after = self._snapshot()
         self._restore(self._before)
         try:
-            return self.say(answer.words, as_new=answer.kind != WISH)
+            new = self.say(answer.words, as_new=answer.kind != WISH)
         except BaseException:
             self._restore(after)
             self.answer = answer
             raise
+        if new.turn and answer.turn and answer.is_drawn:
+            self.amend(new.turn.number, recording=answer.turn.wish.recording)
+            self.answer = new = replace(new, turn=self.turn)
+        return new
 
     def _take(
         self,
@@ -278,7 +291,7 @@ class Conversation:
         wish = replace(wish, seconds=seconds)
         self.turns.append(Turn(len(self.turns), said, kind, taken, wish, parent))
         self._move(replace(self._state, position=len(self.turns) - 1))
-        self.answer = Answer(said, kind, taken, self.turn, other, said)
+        self.answer = Answer(said, kind, taken, self.turn, other, said, is_drawn=True)
         return self.answer
 
     def _read(self, english: str, *, is_forced: bool) -> Change | None:
@@ -519,7 +532,8 @@ def _places(turn: Turn) -> range:
 
 
 def _name_subjects(english: str, subjects: Sequence[Subject], chosen: Subject | None) -> str:
-    return replace_names(english, find_names(english, subjects), chosen)[0]
+    words = composed(english)
+    return replace_names(words, find_names(words, subjects), chosen)[0]
 
 
 def _count_identifiers(text: str, subjects: Sequence[Subject]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,11 +19,19 @@ from s2i_lib.storage.files import make_folder
 from s2i_lib.storage.layout import Drive
 
 if TYPE_CHECKING:
+    from s2i_lib.conversation import Answer
     from s2i_lib.distributed import Processes
     from s2i_lib.pipeline import Event, SpeechToImage, Wish
     from s2i_lib.speech.transcript import Transcript
 
 Recordings = Annotated[list[str], typer.Argument(help="Recordings: wav, mp3, m4a, webm ...")]
+ConversationOption = Annotated[
+    bool,
+    typer.Option(
+        "--conversation",
+        help='Each after the first may change the last picture: "make it blue", "undo".',
+    ),
+]
 
 
 def speak(
@@ -33,11 +42,17 @@ def speak(
     keep_recordings: Annotated[
         bool, typer.Option("--keep-recordings", help="Keep the voice, on the page and the Drive.")
     ] = False,
+    conversation: ConversationOption = False,
 ) -> None:
     """Turn spoken sentences into pictures, and a page of the words and pictures."""
     from s2i_lib.distributed import Processes
 
     processes = Processes()
+    if conversation and not processes.is_alone:
+        raise InputError(
+            "A conversation goes one sentence after another, and several processes would share it "
+            "out. Give --conversation to one process."
+        )
     speech = _make_pipeline(order, drive, processes)
     speech.hearing = hearing.options(speech.subjects)
     speech.recordings = drive.recordings if keep_recordings else None
@@ -47,6 +62,9 @@ def speak(
             speech.load_listener()
             if not processes.is_alone:  # alone it loads the model while it hears the first clip
                 speech.load_model()
+    if conversation:
+        _converse(speech, audio, processes, unusable)
+        return
     sections: list[Section] = []
     try:
         for_each(
@@ -60,20 +78,29 @@ def speak(
 
 
 def draw(
-    prompt: Annotated[str, typer.Argument(help="What the picture shows.")],
+    prompt: Annotated[list[str], typer.Argument(help="What the picture shows.")],
     order: Order,
     drive: Drive,
+    conversation: ConversationOption = False,
 ) -> None:
     """Turn a typed sentence into pictures: the same as speak, without speech."""
     from s2i_lib.distributed import Processes
 
-    if not prompt.strip():
+    if not all(one.strip() for one in prompt):
         raise InputError(EMPTY_PROMPT)
+    if len(prompt) > 1 and not conversation:
+        raise InputError(
+            f"{len(prompt)} sentences were given and one was expected. Put quotes around it, or "
+            "give --conversation to draw one after another."
+        )
     processes = Processes()
     speech = _make_pipeline(order, drive, processes)
+    if conversation:
+        _converse(speech, prompt, processes)
+        return
     sections: list[Section] = []
     try:
-        _report(speech.say(prompt), None, sections)
+        _report(speech.say(prompt[0]), None, sections)
     finally:
         _finish(speech, sections, processes)
 
@@ -165,6 +192,49 @@ def _make_pipeline(order: Order, drive: Drive, processes: Processes) -> SpeechTo
     return speech
 
 
+def _converse(
+    speech: SpeechToImage,
+    given: list[str],
+    processes: Processes,
+    unusable: dict[str, InputError] | None = None,
+) -> None:
+    """Do one sentence after another, recordings where some may be ``unusable``, and write a page.
+
+    The page has every picture that is left at the end, with what was said for it.
+    """
+    from s2i_lib.conversation import Conversation
+
+    talk = Conversation(speech)
+
+    def handle(one: str) -> None:
+        is_spoken = unusable is not None
+        answer = talk(one) if is_spoken else talk.say(one)
+        _report_answer(answer, one if is_spoken else None)
+
+    try:
+        for_each(given, handle, what="sentences", unusable=unusable)
+    finally:
+        left = [turn for turn in talk.turns if not talk.is_deleted(turn.number)]
+        sections = [turn.section() for turn in left if any(turn.wish.paths)]
+        _finish(speech, sections, processes)
+
+
+def _report_answer(answer: Answer, clip: str | None) -> None:
+    """Say what a sentence was taken for, and what came of it."""
+    turn = answer.turn
+    drawn = {"kind": answer.kind, "taken": answer.taken, "turn": turn.number if turn else None}
+    lines = [f"Said      {answer.said}", f"Taken     {answer.taken.removeprefix('Taken as ')}"]
+    if turn is not None and answer.is_drawn:
+        _report(turn.wish, clip, [], drawn | {"said": answer.said}, lines)
+        return
+    shown = turn.wish.prompt.text if turn else None
+    emit(
+        {"clip": clip, "said": answer.said, **drawn, "prompt": shown},
+        *lines,
+        f"Shown     {shown or 'nothing: a new beginning'}",
+    )
+
+
 class _Progress:
     """A bar for the steps of a drawing."""
 
@@ -183,8 +253,16 @@ class _Progress:
             self.bar = None
 
 
-def _report(wish: Wish, clip: str | None, sections: list[Section]) -> None:
+def _report(
+    wish: Wish,
+    clip: str | None,
+    sections: list[Section],
+    more: Mapping[str, Any] | None = None,
+    lines: Sequence[str] = (),
+) -> None:
     """Say what was understood and drawn, and add it to the page's ``sections``.
+
+    ``more`` and ``lines`` are said before it: to programs, and to people.
 
     Raises
     ------
@@ -195,10 +273,11 @@ def _report(wish: Wish, clip: str | None, sections: list[Section]) -> None:
     if paths:
         sections.append(wish.section())
     remarks = [*wish.doubts, *wish.notes]
-    record = {"clip": clip, "prompt": wish.prompt.to_json(), "notes": remarks}
+    record = {**(more or {}), "clip": clip, "prompt": wish.prompt.to_json(), "notes": remarks}
     emit(
         {**record, "pictures": [str(path) for path in paths]},
         *(_heard(wish.transcript, clip) if wish.transcript else []),
+        *lines,
         f"Drawn     {wish.prompt.text}  (by {wish.pictures[0].record['model']})",
         *notes(remarks),
         *(f"Picture   {path}" for path in paths),

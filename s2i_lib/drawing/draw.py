@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -169,7 +169,9 @@ def redo(
         ) from error
     check_prompt(model, prompt)
     with _in_precision(model, then, "in which the picture was drawn"):
-        return _draw_seeds(model, prompt, options, seeds, on_step)[index]
+        picture = _draw_seeds(model, prompt, options, seeds, on_step)[index]
+    said = {"conversation": record["conversation"]} if "conversation" in record else {}
+    return replace(picture, record=picture.record | said)
 
 
 def _name_precision(model: Model) -> str:

@@ -15,10 +15,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from s2i_lib.drawing.marks import Mark, encode_marked, mark_of_record
 from s2i_lib.drawing.records import Picture
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.photos.own_png import open_png, text_of_png
-from s2i_lib.photos.reading import encode_image
 from s2i_lib.storage.files import data_uri, free_path, write_file
 from s2i_lib.storage.json_file import NUMBER, TEXT_OR_NONE, check_fields, parse_object
 from s2i_lib.storage.layout import composed, folder_name
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL.Image import Image
 
+    from s2i_lib.drawing.credentials import Signer
     from s2i_lib.photos.subject import Subject
     from s2i_lib.speech.transcript import Transcript
 
@@ -45,8 +46,11 @@ RECORD_SHAPE = {
     "source": str,
     "run": TEXT_OR_NONE,
     "hashes": dict,
-    "subjects": [{"name": str, "class_noun": str, "identifier": str, "kind": str}],
+    "subjects": [
+        {"name": str, "class_noun": str, "identifier": str, "kind": str, "spellings": [str]}
+    ],
     "transcript": (dict, type(None)),
+    "conversation": [{"said": str, "kind": str}],
 }
 PAGE_TEMPLATE = Path(__file__).with_name("gallery_page.html")
 
@@ -62,6 +66,8 @@ class Section:
     clip: np.ndarray | None = None
     """The recording: float32 in -1 to 1, mono, 16 kHz."""
     notes: Sequence[str] = ()
+    said: str | None = None
+    """Words of a conversation that were typed."""
 
 
 def save(picture: Picture, folder: Path, mark: str = "", *, root: Path | None = None) -> Path:
@@ -76,14 +82,10 @@ def save(picture: Picture, folder: Path, mark: str = "", *, root: Path | None = 
     S2iError
         When the disk does not take both. Neither is left behind then.
     """
-    from PIL.PngImagePlugin import PngInfo
-
     record = _to_drive(picture.record, root) if root else picture.record
     record = record | {"saved_at": datetime.now(UTC).isoformat(timespec="seconds")}
-    text = json.dumps(record, ensure_ascii=False)
-    info = PngInfo()
-    info.add_itxt(RECORD_KEY, text)
-    data = encode_image(picture.image, "PNG", pnginfo=info)
+    text = {RECORD_KEY: json.dumps(record, ensure_ascii=False)}
+    data = encode_marked(picture.image, "PNG", mark_of_record(record), text=text)
     path = free_path(folder / f"{file_stem(record['prompt'])}-{record['seed']}{mark}.png")
     return _write_with_record(path, data, record)
 
@@ -125,21 +127,37 @@ def _write_with_record(path: Path, data: bytes, record: dict[str, Any]) -> Path:
 _PATHS = ("run", "source")
 
 
+def _at_each_step(
+    record: dict[str, Any], change: Callable[[dict[str, Any]], dict[str, Any]]
+) -> dict[str, Any]:
+    """Return a record that was changed, and with it those of the pictures that it came from."""
+    changed = change(record)
+    if steps := record.get("conversation"):
+        changed["conversation"] = [change(step) for step in steps]
+    return changed
+
+
 def _to_drive(record: dict[str, Any], root: Path) -> dict[str, Any]:
     """Return a record whose paths on the Drive say nothing of where it is mounted."""
     place = str(root.absolute()) + "/"
-    paths = {key: value.removeprefix(place) for key in _PATHS
-             if isinstance(value := record.get(key), str)}  # fmt: skip
-    return record | paths
+
+    def shorten(one: dict[str, Any]) -> dict[str, Any]:
+        return one | {key: value.removeprefix(place) for key in _PATHS
+                      if isinstance(value := one.get(key), str)}  # fmt: skip
+
+    return _at_each_step(record, shorten)
 
 
 def from_drive(record: dict[str, Any], root: Path) -> dict[str, Any]:
     """Return a record with the paths on the Drive at ``root`` as they are here."""
-    paths = {key: str(root.absolute() / value) for key in _PATHS
-             if isinstance(value := record.get(key), str) and value
-             and not Path(value).is_absolute() and ".." not in Path(value).parts
-             and (root / value).exists()}  # fmt: skip
-    return record | paths
+
+    def lengthen(one: dict[str, Any]) -> dict[str, Any]:
+        return one | {key: str(root.absolute() / value) for key in _PATHS
+                      if isinstance(value := one.get(key), str) and value
+                      and not Path(value).is_absolute() and ".." not in Path(value).parts
+                      and (root / value).exists()}  # fmt: skip
+
+    return _at_each_step(record, lengthen)
 
 
 def _for_others(record: dict[str, Any]) -> dict[str, Any]:
@@ -149,19 +167,12 @@ def _for_others(record: dict[str, Any]) -> dict[str, Any]:
         _, runs, run = path.rpartition("/runs/")
         return f"runs/{run}" if runs else Path(path).name
 
-    return record | {key: shorten(value) for key in _PATHS
-                     if isinstance(value := record.get(key), str)
-                     and Path(value).is_absolute()}  # fmt: skip
+    def for_others(one: dict[str, Any]) -> dict[str, Any]:
+        return one | {key: shorten(value) for key in _PATHS
+                      if isinstance(value := one.get(key), str)
+                      and Path(value).is_absolute()}  # fmt: skip
 
-
-# What says that a picture was drawn by a model, in the words of IPTC (Digital Source Type).
-AI_MARK = (
-    '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf='
-    '"http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description rdf:about="" '
-    'xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" Iptc4xmpExt:'
-    'DigitalSourceType="http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"/>'
-    "</rdf:RDF></x:xmpmeta>"
-)
+    return _at_each_step(record, for_others)
 
 
 def shared_png(path: Path) -> bytes:
@@ -172,16 +183,29 @@ def shared_png(path: Path) -> bytes:
     InputError
         When it cannot be read.
     """
-    from PIL.PngImagePlugin import PngInfo
-
-    info = PngInfo()
-    info.add_itxt("XML:com.adobe.xmp", AI_MARK)
-    return encode_image(open_png(path).convert("RGB"), "PNG", pnginfo=info)
+    return encode_marked(open_png(path).convert("RGB"), "PNG", mark_of_png(path))
 
 
-def share(pictures: Sequence[Path], folder: Path) -> list[Path]:
-    """Write copies to give away, whose names and content say nothing of whom they show."""
-    return [write_file(free_path(folder / "picture.png"), shared_png(path)) for path in pictures]
+def mark_of_png(path: Path) -> Mark:
+    """Return the mark of a saved picture: by its record, also where an older version saved it."""
+    try:
+        return mark_of_record(read_record(path))
+    except InputError:  # it says less of itself, and is a picture of ours all the same
+        return Mark()
+
+
+def share(pictures: Sequence[Path], folder: Path, signer: Signer | None = None) -> list[Path]:
+    """Write copies to give away, whose names and content say nothing of whom they show.
+
+    With a ``signer`` each has signed C2PA credentials, too.
+    """
+    copies = []
+    for path in pictures:
+        data = shared_png(path)
+        if signer:
+            data = signer.sign(data, "image/png", mark_of_png(path))
+        copies.append(write_file(free_path(folder / "picture.png"), data))
+    return copies
 
 
 class NoRecordError(InputError):
@@ -280,15 +304,21 @@ def grid_png(pictures: Sequence[Path]) -> bytes:
     InputError
         When none of them can be read.
     """
-    images = []
+    images, models = [], set()
     for path in pictures:
         try:
             images.append(open_png(path))
+            models.add(mark_of_png(path).model)
         except InputError as error:
             log.warning("%s", error)
     if not images:
         raise InputError("None of these pictures can be read, so there is no grid of them.")
-    return encode_image(grid(images, cell_px=256), "PNG")
+    return encode_marked(grid(images, cell_px=256), "PNG", _mark_of_all(models))
+
+
+def _mark_of_all(models: Collection[str]) -> Mark:
+    """Return the mark of what shows pictures of these models side by side."""
+    return Mark(", ".join(sorted(filter(None, set(models)))))
 
 
 def grid(
@@ -315,9 +345,10 @@ def write_page(wishes: Sequence[Section], path: Path, *, title: str) -> Path:
     from jinja2 import Environment
 
     template = Environment(autoescape=True).from_string(PAGE_TEMPLATE.read_text())
-    sections = [
+    sections: list[dict[str, Any]] = [
         {
             "heard": wish.heard,
+            "said": wish.said,
             "prompt": wish.prompt,
             "notes": wish.notes,
             "clip": None if wish.clip is None else data_uri("audio/wav", wav_bytes(wish.clip)),
@@ -332,7 +363,8 @@ def write_page(wishes: Sequence[Section], path: Path, *, title: str) -> Path:
         }
         for wish in wishes
     ]
-    page = template.render(title=title, wishes=sections)
+    models = [mark_of_record(one["record"]).model for each in sections for one in each["pictures"]]
+    page = template.render(title=title, wishes=sections, mark=_mark_of_all(models).html())
     return write_file(free_path(path), page.encode())
 
 

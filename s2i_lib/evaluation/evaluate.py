@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from tqdm.auto import tqdm
 
 from s2i_lib import __version__
 from s2i_lib.errors import InputError, S2iError
@@ -29,28 +30,33 @@ from s2i_lib.evaluation.metrics import (
     nearest_real,
     text_cosines,
 )
-from s2i_lib.evaluation.model_selection import Point, as_curve
+from s2i_lib.evaluation.model_selection import Point, as_curve, read_points
 from s2i_lib.evaluation.speech import Clip, evaluate_speech
 from s2i_lib.models.loading import Model, choose_base, load
+from s2i_lib.photos.cut_out import Halves, split
 from s2i_lib.photos.manifest import inspect_dataset, open_photo
 from s2i_lib.photos.subject import Subject
 from s2i_lib.pipeline import SpeechToImage
 from s2i_lib.speech.transcribe import HearOptions
 from s2i_lib.storage.files import sha256_of
-from s2i_lib.storage.json_file import parse_object, read_limited
+from s2i_lib.storage.json_file import NUMBER, check_fields, parse_object, read_limited
 from s2i_lib.storage.run_card import find_run, read_card
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
     from s2i_lib.drawing.records import Picture
-    from s2i_lib.evaluation.encoders import ClipScorer, Scorers
+    from s2i_lib.evaluation.encoders import ClipScorer, DinoScorer, Scorers
     from s2i_lib.storage.layout import Drive
 
 # What each score means, in the report and in the notebook; the arrow says where better lies.
 MEANING = {
     "dino": "↑ likeness to the photos (DINO), blind to the class, sees the individual",
     "clip_i": "↑ likeness to the photos (CLIP-I)",
+    "subject_dino": "↑ likeness of the subject, cut out of pictures and photos (DINO)",
+    "subject_clip": "↑ likeness of the subject, cut out of pictures and photos (CLIP)",
+    "leak_dino": "↓ likeness of the surroundings to those of the photos (DINO)",
+    "leak_clip": "↓ likeness of the surroundings to those of the photos (CLIP)",
     "clip_t": "↑ prompt fidelity (CLIP-T), the identifier left out",
     "pres_dino": "↓ likeness of plain class pictures to the photos (PRES): the class has turned",
     "pres_clip": "↓ likeness of plain class pictures to the photos (PRES, by CLIP)",
@@ -219,6 +225,7 @@ def _score(result: Evaluation, scorers: Scorers) -> dict[str, str]:
     table, seeds = _ScoreTable(result.options), result.options.seeds
     failed: dict[str, str] = {}
     images, of_class, real = result.images, result.class_images, result.real_images
+    halves = [[split(one) for one in some] for some in (images, real)] if real else None
     if (clip := scorers.clip) is not None:
         with _noting(failed, "clip"):
             seen, seen_class = clip.images(images), clip.images(of_class)
@@ -229,9 +236,13 @@ def _score(result: Evaluation, scorers: Scorers) -> dict[str, str]:
             table.add_diversity("clip", far, 1 - seen_class @ seen_class.T)
             if photos is not None:
                 table.add_likeness("clip", seen, seen_class, photos)
+            if halves:
+                table.add_halves("clip", clip, *halves)
     if (dino := scorers.dino) is not None and real:
         with _noting(failed, "dino"):  # it comes last and has the last word on copies
             table.add_likeness("dino", *[dino.images(some) for some in (images, of_class, real)])
+            if halves:
+                table.add_halves("dino", dino, *halves)
     if (lpips := scorers.lpips) is not None:
         with _noting(failed, "lpips"):
             far = [lpips.distances(group) for group in _groups(images, seeds)]
@@ -265,6 +276,18 @@ class _ScoreTable:
         self.add("copies", np.array([n.is_copy for n in nearest], float))
         self.columns["nearest_photo"] = np.array([n.index for n in nearest])
         self.columns["nearest_cosine"] = np.array([n.cosine for n in nearest])
+
+    def add_halves(
+        self,
+        kind: str,
+        scorer: ClipScorer | DinoScorer,
+        pictures: Sequence[Halves],
+        photos: Sequence[Halves],
+    ) -> None:
+        """Add how alike the subjects alone are to the photos', and the surroundings alone."""
+        for key, half in (("subject", 0), ("leak", 1)):
+            seen, real = (scorer.images([one[half] for one in some]) for some in (pictures, photos))
+            self.add(f"{key}_{kind}", mean_cosines(seen, real))
 
     def add_diversity(
         self, kind: str, by_prompt: Sequence[np.ndarray], of_class: np.ndarray
@@ -304,6 +327,8 @@ def _groups(things: Any, size: int) -> list[Any]:
 
 
 POINT = Point.__dataclass_fields__.keys()
+LINE_SHAPE: dict[str, Any] = {"step": int, "instance_loss": NUMBER, "prior_loss": NUMBER}
+LINE_SHAPE |= dict.fromkeys(POINT - {"step"}, (*NUMBER, type(None)))
 
 
 def evaluate_run(
@@ -315,10 +340,9 @@ def evaluate_run(
     is_base: bool = False,
     base: str = "auto",
     clips: Sequence[Clip] = (),
-    callback: Callable[[int, int], object] = lambda done, total: None,
     **instead: str | None,
 ) -> Evaluation:
-    """Evaluate the weights of a run against the photos that it learned from.
+    """Evaluate the weights of a run against the photos that it learned from; a bar counts.
 
     Parameters
     ----------
@@ -350,7 +374,13 @@ def evaluate_run(
         model = load(base, drive=drive, run=str(folder))
     photos, notes = photos_of(drive, subject, card)
     scorers = load_scorers(model.base, drive, **instead)
-    result = evaluate(model, subject, photos, scorers, options, callback=callback)
+    with tqdm(desc=f"Evaluating {run}", unit="prompt", leave=False) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        result = evaluate(model, subject, photos, scorers, options, callback=show)
     result.notes[:0] = notes
     if clips:
         add_hearing(result, model, clips, drive, scorers.clip)
@@ -418,9 +448,11 @@ def read_curve(folder: Path, kept_step: int | None = None) -> list[dict[str, Any
     for name in ("metrics.jsonl", "scores.jsonl"):
         with suppress(OSError, ValueError):
             for line in read_limited(folder / name).splitlines():
-                lines.append(parse_object(line))
-    found = [line for line in lines if isinstance(line.get("step"), int)]
-    scored = as_curve([Point(**line) for line in found if line.keys() == POINT])
+                found = parse_object(line)
+                check_fields(found, LINE_SHAPE)
+                lines.append(found)
+    lines = [line for line in lines if "step" in line]
+    scored = as_curve(read_points(lines))
     if kept_step is not None:
         scored = [line | {"is_best": line["step"] == kept_step} for line in scored]
-    return [line for line in found if line.keys() != POINT] + scored
+    return [line for line in lines if "likeness" not in line] + scored

@@ -1,7 +1,8 @@
 """Which checkpoint to keep, and when to stop: pure functions over what was scored while training.
 
-The rule: the best checkpoint has the largest product of likeness, prompt fidelity and what is left
-of the prior. A product has no weights to choose, and the scale of neither score matters to it;
+The rule: the best checkpoint has the largest product of likeness, prompt fidelity, what is left of
+the prior and what has not leaked of the photos' surroundings. A product has no weights to choose,
+and the scale of no score matters to it;
 DreamBench++ ranks models by such a product, too (Peng et al. 2024,
 https://arxiv.org/abs/2406.16855). Too few steps give little likeness; too many cost prompt fidelity
 (every picture is the photo) and the prior ("a dog" is this dog).
@@ -10,13 +11,16 @@ https://arxiv.org/abs/2406.16855). Too few steps give little likeness; too many 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from s2i_lib.errors import InputError
+from s2i_lib.errors import InputError, first_line
 from s2i_lib.evaluation.metrics import caption, mean_cosines, text_cosines
+from s2i_lib.photos.cut_out import split
+from s2i_lib.storage.json_file import NUMBER, check_fields
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -34,14 +38,35 @@ class Point:
 
     step: int
     likeness: float | None
-    """Mean pairwise cosine of the subject's pictures with the photos."""
+    """Mean pairwise cosine of the subject, cut out of its pictures, with that of the photos."""
     fidelity: float | None
     """Mean cosine of each picture with its caption."""
     class_likeness: float | None
     """The same as likeness, of pictures of the class: it grows as the class turns into it."""
+    surroundings: float | None = None
+    """The same of what is around the subject: it grows as the photos' surroundings leak into the
+    pictures. Points of earlier versions have none, and their likeness is of whole pictures."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
+
+    @classmethod
+    def from_json(cls, line: Mapping[str, Any]) -> Point:
+        """Read what `to_json` gave; ValueError where that is not it."""
+        check_fields(line, {"step": int, "*": (*NUMBER, type(None))}, "a score")
+        try:
+            return cls(**line)
+        except TypeError as error:
+            raise ValueError(first_line(error)) from error
+
+
+def read_points(lines: Sequence[Mapping[str, Any]]) -> list[Point]:
+    """Return the points among the lines of a file; what else stands there is passed over."""
+    points = []
+    for line in lines:
+        with suppress(ValueError):
+            points.append(Point.from_json(line))
+    return points
 
 
 def drift(point: Point, first: Point) -> float:
@@ -49,22 +74,33 @@ def drift(point: Point, first: Point) -> float:
 
     The growth of the class's likeness since ``first``, over all the growth there can be.
     """
-    if point.class_likeness is None or first.class_likeness is None:
+    return _growth(point.class_likeness, first.class_likeness)
+
+
+def leak(point: Point, first: Point) -> float:
+    """Return how much of the photos' surroundings is in pictures asked for others, 0 to 1.
+
+    The growth of the surroundings' likeness since ``first``, as ``drift`` has it.
+    """
+    return _growth(point.surroundings, first.surroundings)
+
+
+def _growth(now: float | None, first: float | None) -> float:
+    if now is None or first is None:
         return 0.0
-    room = max(1e-6, 1 - first.class_likeness)
-    return min(1.0, max(0.0, (point.class_likeness - first.class_likeness) / room))
+    return min(1.0, max(0.0, (now - first) / max(1e-6, 1 - first)))
 
 
 def value(point: Point, first: Point) -> float:
-    """Return likeness x fidelity x (1 - drift), of what was scored; negatives count as 0."""
-    product = 1.0 - drift(point, first)
+    """Return likeness x fidelity x (1 - drift) x (1 - leak) of what was scored; below 0 is 0."""
+    product = (1.0 - drift(point, first)) * (1.0 - leak(point, first))
     for score in (point.likeness, point.fidelity):
         product *= 1.0 if score is None else max(0.0, score)
     return product
 
 
 def as_curve(points: Sequence[Point]) -> list[dict[str, Any]]:
-    """Return a line for each point: prior drift, value, and whether it is the best so far."""
+    """Return a line for each point: prior drift, leak, value, and whether it is the best so far."""
     try:
         best = choose_best(points)
     except InputError:
@@ -73,6 +109,7 @@ def as_curve(points: Sequence[Point]) -> list[dict[str, Any]]:
         point.to_json()
         | {
             "prior_drift": None if point.class_likeness is None else drift(point, points[0]),
+            "leak": None if point.surroundings is None else leak(point, points[0]),
             "value": value(point, points[0]),
             "is_best": point is best,
         }
@@ -136,7 +173,7 @@ class Validation:
         """
         self.scorer, self.subject = scorer, subject
         self.points: list[Point] = []
-        self._real = scorer.images(photos) if photos else None
+        self._real = self._see(photos) if photos else None
         self._captions: dict[str, np.ndarray] = {}
 
     def add(self, step: int, drawn: Mapping[str, Sequence[Image]]) -> Point:
@@ -150,23 +187,21 @@ class Validation:
         other = {p: images for p, images in drawn.items() if p not in own}
         own = {p: images for p, images in own.items() if not self._is_plain(p)} or own
         pictures = [image for images in own.values() for image in images]
-        embedded = self.scorer.images(pictures) if pictures else None
         texts = [self._caption(p) for p, images in own.items() for _ in images]
-        class_pictures = [image for images in other.values() for image in images]
-        of_class = self.scorer.images(class_pictures) if class_pictures else None
-        point = Point(
-            step,
-            self._likeness(embedded),
-            None if embedded is None else float(text_cosines(embedded, np.stack(texts)).mean()),
-            self._likeness(of_class),
-        )
+        of_class = [image for images in other.values() for image in images]
+        likeness, surroundings = self._likeness(pictures)
+        fidelity = None
+        if pictures:
+            cosines = text_cosines(self.scorer.images(pictures), np.stack(texts))
+            fidelity = float(cosines.mean())
+        point = Point(step, likeness, fidelity, self._likeness(of_class)[0], surroundings)
         # A resumed run scores its last steps again: the new score takes the old one's place.
         self.points = [p for p in self.points if p.step < step] + [point]
         return point
 
     def resume(self, lines: Sequence[Mapping[str, Any]]) -> None:
-        """Take up the points of an earlier session, as ``Point.to_json`` gave them."""
-        self.points = [Point(**line) for line in lines]
+        """Take up the points of an earlier session, as `read_points` finds them."""
+        self.points = read_points(lines)
 
     @property
     def best(self) -> Point | None:
@@ -189,10 +224,20 @@ class Validation:
     def _is_plain(self, prompt: str) -> bool:
         return prompt.lower() == f"a {self.subject.phrase}".lower()
 
-    def _likeness(self, embedded: np.ndarray | None) -> float | None:
-        if embedded is None or self._real is None:
-            return None
-        return float(mean_cosines(embedded, self._real).mean())
+    def _see(self, pictures: Sequence[Image]) -> tuple[np.ndarray, np.ndarray]:
+        """Embed pictures' subjects, and their surroundings."""
+        subjects, surroundings = zip(*[split(picture) for picture in pictures], strict=True)
+        return self.scorer.images(subjects), self.scorer.images(surroundings)
+
+    def _likeness(self, pictures: Sequence[Image]) -> tuple[float | None, float | None]:
+        """Compare the subject of pictures, and the surroundings, with those of the photos."""
+        if not pictures or self._real is None:
+            return None, None
+        (subject, around), (real, real_around) = self._see(pictures), self._real
+        return (
+            float(mean_cosines(subject, real).mean()),
+            float(mean_cosines(around, real_around).mean()),
+        )
 
     def _caption(self, prompt: str) -> np.ndarray:
         if prompt not in self._captions:

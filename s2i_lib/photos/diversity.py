@@ -143,8 +143,14 @@ def advise(kept: Sequence[Traits], left_out: int, options: DatasetOptions) -> li
 
     count = len(kept)
     photos = f"{count} usable photo{'s' * (count != 1)}"
-    if count < options.few:
-        advice = [f"{photos}, and {options.few} are needed: take {options.few - count} more."]
+    if not count:
+        advice = [f"{photos}, and 1 is needed; {options.few} from different sides are better."]
+    elif count < options.few:
+        shown = "they show" if count > 1 else "it shows"
+        advice = [
+            f"{photos}: it can be trained. Expect the sides and poses that {shown}, and little "
+            f"else; {options.few - count} more from other sides would help."
+        ]
     elif count > options.many:
         advice = [f"{photos}: the {options.many} most different ones would do as well, and sooner."]
     else:

@@ -86,7 +86,8 @@ class Mask:
 def find_mask(image: Image) -> Mask:
     """Find the subject of a photo.
 
-    What is small is seen in a few pixels, and its outline is loose: a second look is from close by.
+    What is small is seen in a few pixels, and its outline is loose: a second look is from close by,
+    at a picture that has more to show than the first look saw.
 
     Parameters
     ----------
@@ -105,7 +106,7 @@ def find_mask(image: Image) -> Mask:
     """
     alpha, doubt = _look(image)
     far = Mask(alpha, doubt)
-    if doubt or far.box is None:
+    if doubt or far.box is None or max(image.size) <= SIDE_PX:
         return far
     near = _around(far.box, image.size)
     if max(near[2] - near[0], near[3] - near[1]) > NEAR * max(image.size):

@@ -65,7 +65,8 @@ class DatasetOptions:
     reach 0.45, edited copies of one begin at 0.66."""
     few: int = 4
     many: int = 30
-    """DreamBooth works with 3 to 5 photos (Ruiz et al. 2023); past 30, more adds little."""
+    """DreamBooth works with 3 to 5 photos (Ruiz et al. 2023), and with fewer shows the subject as
+    they do; past 30, more adds little."""
     is_for_class: bool = False
     """Classroom mode: photos that a checker flags are left out, where one is installed."""
     mirror: bool | None = None

@@ -224,6 +224,14 @@ def _ready_pillow() -> None:
         Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, MAX_PIXELS)
 
 
+def open_to_read_texts(data: bytes) -> Image:
+    """Open a picture by its content, for what its file says beside its pixels: never unpack it."""
+    from PIL import Image
+
+    _ready_pillow()
+    return Image.open(io.BytesIO(data), formats=OPENERS)
+
+
 def open_image(data: bytes) -> Image:
     """Open a picture by its content; of a PNG only the chunks that it is read from.
 
@@ -233,7 +241,7 @@ def open_image(data: bytes) -> Image:
 
     _ready_pillow()
     if not data.startswith(b"\x89PNG\r\n\x1a\n"):
-        return Image.open(io.BytesIO(data), formats=OPENERS)
+        return open_to_read_texts(data)
     chunks = list(png_chunks(data))
     for kinds in (PNG_PICTURE | PNG_MEANING, PNG_PICTURE):
         bare = data[:8] + b"".join(chunk for kind, chunk in chunks if kind in kinds)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import logging
 import re
+import unicodedata
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -73,13 +74,17 @@ class Subject:
     identifier: str = RARE_TOKENS[0]
     """Rare token that the text encoder has no picture of yet."""
     kind: Kind = "object"
+    spellings: tuple[str, ...] = field(default=(), compare=False)
+    """Spellings that Whisper made of the name when it was said to teach it; they count as the name.
+    """
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", composed(self.name))
-        for field in ("name", "class_noun", "identifier"):
-            if not getattr(self, field).strip():
+        object.__setattr__(self, "spellings", tuple(map(composed, self.spellings)))  # JSON: a list
+        for text in ("name", "class_noun", "identifier"):
+            if not getattr(self, text).strip():
                 raise InputError(
-                    f"The subject's {field.replace('_', ' ')} is empty. "
+                    f"The subject's {text.replace('_', ' ')} is empty. "
                     "Give all three, for instance Rex:dog:ohwx."
                 )
         if self.kind not in KINDS:
@@ -90,10 +95,10 @@ class Subject:
     @classmethod
     def from_record(cls, record: Any) -> Subject:
         """Read what ``asdict`` wrote; ValueError where fields are missing or of another type."""
-        fields = tuple(field.name for field in dataclasses.fields(cls))
-        check_fields(record, dict.fromkeys(fields, str), "the subject")
+        fields = tuple(one.name for one in dataclasses.fields(cls))
+        check_fields(record, {**dict.fromkeys(fields, str), "spellings": [str]}, "the subject")
         try:
-            return cls(**{field: record[field] for field in fields if field in record})
+            return cls(**{one: record[one] for one in fields if one in record})
         except TypeError as error:
             raise ValueError(first_line(error)) from error
 
@@ -130,9 +135,19 @@ class Subject:
         )
 
     @property
+    def spoken(self) -> str:
+        """Return the name in Latin letters, as English is heard: of राम what was taught, "Ram"."""
+        return self.name if is_latin(self.name) or not self.spellings else self.spellings[0]
+
+    @property
     def phrase(self) -> str:
         """Return what stands for it in a prompt: "ohwx dog"."""
         return f"{self.identifier} {self.class_noun}"
+
+
+def is_latin(name: str) -> bool:
+    """Return whether a name has Latin letters, in which English that was heard is written."""
+    return any("LATIN" in unicodedata.name(letter, "") for letter in name)
 
 
 def check_class_noun(given: str) -> str:
@@ -223,8 +238,12 @@ def card_path(drive: Drive, name: str) -> Path:
 
 
 def save_subject(drive: Drive, subject: Subject) -> Path:
-    """Write the subject's card to subjects/<name>/subject.json."""
+    """Write the subject's card to subjects/<name>/subject.json.
+
+    Spellings on a card stay where ``subject`` has none.
+    """
     path = card_path(drive, subject.name)
+    subject = with_spellings(drive, [subject])[0]
     path.parent.mkdir(parents=True, exist_ok=True)
     return write_json(path, asdict(subject))
 
@@ -268,7 +287,14 @@ def find_subject(drive: Drive, text: str) -> Subject:
 def known_subjects(drive: Drive, first: Sequence[Subject] = ()) -> list[Subject]:
     """Return every subject whose name may be spoken: ``first``, then those on the Drive."""
     names = {subject.name for subject in first}
+    first = with_spellings(drive, first)
     return [*first, *(subject for subject in list_subjects(drive) if subject.name not in names)]
+
+
+def with_spellings(drive: Drive, subjects: Sequence[Subject]) -> list[Subject]:
+    """Return subjects with the spellings on their cards where they have none themselves."""
+    on_cards = {subject.name: subject.spellings for subject in list_subjects(drive)}
+    return [replace(s, spellings=s.spellings or on_cards.get(s.name, ())) for s in subjects]
 
 
 def list_subjects(drive: Drive) -> list[Subject]:

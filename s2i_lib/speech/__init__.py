@@ -3,7 +3,7 @@
 ``audio`` makes 16 kHz samples of any file or array: ``tracks`` decodes the sound track that is
 meant, and ``level`` says how loud the speech is. ``windows`` finds the speech in them and cuts it
 at pauses into what Whisper takes at once. ``weights`` finds a Whisper for this machine, on the
-Drive, in a package (``tiny_en``, for machines without a network) or on the hub; ``whisper`` has
+Drive, in packages (``packaged``, for machines without a network) or on the hub; ``whisper`` has
 two engines to run it. ``decoding`` makes words of the windows, tries bad ones again, and doubts
 what stays bad; ``transcribe`` ties it together, and ``transcript`` is what comes out, in English.
 

@@ -21,9 +21,10 @@ import regex as re
 
 from s2i_lib.errors import InputError
 from s2i_lib.photos.subject import Subject
-from s2i_lib.speech.habits import strip_politeness
+from s2i_lib.speech.habits import strip_habits, strip_politeness
 from s2i_lib.speech.phrases import (
     BESIDE,
+    CLOTHES,
     COLOURS,
     DET,
     NUMBERS,
@@ -128,8 +129,8 @@ def read_change(
             return _make_change(kind, last, text, is_explicit)
     if not is_forced:
         return None
-    reader = _Reader(last, subjects)
-    kind, text = reader.set("", words) or ("add", f"{last}, {words}")
+    words = strip_habits(sentence) or words
+    kind, text = _Reader(last, subjects).set("", words) or ("add", f"{last}, {words}")
     return _make_change(kind, last, text, True)
 
 
@@ -169,8 +170,9 @@ _COMMANDS = (
              rf"i like (?:this|that|it)(?: one)? keep (?:it|this|that)"),
     ("delete", rf"(?:delete|remove|erase|trash|discard|throw away|get rid of|bin|scrap) {_IT}|"
                rf"throw {_IT} away|(?:delete|erase|discard|trash)"),
-    ("start_over", r"(?:let's )?(?:start|begin)(?: all)? (?:over|again|afresh|from scratch|new|anew|"
-                   r"from the (?:beginning|start))(?: again)?|(?:from scratch|reset|all new)|"
+    ("start_over", r"(?:start|begin)(?: all)? (?:over|again|afresh|from scratch|new|anew|"
+                   r"from the (?:beginning|start))(?: again| from the (?:beginning|start))?|"
+                   r"(?:from scratch|reset|all new)|"
                    r"(?:a )?new (?:picture|one|wish|start)|clear(?: (?:everything|it|all))?|"
                    r"forget (?:it|that|everything|all that)|something else"),
     ("again", rf"again|once more|one more time|another(?: go|{_ONE})?|one more{_ONE}|"
@@ -210,36 +212,38 @@ _TARGETS = (_PRONOUN, *(rf"(?:the|his|her|its|their|my)(?: [\w'’-]+){{{n}}}" f
 _VERB = r"(?:make|paint|colou?r|dye|turn|draw|put|place|set|move|change|have|want|need|show|let|" \
         r"render|get|see|transform|convert|like|do|try)"  # fmt: skip
 _BE = r"(?:(?:to )?(?:be|become|look|stand|sit|appear|get|turn)|into|to|as|all|look like)"
-_SHOULD = r"(?:should|must|could|can|has to|have to|needs to|ought to|is|are)(?: now| rather)?"
+_SHOULD = r"(?:should|must|could|can|has to|have to|needs to|ought to|is now|are now)(?: rather)?"
 _THING = r"(?P<thing>.+?)"
 
 Edit = tuple[str, str]  # kind, new prompt
 _FRAMES: tuple[tuple[str, str], ...] = (
     ("remove", rf"(?:take|leave|cut) {_TARGET} (?:off|away|out)"),
     ("remove", rf"(?:remove|delete|take away|take off|leave out|lose|drop|erase|get rid of|cut out|"
-               rf"without|no more|no|not|hide) (?:any )?{_THING}(?: please)?"),
+               rf"without|no more|no(?! \w+ing\b)|not|hide) (?:any )?{_THING}(?: please)?"),
     ("wear", rf"put {_THING} on (?P<target>it|them|him|her|the [\w' -]+)"),
-    ("wear", rf"(?:{_PRONOUN}|the [\w' -]+?) (?:should|must|has to|needs to) (?:wear|have) {_THING}"),
+    ("wear", rf"(?P<target>{_PRONOUN}|the [\w' -]+?) (?:should|must|has to|needs to) "
+             rf"(?:wear|have) {_THING}"),
     ("wear", rf"(?:give|let) (?P<target>it|them|him|her|the [\w' -]+?) (?:wear |have )?"
              rf"(?={DET}\b){_THING}"),
     ("beside", rf"(?:put|place|add|set|draw|paint|show)? ?{_THING} "
                rf"(?P<where>{BESIDE} (?:it|them|him|her))"),
     ("more", r"(?:add )?(?:another|one more|an extra|an additional) (?P<thing>[\w' -]+)|"
-             r"(?P<thing>more) of (?:them|those|these)|add (?P<thing>another|one more)(?: one)?"),
+             r"(?P<thing>more) of (?:them|those|these)|add (?P<thing>another|one more)"),
     ("less", r"(?:one )?(?:less|fewer)(?: (?P<thing>[\w' -]+))?|remove one(?: of them)?"),
     ("add", rf"(?:add|include|put in|insert|throw in|also add|append) (?:in )?{_THING}"),
     ("swap", rf"(?:replace|swap|exchange|switch|change|turn) {_TARGET} "
              rf"(?:with|for|by|into|to) {_THING}"),
-    ("swap", rf"{_THING} (?:instead of|rather than|in place of|not) {_TARGET}"),
-    ("swap", rf"(?:instead of|in place of|rather than|not) (?P<target>(?:{DET} )?[\w' -]+?),? (?:but )?"
-             rf"(?:{_VERB} )?{_THING}"),
+    ("swap", rf"{_THING},? (?:instead of|rather than|in place of|not|and not) (?P<target>[^,]+)"),
+    ("swap", rf"(?:instead of|in place of|rather than|not) (?P<target>(?:{DET} )?[\w'-]+"
+             rf"(?: [\w'-]+)?)(?:, but|,| but|(?= an? )) (?:{_VERB} )?{_THING}"),
     ("instead", rf"(?:{_VERB} )?{_THING} instead"),
     ("set", rf"(?:change|set|make|turn) (?:the |its |their )?colou?r (?:of {_TARGET} )?"
             rf"(?:to |into |be )?{_THING}"),
-    ("set", r"(?:change|set|turn|make) (?:the |its )?(?:background|ground) (?:to |into |be )?"
-            r"(?P<ground>.+)"),
+    ("set", r"(?:change|set|turn|make|paint) (?:the |its )?(?:background|ground)(?: colou?r)? "
+            r"(?:to |into |be )?(?P<ground>.+)"),
     ("set", rf"{_VERB} (?:that )?{_TARGET}(?: {_BE})* {_THING}"),
-    ("set", rf"{_TARGET} {_SHOULD}(?: {_BE})* {_THING}"),
+    ("set", rf"{_TARGET} (?:{_SHOULD}|to be|to become|to look)(?: {_BE})* {_THING}"),
+    ("strict", rf"(?:it|them)(?: {_BE})* {_THING}"),  # "I want it blue"
     ("new", rf"(?:make|paint|colou?r|turn) the (?P<what>[\w-]+) {_THING}"),
 )  # fmt: skip
 
@@ -254,18 +258,26 @@ class _Reader:
 
     def read(self, words: str) -> tuple[str, str, bool] | None:
         """Return kind, new prompt, and whether the sentence says that it is a change."""
-        if edit := self._read_bare(words):
+        plain = re.sub(r" (?:again|now|then)$", "", words, flags=re.IGNORECASE)
+        if edit := self._read_bare(plain):
             return (*edit, False)
-        if edit := self._read_framed(words):
+        if edit := self._read_framed(plain):
             return (*edit, True)
-        return self._read_several(words)
+        return self._read_several(plain)
 
     def _read_several(self, words: str) -> tuple[str, str, bool] | None:
         """Read "make it blue and put it on a beach": each part has to be a change."""
-        for cut in re.finditer(r"(?:,\s*(?:and |but |then )?| and (?:then )?)", words):
+        for cut in re.finditer(r"(?:[,.;!]\s*(?:and |but |then )?| and (?:then )?)", words):
             first = self.read(words[: cut.start()])
-            rest = re.sub(r"^also ", "", words[cut.end() :])
-            if first and (then := _Reader(first[1], self.subjects).read(rest)):
+            rest = re.sub(r"^(?:also|please) ", "", words[cut.end() :], flags=re.IGNORECASE)
+            if first is None:
+                continue
+            reader = _Reader(first[1], self.subjects)
+            then = reader.read(rest)
+            if then is None and first[2] and re.fullmatch(r"[\w-]+", rest):  # "happy and fat"
+                edit = reader.set("", rest)
+                then = edit and (*edit, True)
+            if then:
                 return "several", then[1], first[2] or then[2]
         return None
 
@@ -286,8 +298,8 @@ class _Reader:
     # ---- without a frame: only what is no wish of its own ----
 
     def _read_bare(self, words: str) -> Edit | None:
-        value = re.sub(r" (?:instead|now|then|one|ones|again)$", "", words, flags=re.IGNORECASE)
-        value = re.sub(r"^(?:more |now |rather |but |no |not )", "", value, flags=re.IGNORECASE)
+        value = re.sub(r" (?:instead|one|ones)$", "", words, flags=re.IGNORECASE)
+        value = re.sub(r"^(?:more |now |rather |but )", "", value, flags=re.IGNORECASE)
         if re.match(r"with(?:out)? ", value, re.IGNORECASE):
             return self._with(value)
         if re.match(rf"(?:and|plus|also) {DET} ", words, re.IGNORECASE) and _is_thing(words):
@@ -299,7 +311,8 @@ class _Reader:
             re.IGNORECASE,
         ):
             return self._value(value, is_framed=False)
-        if found := re.fullmatch(r"(?:an? |the )?(?P<what>[\w -]+?) background", value):
+        ground = rf"(?:an? )?(?P<what>{COLOURS}) background"
+        if found := re.fullmatch(ground, value, re.IGNORECASE):
             return self._ground(found["what"])
         return None
 
@@ -329,13 +342,20 @@ class _Reader:
             return None
         return "add", self._insert(Part("with", f"with a {thing} {what}"))
 
+    def _strict(self, said: dict[str, str]) -> Edit | None:
+        """Take what stands behind "it" for a value, but not for any word that could be a verb."""
+        edit = self._value(said["thing"], is_framed=True)
+        return edit if edit and edit[0] != "attribute" else None
+
     def _swap(self, said: dict[str, str]) -> Edit | None:
         target = said["target"]
         if re.fullmatch(_PRONOUN, target, re.IGNORECASE):
             return self._value(said["thing"], is_framed=True)
         is_word = re.search(rf"\b{re.escape(target)}\b", self.last, re.IGNORECASE)
-        if is_word and not re.match(DET, target):  # "not red, blue"
-            return self._value(said["thing"], is_framed=True)
+        if is_word and re.fullmatch(rf"{COLOURS}|{SIZE}", target, re.IGNORECASE):
+            if re.search(rf"\b{re.escape(target)}\b", self.head.text, re.IGNORECASE):
+                return self._value(said["thing"], is_framed=True)  # "not red, blue"
+            return self._ground(said["thing"])
         return self._set(said) if self._find(target) is not None or "ground" in target else None
 
     def _instead(self, said: dict[str, str]) -> Edit | None:
@@ -365,7 +385,8 @@ class _Reader:
 
     def _more(self, said: dict[str, str]) -> Edit | None:
         thing = said["thing"].lower()
-        if thing in ("more", "another", "one more") or is_same_noun(thing, self.head.noun):
+        one_more = ("more", "another", "one more", "one", "of them", "of those")
+        if thing in one_more or is_same_noun(thing, self.head.noun):
             count = count_of(self.head)
             return self._count((count or 1) + 1)
         return self._add({"thing": f"another {thing}"}) if self._find(thing) else None
@@ -376,7 +397,7 @@ class _Reader:
             return None
         if count is None or count < 2:
             raise InputError(
-                f"There is one {self.head.noun} already, and a picture shows at least one. Say what "
+                f"There is one {self.head.noun} only, and a picture shows at least one. Say what "
                 "it shows instead, or delete it."
             )
         return self._count(count - 1)
@@ -414,12 +435,11 @@ class _Reader:
     def _value(self, said: str, *, is_framed: bool) -> Edit | None:
         """Understand what the picture's first thing is to be."""
         value = re.sub(r"^(?:to be|be|look|all|in|be in)\s+(?=" + COLOURS + r"$)", "", said)
-        value = re.sub(
-            r"^(?:much|a lot|a bit|a little|slightly|even|really|very|way)\s+", "", value
-        )
+        much = r"^(?:much|a lot|a bit|a little|slightly|even|really|very|way)\s+"
+        value = re.sub(much, "", value, flags=re.IGNORECASE)
         value = re.sub(r"^more\s+(?=" + COLOURS + "$)", "", value)
         low = value.lower()
-        if re.fullmatch(rf"(?:an? |the )?{COLOURS}(?: ones?)?", low):
+        if re.fullmatch(rf"(?:the )?{COLOURS}|(?:an? |the )?{COLOURS} ones?", low):
             colour = re.sub(r"^(?:an?|the) | ones?$", "", low)
             return "colour", self._join(with_colour(self.head, colour))
         for read in (self._size, self._number, self._time, self._style, self._clothes):
@@ -429,7 +449,7 @@ class _Reader:
             return self._place(value)
         if is_framed and re.match(rf"{DET} |[\w-]+s$", low) and _is_thing(value):
             return self._replace(value)
-        if is_framed and re.fullmatch(r"(?:more )?[a-z-]+(?: and [a-z-]+)?", low):
+        if is_framed and re.fullmatch(r"(?:more )?[a-z-]+", low):
             adjective = re.sub(r"^more ", "", low)
             if not (self.head.words and adjective in self.head.words):
                 words = (*self.head.words, adjective)
@@ -453,9 +473,9 @@ class _Reader:
         return "size", self._join(with_size(self.head, SIZES[to]))
 
     def _number(self, low: str, value: str) -> Edit | None:
+        numbers = "|".join(NUMBERS[1:])
         found = re.fullmatch(
-            rf"(?:just |only )?(?P<n>\d+|{'|'.join(NUMBERS[1:])})(?: of (?:them|those|these)| times)?",
-            low,
+            rf"(?:just |only )?(?P<n>\d+|{numbers})(?: of (?:them|those|these)| times)?", low
         )
         if not found:
             return None
@@ -485,7 +505,7 @@ class _Reader:
         return None
 
     def _clothes(self, low: str, value: str) -> Edit | None:
-        if re.match(r"wear(?:ing)? |dressed (?:in|as) ", low):
+        if re.match(rf"wear(?:ing)? |dressed (?:in|as) |in (?:{DET} )?(?:[\w-]+ )?{CLOTHES}$", low):
             clothes = re.sub(r"^wear ", "wearing ", value, flags=re.IGNORECASE)
             return "worn", self._exchange(("wears",), Part("wears", clothes))
         return self._with(value) if re.match(r"with(?:out)? ", low) else None
@@ -500,6 +520,9 @@ class _Reader:
 
     def _place(self, value: str) -> Edit | None:
         """Move everything elsewhere: "on a beach", if that is all that was said."""
+        ground = re.fullmatch(rf"(?:on|against) (?:an? )?(?P<what>{COLOURS})", value.lower())
+        if ground:
+            return self._ground(ground["what"])
         if not _is_place(value):
             return None
         if re.match(rf"{BESIDE} ", value, re.IGNORECASE):
@@ -521,10 +544,14 @@ class _Reader:
     def _replace(self, value: str) -> Edit | None:
         """Put a thing, with what is said of it, where the first one is."""
         style, parts = split_parts(value)
-        if style or not _is_thing(value):
+        head = parse_head(parts[0].text, self.subjects)
+        is_noun = head.noun and not re.match(rf"(?:and |or )|(?:{COLOURS}|{SIZE})$", head.noun)
+        is_noun = is_noun or value.lower() == "an orange"
+        if not is_noun or not _is_thing(value):
             return None
-        new = with_noun(self.head, parse_head(parts[0].text, self.subjects))
-        reader = _Reader(self._join(new), self.subjects)
+        reader = _Reader(self._join(with_noun(self.head, head)), self.subjects)
+        if style:  # "make it a sticker of a cat"
+            reader = _Reader(join_parts(style, reader.parts), self.subjects)
         for part in parts[1:]:
             roles = (part.role,) if part.role in ("place", "time", "wears", "beside") else ()
             reader = _Reader(reader._exchange(roles, replace(part, gap=" ")), self.subjects)

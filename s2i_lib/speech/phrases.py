@@ -55,6 +55,10 @@ TIME = (
     r"by (?:day|night|moonlight|daylight|candlelight)|"
     r"(?:in|during) (?:the |a )?(?:heavy |light )?(?:rain|storm|fog|thunderstorm|snowstorm|mist))"
 )
+CLOTHES = (
+    r"(?:hat|cap|dress|suit|shirt|t-shirt|coat|jacket|costume|scarf|helmet|crown|boots|shoes|"
+    r"glasses|sunglasses|uniform|tie|tuxedo|sweater|gown|armou?r|skirt|apron)"
+)
 _CUTS = re.compile(
     rf"(?<=\S)(?:,\s*|\s+)(?=(?:wearing|dressed in|dressed as|with|without|{PLACE})\s|"
     rf"(?:and|plus)\s+{DET}\s|in the style of\b|(?:in|as) (?:an? )?{STYLE_NOUN}\b|"
@@ -105,7 +109,8 @@ def split_parts(text: str) -> tuple[str, list[Part]]:
     ahead = _STYLE_AHEAD.match(text)
     style = ahead.group() if ahead else ""
     rest = text[len(style) :]
-    parts, at, gap = [], 0, ""
+    parts: list[Part] = []
+    at, gap = 0, ""
     for cut in _CUTS.finditer(rest):
         parts.append(Part(_role(rest[at : cut.start()], not parts), rest[at : cut.start()], gap))
         at, gap = cut.end(), cut.group()
@@ -129,13 +134,13 @@ def _role(text: str, is_first: bool) -> str:
     if _GROUND.match(low):
         return "place"
     for role, ahead in (
-        ("wears", r"wearing|dressed"),
+        ("wears", rf"wearing|dressed|in (?:{DET} )?(?:[\w-]+ )?{CLOTHES}$"),
         ("without", r"without"),
         ("with", r"with|and|plus"),
         ("beside", BESIDE),
         ("place", PLACE),
     ):
-        if re.match(rf"(?:{ahead})\b", low):
+        if re.match(rf"(?:{ahead})(?!\w)", low):
             return role
     return "other"
 

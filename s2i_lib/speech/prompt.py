@@ -12,7 +12,7 @@ import regex as re  # unlike the built-in module it takes a letter's signs for a
 
 from s2i_lib.errors import InputError
 from s2i_lib.photos.subject import Subject, plural_of
-from s2i_lib.speech.habits import strip_habits, write_marks
+from s2i_lib.speech.habits import find_wanted, strip_habits, write_marks
 from s2i_lib.speech.name_matching import (
     POSSESSIVES,
     Mention,
@@ -20,6 +20,7 @@ from s2i_lib.speech.name_matching import (
     tokenize,
     word_set,
 )
+from s2i_lib.speech.near_names import NearName, find_near_names
 from s2i_lib.speech.templates import article_for
 from s2i_lib.speech.transcript import Transcript
 
@@ -37,6 +38,16 @@ class Prompt:
     transcript: Transcript | None = None
     notes: tuple[str, ...] = ()
     """Sentences for the user: what was changed that might surprise."""
+    near_names: tuple[NearName, ...] = ()
+    """Subjects that may have been meant, the likeliest first: ``question`` asks, and ``sentence``
+    is what to draw if the answer is yes."""
+
+    @property
+    def marks(self) -> list[tuple[int, int]]:
+        """Return where the text names subjects: start and end of each place, once."""
+        phrases = {subject.phrase for subject in self.subjects}
+        places = ((self.text.find(phrase), len(phrase)) for phrase in phrases)
+        return sorted((start, start + length) for start, length in places if start >= 0)
 
     def to_json(self) -> dict[str, Any]:
         record = asdict(self)
@@ -60,6 +71,7 @@ class Prompt:
                     "subjects": tuple(Subject(**subject) for subject in record["subjects"]),
                     "transcript": Transcript.from_json(heard) if heard else None,
                     "notes": tuple(record["notes"]),
+                    "near_names": tuple(NearName(**near) for near in record.get("near_names", ())),
                 }
             )
         except (KeyError, TypeError) as error:
@@ -100,6 +112,7 @@ def make_prompt(
     plain, notes = without_weights(_composed(said))
     text = strip_habits(write_marks(" ".join(plain.split())), names)
     mentions = find_names(text, known)
+    near_names = find_near_names(text, known, mentions)
     text, used, more = replace_names(text, mentions, chosen)
     notes += more
     if chosen is not None and chosen not in used:
@@ -114,6 +127,9 @@ def make_prompt(
             "instance: a red car on a yellow background."
         )
     if count_tokens is not None:
+        if count_tokens(text) > token_limit and (wanted := tidy(find_wanted(text))) != text:
+            text = wanted or text
+            notes.append("That was long, so only what you asked for at the end is drawn.")
         text, more = fit(text, count_tokens, token_limit)
         notes += more
         used = [s for s in used if s.class_noun.lower() in text.lower()]  # none that was left out
@@ -123,6 +139,7 @@ def make_prompt(
         subjects=tuple(used),
         transcript=heard if isinstance(heard, Transcript) else None,
         notes=tuple(notes),
+        near_names=tuple(near_names),
     )
 
 

@@ -17,6 +17,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from s2i_lib.photos.cut_out import without_subject
+from s2i_lib.photos.mask import find_mask
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
@@ -60,20 +63,7 @@ def set_into(ground: Image, subject: CutOut, rng: np.random.Generator) -> Image:
 
 def bare(picture: Image) -> Image:
     """Paint over what stands out in a drawn ground: small models draw a thing for every prompt."""
-    import cv2
-    from PIL import Image as Pillow
-
-    from s2i_lib.photos.mask import IS_SUBJECT, find_mask
-
-    inside = (find_mask(picture).alpha >= IS_SUBJECT).astype(np.uint8)
-    if not inside.any():
-        return picture
-    reach = max(1, picture.width // 12)  # its soft edge and its shadow go, too
-    inside = cv2.dilate(inside, np.ones((2 * reach + 1,) * 2, np.uint8))
-    if inside.all():
-        return picture
-    painted = cv2.inpaint(np.asarray(picture), inside, 3, cv2.INPAINT_TELEA)
-    return Pillow.fromarray(painted)
+    return without_subject(picture, find_mask(picture))
 
 
 def compose(subjects: Sequence[CutOut], grounds: Sequence[Image], seed: int) -> list[Image]:

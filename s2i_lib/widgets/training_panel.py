@@ -16,6 +16,7 @@ WIDTH, HEIGHT = 560, 160  # of the curve, in px
 COLOURS = {
     "instance_loss": "#1f6feb", "prior_loss": "#b35900",
     "likeness": "#1f6feb", "prompt fidelity": "#1a7f37", "prior drift": "#b35900",
+    "leak": "#8250df",
 }  # fmt: skip
 GRID_PX = 320  # width of a grid of samples on the page
 SMOOTHING = 0.9  # of the running mean: one loss says more about its timestep than about training
@@ -94,11 +95,13 @@ class LivePanel:
         )
 
     def _scores(self) -> str:
-        """How alike, how faithful, how far the class has drifted, and which step is the best."""
+        """How alike, how faithful, how far the class has drifted, how much of the photos'
+        surroundings has leaked, and which step is the best."""
         names = {
             "likeness": "likeness",
             "fidelity": "prompt fidelity",
             "prior_drift": "prior drift",
+            "leak": "leak",
         }
         scores = {
             name: points

@@ -79,14 +79,14 @@ def test_burst_counts_down_and_photos_can_be_deleted_and_brought_back(
         page, set_up, CAMERA.replace("; w = ", "\nw = ").replace("; w", f"\n{more}\nw")
     )
     frame = page.locator("section.s2i")
-    frame.get_by_text("0 of 4 to 30 photos: 4 more needed").wait_for()
+    frame.get_by_text("0 of 4 to 30 photos: 1 is needed").wait_for()
     frame.get_by_role("button", name="Start camera").click()
     frame.get_by_role("button", name="4 photos after 1 seconds").click()
     frame.get_by_text("4 of 4 to 30 photos: enough to train").wait_for()
     before = notebook.python("w.photos")
     assert len(set(before)) == 4
     frame.get_by_role("button", name=f"Delete {before[1]}").press("Enter")
-    frame.get_by_text("3 of 4 to 30 photos: 1 more needed").wait_for()
+    frame.get_by_text("3 of 4 to 30 photos: enough to try, 1 more would help").wait_for()
     assert notebook.python("w.photos") == [before[0], *before[2:]]
     frame.get_by_role("button", name="Undo delete").press("Enter")
     frame.get_by_text("4 of 4 to 30 photos").wait_for()
@@ -210,7 +210,7 @@ def test_upload_takes_drops_zips_and_folders_and_refuses_with_reasons(
     frame.get_by_label("Folder on the Drive").fill(str(holiday))
     page.keyboard.press("Enter")
     frame.get_by_text("1 photo copied.").wait_for()
-    frame.get_by_text("3 of 4 to 30 photos: 1 more needed").wait_for()
+    frame.get_by_text("3 of 4 to 30 photos: enough to try, 1 more would help").wait_for()
     page.wait_for_function(
         "() => [...document.querySelectorAll('.s2i-strip img')].every(i => i.naturalWidth > 0)"
     )

@@ -3,7 +3,16 @@
 import pytest
 
 from s2i_lib.errors import InputError
-from s2i_lib.evaluation.model_selection import Point, choose_best, drift, is_past_peak, value
+from s2i_lib.evaluation.evaluate import is_point
+from s2i_lib.evaluation.model_selection import (
+    Point,
+    as_curve,
+    choose_best,
+    drift,
+    is_past_peak,
+    leak,
+    value,
+)
 
 
 def curve(*triples) -> list[Point]:
@@ -76,3 +85,21 @@ def test_a_plateau_within_the_noise_does_not_stop_training():
 def test_a_rising_curve_never_stops():
     points = curve(*[(0.1 * i, 1.0, None) for i in range(1, 10)])
     assert not any(is_past_peak(points[:n]) for n in range(1, 10))
+
+
+def test_leak_of_the_photos_surroundings_decides_between_equals_and_is_shown():
+    bare = [Point(0, 0.4, 0.3, 0.5, 0.2)]
+    leaking, clean = (Point(100 * i, 0.8, 0.3, 0.5, s) for i, s in ((1, 0.8), (2, 0.28)))
+    points = [*bare, leaking, clean]
+    assert leak(leaking, bare[0]) == pytest.approx(0.75)  # 0.6 of the 0.8 that is left
+    assert value(clean, bare[0]) == pytest.approx(0.8 * 0.3 * 0.9)
+    assert choose_best(points).step == 200
+    assert [line["leak"] for line in as_curve(points)] == pytest.approx([0.0, 0.75, 0.1])
+
+
+def test_points_of_the_version_before_are_read_and_have_no_leak():
+    lines = [{"step": s, "likeness": 0.5, "fidelity": 0.3, "class_likeness": 0.4} for s in (0, 50)]
+    points = [Point(**line) for line in lines]
+    assert [line["leak"] for line in as_curve(points)] == [None, None]
+    assert all(map(is_point, lines))
+    assert not is_point({"step": 1, "instance_loss": 0.1}) and is_point(points[0].to_json())

@@ -182,7 +182,7 @@ def test_a_damaged_manifest_is_named(drive, text, caplog):
 
 
 def test_without_photos_or_with_unknown_crops_the_error_says_what_to_do(drive):
-    with pytest.raises(InputError, match="found 0, need 4 to 30"):
+    with pytest.raises(InputError, match="found 0, need 1; 4 to 30 are best"):
         build_dataset(Subject("Nobody", "dog"), drive)
     subject = sample_subject(drive)
     with pytest.raises(InputError, match="There are: 00"):

@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 import pytest
 import skimage.data
 from PIL import Image
 
 from benchmarks import photos as measured
+from s2i_lib.photos.diversity import Traits, advise
+from s2i_lib.photos.quality import DatasetOptions
 from s2i_lib.photos.reading import read_photo
 
 SAMPLES = Path(__file__).parents[2] / "s2i_lib" / "samples" / "rc_car"
@@ -51,3 +54,19 @@ def test_a_subject_that_the_edge_cuts_off_is_mostly_noticed_and_seldom_invented(
     scores = measured.score(cases)
     assert scores["cut off"][1] >= 0.8, cases
     assert scores["whole"][1] >= 0.8, cases
+
+
+TRAITS = Traits(np.zeros((96, 96), np.float32), np.zeros(245), 50.0, np.zeros(1764))
+
+
+@pytest.mark.parametrize(
+    ("count", "said"),
+    [
+        (0, "0 usable photos, and 1 is needed; 4 from different sides are better."),
+        (1, "1 usable photo: it can be trained. Expect the sides and poses that it shows, and"),
+        (3, "3 usable photos: it can be trained. Expect the sides and poses that they show, and"),
+        (4, "4 usable photos: enough to train with."),
+    ],
+)
+def test_one_to_three_photos_are_allowed_with_what_to_expect(count, said):
+    assert advise([TRAITS] * count, 0, DatasetOptions())[0].startswith(said)

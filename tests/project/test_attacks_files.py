@@ -497,10 +497,10 @@ def test_a_shared_picture_names_nobody_and_a_page_no_path_of_this_machine(drive,
     [copy] = gallery.share([path], tmp_path)
     data = copy.read_bytes()
     assert b"trainedAlgorithmicMedia" in data and gallery.same_pixels(copy, path)
-    assert not any(word in data for word in (b"Rex", b"ada", b"ohwx", b"s2i", b"drive"))
+    assert not any(word in data for word in (b"Rex", b"ada", b"ohwx", b"prompt", b"drive"))
     assert "rex" not in copy.name
     with Image.open(copy) as image:
-        assert set(image.info) == {"XML:com.adobe.xmp", "xmp"} or "xmp" in str(image.info)
+        assert set(image.info) == {"XML:com.adobe.xmp", "xmp"}
     page = gallery.write_page([gallery.Section("a", [old])], tmp_path / "p.html", title="Page")
     assert "/home/ada" not in page.read_text() and str(drive.root) not in page.read_text()
     assert gallery.without(page.read_text(), lambda r: gallery.is_of(r, "rex")) == ""

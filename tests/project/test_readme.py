@@ -45,7 +45,7 @@ def test_commands_and_their_options_exist():
     from s2i_lib.cli.main import app
 
     commands = get_command(app).commands
-    said = re.findall(r"-m s2i_lib (\w+)([^#\n`]*)", "\n".join(p.read_text() for p in PAGES))
+    said = re.findall(r"-m s2i_lib ([\w-]+)([^#\n`]*)", "\n".join(p.read_text() for p in PAGES))
     assert len(said) >= 8
     for name, rest in said:
         known = {option for parameter in commands[name].params for option in parameter.opts}

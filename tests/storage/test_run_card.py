@@ -2,13 +2,15 @@
 
 import json
 import os
+import pickle
 import subprocess
 import sys
 
 import pytest
 
+from s2i_lib.errors import InputError
 from s2i_lib.evaluation.model_selection import Point, value
-from s2i_lib.storage.run_card import find_run
+from s2i_lib.storage.run_card import find_run, read_card
 from s2i_lib.training.run import list_runs
 
 
@@ -57,3 +59,15 @@ def test_one_damaged_run_of_many_hides_none_of_the_others(drive, card):
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert "rex/a" in ended.stdout and "rex/b" in ended.stdout
+
+
+@pytest.mark.parametrize("is_sent", [False, True])
+def test_a_field_that_a_card_lacks_is_named_with_its_file(drive, is_sent):
+    write_run(drive, "a", "pocket", 10, {})
+    card = read_card(drive.runs / "rex" / "a")
+    if is_sent:  # to the other processes of a run
+        card = pickle.loads(pickle.dumps(card))
+    assert card["base"]["name"] == "pocket" and card.get("step") is None
+    for read in (lambda: card["options"]["lora_alpha"], lambda: card["base"]["fingerprint"]):
+        with pytest.raises(InputError, match=r"a/run.json does not say '(options|fingerprint)'"):
+            read()

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 from tiny_model import draw_dataset, make_pipeline
 
 from s2i_lib.evaluation.encoders import awake, load_clip
@@ -52,6 +52,21 @@ def test_prompts_with_the_identifier_are_the_subject_and_the_others_the_class(sc
     assert point.class_likeness < 0.95
     expected = scorer.images(plain("red")[:1]) @ scorer.texts(["a car"]).T
     assert point.fidelity == pytest.approx(float(expected[0, 0]), abs=1e-5)
+
+
+def toy_on(ground: str, colour: str = "red") -> Image.Image:
+    image = Image.new("RGB", (64, 64), ground)
+    ImageDraw.Draw(image).ellipse((16, 20, 48, 52), colour)
+    return image
+
+
+def test_likeness_is_of_the_subject_and_the_leak_of_its_surroundings(scorer):
+    """The same toy on another ground is as alike; another toy on the photos' ground is a leak."""
+    validation = Validation(scorer, CAR, [toy_on("green")])
+    moved = validation.add(0, {"a sks car on white": [toy_on("white")]})
+    other = validation.add(1, {"a sks car on white": [toy_on("green", "blue")]})
+    assert moved.likeness > 0.9 > other.likeness
+    assert other.surroundings > 0.9 > moved.surroundings
 
 
 def test_a_prompt_that_asks_for_nothing_more_is_scored_only_where_there_is_no_other(scorer):

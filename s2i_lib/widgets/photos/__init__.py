@@ -42,7 +42,9 @@ class PhotoWidget(ByteWidget):
     """
 
     photos = traitlets.List(traitlets.Unicode(), help="names, as in the store").tag(sync=True)
-    fewest = traitlets.Int(4, help="photos needed for a subject").tag(sync=True)
+    fewest = traitlets.Int(4, help="photos that a subject should have; fewer will do").tag(
+        sync=True
+    )
     most = traitlets.Int(30, help="photos that are of use for a subject").tag(sync=True)
 
     def __init__(self, store: PhotoStore, **kwargs: Any) -> None:

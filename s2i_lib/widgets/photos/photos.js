@@ -2,9 +2,11 @@
 import { make } from "../transport/page.js";
 
 export function countWords(count, fewest, most) {
-  if (count < fewest) return `${count} of ${fewest} to ${most} photos: ${fewest - count} more needed`;
+  const wanted = `${count} of ${fewest} to ${most} photos`;
+  if (!count) return `${wanted}: 1 is needed`;
+  if (count < fewest) return `${wanted}: enough to try, ${fewest - count} more would help`;
   if (count > most) return `${count} photos, more than the ${most} that are of use`;
-  return `${count} of ${fewest} to ${most} photos: enough to train`;
+  return `${wanted}: enough to train`;
 }
 
 // Returns {element, close}. Thumbnails come from Python, so what is seen here has arrived there.
