@@ -31,7 +31,7 @@ from s2i_lib.pipeline import (
     Taken,
     Understood,
 )
-from s2i_lib.speech.changes import COMMANDS
+from s2i_lib.speech.changes import COMMANDS, NEW_WISH
 from s2i_lib.speech.live import Partial
 from s2i_lib.storage.files import remove
 from s2i_lib.storage.layout import Drive, folder_name
@@ -394,7 +394,7 @@ class Studio(ByteWidget):
         elif isinstance(event, Understood):
             self._show_prompt(event.prompt, event.notes)
             self._show("drawing", ("drawing", {"model": event.model.base.name}))
-        elif isinstance(event, Taken):
+        elif isinstance(event, Taken) and event.sentence != NEW_WISH:
             self.answer = {**self.answer, "taken": event.sentence, "other": ""}
         elif isinstance(event, Drawing):
             self._show_step(event)
@@ -402,7 +402,7 @@ class Studio(ByteWidget):
     def _finish(self, answer: Answer) -> None:
         """Put a wish's pictures where they are seen; or what was obeyed."""
         turn = answer.turn
-        if turn is None or (answer.kind in COMMANDS and answer.kind != "again"):
+        if turn is None or _is_obeyed(answer):
             self._answer(answer)
             return
         wish = turn.wish
@@ -437,8 +437,10 @@ class Studio(ByteWidget):
                 self._show_prompt(turn.wish.prompt, notes)
             self.pictures, self.strip = self._shown.shown(), self._shown.strip()
             other = {"": "", AS_NEW: "as_new"}.get(answer.other, "as_change")
+            # What was obeyed is said as the status.
+            is_drawn = turn is not None and not _is_obeyed(answer)
             self.answer = {
-                "taken": answer.taken if answer.kind != "wish" or answer.other else "",
+                "taken": answer.taken if is_drawn and (other or answer.kind != "wish") else "",
                 "other": other,
                 "undo": talk.can_undo,
                 "redo": talk.can_redo,
@@ -603,6 +605,11 @@ class Studio(ByteWidget):
         with self.hold_sync():
             self.state, self.complaint = "error", words
             self._say()
+
+
+def _is_obeyed(answer: Answer) -> bool:
+    """Return whether something was done, not drawn."""
+    return answer.kind in COMMANDS and answer.kind != "again"
 
 
 def _explain_unkept(entries: list[dict[str, Any]], failure: str) -> str:

@@ -143,6 +143,7 @@ function render({ model, el }) {
     const heard = model.get("heard");
     if (heard.text === undefined) return;
     said.value = heard.text;
+    showWords(heard.text, "");
     drawIt.hidden = true;
     const parts = [];
     if (heard.code && heard.code !== "en")
@@ -267,7 +268,7 @@ function render({ model, el }) {
     const entries = [...model.get("strip"), ...model.get("earlier")];
     shelf.keepOnly([...entries.map(({ id }) => id), ...now]);
     redraw(strip, entries.map((entry) => makeStep(entry, now.includes(entry.id), tools)), recordButton.button);
-    strip.hidden = !entries.some(({ id }) => !now.includes(id));
+    strip.hidden = entries.length < 2;
   }
 
   // --- controls ----------------------------------------------------------------------------------
