@@ -1,9 +1,9 @@
 """Damaged files and odd words, to all that reads other people's: an answer, or one of our errors.
 
 Each example is a real file of its kind with a few of its bytes (or parts of its JSON, or words)
-changed as damage, other programs and mischief change them. Nothing may end in another error, compute
-for ten seconds, or write outside of its folder. `make full` tries 500 of each kind, other ones each
-time.
+changed as damage, other programs and mischief change them. Nothing may end in another error,
+compute for ten seconds, or write outside of its folder. `make full` tries 500 of each kind, other
+ones each time.
 """
 
 from __future__ import annotations
