@@ -54,7 +54,7 @@ def teach_name(
                 heard.append(_hear_name(listener, recording))
             except InputError as error:
                 is_file = isinstance(recording, (str, Path))
-                faults.append(f"{recording if is_file else f'Recording {number}'}: {error}")
+                faults.append(f"{str(recording) if is_file else f'Recording {number}'}: {error}")
     finally:
         listener.options = before
     spellings = tuple(dict.fromkeys(text for text in heard if _is_usable(text, heard, subject)))
