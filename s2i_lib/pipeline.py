@@ -103,9 +103,10 @@ class Drawing:
         In classroom mode it is gray where the checker that looks at the model's pictures flags it.
         """
         image = preview(self.model, self.step.denoised[:1])[0]
-        is_looked_at = self.classroom is not None and self.model.base.safety_checker is not None
-        if is_looked_at and any(self.classroom.find_unfit(self.model, [image])):
-            image.paste("gray", (0, 0, *image.size))
+        if self.classroom and self.model.base.safety_checker:
+            [is_unfit] = self.classroom.find_unfit(self.model, [image])
+            if is_unfit:
+                image.paste("gray", (0, 0, *image.size))
         return image
 
 
