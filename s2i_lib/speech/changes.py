@@ -129,7 +129,7 @@ def read_change(
             return _make_change(kind, last, text, is_explicit)
     if not is_forced:
         return None
-    words = strip_habits(sentence) or words
+    words = strip_habits(sentence).strip(" ,.;!?…") or words
     kind, text = _Reader(last, subjects).set("", words) or ("add", f"{last}, {words}")
     return _make_change(kind, last, text, True)
 

@@ -274,9 +274,9 @@ _WANTED = re.compile(
 
 
 def find_wanted(text: str) -> str:
-    """Return what was asked for last in a long speech; all of it where nothing was asked for."""
-    asked = list(_WANTED.finditer(text))
-    return text[asked[-1].end() :] if asked else text
+    """Return what was asked for last in a long speech; "" where nothing was."""
+    asked = [text[found.end() :] for found in _WANTED.finditer(text)]
+    return next((rest for rest in reversed(asked) if _Clause(rest, True).content), "")
 
 
 def _without_um(match: re.Match[str]) -> str:

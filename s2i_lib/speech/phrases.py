@@ -109,7 +109,8 @@ def split_parts(text: str) -> tuple[str, list[Part]]:
     ahead = _STYLE_AHEAD.match(text)
     style = ahead.group() if ahead else ""
     rest = text[len(style) :]
-    parts, at, gap = [], 0, ""
+    parts: list[Part] = []
+    at, gap = 0, ""
     for cut in _CUTS.finditer(rest):
         parts.append(Part(_role(rest[at : cut.start()], not parts), rest[at : cut.start()], gap))
         at, gap = cut.end(), cut.group()

@@ -96,11 +96,31 @@ def make_prompt(
     known = list(subjects)
     if chosen is not None and chosen not in known:
         known.insert(0, chosen)
+    text, used, notes = _read(said, known, chosen)
+    if count_tokens is not None:
+        if count_tokens(text) > token_limit and (wanted := find_wanted(said)):
+            text, used, notes = _read(wanted, known, chosen)
+            notes.append("That was long, so only what you asked for at the end is drawn.")
+        text, more = fit(text, count_tokens, token_limit)
+        notes += more
+        used = [s for s in used if s.class_noun.lower() in text.lower()]  # none that was left out
+    return Prompt(
+        text=text,
+        negative=find_negatives(text),
+        subjects=tuple(used),
+        transcript=heard if isinstance(heard, Transcript) else None,
+        notes=tuple(notes),
+    )
+
+
+def _read(
+    said: str, known: Sequence[Subject], chosen: Subject | None
+) -> tuple[str, list[Subject], list[str]]:
+    """What words ask for, the subjects in it, and notes; InputError where nothing is left."""
     names = [_composed(subject.name) for subject in known]
     plain, notes = without_weights(_composed(said))
     text = strip_habits(write_marks(" ".join(plain.split())), names)
-    mentions = find_names(text, known)
-    text, used, more = replace_names(text, mentions, chosen)
+    text, used, more = replace_names(text, find_names(text, known), chosen)
     notes += more
     if chosen is not None and chosen not in used:
         notes.append(
@@ -113,20 +133,7 @@ def make_prompt(
             f"Nothing is left to draw of {said.strip()!r}. Say what the picture shows, for "
             "instance: a red car on a yellow background."
         )
-    if count_tokens is not None:
-        if count_tokens(text) > token_limit and (wanted := tidy(find_wanted(text))) != text:
-            text = wanted or text
-            notes.append("That was long, so only what you asked for at the end is drawn.")
-        text, more = fit(text, count_tokens, token_limit)
-        notes += more
-        used = [s for s in used if s.class_noun.lower() in text.lower()]  # none that was left out
-    return Prompt(
-        text=text,
-        negative=find_negatives(text),
-        subjects=tuple(used),
-        transcript=heard if isinstance(heard, Transcript) else None,
-        notes=tuple(notes),
-    )
+    return text, used, notes
 
 
 def _composed(text: str) -> str:
