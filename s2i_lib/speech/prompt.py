@@ -20,6 +20,7 @@ from s2i_lib.speech.name_matching import (
     tokenize,
     word_set,
 )
+from s2i_lib.speech.phrases import NUMBERS
 from s2i_lib.speech.templates import article_for
 from s2i_lib.speech.transcript import Transcript
 
@@ -256,12 +257,6 @@ def _phrase_end(text: str, mention: Mention) -> int:
 
 # --- numbers, negatives, length -----------------------------------------------------------------
 
-_NUMBERS = (
-    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven",
-    "twelve",
-)  # fmt: skip
-
-
 _LABEL = re.compile(r"\b(?:number|no\.|route|bus|room|page|line|gate|level)\s*$", re.IGNORECASE)
 _COUNT = re.compile(
     r"(?<![\w.,:/#-])(?:0?\d|1[0-2])(?=\s+[^\W\d])(?!\s*(?:mm|cm|m|km|am|pm|px|d)\b)"
@@ -276,7 +271,7 @@ def number_words(text: str) -> str:
 
     def word(match: re.Match[str]) -> str:
         is_label = _LABEL.search(text[: match.start()]) is not None
-        return match.group() if is_label else _NUMBERS[int(match.group())]
+        return match.group() if is_label else NUMBERS[int(match.group())]
 
     return _COUNT.sub(word, text)
 
