@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from tqdm.auto import tqdm
@@ -14,6 +14,11 @@ from s2i_lib.cli.output import agree, complain, emit, wrap
 from s2i_lib.errors import InputError
 from s2i_lib.storage.files import make_folder, write_new
 from s2i_lib.storage.layout import Drive
+
+if TYPE_CHECKING:
+    from s2i_lib.drawing.records import Picture
+    from s2i_lib.drawing.safety import Classroom
+    from s2i_lib.models.loading import Model
 
 
 def redo(
@@ -33,7 +38,6 @@ def redo(
 ) -> None:
     """Make the same picture again, from the record inside it."""
     from s2i_lib.drawing import records
-    from s2i_lib.drawing.draw import redo
     from s2i_lib.drawing.gallery import from_drive, read_record, same_pixels, save
     from s2i_lib.drawing.safety import Classroom
     from s2i_lib.models.loading import load
@@ -50,9 +54,7 @@ def redo(
         doubt = records.compare_weights(loaded, step)
         if doubt:
             complain(doubt, "Note")
-        with tqdm(total=step.get("steps"), desc="Drawing", leave=False) as bar:
-            again = redo(loaded, step, on_step=lambda _: bar.update(), classroom=rules)
-        path = save(again, folder, root=drive.root)
+        path = save(_draw_again(loaded, step, rules), folder, root=drive.root)
         if step is not record:
             emit({"said": step["said"], "picture": str(path)},
                  f"Said      {step['said']}", f"Picture   {path}")  # fmt: skip
@@ -63,6 +65,13 @@ def redo(
         f"Picture   {path}",
         f"The same  {'yes, bit for bit' if is_same else f'no: {why_not}'}",
     )
+
+
+def _draw_again(model: Model, record: dict[str, Any], rules: Classroom | None) -> Picture:
+    from s2i_lib.drawing.draw import redo
+
+    with tqdm(total=record.get("steps"), desc="Drawing", leave=False) as bar:
+        return redo(model, record, on_step=lambda _: bar.update(), classroom=rules)
 
 
 def gallery(
