@@ -161,6 +161,7 @@ class Studio(ByteWidget):
                 f"The studio has no setting {sorted(unknown)[0]!r}. It has {', '.join(DEFAULTS)}."
             )
         self.drive, self.keep = drive, keep
+        self._keeps_this = keep
         settings = {**DEFAULTS, **(settings or {})}
         self._worker = Worker(self._report)
         self._chosen_model = settings["model"]
@@ -254,13 +255,19 @@ class Studio(ByteWidget):
         else:
             self._answer(self._talk.undo() if kind == "undo" else self._talk.redo())
 
-    def say(self, text: str) -> None:
-        """Wish for a picture in words, as if they had been spoken."""
-        self._wish(lambda: self._draw_words(text))
+    def say(self, text: str, *, keep: bool | None = None) -> None:
+        """Wish for a picture in words, as if they had been spoken.
 
-    def hear(self, source: Recording) -> None:
-        """Wish for a picture with a recording."""
-        self._wish(lambda: self._hear_and_draw(source, None))
+        ``keep`` is for this picture what the studio's ``keep`` is for all.
+        """
+        self._wish(lambda: self._draw_words(text), keep)
+
+    def hear(self, source: Recording, *, keep: bool | None = None) -> None:
+        """Wish for a picture with a recording; nobody is asked whether doubted words are right.
+
+        ``keep`` is for this picture what the studio's ``keep`` is for all.
+        """
+        self._wish(lambda: self._hear_and_draw(source, None, asks=False), keep)
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait for the wishes so far; never do so in a cell that the browser has to answer to."""
@@ -294,8 +301,9 @@ class Studio(ByteWidget):
 
     # --- the way of a wish -----------------------------------------------------------------------
 
-    def _wish(self, work: Callable[[], None]) -> None:
+    def _wish(self, work: Callable[[], None], keep: bool | None = None) -> None:
         def run() -> None:
+            self._keeps_this = self.keep if keep is None else keep
             # The page has cleared its lines: the same words must be news again.
             self.complaint, self.offers, self._doubted = "", [], None
             if self.state == "loading":
@@ -315,7 +323,7 @@ class Studio(ByteWidget):
             foresee=self._talk.foresee,
         )
 
-    def _hear_and_draw(self, recording: Recording, live: Live | None) -> None:
+    def _hear_and_draw(self, recording: Recording, live: Live | None, *, asks: bool = True) -> None:
         self.heard = {}  # so that the same words again are news to the page
         self._seed = live.options.seed if live else None
         self._configure()
@@ -332,7 +340,7 @@ class Studio(ByteWidget):
             self._finish(self._talk.take(transcript, recording, before=before))
 
         self.offers = _near_names(transcript.english, self.subjects)
-        if transcript.doubts:
+        if transcript.doubts and asks:
             self._doubted = draw
             self._show("asking", ("did_you_say", {"text": transcript.text}))
         else:
@@ -370,7 +378,7 @@ class Studio(ByteWidget):
             speech.hearing = replace(speech.hearing, language=language)
         speech.chosen = self._chosen(speech.run)
         speech.negative = settings["negative"]
-        speech.folder = self.drive.creations if self.keep else None
+        speech.folder = self.drive.creations if self._keeps_this else None
         speech.recordings = self.drive.recordings if settings["keep_recordings"] else None
         speech.options = DrawOptions(
             steps=settings["steps"],
