@@ -19,7 +19,7 @@ from s2i_lib.speech.transcribe import HearOptions
 from s2i_lib.speech.transcript import Transcript
 from s2i_lib.storage.layout import Drive
 from s2i_lib.widgets import join_modules
-from s2i_lib.widgets.studio import Studio, _marks, _near_names
+from s2i_lib.widgets.studio import Studio, _marks
 from s2i_lib.widgets.studio.takes import Takes
 from s2i_lib.widgets.studio.worker import Worker
 
@@ -114,20 +114,6 @@ def test_two_subjects_with_one_identifier_are_marked_once():
     assert _marks("a photo of a sks dog on grass", [rex, bello]) == [[13, 20]]
     cat = Subject("Mia", "cat", "ohwx")
     assert _marks("a ohwx cat and a sks dog", [rex, cat, bello]) == [[2, 10], [17, 24]]
-
-
-@pytest.mark.parametrize(
-    ("said", "offered"),
-    [
-        ("Bell on the beach.", ["Bella on the beach."]),
-        ("bela, in the snow", ["Bella, in the snow"]),
-        ("Bella on the beach", []),
-        ("a ball on the beach", []),
-        ("Max in the rain", []),
-    ],
-)
-def test_name_that_was_nearly_heard_is_offered(said, offered):
-    assert _near_names(said, ["Bella", "Rex"]) == offered
 
 
 def test_pieces_of_a_recording_are_heard_in_order_and_those_of_another_are_not():
@@ -259,6 +245,15 @@ def test_doubted_words_of_the_microphone_wait_for_a_yes(drive, pocket):
     assert record["prompt"] == "a red cow" and record["transcript"] == heard.to_json()
     studio.hear(SILENCE)  # from a cell nobody is asked
     assert len(records(studio)) == 2 and studio.state == "done"
+
+
+def test_name_that_was_nearly_heard_is_offered_until_the_next_wish(drive, pocket):
+    save_subject(drive, Subject("Bella", "dog", "sks"))
+    studio = quick_studio(drive, pocket)
+    studio.say("Bell on the beach")
+    assert studio.wait(240) and studio.offers == ["Bella on the beach"]
+    studio.say(studio.offers[0])
+    assert studio.wait(240) and studio.offers == [] and "sks dog" in studio.prompt["text"]
 
 
 def test_deleted_picture_comes_back_with_undo(drive, pocket):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 import threading
 import time
@@ -55,7 +54,6 @@ log = logging.getLogger(__name__)
 
 MOST_PICTURES = 8
 PREVIEW_EVERY_S = 0.2  # five rough pictures a second are enough to see it appear
-ALIKE = 0.8  # from which on a word may have been meant for a name: "Bell" for Bella has 0.89
 
 # A choice of Whisper's hundred; what is heard in another is named by its code.
 LANGUAGES = {
@@ -339,7 +337,6 @@ class Studio(ByteWidget):
             self._speech.ready = live.sketch if live else None
             self._finish(self._talk.take(transcript, recording, before=before))
 
-        self.offers = _near_names(transcript.english, self.subjects)
         if transcript.doubts and asks:
             self._doubted = draw
             self._show("asking", ("did_you_say", {"text": transcript.text}))
@@ -350,7 +347,6 @@ class Studio(ByteWidget):
         self.heard = {"text": text, "language": "", "code": "", "english": "", "doubts": []}
         self._seed = None
         self._configure()
-        self.offers = _near_names(text, self.subjects)
         self._finish(self._talk.say(text))
 
     def _draw_prompt(self, text: str) -> None:
@@ -401,6 +397,7 @@ class Studio(ByteWidget):
             self._configure()
         elif isinstance(event, Understood):
             self._show_prompt(event.prompt, event.notes)
+            self.offers = [near.sentence for near in event.prompt.near_names]
             self._show("drawing", ("drawing", {"model": event.model.base.name}))
         elif isinstance(event, Taken) and event.sentence != NEW_WISH:
             self.answer = {**self.answer, "taken": event.sentence, "other": ""}
@@ -638,18 +635,6 @@ def _marks(text: str, subjects: list[Subject]) -> list[list[int]]:
         if start >= 0 and all(end <= a or b <= start for a, b in found):
             found.append([start, end])
     return sorted(found)
-
-
-def _near_names(text: str, names: list[str]) -> list[str]:
-    """Return the text with a name in place of a word that is nearly it, once for each such word."""
-    said = {word.strip(".,;:!?\"'").casefold(): word for word in text.split()}
-    offers = []
-    for name in names:
-        for plain, word in said.items():
-            likeness = difflib.SequenceMatcher(None, plain, name.casefold()).ratio()
-            if name.casefold() not in said and likeness >= ALIKE:
-                offers.append(text.replace(word.strip(".,;:!?\"'"), name, 1))
-    return offers
 
 
 def _list_runs(drive: Drive) -> list[str]:
