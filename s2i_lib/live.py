@@ -139,7 +139,8 @@ class Live:
         n_heard, next_s = 0, 0.0
         while True:
             with self._news:
-                self._news.wait_for(lambda n=n_heard: self._is_closed or len(self._pieces) > n)
+                while not self._is_closed and len(self._pieces) <= n_heard:
+                    self._news.wait()
                 self._news.wait_for(lambda: self._is_closed, max(0.0, next_s - time.perf_counter()))
                 if self._is_closed:
                     return
@@ -157,8 +158,8 @@ class Live:
         if before is None or not self._is_quiet(len(before[0])):
             with self.speech.use_listener() as listener:
                 transcript = listener.hear(samples, RATE_HZ)
-            is_same = before is not None and before[1].text == transcript.text
-            self._heard = samples, transcript if not is_same else before[1]
+            is_same = before and before[1].text == transcript.text
+            self._heard = samples, before[1] if before and is_same else transcript
             self._tell(self._agreement.add(transcript.text))
         elif not self._agreement.is_whole:
             self._tell(self._agreement.add(before[1].text))

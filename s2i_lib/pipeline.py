@@ -103,10 +103,18 @@ class Drawing:
 
     step: Step
     model: Model
+    classroom: Classroom | None = None
 
     def preview(self) -> PIL.Image.Image:
-        """Return the first picture as far as it has come: a pixel a latent."""
-        return preview(self.model, self.step.denoised[:1])[0]
+        """Return the first picture as far as it has come: a pixel a latent.
+
+        In classroom mode it is gray where the checker that looks at the model's pictures flags it.
+        """
+        image = preview(self.model, self.step.denoised[:1])[0]
+        rules, checker = self.classroom, self.model.base.safety_checker
+        if rules and checker and any(rules.find_unfit(self.model, [image])):
+            image.paste("gray", (0, 0, *image.size))
+        return image
 
 
 Event: TypeAlias = Loading | Loaded | Hearing | Heard | Taken | Understood | Drawing
@@ -252,7 +260,7 @@ class SpeechToImage:
         self._failure: Exception | None = None  # of loading in the background
         self._model_lock, self._listener_lock = threading.RLock(), threading.RLock()
         if hearing is None:
-            hearing = HearOptions(names=tuple(one.name for one in self.subjects))
+            hearing = HearOptions(names=tuple(one.spoken for one in self.subjects))
         self._listener = None if isinstance(hearing, HearOptions) else hearing
         self.hearing = hearing if isinstance(hearing, HearOptions) else hearing.options
 
@@ -455,7 +463,8 @@ class SpeechToImage:
         recording: Recording | None = None,
         chain: Chain | None = None,
     ) -> Wish:
-        notes = [*notes, *self.take_run(words)]
+        said_of_hearing = words.notes if isinstance(words, Transcript) else ()
+        notes = [*said_of_hearing, *notes, *self.take_run(words)]
         self.load_model()
         wish = self._draw(self.prompt(words), self.options, notes, chain)
         self.last = replace(wish, recording=recording)
@@ -523,7 +532,7 @@ class SpeechToImage:
                         model,
                         asked,
                         options,
-                        on_step=lambda step: self.callback(Drawing(step, model)),
+                        on_step=lambda step: self.callback(Drawing(step, model, self.classroom)),
                         classroom=self.classroom,
                     )
         if chain is not None:

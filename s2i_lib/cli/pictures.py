@@ -9,10 +9,10 @@ from typing import Annotated
 import typer
 from tqdm.auto import tqdm
 
-from s2i_lib.cli.app import OutOption, for_each
+from s2i_lib.cli.app import ClassroomOption, OutOption, for_each
 from s2i_lib.cli.output import agree, complain, emit, wrap
 from s2i_lib.errors import InputError
-from s2i_lib.storage.files import free_path, make_folder, write_file
+from s2i_lib.storage.files import make_folder, write_new
 from s2i_lib.storage.layout import Drive
 
 
@@ -28,15 +28,18 @@ def redo(
     conversation: Annotated[
         bool, typer.Option("--conversation", help="Each picture of its conversation, too.")
     ] = False,
+    classroom: ClassroomOption = False,
     out: OutOption = None,
 ) -> None:
     """Make the same picture again, from the record inside it."""
     from s2i_lib.drawing import records
     from s2i_lib.drawing.draw import redo
     from s2i_lib.drawing.gallery import from_drive, read_record, same_pixels, save
+    from s2i_lib.drawing.safety import Classroom
     from s2i_lib.models.loading import load
 
     record = from_drive(read_record(picture), drive.root)
+    rules = Classroom(drive) if classroom else None
     folder = make_folder(out or drive.creations)
     steps = records.steps_of(record)[:-1] if conversation else []
     taken = None
@@ -48,7 +51,7 @@ def redo(
         if doubt:
             complain(doubt, "Note")
         with tqdm(total=step.get("steps"), desc="Drawing", leave=False) as bar:
-            again = redo(loaded, step, on_step=lambda _: bar.update())
+            again = redo(loaded, step, on_step=lambda _: bar.update(), classroom=rules)
         path = save(again, folder, root=drive.root)
         if step is not record:
             emit({"said": step["said"], "picture": str(path)},
@@ -100,7 +103,7 @@ def gallery(
         for path in share_pictures(pictures, make_folder(share), signer):
             emit({"shared": str(path)}, f"Shared    {path}")
     if pictures and grid:
-        sheet = write_file(free_path(grid), grid_png(pictures))
+        sheet = write_new(grid, grid_png(pictures))
         emit({"grid": str(sheet)}, f"Grid      {sheet}")
 
 

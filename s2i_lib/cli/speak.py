@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from s2i_lib.conversation import Answer
     from s2i_lib.distributed import Processes
     from s2i_lib.pipeline import Event, SpeechToImage, Wish
+    from s2i_lib.speech.prompt import Prompt
     from s2i_lib.speech.transcript import Transcript
 
 Recordings = Annotated[list[str], typer.Argument(help="Recordings: wav, mp3, m4a, webm ...")]
@@ -117,7 +118,7 @@ def hear(
     words: Annotated[bool, typer.Option("--words", help="Say when each word was said.")] = False,
 ) -> None:
     """Write down what was said, and the prompt that it becomes."""
-    from s2i_lib.models.loading import token_counter
+    from s2i_lib.models.parts import token_counter
     from s2i_lib.models.registry import choose
     from s2i_lib.photos.subject import find_subject, known_subjects
     from s2i_lib.speech.prompt import make_prompt
@@ -140,7 +141,7 @@ def hear(
             *(f"          {word.start_s:6.2f} s  {word.text}" for word in transcript.words),
             f"Prompt    {prompt.text}",
             *([f"Negative  {prompt.negative}"] if prompt.negative else []),
-            *notes([*transcript.doubts, *prompt.notes]),
+            *notes([*transcript.doubts, *transcript.notes, *prompt.notes, *_offers(prompt)]),
         )
 
     for_each(audio, handle, unusable=unusable)
@@ -272,7 +273,7 @@ def _report(
     paths = [path for path in wish.paths if path]
     if paths:
         sections.append(wish.section())
-    remarks = [*wish.doubts, *wish.notes]
+    remarks = [*wish.doubts, *wish.notes, *_offers(wish.prompt)]
     record = {**(more or {}), "clip": clip, "prompt": wish.prompt.to_json(), "notes": remarks}
     emit(
         {**record, "pictures": [str(path) for path in paths]},
@@ -314,6 +315,11 @@ def _finish(speech: SpeechToImage, sections: list[Section], processes: Processes
         *([f"Page      {page}"] if page else []),
         "Seconds   " + ", ".join(f"{name} {took:.2f}" for name, took in seconds.items()),
     )
+
+
+def _offers(prompt: Prompt) -> list[str]:
+    """Return sentences that ask for names that were nearly said."""
+    return [f"{near.question} Then say or draw: {near.sentence}" for near in prompt.near_names]
 
 
 def _heard(transcript: Transcript, clip: str | None) -> list[str]:

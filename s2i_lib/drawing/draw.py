@@ -134,14 +134,19 @@ def _fit_for_class(classroom: Classroom, model: Model, pictures: list[Picture]) 
 
 
 def redo(
-    model: Model, record: dict[str, Any], *, on_step: Callable[[Step], object] | None = None
+    model: Model,
+    record: dict[str, Any],
+    *,
+    on_step: Callable[[Step], object] | None = None,
+    classroom: Classroom | None = None,
 ) -> Picture:
     """Draw a picture again from its record: the same batch and precision, of it the same picture.
 
     Raises
     ------
     InputError
-        When the record lacks what is needed, or ``model`` is not the one that drew it.
+        When the record lacks what is needed, or ``model`` is not the one that drew it; in classroom
+        mode as `draw` does.
     """
     try:
         prompt, index, seeds = prompt_of(record), record["index"], record["seeds"]
@@ -168,8 +173,11 @@ def redo(
             "It was written by another version, or by hand."
         ) from error
     check_prompt(model, prompt)
+    if classroom is not None:
+        classroom.check_prompt(prompt, guidance_of(model, options))
     with _in_precision(model, then, "in which the picture was drawn"):
-        picture = _draw_seeds(model, prompt, options, seeds, on_step)[index]
+        again = _draw_seeds(model, prompt, options, seeds, on_step)[index]
+    picture = again if classroom is None else _fit_for_class(classroom, model, [again])[0]
     said = {"conversation": record["conversation"]} if "conversation" in record else {}
     return replace(picture, record=picture.record | said)
 

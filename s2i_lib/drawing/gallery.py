@@ -19,7 +19,7 @@ from s2i_lib.drawing.marks import Mark, encode_marked, mark_of_record
 from s2i_lib.drawing.records import Picture
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.photos.own_png import open_png, text_of_png
-from s2i_lib.storage.files import data_uri, free_path, write_file
+from s2i_lib.storage.files import alone_in, data_uri, free_path, write_file, write_new
 from s2i_lib.storage.json_file import NUMBER, TEXT_OR_NONE, check_fields, parse_object
 from s2i_lib.storage.layout import composed, folder_name
 
@@ -86,8 +86,8 @@ def save(picture: Picture, folder: Path, mark: str = "", *, root: Path | None = 
     record = record | {"saved_at": datetime.now(UTC).isoformat(timespec="seconds")}
     text = {RECORD_KEY: json.dumps(record, ensure_ascii=False)}
     data = encode_marked(picture.image, "PNG", mark_of_record(record), text=text)
-    path = free_path(folder / f"{file_stem(record['prompt'])}-{record['seed']}{mark}.png")
-    return _write_with_record(path, data, record)
+    path = folder / f"{file_stem(record['prompt'])}-{record['seed']}{mark}.png"
+    return _write_with_record(path, data, record, record_first=False)  # it is in the PNG, too
 
 
 def save_recording(
@@ -107,21 +107,28 @@ def save_recording(
         "subjects": [asdict(subject) for subject in subjects],
         "saved_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    path = free_path(folder / f"{file_stem(transcript.text)}.wav")
-    return _write_with_record(path, wav_bytes(sound), record)
+    path = folder / f"{file_stem(transcript.text)}.wav"
+    # By the record `s2i_lib.privacy` finds whose voice it is: it is there before that.
+    return _write_with_record(path, wav_bytes(sound), record, record_first=True)
 
 
-def _write_with_record(path: Path, data: bytes, record: dict[str, Any]) -> Path:
-    """Write a file and the JSON beside it, or neither."""
+def _write_with_record(
+    path: Path, data: bytes, record: dict[str, Any], *, record_first: bool
+) -> Path:
+    """Write a file and the JSON beside it, or neither, under a name that is free for both."""
     text = json.dumps(record, ensure_ascii=False, indent=1) + "\n"
-    # The record first: by it `s2i_lib.privacy` finds whose file this is.
-    beside = write_file(path.with_suffix(".json"), text.encode())
-    try:
-        return write_file(path, data)
-    except S2iError:
-        with suppress(OSError):
-            beside.unlink()
-        raise
+    with alone_in(path.parent):
+        path = free_path(path, ".json")
+        parts = [(path, data), (path.with_suffix(".json"), text.encode())]
+        (first, content), (second, rest) = reversed(parts) if record_first else parts
+        write_file(first, content)
+        try:
+            write_file(second, rest)
+        except S2iError:
+            with suppress(OSError):
+                first.unlink()
+            raise
+    return path
 
 
 _PATHS = ("run", "source")
@@ -204,7 +211,7 @@ def share(pictures: Sequence[Path], folder: Path, signer: Signer | None = None) 
         data = shared_png(path)
         if signer:
             data = signer.sign(data, "image/png", mark_of_png(path))
-        copies.append(write_file(free_path(folder / "picture.png"), data))
+        copies.append(write_new(folder / "picture.png", data))
     return copies
 
 
@@ -365,7 +372,7 @@ def write_page(wishes: Sequence[Section], path: Path, *, title: str) -> Path:
     ]
     models = [mark_of_record(one["record"]).model for each in sections for one in each["pictures"]]
     page = template.render(title=title, wishes=sections, mark=_mark_of_all(models).html())
-    return write_file(free_path(path), page.encode())
+    return write_new(path, page.encode())
 
 
 def without(page: str, shows: Callable[[Any], bool]) -> str:

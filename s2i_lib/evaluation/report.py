@@ -16,7 +16,7 @@ from s2i_lib.errors import InputError
 from s2i_lib.evaluation.evaluate import MEANING, Evaluation, PictureScore
 from s2i_lib.evaluation.metrics import LEVEL, Score, caption
 from s2i_lib.photos.reading import encode_image
-from s2i_lib.storage.files import data_uri, free_path, make_folder, write_file
+from s2i_lib.storage.files import alone_in, data_uri, free_path, make_folder, write_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -49,15 +49,15 @@ def write_report(evaluations: Sequence[Evaluation], folder: Path) -> tuple[Path,
     """
     if not evaluations:
         raise InputError("There is no evaluation to report (found 0, need 1 or more).")
-    make_folder(folder)
     now = datetime.now(UTC)
-    page = free_path(folder / f"evaluation-{now:%Y%m%d-%H%M%S}.html")
-    data = free_path(page.with_suffix(".json"))
     made_at = now.isoformat(timespec="seconds")
     records = [evaluation.to_json() for evaluation in evaluations]
     text = json.dumps({"made_at": made_at, "runs": records}, indent=1, ensure_ascii=False)
-    write_file(data, (text + "\n").encode())
-    return write_file(page, render_page(evaluations, made_at).encode()), data
+    with alone_in(make_folder(folder)):
+        data = free_path(folder / f"evaluation-{now:%Y%m%d-%H%M%S}.json", ".html")
+        write_file(data, (text + "\n").encode())
+    page = render_page(evaluations, made_at)
+    return write_file(data.with_suffix(".html"), page.encode()), data
 
 
 def render_page(evaluations: Sequence[Evaluation], made_at: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import sys
@@ -11,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from s2i_lib.storage.json_file import read_json
+from s2i_lib.storage.json_file import parse_object, read_json
 
 if TYPE_CHECKING:
     import torch
@@ -184,12 +183,13 @@ def read_lora(pipeline: StableDiffusionPipeline, path: Path) -> tuple[Any, Any, 
     and PEFT's names not at all: it would find no layer in them.
     """
     from diffusers.loaders.lora_base import LORA_ADAPTER_METADATA_KEY
-    from safetensors import safe_open
 
-    with safe_open(path, "pt") as file:
+    from s2i_lib.storage.tensor_file import open_tensors
+
+    with open_tensors(path) as file:
         state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         said = (file.metadata() or {}).get(LORA_ADAPTER_METADATA_KEY)
-    metadata = json.loads(said) if said else None
+    metadata = parse_object(said) if said else None
     if any(name.startswith(PEFT_PREFIX) for name in state):
         state = {_name_of_peft(name): weight for name, weight in state.items()}
         metadata = metadata or _metadata_of_peft(state, path)

@@ -27,6 +27,7 @@ RARE_TOKENS = (
     "ohwx", "flwx", "gawx", "okwx", "alwx", "miwx", "scwx", "wiwx", "arwx", "ilwx", "wawx", "azwx",
 )  # fmt: skip
 LONGEST_NOUN = 40  # letters
+MARKS = " .,;!?\"'“”„‘’«»"  # around a word that was copied out of a sentence
 # Nouns that have no singular, or mean something else in it.
 PAIRS = frozenset({
     "glasses", "sunglasses", "scissors", "trousers", "jeans", "shorts", "pants", "headphones",
@@ -158,23 +159,35 @@ def check_class_noun(given: str) -> str:
     InputError
         When it is no noun of a few words.
     """
-    words = " ".join(given.split())
+    words = " ".join(given.split()).strip(MARKS)
     noun = re.sub(r"^(?:an?|the|my|our)(?:\s+|$)", "", words, flags=re.IGNORECASE)
-    is_odd = not noun or len(noun) > LONGEST_NOUN or re.search(r"[:<>()]|\bof\b", noun)
+    one = _singular(noun)
+    is_odd = (
+        not any(map(str.isalpha, noun))
+        or len(noun) > LONGEST_NOUN
+        or re.search(r"[:;,<>()\[\]{}/|\\\"=+*@#%_]|\bof\b|['’]s?$", noun)
+        or (re.search(r"\b(?:and|or)\b", noun) and one != noun)  # "dogs and cats"
+    )
     if given.strip() and is_odd:
         raise InputError(
             f"{given[:60]!r} is no class noun. Expected what it is one of, in one to three words "
             "without a colon, for instance dog, coffee mug or toy car."
         )
-    one = noun
-    if noun.split()[-1:] and noun.split()[-1].lower() not in PAIRS | PEOPLE | ANIMALS:
-        for ending, singular in SINGULARS:
-            if re.search(ending, noun):
-                one = re.sub(ending, singular, noun)
-                break
     if one != noun:
         logger.warning("The class noun %r was taken in the singular, %r.", noun, one)
     return one
+
+
+def _singular(noun: str) -> str:
+    last = noun.split()[-1].lower() if noun else ""
+    single = {several: one for one, several in IRREGULAR.items()}.get(last)
+    if single and last != "people":  # a group may be the subject
+        return noun[: -len(last)] + single
+    if last not in PAIRS | PEOPLE | ANIMALS:
+        for ending, singular in SINGULARS:
+            if re.search(ending, noun):
+                return re.sub(ending, singular, noun)
+    return noun
 
 
 def plural_of(noun: str) -> str:
@@ -300,7 +313,7 @@ def with_spellings(drive: Drive, subjects: Sequence[Subject]) -> list[Subject]:
 def list_subjects(drive: Drive) -> list[Subject]:
     """List all subjects that have a readable card, by name."""
     subjects = []
-    for card in sorted(drive.subjects.glob("*/subject.json")):
+    for card in sorted(drive.subjects.glob("[!.]*/subject.json")):  # no half of a deleted one
         try:
             subjects.append(Subject.from_record(load_object(card)))
         except (OSError, ValueError, InputError):

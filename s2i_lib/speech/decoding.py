@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from s2i_lib.speech.audio import RATE_HZ
+from s2i_lib.speech.glossary import add_missing_things, find_words, join_phrases, usual_words
 from s2i_lib.speech.transcript import Segment
 from s2i_lib.speech.weights import OFFLINE_ADVICE, WINDOW_S
 from s2i_lib.speech.whisper import Decoded, DecodeOptions, Engine, Word
@@ -102,15 +103,24 @@ class Decoder:
         take.tries.append((self.engine.decode(take.encoded, options), take.encoded))
 
     def translate(self, take: Take) -> str:
-        """Return what was said in English (Whisper translates in one more pass)."""
-        options = replace(self._options(take.window), task="translate")
-        return self.engine.decode(take.chosen[1], options).text
+        """Return what was said in English (Whisper translates in one more pass).
+
+        It is told what the words that are in the glossary mean; a thing that it left out all the
+        same comes at the end.
+        """
+        words = find_words(take.best.text, self.language)
+        hint = names_hint([*self.names[:MAX_HINTS], *join_phrases(words)], ", ")
+        options = replace(self._options(take.window), task="translate", hint=hint)
+        return add_missing_things(self.engine.decode(take.chosen[1], options).text, words)
 
     def _options(self, window: Window) -> DecodeOptions:
         """With room for the fastest speaker; a loop ends here at the latest."""
         tokens_per_s = 8 if self.language == "en" else 25  # some scripts take several a letter
         max_tokens = min(220, 16 + int(tokens_per_s * len(window.samples) / RATE_HZ))
-        return DecodeOptions(self.language, max_tokens, hint=names_hint(self.names))
+        hint = names_hint(self.names[:MAX_HINTS])
+        if usual := usual_words(self.language):
+            hint = f"{usual}. {hint}".strip()
+        return DecodeOptions(self.language, max_tokens, hint=hint)
 
     def segment(self, take: Take, *, word_times: bool) -> Segment:
         """Return what was said in a window, when, and how sure Whisper was."""
@@ -143,13 +153,13 @@ def _promise(take: Take) -> tuple[int, bool, float]:
     return len(take.tries), not take.repeats(take.best), take.best.avg_logprob
 
 
-def names_hint(names: Sequence[str]) -> str:
+def names_hint(names: Sequence[str], between: str = " and ") -> str:
     """Return what Whisper is told was said just before, so that it expects these names.
 
     A sentence of the kind that is said here does as well as a bare list, without the list's habit
     of turning ordinary words into names (benchmarks/README.md).
     """
-    return f"A picture of {' and '.join(names[:MAX_HINTS])}." if names else ""
+    return f"A picture of {between.join(names)}." if names else ""
 
 
 def is_silence(said: Decoded) -> bool:

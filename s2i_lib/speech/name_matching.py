@@ -469,6 +469,11 @@ def sound_key(word: str) -> tuple[str, str]:
     return consonants, "".join(character for character in vowels if character in "aeiouAEIOU")
 
 
+def similarity(name: str, said: str) -> float:
+    """Return how alike a name and words look and sound, 0 to 1, wherever their blanks are."""
+    return _word_similarity("".join(_words_of(name)), "".join(_words_of(said)))
+
+
 def _similarity(name: Sequence[str], said: Sequence[str]) -> float:
     """0 to 1: spelling, consonants and vowels; word by word where there are as many words."""
     if len(name) == len(said) > 1:

@@ -160,23 +160,44 @@ def with_negative(prompt: Prompt, given: str | None, own: str) -> Prompt:
 
 # --- what was typed for other programs ----------------------------------------------------------
 
-_ADD_ON = re.compile(r"<(?:lora|lyco|hypernet|embedding):[^<>]*>", re.IGNORECASE)
-_WEIGHT = re.compile(r"[(\[](?P<words>[^()\[\]:]+):\s*\d*\.?\d+\s*[)\]]|\(\((?P<twice>[^()]+)\)\)")
+# Patterns, and what stays of each. Sources: AUTOMATIC1111's wiki ("Features"), NovelAI's and
+# Midjourney's documentation, compel (which diffusers' documentation recommends).
+_FOREIGN = [
+    (re.compile(pattern, flags), stays)
+    for pattern, flags, stays in (
+        (r"<(?:lora|lyco|hypernet|embedding):[^<>]*>|\bembedding:[\w-]+", re.IGNORECASE, ""),
+        (r"^\s*/imagine\b(?:\s*prompt\s*:)?", re.IGNORECASE, ""),
+        (r"(?<!\S)--no\s+(?=\w)", 0, ", no "),
+        (r"(?<!\S)--(?:style|profile|[sc]ref)\s+\S+|(?<!\S)--[a-z]\w*(?:\s+[\d.:]+)?", 0, ""),
+        (r"(?<=\w)::\s*-?\d*\.?\d*", 0, ", "),  # cat::2 dog
+        (r"\bBREAK\b", 0, ","),
+        (r"[(\[]([^()\[\]:|]+):\s*\d*\.?\d+\s*[)\]]", 0, r"\1"),  # (red:1.3)
+        (r"\[[^\[\]:|]*:([^\[\]:|]*):\s*\d*\.?\d+\s*\]", 0, r"\1"),  # [red:blue:0.5]
+        (r"\(\(([^()]+)\)\)", 0, r"\1"),
+        (r"\(([^()]+)\)(?:\d*\.\d+|[+-]+)(?!\w)", 0, r"\1"),  # (red)1.3, (red)++
+        (r"(?<=\w)(?:\+{2,}|-{2,})(?!\w)", 0, ""),  # red++
+        (r"\{([^{}|]*)(?:\|[^{}]*)?\}|\[([^\[\]:|]+)(?:\|[^\[\]:]*)?\]", 0, r"\1\2"),  # {red|blue}
+        (r"(?<!\w)__([\w-]+?)__(?!\w)", 0, r"\1"),
+        (r"\\([()\[\]])", 0, r"\1"),
+    )
+]
 
 
 def without_weights(text: str) -> tuple[str, list[str]]:
-    """Leave out weights and add-ons as other programs write them, with a note.
+    """Leave out weights, flags and add-ons as other programs write them, with a note.
 
-    "a (red:1.3) car <lora:x:0.8>" -> "a red car".
+    "a (red:1.3) car <lora:x:0.8> --ar 3:2" -> "a red car".
     """
-    plain = _ADD_ON.sub("", text)
-    while (lighter := _WEIGHT.sub(lambda m: m["words"] or m["twice"], plain)) != plain:
-        plain = lighter
+    plain, before = text, None
+    while plain != before:  # one may stand inside of another
+        before = plain
+        for pattern, stays in _FOREIGN:
+            plain = pattern.sub(stays, plain)
     if plain == text:
         return text, []
     return plain, [
-        "Weights in brackets and <lora:...> are the language of other programs and were left out. "
-        "Say what matters first; a LoRA is named with --run."
+        "Weights in brackets, flags and <lora:...> are the language of other programs and were "
+        "left out. Say what matters first; a LoRA is named with --run."
     ]
 
 

@@ -68,7 +68,8 @@ def find_run(drive: Drive, run: str, instead: Collection[str] = ()) -> Path:
 
 def finished_runs(drive: Drive) -> list[Path]:
     """Return the folders of all runs on the Drive that have weights and a card."""
-    return [path.parent for path in drive.runs.glob(f"*/*/{WEIGHTS}") if read_card(path.parent)]
+    weights = drive.runs.glob(f"[!.]*/[!.]*/{WEIGHTS}")  # no half of one that is being deleted
+    return [path.parent for path in weights if read_card(path.parent)]
 
 
 def best_run(runs: Iterable[Path], subject: str, base: str | None = None) -> Path | None:

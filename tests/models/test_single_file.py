@@ -14,7 +14,9 @@ from s2i_lib.drawing.records import compare_weights, weights_named_in
 from s2i_lib.drawing.sampling import DrawOptions
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.models import loading
+from s2i_lib.models.digests import digest_of
 from s2i_lib.models.export import kohya_names
+from s2i_lib.models.parts import load_pipeline
 from s2i_lib.models.single_file import inspect
 from s2i_lib.storage import run_card
 
@@ -38,7 +40,7 @@ def loras(tiny, tmp_path_factory):
     from peft import LoraConfig, get_peft_model_state_dict
 
     folder = tmp_path_factory.mktemp("loras")
-    pipeline = loading.load_pipeline(tiny)
+    pipeline = load_pipeline(tiny)
     config = LoraConfig(r=RANK, lora_alpha=RANK, target_modules=["to_q", "to_v"])
     pipeline.unet.add_adapter(config)
     generator = torch.Generator().manual_seed(1)
@@ -92,7 +94,7 @@ def test_lora_that_peft_itself_has_saved_is_loaded(tiny, drive, tmp_path, part, 
 
     layers = ["to_q", "to_v"] if part == "unet" else ["q_proj", "v_proj"]
     config = LoraConfig(r=RANK, lora_alpha=alpha or RANK, target_modules=layers)
-    made = get_peft_model(getattr(loading.load_pipeline(tiny), part), config)
+    made = get_peft_model(getattr(load_pipeline(tiny), part), config)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for name, weight in made.named_parameters():
@@ -105,7 +107,7 @@ def test_lora_that_peft_itself_has_saved_is_loaded(tiny, drive, tmp_path, part, 
     model = loading.load(str(tiny), drive=drive, run=str(path))
     found = dict(getattr(model.pipeline, part).named_parameters())
     merged = dict(made.merge_and_unload().named_parameters())
-    plain = dict(getattr(loading.load_pipeline(tiny), part).named_parameters())
+    plain = dict(getattr(load_pipeline(tiny), part).named_parameters())
     assert found.keys() == merged.keys()
     assert all(torch.allclose(found[n], merged[n], rtol=2**-10, atol=1e-3) for n in merged)
     assert any((found[n] - plain[n]).abs().max() > 0.1 for n in merged)
@@ -135,7 +137,7 @@ def test_checkpoint_in_one_file_draws_what_its_folder_does(tiny, drive, tmp_path
     model = loading.load(str(tiny), drive=drive, run=str(path))
     assert torch.equal(pixels(model), pixels(loading.load(str(tmp_path / "folder"), drive=drive)))
     assert not torch.equal(pixels(model), pixels(loading.load(str(tiny), drive=drive)))
-    assert model.hashes() == {"run": loading.digest_of(path)}
+    assert model.hashes() == {"run": digest_of(path)}
 
 
 @pytest.mark.parametrize("lost", ["first_stage_model.", "cond_stage_model.", "shape"])

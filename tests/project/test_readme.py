@@ -35,7 +35,7 @@ def test_every_notebook_has_a_row_with_its_own_badge():
 
 def test_links_lead_to_files():
     for page in PAGES:
-        for target in re.findall(r'(?:\]\(|src=")(?!https?:|#)([^)"]+)', page.read_text()):
+        for target in re.findall(r'(?:\]\(|src=")(?!https?:|#)([^)"#]+)', page.read_text()):
             assert (page.parent / target).exists(), f"{page} links to {target}"
 
 
@@ -66,6 +66,8 @@ def test_lessons_last_as_long_as_they_say():
     page = (ROOT / "docs" / "teaching.md").read_text()
     minutes = {int(s): int(m) for m, s in re.findall(r"^\| (\d+) \| (\d) ", page, re.MULTILINE)}
     assert f"That is {sum(minutes.values())} minutes." in page
+    short = re.findall(r"^\| (\d+) \| \*\*", page, re.MULTILINE)
+    assert f"\n## {sum(map(int, short))} minutes: " in page
     plans = re.findall(r"For (\d+), do sections ([\d, and]+)", " ".join(page.split()))
     assert len(plans) == 2
     for total, sections in plans:

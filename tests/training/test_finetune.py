@@ -16,6 +16,7 @@ from tiny_run import SHORT, KilledError, kill_at, start
 
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.models import loading
+from s2i_lib.models.digests import fingerprint
 from s2i_lib.privacy import find_traces
 from s2i_lib.storage.lease import LEASE, Lease
 from s2i_lib.storage.run_card import read_card
@@ -56,7 +57,7 @@ def test_a_run_leaves_everything_that_is_promised_and_nothing_else(drive, datase
     assert card["versions"]["torch"] == version("torch")
     assert card["versions"].keys() >= {"s2i_lib", "diffusers", "accelerate", "bitsandbytes"}
     base = loading.load(str(tiny), drive=drive, dtype=torch.float32).pipeline
-    assert card["base"]["fingerprint"] == loading.fingerprint(base)
+    assert card["base"]["fingerprint"] == fingerprint(base)
     assert card["base"]["source"] == str(tiny)
     assert card["base"]["licence"] == "as given by whoever made it" and card["scores"] == {}
     (kept,) = drive.class_images.iterdir()

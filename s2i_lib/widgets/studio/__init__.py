@@ -639,8 +639,7 @@ def _marks(text: str, subjects: list[Subject]) -> list[list[int]]:
 
 def _list_runs(drive: Drive) -> list[str]:
     """All finished runs on the Drive as SUBJECT/RUN, the newest first."""
-    from s2i_lib.storage.run_card import WEIGHTS, read_card
+    from s2i_lib.storage.run_card import finished_runs
 
-    done = [path.parent for path in drive.runs.glob(f"*/*/{WEIGHTS}") if read_card(path.parent)]
-    newest = sorted(done, key=lambda path: path.stat().st_mtime, reverse=True)
+    newest = sorted(finished_runs(drive), key=lambda path: path.stat().st_mtime, reverse=True)
     return [f"{path.parent.name}/{path.name}" for path in newest]
