@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 import threading
 import time
@@ -55,7 +54,6 @@ log = logging.getLogger(__name__)
 
 MOST_PICTURES = 8
 PREVIEW_EVERY_S = 0.2  # five rough pictures a second are enough to see it appear
-ALIKE = 0.8  # from which on a word may have been meant for a name: "Bell" for Bella has 0.89
 
 # A choice of Whisper's hundred; what is heard in another is named by its code.
 LANGUAGES = {
@@ -161,6 +159,7 @@ class Studio(ByteWidget):
                 f"The studio has no setting {sorted(unknown)[0]!r}. It has {', '.join(DEFAULTS)}."
             )
         self.drive, self.keep = drive, keep
+        self._keeps_this = keep
         settings = {**DEFAULTS, **(settings or {})}
         self._worker = Worker(self._report)
         self._chosen_model = settings["model"]
@@ -254,13 +253,19 @@ class Studio(ByteWidget):
         else:
             self._answer(self._talk.undo() if kind == "undo" else self._talk.redo())
 
-    def say(self, text: str) -> None:
-        """Wish for a picture in words, as if they had been spoken."""
-        self._wish(lambda: self._draw_words(text))
+    def say(self, text: str, *, keep: bool | None = None) -> None:
+        """Wish for a picture in words, as if they had been spoken.
 
-    def hear(self, source: Recording) -> None:
-        """Wish for a picture with a recording."""
-        self._wish(lambda: self._hear_and_draw(source, None))
+        ``keep`` is for this picture what the studio's ``keep`` is for all.
+        """
+        self._wish(lambda: self._draw_words(text), keep)
+
+    def hear(self, source: Recording, *, keep: bool | None = None) -> None:
+        """Wish for a picture with a recording; nobody is asked whether doubted words are right.
+
+        ``keep`` is for this picture what the studio's ``keep`` is for all.
+        """
+        self._wish(lambda: self._hear_and_draw(source, None, asks=False), keep)
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait for the wishes so far; never do so in a cell that the browser has to answer to."""
@@ -294,8 +299,9 @@ class Studio(ByteWidget):
 
     # --- the way of a wish -----------------------------------------------------------------------
 
-    def _wish(self, work: Callable[[], None]) -> None:
+    def _wish(self, work: Callable[[], None], keep: bool | None = None) -> None:
         def run() -> None:
+            self._keeps_this = self.keep if keep is None else keep
             # The page has cleared its lines: the same words must be news again.
             self.complaint, self.offers, self._doubted = "", [], None
             if self.state == "loading":
@@ -315,7 +321,7 @@ class Studio(ByteWidget):
             foresee=self._talk.foresee,
         )
 
-    def _hear_and_draw(self, recording: Recording, live: Live | None) -> None:
+    def _hear_and_draw(self, recording: Recording, live: Live | None, *, asks: bool = True) -> None:
         self.heard = {}  # so that the same words again are news to the page
         self._seed = live.options.seed if live else None
         self._configure()
@@ -331,8 +337,7 @@ class Studio(ByteWidget):
             self._speech.ready = live.sketch if live else None
             self._finish(self._talk.take(transcript, recording, before=before))
 
-        self.offers = _near_names(transcript.english, self.subjects)
-        if transcript.doubts:
+        if transcript.doubts and asks:
             self._doubted = draw
             self._show("asking", ("did_you_say", {"text": transcript.text}))
         else:
@@ -342,7 +347,6 @@ class Studio(ByteWidget):
         self.heard = {"text": text, "language": "", "code": "", "english": "", "doubts": []}
         self._seed = None
         self._configure()
-        self.offers = _near_names(text, self.subjects)
         self._finish(self._talk.say(text))
 
     def _draw_prompt(self, text: str) -> None:
@@ -370,7 +374,7 @@ class Studio(ByteWidget):
             speech.hearing = replace(speech.hearing, language=language)
         speech.chosen = self._chosen(speech.run)
         speech.negative = settings["negative"]
-        speech.folder = self.drive.creations if self.keep else None
+        speech.folder = self.drive.creations if self._keeps_this else None
         speech.recordings = self.drive.recordings if settings["keep_recordings"] else None
         speech.options = DrawOptions(
             steps=settings["steps"],
@@ -393,6 +397,7 @@ class Studio(ByteWidget):
             self._configure()
         elif isinstance(event, Understood):
             self._show_prompt(event.prompt, event.notes)
+            self.offers = [near.sentence for near in event.prompt.near_names]
             self._show("drawing", ("drawing", {"model": event.model.base.name}))
         elif isinstance(event, Taken) and event.sentence != NEW_WISH:
             self.answer = {**self.answer, "taken": event.sentence, "other": ""}
@@ -630,18 +635,6 @@ def _marks(text: str, subjects: list[Subject]) -> list[list[int]]:
         if start >= 0 and all(end <= a or b <= start for a, b in found):
             found.append([start, end])
     return sorted(found)
-
-
-def _near_names(text: str, names: list[str]) -> list[str]:
-    """Return the text with a name in place of a word that is nearly it, once for each such word."""
-    said = {word.strip(".,;:!?\"'").casefold(): word for word in text.split()}
-    offers = []
-    for name in names:
-        for plain, word in said.items():
-            likeness = difflib.SequenceMatcher(None, plain, name.casefold()).ratio()
-            if name.casefold() not in said and likeness >= ALIKE:
-                offers.append(text.replace(word.strip(".,;:!?\"'"), name, 1))
-    return offers
 
 
 def _list_runs(drive: Drive) -> list[str]:
