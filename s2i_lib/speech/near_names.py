@@ -58,7 +58,8 @@ def find_near_names(
     """
     named = {mention.subject for mention in mentions}
     found: dict[Subject, Candidate] = {}
-    for candidate in candidates(text, [one for one in subjects if one not in named]):
+    ways = [(one, way) for one in subjects if one not in named for way in (None, *one.spellings)]
+    for candidate in (c for one, way in ways for c in candidates(text, [one], way)):
         if not _is_near(candidate) or overlaps(candidate.mention, mentions):
             continue
         best = found.get(candidate.mention.subject)
