@@ -53,8 +53,8 @@ def teach_name(
             try:
                 heard.append(_hear_name(listener, recording))
             except InputError as error:
-                is_file = isinstance(recording, (str, Path))
-                faults.append(f"{recording if is_file else f'Recording {number}'}: {error}")
+                where = recording if isinstance(recording, str) else f"Recording {number}"
+                faults.append(f"{where}: {error}")
     finally:
         listener.options = before
     spellings = tuple(dict.fromkeys(text for text in heard if _is_usable(text, heard, subject)))
