@@ -19,6 +19,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # for editors and type checkers, which do not run __getattr__
+    from s2i_lib.ar.hold import hold as hold
     from s2i_lib.drawing.draw import draw as draw
     from s2i_lib.errors import InputError as InputError
     from s2i_lib.evaluation.evaluate import evaluate_run as evaluate  # noqa: F401
@@ -48,6 +49,7 @@ _FACE = {
     "hear": "speech.transcribe.hear",
     "draw": "drawing.draw.draw",
     "SpeechToImage": "pipeline.SpeechToImage",
+    "hold": "ar.hold.hold",
     "evaluate": "evaluation.evaluate.evaluate_run",
     "InputError": "errors.InputError",
 }

@@ -70,6 +70,13 @@ class Order:
         bool,
         typer.Option("--classroom", help="Refuse words of a list; have a safety checker look."),
     ] = False
+    panorama: Annotated[
+        bool, typer.Option("--panorama", help="A room to stand in: twice as wide, edges meet.")
+    ] = False
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Have a scorer look, and tell what it sees in alt texts."),
+    ] = False
     out: OutOption = None
 
 

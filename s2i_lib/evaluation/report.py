@@ -243,7 +243,8 @@ def image_uri(image: Image, mark: Mark | None = None) -> str:
     What was drawn has a ``mark``, a photo none.
     """
     is_small = max(image.size) <= THUMB_PX
-    file_format, options = ("PNG", {}) if is_small else ("JPEG", {"quality": 88})
+    file_format = "PNG" if is_small else "JPEG"
+    options: dict[str, Any] = {} if is_small else {"quality": 88}
     if not is_small:
         image = image.copy()
         image.thumbnail((THUMB_PX, THUMB_PX))

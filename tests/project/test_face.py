@@ -33,7 +33,7 @@ def test_a_name_is_what_editors_take_it_for(name):
 
 
 def test_the_face_is_a_dozen_names_and_shows_them():
-    assert len(set(NAMES) - {"InputError"}) <= 12
+    assert len(set(NAMES) - {"InputError"}) <= 13  # of a baker: hold came with AR (issue 26)
     assert NAMES.keys() <= set(dir(s2i))
 
 
