@@ -116,6 +116,41 @@ def gallery(
         emit({"grid": str(sheet)}, f"Grid      {sheet}")
 
 
+def ar(
+    pictures: Annotated[list[Path], typer.Argument(help="PNGs that this program saved or shared.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write to [default: beside each picture].")
+    ] = None,
+    relief: Annotated[
+        bool, typer.Option("--relief", help="Also an STL relief of 60 mm, for a 3D printer.")
+    ] = False,
+    stereo: Annotated[
+        bool, typer.Option("--stereo", help="Also a pair of views for a viewer with two lenses.")
+    ] = False,
+    address: Annotated[
+        str, typer.Option(help="Where the page will lie on the web, for a QR code on it.")
+    ] = "",
+) -> None:
+    """Make figures of pictures, to hold in the hand: GLB, USDZ, and a page that shows them."""
+    from s2i_lib.ar.hold import hold
+
+    def handle(name: str) -> None:
+        path = Path(name)
+        folder = out or path.parent
+        if out or path.exists():
+            make_folder(folder)  # before anything slow
+        held = hold(path)
+        written = held.write(
+            folder, path.stem, address=address, with_relief=relief, with_stereo=stereo
+        )
+        emit(
+            {"picture": name, "alt": held.alt, "files": [str(one) for one in written]},
+            *(f"Written   {one}" for one in written),
+        )
+
+    for_each([str(picture) for picture in pictures], handle, what="pictures")
+
+
 def made_by(
     files: Annotated[
         list[Path], typer.Argument(help="Pictures, pages, GLBs or USDZs, of this program or not.")
