@@ -21,8 +21,8 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # for editors and type checkers, which do not run __getattr__
-    from s2i_lib.conversation import Conversation as Conversation
     from s2i_lib.ar.hold import hold as hold
+    from s2i_lib.conversation import Conversation as Conversation
     from s2i_lib.drawing.draw import draw as draw
     from s2i_lib.errors import InputError as InputError
     from s2i_lib.evaluation.evaluate import evaluate_run as evaluate  # noqa: F401
