@@ -136,7 +136,7 @@ def test_speak(shell, drive, run, tiny, full):
     kept = kept_picture(drive)
     command = ("speak", CLIP, "--run", "violet/full", "--model", tiny, "--steps", 1,
                "--keep-recordings", "--subject", "Violet")  # fmt: skip
-    for number, _ in enumerate(shell.stops(*command, every=1 if full else 9)):
+    for number, _ in enumerate(shell.stops(*command, every=1 if full else 14)):
         check_whole(drive.root, KINDS)
         before = list_pictures(drive.creations)
         if number % 3 == 0:
@@ -211,7 +211,7 @@ def test_evaluate(shell, drive, run, tiny, full):
     command = ("evaluate", "violet/full", "--model", tiny, "--prompts", 1, "--seeds", 1,
                "--steps", 1)  # fmt: skip
     before = content(drive.root)
-    for _ in shell.stops(*command, every=1 if full else 7):
+    for _ in shell.stops(*command, every=1 if full else 12):
         check_whole(drive.root, KINDS)
         shell.run(*command)
         assert content(drive.root).items() >= before.items()
