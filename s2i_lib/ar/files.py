@@ -52,8 +52,8 @@ def to_glb(solid: Solid, mark: Mark) -> bytes:
     def say_who(tree: dict[str, Any]) -> None:
         tree["asset"] |= {"generator": mark.tool, "extras": mark.to_json()}
 
-    named: dict[str, Any] = {"figure": mesh}
-    return export_glb(trimesh.Scene(named), include_normals=True, tree_postprocessor=say_who)
+    scene = trimesh.Scene(mesh)
+    return export_glb(scene, include_normals=True, tree_postprocessor=say_who)
 
 
 def to_stl(mesh: Any) -> bytes:
