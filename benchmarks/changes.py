@@ -1,15 +1,17 @@
 """Measure changes by voice: whether what was asked for is done, and whether the rest stays.
 
-    python -m benchmarks.changes [--count 200] [--steps 10] [--keep FILE]
+    python -m benchmarks.changes [--count 200] [--steps 10] [--blend] [--keep FILE]
 
 Each change is a sentence ("make the background green") after a picture of the pocket model. It is
-drawn five ways: with another seed, from the same noise, and from the same noise with everything
-outside of a mask taken from the last picture at every step ("local blend"). One mask is where the
-words that changed look (cross-attention; Hertz et al. 2022, arXiv:2208.01626, section 4), the
-other where the two prompts' predictions differ (Couairon et al. 2022, arXiv:2210.11427).
+drawn with another seed and from the same noise; with --blend also from the same noise with
+everything outside of a mask taken from the last picture at every step ("local blend"). One mask is
+where the words that changed look (cross-attention; Hertz et al. 2022, arXiv:2208.01626, section
+4), the other where the two prompts' predictions differ (Couairon et al. 2022, arXiv:2210.11427).
 
-Done is judged by the shipped scorer (nouns), the border (grounds), the object's pixels (colours,
-sizes, counts). The rest is what lies outside of the mask of the changed words.
+Done is judged by the border (grounds), the object's pixels (colours, sizes) and the shipped scorer:
+a new noun is among its first five and before the old one, a number is the likeliest of three. The
+rest is what the changed words do not speak of: of a new ground the pixels that show the object
+before and after, else those that show the ground before and after.
 """
 
 from __future__ import annotations
@@ -24,7 +26,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy import ndimage
 
 from s2i_lib.drawing.attention import split_words
 from s2i_lib.drawing.sampling import decode, encode_prompts, initial_noise
@@ -36,9 +37,10 @@ from s2i_lib.speech.changes import read_change
 from s2i_lib.speech.phrases import parse_head, split_parts
 from s2i_lib.speech.templates import article_for
 from s2i_lib.storage.layout import open_drive
+from tools.pocket import world
 
 WAYS = ("another seed", "same noise", "blend by attention", "blend by prediction")
-THRESHOLD = 0.3  # of a map's largest value, as in Prompt-to-Prompt's LocalBlend
+THRESHOLD = 0.3  # of a map from 0 to 1; LocalBlend's, whose maps are divided by their largest
 START = 0.2  # share of the steps before blending begins, as there
 BATCH = 10
 BRIGHT = ("red", "yellow", "green", "blue", "purple", "pink", "orange")
@@ -60,7 +62,7 @@ def make_cases(count: int, seed: int = 5) -> list[Case]:
     words = known_words(REGISTRY["pocket"])
     assert words is not None
     rng = np.random.default_rng(seed)
-    nouns = [n for n in words["nouns"][:99] if n not in words["colours"]]
+    nouns = [noun for noun in world.NOUNS if noun not in words["colours"]]
     grounds = [c for c in words["colours"] if c not in ("grey", "violet")]
     kinds = ["ground"] * 3 + ["colour"] * 2 + ["replace"] * 3 + ["size", "count"]
     cases = []
@@ -136,26 +138,30 @@ class Attention:
 
 def as_mask(maps: torch.Tensor) -> torch.Tensor:
     """Return where maps, shape = (n, side, side), reach the threshold, as (n, 1, side, side)."""
-    return (maps / maps.amax(dim=(1, 2), keepdim=True) > THRESHOLD).float()[:, None]
+    low, high = maps.amin(dim=(1, 2), keepdim=True), maps.amax(dim=(1, 2), keepdim=True)
+    return ((maps - low) / (high - low) > THRESHOLD).float()[:, None]
 
 
 def draw_ways(
-    model: Model, attention: Attention, cases: list[Case], first_seed: int, steps: int
-) -> dict[str, Any]:
-    """Return the pictures of each way, before and after, and the mask of the changed words."""
+    model: Model, attention: Attention | None, cases: list[Case], first_seed: int, steps: int
+) -> np.ndarray:
+    """Return the pictures before and after, shape = (1 + ways, len(cases), side, side, 3).
+
+    Without ``attention`` nothing is blended.
+    """
     n, guidance = len(cases), model.base.guidance_scale
     schedulers = make_scheduler(model, USUAL)
     schedulers.set_timesteps(steps)
     seeds = list(range(first_seed, first_seed + n))
     noise, new = initial_noise(model, seeds), initial_noise(model, [s + 10**6 for s in seeds])
-    latents = torch.cat([noise, new, noise, noise, noise])
+    latents = torch.cat([noise, new, noise, *([noise, noise] if attention else [])])
     before = encode_prompts(model, [case.before for case in cases])
     after = encode_prompts(model, [case.after for case in cases])
-    texts = torch.cat([before, after, after, after, after])
+    texts = torch.cat([before, *[after] * (len(latents) // n - 1)])
     empty = encode_prompts(model, [model.base.negative]).expand(len(texts), -1, -1)
     old = [places_of(model, case.before, case.after) for case in cases]
     came = [places_of(model, case.after, case.before) for case in cases]
-    sums = {"same": 0.0, "attention": 0.0, "prediction": 0.0}
+    sums: dict[str, Any] = {"attention": 0.0, "prediction": 0.0}
 
     def looks(maps: torch.Tensor, places: list[list[int]]) -> torch.Tensor:
         return torch.stack([m[p].sum(dim=0) if p else m[:1].sum(dim=0) * 0
@@ -164,16 +170,17 @@ def draw_ways(
     with torch.inference_mode():
         for number, t in enumerate(schedulers.timesteps, start=1):
             without = model.pipeline.unet(latents, t, encoder_hidden_states=empty).sample
-            attention.take()
+            if attention:
+                attention.take()
             given = model.pipeline.unet(latents, t, encoder_hidden_states=texts).sample
-            maps = attention.take().split(n)
             predicted = without + guidance * (given - without)
-            parts = predicted.split(n)
+            latents = schedulers.step(predicted, t, latents).prev_sample
+            if attention is None:
+                continue
+            maps, parts = attention.take().split(n), predicted.split(n)
             there = looks(maps[0], old)
-            sums["same"] = sums["same"] + torch.maximum(there, looks(maps[2], came))
             sums["attention"] = sums["attention"] + torch.maximum(there, looks(maps[3], came))
             sums["prediction"] = sums["prediction"] + (parts[4] - parts[0]).abs().mean(dim=1)
-            latents = schedulers.step(predicted, t, latents).prev_sample
             if number > START * steps:
                 each = list(latents.split(n))
                 for i, kind in ((3, "attention"), (4, "prediction")):
@@ -181,8 +188,7 @@ def draw_ways(
                     each[i] = mask * each[i] + (1 - mask) * each[0]
                 latents = torch.cat(each)
     images = np.stack([np.asarray(image) for image in decode(model, latents)])
-    mask = as_mask(sums["same"])
-    return {"images": images.reshape(5, n, *images.shape[1:]), "mask": mask.numpy()[:, 0] > 0}
+    return images.reshape(-1, n, *images.shape[1:])
 
 
 # --- what came of it ----------------------------------------------------------------------------
@@ -207,9 +213,7 @@ class Verdicts:
         assert words is not None and model.base.scorer is not None
         self.colours = {n: np.array(c) for n, c in words["colours"].items()
                         if n not in ("grey", "violet")}  # fmt: skip
-        self.nouns = words["nouns"][:99]
         self.clip = load_clip(model.base.scorer, open_drive())
-        self.texts = self.clip.texts([f"{article_for(noun)} {noun}" for noun in self.nouns])
 
     def nearest(self, pixels: np.ndarray) -> np.ndarray:
         table = np.stack(list(self.colours.values()))
@@ -227,36 +231,41 @@ class Verdicts:
         if case.kind == "size":
             grown = there.mean() - was.mean()
             return bool(grown > 0) == (case.wanted == "bigger") and abs(grown) > 0.01
+        noun = parse_head(case.before).noun
         if case.kind == "count":
-            spots, n = ndimage.label(ndimage.binary_opening(there))
-            sizes = ndimage.sum_labels(there, spots, range(1, n + 1))
-            return int((np.array(sizes) > 40).sum()) == {"two": 2, "three": 3}[case.wanted]
+            texts = [f"{n} {world.plural(noun)}" for n in ("two", "three")]
+            texts.append(world.with_article(noun))
+            return ("two", "three", "one")[self.order(after, texts)[0]] == case.wanted
+        order = self.order(after, [world.with_article(one) for one in world.NOUNS])
+        place = {world.NOUNS[i]: at for at, i in enumerate(order)}
+        return place[case.wanted] < min(5, place[noun])
+
+    def order(self, picture: np.ndarray, texts: list[str]) -> list[int]:
+        """Return the places of texts, the likeliest first."""
         from PIL import Image
 
-        seen = self.clip.images([Image.fromarray(after)])
-        same = {self.nouns[i] for i in (seen @ self.texts.T)[0].argsort()[::-1][:1]}
-        return case.wanted in same
+        likeness = self.clip.images([Image.fromarray(picture)]) @ self.clip.texts(texts).T
+        return likeness[0].argsort()[::-1].tolist()
 
 
-def square_error(case_mask: np.ndarray, one: np.ndarray, other: np.ndarray) -> float | None:
-    """Return the mean square error outside of a mask of latents; None where it covers all."""
-    rest = ~np.kron(case_mask, np.ones((8, 8), bool))
+def square_error(case: Case, one: np.ndarray, other: np.ndarray) -> float | None:
+    """Return the mean square error of the rest; None where there is none."""
+    first, second = object_of(one), object_of(other)
+    rest = first & second if case.kind == "ground" else ~(first | second)
     if rest.mean() < 0.02:
         return None
     difference = one[rest].astype(np.float32) - other[rest]
     return float(np.square(difference).mean())
 
 
-def report(cases: list[Case], made: list[dict[str, Any]], verdicts: Verdicts) -> list[str]:
+def report(cases: list[Case], images: np.ndarray, verdicts: Verdicts) -> list[str]:
     """Return the table: share done and PSNR of the rest, for each way and kind."""
     done: dict[tuple[str, str], list[bool]] = defaultdict(list)
     errors: dict[tuple[str, str], list[float]] = defaultdict(list)
-    images = np.concatenate([one["images"] for one in made], axis=1)
-    masks = np.concatenate([one["mask"] for one in made])
-    for i, case in enumerate(cases[: len(masks)]):
-        for way, after in zip(WAYS, images[1:, i], strict=True):
+    for i, case in enumerate(cases[: images.shape[1]]):
+        for way, after in zip(WAYS, images[1:, i], strict=False):
             is_done = verdicts.is_done(case, images[0, i], after)
-            error = square_error(masks[i], images[0, i], after)
+            error = square_error(case, images[0, i], after)
             for kind in (case.kind, "all"):
                 done[kind, way].append(is_done)
                 if error is not None:
@@ -264,7 +273,7 @@ def report(cases: list[Case], made: list[dict[str, Any]], verdicts: Verdicts) ->
     lines = []
     for kind in dict.fromkeys(kind for kind, _ in done):
         base = np.median(errors[kind, WAYS[0]])
-        for way in WAYS:
+        for way in WAYS[: len(images) - 1]:
             error = max(float(np.median(errors[kind, way])), 1e-3)
             psnr = 10 * np.log10(255**2 / error)
             share, n = np.mean(done[kind, way]), len(done[kind, way])
@@ -278,19 +287,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=200, help="number of changes")
     parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--blend", action="store_true", help="blend with the last picture, too")
     parser.add_argument("--keep", type=Path, help="an .npz of the pictures, to look at")
     o = parser.parse_args()
     cases, model, made = make_cases(o.count), load("pocket", drive=open_drive()), []
-    attention = Attention(model.pipeline.unet)
+    attention = Attention(model.pipeline.unet) if o.blend else None
     for at in range(0, o.count, BATCH):
         made.append(draw_ways(model, attention, cases[at : at + BATCH], at, o.steps))
         if o.keep:
-            np.savez(o.keep, images=np.concatenate([one["images"] for one in made], axis=1),
-                     masks=np.concatenate([one["mask"] for one in made]),
+            np.savez(o.keep, images=np.concatenate(made, axis=1),
                      cases=json.dumps([vars(case) for case in cases]))  # fmt: skip
     print("| change | drawn | n | done | PSNR of the rest, dB | nearer than another seed, times |")
     print("|---|---|---|---|---|---|")
-    print("\n".join(report(cases, made, Verdicts(model))))
+    print("\n".join(report(cases, np.concatenate(made, axis=1), Verdicts(model))))
 
 
 if __name__ == "__main__":

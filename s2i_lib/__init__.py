@@ -21,6 +21,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # for editors and type checkers, which do not run __getattr__
+    from s2i_lib.ar.hold import hold as hold
     from s2i_lib.conversation import Conversation as Conversation
     from s2i_lib.drawing.draw import draw as draw
     from s2i_lib.errors import InputError as InputError
@@ -52,6 +53,7 @@ _FACE = {
     "draw": "drawing.draw.draw",
     "SpeechToImage": "pipeline.SpeechToImage",
     "Conversation": "conversation.Conversation",
+    "hold": "ar.hold.hold",
     "evaluate": "evaluation.evaluate.evaluate_run",
     "InputError": "errors.InputError",
 }

@@ -22,7 +22,8 @@ from s2i_lib.drawing.sampling import SEEDS, DrawOptions
 from s2i_lib.errors import InputError
 from s2i_lib.photos.subject import Subject
 from s2i_lib.pipeline import SpeechToImage, Taken, Wish
-from s2i_lib.speech.changes import COMMANDS, NEW_WISH, Change, read_change
+from s2i_lib.speech.changes import read_change
+from s2i_lib.speech.commands import COMMANDS, NEW_WISH, Change
 from s2i_lib.speech.name_matching import find_names
 from s2i_lib.speech.prompt import Prompt, fit, replace_names
 from s2i_lib.speech.transcript import Transcript

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     import PIL.Image
 
     from s2i_lib.drawing.safety import Classroom
+    from s2i_lib.drawing.told import Seen
 
     Recording: TypeAlias = str | Path | bytes | np.ndarray
     """A file, a file's bytes, or samples at 16 kHz."""
@@ -241,6 +242,8 @@ class SpeechToImage:
         self.folder: Path | None = folder or self.drive.creations
         self.mark = ""
         """End of the files' names, for several processes that write at once."""
+        self.look: Callable[[Picture], Seen | None] | None = None
+        """Says what a picture shows (`s2i_lib.evaluation.look.Looker`); None: nobody looks."""
         self.recordings: Path | None = None
         """Folder where recordings are kept; None keeps none."""
         self.chosen = find_subject(self.drive, subject) if isinstance(subject, str) else subject
@@ -535,6 +538,9 @@ class SpeechToImage:
                         on_step=lambda step: self.callback(Drawing(step, model, self.classroom)),
                         classroom=self.classroom,
                     )
+        if self.look:
+            with self._stage("look"):
+                pictures = [self._looked_at(picture) for picture in pictures]
         if chain is not None:
             pictures = [chain.write_in(one, i) for i, one in enumerate(pictures)]
         with self._stage("save"):
@@ -549,6 +555,11 @@ class SpeechToImage:
             seconds=self._wish_seconds,
         )
         return self.last
+
+    def _looked_at(self, picture: Picture) -> Picture:
+        """The picture with what is seen in its record, where that can be told."""
+        seen = self.look(picture) if self.look else None
+        return replace(picture, record=picture.record | {"seen": asdict(seen)}) if seen else picture
 
     # ---- Saving ----
 

@@ -70,6 +70,13 @@ class Order:
         float | None, typer.Option(help="How closely to follow the prompt; 1 is off.")
     ] = None
     classroom: ClassroomOption = False
+    panorama: Annotated[
+        bool, typer.Option("--panorama", help="A room to stand in: twice as wide, edges meet.")
+    ] = False
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Have a scorer look, and tell what it sees in alt texts."),
+    ] = False
     out: OutOption = None
 
 

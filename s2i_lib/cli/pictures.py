@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from tqdm.auto import tqdm
@@ -14,6 +14,11 @@ from s2i_lib.cli.output import agree, complain, emit, wrap
 from s2i_lib.errors import InputError
 from s2i_lib.storage.files import make_folder, write_new
 from s2i_lib.storage.layout import Drive
+
+if TYPE_CHECKING:
+    from s2i_lib.drawing.records import Picture
+    from s2i_lib.drawing.safety import Classroom
+    from s2i_lib.models.loading import Model
 
 
 def redo(
@@ -33,7 +38,6 @@ def redo(
 ) -> None:
     """Make the same picture again, from the record inside it."""
     from s2i_lib.drawing import records
-    from s2i_lib.drawing.draw import redo
     from s2i_lib.drawing.gallery import from_drive, read_record, same_pixels, save
     from s2i_lib.drawing.safety import Classroom
     from s2i_lib.models.loading import load
@@ -50,9 +54,7 @@ def redo(
         doubt = records.compare_weights(loaded, step)
         if doubt:
             complain(doubt, "Note")
-        with tqdm(total=step.get("steps"), desc="Drawing", leave=False) as bar:
-            again = redo(loaded, step, on_step=lambda _: bar.update(), classroom=rules)
-        path = save(again, folder, root=drive.root)
+        path = save(_draw_again(loaded, step, rules), folder, root=drive.root)
         if step is not record:
             emit({"said": step["said"], "picture": str(path)},
                  f"Said      {step['said']}", f"Picture   {path}")  # fmt: skip
@@ -63,6 +65,13 @@ def redo(
         f"Picture   {path}",
         f"The same  {'yes, bit for bit' if is_same else f'no: {why_not}'}",
     )
+
+
+def _draw_again(model: Model, record: dict[str, Any], rules: Classroom | None) -> Picture:
+    from s2i_lib.drawing.draw import redo
+
+    with tqdm(total=record.get("steps"), desc="Drawing", leave=False) as bar:
+        return redo(model, record, on_step=lambda _: bar.update(), classroom=rules)
 
 
 def gallery(
@@ -105,6 +114,41 @@ def gallery(
     if pictures and grid:
         sheet = write_new(grid, grid_png(pictures))
         emit({"grid": str(sheet)}, f"Grid      {sheet}")
+
+
+def ar(
+    pictures: Annotated[list[Path], typer.Argument(help="PNGs that this program saved or shared.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write to [default: beside each picture].")
+    ] = None,
+    relief: Annotated[
+        bool, typer.Option("--relief", help="Also an STL relief of 60 mm, for a 3D printer.")
+    ] = False,
+    stereo: Annotated[
+        bool, typer.Option("--stereo", help="Also a pair of views for a viewer with two lenses.")
+    ] = False,
+    address: Annotated[
+        str, typer.Option(help="Where the page will lie on the web, for a QR code on it.")
+    ] = "",
+) -> None:
+    """Make figures of pictures, to hold in the hand: GLB, USDZ, and a page that shows them."""
+    from s2i_lib.ar.hold import hold
+
+    def handle(name: str) -> None:
+        path = Path(name)
+        folder = out or path.parent
+        if out or path.exists():
+            make_folder(folder)  # before anything slow
+        held = hold(path)
+        written = held.write(
+            folder, path.stem, address=address, with_relief=relief, with_stereo=stereo
+        )
+        emit(
+            {"picture": name, "alt": held.alt, "files": [str(one) for one in written]},
+            *(f"Written   {one}" for one in written),
+        )
+
+    for_each([str(picture) for picture in pictures], handle, what="pictures")
 
 
 def made_by(

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from tqdm.auto import tqdm
 
+from s2i_lib.ar.page import room_page
 from s2i_lib.cli.app import Hearing, ModelOption, Order, for_each
 from s2i_lib.cli.output import complain, emit, notes
 from s2i_lib.drawing.draw import EMPTY_PROMPT
 from s2i_lib.drawing.gallery import Section, write_page
+from s2i_lib.drawing.told import alt_text
 from s2i_lib.errors import InputError, S2iError
-from s2i_lib.storage.files import make_folder
+from s2i_lib.storage.files import free_path, make_folder, write_file
 from s2i_lib.storage.layout import Drive
 
 if TYPE_CHECKING:
@@ -169,7 +171,11 @@ def _make_pipeline(order: Order, drive: Drive, processes: Processes) -> SpeechTo
     from s2i_lib.storage.run_card import find_run
 
     options = DrawOptions(
-        steps=order.steps, guidance_scale=order.guidance, count=order.count, seed=order.seed
+        steps=order.steps,
+        guidance_scale=order.guidance,
+        count=order.count,
+        seed=order.seed,
+        is_panorama=order.panorama,
     )
     model = order.model
     classroom = Classroom(drive) if order.classroom else None
@@ -190,6 +196,10 @@ def _make_pipeline(order: Order, drive: Drive, processes: Processes) -> SpeechTo
         callback=_Progress(),
     )
     speech.mark = processes.mark
+    if order.check:
+        from s2i_lib.evaluation.look import Looker  # a second of imports
+
+        speech.look = Looker(drive)
     return speech
 
 
@@ -282,7 +292,11 @@ def _report(
         f"Drawn     {wish.prompt.text}  (by {wish.pictures[0].record['model']})",
         *notes(remarks),
         *(f"Picture   {path}" for path in paths),
+        *(f"Alt text  {alt_text(one.record)}" for one in wish.pictures if "seen" in one.record),
     )
+    for path in paths if wish.options.is_panorama else []:
+        room = write_file(free_path(path.with_suffix(".room.html")), room_page(path).encode())
+        emit({"room": str(room)}, f"Room      {room}")
     if wish.failures:
         raise S2iError(
             f"{len(wish.failures)} of {len(wish.pictures)} pictures could not be kept: "

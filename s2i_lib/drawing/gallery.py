@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from s2i_lib.drawing.marks import Mark, encode_marked, mark_of_record
 from s2i_lib.drawing.records import Picture
+from s2i_lib.drawing.told import alt_text
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.photos.own_png import open_png, text_of_png
 from s2i_lib.storage.files import alone_in, data_uri, free_path, write_file, write_new
@@ -51,6 +52,7 @@ RECORD_SHAPE = {
     ],
     "transcript": (dict, type(None)),
     "conversation": [{"said": str, "kind": str}],
+    "seen": {"agrees": bool, "words": str},
 }
 PAGE_TEMPLATE = Path(__file__).with_name("gallery_page.html")
 
@@ -167,7 +169,7 @@ def from_drive(record: dict[str, Any], root: Path) -> dict[str, Any]:
     return _at_each_step(record, lengthen)
 
 
-def _for_others(record: dict[str, Any]) -> dict[str, Any]:
+def for_others(record: dict[str, Any]) -> dict[str, Any]:
     """Return a record without paths of this machine: from the Drive's runs on, or the name."""
 
     def shorten(path: str) -> str:
@@ -363,14 +365,16 @@ def write_page(wishes: Sequence[Section], path: Path, *, title: str) -> Path:
                 {
                     "name": file.name,
                     "uri": data_uri("image/png", shared_png(file)),
-                    "record": _for_others(read_record(file)),
+                    "alt": alt_text(record),
+                    "record": for_others(record),
                 }
                 for file in wish.pictures
+                for record in [read_record(file)]
             ],
         }
         for wish in wishes
     ]
-    models = [mark_of_record(one["record"]).model for each in sections for one in each["pictures"]]
+    models = [mark_of_png(file).model for wish in wishes for file in wish.pictures]
     page = template.render(title=title, wishes=sections, mark=_mark_of_all(models).html())
     return write_new(path, page.encode())
 

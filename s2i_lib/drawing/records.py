@@ -33,7 +33,7 @@ class Chain:
     said: str
     """The words for this picture, in English."""
     kind: str
-    """"wish", or what they change (s2i_lib.speech.changes)."""
+    """"wish", or what they change (s2i_lib.speech.commands)."""
     before: Sequence[Picture] = ()
     """Pictures that they change; none for a new wish."""
 

@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 
 PEFT_PREFIX = "base_model.model."  # of names in PEFT's own files (PeftModel.save_pretrained)
 PEFT_CARD = "adapter_config.json"  # and what lies beside them
+UNET_BLOCKS = ("down_blocks.", "mid_block.", "up_blocks.")  # as unet.save_attn_procs named them
 
 
 MOST_RANK = 1024
@@ -193,12 +194,14 @@ def read_lora(pipeline: StableDiffusionPipeline, path: Path) -> tuple[Any, Any, 
     if any(name.startswith(PEFT_PREFIX) for name in state):
         state = {_name_of_peft(name): weight for name, weight in state.items()}
         metadata = metadata or _metadata_of_peft(state, path)
+    elif any(name.startswith(UNET_BLOCKS) for name in state):
+        state = {_name_of_peft(name): weight for name, weight in state.items()}
     state, alphas = pipeline.lora_state_dict(state)
     return state, alphas, metadata
 
 
 def _name_of_peft(name: str) -> str:
-    """Return diffusers' name of a weight that PEFT names after a part of the model by itself."""
+    """Return diffusers' name of a weight that is named after a part of the model by itself."""
     name = name.removeprefix(PEFT_PREFIX)
     for side in (".lora_A.", ".lora_B."):  # between them the adapter's name, if it was kept
         layer, found, end = name.partition(side)

@@ -14,13 +14,14 @@ thing in place of another. Everything else is a new wish: so a scene is never ta
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from difflib import SequenceMatcher
 
 import regex as re
 
 from s2i_lib.errors import InputError
 from s2i_lib.photos.subject import Subject
+from s2i_lib.speech.commands import Change, read_command
 from s2i_lib.speech.habits import strip_habits, strip_politeness
 from s2i_lib.speech.phrases import (
     BESIDE,
@@ -48,53 +49,7 @@ from s2i_lib.speech.phrases import (
     with_noun,
     with_size,
 )
-
-COMMANDS = ("undo", "redo", "go_to", "again", "keep", "delete", "start_over")
-"""Kinds of change that have no new prompt; all others do."""
-
-
-@dataclass(frozen=True)
-class Change:
-    """What a sentence does to the last picture."""
-
-    kind: str
-    """One of `COMMANDS`, or colour, size, count, place, time, style, worn, add, remove, replace,
-    attribute, or several (more than one of these)."""
-    text: str = ""
-    """The new prompt; "" for a command."""
-    old_words: tuple[str, ...] = ()
-    """Words of the last prompt that go."""
-    new_words: tuple[str, ...] = ()
-    """Words of the new prompt that come."""
-    number: int | None = None
-    """Of "go back to the second": 1 for the first picture, -1 for the last."""
-    is_explicit: bool = True
-    """Whether the sentence says that something is changed ("make it blue"); "on a beach" does not,
-    and is a wish where there is no picture yet."""
-
-    @property
-    def taken(self) -> str:
-        """Sentence on what the words were taken for."""
-        if self.kind in COMMANDS:
-            return _TAKEN[self.kind]
-        came, went = (" ".join(words) for words in (self.new_words, self.old_words))
-        if came and went:
-            return f"Taken as a change: “{came}” in place of “{went}”."
-        if came or went:
-            return f"Taken as a change: {'with' if came else 'without'} “{came or went}”."
-        return "Taken as a change, but the words stay the same."
-
-
-_TAKEN = {
-    "undo": "Taken as: one step back.",
-    "redo": "Taken as: one step forward.",
-    "go_to": "Taken as: back to an earlier picture.",
-    "again": "Taken as: the same words again, as another picture.",
-    "keep": "Taken as: keep this picture.",
-    "delete": "Taken as: delete this picture.",
-    "start_over": "Taken as: start over.",
-}
-NEW_WISH = "Taken as a new wish."
+from s2i_lib.speech.templates import article_for
 
 
 def read_change(
@@ -121,15 +76,16 @@ def read_change(
             words = re.sub(rf"\ba (?=(?:[\w-]+ )?{re.escape(subject.phrase)}\b)", "the ", words)
     if not words:
         return None
-    if command := _read_command(words):
+    if command := read_command(words):
         return command
+    words = words[0].lower() + words[1:]
     for said in dict.fromkeys((words, re.sub(r"^(?:and|but|then|now|just|only) ", "", words))):
         if edit := _Reader(last, subjects).read(said):
             kind, text, is_explicit = edit
             return _make_change(kind, last, text, is_explicit)
     if not is_forced:
         return None
-    words = strip_habits(sentence) or words
+    words = strip_habits(sentence).strip(" ,.;!?…") or words
     kind, text = _Reader(last, subjects).set("", words) or ("add", f"{last}, {words}")
     return _make_change(kind, last, text, True)
 
@@ -142,70 +98,12 @@ def _make_change(kind: str, last: str, text: str, is_explicit: bool) -> Change:
     return Change(kind, text, tuple(went), tuple(came), is_explicit=is_explicit)
 
 
-# --- commands -----------------------------------------------------------------------------------
-
-_ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth",
-             "tenth")  # fmt: skip
-_NTH = rf"(?P<nth>{'|'.join(_ORDINALS)}|last|latest|newest|beginning|start|original|very first)"
-_ONE = r"(?: (?:one|picture|image|version|try|drawing|photo))?"
-_IT = r"(?:it|this|that|them|these|those|(?:this|that|the last|the)" + _ONE + ")"
-_DO = r"(?:draw|do|try|paint|make|show|give|create|generate)"
-
-# A whole sentence is a command, or none is: "undo", but "an undo button".
-_COMMANDS = (
-    ("undo", rf"undo(?: {_IT}| the last (?:change|step|thing))?|undo undo|"
-             rf"(?:go |take me )?back(?: up)?(?: (?:one|a)(?: step)?)?|"
-             rf"go back to the (?:one before|previous{_ONE})|one (?:step )?back|step back|"
-             rf"take (?:it|that) back|(?:the |show the |go to the )?(?:previous{_ONE}|one before)|"
-             rf"(?:go )?back to (?:how|what|the way) it was(?: before)?|as it was(?: before)?|"
-             rf"never ?mind|revert(?: {_IT})?"),
-    ("redo", rf"redo(?: {_IT})?|undo the undo|(?:go )?forwards?(?: again)?(?: one(?: step)?)?|"
-             rf"one (?:step )?forwards?|(?:the |go to the )?next{_ONE}"),
-    ("go_to", rf"(?:go|take me|get|bring me|jump|switch|return)?(?: ?back)? ?to (?:the )?{_NTH}"
-              rf"{_ONE}|(?:show|give)(?: me)? (?:the )?{_NTH}{_ONE}(?: again)?|"
-              rf"(?:the )?{_NTH} (?:one|picture|version|try)(?: again)?|"
-              rf"(?:go |back |to |show |go back )*(?:to )?(?:number|picture|picture number) "
-              rf"(?P<number>\d+|{'|'.join(NUMBERS[1:])})"),
-    ("keep", rf"keep {_IT}|save {_IT}|(?:i(?:'ll| will)? )?(?:take|keep) (?:this|that)(?: one)?|"
-             rf"i like (?:this|that|it)(?: one)? keep (?:it|this|that)"),
-    ("delete", rf"(?:delete|remove|erase|trash|discard|throw away|get rid of|bin|scrap) {_IT}|"
-               rf"throw {_IT} away|(?:delete|erase|discard|trash)"),
-    ("start_over", r"(?:start|begin)(?: all)? (?:over|again|afresh|from scratch|new|anew|"
-                   r"from the (?:beginning|start))(?: again| from the (?:beginning|start))?|"
-                   r"(?:from scratch|reset|all new)|"
-                   r"(?:a )?new (?:picture|one|wish|start)|clear(?: (?:everything|it|all))?|"
-                   r"forget (?:it|that|everything|all that)|something else"),
-    ("again", rf"again|once more|one more time|another(?: go|{_ONE})?|one more{_ONE}|"
-              rf"{_DO}(?: me| us)?(?: {_IT}| the same)? (?:again|once more|one more time)|"
-              rf"(?:{_DO}(?: me| us)? )?(?:another|a different|a new|one more){_ONE}|"
-              rf"(?:try|{_DO}) (?:another|a different) one|more like (?:this|that)|"
-              r"more of (?:this|that|the same)|something different|the same again|shuffle|reroll"),
-)  # fmt: skip
-
-
-def _read_command(words: str) -> Change | None:
-    plain = re.sub(r"[,.!]", "", words)
-    for kind, pattern in _COMMANDS:
-        if found := re.fullmatch(pattern, plain, re.IGNORECASE):
-            return Change(kind, number=_number_of(found.groupdict()))
-    return None
-
-
-def _number_of(groups: dict[str, str | None]) -> int | None:
-    if number := (groups.get("number") or "").lower():
-        return int(number) if number.isdigit() else NUMBERS.index(number)
-    nth = (groups.get("nth") or "").lower()
-    if not nth:
-        return None
-    if nth in ("last", "latest", "newest"):
-        return -1
-    return _ORDINALS.index(nth) + 1 if nth in _ORDINALS else 1
-
-
 # --- what is changed ----------------------------------------------------------------------------
 
-_PRONOUN = r"(?:it|them|this|that|these|those|him|her|everything|the whole thing|the picture|" \
-           r"the image|this one|they|he|she)"  # fmt: skip
+_PRONOUN = (
+    r"(?:it|all of (?:it|them)|both of them|them|this|that|these|those|him|her|everything|"
+    r"the whole thing|the picture|the image|this one|they|he|she)"
+)
 _TARGET = "(?P<target>TARGET)"
 # Which of these it is, what stands in the prompt says: "make the teddy | bear blue" finds nothing.
 _TARGETS = (_PRONOUN, *(rf"(?:the|his|her|its|their|my)(?: [\w'’-]+){{{n}}}" for n in (1, 2, 3)))
@@ -214,6 +112,17 @@ _VERB = r"(?:make|paint|colou?r|dye|turn|draw|put|place|set|move|change|have|wan
 _BE = r"(?:(?:to )?(?:be|become|look|stand|sit|appear|get|turn)|into|to|as|all|look like)"
 _SHOULD = r"(?:should|must|could|can|has to|have to|needs to|ought to|is now|are now)(?: rather)?"
 _THING = r"(?P<thing>.+?)"
+
+_GERUNDS = {
+    "fly": "flying", "sleep": "sleeping", "run": "running", "jump": "jumping", "smile": "smiling",
+    "laugh": "laughing", "dance": "dancing", "swim": "swimming", "sit": "sitting",
+    "sing": "singing", "stand": "standing", "eat": "eating", "read": "reading",
+    "cry": "crying", "walk": "walking",
+    "drive": "driving", "wave": "waving", "play": "playing", "ride": "riding", "hide": "hiding",
+    "drink": "drinking", "cook": "cooking", "climb": "climbing", "glow": "glowing",
+    "burn": "burning",
+}  # fmt: skip
+_DOING = f"(?:{'|'.join(_GERUNDS.values())})"
 
 Edit = tuple[str, str]  # kind, new prompt
 _FRAMES: tuple[tuple[str, str], ...] = (
@@ -224,12 +133,17 @@ _FRAMES: tuple[tuple[str, str], ...] = (
     ("wear", rf"(?P<target>{_PRONOUN}|the [\w' -]+?) (?:should|must|has to|needs to) "
              rf"(?:wear|have) {_THING}"),
     ("wear", rf"(?:give|let) (?P<target>it|them|him|her|the [\w' -]+?) (?:wear |have )?"
-             rf"(?={DET}\b){_THING}"),
+             rf"(?={DET}\b|[\w-]+s$){_THING}"),
+    ("wear", rf"(?P<target>it|he|she|they) (?:needs?|wants?|could use|gets?) {_THING}"),
+    ("wear", rf"(?:i(?:'d| would) like |i want |{_VERB} )?{_THING} on (?P<target>it|them|him|her)"),
     ("beside", rf"(?:put|place|add|set|draw|paint|show)? ?{_THING} "
                rf"(?P<where>{BESIDE} (?:it|them|him|her))"),
     ("more", r"(?:add )?(?:another|one more|an extra|an additional) (?P<thing>[\w' -]+)|"
-             r"(?P<thing>more) of (?:them|those|these)|add (?P<thing>another|one more)"),
-    ("less", r"(?:one )?(?:less|fewer)(?: (?P<thing>[\w' -]+))?|remove one(?: of them)?"),
+             r"(?P<thing>more) of (?:them|those|these)|more (?P<thing>[\w' -]+)|"
+             r"add (?P<thing>another|one more)"),
+    ("less", r"(?:one )?(?:less|fewer) (?P<thing>[\w' -]+)|one (?:less|fewer)|"
+             r"remove one(?: of them)?"),
+    ("move", rf"(?:take|bring|move|send|put) {_TARGET} (?:in)?to (?P<thing>(?:the|an?) .+)"),
     ("add", rf"(?:add|include|put in|insert|throw in|also add|append) (?:in )?{_THING}"),
     ("swap", rf"(?:replace|swap|exchange|switch|change|turn) {_TARGET} "
              rf"(?:with|for|by|into|to) {_THING}"),
@@ -306,10 +220,13 @@ class _Reader:
             return "add", self._insert(Part("with", re.sub("^also ", "and ", words)))
         if re.fullmatch(rf"(?:an? |the )?(?:in )?{COLOURS}", value, re.IGNORECASE) or re.match(
             rf"(?:{PLACE}|wearing|dressed|as|during|by) |{SIZE}\b|\w+ of them|[a-z]+er\b|"
+            rf"(?:(?:have|get|draw|make|see|show) )?an? (?:[a-z]+er|{COLOURS})$|{_DOING}$|"
             rf"(?:{'|'.join(NUMBERS[1:])})$|(?:a (?:bit|little)|much|even) |half |twice ",
             value,
             re.IGNORECASE,
         ):
+            value = re.sub(r"^(?:have|get|draw|make|see|show) (?=an? )", "", value)
+            value += " one" if re.fullmatch(rf"an? {COLOURS}", value) else ""
             return self._value(value, is_framed=False)
         ground = rf"(?:an? )?(?P<what>{COLOURS}) background"
         if found := re.fullmatch(ground, value, re.IGNORECASE):
@@ -338,9 +255,10 @@ class _Reader:
     def _new(self, said: dict[str, str]) -> Edit | None:
         """Add what the sentence speaks of, where it is not there: "make the sky dark"."""
         thing, what = said["thing"], said["what"]
-        if not re.fullmatch(rf"{COLOURS}|{SIZE}|[a-z]+", thing, re.IGNORECASE):
+        is_word = re.fullmatch(rf"{COLOURS}|{SIZE}|[a-z]+", thing, re.IGNORECASE)
+        if not is_word or thing in _NO_ADJECTIVES or self._find(what) is not None:
             return None
-        return "add", self._insert(Part("with", f"with a {thing} {what}"))
+        return "add", self._insert(Part("with", f"with {article_for(thing)} {thing} {what}"))
 
     def _strict(self, said: dict[str, str]) -> Edit | None:
         """Take what stands behind "it" for a value, but not for any word that could be a verb."""
@@ -357,6 +275,11 @@ class _Reader:
                 return self._value(said["thing"], is_framed=True)  # "not red, blue"
             return self._ground(said["thing"])
         return self._set(said) if self._find(target) is not None or "ground" in target else None
+
+    def _move(self, said: dict[str, str]) -> Edit | None:
+        """Read "take it to the beach"."""
+        is_first = re.fullmatch(_PRONOUN, said["target"]) or self._find(said["target"]) == 0
+        return self._ground(said["thing"]) if is_first else None
 
     def _instead(self, said: dict[str, str]) -> Edit | None:
         return self._value(said["thing"], is_framed=True)
@@ -442,7 +365,9 @@ class _Reader:
         if re.fullmatch(rf"(?:the )?{COLOURS}|(?:an? |the )?{COLOURS} ones?", low):
             colour = re.sub(r"^(?:an?|the) | ones?$", "", low)
             return "colour", self._join(with_colour(self.head, colour))
-        for read in (self._size, self._number, self._time, self._style, self._clothes):
+        for read in (
+            self._size, self._number, self._time, self._style, self._clothes, self._doing,
+        ):  # fmt: skip
             if edit := read(low, value):
                 return edit
         if re.match(rf"{PLACE} ", low):
@@ -451,7 +376,7 @@ class _Reader:
             return self._replace(value)
         if is_framed and re.fullmatch(r"(?:more )?[a-z-]+", low):
             adjective = re.sub(r"^more ", "", low)
-            if not (self.head.words and adjective in self.head.words):
+            if adjective not in (*self.head.words, *_NO_ADJECTIVES):
                 words = (*self.head.words, adjective)
                 return "attribute", self._join(replace(self.head, words=words))
         return None
@@ -460,6 +385,7 @@ class _Reader:
         step = size_of(self.head)
         if found := re.fullmatch(rf"(?:an? )?(?P<size>{SIZE})(?: one)?", low):
             return "size", self._join(with_size(self.head, found["size"]))
+        low = re.sub(r"^an? ", "", low)
         grows = re.fullmatch(r"(?:bigger|larger|greater|twice as (?:big|large)|grow)", low)
         shrinks = re.fullmatch(r"(?:smaller|littler|tinier|half as (?:big|large)|shrink)", low)
         if not grows and not shrinks:
@@ -471,6 +397,15 @@ class _Reader:
                 f"{'bigger' if grows else 'smaller'}. Say another thing to change."
             )
         return "size", self._join(with_size(self.head, SIZES[to]))
+
+    def _doing(self, low: str, value: str) -> Edit | None:
+        """Let it do something: "make it fly", "reading a book"."""
+        found = re.fullmatch(rf"(?P<verb>{_DOING}|{'|'.join(_GERUNDS)})(?P<what> .+)?", low)
+        if not found or not _is_thing(low):
+            return None
+        verb = _GERUNDS.get(found["verb"], found["verb"])
+        tail = verb + (found["what"] or "")
+        return "attribute", self._join(replace(self.head, tail=tail))
 
     def _number(self, low: str, value: str) -> Edit | None:
         numbers = "|".join(NUMBERS[1:])
@@ -606,6 +541,7 @@ class _Reader:
 
 
 _ORDER = ("head", "other", "wears", "with", "beside", "place", "time", "without", "style")
+_NO_ADJECTIVES = ("around", "back", "over", "up", "down", "off", "out", "on", "again", "work")
 _TIMES = {
     "night": "at night", "night-time": "at night", "nighttime": "at night", "day": "by day",
     "daytime": "by day", "evening": "in the evening", "morning": "in the morning",

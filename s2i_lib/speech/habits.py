@@ -274,9 +274,9 @@ _WANTED = re.compile(
 
 
 def find_wanted(text: str) -> str:
-    """Return what was asked for last in a long speech; all of it where nothing was asked for."""
-    asked = list(_WANTED.finditer(text))
-    return text[asked[-1].end() :] if asked else text
+    """Return what was asked for last in a long speech; "" where nothing was."""
+    asked = [text[found.end() :] for found in _WANTED.finditer(text)]
+    return next((rest for rest in reversed(asked) if _Clause(rest, True).content), "")
 
 
 def _without_um(match: re.Match[str]) -> str:
@@ -293,9 +293,17 @@ _FILLERS = (
     r"(?:i'd|we'd|i would|we would|i|we) (?:like|love|want|prefer|rather have)"
     r"(?= (?:it|them|that|the)\b)|"
     r"(?:i'd|i would) (?:rather|prefer)|would you mind|let's|let us|let me|"
-    r"(?:how|what) about|try to|just|also|then|but)"
+    r"(?:how|what) about|try to|just|also|then|but|"
+    r"(?:(?:draw|paint|show|make) (?:me )?)?(?:the )?same(?: thing| one| picture)?"
+    r"(?:,? but)?(?=,? ))"
 )
 _POLITE = re.compile(rf"^{_FILLERS}\b(?!')[\s,.!…]*", re.IGNORECASE)
+# "What if it were blue?", "Could the car be blue?"
+_AS_QUESTION = re.compile(
+    r"^(?:what if (?P<what>it|they|the [\w' -]+?) (?:was|were|would be|is|are)|"
+    r"(?:could|can|should|would) (?P<what>it|they|the [\w' -]+?) be) ",
+    re.IGNORECASE,
+)
 _POLITE_END = re.compile(
     r"[\s,.!?…]+(?:please|thank you(?: very much| so much)?|thanks(?: a lot)?|if you can|"
     r"if possible|would you|could you|will you|for me|though|too|as well|right now)[\s,.!?…]*$",
@@ -313,4 +321,5 @@ def strip_politeness(text: str) -> str:
         text = shorter
     while (shorter := _POLITE.sub("", text)) != text and shorter:
         text = shorter
+    text = _AS_QUESTION.sub(r"\g<what> should be ", text)
     return text.strip(" ,.;!?…")

@@ -327,13 +327,18 @@ def is_said_so(candidate: Candidate) -> bool:
     is a word, too, and in lower case where nothing but a name could stand.
     """
     is_refused = candidate.is_plural or decide(candidate).name in NOT_EVEN_SAID_SO
-    if is_refused or not candidate.is_exact:
+    is_alike = candidate.is_exact or _words_sound_same(candidate.name, candidate.said)
+    if is_refused or not is_alike:
         return False
     is_plain = all(map(_means_something, candidate.said))
     if candidate.stands_like_a_name and candidate.before not in DETERMINERS:
         return not candidate.is_poured
     # Of several words, which mean something one by one, the place has to say it: "may see".
-    return decide(candidate).is_name and not (is_plain and len(candidate.said) > 1)
+    return (
+        candidate.is_exact
+        and decide(candidate).is_name
+        and not (is_plain and len(candidate.said) > 1)
+    )
 
 
 # The table: rules apply in this order, and the first that does decides. To change one, change its

@@ -20,6 +20,7 @@ from s2i_lib.speech.name_matching import (
     candidates,
     decide,
     overlaps,
+    similarity,
 )
 
 MIN_SIMILARITY = 0.6  # lower ones offer other words (benchmarks/README.md)
@@ -58,24 +59,32 @@ def find_near_names(
     """
     named = {mention.subject for mention in mentions}
     found: dict[Subject, Candidate] = {}
-    for candidate in candidates(text, [one for one in subjects if one not in named]):
+    ways = [(one, way) for one in subjects if one not in named for way in (None, *one.spellings)]
+    for candidate in (c for one, way in ways for c in candidates(text, [one], way)):
         if not _is_near(candidate) or overlaps(candidate.mention, mentions):
             continue
         best = found.get(candidate.mention.subject)
         if best is None or _rank(candidate) > _rank(best):
             found[candidate.mention.subject] = candidate
-    likeliest = sorted(found.values(), key=lambda candidate: -candidate.score)
+    likeliest = sorted(found.values(), key=_rank, reverse=True)
     return [_offer(text, candidate.mention) for candidate in likeliest]
 
 
 def _rank(candidate: Candidate) -> tuple[bool, float]:
     """Orders what may be one name; more words than it has ("Bell's hat") come last."""
-    return len(candidate.said) <= len(candidate.name), candidate.score
+    return len(candidate.said) <= len(candidate.name), _likeness(candidate)
+
+
+def _likeness(candidate: Candidate) -> float:
+    """Return how alike it is: of a spelling that was taught the blanks mean nothing."""
+    if candidate.mention.subject.spellings:
+        return similarity("".join(candidate.name), "".join(candidate.said))
+    return candidate.score
 
 
 def _is_near(candidate: Candidate) -> bool:
     return (
-        candidate.score >= MIN_SIMILARITY
+        _likeness(candidate) >= MIN_SIMILARITY
         and decide(candidate).name in DOUBTFUL_RULES
         and candidate.stands_like_a_name
         and candidate.before not in DETERMINERS

@@ -21,6 +21,7 @@ from s2i_lib.speech.name_matching import (
     word_set,
 )
 from s2i_lib.speech.near_names import NearName, find_near_names
+from s2i_lib.speech.phrases import NUMBERS
 from s2i_lib.speech.templates import article_for
 from s2i_lib.speech.transcript import Transcript
 
@@ -108,6 +109,28 @@ def make_prompt(
     known = list(subjects)
     if chosen is not None and chosen not in known:
         known.insert(0, chosen)
+    text, used, notes, near = _read(said, known, chosen)
+    if count_tokens is not None:
+        if count_tokens(text) > token_limit and (wanted := find_wanted(said)):
+            text, used, notes, near = _read(wanted, known, chosen)
+            notes.append("That was long, so only what you asked for at the end is drawn.")
+        text, more = fit(text, count_tokens, token_limit)
+        notes += more
+        used = [s for s in used if s.class_noun.lower() in text.lower()]  # none that was left out
+    return Prompt(
+        text=text,
+        negative=find_negatives(text),
+        subjects=tuple(used),
+        transcript=heard if isinstance(heard, Transcript) else None,
+        notes=tuple(notes),
+        near_names=tuple(near),
+    )
+
+
+def _read(
+    said: str, known: Sequence[Subject], chosen: Subject | None
+) -> tuple[str, list[Subject], list[str], list[NearName]]:
+    """What words ask for, its subjects, notes, near names; InputError where nothing is left."""
     names = [_composed(subject.name) for subject in known]
     plain, notes = without_weights(_composed(said))
     text = strip_habits(write_marks(" ".join(plain.split())), names)
@@ -126,21 +149,7 @@ def make_prompt(
             f"Nothing is left to draw of {said.strip()!r}. Say what the picture shows, for "
             "instance: a red car on a yellow background."
         )
-    if count_tokens is not None:
-        if count_tokens(text) > token_limit and (wanted := tidy(find_wanted(text))) != text:
-            text = wanted or text
-            notes.append("That was long, so only what you asked for at the end is drawn.")
-        text, more = fit(text, count_tokens, token_limit)
-        notes += more
-        used = [s for s in used if s.class_noun.lower() in text.lower()]  # none that was left out
-    return Prompt(
-        text=text,
-        negative=find_negatives(text),
-        subjects=tuple(used),
-        transcript=heard if isinstance(heard, Transcript) else None,
-        notes=tuple(notes),
-        near_names=tuple(near_names),
-    )
+    return text, used, notes, near_names
 
 
 def _composed(text: str) -> str:
@@ -171,7 +180,7 @@ _FOREIGN = [
         (r"(?<!\S)--(?:style|profile|[sc]ref)\s+\S+|(?<!\S)--[a-z]\w*(?:\s+[\d.:]+)?", 0, ""),
         (r"(?<=\w)::\s*-?\d*\.?\d*", 0, ", "),  # cat::2 dog
         (r"\bBREAK\b", 0, ","),
-        (r"[(\[]([^()\[\]:|]+):\s*\d*\.?\d+\s*[)\]]", 0, r"\1"),  # (red:1.3)
+        (r"[(\[]+([^()\[\]:|]+):\s*\d*\.?\d+\s*[)\]]+", 0, r"\1"),  # (red:1.3)
         (r"\[[^\[\]:|]*:([^\[\]:|]*):\s*\d*\.?\d+\s*\]", 0, r"\1"),  # [red:blue:0.5]
         (r"\(\(([^()]+)\)\)", 0, r"\1"),
         (r"\(([^()]+)\)(?:\d*\.\d+|[+-]+)(?!\w)", 0, r"\1"),  # (red)1.3, (red)++
@@ -284,12 +293,6 @@ def _phrase_end(text: str, mention: Mention) -> int:
 
 # --- numbers, negatives, length -----------------------------------------------------------------
 
-_NUMBERS = (
-    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven",
-    "twelve",
-)  # fmt: skip
-
-
 _LABEL = re.compile(r"\b(?:number|no\.|route|bus|room|page|line|gate|level)\s*$", re.IGNORECASE)
 _COUNT = re.compile(
     r"(?<![\w.,:/#-])(?:0?\d|1[0-2])(?=\s+[^\W\d])(?!\s*(?:mm|cm|m|km|am|pm|px|d)\b)"
@@ -304,7 +307,7 @@ def number_words(text: str) -> str:
 
     def word(match: re.Match[str]) -> str:
         is_label = _LABEL.search(text[: match.start()]) is not None
-        return match.group() if is_label else _NUMBERS[int(match.group())]
+        return match.group() if is_label else NUMBERS[int(match.group())]
 
     return _COUNT.sub(word, text)
 

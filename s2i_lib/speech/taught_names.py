@@ -14,7 +14,7 @@ from s2i_lib.errors import InputError
 from s2i_lib.photos.subject import Subject, is_latin, save_subject
 from s2i_lib.speech.audio import Recording
 from s2i_lib.speech.level import RATE_HZ
-from s2i_lib.speech.name_matching import is_word, similarity, tokenize
+from s2i_lib.speech.name_matching import DETERMINERS, is_word, similarity, tokenize
 from s2i_lib.speech.near_names import SMALL_WORDS
 from s2i_lib.speech.transcribe import HearOptions, Listener
 from s2i_lib.storage.layout import Drive
@@ -53,8 +53,8 @@ def teach_name(
             try:
                 heard.append(_hear_name(listener, recording))
             except InputError as error:
-                is_file = isinstance(recording, (str, Path))
-                faults.append(f"{str(recording) if is_file else f'Recording {number}'}: {error}")
+                where = recording if isinstance(recording, str) else f"Recording {number}"
+                faults.append(f"{where}: {error}")
     finally:
         listener.options = before
     spellings = tuple(dict.fromkeys(text for text in heard if _is_usable(text, heard, subject)))
@@ -84,6 +84,8 @@ def _hear_name(listener: Listener, recording: Recording) -> str:
 def _is_usable(text: str, heard: Sequence[str], subject: Subject) -> bool:
     """Return whether a spelling is no slip: like the name, if that can be told, or heard twice."""
     words = text.lower().split()
-    means_too_much = all(word in SMALL_WORDS or len(word) < 2 for word in words)
+    means_too_much = words[0] in DETERMINERS or all(
+        word in SMALL_WORDS or len(word) < 2 for word in words
+    )
     is_like = not is_latin(subject.name) or similarity(subject.name, text) >= MIN_LIKENESS
     return not means_too_much and (is_like or heard.count(text) > 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import functools
 import http.server
@@ -107,6 +108,39 @@ def test_a_notebook_is_shown_with_its_pictures_and_what_they_show(site, soups, f
         pictures = page.select("article img")
         assert len(pictures) >= 1 and all(len(one["alt"]) > 10 for one in pictures), path.name
         assert str(ROOT) not in page.get_text() and "Traceback" not in page.get_text()
+        for code in page.select("pre"):
+            code.extract()
+        assert not re.search(r"\]\(|## ", page.select_one("article").get_text()), "plain Markdown"
+
+
+def test_what_follows_the_html_of_a_cell_is_still_markdown(tmp_path, monkeypatch):
+    """As notebook 3 shows its page: a frame in a paragraph that nothing ends."""
+    import markdown
+
+    from tools.site import pages
+
+    frame = {"text/html": '<p><iframe srcdoc="&lt;p&gt;said"></iframe>', "text/plain": "HTML"}
+    output = nbformat.v4.new_output("display_data", frame)
+    dot = (ROOT / "tests" / "data" / "dot.png").read_bytes()
+    told = {"image/png": {"alt": "a dot", "width": 320}}
+    shown = nbformat.v4.new_output(
+        "display_data", {"image/png": base64.b64encode(dot).decode()}, metadata=told
+    )
+    cells = [
+        nbformat.v4.new_code_cell("show()", outputs=[output, shown]),
+        nbformat.v4.new_markdown_cell("## After"),
+    ]
+    path = tmp_path / "notebooks" / "9_x.ipynb"
+    path.parent.mkdir()
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+    monkeypatch.setattr(pages, "REPOSITORY", tmp_path)
+    (_, text), (name, picture) = pages.notebook_page(path)
+    made = markdown.markdown(text, extensions=["attr_list", "md_in_html", "tables"])
+    page = BeautifulSoup(pages.on_page_content(made, page=None), "html.parser")
+    assert page.h2.get_text() == "After" and page.h2.find_parent("p") is None
+    assert page.iframe["srcdoc"] == "<p>said"
+    assert (page.img["alt"], page.img["width"]) == ("a dot", "320")
+    assert picture == dot and name.endswith(page.img["src"])
 
 
 @contextlib.contextmanager

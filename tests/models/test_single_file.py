@@ -1,6 +1,7 @@
 """Weights from elsewhere with --run PATH: LoRA files, single checkpoints, diffusers folders."""
 
 import json
+import re
 import shutil
 
 import pytest
@@ -111,6 +112,27 @@ def test_lora_that_peft_itself_has_saved_is_loaded(tiny, drive, tmp_path, part, 
     assert found.keys() == merged.keys()
     assert all(torch.allclose(found[n], merged[n], rtol=2**-10, atol=1e-3) for n in merged)
     assert any((found[n] - plain[n]).abs().max() > 0.1 for n in merged)
+
+
+@pytest.mark.parametrize("is_old", [False, True])
+def test_lora_whose_names_begin_in_the_unet_is_loaded(loras, tiny, drive, tmp_path, is_old):
+    """As PEFT's state dict of a U-Net, and as ``unet.save_attn_procs`` wrote until 0.26."""
+    flat = load_file(loras[0] / "diffusers" / run_card.LORA)
+    bare = {name.removeprefix("unet."): weight for name, weight in flat.items()}
+    if is_old:  # down_blocks.0...attn1.processor.to_q_lora.down.weight
+        sides = {"lora_A": "down", "lora_B": "up"}
+        bare = {
+            re.sub(
+                r"\.(to_\w)\.(lora_[AB])\.",
+                lambda m: f".processor.{m[1]}_lora.{sides[m[2]]}.",
+                name,
+            ): w
+            for name, w in bare.items()
+        }
+    save_file(bare, tmp_path / "bare.safetensors")
+    model = loading.load(str(tiny), drive=drive, run=str(tmp_path / "bare.safetensors"))
+    known = loading.load(str(tiny), drive=drive, run=str(loras[0] / "diffusers"))
+    assert torch.equal(pixels(model), pixels(known))
 
 
 def test_lora_for_another_model_is_refused(loras, drive):

@@ -19,6 +19,7 @@ ORDER = [
     ["photos"],
     ["speech"],
     ["drawing"],
+    ["ar"],
     ["pipeline"],
     ["live", "conversation"],
     ["evaluation", "privacy"],

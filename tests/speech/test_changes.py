@@ -1,12 +1,14 @@
 """What a sentence does to the last picture, and which sentences do nothing to it."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from s2i_lib.errors import InputError
 from s2i_lib.photos.subject import Subject
-from s2i_lib.speech.changes import COMMANDS, read_change
+from s2i_lib.speech.changes import read_change
+from s2i_lib.speech.commands import COMMANDS
 from s2i_lib.speech.phrases import join_parts, split_parts
 
 CAR = "a red car on a yellow background"
@@ -76,6 +78,19 @@ as a painting | a painting of a red car on a yellow background
 make it a drawing | a drawing of a red car on a yellow background
 in the style of Monet | {CAR}, in the style of Monet
 make it happy | a red happy car on a yellow background
+make all of it blue | a blue car on a yellow background
+the same in blue | a blue car on a yellow background
+What if it was blue? | a blue car on a yellow background
+Could the car be blue? | a blue car on a yellow background
+Can I have a blue one? | a blue car on a yellow background
+Can I have a bigger one? | a big red car on a yellow background
+more cars | two red cars on a yellow background
+It needs a hat | a red car with a hat on a yellow background
+I'd like a hat on it | a red car with a hat on a yellow background
+Give it wings | a red car with wings on a yellow background
+make it fly | a red car flying on a yellow background
+On a white background, please | a red car on a white background
+take it to the beach | a red car on the beach
 make the sky dark | a red car with a dark sky on a yellow background
 make it blue and bigger | a big blue car on a yellow background
 make it two and blue | two blue cars on a yellow background
@@ -105,6 +120,7 @@ a street without cars | at night | a street at night without cars
 """
 COMMANDS_SAID = """
 undo | undo
+change it back | undo
 Undo that, please. | undo
 Can you undo that? | undo
 go back | undo
@@ -166,6 +182,12 @@ the beginning of the world
 a man put a hat on the dog
 a new beginning
 a redo of the house
+the same dog twice
+less is more
+a smaller house
+flying fish in the sea
+reading room of a library
+turn the car around
 """
 
 
@@ -197,6 +219,13 @@ def test_command_is_understood(said, command):
 def test_new_wish_is_not_taken_for_a_change(said):
     last = "a bowl of fruit on a table" if said == CAR else CAR
     assert read_change(said, last, [REX]) is None
+
+
+def test_sentences_with_names_are_new_wishes_but_for_a_place_alone():
+    lines = (Path(__file__).parents[1] / "data" / "names.jsonl").read_text().splitlines()
+    said = [json.loads(line)["text"] for line in lines]
+    assert len(said) == 581
+    assert [s for s in said if read_change(s, CAR)] == ["in the shadow of a mountain"]
 
 
 @pytest.mark.parametrize("said", SENTENCES)

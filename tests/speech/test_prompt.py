@@ -293,7 +293,7 @@ def test_weights_as_other_programs_write_them_are_left_out_and_told(typed, asked
         "a clock at 10:30",
         "ratio 3:4",
         "a well-known dog",
-        "a 1+1 cake",
+        "a cat+dog in snow",
     ],
 )
 def test_brackets_and_colons_without_weights_stay(typed):

@@ -83,4 +83,4 @@ def test_a_name_in_another_script_says_that_english_speech_needs_its_sound(
     assert warning in dataset()
     out = dataset("--say-name", say("Shao Ming"), "--say-name", say("Shao Ming", "rms"))
     assert warning not in out and "小明, also heard as " in out
-    assert warning not in dataset()  # the card keeps it
+    assert load_subject(Drive(tmp_path / "drive"), "小明").spellings

@@ -9,17 +9,16 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
+import re
 import tempfile
 from contextlib import chdir
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 from unittest import mock
 
 import nbclient
 import nbformat
 import psutil
-from papermill.parameterize import parameterize_notebook
 
 REPOSITORY = Path(__file__).parents[2]
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
@@ -59,7 +58,7 @@ def environment(scratch: Path) -> dict[str, str]:
     }
 
 
-def execute(path: Path, scratch: Path, **parameters: Any) -> tuple[nbformat.NotebookNode, Figures]:
+def execute(path: Path, scratch: Path) -> tuple[nbformat.NotebookNode, Figures]:
     """Run one notebook to its end, as Run all does.
 
     Raises
@@ -68,8 +67,6 @@ def execute(path: Path, scratch: Path, **parameters: Any) -> tuple[nbformat.Note
         A cell ended with an error; the message has the cell and the traceback.
     """
     notebook, figures = nbformat.read(path, as_version=4), Figures(path.name)
-    if parameters:
-        notebook = parameterize_notebook(notebook, parameters)
     client = nbclient.NotebookClient(notebook, timeout=None, kernel_name="python3")
     with (
         mock.patch.dict(os.environ, environment(scratch)),
@@ -81,12 +78,17 @@ def execute(path: Path, scratch: Path, **parameters: Any) -> tuple[nbformat.Note
             before = sum(kernel.cpu_times()[:4])
             client.execute_cell(cell, index)
             figures.cpu_s[index] = sum(kernel.cpu_times()[:4]) - before
-        status = Path(f"/proc/{kernel.pid}/status").read_text()
-        [peak_kib] = [line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")]
         memory = kernel.memory_full_info()
-    figures.peak_rss_bytes = int(peak_kib) * 1024
+        figures.peak_rss_bytes = peak_rss_bytes(kernel.pid) or memory.rss
     figures.last_rss_bytes, figures.own_bytes = memory.rss, memory.uss
     return notebook, figures
+
+
+def peak_rss_bytes(pid: int) -> int:
+    """Return the most memory that a process has had, as Linux counts it; 0 elsewhere."""
+    status = Path(f"/proc/{pid}/status")
+    found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text()) if status.is_file() else None
+    return int(found[1]) * 1024 if found else 0
 
 
 def stamp() -> str:

@@ -43,17 +43,19 @@ LIST_AFTER_LINE = re.compile(r"^(?![-*] |\d+\. | |\|)(.+)\n(?=(?:[-*]|1\.) )", r
 LANGUAGES = {".py": "python", ".sh": "bash", ".json": "json", ".js": "js", ".yaml": "yaml"}
 PICTURES = (".png", ".jpg", ".svg", ".gif", ".webp")
 WIDGET = "application/vnd.jupyter.widget-view+json"
-# nbconvert's own, and the alternative texts that its pictures lack.
+# nbconvert's own, and what its pictures lack: their alternative texts and their widths.
 TEMPLATE = """{% extends 'markdown/index.md.j2' %}
-{% block data_png %}
-![{{ output.metadata.get('image/png', {}).get('alt', '') }}](
-{{- output.metadata.filenames['image/png'] | path2url }})
-{% endblock %}
-{% block data_jpg %}
-![{{ output.metadata.get('image/jpeg', {}).get('alt', '') }}](
-{{- output.metadata.filenames['image/jpeg'] | path2url }})
-{% endblock %}
+{% macro picture(output, kind) %}
+{% set told = output.metadata.get(kind, {}) %}
+![{{ told.get('alt', '') }}]({{ output.metadata.filenames[kind] | path2url }})
+{%- if told.get('width') %}{ width="{{ told.width }}" }{% endif %}
+{% endmacro %}
+{% block data_png %}{{ picture(output, 'image/png') }}{% endblock %}
+{% block data_jpg %}{{ picture(output, 'image/jpeg') }}{% endblock %}
 """
+# What cells show as HTML: Markdown would take what follows an open tag for more of it.
+HTML: list[str] = []
+KEPT_HTML = re.compile(r"<p>html-of-a-cell-(\d+)</p>")
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
@@ -100,11 +102,13 @@ def on_page_markdown(markdown: str, *, page: Page, **_) -> str:
 
 
 def on_page_content(html: str, *, page: Page, **_) -> str:
-    """Give a page with a diagram the program that draws it, in place of one from the network."""
+    """Put the HTML of cells in its place, and a diagram's program, so that none is downloaded."""
+    html = KEPT_HTML.sub(lambda found: f"<div>{HTML[int(found[1])]}</div>", html)
     wide = '<div style="overflow-x: auto"><div style="min-width: 34rem">{}</div></div>'
     html, count = DIAGRAM.subn(lambda found: wide.format(found[0]), html)
-    script = f'<script src="{get_relative_url(MERMAID, page.url)}"></script>\n'
-    return (script if count else "") + html
+    if not count:
+        return html
+    return f'<script src="{get_relative_url(MERMAID, page.url)}"></script>\n{html}'
 
 
 # --- addresses -----------------------------------------------------------------------------------
@@ -212,6 +216,9 @@ def notebook_page(path: Path) -> Iterator[tuple[str, str | bytes]]:
                 is_bar = "%|" in output.data.get("text/plain", "")  # of tqdm: it has passed
                 note = "" if is_bar else "*A widget stands here in a running notebook.*"
                 output.data = {"text/markdown": note}
+            elif "text/html" in output.get("data", {}):
+                HTML.append(output.data["text/html"])
+                output.data = {"text/markdown": f"html-of-a-cell-{len(HTML) - 1}"}
     names = {"unique_key": path.stem, "output_files_dir": f"{path.stem}_files"}
     exporter = MarkdownExporter(raw_template=TEMPLATE)
     text, resources = exporter.from_notebook_node(notebook, resources=names)

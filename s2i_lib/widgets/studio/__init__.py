@@ -30,7 +30,7 @@ from s2i_lib.pipeline import (
     Taken,
     Understood,
 )
-from s2i_lib.speech.changes import COMMANDS, NEW_WISH
+from s2i_lib.speech.commands import COMMANDS, NEW_WISH
 from s2i_lib.speech.live import Partial
 from s2i_lib.storage.files import remove
 from s2i_lib.storage.layout import Drive, folder_name
