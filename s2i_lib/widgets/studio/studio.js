@@ -103,7 +103,6 @@ function render({ model, el }) {
   const said = make("textarea", {
     rows: "1",
     enterkeyhint: "go",
-    placeholder: say("hint"),
     input: () => {
       drawIt.hidden = !said.value.trim();
       placeWords();
