@@ -98,8 +98,8 @@ def build_dataset(
     names, others = _list_photos(home / "photos")
     if not names and not refused:
         raise InputError(
-            f"No photos in {home / 'photos'} (found 0, need 1; {options.few} to {options.many} are best). "
-            "Run notebooks/1_capture_dataset.ipynb, or copy photos there."
+            f"No photos in {home / 'photos'} (found 0, need 1; {options.few} to {options.many} are "
+            "best). Run notebooks/1_capture_dataset.ipynb, or copy photos there."
         )
     crops, cut_out = _by_name(crops, names), _by_name(cut_out, names)
     by_hand = crops_by_hand(earlier) | crops
