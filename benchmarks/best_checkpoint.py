@@ -35,10 +35,10 @@ import torch
 
 from benchmarks.dreambooth_quality import DRAWN
 from s2i_lib.evaluation.dreambench import EvaluateOptions
-from s2i_lib.evaluation.encoders import ClipScorer, load_clip
 from s2i_lib.evaluation.evaluate import Evaluation, evaluate_run
 from s2i_lib.evaluation.metrics import mean_cosines
 from s2i_lib.evaluation.model_selection import Point, value
+from s2i_lib.models.encoders import ClipScorer, load_clip
 from s2i_lib.models.registry import REGISTRY
 from s2i_lib.photos.dataset import build_dataset, sample_subject
 from s2i_lib.photos.manifest import Dataset

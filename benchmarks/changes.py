@@ -29,7 +29,7 @@ import torch
 
 from s2i_lib.drawing.attention import split_words
 from s2i_lib.drawing.sampling import decode, encode_prompts, initial_noise
-from s2i_lib.evaluation.encoders import load_clip
+from s2i_lib.models.encoders import load_clip
 from s2i_lib.models.loading import Model, load
 from s2i_lib.models.registry import REGISTRY, known_words
 from s2i_lib.models.schedulers import USUAL, make_scheduler

@@ -38,8 +38,8 @@ from benchmarks.pocket import background_of
 from s2i_lib.drawing.draw import draw
 from s2i_lib.drawing.gallery import grid
 from s2i_lib.drawing.sampling import DrawOptions
-from s2i_lib.evaluation.encoders import ClipScorer, load_scorers
 from s2i_lib.evaluation.metrics import cosines, mean_cosines
+from s2i_lib.models.encoders import ClipScorer, load_scorers
 from s2i_lib.models.loading import Model, load
 from s2i_lib.photos.dataset import build_dataset, sample_subject
 from s2i_lib.photos.manifest import Dataset, open_photo

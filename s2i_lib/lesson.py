@@ -16,9 +16,9 @@ from s2i_lib.drawing.sampling import (
     initial_noise,
 )
 from s2i_lib.errors import InputError
-from s2i_lib.evaluation.encoders import load_scorers
 from s2i_lib.evaluation.metrics import mean_cosines
 from s2i_lib.evaluation.report import figure_png
+from s2i_lib.models.encoders import load_scorers
 from s2i_lib.models.loading import Model
 from s2i_lib.models.registry import REGISTRY, known_words
 from s2i_lib.models.schedulers import SCHEDULERS

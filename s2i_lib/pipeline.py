@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from s2i_lib.drawing.advice import explain_unknown_words, explain_untaught
 from s2i_lib.drawing.draw import EMPTY_PROMPT, draw
 from s2i_lib.drawing.gallery import Section, save, save_recording
+from s2i_lib.drawing.presence import Lookout
 from s2i_lib.drawing.records import Chain, Picture
 from s2i_lib.drawing.sampling import DrawOptions, Step, guidance_of, preview
 from s2i_lib.errors import InputError, S2iError
@@ -134,6 +135,8 @@ class Wish:
     """File of each picture; None for one that was not saved."""
     failures: tuple[S2iError, ...] = ()
     """Why pictures could not be saved, where they could not."""
+    absent: Subject | None = None
+    """Subject that was asked for and came out in none of the pictures; another try may help."""
     recording: Recording | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     """Seconds that each stage took."""
@@ -258,6 +261,7 @@ class SpeechToImage:
         self._wanted = (model if isinstance(model, str) else model.source, run)
         self._loaded = self._wanted if self._model else None
         self._is_auto = self._wanted == ("auto", None)
+        self._lookout = Lookout(self.drive)
         self._taught: Subject | None = None  # whose run was taken, where nobody chose one
         self._auto_base = ""
         self._failure: Exception | None = None  # of loading in the background
@@ -538,6 +542,10 @@ class SpeechToImage:
                         on_step=lambda step: self.callback(Drawing(step, model, self.classroom)),
                         classroom=self.classroom,
                     )
+                shown = [picture.image for picture in pictures]
+                absent = self._lookout.find_absent(model, asked, shown)
+        if absent:
+            said = (*said, f"{absent.name} did not come out; another try?")
         if self.look:
             with self._stage("look"):
                 pictures = [self._looked_at(picture) for picture in pictures]
@@ -552,6 +560,7 @@ class SpeechToImage:
             tuple(pictures),
             tuple(one if isinstance(one, Path) else None for one in saved),
             tuple(one for one in saved if isinstance(one, S2iError)),
+            absent=absent,
             seconds=self._wish_seconds,
         )
         return self.last

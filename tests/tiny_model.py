@@ -19,6 +19,7 @@ class DrawnDataset:
     subject: Subject
     sha256: str = "drawn"
     mirror: bool = False
+    lost_masks: str = ""
 
     def mask_of(self, image):
         """None: its drawings are learnt whole."""

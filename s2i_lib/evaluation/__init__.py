@@ -1,10 +1,10 @@
 """How good is it? Pictures and hearing in numbers, with their uncertainty.
 
 ``dreambench`` draws the prompts by which the DreamBooth paper judges, each from several seeds.
-``encoders`` turn pictures and texts into vectors, and ``metrics`` turn those into scores: likeness
-to the photos, fidelity to the prompt, what is left of the class, diversity, copies. Each score has
-its bootstrap interval, since few prompts are drawn. ``evaluate`` puts that together for a run, and
-what cannot be scored is missing with its reason.
+``metrics`` turn the vectors of ``models.encoders`` into scores: likeness to the photos, whole and
+cut out, what leaks of their surroundings, fidelity to the prompt, what is left of the class,
+diversity, copies. Each score has its bootstrap interval, since few prompts are drawn. ``evaluate``
+puts that together for a run, and what cannot be scored is missing with its reason.
 
 ``speech`` measures what is lost between mouth and picture: the same wish, spoken and typed, drawn
 from the same noise. ``report`` makes a page of it all. ``model_selection`` scores while training
@@ -13,11 +13,11 @@ picture shows what was asked.
 """
 
 from s2i_lib.evaluation.dreambench import EvaluateOptions
-from s2i_lib.evaluation.encoders import load_scorers
 from s2i_lib.evaluation.evaluate import MEANING, add_hearing
 from s2i_lib.evaluation.model_selection import Point, choose_best, is_past_peak, value
 from s2i_lib.evaluation.report import draw_scores, figure_png, write_report
 from s2i_lib.evaluation.speech import Clip, list_recordings, read_clips
+from s2i_lib.models.encoders import load_scorers
 
 # What notebooks take, in one line.
 __all__ = [

@@ -19,7 +19,6 @@ from tqdm.auto import tqdm
 from s2i_lib import __version__
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.evaluation.dreambench import EvaluateOptions, choose_prompts, draw_pictures, dreambench
-from s2i_lib.evaluation.encoders import load_scorers
 from s2i_lib.evaluation.metrics import (
     Score,
     bootstrap,
@@ -32,6 +31,7 @@ from s2i_lib.evaluation.metrics import (
 )
 from s2i_lib.evaluation.model_selection import Point, as_curve, read_points
 from s2i_lib.evaluation.speech import Clip, evaluate_speech
+from s2i_lib.models.encoders import load_scorers
 from s2i_lib.models.loading import Model, choose_base, load
 from s2i_lib.photos.cut_out import Halves, split
 from s2i_lib.photos.manifest import inspect_dataset, open_photo
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from s2i_lib.drawing.records import Picture
-    from s2i_lib.evaluation.encoders import ClipScorer, DinoScorer, Scorers
+    from s2i_lib.models.encoders import ClipScorer, DinoScorer, Scorers
     from s2i_lib.storage.layout import Drive
 
 # What each score means, in the report and in the notebook; the arrow says where better lies.

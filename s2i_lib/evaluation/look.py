@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from s2i_lib.drawing.records import Picture
-    from s2i_lib.evaluation.encoders import ClipScorer
+    from s2i_lib.models.encoders import ClipScorer
     from s2i_lib.storage.layout import Drive
 
 log = logging.getLogger(__name__)
@@ -85,7 +85,7 @@ class Looker:
         return look(scorer, picture.image, picture.record) if scorer else None
 
     def _load(self, name: str) -> ClipScorer | None:
-        from s2i_lib.evaluation.encoders import load_clip
+        from s2i_lib.models.encoders import load_clip
 
         source = REGISTRY[name].scorer if name in REGISTRY else None
         if source is None:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from s2i_lib.errors import InputError, S2iError
+from s2i_lib.errors import InputError
+from s2i_lib.models.encoders import unit
 from s2i_lib.photos.subject import Subject
 from s2i_lib.speech.templates import article_for
 
@@ -43,24 +44,6 @@ class Score:
 
 
 # --- embeddings ---------------------------------------------------------------------------------
-
-
-def unit(vectors: ArrayLike) -> np.ndarray:
-    """Return vectors of length 1 in the same directions, shape = (n, features), float64.
-
-    Raises
-    ------
-    S2iError
-        When a vector is zero or not a number: nothing has that direction.
-    """
-    rows = np.asarray(vectors, dtype=np.float64)
-    lengths = np.linalg.norm(rows, axis=-1, keepdims=True)
-    if not np.isfinite(lengths).all() or (lengths == 0).any():
-        raise S2iError(
-            "The scorer gave embeddings that are zero or not numbers, so nothing can be compared. "
-            "Its weights are damaged, or do not work in this precision: use fp32."
-        )
-    return rows / lengths
 
 
 def cosines(some: np.ndarray, others: np.ndarray) -> np.ndarray:

@@ -2,10 +2,9 @@
 
 The rule: the best checkpoint has the largest product of likeness, prompt fidelity, what is left of
 the prior and what has not leaked of the photos' surroundings. A product has no weights to choose,
-and the scale of no score matters to it;
-DreamBench++ ranks models by such a product, too (Peng et al. 2024,
-https://arxiv.org/abs/2406.16855). Too few steps give little likeness; too many cost prompt fidelity
-(every picture is the photo) and the prior ("a dog" is this dog).
+and the scale of neither score matters to it; DreamBench++ ranks models by such a product, too (Peng
+et al. 2024, https://arxiv.org/abs/2406.16855). Too few steps give little likeness; too many cost
+prompt fidelity (every picture is the photo) and the prior ("a dog" is this dog).
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from s2i_lib.storage.json_file import NUMBER, check_fields
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from s2i_lib.evaluation.encoders import ClipScorer
+    from s2i_lib.models.encoders import ClipScorer
     from s2i_lib.photos.subject import Subject
 
 PATIENCE = 3  # samplings: one may be bad luck of few pictures, three in a row are a descent
@@ -78,7 +77,7 @@ def drift(point: Point, first: Point) -> float:
 
 
 def leak(point: Point, first: Point) -> float:
-    """Return how much of the photos' surroundings is in pictures asked for others, 0 to 1.
+    """Return how much of the photos' surroundings pictures of other grounds show, 0 to 1.
 
     The growth of the surroundings' likeness since ``first``, as ``drift`` has it.
     """
@@ -155,6 +154,20 @@ def is_past_peak(
     if len(values) <= patience:
         return False
     return max(values[-patience:]) < (1 - tolerance) * max(values[:-patience])
+
+
+def is_still_rising(points: Sequence[Point], *, tolerance: float = TOLERANCE) -> bool:
+    """Return whether the last point is the best, and its likeness ``tolerance`` above all earlier.
+
+    Then the subject is not learned yet. One point of a trained step says nothing.
+    """
+    trained = _trained(points)
+    if len(trained) < 2 or choose_best(points) is not trained[-1]:
+        return False
+    *before, last = [point.likeness for point in trained if point.likeness is not None] or [0.0]
+    if trained[-1].likeness is None or not before:
+        return False
+    return last > (1 + tolerance) * max(before)
 
 
 class Validation:

@@ -29,7 +29,7 @@ from s2i_lib.storage.files import sha256_of
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from s2i_lib.evaluation.encoders import ClipScorer
+    from s2i_lib.models.encoders import ClipScorer
     from s2i_lib.photos.subject import Subject
 
 AUDIO = {

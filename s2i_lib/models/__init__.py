@@ -5,6 +5,7 @@
 mirrors; it compares their SHA-256 with what was noted when they arrived. A run's weights go on top,
 or a LoRA or checkpoint from elsewhere (``single_file``, ``lora``). For other programs a run is
 written as a diffusers folder, a LoRA or one file (``export``, ``original_layout``). ``vision``
-finds and loads the networks that look at pictures; ``schedulers`` makes the samplers, and
+finds and loads the networks that look at pictures, ``encoders`` those that measure them with the
+embeddings of pictures and texts; ``schedulers`` makes the samplers, and
 ``devices`` says where all of them compute.
 """

@@ -94,6 +94,19 @@ class Dataset:
             return None
         return path
 
+    @property
+    def lost_masks(self) -> str:
+        """Sentence on masks that are gone or were changed by hand; empty where all are right."""
+        wanted = {v.image for v in self.verdicts if v.cut_out}
+        lost = [i.name for i in self.images if i.name in wanted and self.mask_of(i) is None]
+        if not lost:
+            return ""
+        shown = ", ".join(lost[:5]) + " ..." * (len(lost) > 5)
+        return (
+            f"The masks of {len(lost)} photos ({shown}) are gone or were changed by hand, so these "
+            "are learned whole. To have them again, build the dataset with notebook 1."
+        )
+
     def as_markdown(self) -> str:
         """Return the verdicts as a table, with the advice below; names of files stay names."""
         rows = [f"| {_plain(v.photo)} | {v.verdict} | {_plain(v.reason)} |" for v in self.verdicts]

@@ -117,6 +117,16 @@ def find_mask(image: Image) -> Mask:
     return Mask(alpha).placed(image.size, near[:2])
 
 
+def read_mask(path: Path, size: tuple[int, int]) -> Mask:
+    """Read a mask that was kept as a grey picture, for a photo of ``size``."""
+    import numpy as np
+    from PIL import Image as Pillow
+
+    with Pillow.open(path) as image:
+        alpha = image.convert("L").resize(size, Pillow.Resampling.BICUBIC)
+    return Mask(np.asarray(alpha, np.float32) / 255)
+
+
 def _around(box: tuple[int, int, int, int], size: tuple[int, int]) -> tuple[int, int, int, int]:
     """A box with half of its longer side all around it, as far as the photo goes."""
     margin = round(max(box[2] - box[0], box[3] - box[1]) / 2)

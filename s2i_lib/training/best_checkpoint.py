@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from s2i_lib.errors import S2iError
-from s2i_lib.evaluation.encoders import awake, load_clip
 from s2i_lib.evaluation.model_selection import Point, Validation, as_curve
+from s2i_lib.models.encoders import awake, load_clip
 from s2i_lib.models.vision import find_network
 from s2i_lib.photos.manifest import open_photo
 from s2i_lib.speech.templates import fill_in

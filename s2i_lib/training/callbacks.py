@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from s2i_lib.drawing.gallery import grid
 from s2i_lib.drawing.marks import encode_marked, mark_of_model
 from s2i_lib.drawing.sampling import DrawOptions, decode, encode_prompts, sample_latents
 from s2i_lib.errors import S2iError
-from s2i_lib.evaluation.model_selection import as_curve
+from s2i_lib.evaluation.model_selection import as_curve, is_still_rising
 from s2i_lib.models import devices
 from s2i_lib.speech.prompt import Prompt
 from s2i_lib.speech.templates import fill_in, take_turns
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 READ_EVERY = 10  # steps between readings of the loss: each one waits for the device
+LONGER_S = 300  # that a run goes on for by itself, at most
 SAMPLES_A_ROW = 4  # pictures for each of the options' sample prompts
 SAMPLING = DrawOptions()  # as users draw
 SAMPLE_SEED = 1_000_000  # far from the seeds of class images
@@ -123,7 +124,7 @@ class Recorder:
         best: BestCheckpoint | None = None,
     ):
         self.state, self.options, self.accelerator = state, setup.options, setup.accelerator
-        self.callback, self.is_main = setup.callback, setup.is_main
+        self.callback, self.is_main, self.report = setup.callback, setup.is_main, setup.report
         self.manager, self.sampler, self.best = manager, Sampler(setup, manager), best
         self.metrics = manager.run.local / "metrics.jsonl"
         self._unread: list[tuple[int, Losses]] = []
@@ -145,7 +146,7 @@ class Recorder:
 
     def __call__(self, step: int, losses: Losses) -> None:
         self._unread.append((step, losses))
-        is_last = step == self.options.steps
+        is_last = step >= self.options.steps
         is_sampled = bool(self.options.sample_every) and step % self.options.sample_every == 0
         is_saved = step % self.manager.storage.save_every == 0 or is_last
         if step % READ_EVERY == 0 or is_sampled or is_saved:
@@ -156,6 +157,7 @@ class Recorder:
         self.manager.check()
         if is_sampled or is_last:
             self.sample(step)
+            is_last = is_last and not self.go_on(step)
         is_over = is_sampled and self.is_past_peak
         if is_saved or is_over:
             self.save(is_last=is_last or is_over)
@@ -169,6 +171,26 @@ class Recorder:
         if self.best is not None:
             self.best.validate(step, drawn)
             self._show_scores()
+
+    def go_on(self, step: int) -> bool:
+        """Set the last step farther off where likeness still rises; ``options.steps`` has it."""
+        points = self.best.validation.points if self.best else []
+        if step >= self.options.most_steps or not is_still_rising(points):
+            return False
+        seconds = (time.monotonic() - self._began) / max(1, step - self._first)
+        more = min(self.options.most_steps - step, int(LONGER_S / seconds))
+        if more < 1:
+            return False
+        self.options = replace(self.options, steps=step + more)
+        self.manager.write_card(self.manager.card | {"options": asdict(self.options)})
+        sentence = (
+            f"Likeness still rises at step {step}: training goes on to step {step + more}, for "
+            f"about {max(1, round(more * seconds / 60))} min."
+        )
+        self.report(sentence)
+        self.callback("longer", {"steps": step + more, "sentence": sentence})
+        self.bar.total = step + more
+        return True
 
     def _show_scores(self) -> None:
         if self.best is not None and self.best.validation.points:
@@ -237,6 +259,7 @@ class Recorder:
         seconds = time.monotonic() - self._began
         card |= {
             "status": "finished",
+            "options": asdict(self.options),  # with the steps that it went on to
             "step": self.state.step,
             "seconds_a_step": round(seconds / steps, 4),
         }

@@ -57,6 +57,8 @@ class CheckpointManager:
     def __init__(self, run: Run, setup: Setup, storage: Storage = ROOMY, waits: Waits = USUAL):
         self.run, self.storage, self.waits = run, storage, waits
         self.report, self.callback, self.is_main = setup.report, setup.callback, setup.is_main
+        self.card: dict[str, Any] = {}
+        """What run.json said of it as training began."""
         self._lease: Lease | None = None
         self._copying: int | None = None  # the step whose saves are on their way to the Drive
         self._lock = threading.Lock()  # for what is being copied and what is being deleted
@@ -84,6 +86,7 @@ class CheckpointManager:
                     f"The photos have changed since {self.run.name} began: from here on it learns "
                     "the new ones. For a run of the new ones only, give another --name."
                 )
+        self.card = card
         self.write_card(card)
 
     def check(self) -> None:

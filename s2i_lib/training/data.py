@@ -235,7 +235,12 @@ def prepare_data(setup: Setup, manager: CheckpointManager) -> TrainingData:
         shown = prompts_in_turn(rows, options.class_image_count)
         prompts += dict.fromkeys(shown)
         prompts += [""] if options.class_dropout else []
+    if lost := setup.dataset.lost_masks:
+        setup.report(lost)
     scenes, said = draw_scenes(setup, manager)
+    if scenes and setup.is_main:
+        manager.put(manager.run.local / SCENES)
+        setup.callback("scenes", {"path": manager.run.local / SCENES})
     after_class = len(prompts)
     prompts += dict.fromkeys(said)
     embeddings = encode_prompts(model, prompts)
@@ -277,7 +282,11 @@ def weigh(setup: Setup, size: Sequence[int]) -> torch.Tensor | None:
 
 
 def draw_scenes(setup: Setup, manager: CheckpointManager) -> tuple[list[Any], list[str]]:
-    """Set the cut-out subject into grounds that the model draws; with each the prompt for it."""
+    """Set the cut-out subject into grounds that the model draws; with each the prompt for it.
+
+    Some of them are on a sheet on this disk. It is not on the Drive before training begins: there a
+    run's folder that holds anything is taken for a run.
+    """
     options, dataset = setup.options, setup.dataset
     masks = {image: dataset.mask_of(image) for image in dataset.images}
     subjects = [read_cut_out(image, mask) for image, mask in masks.items() if mask]
@@ -297,8 +306,6 @@ def draw_scenes(setup: Setup, manager: CheckpointManager) -> tuple[list[Any], li
         sheet.parent.mkdir(parents=True, exist_ok=True)
         mark = mark_of_model(setup.model, is_composite=True)
         sheet.write_bytes(encode_marked(grid(scenes[:SHEET_COUNT], columns=5), "PNG", mark))
-        manager.put(sheet)
-        setup.callback("scenes", {"path": sheet})
     return scenes, [f"a {dataset.subject.phrase} {one}" for one in where]
 
 

@@ -6,6 +6,7 @@ disk; what lasts goes to ``runs/<subject>/<run>`` in the background.
 
 from __future__ import annotations
 
+import copy
 import functools
 import gc
 import logging
@@ -33,7 +34,13 @@ from s2i_lib.training.callbacks import EarlyStop, Recorder
 from s2i_lib.training.checkpoint_manager import CheckpointManager, Waits
 from s2i_lib.training.class_images import SHEET, ClassImages
 from s2i_lib.training.config import FinetuneOptions
-from s2i_lib.training.data import get_class_latents, is_there, prepare_data
+from s2i_lib.training.data import (
+    SCENES,
+    draw_scenes,
+    get_class_latents,
+    is_there,
+    prepare_data,
+)
 from s2i_lib.training.recipes import AUTO, RECIPES, Wanted, want
 from s2i_lib.training.resources import (
     Plan,
@@ -209,6 +216,23 @@ class FinetuneRun:
         return next(place / SHEET for place in places if is_there(place / SHEET))
 
     @leaving_nothing_in_memory
+    def scenes(self) -> Path | None:
+        """Set the cut-out subject into grounds, as ``train`` would, to look at it before.
+
+        Returns
+        -------
+        Path or None
+            The contact sheet; None without such grounds, or where no photo has a mask to use.
+        """
+        prepared = self._prepare(self.report)
+        setup, run = prepared.setup, prepared.run
+        with closing(CheckpointManager(run, setup, waits=self.waits)) as manager:
+            drawn, _ = draw_scenes(setup, manager)
+        # On this disk while the Drive takes nothing, and until training ends.
+        places = (run.folder / SCENES, run.local / SCENES)
+        return next((place for place in places if is_there(place)), None) if drawn else None
+
+    @leaving_nothing_in_memory
     def train(self) -> Path:
         """Fine-tune the model.
 
@@ -251,6 +275,13 @@ class FinetuneRun:
             stack.callback(manager.close)
             train_and_keep(setup, manager, scorer, plan, run_card(setup, prepared.wanted))
         return run.folder
+
+    def longer(self, run: Path) -> FinetuneRun:
+        """Return what trains a run of this subject on, to twice the steps that it has."""
+        again = copy.copy(self)
+        again.name = run.name
+        again.changes = self.changes | {"steps": 2 * read_card(run)["step"]}
+        return again
 
     def _prepare(self, report: Report) -> Prepared:
         """Choose the recipe and the run, load the model: what plan, class images and run share."""
@@ -306,7 +337,9 @@ def train_and_keep(
     try:
         try:
             said = SayTime(plan, recorder, setup.report)
-            dreambooth.train(state, data, options, accelerator, said)
+            while state.step < options.steps:
+                dreambooth.train(state, data, options, accelerator, said)
+                options = recorder.options = from_main(accelerator, recorder.options)
         except EarlyStop as stop:
             setup.report(str(stop))
         recorder.finish(card)

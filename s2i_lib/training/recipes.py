@@ -25,6 +25,8 @@ class Recipe:
     """Where these numbers come from; the plan says it."""
     steps_a_photo: int = 0
     """... and as many for each photo."""
+    most_times: int = 0
+    """So many times these steps while likeness still rises at the last one; 0 is no longer."""
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     precision: Literal["fp32", "fp16"] = "fp32"
     with_8bit_adam: bool = False
@@ -44,9 +46,14 @@ class Recipe:
     def as_options(self, n_photos: int) -> dict[str, Any]:
         """Return the fields of ``FinetuneOptions`` that it settles, for so many photos."""
         steps = max(self.steps, self.steps_a_photo * n_photos)
-        scaled = {"steps": steps, "sample_every": self.sample_every * steps // self.steps}
+        scaled = {
+            "steps": steps,
+            "most_steps": self.most_times * steps,
+            "sample_every": self.sample_every * steps // self.steps,
+        }
         given = asdict(self) | scaled
-        return {name: given[name] for name in given if name not in ("source", "steps_a_photo")}
+        own = ("source", "steps_a_photo", "most_times")
+        return {name: given[name] for name in given if name not in own}
 
 
 # ---- Stable Diffusion 2.x ----
@@ -171,7 +178,10 @@ class Wanted:
 
     @property
     def options(self) -> FinetuneOptions:
-        return FinetuneOptions.for_model(dict(self.defaults), **self.changes)
+        defaults = dict(self.defaults)
+        if self.changes.get("steps") is not None:  # who names their number gets that
+            defaults["most_steps"] = 0
+        return FinetuneOptions.for_model(defaults, **self.changes)
 
     @property
     def sentence(self) -> str:

@@ -139,7 +139,9 @@ class Plan:
             f"({o.method}), {adam}, learning rate {o.learning_rate:g}"
             + ", falling to 0"
             * (o.schedule != "constant"),
-            "Steps": f"{o.steps} of {images}",
+            "Steps": f"{o.steps} of {images}"
+            + f"; up to {o.most_steps} while likeness still rises"
+            * (o.most_steps > o.steps and o.keep == "best"),
             "Memory": f"about {self.peak_gib:.1f} GiB ({parts}); {self.device_free_gib:.1f} free",
             "Drive": f"up to {storage.drive_gib:.2f} GiB (a state {self.sizes.state:.2f}, weights "
             f"{self.sizes.weights:.2f}); {room.drive:.1f} free",

@@ -6,11 +6,15 @@ import html
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from s2i_lib.errors import S2iError
 from s2i_lib.photos.own_png import open_png
 from s2i_lib.photos.reading import encode_image
 from s2i_lib.storage.files import data_uri
+
+if TYPE_CHECKING:
+    from s2i_lib.training.finetune import FinetuneRun
 
 WIDTH, HEIGHT = 560, 160  # of the curve, in px
 COLOURS = {
@@ -34,6 +38,7 @@ class LivePanel:
         self.samples: list[tuple[int, str]] = []
         self.prompts: Sequence[str] = ()
         self.status = "Preparing."
+        self.note = ""
         self._handle: Any = None
         self._first: tuple[int, float] | None = None
 
@@ -44,6 +49,8 @@ class LivePanel:
             self._add(info["lines"], info["steps"])
         elif event == "scores":
             self.curve = info["curve"]
+        elif event == "longer":
+            self.note = info["sentence"]
         elif event == "samples":
             # The first and the newest are shown; what is between them is on the Drive.
             self.samples = [*self.samples[:1], (info["step"], _small(info["path"]))]
@@ -64,8 +71,8 @@ class LivePanel:
     def html(self) -> str:
         """Return the whole panel."""
         return (
-            f"<div role='group' aria-label='Training'><p>{html.escape(self.status)}</p>"
-            f"{self._losses()}{self._scores()}{self._grids()}</div>"
+            f"<div role='group' aria-label='Training'><p>{html.escape(self.status)} "
+            f"{html.escape(self.note)}</p>{self._losses()}{self._scores()}{self._grids()}</div>"
         )
 
     def _add(self, lines: list[dict[str, Any]], steps: int) -> None:
@@ -95,8 +102,8 @@ class LivePanel:
         )
 
     def _scores(self) -> str:
-        """How alike, how faithful, how far the class has drifted, how much of the photos'
-        surroundings has leaked, and which step is the best."""
+        """How alike and faithful, how far the class has drifted, how much of the surroundings has
+        leaked, and which step is the best."""
         names = {
             "likeness": "likeness",
             "fidelity": "prompt fidelity",
@@ -181,6 +188,34 @@ def _legend(lines: Lines) -> str:
     return ", ".join(
         f"<span style='color:{COLOURS[name]}'>{name.replace('_', ' ')}</span>" for name in lines
     )
+
+
+def train_on_button(training: FinetuneRun, run: Path) -> Any:
+    """Return a button that trains a finished run on, to twice its steps; the panel is below it.
+
+    The notebook is busy meanwhile. What goes wrong is said there, too.
+    """
+    import ipywidgets
+
+    button = ipywidgets.Button(description="Train on", tooltip="to twice the steps")
+    output = ipywidgets.Output()
+
+    def train_on(_: object) -> None:
+        button.disabled = True
+        output.clear_output()
+        try:
+            with output:
+                longer = training.longer(run)
+                longer.callback = LivePanel()
+                longer.train()
+                print(f"{run.name} has been trained on.")
+        except S2iError as error:
+            output.append_stdout(f"{error}\n")
+        finally:
+            button.disabled = False
+
+    button.on_click(train_on)
+    return ipywidgets.VBox([button, output])
 
 
 def side_by_side(paths: Sequence[Path], captions: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from s2i_lib.errors import InputError, S2iError
-from s2i_lib.evaluation.encoders import (
+from s2i_lib.models.encoders import (
     load_clip,
     load_dino,
     load_lpips,
@@ -161,7 +161,7 @@ def test_clip_agrees_with_the_networks_own_logits(drive):
 def test_a_batch_gives_what_each_picture_gives_alone(dual, drive, monkeypatch):
     scorer, images = load_clip(str(dual), drive), noise(5)
     together = scorer.images(images)
-    monkeypatch.setattr("s2i_lib.evaluation.encoders.BATCH", 2)
+    monkeypatch.setattr("s2i_lib.models.encoders.BATCH", 2)
     assert np.allclose(scorer.images(images), together, atol=1e-6)
 
 

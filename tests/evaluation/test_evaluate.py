@@ -10,8 +10,8 @@ from PIL import Image
 from s2i_lib.drawing.advice import unknown_words
 from s2i_lib.errors import InputError
 from s2i_lib.evaluation.dreambench import EvaluateOptions, choose_prompts, dreambench
-from s2i_lib.evaluation.encoders import Scorers, load_scorers
 from s2i_lib.evaluation.evaluate import MEANING, evaluate
+from s2i_lib.models.encoders import Scorers, load_scorers
 from s2i_lib.models.loading import load
 from s2i_lib.models.registry import REGISTRY
 from s2i_lib.photos.subject import Subject
@@ -191,7 +191,7 @@ def test_a_network_whose_numbers_are_none_is_a_note_and_missing(pocket, scorers,
 
     import torch
 
-    from s2i_lib.evaluation.encoders import LpipsScorer, make_lpips_network
+    from s2i_lib.models.encoders import LpipsScorer, make_lpips_network
 
     network, lpips = copy.deepcopy(scorers.clip.network), make_lpips_network((2,) * 5)
     with torch.no_grad():

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from s2i_lib.drawing.told import Seen, alt_text
-from s2i_lib.evaluation.encoders import load_clip
 from s2i_lib.evaluation.look import Asked, look
+from s2i_lib.models.encoders import load_clip
 from s2i_lib.models.registry import REGISTRY
 from s2i_lib.speech.templates import article_for
 from s2i_lib.storage.layout import Drive

@@ -10,6 +10,7 @@ from s2i_lib.evaluation.model_selection import (
     choose_best,
     drift,
     is_past_peak,
+    is_still_rising,
     leak,
     value,
 )
@@ -103,3 +104,23 @@ def test_points_of_the_version_before_are_read_and_have_no_leak():
     assert [line["leak"] for line in as_curve(points)] == [None, None]
     assert all(map(is_point, lines))
     assert not is_point({"step": 1, "instance_loss": 0.1}) and is_point(points[0].to_json())
+
+
+@pytest.mark.parametrize(
+    ("likeness", "expected"),
+    [
+        ((0.5, 0.6, 0.7), True),
+        ((0.5, 0.7, 0.71), False),  # within the noise
+        ((0.5, 0.7, 0.6), False),
+        ((0.7,), False),
+        ((), False),
+    ],
+)
+def test_what_rises_at_the_last_step_is_not_learned_yet(likeness, expected):
+    points = [Point(0, 0.1, 0.3, 0.1), *curve(*[(each, 0.3, None) for each in likeness])]
+    assert is_still_rising(points) is expected
+
+
+def test_likeness_that_costs_the_class_more_does_not_count_as_rising():
+    points = [Point(0, 0.1, 0.3, 0.1), *curve((0.5, 0.3, 0.1), (0.7, 0.3, 0.9))]
+    assert not is_still_rising(points)

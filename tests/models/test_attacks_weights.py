@@ -25,9 +25,9 @@ from s2i_lib.drawing.draw import draw, redo
 from s2i_lib.drawing.records import weights_named_in
 from s2i_lib.drawing.sampling import DrawOptions
 from s2i_lib.errors import InputError, S2iError
-from s2i_lib.evaluation.encoders import load_scorers
 from s2i_lib.models import digests, loading
 from s2i_lib.models import folder as door
+from s2i_lib.models.encoders import load_scorers
 from s2i_lib.models.registry import PACKAGE, REGISTRY, choose
 from s2i_lib.models.vision import find_network
 from s2i_lib.storage import hub

@@ -70,8 +70,10 @@ def test_mask_that_is_gone_or_was_changed_is_not_used(built, drive):
     found, damaged = inspect_dataset(drive, "Racer")
     assert damaged == [], "the crops are whole"
     assert [found.mask_of(image) is None for image in built.images] == [True, True] + [False] * 3
+    assert f"2 photos ({one.name}, {other.name}) are gone or were changed" in found.lost_masks
+    assert built.mask_of(built.images[2]) and "learned whole" in found.lost_masks
     again = build_dataset(CAR, drive)
-    assert all(again.mask_of(image) for image in again.images)
+    assert again.lost_masks == "" and all(again.mask_of(image) for image in again.images)
     [aside] = (drive.subject("Racer") / "set_aside").iterdir()
     assert aside.name == other.name, "what somebody drew is not lost"
 

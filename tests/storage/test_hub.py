@@ -19,8 +19,8 @@ from s2i_lib.drawing.draw import draw
 from s2i_lib.drawing.safety import Checker
 from s2i_lib.drawing.sampling import DrawOptions
 from s2i_lib.errors import S2iError
-from s2i_lib.evaluation.encoders import load_clip, load_dino, load_lpips
 from s2i_lib.models import loading
+from s2i_lib.models.encoders import load_clip, load_dino, load_lpips
 from s2i_lib.models.loading import choose_weights
 from s2i_lib.models.parts import load_pipeline
 from s2i_lib.models.registry import REGISTRY, SAFETY_CHECKER
@@ -219,7 +219,7 @@ from pathlib import Path
 # how the hub's client tells Colab: by the class of its shell
 builtins.get_ipython = lambda: "<google.colab._shell.Shell object at 0x7c0>"
 from s2i_lib.errors import S2iError
-from s2i_lib.evaluation.encoders import load_scorers
+from s2i_lib.models.encoders import load_scorers
 from s2i_lib.models.loading import load
 from s2i_lib.models.registry import REGISTRY, SAFETY_CHECKER
 from s2i_lib.speech.weights import find_weights

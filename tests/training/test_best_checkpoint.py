@@ -12,8 +12,8 @@ import torch
 from PIL import Image, ImageDraw
 from tiny_model import draw_dataset, make_pipeline
 
-from s2i_lib.evaluation.encoders import awake, load_clip
 from s2i_lib.evaluation.model_selection import Point, Validation
+from s2i_lib.models.encoders import awake, load_clip
 from s2i_lib.models.registry import PACKAGE, REGISTRY
 from s2i_lib.photos.subject import Subject
 from s2i_lib.storage.files import sha256_of

@@ -1,22 +1,26 @@
 """While a run trains: samples, and the checks that keep a broken one from the good states."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
 from tiny_model import make_pipeline
-from tiny_run import digest, start
+from tiny_run import KilledError, digest, kill_at, start
 
 from s2i_lib.drawing.gallery import grid
 from s2i_lib.drawing.sampling import DrawOptions, decode, sample_latents
 from s2i_lib.errors import S2iError
 from s2i_lib.models import loading
+from s2i_lib.models.registry import PACKAGE
 from s2i_lib.speech.prompt import Prompt
 from s2i_lib.storage.run_card import read_card
 from s2i_lib.training import checkpoint
 from s2i_lib.training.callbacks import SAMPLE_SEED, SAMPLES_A_ROW
 from s2i_lib.training.finetune import load_for_training
+from s2i_lib.training.recipes import POCKET, want
 
 pytestmark = pytest.mark.usefixtures("local_disk")
 
@@ -202,3 +206,39 @@ def test_vae_and_frozen_text_encoder_are_on_the_device_only_while_they_draw(
     assert sent == [device, "cpu"] * 4  # the contact sheet, samples, a look at step 6, samples
     assert text_sent == [device, "cpu"] * 3
     assert was_away and all(was_away) and text_was_away and all(text_was_away)
+
+
+LONGER = {"steps": 4, "most_steps": 7, "learning_rate": 1e-3, "save_every": 2}
+
+
+@pytest.fixture
+def rising(monkeypatch):
+    """A run that is scored, and whose likeness rises at every step that is a last one."""
+    scorer = str(PACKAGE / "pocket" / "scorer")
+    monkeypatch.setattr("s2i_lib.training.finetune.find_scorer", lambda *args: scorer)
+    monkeypatch.setattr("s2i_lib.training.callbacks.is_still_rising", lambda points: True)
+
+
+def test_run_goes_on_while_likeness_rises_and_a_killed_one_ends_the_same(
+    rising, drive, dataset, tiny
+):
+    whole, said, events = start(drive, dataset, tiny, name="whole", **LONGER)
+    assert read_card(whole)["step"] == read_card(whole)["options"]["steps"] == 7
+    assert read_card(whole)["wanted"]["steps"] == 4
+    [sentence] = [text for text in said if "still rises" in text and "Steps" not in text]
+    assert sentence.startswith("Likeness still rises at step 4: training goes on to step 7")
+    assert [info["steps"] for event, info in events if event == "longer"] == [7]
+    with pytest.raises(KilledError):
+        start(drive, dataset, tiny, name="killed", callback=kill_at(6), **LONGER)
+    killed, said, _ = start(drive, dataset, tiny, name="killed", **LONGER)
+    assert any("goes on at step 4 of 7" in text for text in said)
+    assert digest(killed) == digest(whole)
+    _, said, _ = start(drive, dataset, tiny, name="whole", **LONGER)
+    assert any("finished already" in text for text in said)
+
+
+def test_run_whose_steps_were_named_has_those():
+    recipe = replace(POCKET["object"], most_times=2)
+    for changes, expected in (({}, 2 * recipe.steps), ({"steps": 50}, 0)):
+        wanted = want({"object": recipe}, "auto", "object", 4, False, changes)
+        assert wanted.options.most_steps == expected

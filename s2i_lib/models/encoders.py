@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from s2i_lib.errors import InputError, S2iError
-from s2i_lib.evaluation.metrics import unit
 from s2i_lib.models.devices import pick_device, visiting_if_there_is_room
 from s2i_lib.models.digests import digest_of
 from s2i_lib.models.folder import load_or_refuse
@@ -36,11 +35,30 @@ from s2i_lib.storage.layout import Drive
 
 if TYPE_CHECKING:
     import torch
+    from numpy.typing import ArrayLike
     from PIL.Image import Image
 
 log = logging.getLogger(__name__)
 
 BATCH = 32  # pictures at a time: a ViT-L/14 in fp32 then takes under 2 GiB
+
+
+def unit(vectors: ArrayLike) -> np.ndarray:
+    """Return vectors of length 1 in the same directions, shape = (n, features), float64.
+
+    Raises
+    ------
+    S2iError
+        When a vector is zero or not a number: nothing has that direction.
+    """
+    rows = np.asarray(vectors, dtype=np.float64)
+    lengths = np.linalg.norm(rows, axis=-1, keepdims=True)
+    if not np.isfinite(lengths).all() or (lengths == 0).any():
+        raise S2iError(
+            "The scorer gave embeddings that are zero or not numbers, so nothing can be compared. "
+            "Its weights are damaged, or do not work in this precision: use fp32."
+        )
+    return rows / lengths
 
 
 @dataclass
