@@ -42,7 +42,7 @@ def test_what_is_said_in_ten_languages_gets_into_the_prompt(engine, base, drive)
     words: Counter[str] = Counter()
     kept: Counter[str] = Counter()
     lines = (CLIPS / "sentences.tsv").read_text(encoding="utf-8").splitlines()
-    for path, line in zip(sorted(CLIPS.glob("*.ogg")), lines, strict=True):
+    for path, line in zip(sorted(CLIPS.glob("*_*.*")), lines, strict=True):
         language, _, wanted = line.split("\t")
         if engine == "openai-whisper" and language[:2] not in NATURAL:
             continue  # four seconds of CPU a clip
