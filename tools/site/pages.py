@@ -47,7 +47,8 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 TEMPLATE = """{% extends 'markdown/index.md.j2' %}
 {% macro picture(output, kind) %}
 {% set told = output.metadata.get(kind, {}) %}
-![{{ told.get('alt', '') }}]({{ output.metadata.filenames[kind] | path2url }})
+![{{ told.get('alt', 'What the cell above has drawn') }}](
+{{- output.metadata.filenames[kind] | path2url }})
 {%- if told.get('width') %}{ width="{{ told.width }}" }{% endif %}
 {% endmacro %}
 {% block data_png %}{{ picture(output, 'image/png') }}{% endblock %}
