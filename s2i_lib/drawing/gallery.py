@@ -180,8 +180,19 @@ def shared_png(path: Path) -> bytes:
 
 
 def share(pictures: Sequence[Path], folder: Path) -> list[Path]:
-    """Write copies to give away, whose names and content say nothing of whom they show."""
-    return [write_file(free_path(folder / "picture.png"), shared_png(path)) for path in pictures]
+    """Write copies to give away, whose names and content say nothing of whom they show.
+
+    One that cannot be read is named in the log.
+    """
+    shared = []
+    for path in pictures:
+        try:
+            data = shared_png(path)
+        except InputError as error:
+            log.warning("%s", error)
+            continue
+        shared.append(write_file(free_path(folder / "picture.png"), data))
+    return shared
 
 
 class NoRecordError(InputError):
