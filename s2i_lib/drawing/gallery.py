@@ -206,15 +206,20 @@ def mark_of_png(path: Path) -> Mark:
 def share(pictures: Sequence[Path], folder: Path, signer: Signer | None = None) -> list[Path]:
     """Write copies to give away, whose names and content say nothing of whom they show.
 
-    With a ``signer`` each has signed C2PA credentials, too.
+    With a ``signer`` each has signed C2PA credentials, too. One that cannot be read is named in the
+    log.
     """
-    copies = []
+    shared = []
     for path in pictures:
-        data = shared_png(path)
+        try:
+            data = shared_png(path)
+        except InputError as error:
+            log.warning("%s", error)
+            continue
         if signer:
             data = signer.sign(data, "image/png", mark_of_png(path))
-        copies.append(write_new(folder / "picture.png", data))
-    return copies
+        shared.append(write_new(folder / "picture.png", data))
+    return shared
 
 
 class NoRecordError(InputError):

@@ -40,7 +40,7 @@ from tests.sounds import encode as encode_sound
 
 DATA = Path(__file__).parents[1] / "data"
 EXTREMES = [0, 1, 0x7F, 0x80, 0xFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF]
-N_SHORT = {"photos": 40, "sounds": 30, "safetensors": 40, "cards": 8, "prompts": 40}
+N_SHORT = {"photos": 40, "sounds": 30, "safetensors": 15, "cards": 8, "prompts": 40}
 N_FULL = 500
 
 
