@@ -461,11 +461,15 @@ DOORS = {
     },
     r"\b(torch|np|numpy|joblib|pickle|marshal)\.loads?\(": {"speech/whisper.py"},
     r"\b(pickle|shelve|marshal|dill|joblib)\b": {"speech/whisper.py"},
-    r"\b(zipfile|tarfile)\b|\bunpack_archive\(": {"photos/importing.py"},
+    r"\b(zipfile|tarfile)\b|\bunpack_archive\(": {
+        "photos/importing.py", "drawing/made_by.py",
+        "ar/files.py",  # which writes only
+    },
     r"\byaml\b": {"models/original_layout.py"},
     r"\bav\.open\(": {"speech/tracks.py"},
     r"\bInferenceSession\(": {"photos/mask.py"},
-    r"\b(ElementTree|minidom|lxml|tomllib|configparser|imread|audioread)\b": set(),
+    r"\bElementTree\b": {"drawing/made_by.py"},  # without document types
+    r"\b(minidom|lxml|tomllib|configparser|imread|audioread)\b": set(),
     r"(?<![.\w])(eval|exec|__import__)\(": set(),
     r"\bimport_module\(": {"__init__.py"},  # the names of its own table
     r"trust_remote_code\W+True|weights_only\W+False|\bunsafe_load\b": set(),

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from PIL import Image
-
 from s2i_lib.drawing.gallery import read_record
 from s2i_lib.drawing.records import Picture
 from s2i_lib.errors import InputError
+from s2i_lib.photos.own_png import open_png
 from s2i_lib.photos.reading import encode_image
 
 if TYPE_CHECKING:
@@ -90,8 +89,7 @@ class Album:
         for path in paths[: 2 * EARLIER]:
             try:
                 record = read_record(path)
-                with Image.open(path) as image:
-                    picture = Picture(image.convert("RGB"), record)
+                picture = Picture(open_png(path).convert("RGB"), record)
             except (InputError, OSError):
                 continue
             key = f"earlier-{path.stem}"

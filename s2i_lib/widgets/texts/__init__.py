@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from functools import cache
 from pathlib import Path
+
+from s2i_lib.storage.json_file import load_object
 
 FOLDER = Path(__file__).parent
 
@@ -12,10 +13,7 @@ FOLDER = Path(__file__).parent
 @cache
 def catalogue() -> dict[str, dict[str, str]]:
     """Return all texts: code of the language -> key -> text with {placeholders}."""
-    return {
-        path.stem: json.loads(path.read_text(encoding="utf-8"))
-        for path in sorted(FOLDER.glob("*.json"))
-    }
+    return {path.stem: load_object(path) for path in sorted(FOLDER.glob("*.json"))}
 
 
 def in_english(*messages: tuple[str, dict[str, str]]) -> str:
