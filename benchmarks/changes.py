@@ -231,7 +231,7 @@ class Verdicts:
         if case.kind == "size":
             grown = there.mean() - was.mean()
             return bool(grown > 0) == (case.wanted == "bigger") and abs(grown) > 0.01
-        noun = parse_head(case.before).noun
+        noun = parse_head(split_parts(case.before)[1][0].text).noun
         if case.kind == "count":
             texts = [f"{n} {world.plural(noun)}" for n in ("two", "three")]
             texts.append(world.with_article(noun))

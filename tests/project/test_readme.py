@@ -75,7 +75,8 @@ def test_lessons_last_as_long_as_they_say():
 
 
 def test_messages_to_look_up_are_said_somewhere():
-    places = [*(ROOT / "s2i_lib").rglob("*.py"), *(ROOT / "s2i_lib").rglob("*.js"), *NOTEBOOKS]
+    library = [*(ROOT / "s2i_lib").rglob("*.py"), *(ROOT / "s2i_lib").rglob("*.js")]
+    places = [*library, ROOT / "s2i_lib/widgets/texts/en.json", *NOTEBOOKS]
     # One text: a sentence may go on in the next literal of the source.
     everything = re.sub(r'["`]\s*\+?\s*f?["`]', "", "\n".join(p.read_text() for p in places))
     page = (ROOT / "docs" / "messages.md").read_text()
