@@ -41,8 +41,8 @@ def say(tmp_path):
 
 
 def test_what_was_heard_of_a_name_counts_as_the_name_until_it_is_forgotten(say, drive, listener):
-    """rms says a Bella that tiny.en does not write so; what is heard twice is no slip."""
-    recordings = [say("Bella", voice) for voice in ("slt", "rms", "rms")]
+    """Their Bella is not written so by tiny.en; what is unlike but heard twice is no slip."""
+    recordings = [say("Bella", voice) for voice in ("slt", "slt", "rms")]
     heard = [listener.hear(clip).text for clip in recordings]
     bella = Subject("Bella", "dog")
     missed = [text for text in heard if not make_prompt(f"{text} on a hill", [bella]).subjects]
