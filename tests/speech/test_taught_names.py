@@ -41,7 +41,7 @@ def say(tmp_path):
 
 
 def test_what_was_heard_of_a_name_counts_as_the_name_until_it_is_forgotten(say, drive, listener):
-    """Their Bella is not written so by tiny.en, nor the same each time: it samples what it doubts."""
+    """Their Bella is not written so by tiny.en, nor twice the same: it samples what it doubts."""
     bella = Subject("Bella", "dog")
     recordings = [say("Bella", voice) for voice in ("slt", "rms", "slt")]
     taught = teach_name(drive, bella, recordings, listener)
