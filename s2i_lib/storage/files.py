@@ -25,7 +25,7 @@ from s2i_lib.storage.layout import NAME_BYTES, cut_name
 try:
     import fcntl
 except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+    fcntl = None  # type: ignore[assignment]  # Windows has no such lock: one process at a time there
 
 log = logging.getLogger(__name__)
 

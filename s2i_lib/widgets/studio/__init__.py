@@ -191,6 +191,7 @@ class Studio(ByteWidget):
             texts=catalogue(),
         )
         self.observe(self._load_choice, "settings")
+        self._showing = threading.RLock()
         self._starter = threading.Thread(target=self._load_all, name="studio-load", daemon=True)
         self._starter.start()
 
@@ -545,10 +546,10 @@ class Studio(ByteWidget):
             with self._speech.use_model() as model, self._speech.use_listener():
                 self._show_model(model)  # one that was loaded before has not been shown
                 # "waiting" where the wish ended while this still waited to load
-                if self.state == "loading" or (
-                    self.state == "waiting" and not self._worker.is_busy
-                ):
-                    self._show("ready", ("ready", {}))
+                with self._showing:
+                    waits = self.state == "waiting" and not self._worker.is_busy
+                    if self.state == "loading" or waits:
+                        self._show("ready", ("ready", {}))
         except Exception as error:
             self._report(error)
 
@@ -569,14 +570,15 @@ class Studio(ByteWidget):
 
     def _show_loading(self, what: str) -> None:
         is_start = threading.current_thread() is self._starter
-        if is_start and self.state not in ("loading", "ready"):
-            return  # a wish has been quicker, and its own words matter more
         if what == "Whisper" and (language := self._speech.hearing.language):
             what += f" for {self.languages.get(language, language)}"
-        if self._worker.is_busy:  # a wish waits for it and can be stopped, whoever asked first
-            self._show("waiting", ("loading_wish", {"what": what}))
-        else:
-            self._show("loading", ("loading", {"what": what}))
+        with self._showing:  # or a wish that ends in between would have its last words lost
+            if is_start and self.state not in ("loading", "ready"):
+                return  # a wish has been quicker, and its own words matter more
+            if self._worker.is_busy:  # a wish waits for it and can be stopped, whoever asked first
+                self._show("waiting", ("loading_wish", {"what": what}))
+            else:
+                self._show("loading", ("loading", {"what": what}))
 
     def _chosen(self, run: str | None) -> Subject | None:
         """The subject that was chosen, else the one that the run was trained on."""
@@ -594,7 +596,7 @@ class Studio(ByteWidget):
             self.status = in_english(*messages)
 
     def _show(self, state: str, *messages: tuple[str, dict[str, str]]) -> None:
-        with self.hold_sync():
+        with self._showing, self.hold_sync():
             self.state = state
             self._say(*messages)
             if state != "error":
