@@ -264,7 +264,9 @@ class SpeechToImage:
         self._lookout = Lookout(self.drive)
         self._taught: Subject | None = None  # whose run was taken, where nobody chose one
         self._auto_base = ""
-        self._failure: Exception | None = None  # of loading in the background
+        # What was loaded in the background, and why it could not be.
+        self._failure: tuple[tuple[str, str | None], Exception] | None = None
+        self._is_loading_ahead = False
         self._model_lock, self._listener_lock = threading.RLock(), threading.RLock()
         if hearing is None:
             hearing = HearOptions(names=tuple(one.spoken for one in self.subjects))
@@ -292,15 +294,35 @@ class SpeechToImage:
 
     def load_in_background(self) -> None:
         """Load the model on a thread, while something is heard; the wish says what went wrong."""
+        self._failure = None
         if self._loaded != self._wanted:
             threading.Thread(target=self._load_quietly, name="load model", daemon=True).start()
 
     def _load_quietly(self) -> None:
-        try:
-            with self.use_model():
-                pass
-        except Exception as error:  # told to the wish that waits for it
-            self._failure = error
+        """Load without a word: a wish that waits for it says so, one that has ended is not heard"""
+        with self._model_lock:
+            self.take_run()
+            wanted = self._wanted
+            self._is_loading_ahead = True
+            try:
+                self._load_wanted(wanted)
+            except Exception as error:  # told to the wish that waits for it
+                self._failure = wanted, error
+            finally:
+                self._is_loading_ahead = False
+
+    def _load_wanted(self, wanted: tuple[str, str | None]) -> None:
+        if self._model is None or self._loaded != wanted:
+            name, run = wanted
+            self._model = None  # frees the old one before the new one needs room
+            self._model = load(name, drive=self.drive, run=run)
+            self._loaded = wanted
+            self.callback(Loaded(self._model))
+
+    def _tell_loading(self) -> None:
+        if not self.can_draw:
+            name, run = self._wanted
+            self.callback(Loading(f"the model {run or name}"))
 
     def take_run(self, words: str | Transcript | None = None) -> list[str]:
         """Where nobody chose a model, take the run of who is named, else the newest; a note."""
@@ -339,19 +361,21 @@ class SpeechToImage:
     @contextmanager
     def use_model(self) -> Iterator[Model]:
         """Have the model that was chosen, loaded; nobody exchanges it meanwhile."""
-        with self._model_lock:
+        if not self._model_lock.acquire(blocking=False):
+            if self._is_loading_ahead:
+                self._tell_loading()
+            self._model_lock.acquire()
+        try:
             self.take_run()
             failure, self._failure = self._failure, None
-            if failure:
-                raise failure
-            if self._model is None or self._loaded != self._wanted:
-                wanted = name, run = self._wanted
-                self.callback(Loading(f"the model {run or name}"))
-                self._model = None  # frees the old one before the new one needs room
-                self._model = load(name, drive=self.drive, run=run)
-                self._loaded = wanted
-                self.callback(Loaded(self._model))
+            if failure and failure[0] == self._wanted:
+                raise failure[1]
+            self._tell_loading()
+            self._load_wanted(self._wanted)
+            assert self._model is not None
             yield self._model
+        finally:
+            self._model_lock.release()
 
     @contextmanager
     def use_listener(self) -> Iterator[Listener]:

@@ -609,7 +609,7 @@ class Studio(ByteWidget):
         if not isinstance(error, S2iError):
             log.error("The studio has failed", exc_info=error)
         words = str(error) if isinstance(error, S2iError) else f"{type(error).__name__}: {error}"
-        with self.hold_sync():
+        with self._showing, self.hold_sync():
             self.state, self.complaint = "error", words
             self._say()
 
