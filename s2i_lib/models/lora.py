@@ -100,6 +100,8 @@ def _check_shapes(
         if not _is_name(name):  # PEFT takes it for an expression where ranks differ
             raise ValueError(f"a tensor is called {name[:80]!r}")
     for name, matrix in state.items():
+        if not matrix.isfinite().all():
+            raise ValueError(f"{name} holds what is no number")
         layer, _, end = name.partition(".lora_")
         side = {"A.weight": 0, "B.weight": 1}.get(end)
         if side is None:

@@ -337,6 +337,16 @@ def test_the_shapes_of_a_lora_are_the_models(tiny, drive, tmp_path, shapes):
     within(10, lambda: lora_refused(path, tiny, drive))
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_lora_that_was_trained_to_pieces_is_refused(tiny, drive, tmp_path, value):
+    """It would draw black after a minute on a GPU, and blame the base model."""
+    down, up = torch.zeros(4, 16), torch.full((16, 4), value)
+    tensors = {f"{LAYER}.lora_A.weight": down, f"{LAYER}.lora_B.weight": up}
+    path = hostile_lora(tmp_path / "nan.safetensors", tensors=tensors)
+    with pytest.raises(InputError, match="no number"):
+        loading.load(str(tiny), drive=drive, run=str(path))
+
+
 @pytest.mark.parametrize("length", [2**63, 2**40, 90_000_000])
 def test_the_head_of_a_file_has_bounds(tiny, drive, tmp_path, length):
     path = tmp_path / "head.safetensors"

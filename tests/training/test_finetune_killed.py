@@ -33,7 +33,7 @@ PHASES = [
     ("removing", 1),
     ("finishing", 1),
 ]
-N_MOMENTS = 20  # random ones in `make test`; in `make full` N_MOMENTS_FULL
+N_MOMENTS = 6  # random ones in `make test`, beside the phases; in `make full` N_MOMENTS_FULL
 N_MOMENTS_FULL = 24
 
 
