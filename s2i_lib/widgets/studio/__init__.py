@@ -191,7 +191,6 @@ class Studio(ByteWidget):
             texts=catalogue(),
         )
         self.observe(self._load_choice, "settings")
-        self._showing = threading.RLock()
         self._starter = threading.Thread(target=self._load_all, name="studio-load", daemon=True)
         self._starter.start()
 
@@ -546,7 +545,7 @@ class Studio(ByteWidget):
             with self._speech.use_model() as model, self._speech.use_listener():
                 self._show_model(model)  # one that was loaded before has not been shown
                 # "waiting" where the wish ended while this still waited to load
-                with self._showing:
+                with self.hold_sync():
                     waits = self.state == "waiting" and not self._worker.is_busy
                     if self.state == "loading" or waits:
                         self._show("ready", ("ready", {}))
@@ -572,7 +571,7 @@ class Studio(ByteWidget):
         is_start = threading.current_thread() is self._starter
         if what == "Whisper" and (language := self._speech.hearing.language):
             what += f" for {self.languages.get(language, language)}"
-        with self._showing:  # or a wish that ends in between would have its last words lost
+        with self.hold_sync():  # or a wish that ends in between would have its last words lost
             if is_start and self.state not in ("loading", "ready"):
                 return  # a wish has been quicker, and its own words matter more
             if self._worker.is_busy:  # a wish waits for it and can be stopped, whoever asked first
@@ -596,7 +595,7 @@ class Studio(ByteWidget):
             self.status = in_english(*messages)
 
     def _show(self, state: str, *messages: tuple[str, dict[str, str]]) -> None:
-        with self._showing, self.hold_sync():
+        with self.hold_sync():
             self.state = state
             self._say(*messages)
             if state != "error":
@@ -609,7 +608,7 @@ class Studio(ByteWidget):
         if not isinstance(error, S2iError):
             log.error("The studio has failed", exc_info=error)
         words = str(error) if isinstance(error, S2iError) else f"{type(error).__name__}: {error}"
-        with self._showing, self.hold_sync():
+        with self.hold_sync():
             self.state, self.complaint = "error", words
             self._say()
 
