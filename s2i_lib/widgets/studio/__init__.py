@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import traitlets
 
-from s2i_lib.conversation import AS_NEW, Answer, Conversation
+from s2i_lib.conversation import Conversation
+from s2i_lib.conversation.turns import AS_NEW, Answer
 from s2i_lib.drawing.sampling import DrawOptions
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.live import Draft, Live, LiveEvent
