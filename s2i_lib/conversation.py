@@ -27,7 +27,7 @@ from s2i_lib.speech.commands import COMMANDS, NEW_WISH, Change
 from s2i_lib.speech.name_matching import find_names
 from s2i_lib.speech.prompt import Prompt, fit, replace_names
 from s2i_lib.speech.transcript import Transcript
-from s2i_lib.storage.files import make_folder, remove, write_file
+from s2i_lib.storage.files import files_beside, make_folder, remove, write_file
 from s2i_lib.storage.layout import composed
 
 if TYPE_CHECKING:
@@ -521,8 +521,7 @@ class Conversation:
 
     def _remove_files(self, number: int, place: int) -> None:
         path = self.turns[number].wish.paths[place]
-        files = [path, path.with_suffix(".json")] if path else []
-        there = [file for file in files if file.exists()]
+        there = files_beside(path) if path else []
         self._removed[number, place] = {file: file.read_bytes() for file in there}
         for file in there:
             remove(file)
