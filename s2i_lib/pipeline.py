@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from s2i_lib.drawing.advice import explain_unknown_words, explain_untaught
 from s2i_lib.drawing.draw import EMPTY_PROMPT, draw
 from s2i_lib.drawing.gallery import Section, save, save_recording
-from s2i_lib.drawing.presence import Lookout
+from s2i_lib.drawing.presence import Lookout, say_absent
 from s2i_lib.drawing.records import Chain, Picture
 from s2i_lib.drawing.sampling import DrawOptions, Step, guidance_of, preview
 from s2i_lib.errors import InputError, S2iError
@@ -569,7 +569,7 @@ class SpeechToImage:
                 shown = [picture.image for picture in pictures]
                 absent = self._lookout.find_absent(model, asked, shown)
         if absent:
-            said = (*said, f"{absent.name} did not come out; another try?")
+            said = (*said, say_absent(absent))
         if self.look:
             with self._stage("look"):
                 pictures = [self._looked_at(picture) for picture in pictures]

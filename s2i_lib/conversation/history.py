@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 from s2i_lib.conversation.turns import Turn
 from s2i_lib.errors import InputError
-from s2i_lib.storage.files import remove, write_file
+from s2i_lib.storage.files import files_beside, remove, write_file
 
 
 @dataclass(frozen=True)
@@ -169,8 +169,7 @@ class History:
 
     def _remove_files(self, number: int, place: int) -> None:
         path = self.turns[number].wish.paths[place]
-        files = [path, path.with_suffix(".json")] if path else []
-        there = [file for file in files if file.exists()]
+        there = files_beside(path) if path else []
         self._removed[number, place] = {file: file.read_bytes() for file in there}
         for file in there:
             remove(file)

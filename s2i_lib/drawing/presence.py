@@ -47,6 +47,11 @@ class Looks:
         return (unit(seen) @ unit(self.photos).T).mean(axis=1)
 
 
+def say_absent(subject: Subject) -> str:
+    """Return the note on a subject that came out in none of the pictures."""
+    return f"{subject.name} did not come out; another try?"
+
+
 class Lookout:
     """Look for subjects in pictures; what each run's looks like is computed once."""
 

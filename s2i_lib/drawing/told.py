@@ -56,6 +56,26 @@ TEXTS = {
         "Forse {seen}. Disegnato da una macchina, richiesto: {asked}; "
         "il valutatore non è d'accordo.",
     ),
+    "pt": (
+        "{seen}. Desenhado por uma máquina, como foi pedido; ninguém verificou a imagem.",
+        "{seen}. Desenhado por uma máquina, como foi pedido; o avaliador concorda.",
+        "Talvez {seen}. Desenhado por uma máquina, foi pedido: {asked}; o avaliador não concorda.",
+    ),
+    "hi": (
+        "{seen}। माँग के अनुसार मशीन ने बनाया; तस्वीर किसी ने जाँची नहीं है।",
+        "{seen}। माँग के अनुसार मशीन ने बनाया; जाँचने वाला सहमत है।",
+        "शायद {seen}। मशीन ने बनाया, माँगा गया था: {asked}; जाँचने वाला सहमत नहीं है।",
+    ),
+    "zh": (
+        "{seen}。由机器按要求绘制；没有人检查过这张图片。",
+        "{seen}。由机器按要求绘制；评分器认为相符。",
+        "可能是{seen}。由机器绘制，要求的是：{asked}；评分器认为不符。",
+    ),
+    "ar": (
+        "{seen}. رسمتها آلة كما طُلب منها؛ لم يتحقق أحد من الصورة.",
+        "{seen}. رسمتها آلة كما طُلب منها؛ والمُقيِّم يوافق.",
+        "ربما {seen}. رسمتها آلة، والمطلوب كان: {asked}؛ والمُقيِّم لا يوافق.",
+    ),
 }
 
 
@@ -72,6 +92,16 @@ def alt_text(
         Code of a language in ``TEXTS``, others are told in English. Default: the one that was
         spoken.
     """
+    return "".join(text for text, _ in alt_parts(record, seen, language))
+
+
+def alt_parts(
+    record: Mapping[str, Any], seen: Seen | None = None, language: str | None = None
+) -> list[tuple[str, str]]:
+    """Return `alt_text` in parts, each with the code of its language, for a voice to read.
+
+    What was typed, or seen, is English in a German text: a German voice would not be understood.
+    """
     transcript = record.get("transcript")
     spoken = transcript if isinstance(transcript, dict) else {}
     language = language or str(spoken.get("language") or "en")
@@ -79,14 +109,21 @@ def alt_text(
     unchecked, agreed, differs = TEXTS[language]
     # In the speaker's own words where they are in the language that the text is in.
     own = str(spoken.get("text") or "") if spoken.get("language") == language else ""
-    asked = (own or asked_words(record)).strip().rstrip(".!?") or "something"
+    asked = (own or asked_words(record)).strip().rstrip(".!?。।؟") or "something"
     if seen is None and isinstance(record.get("seen"), dict):
         seen = Seen(bool(record["seen"].get("agrees")), str(record["seen"].get("words")))
-    if seen is None:
-        return unchecked.format(seen=asked[0].upper() + asked[1:])
-    if seen.agrees:
-        return agreed.format(seen=asked[0].upper() + asked[1:])
-    return differs.format(seen=seen.words, asked=asked)
+    words = {"{seen}": asked[0].upper() + asked[1:], "{asked}": asked}
+    languages = {"{seen}": language if own else "en", "{asked}": language if own else "en"}
+    template = unchecked if seen is None else agreed
+    if seen and not seen.agrees:
+        template, words["{seen}"], languages["{seen}"] = differs, seen.words, "en"
+    parts: list[tuple[str, str]] = []
+    for part in filter(None, re.split(r"(\{\w+\})", template)):
+        text, code = words.get(part, part), languages.get(part, language)
+        if parts and parts[-1][1] == code:
+            text = parts.pop()[0] + text
+        parts.append((text, code))
+    return parts
 
 
 def asked_words(record: Mapping[str, Any]) -> str:

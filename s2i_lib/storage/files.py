@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import errno
+import glob
 import hashlib
 import json
 import logging
@@ -79,6 +80,12 @@ def list_folder(folder: Path) -> list[Path]:
         return list(folder.iterdir())
     except FileNotFoundError:
         return []
+
+
+def files_beside(path: Path) -> list[Path]:
+    """Return a file and those of the same name with other endings: a picture's record, figure."""
+    found = path.parent.glob(f"{glob.escape(path.stem)}.*")
+    return sorted(file for file in found if file.stem == path.stem and file.is_file())
 
 
 def free_path(path: Path, beside: str = "") -> Path:

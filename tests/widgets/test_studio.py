@@ -15,11 +15,12 @@ from s2i_lib.errors import InputError
 from s2i_lib.photos.subject import Subject, save_subject
 from s2i_lib.pipeline import Cancelled
 from s2i_lib.privacy import find_traces
+from s2i_lib.speech.prompt import Prompt
 from s2i_lib.speech.transcribe import HearOptions
 from s2i_lib.speech.transcript import Transcript
 from s2i_lib.storage.layout import Drive
 from s2i_lib.widgets import join_modules
-from s2i_lib.widgets.studio import Studio, _marks
+from s2i_lib.widgets.studio import Studio
 from s2i_lib.widgets.studio.takes import Takes
 from s2i_lib.widgets.studio.worker import Worker
 
@@ -106,14 +107,20 @@ def test_subject_of_a_run_is_chosen_and_marked_in_the_prompt(tmp_path):
     studio = Studio(drive, classroom=False, listener=NO_LISTENER, model=NO_MODEL)
     assert studio.subjects == ["Rex"] and studio._chosen("rex/20261122") == rex
     assert studio._chosen(None) is studio._chosen("/elsewhere/rex") is None
-    assert _marks("a photo of a sks dog on grass", [rex]) == [[13, 20]]
+    studio._show_prompt(Prompt("a photo of a sks dog on grass", subjects=(rex,)))
+    assert studio.prompt["marks"] == [[13, 20]]
 
 
-def test_two_subjects_with_one_identifier_are_marked_once():
-    rex, bello = Subject("Rex", "dog", "sks"), Subject("Bello", "dog", "sks")
-    assert _marks("a photo of a sks dog on grass", [rex, bello]) == [[13, 20]]
-    cat = Subject("Mia", "cat", "ohwx")
-    assert _marks("a ohwx cat and a sks dog", [rex, cat, bello]) == [[2, 10], [17, 24]]
+def test_two_subjects_with_one_identifier_are_marked_once(drive, pocket):
+    for name in ("Rex", "Bello"):
+        save_subject(drive, Subject(name, "dog", "sks"))
+    studio = quick_studio(drive, pocket)
+    studio.say("Rex and Bello on grass")
+    assert studio.wait(240) and studio.prompt["text"].count("sks dog") == 1
+    start = studio.prompt["text"].index("sks dog")
+    assert studio.prompt["marks"] == [[start, start + len("sks dog")]]
+    studio._told({"type": "draw", "text": "a blue sks dog"})  # edited: it is marked all the same
+    assert studio.wait(240) and studio.prompt["marks"] == [[7, 14]]
 
 
 def test_pieces_of_a_recording_are_heard_in_order_and_those_of_another_are_not():
@@ -382,8 +389,7 @@ def test_what_a_full_drive_does_not_take_is_shown_and_can_be_kept_later(pocket, 
     assert (first["is_kept"], second["is_kept"]) == (True, False)
     assert studio.png(second["id"]).startswith(b"\x89PNG")
     assert studio.state == "done" and studio.status.startswith("Done: 2 pictures")
-    seed = second["seed"]
-    assert f"Not kept on the Drive is seed {seed}: " in studio.complaint
+    assert "Not kept on the Drive is picture 2: " in studio.complaint
     assert "No space left on device" in studio.complaint and 'press "Keep"' in studio.complaint
     creations = faulty_drive.path / "creations"
     assert [read_record(path)["seed"] for path in creations.glob("*.png")] == [first["seed"]]

@@ -14,11 +14,12 @@ import traitlets
 
 from s2i_lib.conversation import Conversation
 from s2i_lib.conversation.turns import AS_NEW, Answer
+from s2i_lib.drawing.marks import Mark, encode_marked, mark_of_model, mark_of_record
+from s2i_lib.drawing.presence import say_absent
 from s2i_lib.drawing.sampling import DrawOptions
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.live import Draft, Live, LiveEvent
 from s2i_lib.models.registry import REGISTRY, split_choice
-from s2i_lib.photos.reading import encode_image
 from s2i_lib.pipeline import (
     Cancelled,
     Drawing,
@@ -33,17 +34,19 @@ from s2i_lib.pipeline import (
 )
 from s2i_lib.speech.commands import COMMANDS, NEW_WISH
 from s2i_lib.speech.live import Partial
-from s2i_lib.storage.files import remove
+from s2i_lib.storage.files import files_beside, remove
 from s2i_lib.storage.layout import Drive, folder_name
 from s2i_lib.widgets import join_modules, join_styles
 from s2i_lib.widgets.microphone import pcm_to_float
 from s2i_lib.widgets.studio.album import Album
+from s2i_lib.widgets.studio.figure import FigureMaker
 from s2i_lib.widgets.studio.takes import Takes
 from s2i_lib.widgets.studio.worker import Worker
 from s2i_lib.widgets.texts import catalogue, in_english
 from s2i_lib.widgets.transport import ByteWidget
 
 if TYPE_CHECKING:
+    from s2i_lib.conversation import Turn
     from s2i_lib.models.loading import Model
     from s2i_lib.photos.subject import Subject
     from s2i_lib.pipeline import Recording
@@ -54,6 +57,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MOST_PICTURES = 8
+FIGURE = "figure:"  # before the id of a picture: the page of its figure
 PREVIEW_EVERY_S = 0.2  # five rough pictures a second are enough to see it appear
 
 # A choice of Whisper's hundred; what is heard in another is named by its code.
@@ -109,7 +113,8 @@ class Studio(ByteWidget):
     _css = join_styles("microphone/microphone.css", "studio/studio.css")
 
     state = traitlets.Unicode(
-        "loading", help="loading, ready, waiting, hearing, asking, drawing, done, stopped, error"
+        "loading",
+        help="loading, ready, waiting, hearing, asking, drawing, holding, done, stopped, error",
     ).tag(sync=True)
     status = traitlets.Unicode("", help="what goes on, in English words")
     messages: traitlets.List[Any] = traitlets.List(
@@ -117,7 +122,8 @@ class Studio(ByteWidget):
     ).tag(sync=True)
     texts = traitlets.Dict(help="language -> key -> text").tag(sync=True)
     answer = traitlets.Dict(
-        help="taken (what the words were taken for), other (as_new, as_change), undo, redo"
+        help="taken (what the words were taken for), other (as_new, as_change), undo, redo, "
+        "absent (who did not come out)"
     ).tag(sync=True)
     offers: traitlets.List[Any] = traitlets.List(
         help="sentences that may have been meant, with a name of a subject"
@@ -132,8 +138,10 @@ class Studio(ByteWidget):
     heard = traitlets.Dict(help="text, language, code, english, doubts").tag(sync=True)
     prompt = traitlets.Dict(help="text, negative, marks (start, end), notes").tag(sync=True)
     pictures: traitlets.List[Any] = traitlets.List(
-        help="those that are shown: id, said, alt, seed, is_kept, thumb"
+        help="those that are shown: id, said, alt, told (alt in parts of one language), seed, "
+        "is_kept, thumb"
     ).tag(sync=True)
+    held = traitlets.Dict(help="id of the picture whose figure is shown").tag(sync=True)
     strip: traitlets.List[Any] = traitlets.List(help="all of this session, the newest first").tag(
         sync=True
     )
@@ -177,6 +185,7 @@ class Studio(ByteWidget):
         """Seconds of the stages, of each wish."""
         self._talk = Conversation(self._speech)
         self._shown = Album(self._talk)
+        self._figures = FigureMaker()
         self._takes = Takes(self._listen)
         self._seed: int | None = None  # of the drafts that were drawn while somebody spoke
         self._doubted: Callable[[], None] | None = None  # draws what waits for a yes
@@ -210,17 +219,30 @@ class Studio(ByteWidget):
         return "queued"
 
     def _asked(self, name: str) -> bytes:
-        return encode_image(self._shown[name].picture.image, "PNG")
+        if name.startswith(FIGURE):
+            return self._figures.page(name.removeprefix(FIGURE))
+        picture = self._shown[name].picture
+        return encode_marked(picture.image, "PNG", mark_of_record(picture.record))
 
     def _told(self, message: dict[str, Any]) -> None:
         kind = message["type"]
-        if kind == "say":
+        if kind == "hello":
+            self._tell_in(str(message.get("language") or "en"))
+        elif kind == "say":
             self.say(str(message["text"]))
         elif kind == "draw":
             prompt = str(message["text"])
             self._wish(lambda: self._draw_prompt(prompt))
         elif kind == "other":
             self._wish(lambda: self._finish(self._talk.otherwise()))
+        elif kind == "another":
+            self._wish(self._draw_another)
+        elif kind == "hold" and self._worker.is_busy:
+            self._say(("hold_later", {}))  # a wish that is being heard must not end for it
+        elif kind == "hold":
+            self._worker.submit(lambda: self._hold(str(message["id"])))
+        elif kind == "put_down":
+            self.held = {}
         elif kind == "yes" and self._doubted:
             self._wish(self._doubted)
         elif kind == "set":
@@ -273,7 +295,7 @@ class Studio(ByteWidget):
         return self._worker.wait(timeout_s)
 
     def png(self, key: str) -> bytes:
-        """Return the PNG of a picture in the strip, by its id."""
+        """Return a picture in the strip, by its id, as a PNG to give away: pixels and mark."""
         return self._asked(key)
 
     def write_page(self, title: str = "Said and drawn") -> Path:
@@ -350,6 +372,12 @@ class Studio(ByteWidget):
         self._configure()
         self._finish(self._talk.say(text))
 
+    def _draw_another(self) -> None:
+        """Draw the last wish from another noise, as whoever says "another one" has it."""
+        self._seed = None
+        self._configure()
+        self._finish(self._talk.say("another one"))
+
     def _draw_prompt(self, text: str) -> None:
         """Draw what the page's box says: the last prompt, as it was or edited.
 
@@ -416,7 +444,7 @@ class Studio(ByteWidget):
         if not self.settings["keep_recordings"]:
             self._talk.amend(turn.number, recording=None)
         with self.hold_sync():
-            self._show_answer(answer, wish.notes)
+            self._show_answer(answer)
             self._set("seed", wish.pictures[0].record["seed"])
             count = len(wish.pictures)
             seconds = f"{sum(wish.seconds.values()):.1f}"
@@ -434,14 +462,12 @@ class Studio(ByteWidget):
             self._show_answer(answer)
             self._show("done", ("obeyed", {"what": answer.taken}))
 
-    def _show_answer(self, answer: Answer, notes: Sequence[str] = ()) -> None:
+    def _show_answer(self, answer: Answer) -> None:
         turn, talk = answer.turn, self._talk
+        absent = turn.wish.absent if turn else None
         with self.hold_sync():
-            if turn is None:
-                self.prompt, self._prompt = {}, None
-            else:
-                self._show_prompt(turn.wish.prompt, notes)
-            self.pictures, self.strip = self._shown.shown(), self._shown.strip()
+            self._show_own_prompt(turn)
+            self._show_pictures()
             other = {"": "", AS_NEW: "as_new"}.get(answer.other, "as_change")
             # What was obeyed is said as the status.
             is_drawn = turn is not None and not _is_obeyed(answer)
@@ -450,7 +476,34 @@ class Studio(ByteWidget):
                 "other": other,
                 "undo": talk.can_undo,
                 "redo": talk.can_redo,
+                "absent": absent.name if absent else "",
             }
+
+    def _show_own_prompt(self, turn: Turn | None) -> None:
+        """Show the prompt of the pictures that are there, and what is noted of them."""
+        if turn is None:
+            self.prompt, self._prompt = {}, None
+            return
+        absent = turn.wish.absent
+        asked_again = say_absent(absent) if absent else ""  # a button says it
+        notes = [note for note in turn.wish.notes if note != asked_again]
+        self._show_prompt(turn.wish.prompt, notes)
+
+    def _show_pictures(self) -> None:
+        self.pictures, self.strip = self._shown.shown(), self._shown.strip()
+        there = {entry["id"] for entry in (*self.strip, *self.earlier)}
+        if self.held and self.held["id"] not in there:
+            self.held = {}
+
+    def _tell_in(self, language: str) -> None:
+        """Tell pictures in the language of the page, to who cannot see them."""
+        if language == self._shown.language:
+            return
+        self._shown.language = language
+        with self.hold_sync():
+            self.strip, self.earlier = self._shown.strip(), self._shown.earlier()
+            there = {entry["id"]: entry for entry in self._shown.shown()}
+            self.pictures = [there.get(entry["id"], entry) for entry in self.pictures]
 
     def _show_heard(self, transcript: Transcript) -> None:
         self.heard = {
@@ -466,7 +519,7 @@ class Studio(ByteWidget):
         if isinstance(event, Partial):
             self.send({"type": "partial", "firm": event.firm, "loose": event.loose})
         elif isinstance(event, Draft):
-            data = encode_image(event.image, "JPEG", quality=85)
+            data = encode_marked(event.image, "JPEG", Mark(), quality=85)
             self.send({"type": "draft", "prompt": event.prompt}, buffers=[data])
 
     def _show_step(self, event: Drawing) -> None:
@@ -475,9 +528,10 @@ class Studio(ByteWidget):
         if now - self._previewed_at < PREVIEW_EVERY_S and step.number < step.total:
             return
         self._previewed_at = now
+        mark = mark_of_model(event.model)
         self.send(
             {"type": "step", "number": step.number, "total": step.total},
-            buffers=[encode_image(event.preview(), "JPEG", quality=80)],
+            buffers=[encode_marked(event.preview(), "JPEG", mark, quality=80)],
         )
 
     def _set(self, name: str, value: Any) -> None:
@@ -495,13 +549,35 @@ class Studio(ByteWidget):
         if is_kept:
             self._talk.keep(shown.turn, shown.place)
         elif shown.path is not None:
-            for file in (shown.path, shown.path.with_suffix(".json")):
+            for file in files_beside(shown.path):
                 remove(file)
             paths = list(self._talk.turns[shown.turn].wish.paths)
             paths[shown.place] = None
             self._talk.amend(shown.turn, paths=tuple(paths))
         with self.hold_sync():
-            self.pictures, self.strip = self._shown.shown(), self._shown.strip()
+            self._show_pictures()
+
+    def _hold(self, key: str) -> None:
+        """Make a figure of a picture, show it, and put its files beside the kept picture."""
+        shown, before = self._shown[key], (self.state, self.messages)
+        self._show("holding", ("holding", {}))
+        failure, files = None, []
+        try:
+            files = self._figures.make(key, shown, self._worker.check)
+        except S2iError as error:
+            failure = error
+        with self.hold_sync():
+            if not isinstance(failure, InputError):  # a full Drive: it can be looked at
+                self.held = {"id": key}
+            if self._doubted:  # what was asked before waits for its answer still
+                self._show(before[0], *map(tuple, before[1]))
+            elif failure:
+                self._show("error")
+            elif files:
+                self._show("done", ("held", {"folder": str(files[0].parent)}))
+            else:
+                self._show("done", ("held_unkept", {}))
+            self.complaint = str(failure or "")
 
     def _show_again(self, key: str) -> None:
         """Go back to a picture of the strip, and go on from there."""
@@ -526,7 +602,7 @@ class Studio(ByteWidget):
         self.prompt = {
             "text": prompt.text,
             "negative": prompt.negative,
-            "marks": _marks(prompt.text, self._speech.subjects),
+            "marks": [list(mark) for mark in prompt.marks],
             "notes": list(notes),
         }
 
@@ -604,14 +680,25 @@ class Studio(ByteWidget):
 
     def _report(self, error: Exception) -> None:
         if isinstance(error, Cancelled):
-            self._show("stopped", ("stopped", {}))
+            with self.hold_sync():
+                self._show_what_is_left()
+                self._show("stopped", ("stopped", {}))
             return
         if not isinstance(error, S2iError):
             log.error("The studio has failed", exc_info=error)
         words = str(error) if isinstance(error, S2iError) else f"{type(error).__name__}: {error}"
         with self.hold_sync():
+            self._show_what_is_left()
             self.state, self.complaint = "error", words
             self._say()
+
+    def _show_what_is_left(self) -> None:
+        """Show again what belongs to the pictures that are there, not what was given up."""
+        if self._talk.answer is not None:
+            self._show_answer(self._talk.answer)
+        else:
+            self._show_own_prompt(None)
+            self.answer = {}
 
 
 def _is_obeyed(answer: Answer) -> bool:
@@ -620,23 +707,13 @@ def _is_obeyed(answer: Answer) -> bool:
 
 
 def _explain_unkept(entries: list[dict[str, Any]], failure: str) -> str:
-    seeds = [str(entry["seed"]) for entry in entries if not entry["is_kept"]]
-    them, are = ("it", "is") if len(seeds) == 1 else ("them", "are")
+    numbers = [str(i) for i, entry in enumerate(entries, 1) if not entry["is_kept"]]
+    them, are = ("it", "is") if len(numbers) == 1 else ("them", "are")
     return (
-        f"Not kept on the Drive {are} seed{'s'[: len(seeds) > 1]} {', '.join(seeds)}: {failure} "
+        f"Not kept on the Drive {are} picture{'s'[: len(numbers) > 1]} {', '.join(numbers)}: "
+        f"{failure} "
         f'Then press "Keep" below {them}; without it the notebook forgets {them} when it ends.'
     )
-
-
-def _marks(text: str, subjects: list[Subject]) -> list[list[int]]:
-    """Where subjects are named in a prompt: [start, end] of each; two may share an identifier."""
-    found: list[list[int]] = []
-    for subject in sorted(subjects, key=lambda subject: -len(subject.phrase)):
-        start = text.find(subject.phrase)
-        end = start + len(subject.phrase)
-        if start >= 0 and all(end <= a or b <= start for a, b in found):
-            found.append([start, end])
-    return sorted(found)
 
 
 def _list_runs(drive: Drive) -> list[str]:

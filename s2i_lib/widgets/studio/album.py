@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import base64
 import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from s2i_lib.drawing.gallery import read_record
+from s2i_lib.drawing.marks import encode_marked, mark_of_record
 from s2i_lib.drawing.records import Picture
+from s2i_lib.drawing.told import alt_parts, alt_text
 from s2i_lib.errors import InputError
 from s2i_lib.photos.own_png import open_png
-from s2i_lib.photos.reading import encode_image
+from s2i_lib.storage.files import data_uri
 
 if TYPE_CHECKING:
     from s2i_lib.conversation import Conversation
@@ -30,6 +31,8 @@ class Shown:
     picture: Picture
     path: Path | None
     """Where it is kept, if it is."""
+    said: str
+    """Words for it, as they were heard or typed."""
     turn: int | None = None
     """Number of its turn; None: it was drawn before this conversation."""
     place: int = 0
@@ -41,6 +44,8 @@ class Album:
 
     def __init__(self, talk: Conversation) -> None:
         self._talk = talk
+        self.language: str | None = None
+        """Code of the language that pictures are told in; None: that which was spoken."""
         self._earlier: dict[str, Shown] = {}
         self._thumbs: dict[str, str] = {}
         self._lock = threading.Lock()
@@ -60,7 +65,7 @@ class Album:
         if number.isdigit() and place.isdigit() and int(number) < len(turns):
             turn, i = turns[int(number)], int(place)
             if i < len(turn.wish.pictures) and not self._talk.is_deleted(turn.number, i):
-                return Shown(turn.wish.pictures[i], turn.wish.paths[i], turn.number, i)
+                return Shown(turn.wish.pictures[i], turn.wish.paths[i], turn.said, turn.number, i)
         raise InputError(f"There is no picture {key!r} any more.")
 
     def strip(self) -> list[dict[str, Any]]:
@@ -86,20 +91,24 @@ class Album:
     def read_earlier(self, folder: Path) -> list[dict[str, Any]]:
         """Return entries of the newest pictures in a folder; files without a record are left."""
         paths = sorted(folder.glob("*.png"), key=lambda path: path.name, reverse=True)
-        entries = []
         for path in paths[: 2 * EARLIER]:
             try:
                 record = read_record(path)
                 picture = Picture(open_png(path).convert("RGB"), record)
             except (InputError, OSError):
                 continue
-            key = f"earlier-{path.stem}"
-            self._earlier[key] = Shown(picture, path)
             said = (record.get("transcript") or {}).get("text") or record["prompt"]
-            entries.append(self._entry(key, said, picture, path))
-            if len(entries) == EARLIER:
+            self._earlier[f"earlier-{path.stem}"] = Shown(picture, path, said)
+            if len(self._earlier) == EARLIER:
                 break
-        return entries
+        return self.earlier()
+
+    def earlier(self) -> list[dict[str, Any]]:
+        """Return the entries of what was read before, the newest first."""
+        return [
+            self._entry(key, shown.said, shown.picture, shown.path)
+            for key, shown in self._earlier.items()
+        ]
 
     def take_over(self, key: str) -> None:
         """Make an earlier picture the last one of the conversation."""
@@ -115,7 +124,8 @@ class Album:
         return {
             "id": key,
             "said": said,
-            "alt": picture.record["prompt"],
+            "alt": alt_text(picture.record, language=self.language),
+            "told": [list(part) for part in alt_parts(picture.record, language=self.language)],
             "seed": picture.record["seed"],
             "is_kept": path is not None,
             "thumb": self._thumb(key, picture),
@@ -127,6 +137,6 @@ class Album:
             if key not in self._thumbs:
                 image = picture.image.copy()
                 image.thumbnail((THUMB_PX, THUMB_PX))
-                data = base64.b64encode(encode_image(image, "JPEG", quality=80)).decode()
-                self._thumbs[key] = f"data:image/jpeg;base64,{data}"
+                data = encode_marked(image, "JPEG", mark_of_record(picture.record), quality=80)
+                self._thumbs[key] = data_uri("image/jpeg", data)
             return self._thumbs[key]

@@ -38,7 +38,7 @@ export function redraw(list, items, last) {
 }
 
 // A picture with what can be done with it. `say(key, values)` gives texts, `tell` sends to Python.
-export function makeFigure(entry, { shelf, say, tell, lines }) {
+export function makeFigure(entry, { shelf, say, tell, lines, read, number }) {
   const button = (key, click, more = {}) =>
     make("button", { type: "button", click, ...more }, say(key));
   const image = make("img", { alt: entry.alt, src: entry.thumb });
@@ -46,10 +46,18 @@ export function makeFigure(entry, { shelf, say, tell, lines }) {
     (url) => (image.src = url),
     () => (image.alt = say("gone", { words: entry.alt })),
   );
-  const name = `${entry.alt.replace(/[^\p{L}\p{N}]+/gu, "-").slice(0, 40)}-${entry.seed}.png`;
+  // What leaves has pixels and the mark that a machine drew them: no words, which may name somebody.
+  const name = `picture-${entry.seed}.png`;
   const fileOf = async () => {
     const blob = await (await fetch(await shelf.urlOf(entry.id))).blob();
     return new File([blob], name, { type: "image/png" });
+  };
+  // Browsers write the pixels of a copied picture anew, without its mark: it is in the HTML, which
+  // whatever takes text with pictures takes first.
+  const pageOf = async () => {
+    const url = await asDataUri(await fileOf());
+    const copied = make("img", { alt: entry.told.map(([part]) => part).join(""), src: url });
+    return new Blob([copied.outerHTML], { type: "text/html" });
   };
   const complain = (error) => error.name !== "AbortError" && lines.complain(error.message);
   const save = button("save", async () => {
@@ -62,14 +70,15 @@ export function makeFigure(entry, { shelf, say, tell, lines }) {
   const copy = button("copy", async () => {
     try {
       // A promise in the item: Safari allows it only within the press itself.
-      await navigator.clipboard.write([new ClipboardItem({ "image/png": fileOf() })]);
+      const item = new ClipboardItem({ "image/png": fileOf(), "text/html": pageOf() });
+      await navigator.clipboard.write([item]);
       lines.say(say("copied"));
     } catch {
       lines.complain(say("not_copied"));
     }
   });
   const share = button("share", () =>
-    fileOf().then((file) => navigator.share({ files: [file], title: entry.said })).catch(complain),
+    fileOf().then((file) => navigator.share({ files: [file] })).catch(complain),
   );
   const probe = new File([], "probe.png", { type: "image/png" });
   share.hidden = !navigator.canShare?.({ files: [probe] });
@@ -78,11 +87,14 @@ export function makeFigure(entry, { shelf, say, tell, lines }) {
   const keep = button(
     entry.is_kept ? "kept" : "keep",
     () => tell("keep", { id: entry.id, is_kept: !entry.is_kept }),
-    { "aria-pressed": String(entry.is_kept), "aria-label": say("keep_one", { seed: entry.seed }) },
+    { "aria-pressed": String(entry.is_kept), "aria-label": say("keep_one", { number }) },
   );
   const remove = button("delete", () => tell("delete", { id: entry.id }), {
-    "aria-label": say("delete_one", { seed: entry.seed }),
+    "aria-label": say("delete_one", { number }),
   });
+  const hold = button("hold", () => tell("hold", { id: entry.id }));
+  const aloud = button("read_it", () => read(entry.told));
+  aloud.hidden = !window.speechSynthesis;
   return make(
     "figure",
     { "data-id": entry.id },
@@ -91,13 +103,21 @@ export function makeFigure(entry, { shelf, say, tell, lines }) {
       "figcaption",
       {},
       make("span", { class: "s2i-said" }, entry.said),
-      make("div", { class: "s2i-row" }, keep, remove, save, copy, share, full),
+      make("div", { class: "s2i-row" }, keep, remove, save, copy, share, full, hold, aloud),
     ),
   );
 }
 
+const asDataUri = (blob) =>
+  new Promise((resolve, reject) => {
+    const reader = new FileReader();
+    reader.onload = () => resolve(reader.result);
+    reader.onerror = () => reject(reader.error);
+    reader.readAsDataURL(blob);
+  });
+
 // One picture of the strip: pressing it goes back there.
-export function makeStep(entry, isShown, { say, tell, lines }) {
+export function makeStep(entry, isShown, { say, tell, lines, number }) {
   return make(
     "li",
     { "data-id": entry.id },
@@ -107,7 +127,7 @@ export function makeStep(entry, isShown, { say, tell, lines }) {
         type: "button",
         title: entry.said,
         "aria-current": isShown ? "true" : undefined,
-        "aria-label": say("show_again", { words: entry.alt, seed: entry.seed }),
+        "aria-label": say("show_again", { words: entry.said, number }),
         click: () => {
           tell("show", { id: entry.id });
           lines.say(entry.said);

@@ -4,10 +4,12 @@ import { Transport } from "../transport/transport.js";
 import { RATE_HZ, makeRecordButton } from "../microphone/recorder.js";
 import { makeText } from "../texts/texts.js";
 import { makeControls } from "./controls.js";
+import { makeHeld } from "./figure.js";
 import { makeFigure, makeShelf, makeStep, redraw } from "./pictures.js";
 
 const SILENCE_S = 1.5; // of quiet behind speech, where "stop when I am silent" is on
-const WORKING = ["waiting", "hearing", "drawing"]; // then there is something to stop
+const WISHING = ["waiting", "hearing", "drawing"];
+const WORKING = [...WISHING, "holding"]; // then there is something to stop
 const LONG = 240; // characters of a complaint, from which on the rest is behind "Details"
 
 function render({ model, el }) {
@@ -125,7 +127,7 @@ function render({ model, el }) {
   }
   // What was heard stands in the field once it is known, and below the picture while it is another.
   function placeWords() {
-    words.hidden = !isListening && !WORKING.includes(model.get("state"));
+    words.hidden = !isListening && !WISHING.includes(model.get("state"));
     for (const caption of gallery.querySelectorAll(".s2i-said"))
       caption.hidden = caption.textContent.trim() === said.value.trim();
   }
@@ -136,6 +138,9 @@ function render({ model, el }) {
   const reading = make("p", { class: "s2i-row s2i-reading" }, taken, otherwise);
   const yes = button("yes_draw", () => tell("yes"), { class: "s2i-main" });
   const offers = make("p", { class: "s2i-row" });
+  const absent = make("span", { role: "status", "aria-live": "polite" });
+  const another = button("another_try", () => tell("another"), { class: "s2i-main" });
+  const missing = make("p", { class: "s2i-row" }, absent, another);
   const notes = make("ul", { class: "s2i-notes", hidden: true });
 
   function showHeard() {
@@ -155,10 +160,23 @@ function render({ model, el }) {
 
   function readAloud() {
     const { text: words, code } = model.get("heard");
-    if (!code || !model.get("settings").read_aloud || !window.speechSynthesis) return;
-    const utterance = new SpeechSynthesisUtterance(words);
-    utterance.lang = code; // German in an English voice is not understood
-    window.speechSynthesis.speak(utterance);
+    if (code && model.get("settings").read_aloud && window.speechSynthesis) speak([[words, code]]);
+  }
+  // Parts of a text, each with its language: German in an English voice is not understood.
+  function speak(parts) {
+    for (const [words, code] of parts) {
+      const utterance = new SpeechSynthesisUtterance(words);
+      utterance.lang = code;
+      utterance.onerror = ({ error }) =>
+        ["canceled", "interrupted"].includes(error) || lines.complain(say("no_voice"));
+      window.speechSynthesis.speak(utterance);
+    }
+  }
+  // Pressed while it reads, it stops.
+  function read(parts) {
+    const isReading = window.speechSynthesis.speaking;
+    window.speechSynthesis.cancel();
+    if (!isReading) speak(parts);
   }
 
   function showAnswer() {
@@ -169,6 +187,8 @@ function render({ model, el }) {
     undo.disabled = !answer.undo;
     redo.disabled = !answer.redo;
     steps.hidden = !answer.undo && !answer.redo;
+    absent.textContent = answer.absent ? say("absent", { name: answer.absent }) : "";
+    another.hidden = !answer.absent;
   }
 
   const showOffers = () =>
@@ -222,7 +242,8 @@ function render({ model, el }) {
   const strip = make("ul", { class: "s2i-strip2", "aria-label": say("strip") });
   const undo = button("undo", () => tell("undo")), redo = button("redo", () => tell("redo"));
   const steps = make("div", { class: "s2i-row" }, undo, redo);
-  const tools = { shelf, say, tell, lines };
+  const tools = { shelf, say, tell, lines, read };
+  const held = makeHeld({ model, transport, say, lines });
 
   const urls = new Map();
   function showRough(image, buffer) {
@@ -256,7 +277,8 @@ function render({ model, el }) {
   }
 
   function showPictures() {
-    redraw(gallery, model.get("pictures").map((entry) => makeFigure(entry, tools)), recordButton.button);
+    const figures = model.get("pictures").map((entry, i) => makeFigure(entry, { ...tools, number: i + 1 }));
+    redraw(gallery, figures, recordButton.button);
     draft.hidden = true;
     showStage();
     showStrip();
@@ -266,7 +288,10 @@ function render({ model, el }) {
     const now = model.get("pictures").map(({ id }) => id);
     const entries = [...model.get("strip"), ...model.get("earlier")];
     shelf.keepOnly([...entries.map(({ id }) => id), ...now]);
-    redraw(strip, entries.map((entry) => makeStep(entry, now.includes(entry.id), tools)), recordButton.button);
+    // Numbered from the oldest on, so that a picture keeps its number when another is drawn.
+    const items = entries.map((entry, i) =>
+      makeStep(entry, now.includes(entry.id), { ...tools, number: entries.length - i }));
+    redraw(strip, items, recordButton.button);
     strip.hidden = entries.length < 2;
   }
 
@@ -310,6 +335,8 @@ function render({ model, el }) {
     "Studio",
     make("h3", {}, say("title")),
     stage,
+    missing,
+    held.element,
     progress,
     words,
     row,
@@ -379,6 +406,7 @@ function render({ model, el }) {
     strip: showStrip,
     earlier: showStrip,
     answer: showAnswer,
+    held: held.show,
     offers: showOffers,
     settings: () => controls.show(model.get("settings")),
     state: showState,
@@ -392,7 +420,8 @@ function render({ model, el }) {
   }
   model.on("change:heard", readAloud); // not when a page is opened again
   model.on("change:state", finish);
-  tell("hello"); // a reopened page learns so whether its kernel is still there
+  // A reopened page learns so whether its kernel is still there.
+  tell("hello", { language: text.lang });
   return () => {
     model.off("change:heard", readAloud);
     model.off("change:state", finish);
