@@ -7,6 +7,7 @@ what it names.
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     import torch
     from diffusers import StableDiffusionPipeline
 
+# While one network is made without weights, accelerate has every new parameter of the process
+# without any, and a library that is being imported by one thread lacks names for another.
+ALONE = threading.RLock()
+
 
 def load_pipeline(
     folder: Path,
@@ -34,7 +39,8 @@ def load_pipeline(
     device = device or pick_device()
     checked = check_model(folder)
     try:
-        pipeline = _load_parts(checked, dtype or pick_dtype(device))
+        with ALONE:
+            pipeline = _load_parts(checked, dtype or pick_dtype(device))
         _align(pipeline)
         return pipeline.to(device)
     except Exception as error:  # odd files make the libraries raise anything

@@ -6,6 +6,7 @@ import importlib.util
 import shutil
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -183,3 +184,22 @@ def test_a_damaged_cache_on_the_drive_is_fetched_again(hub, drive, monkeypatch):
     weights.write_bytes(weights.read_bytes()[:-100])
     loading.load("far", drive=drive)
     verify(drive.models / "far")
+
+
+def test_models_are_loaded_beside_each_other_by_two_threads(tiny, drive):
+    """As a studio does beside a training: six of eight failed, with weights that were not there."""
+    failures = []
+
+    def load_often():
+        for _ in range(3):
+            try:
+                loading.load(str(tiny), drive=drive)
+            except InputError as error:
+                failures.append(str(error))
+
+    threads = [threading.Thread(target=load_often) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
