@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from s2i_lib.errors import InputError, S2iError
+from s2i_lib.errors import InputError
 from s2i_lib.storage.files import files_beside
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ function render({ model, el }) {
     (message, buffers) => shown[message.type]?.(message, buffers[0]),
     (isSilent) => lines.complain(isSilent ? say("no_python") : ""),
   );
-  const tell = (...message) => transport.tell(...message);
+  const tell = (...message) => transport.tell(...message); // type, fields, what it is about
   const button = (key, click, more = {}) => make("button", { type: "button", click, ...more }, say(key));
   const shelf = makeShelf(transport);
 
@@ -420,9 +420,12 @@ function render({ model, el }) {
   }
   model.on("change:heard", readAloud); // not when a page is opened again
   model.on("change:state", finish);
-  // A reopened page learns so whether its kernel is still there.
-  tell("hello", { language: text.lang });
+  // A reopened page learns so whether its kernel is still there, and one whose kernel was restarted.
+  const greet = () => tell("hello", { language: text.lang }, "hello");
+  model.on("comm_live_update", greet);
+  greet();
   return () => {
+    model.off("comm_live_update", greet);
     model.off("change:heard", readAloud);
     model.off("change:state", finish);
     for (const [name, show] of Object.entries(shows)) model.off(`change:${name}`, show);
