@@ -21,7 +21,7 @@ from s2i_lib.storage.files import make_folder, write_new
 from s2i_lib.storage.layout import Drive
 
 if TYPE_CHECKING:
-    from s2i_lib.conversation import Answer
+    from s2i_lib.conversation.turns import Answer
     from s2i_lib.distributed import Processes
     from s2i_lib.pipeline import Event, SpeechToImage, Wish
     from s2i_lib.speech.prompt import Prompt

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from s2i_lib.errors import InputError, S2iError
+from s2i_lib.models.building import building
 from s2i_lib.models.devices import pick_device, visiting_if_there_is_room
 from s2i_lib.models.digests import digest_of
 from s2i_lib.models.folder import load_or_refuse
@@ -357,7 +358,8 @@ def load_lpips(source: str, drive: Drive, device: torch.device | None = None) ->
             f"{path} has {len(widths)} convolutions under net. and LPIPS has 5. Expected the "
             "tensors of the lpips package (net.slice1.0.weight ...)."
         )
-    network = make_lpips_network(widths)
+    with building:
+        network = make_lpips_network(widths)
     own = {name: tensors[name] for name in network.state_dict() if name in tensors}
     load_or_refuse(path, lambda: network.load_state_dict(own))  # also where one is missing
     return LpipsScorer(place(network, device), source, sha256_of(path))

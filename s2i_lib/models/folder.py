@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from s2i_lib.errors import InputError, S2iError, first_line
+from s2i_lib.models.building import building
 from s2i_lib.storage.json_file import load_object
 
 SCHEDULERS = (
@@ -331,7 +332,8 @@ def _refusal(path: Path, what: str) -> InputError:
 def load_or_refuse(path: Path, load: Callable[[], Any]) -> Any:
     """Return what ``load`` gives; make our error of what libraries raise over a damaged file."""
     try:
-        return load()
+        with building:
+            return load()
     except S2iError:
         raise
     except Exception as error:  # odd files raise anything, from TypeError to validators of the hub

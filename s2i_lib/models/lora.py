@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from s2i_lib.models.building import building
 from s2i_lib.storage.json_file import parse_object, read_json
 
 if TYPE_CHECKING:
@@ -81,9 +82,10 @@ def add_lora(pipeline: StableDiffusionPipeline, path: Path) -> None:
         )
     _check_shapes(pipeline, state, alphas)
     more = {"network_alphas": alphas, "metadata": _checked(metadata), "_pipeline": pipeline}
-    pipeline.load_lora_into_unet(state, unet=pipeline.unet, **more)
-    if any(name.startswith("text_encoder.") for name in state):
-        pipeline.load_lora_into_text_encoder(state, text_encoder=pipeline.text_encoder, **more)
+    with building:
+        pipeline.load_lora_into_unet(state, unet=pipeline.unet, **more)
+        if any(name.startswith("text_encoder.") for name in state):
+            pipeline.load_lora_into_text_encoder(state, text_encoder=pipeline.text_encoder, **more)
 
 
 def _check_shapes(

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from s2i_lib.errors import InputError, first_line
+from s2i_lib.models.building import building
 from s2i_lib.models.devices import pick_device, pick_dtype
 from s2i_lib.models.folder import ModelFolder, check_model, check_tokenizer, load_or_refuse
 from s2i_lib.models.lora import hidden
@@ -34,7 +35,8 @@ def load_pipeline(
     device = device or pick_device()
     checked = check_model(folder)
     try:
-        pipeline = _load_parts(checked, dtype or pick_dtype(device))
+        with building:
+            pipeline = _load_parts(checked, dtype or pick_dtype(device))
         _align(pipeline)
         return pipeline.to(device)
     except Exception as error:  # odd files make the libraries raise anything

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from s2i_lib.errors import InputError, first_line
+from s2i_lib.models.building import building
 from s2i_lib.models.folder import check_model
 from s2i_lib.models.lora import add_lora, merge_lora
 from s2i_lib.storage.files import scratch_folder
@@ -127,7 +128,7 @@ def load_checkpoint(file: WeightsFile, config: Path, dtype: torch.dtype) -> Stab
 
     check_model(config)
     try:
-        with _under_usual_suffix(file.path) as path:
+        with _under_usual_suffix(file.path) as path, building:
             pipeline = diffusers.StableDiffusionPipeline.from_single_file(
                 str(path),
                 config=str(config),

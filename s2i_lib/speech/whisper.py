@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from s2i_lib.errors import S2iError, first_line
+from s2i_lib.models.building import building
 from s2i_lib.speech import packaged
 from s2i_lib.speech.audio import RATE_HZ
 from s2i_lib.speech.weights import find_weights
@@ -192,7 +193,8 @@ class OpenAIWhisper:
                 checkpoint = packaged.openai_checkpoint(path)
             else:
                 checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-            self._whisper = Whisper(ModelDimensions(**checkpoint["dims"]))
+            with building:
+                self._whisper = Whisper(ModelDimensions(**checkpoint["dims"]))
             self._whisper.load_state_dict(checkpoint["model_state_dict"])
         except (
             RuntimeError, ValueError, TypeError, KeyError, OSError, EOFError, UnpicklingError

@@ -85,7 +85,7 @@ def list_folder(folder: Path) -> list[Path]:
 def files_beside(path: Path) -> list[Path]:
     """Return a file and those of the same name with other endings: a picture's record, figure."""
     found = path.parent.glob(f"{glob.escape(path.stem)}.*")
-    return sorted(file for file in found if file.is_file())
+    return sorted(file for file in found if file.stem == path.stem and file.is_file())
 
 
 def free_path(path: Path, beside: str = "") -> Path:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from s2i_lib.errors import InputError
+from s2i_lib.models.building import building
 from s2i_lib.models.lora import ready_peft
 from s2i_lib.training.config import FinetuneOptions
 
@@ -112,7 +113,7 @@ def add_lora(unet: Any, options: FinetuneOptions) -> None:
 
     ready_peft()
     find_lora_layers(unet, options.lora_targets)  # PEFT's own error does not name what there is
-    with torch.random.fork_rng(devices=[]):
+    with building, torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
         unet.add_adapter(
             LoraConfig(

@@ -219,7 +219,7 @@ def train_on_button(training: FinetuneRun, run: Path) -> Any:
 
 
 def side_by_side(paths: Sequence[Path], captions: Sequence[str]) -> str:
-    """Pictures next to each other, as HTML."""
+    """Return pictures next to each other as HTML; what each shows is below it."""
     return "".join(
         "<figure style='display:inline-block;margin:4px'>"
         f"<img width='400' alt='{html.escape(caption)}' "

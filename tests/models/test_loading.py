@@ -6,6 +6,7 @@ import importlib.util
 import shutil
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -183,3 +184,39 @@ def test_a_damaged_cache_on_the_drive_is_fetched_again(hub, drive, monkeypatch):
     weights.write_bytes(weights.read_bytes()[:-100])
     loading.load("far", drive=drive)
     verify(drive.models / "far")
+
+
+def test_models_and_whisper_load_beside_each_other(tiny, drive, tmp_path):
+    """As where somebody speaks before the model is there, and two studios; 27 of 30 loads failed.
+
+    diffusers builds networks by a patch of torch for the whole process: see models/building.py.
+    """
+    import torch
+    from whisper.model import ModelDimensions, Whisper
+
+    from s2i_lib.speech.whisper import OpenAIWhisper
+
+    dims = ModelDimensions(80, 20, 8, 1, 1, 100, 8, 8, 1, 1)
+    weights = tmp_path / "whisper.pt"
+    state = Whisper(dims).state_dict()
+    torch.save({"dims": dataclasses.asdict(dims), "model_state_dict": state}, weights)
+    failures, heard = [], []
+
+    def load_twice():
+        try:
+            for _ in range(2):
+                loading.load(str(tiny), drive=drive)
+        except Exception as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=load_twice) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        heard.append(OpenAIWhisper(weights, "no name", "cpu", 1))
+    for thread in threads:
+        thread.join()
+    assert not failures and heard
+    for whisper in heard:
+        assert not any(weight.is_meta for weight in whisper._whisper.parameters())
+    assert torch.nn.Linear(1, 1).weight.device.type == "cpu", "torch is as it was"

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import traitlets
 
-from s2i_lib.conversation import AS_NEW, Answer, Conversation
+from s2i_lib.conversation import Conversation
+from s2i_lib.conversation.turns import AS_NEW, Answer
 from s2i_lib.drawing.marks import Mark, encode_marked, mark_of_model, mark_of_record
 from s2i_lib.drawing.presence import say_absent
 from s2i_lib.drawing.sampling import DrawOptions
@@ -200,7 +201,6 @@ class Studio(ByteWidget):
             texts=catalogue(),
         )
         self.observe(self._load_choice, "settings")
-        self._showing = threading.RLock()
         self._starter = threading.Thread(target=self._load_all, name="studio-load", daemon=True)
         self._starter.start()
 
@@ -622,7 +622,7 @@ class Studio(ByteWidget):
             with self._speech.use_model() as model, self._speech.use_listener():
                 self._show_model(model)  # one that was loaded before has not been shown
                 # "waiting" where the wish ended while this still waited to load
-                with self._showing:
+                with self.hold_sync():
                     waits = self.state == "waiting" and not self._worker.is_busy
                     if self.state == "loading" or waits:
                         self._show("ready", ("ready", {}))
@@ -648,7 +648,7 @@ class Studio(ByteWidget):
         is_start = threading.current_thread() is self._starter
         if what == "Whisper" and (language := self._speech.hearing.language):
             what += f" for {self.languages.get(language, language)}"
-        with self._showing:  # or a wish that ends in between would have its last words lost
+        with self.hold_sync():  # or a wish that ends in between would have its last words lost
             if is_start and self.state not in ("loading", "ready"):
                 return  # a wish has been quicker, and its own words matter more
             if self._worker.is_busy:  # a wish waits for it and can be stopped, whoever asked first
@@ -672,7 +672,7 @@ class Studio(ByteWidget):
             self.status = in_english(*messages)
 
     def _show(self, state: str, *messages: tuple[str, dict[str, str]]) -> None:
-        with self._showing, self.hold_sync():
+        with self.hold_sync():
             self.state = state
             self._say(*messages)
             if state != "error":
@@ -680,14 +680,14 @@ class Studio(ByteWidget):
 
     def _report(self, error: Exception) -> None:
         if isinstance(error, Cancelled):
-            with self._showing, self.hold_sync():
+            with self.hold_sync():
                 self._show_what_is_left()
                 self._show("stopped", ("stopped", {}))
             return
         if not isinstance(error, S2iError):
             log.error("The studio has failed", exc_info=error)
         words = str(error) if isinstance(error, S2iError) else f"{type(error).__name__}: {error}"
-        with self._showing, self.hold_sync():
+        with self.hold_sync():
             self._show_what_is_left()
             self.state, self.complaint = "error", words
             self._say()

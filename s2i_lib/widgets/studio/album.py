@@ -16,7 +16,8 @@ from s2i_lib.photos.own_png import open_png
 from s2i_lib.storage.files import data_uri
 
 if TYPE_CHECKING:
-    from s2i_lib.conversation import Conversation, Turn
+    from s2i_lib.conversation import Conversation
+    from s2i_lib.conversation.turns import Turn
 
 THUMB_PX = 96
 STRIP_LENGTH = 24  # pictures that stay in the strip; older ones stay on the Drive

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from s2i_lib.conversation import WISH, Conversation
+from s2i_lib.conversation import Conversation
+from s2i_lib.conversation.turns import WISH
 from s2i_lib.drawing.draw import redo
 from s2i_lib.drawing.gallery import is_of, read_record
 from s2i_lib.drawing.records import steps_of
