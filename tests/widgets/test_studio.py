@@ -31,7 +31,9 @@ from tests.renders import save_render
 from tests.studios import Bridge, listener_that_hears, quick_studio, records, wait_until
 
 # They stand for loaded ones where nothing is heard or drawn.
-NO_MODEL = SimpleNamespace(run=None, source="", base=SimpleNamespace(negative=""))
+NO_MODEL = SimpleNamespace(
+    run=None, source="", base=SimpleNamespace(negative=""), lock=threading.RLock()
+)
 
 
 SILENCE = np.zeros(16_000, np.float32)
