@@ -49,7 +49,7 @@ WIDER = """() => [...document.querySelectorAll('.s2i, .s2i *')]
   .filter((each) => {
     const { left, right } = each.getBoundingClientRect();
     const isSeen = each.checkVisibility() && !each.closest('.s2i-strip2');  // which is scrolled
-    return isSeen && (right > innerWidth + 1 || left < -1);
+    return isSeen && (right > document.documentElement.clientWidth + 1 || left < -1);
   }).map((each) => each.outerHTML.slice(0, 90))"""
 DRAWN = "() => document.querySelector('.s2i-gallery img')?.naturalWidth === 64"
 
@@ -75,11 +75,11 @@ def show(chromium):
     """``show(studio, locale=, width=, args=, bridge=, ...)`` opens a page: bridge, page, frame."""
     browsers: dict = {}
 
-    def show(studio, *, locale="en", width=1200, args=(), bridge=None, init="", **look):
+    def show(studio, *, locale="en", width=1200, height=900, args=(), bridge=None, init="", **look):
         if args not in browsers:
             browsers[args] = chromium(args=args).context.browser
         context = browsers[args].new_context(
-            locale=locale, viewport={"width": width, "height": 900}, **look
+            locale=locale, viewport={"width": width, "height": height}, **look
         )
         context.grant_permissions(["clipboard-read", "clipboard-write"], origin=ADDRESS)
         page = context.new_page()
@@ -107,7 +107,6 @@ def look_at(show, look, assert_accessible, studio, layouts) -> None:
         frame.get_by_text(text["absent"].format(name="Rex")).wait_for()
         open_more(frame)
         name = "-".join([f"studio-{language}-{width}", *map(str, appearance.values())])
-        look(frame, name)
         assert page.evaluate(WIDER) == [], name
         first, last = (frame.locator(".s2i-gallery button").nth(i).bounding_box() for i in (0, 1))
         assert (first["x"] > last["x"]) == (language == "ar"), "the other way round"
@@ -115,6 +114,8 @@ def look_at(show, look, assert_accessible, studio, layouts) -> None:
         if width == 1200:
             top = frame.locator(".s2i-gallery img").bounding_box()
             assert top["y"] + top["height"] < 768, "the picture is above the edge of a laptop"
+        page.set_viewport_size({"width": width, "height": 2200})  # no bar beside what is looked at
+        look(frame, name)
         page.context.close()
 
 

@@ -426,7 +426,7 @@ def test_two_studios_on_one_drive_lose_nothing_of_each_other(drive, pocket):
     [gone] = one.strip
     one._told({"type": "delete", "id": gone["id"]})
     for entry in [*third.earlier]:  # one of them lies there no more
-        third._told({"type": "show", "id": entry["id"]})
+        assert third.png(entry["id"])
         third._told({"type": "delete", "id": entry["id"]})
         assert third.complaint == ""
     assert not list(drive.creations.iterdir())
