@@ -451,15 +451,15 @@ def compose(tables: dict[str, str]) -> str:
     return "\n".join(parts)
 
 
-def write(section: str) -> None:
-    """Replace this benchmark's part of the README; the others keep theirs."""
-    text = README.read_text() if README.exists() else "# Benchmarks\n"
-    if MARKS[0] in text:
-        before, rest = text.split(MARKS[0])
-        after = rest.split(MARKS[1])[1]
+def write(section: str, marks: tuple[str, str] = MARKS) -> None:
+    """Replace the README's part between two marks, or add it; the others keep theirs."""
+    text, (begin, end) = README.read_text(), marks
+    if begin in text:
+        before, rest = text.split(begin)
+        after = rest.split(end, 1)[1]
     else:
         before, after = text.rstrip("\n") + "\n\n", "\n"
-    README.write_text(f"{before}{MARKS[0]}\n{section}\n{MARKS[1]}{after}")
+    README.write_text(f"{before}{begin}\n{section}\n{end}{after}")
 
 
 def main() -> None:

@@ -373,7 +373,8 @@ class SpeechToImage:
             self._tell_loading()
             self._load_wanted(self._wanted)
             assert self._model is not None
-            yield self._model
+            with self._model.lock:  # two studios may have been given the same one
+                yield self._model
         finally:
             self._model_lock.release()
 

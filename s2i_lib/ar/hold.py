@@ -122,8 +122,8 @@ def hold(picture: Path | str | Picture) -> Held:
     mask = find_mask(image := image.convert("RGB"))
     if mask.doubt:
         raise InputError(
-            f"No figure can be cut out of {name}: {mask.doubt}. Draw it again with another seed, "
-            'or "on a white background".'
+            f"No figure can be cut out of {name}: {mask.doubt}. Draw another one, or ask for it "
+            '"on a white background".'
         )
     alt = alt_text(record or {})
     asked = str(record["prompt"]) if record else "a picture that a machine drew"

@@ -48,7 +48,7 @@ def read(
         return change
     if change.kind in COMMANDS and change.kind != "again":
         return change
-    if change.is_explicit or change.kind == "again":
+    if change.is_explicit or change.kind in ("again", "size"):  # "bigger" shows nothing by itself
         raise InputError(
             f"There is no picture yet that “{english.strip()}” could change. Say first what "
             "you want to see, for instance: a red car on a yellow background."

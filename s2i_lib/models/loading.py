@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import threading
 from collections.abc import Collection, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -48,6 +49,8 @@ class Model:
 
     digests: dict[str, Future[str]] = field(default_factory=dict)
     """SHA-256 of the weights, "model" and "run", computed beside loading and drawing."""
+    lock: threading.RLock = field(default_factory=threading.RLock, repr=False, compare=False)
+    """Lock of whoever uses it: its tokenizer and its scheduler are one thread's at a time."""
 
     def hashes(self) -> dict[str, str]:
         """Return the digests of the weights; wait where a large new file is not done yet."""

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from s2i_lib.drawing.marks import Mark, encode_marked
 from s2i_lib.errors import S2iError
 from s2i_lib.photos.own_png import open_png
-from s2i_lib.photos.reading import encode_image
 from s2i_lib.storage.files import data_uri
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ def _small(path: Path) -> str:
     if image.width <= 2 * GRID_PX:
         return data_uri("image/png", path.read_bytes())
     image.thumbnail((2 * GRID_PX, 2 * GRID_PX * image.height // image.width))
-    return data_uri("image/jpeg", encode_image(image.convert("RGB"), "JPEG", quality=85))
+    return data_uri("image/jpeg", encode_marked(image.convert("RGB"), "JPEG", Mark(), quality=85))
 
 
 Lines = dict[str, list[tuple[int, float]]]

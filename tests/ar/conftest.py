@@ -7,13 +7,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
-from s2i_lib.drawing import gallery
-from s2i_lib.drawing.records import Picture
 from tests import npm
+from tests.renders import save_render
 
-DATA = Path(__file__).parents[1] / "data"
 VALIDATOR = "gltf-validator@2.0.0-dev.3.10"
 CHECK = """
 const validator = require('gltf-validator'), fs = require('fs');
@@ -29,19 +26,7 @@ const validator = require('gltf-validator'), fs = require('fs');
 @pytest.fixture
 def render(tmp_path):
     """``render(noun)`` saves a render of a thing, 64 px, with a record, and gives its path."""
-    nouns = json.loads((DATA / "pocket_renders.json").read_text())
-
-    def save(noun: str, folder: Path = tmp_path, **record: object) -> Path:
-        y, x = divmod(nouns.index(noun), 10)
-        with Image.open(DATA / "pocket_renders.png") as sheet:
-            tile = sheet.convert("RGB").crop((64 * x, 64 * y, 64 * x + 64, 64 * y + 64))
-        made = {
-            "prompt": f"a {noun}", "negative": "", "seed": 1, "model": "pocket", "run": None,
-            "source": "the package", "subjects": [], "transcript": None, **record,
-        }  # fmt: skip
-        return gallery.save(Picture(tile, made), folder)
-
-    return save
+    return lambda noun, folder=tmp_path, **record: save_render(noun, folder, **record)
 
 
 @pytest.fixture(scope="session")

@@ -67,7 +67,9 @@ def test_spoken_wish_becomes_a_picture_in_the_page_and_on_the_drive(
     heard = notebook.python("studio.heard['text']")
     assert words_of(heard) >= WORDS, heard
     prompt = notebook.python("studio.prompt['text']")
-    image = frame.get_by_role("img", name=prompt, exact=True)
+    alt = notebook.python("studio.pictures[0]['alt']")
+    assert alt.endswith("nobody has checked the picture.")
+    image = frame.get_by_role("img", name=alt, exact=True)
     page.wait_for_function(
         "() => [...document.querySelectorAll('.s2i-gallery img')].some(i => i.naturalWidth === 64)"
     )
@@ -94,10 +96,10 @@ def test_pictures_are_kept_deleted_and_outlive_the_page(lab, chromium, set_up, t
     first = notebook.python("studio.pictures[0]['seed']")
     folder = tmp_path / "drive/creations"
     assert len(list(folder.glob("*.png"))) == 1
-    frame.get_by_role("button", name=f"Keep seed {first}").click()
+    frame.get_by_role("button", name="Keep picture 1").click()
     notebook.wait_for("not studio.pictures[0]['is_kept']")
     assert not list(folder.iterdir())
-    frame.get_by_role("button", name=f"Keep seed {first}").click()
+    frame.get_by_role("button", name="Keep picture 1").click()
     notebook.wait_for("studio.pictures[0]['is_kept']")
     open_more(frame)
     frame.get_by_role("button", name="New seed").click()
@@ -114,10 +116,42 @@ def test_pictures_are_kept_deleted_and_outlive_the_page(lab, chromium, set_up, t
     open_more(frame)
     assert frame.get_by_label("The prompt that it becomes").input_value() == "two yellow balls"
     open_more(frame)
-    frame.get_by_role("button", name=re.compile(f"Show again: .*seed {first}")).click()
-    frame.get_by_role("button", name=f"Delete seed {first}").click()
+    frame.get_by_role("button", name="Show again: two yellow balls (picture 1)").click()
+    notebook.wait_for(f"studio.pictures[0]['seed'] == {first}")
+    frame.get_by_role("button", name="Delete picture 1").click()
     notebook.wait_for("len(studio.strip) == 1")
+    assert notebook.python("studio.strip[0]['seed']") != first
     assert len(list(folder.glob("*.png"))) == 1
+
+
+@pytest.mark.full
+def test_restarted_kernel_is_said_and_the_next_one_has_the_pictures(
+    lab, chromium, set_up, look, assert_accessible
+):
+    """Its short form, with a page alone, is in test_studio_page.py."""
+    page = chromium()
+    notebook = lab.open(page, set_up, STUDIO)
+    frame = page.locator("section.s2i")
+    state(frame, "ready")
+    said = frame.get_by_label("What you said, or type it")
+    fill_in(said, "a red car")
+    said.press("Enter")
+    state(frame, "done")
+    page.wait_for_function("() => document.querySelector('.s2i-gallery img').naturalWidth === 64")
+    page.evaluate(
+        "() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()"
+    )
+    frame.locator("[role=alert]", has_text="If the kernel was restarted").wait_for()  # no press
+    assert frame.locator(".s2i-gallery img").evaluate("(image) => image.naturalWidth") == 64
+    look(frame, "studio-restarted")
+    assert_accessible(page)
+    notebook.run_all()
+    frame = page.locator("section.s2i")
+    frame.get_by_role("button", name="Show again: a red car (picture 1)").click()
+    notebook.wait_for("studio.pictures and studio.pictures[0]['said'] == 'a red car'")
+    page.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
+    lab.reopen(page, "test.ipynb")
+    page.wait_for_function("() => document.querySelector('.s2i-gallery img')?.naturalWidth === 64")
 
 
 def test_new_wish_takes_the_place_of_the_running_one_and_stop_stops(

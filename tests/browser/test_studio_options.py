@@ -62,15 +62,13 @@ def test_several_pictures_of_one_wish(
     state(frame, "done", "error")
     assert notebook.python("studio.complaint") == ""
     frame.get_by_text(f"Done: {count} pictures are here").wait_for()
-    prompt = notebook.python("studio.prompt['text']")
+    alt = notebook.python("studio.pictures[0]['alt']")
     page.wait_for_function(
         "(count) => [...document.querySelectorAll('.s2i-gallery img')]"
         ".filter((image) => image.naturalWidth === 64).length === count",
         arg=count,
     )
-    assert (
-        frame.locator(".s2i-gallery").get_by_role("img", name=prompt, exact=True).count() == count
-    )
+    assert frame.locator(".s2i-gallery").get_by_role("img", name=alt, exact=True).count() == count
     seeds = [entry["seed"] for entry in notebook.python("studio.pictures")]
     assert len(set(seeds)) == count
     kept = list((tmp_path / "drive/creations").glob("*.png"))
@@ -84,35 +82,44 @@ def test_several_pictures_of_one_wish(
     look(frame, f"studio-pictures-{count}")
     assert_accessible(page)
     # Each has buttons of its own, and whoever has no mouse is not thrown out of them.
-    frame.get_by_role("button", name=f"Keep seed {seeds[1]}").press("Enter")
+    ids = [entry["id"] for entry in notebook.python("studio.pictures")]
+    button(frame, "Keep", ids[1]).press("Enter")
     notebook.wait_for("not studio.pictures[1]['is_kept']")
-    has_focus(page, f"Keep seed {seeds[1]}", pressed="false")
+    has_focus(page, "Keep", ids[1], pressed="false")
     page.keyboard.press("Enter")
     notebook.wait_for("studio.pictures[1]['is_kept']")
-    has_focus(page, f"Keep seed {seeds[1]}", pressed="true")
-    frame.get_by_role("button", name=f"Delete seed {seeds[0]}").press("Enter")
-    has_focus(page, f"Delete seed {seeds[1]}")
-    frame.get_by_role("button", name=f"Delete seed {seeds[-1]}").press("Enter")
-    has_focus(page, f"Delete seed {seeds[-2]}")
+    has_focus(page, "Keep", ids[1], pressed="true")
+    button(frame, "Delete", ids[0]).press("Enter")
+    has_focus(page, "Delete", ids[1])
+    button(frame, "Delete", ids[-1]).press("Enter")
+    has_focus(page, "Delete", ids[-2])
     notebook.wait_for(f"len(studio.pictures) == {count - 2}")
     assert len(list((tmp_path / "drive/creations").glob("*.png"))) == count - 2
-    again = f"Show again: {prompt}, seed {seeds[2]}"
-    frame.get_by_role("button", name=again).press("Enter")
+    button(frame, "Show again", ids[2]).press("Enter")
     notebook.wait_for("len(studio.pictures) == 1")
-    has_focus(page, again)
-    for left in (seeds[2], seeds[1], *seeds[3:-1]):  # what is left of the wish is shown then
-        frame.get_by_role("button", name=f"Delete seed {left}").press("Enter")
-        notebook.wait_for(f"{left} not in [entry['seed'] for entry in studio.pictures]")
+    has_focus(page, "Show again", ids[2])
+    for left in (ids[2], ids[1], *ids[3:-1]):  # what is left of the wish is shown then
+        button(frame, "Delete", left).press("Enter")
+        notebook.wait_for(f"{left!r} not in [entry['id'] for entry in studio.pictures]")
     assert notebook.python("studio.pictures") == []
     page.wait_for_function("() => document.activeElement.classList.contains('s2i-speak')")
 
 
-def has_focus(page, label: str, pressed: str | None = None) -> None:
-    """Wait until the button with this label has the keyboard's focus."""
+def button(frame, does: str, picture: str):
+    """The button of a picture whose name begins with what it does."""
+    return frame.locator(f"[data-id='{picture}'] button[aria-label^='{does}']")
+
+
+def has_focus(page, does: str, picture: str, pressed: str | None = None) -> None:
+    """Wait until that button of a picture has the keyboard's focus."""
     page.wait_for_function(
-        "([label, pressed]) => document.activeElement.getAttribute('aria-label') === label"
-        " && document.activeElement.getAttribute('aria-pressed') === pressed",
-        arg=[label, pressed],
+        """([does, picture, pressed]) => {
+          const now = document.activeElement;
+          return now.getAttribute('aria-label')?.startsWith(does)
+            && now.closest('[data-id]').dataset.id === picture
+            && now.getAttribute('aria-pressed') === pressed;
+        }""",
+        arg=[does, picture, pressed],
     )
 
 

@@ -2,34 +2,38 @@
 
 from __future__ import annotations
 
+import base64
 import threading
 import time
 from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
+import PIL.Image
 import pytest
 
 from s2i_lib.drawing.gallery import read_record
+from s2i_lib.drawing.made_by import read_statements
 from s2i_lib.errors import InputError
+from s2i_lib.live import Draft, Live
 from s2i_lib.photos.subject import Subject, save_subject
-from s2i_lib.pipeline import Cancelled
+from s2i_lib.pipeline import Cancelled, Drawing
 from s2i_lib.privacy import find_traces
 from s2i_lib.speech.prompt import Prompt
-from s2i_lib.speech.transcribe import HearOptions
 from s2i_lib.speech.transcript import Transcript
+from s2i_lib.storage.files import make_folder
 from s2i_lib.storage.layout import Drive
 from s2i_lib.widgets import join_modules
 from s2i_lib.widgets.studio import Studio
-from s2i_lib.widgets.studio.takes import Takes
+from s2i_lib.widgets.studio.takes import MOST_PIECES, Takes
 from s2i_lib.widgets.studio.worker import Worker
+from tests.renders import save_render
+from tests.studios import Bridge, listener_that_hears, quick_studio, records, wait_until
 
 # They stand for loaded ones where nothing is heard or drawn.
-NO_MODEL = SimpleNamespace(run=None, source="", base=SimpleNamespace(negative=""))
-
-
-def listener_that_hears(transcript: Transcript | None = None) -> SimpleNamespace:
-    return SimpleNamespace(options=HearOptions(), load=lambda: None, hear=lambda *_: transcript)
+NO_MODEL = SimpleNamespace(
+    run=None, source="", base=SimpleNamespace(negative=""), lock=threading.RLock()
+)
 
 
 SILENCE = np.zeros(16_000, np.float32)
@@ -169,19 +173,6 @@ def test_typed_wish_is_drawn_kept_and_can_be_deleted(tmp_path):
     assert set(studio.seconds[0]) == {"load model", "draw", "save"}
 
 
-def quick_studio(drive, pocket, heard=None) -> Studio:
-    """A studio with a loaded model, which draws at once and hears always the same."""
-    settings = {"model": "pocket", "steps": 1}
-    listener = listener_that_hears(heard)
-    return Studio(drive, settings=settings, classroom=False, listener=listener, model=pocket)
-
-
-def records(studio: Studio) -> list[dict]:
-    """Those of the pictures in the strip, the oldest first."""
-    assert studio.wait(240) and studio.complaint == ""
-    return [studio._shown[entry["id"]].picture.record for entry in reversed(studio.strip)]
-
-
 def test_prompt_drawn_again_leaves_out_what_its_words_and_the_control_say_now(drive, pocket):
     studio = quick_studio(drive, pocket)
     studio.say("a red car without wheels")
@@ -280,6 +271,185 @@ def test_deleted_picture_comes_back_with_undo(drive, pocket):
     assert "nothing to undo" in studio.complaint and studio.pictures == []
 
 
+def test_who_did_not_come_out_is_asked_for_again_with_one_press(drive, pocket, monkeypatch):
+    """Whether somebody came out is measured in tests/drawing/test_presence.py."""
+    rex = Subject("Rex", "dog", "sks")
+    save_subject(drive, rex)
+    studio = quick_studio(drive, pocket)
+    look = studio._speech._lookout
+    monkeypatch.setattr(look, "find_absent", lambda model, prompt, pictures: rex)
+    studio.say("Rex on the beach")
+    assert studio.wait(240) and studio.answer["absent"] == "Rex"
+    assert not [note for note in studio.prompt["notes"] if "did not come out" in note]
+    monkeypatch.setattr(look, "find_absent", lambda model, prompt, pictures: None)
+    studio._told({"type": "another"})
+    first, again = records(studio)
+    assert again["prompt"] == first["prompt"] and again["seed"] != first["seed"]
+    assert studio.answer["absent"] == "" and len(list(drive.creations.glob("*.png"))) == 2
+    studio._told({"type": "undo"})  # back at the one that lacks him
+    assert studio.answer["absent"] == "Rex"
+
+
+def test_picture_is_held_and_its_files_lie_go_and_come_back_with_it(drive, pocket):
+    kept = save_render("cat", make_folder(drive.creations))
+    studio = quick_studio(drive, pocket)
+    wait_until(lambda: studio.earlier)
+    key = studio.earlier[0]["id"]
+    studio._told({"type": "hold", "id": key})
+    assert studio.wait(240) and studio.complaint == "" and studio.state == "done"
+    assert studio.held == {"id": key} and str(drive.creations) in studio.status
+    page = studio._asked(f"figure:{key}").decode()
+    assert "<model-viewer" in page and 'name="digitalSourceType"' in page
+    files = {kept.with_suffix(end) for end in (".png", ".json", ".glb", ".usdz", ".html")}
+    assert set(drive.creations.iterdir()) == files
+    for file in files - {kept.with_suffix(".json")}:
+        assert any(one.is_of_machine for one in read_statements(file)), file
+    studio._told({"type": "hold", "id": key})  # once more: nothing is written twice
+    assert studio.wait(240) and set(drive.creations.iterdir()) == files
+    studio._told({"type": "delete", "id": key})
+    assert list(drive.creations.iterdir()) == [] and studio.held == {}
+    studio._told({"type": "undo"})
+    assert set(drive.creations.iterdir()) == files
+
+
+def test_what_cannot_be_held_is_one_sentence_and_asks_on(drive, pocket):
+    heard = Transcript(
+        "a red cow", "en", 0.9, "a red cow", (), "e", "m", 1.0, 1.0, ("Whisper was unsure.",)
+    )
+    studio = quick_studio(drive, pocket, heard)
+    studio.say("a picture", keep=False)  # after one step it is nothing but a blur
+    assert studio.wait(240)
+    key = studio.pictures[0]["id"]
+    studio._received(bytes(32_000), {"kind": "speech"})
+    assert studio.wait(240) and studio.state == "asking"
+    studio._told({"type": "hold", "id": key})
+    assert studio.wait(240) and "No figure can be cut out" in studio.complaint
+    assert studio.held == {} and studio.state == "asking" and "Did you say" in studio.status
+    studio._told({"type": "hold", "id": "picture-9-0"})
+    assert studio.wait(240) and "no picture 'picture-9-0' any more" in studio.complaint
+    studio._told({"type": "yes"})
+    assert studio.wait(240) and len(studio.strip) == 2
+
+
+def test_picture_that_nobody_kept_is_held_and_leaves_no_files(drive, pocket):
+    save_render("cat", make_folder(drive.creations))
+    studio = quick_studio(drive, pocket)
+    wait_until(lambda: studio.earlier)
+    key = studio.earlier[0]["id"]
+    studio._shown[key].path = None
+    studio._told({"type": "hold", "id": key})
+    assert studio.wait(240) and studio.held == {"id": key} and "not saved" in studio.status
+    assert len(list(drive.creations.iterdir())) == 2
+
+
+def test_pictures_are_told_in_the_language_of_the_page(drive, pocket):
+    save_subject(drive, Subject("Rex", "dog", "sks"))
+    studio = quick_studio(drive, pocket)
+    studio.say("Rex on the beach")
+    assert studio.wait(240)
+    [entry] = studio.pictures
+    assert entry["alt"].startswith("Rex, a dog, on the beach. Drawn by a machine")
+    assert "sks" not in entry["alt"] and [code for _, code in entry["told"]] == ["en"]
+    studio._told({"type": "hello", "language": "de"})
+    for [entry] in (studio.pictures, studio.strip):
+        (words, in_english), (rest, in_german) = entry["told"]
+        assert (in_english, in_german) == ("en", "de") and words.startswith("Rex, a dog")
+        assert "Von einer Maschine gezeichnet" in rest and entry["alt"] == words + rest
+
+
+def test_what_leaves_python_says_that_a_machine_drew_it_and_not_of_whom(drive, pocket, tmp_path):
+    save_subject(drive, Subject("Rex", "dog", "sks"))
+    studio = quick_studio(drive, pocket)
+    bridge = Bridge(studio)
+    sent: list[bytes] = []
+    bridge.send = lambda data=None, metadata=None, buffers=None: sent.extend(buffers or ())
+    studio._show_live(Draft(pocket_picture(), "Rex", 4))
+    studio.say("Rex on the beach")
+    assert studio.wait(240)
+    [entry] = studio.pictures
+    thumb = base64.b64decode(entry["thumb"].partition(",")[2])
+    assert len(sent) == 2  # the draft, and the rough picture
+    for i, data in enumerate([studio.png(entry["id"]), thumb, *sent]):
+        path = tmp_path / f"{i}.png"
+        path.write_bytes(data)
+        assert any(one.is_of_machine for one in read_statements(path)), i
+        assert b"Rex" not in data and b"beach" not in data
+        with pytest.raises(InputError):
+            read_record(path)
+    [kept] = drive.creations.glob("*.png")
+    assert read_record(kept)["subjects"][0]["name"] == "Rex", "what is kept has its record"
+
+
+def pocket_picture() -> PIL.Image.Image:
+    return PIL.Image.new("RGB", (64, 64), "red")
+
+
+def test_what_was_stopped_or_refused_leaves_nothing_above_the_picture_that_is_there(drive, pocket):
+    studio = quick_studio(drive, pocket)
+    studio.say("a red car")
+    assert studio.wait(240)
+    there = studio.prompt, studio.answer
+    studio._speech.callback = lambda event: (_ for _ in ()).throw(Cancelled) if isinstance(
+        event, Drawing) else Studio._on_event(studio, event)  # fmt: skip
+    studio.say("make it blue")  # is stopped as its first step has been drawn
+    assert studio.wait(240) and studio.state == "stopped"
+    assert (studio.prompt, studio.answer) == there
+    studio.say("please draw me")
+    assert studio.wait(240) and studio.state == "error"
+    assert (studio.prompt, studio.answer) == there and len(studio.strip) == 1
+
+
+@pytest.mark.parametrize("said", ["make it blue", "bigger", "undo", "redo", "keep this one"])
+def test_change_with_nothing_before_it_is_one_sentence_and_the_next_wish_is_drawn(
+    drive, pocket, said
+):
+    studio = quick_studio(drive, pocket)
+    studio.say(said)
+    assert studio.wait(240) and studio.state == "error" and studio.strip == []
+    assert 0 < len(studio.complaint) < 200
+    assert "Say" in studio.complaint or said == "redo"
+    studio.say("a red car")
+    assert len(records(studio)) == 1
+
+
+def test_two_studios_on_one_drive_lose_nothing_of_each_other(drive, pocket):
+    """Two notebooks, or two tabs with a kernel each."""
+    one, other = (quick_studio(drive, pocket) for _ in range(2))
+    for studio in (one, other):
+        studio.settings = {**studio.settings, "seed": 7, "is_seed_locked": True}
+        studio.say("a red car")
+    for studio in (one, other):
+        assert studio.wait(240) and studio.complaint == ""
+    assert len(list(drive.creations.glob("*.png"))) == 2, "the same words, seed and second"
+    third = quick_studio(drive, pocket)
+    wait_until(lambda: len(third.earlier) == 2)
+    [gone] = one.strip
+    one._told({"type": "delete", "id": gone["id"]})
+    for entry in [*third.earlier]:  # one of them lies there no more
+        assert third.png(entry["id"])
+        third._told({"type": "delete", "id": entry["id"]})
+        assert third.complaint == ""
+    assert not list(drive.creations.iterdir())
+    one._told({"type": "undo"})
+    assert len(list(drive.creations.glob("*.png"))) == 1
+
+
+def test_ten_minutes_of_talk_are_one_sentence_and_what_comes_after_is_heard(drive, pocket):
+    minutes = np.random.default_rng(0).normal(0, 0.05, 600 * 16_000).astype(np.float32)
+    studio = Studio(drive, settings={"model": "pocket", "steps": 1}, classroom=False, model=pocket)
+    began, before = [], Live
+    takes = Takes(lambda: began.append(before) or SimpleNamespace(
+        add=began.append, close=lambda **_: None))  # fmt: skip
+    for index in range(2 * MOST_PIECES):  # of a page that does not stop by itself
+        takes.add("long", index, minutes[:4_000])
+    assert len(began) == 1 + MOST_PIECES and len(takes._waiting) == 0
+    studio.hear(minutes)
+    assert studio.wait(240) and studio.state == "error"
+    assert "0:10:00 h long; up to 60 s are listened to" in studio.complaint
+    studio.say("a red car")
+    assert studio.wait(240) and len(studio.strip) == 1 and studio.complaint == ""
+
+
 def test_change_says_what_it_was_taken_for_and_is_had_the_other_way(drive, pocket):
     studio = quick_studio(drive, pocket)
     studio.say("a red car")
@@ -370,13 +540,6 @@ def test_chosen_model_loads_at_once_and_says_so_but_not_while_one_draws(drive, p
     with studio._speech.use_model() as drawn:
         assert drawn is chosen
     assert not any(state == "loading" for state, _ in told[1:])
-
-
-def wait_until(is_true, timeout_s: float = 120.0) -> None:
-    end = time.monotonic() + timeout_s
-    while not is_true():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 def test_what_a_full_drive_does_not_take_is_shown_and_can_be_kept_later(pocket, faulty_drive):

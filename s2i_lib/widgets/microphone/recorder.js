@@ -57,8 +57,8 @@ async function resampleTo16k(samples, rate) {
 
 export class Recorder {
   // onLevel(share from 0 to 1, seconds, seconds until it stops because of silence, or null);
-  // onEnd(): too long, silent after speech, or the microphone has gone. onPiece(bytes): PCM of the
-  // next quarter of a second.
+  // onEnd(hasGone): too long, silent after speech, or the microphone has gone. onPiece(bytes): PCM
+  // of the next quarter of a second.
   constructor({ maxS = 60, silenceS = 0, onLevel = () => {}, onEnd = () => {}, onPiece = null } = {}) {
     Object.assign(this, { maxS, silenceS, onLevel, onEnd, onPiece, parts: [], peak: 0 });
   }
@@ -78,7 +78,7 @@ export class Recorder {
       await Promise.race([isOpen, new Promise((resolve) => setTimeout(resolve, OPENS_MS))]);
       this.began = performance.now();
       this.watch(source);
-      this.stream.getAudioTracks().forEach((track) => (track.onended = () => this.onEnd()));
+      this.stream.getAudioTracks().forEach((track) => (track.onended = () => this.onEnd(true)));
     } catch (error) {
       this.release();
       throw error;
@@ -143,7 +143,7 @@ export class Recorder {
       const isCounting = this.silenceS && lastSpeech !== null && seconds > lastSpeech + QUIET_S;
       const left = isCounting ? this.silenceS - (seconds - lastSpeech) : null;
       this.onLevel(level, seconds, left);
-      if ((left !== null && left < 0) || seconds > this.maxS) this.onEnd();
+      if ((left !== null && left < 0) || seconds > this.maxS) this.onEnd(false);
     }, METER_MS);
   }
 
@@ -235,7 +235,7 @@ export function makeRecordButton({
         lastSecond = Math.floor(seconds);
         time.textContent = `${Math.floor(lastSecond / 60)}:${String(lastSecond % 60).padStart(2, "0")}`;
       },
-      onEnd: () => end(),
+      onEnd: end,
     });
     try {
       await mine.start();
@@ -251,7 +251,7 @@ export function makeRecordButton({
     isBusy = false;
   }
 
-  async function end() {
+  async function end(hasGone = false) {
     if (isBusy || !recorder) return;
     isBusy = true;
     const mine = recorder;
@@ -267,6 +267,7 @@ export function makeRecordButton({
         );
       isBusy = false;
       onRecording(bytes, seconds);
+      if (hasGone) lines.complain(text.say("microphone_gone"));
     } catch (error) {
       show("error");
       lines.say(""); // it listens no more

@@ -102,7 +102,7 @@ export function makeFigure(entry, { shelf, say, tell, lines, read, number }) {
     make(
       "figcaption",
       {},
-      make("span", { class: "s2i-said" }, entry.said),
+      make("span", { class: "s2i-said", dir: "auto" }, entry.said),
       make("div", { class: "s2i-row" }, keep, remove, save, copy, share, full, hold, aloud),
     ),
   );

@@ -21,7 +21,7 @@ function render({ model, el }) {
     (message, buffers) => shown[message.type]?.(message, buffers[0]),
     (isSilent) => lines.complain(isSilent ? say("no_python") : ""),
   );
-  const tell = (...message) => transport.tell(...message);
+  const tell = (...message) => transport.tell(...message); // type, fields, what it is about
   const button = (key, click, more = {}) => make("button", { type: "button", click, ...more }, say(key));
   const shelf = makeShelf(transport);
 
@@ -104,6 +104,7 @@ function render({ model, el }) {
   };
   const said = make("textarea", {
     rows: "1",
+    dir: "auto",
     enterkeyhint: "go",
     input: () => {
       drawIt.hidden = !said.value.trim();
@@ -133,13 +134,13 @@ function render({ model, el }) {
   }
 
   const about = make("p", { class: "s2i-quiet", role: "status", "aria-live": "polite" });
-  const taken = make("span", { role: "status", "aria-live": "polite" });
+  const taken = make("span", { role: "status", "aria-live": "polite", dir: "auto" });
   const otherwise = button("as_new", () => tell("other"));
   const reading = make("p", { class: "s2i-row s2i-reading" }, taken, otherwise);
   const yes = button("yes_draw", () => tell("yes"), { class: "s2i-main" });
   const offers = make("p", { class: "s2i-row" });
   const absent = make("span", { role: "status", "aria-live": "polite" });
-  const another = button("another_try", () => tell("another"), { class: "s2i-main" });
+  const another = button("another_try", () => tell("another"));
   const missing = make("p", { class: "s2i-row" }, absent, another);
   const notes = make("ul", { class: "s2i-notes", hidden: true });
 
@@ -206,7 +207,7 @@ function render({ model, el }) {
     if (prompt) tell("draw", { text: prompt });
     else lines.say(say("empty"));
   };
-  const asked = make("textarea", { rows: "2", keydown: onEnter(drawPrompt) });
+  const asked = make("textarea", { rows: "2", dir: "auto", keydown: onEnter(drawPrompt) });
   const again = button("new_seed", () => {
     change("is_seed_locked", false);
     drawPrompt();
@@ -215,18 +216,19 @@ function render({ model, el }) {
   function showPrompt() {
     const prompt = model.get("prompt");
     marked.hidden = prompt.text === undefined;
-    notes.replaceChildren(...(prompt.notes || []).map((note) => make("li", {}, note)));
+    notes.replaceChildren(...(prompt.notes || []).map((note) => make("li", { dir: "auto" }, note)));
     notes.hidden = !prompt.notes?.length;
     if (marked.hidden) return;
     asked.value = prompt.text;
     let at = 0;
-    marked.replaceChildren(`${say("asked_for")} `);
+    const whole = make("bdi", { lang: "en" }); // in a line that may run the other way
     for (const [start, end] of prompt.marks) {
-      marked.append(prompt.text.slice(at, start), make("mark", {}, prompt.text.slice(start, end)));
+      whole.append(prompt.text.slice(at, start), make("mark", {}, prompt.text.slice(start, end)));
       at = end;
     }
+    whole.append(prompt.text.slice(at));
     const without = prompt.negative ? ` (${say("without", { words: prompt.negative })})` : "";
-    marked.append(prompt.text.slice(at), without);
+    marked.replaceChildren(`${say("asked_for")} `, whole, without);
   }
 
   // --- pictures ----------------------------------------------------------------------------------
@@ -420,9 +422,12 @@ function render({ model, el }) {
   }
   model.on("change:heard", readAloud); // not when a page is opened again
   model.on("change:state", finish);
-  // A reopened page learns so whether its kernel is still there.
-  tell("hello", { language: text.lang });
+  // A reopened page learns so whether its kernel is still there, and one whose kernel was restarted.
+  const greet = () => tell("hello", { language: text.lang }, "hello");
+  model.on("comm_live_update", greet);
+  greet();
   return () => {
+    model.off("comm_live_update", greet);
     model.off("change:heard", readAloud);
     model.off("change:state", finish);
     for (const [name, show] of Object.entries(shows)) model.off(`change:${name}`, show);

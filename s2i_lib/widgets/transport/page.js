@@ -28,7 +28,7 @@ export function makeFrame(host, name, ...content) {
 // Two lines under a widget: what goes on (polite), and what went wrong (at once).
 export function makeLines() {
   const status = make("p", { class: "s2i-status", role: "status", "aria-live": "polite" });
-  const problem = make("p", { class: "s2i-problem", role: "alert" });
+  const problem = make("p", { class: "s2i-problem", role: "alert", dir: "auto" }); // often English
   return {
     status,
     problem,
