@@ -81,9 +81,18 @@ def name_it(presses: Presses, page, name: str, noun: str) -> None:
 
 
 def shown(page, look, name: str) -> None:
-    """Keep how the whole page looks, at the widths of a laptop and of a phone."""
-    app = page.locator(".s2i-app").first
-    look(app, f"app-{name}")
+    """Keep how the whole page looks."""
+    look(page.locator(".s2i-app").first, f"app-{name}")
+
+
+def assert_nothing_sticks_out(page) -> None:
+    """No card is wider than the page that it is in."""
+    wide = page.evaluate(
+        """() => [...document.querySelectorAll('.s2i-app section.s2i')]
+          .filter((card) => card.offsetParent && card.scrollWidth > card.clientWidth + 1)
+          .map((card) => `${card.ariaLabel}: ${card.scrollWidth} in ${card.clientWidth}`)"""
+    )
+    assert wide == []
 
 
 @pytest.mark.screenshots
@@ -163,3 +172,43 @@ def go_on_in_a_new_kernel(lab, page, tmp_path: Path, look) -> None:
     state(page, "done")
     assert json.loads(note.read_text())["goes_on"] is False
     shown(page, look, "again")
+
+
+@pytest.mark.screenshots
+@pytest.mark.parametrize("width", [360, 1366])
+def test_without_camera_the_sample_is_tried_and_forgotten_on_a_phone_and_a_laptop(
+    lab, chromium, tmp_path, look, assert_accessible, width
+):
+    page = chromium(has_devices=False)
+    notebook = lab.open(page, *cells(tmp_path), is_dark=width == 360)
+    if width == 360:  # as a phone has it: without JupyterLab's side bar
+        page.evaluate("() => window.jupyterapp.shell.collapseLeft()")
+    page.set_viewport_size({"width": width, "height": 900})
+    faces = card(page, "Who is there already")
+    faces.wait_for(timeout=PATIENCE)
+    faces.get_by_label("a person").check()
+    faces.get_by_role("button", name="Go on").click()
+    faces.locator("[role=alert]", has_text="Type a name first.").wait_for()
+    shown(page, look, f"person-{width}")
+    assert_accessible(page)
+    faces.get_by_role("button", name="try it with a toy car").click()
+    page.locator(".s2i-strip li[data-kept=true]").nth(4).wait_for(timeout=PATIENCE)
+    page.get_by_role("button", name="Start camera").click()
+    page.locator("[role=alert]", has_text="No camera was found. Connect one").wait_for()
+    state(page, "ready")
+    shown(page, look, f"sample-{width}")
+    assert_accessible(page)
+    assert_nothing_sticks_out(page)
+    keep = card(page, "Show it, or delete it")
+    keep.get_by_role("button", name="Make a page").click()
+    keep.locator("[role=alert]", has_text="There is no picture of Racer yet").wait_for()
+    keep.get_by_role("button", name="Forget Racer").click()
+    keep.get_by_text("subjects/racer").wait_for()
+    assert (tmp_path / "drive/subjects/racer").is_dir(), "listed, not deleted"
+    shown(page, look, f"forget-{width}")
+    assert_accessible(page)
+    assert_nothing_sticks_out(page)
+    keep.get_by_role("button", name="Delete all of this").click()
+    faces.get_by_text("Racer has been forgotten.").wait_for()
+    assert [p for p in (tmp_path / "drive").rglob("*") if p.is_file()] == []
+    assert notebook.python("page.subject is None")

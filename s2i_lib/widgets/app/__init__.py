@@ -27,7 +27,6 @@ from s2i_lib.widgets.app.checking import CheckedPhotos, Checking, checked_before
 from s2i_lib.widgets.app.part import Message, Part
 from s2i_lib.widgets.app.teaching import NOTE, Teaching
 from s2i_lib.widgets.capture import FEWEST, MOST
-from s2i_lib.widgets.texts import in_english
 
 if TYPE_CHECKING:
     from s2i_lib.widgets.photos import PhotoWidget
@@ -70,6 +69,7 @@ class App(ipywidgets.VBox):
         self.checking = Checking(self._say_of_photos, self._take_dataset, self._fail_to_check)
         self.studio: Studio | None = None
         self._store = CheckedPhotos(drive.subjects)
+        self._portraits: dict[Path, str] = {}
         self._changing = threading.RLock()
         self.faces = Part("faces", self._told_faces)
         self.heads = {
@@ -180,7 +180,12 @@ class App(ipywidgets.VBox):
         """A photo of a subject as an address; "" where there is none that can be read."""
         store = CheckedPhotos(self.drive.subject(name) / "photos")
         try:
-            return data_uri("image/jpeg", store.thumbnail(store.names()[0], FACE_PX))
+            photo = store.path / store.names()[0]
+            if photo not in self._portraits:
+                self._portraits[photo] = data_uri(
+                    "image/jpeg", store.thumbnail(photo.name, FACE_PX)
+                )
+            return self._portraits[photo]
         except (IndexError, S2iError, OSError):
             return ""
 
@@ -355,13 +360,9 @@ class App(ipywidgets.VBox):
         if self.studio:
             self.studio.close()
             self._bodies["speak"].children, self.studio = (), None
+        self._portraits.clear()
         self._begin()
         self.faces.show(messages=[("app_forgotten", {"name": name})])
-
-    @property
-    def status(self) -> str:
-        """What the page says of teaching, in English: for those who have no page."""
-        return in_english(*self.heads["teach"].data.get("messages", ()))
 
 
 def _touched(drive: Drive, name: str) -> float:

@@ -32,6 +32,7 @@ function render({ model, el }) {
     el, text.say(title), ...card.head, lines.status, lines.problem, ...card.body,
   );
   Object.assign(frame, { lang: text.lang, dir: text.dir });
+  lines.problem.dir = "auto"; // Python's own sentences are English
   frame.classList.add("s2i-card");
   const show = () => {
     const data = model.get("data");

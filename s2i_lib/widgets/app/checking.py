@@ -66,6 +66,7 @@ class Checked:
     """By photo: whether it is used (``kept``), and why or why not (``why``)."""
     messages: tuple[Message, ...]
     advice: tuple[str, ...]
+    """Sentences on the set as a whole, and on each photo that is left out."""
 
 
 def describe(dataset: Dataset) -> Checked:
@@ -74,7 +75,8 @@ def describe(dataset: Dataset) -> Checked:
     key = "app_checked_one" if kept == 1 else "app_checked"
     said = (key, {"kept": str(kept), "count": str(len(dataset.verdicts))})
     verdicts = {v.photo: {"kept": v.is_kept, "why": v.reason} for v in dataset.verdicts}
-    return Checked(verdicts, (said,), dataset.advice)
+    left_out = [f"{v.photo}: {v.reason}" for v in dataset.verdicts if not v.is_kept]
+    return Checked(verdicts, (said,), (*dataset.advice, *left_out))
 
 
 class Checking:

@@ -28,7 +28,7 @@ export function makePhotosHead(tools) {
     body: [advice],
     show(data) {
       head.show(data.is_open);
-      advice.replaceChildren(...(data.advice || []).map((words) => make("li", {}, words)));
+      advice.replaceChildren(...(data.advice || []).map((words) => make("li", { dir: "auto" }, words)));
       advice.hidden = !data.is_open || !data.advice?.length;
     },
   };

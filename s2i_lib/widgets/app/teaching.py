@@ -148,7 +148,7 @@ class Teaching:
         if self.busy != name:
             return
         if for_good:
-            self._write_note(name, **{**self._note(name), "goes_on": False})
+            self._note_end(name)
         self._set(name, state="stopping", messages=(("app_stopping", {}),))
         self._worker.cancel()
 
@@ -198,13 +198,13 @@ class Teaching:
             self._end(name, state="stopped", messages=(("app_stopped", {}),))
         except (S2iError, OSError) as error:
             if isinstance(error, InputError):  # it would fail again
-                self._write_note(name, **{**self._note(name), "goes_on": False})
+                self._note_end(name)
             self._end(name, state="failed", messages=(), complaint=str(error))
         except Exception as error:
             log.exception("Training has failed")
             self._end(name, state="failed", complaint=f"{type(error).__name__}: {error}")
         else:
-            self._write_note(name, **{**self._note(name), "goes_on": False})
+            self._note_end(name)
             self.busy = ""
             self._show_done(name, folder)
 
@@ -291,6 +291,13 @@ class Teaching:
 
     def _write_note(self, name: str, **note: Any) -> None:
         write_json(self.drive.subject(name) / NOTE, note)
+
+    def _note_end(self, name: str) -> None:
+        """Have nothing go on by itself; a Drive that is away keeps nobody from stopping."""
+        try:
+            self._write_note(name, **{**self._note(name), "goes_on": False})
+        except (S2iError, OSError) as error:
+            log.warning("%s", error)
 
     def _set(self, name: str, **changes: Any) -> None:
         self._progress[name] = replace(self.of(name), **changes)
