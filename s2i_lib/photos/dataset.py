@@ -160,6 +160,8 @@ def _dataset_of(
 ) -> Dataset:
     kept = [look.traits for look in looks if look.verdict.is_kept and look.traits]
     advice = advise(kept, len(looks) - len(kept), options)
+    if crowded := sum(bool(look.found and look.found.n_others) for look in looks):
+        advice = [*advice, _not_alone(crowded, subject.name)]
     if options.is_for_class:
         advice = [*advice, who_checked()]
     if not is_latin(subject.spoken):
@@ -191,6 +193,15 @@ def _write_contact_sheet(dataset: Dataset, looks: list[Look]) -> None:
         dataset.advice,
     )
     write_file(dataset.contact_sheet, sheet)
+
+
+def _not_alone(count: int, name: str) -> str:
+    photos = f"{count} photo{'s' * (count > 1)}"
+    return (
+        f"{photos} with more than one face: a model that learns two people draws a mixture. Take "
+        f"photos of {name} alone, or leave these out. (Whether two photos show the same person, "
+        "nobody looks.)"
+    )
 
 
 def _cannot_be_spoken(name: str) -> str:
