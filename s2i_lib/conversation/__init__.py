@@ -122,7 +122,7 @@ class Conversation:
             When nothing would be drawn.
         """
         turn = self.turn
-        last = turn and turn.wish.prompt
+        last = turn.wish.prompt if turn else None
         change = read(self.speech, transcript.english, last)
         if change is None:
             return self.speech.prompt(transcript), None
@@ -191,7 +191,7 @@ class Conversation:
         before: dict[str, float],
     ) -> Answer:
         self._before = self.history.snapshot()
-        english, last = english_of(words), self.turn and self.turn.wish.prompt
+        english, last = english_of(words), self.turn.wish.prompt if self.turn else None
         change = None if as_new else read(self.speech, english, last, is_forced=as_new is False)
         said = words.text if isinstance(words, Transcript) else words.strip()
         if change is not None and change.kind in COMMANDS and change.kind != "again":

@@ -699,7 +699,7 @@ RECORDS = st.dictionaries(KEYS, ODD_JSON, max_size=9)
 
 def read_everything(drive: Drive) -> None:
     """Every reader of JSON and of our PNGs on a Drive; S2iError is all that may be raised."""
-    from s2i_lib.evaluation.evaluate import read_curve
+    from s2i_lib.evaluation.runs import read_curve
     from s2i_lib.storage.lease import Lease
     from s2i_lib.storage.run_card import find_run
     from s2i_lib.training.run import drop_finished, list_runs, read_lines
