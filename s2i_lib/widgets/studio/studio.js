@@ -177,8 +177,11 @@ function render({ model, el }) {
   function read(parts) {
     const isReading = window.speechSynthesis.speaking;
     window.speechSynthesis.cancel();
-    if (!isReading) speak(parts);
+    if (isReading) return;
+    speak(parts);
+    if (!window.speechSynthesis.getVoices().length) lines.complain(say("no_voice"));
   }
+  window.speechSynthesis?.getVoices(); // browsers begin to look for some when they are asked first
 
   function showAnswer() {
     const answer = model.get("answer");
