@@ -219,7 +219,7 @@ function render({ model, el }) {
   function showPrompt() {
     const prompt = model.get("prompt");
     marked.hidden = prompt.text === undefined;
-    notes.replaceChildren(...(prompt.notes || []).map((note) => make("li", { dir: "auto" }, note)));
+    notes.replaceChildren(...(prompt.notes || []).map((note) => make("li", {}, make("bdi", {}, note))));
     notes.hidden = !prompt.notes?.length;
     if (marked.hidden) return;
     asked.value = prompt.text;
