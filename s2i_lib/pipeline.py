@@ -281,6 +281,23 @@ class SpeechToImage:
         self._is_auto = (model, run) == ("auto", None)
         self._taught = None
 
+    def look_again(self) -> None:
+        """Know the subjects and runs that have come to the Drive since, or gone from it.
+
+        What was loaded because nobody chose is let go: a run may have been trained further under
+        its name, or been deleted.
+        """
+        self.subjects = known_subjects(self.drive)
+        if self.chosen not in self.subjects:
+            self.chosen = None
+        self.hearing = replace(self.hearing, names=tuple(one.spoken for one in self.subjects))
+        if not self._is_auto:
+            return
+        with self._model_lock:
+            self._model = self._loaded = self._taught = None
+            self._wanted, self._auto_base = ("auto", None), ""
+            self._lookout = Lookout(self.drive)
+
     @property
     def run(self) -> str | None:
         """SUBJECT/RUN, or the path, of the weights that are loaded."""

@@ -122,8 +122,7 @@ class Conversation:
             When nothing would be drawn.
         """
         turn = self.turn
-        last = turn and turn.wish.prompt
-        change = read(self.speech, transcript.english, last)
+        change = read(self.speech, transcript.english, self._last_prompt)
         if change is None:
             return self.speech.prompt(transcript), None
         if change.kind in COMMANDS:
@@ -191,7 +190,7 @@ class Conversation:
         before: dict[str, float],
     ) -> Answer:
         self._before = self.history.snapshot()
-        english, last = english_of(words), self.turn and self.turn.wish.prompt
+        english, last = english_of(words), self._last_prompt
         change = None if as_new else read(self.speech, english, last, is_forced=as_new is False)
         said = words.text if isinstance(words, Transcript) else words.strip()
         if change is not None and change.kind in COMMANDS and change.kind != "again":
@@ -363,6 +362,10 @@ class Conversation:
 
     def _tell(self, kind: str, taken: str) -> Answer:
         return self._show(Answer("", kind, taken, self.turn))
+
+    @property
+    def _last_prompt(self) -> Prompt | None:
+        return self.turn.wish.prompt if self.turn else None
 
     def _where(self) -> str:
         return self.turn.name if self.turn else "the beginning"

@@ -7,7 +7,7 @@ import json
 import logging
 import re
 import wave
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -70,6 +70,11 @@ class Section:
     notes: Sequence[str] = ()
     said: str | None = None
     """Words of a conversation that were typed."""
+    photos: Sequence[bytes] = ()
+    """JPEGs of what a model was taught, to show on the page ..."""
+    record: Mapping[str, Any] | None = None
+    """... and whose they are, for `without` to find: the page's other parts have pictures' records.
+    """
 
 
 def save(picture: Picture, folder: Path, mark: str = "", *, root: Path | None = None) -> Path:
@@ -365,6 +370,8 @@ def write_page(wishes: Sequence[Section], path: Path, *, title: str) -> Path:
             "said": wish.said,
             "prompt": wish.prompt,
             "notes": wish.notes,
+            "photos": [data_uri("image/jpeg", photo) for photo in wish.photos],
+            "record": wish.record,
             "clip": None if wish.clip is None else data_uri("audio/wav", wav_bytes(wish.clip)),
             "pictures": [
                 {

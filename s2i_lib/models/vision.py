@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from s2i_lib.errors import InputError, S2iError
+from s2i_lib.models.building import building
 from s2i_lib.models.folder import TOWER_CONFIGS, check_network, load_or_refuse
 from s2i_lib.models.parts import quiet_transformers
 from s2i_lib.models.registry import SAFETY_CHECKER, SD1
@@ -227,18 +228,19 @@ def load_network(
     import torch
 
     check_network(folder, towers)
-    quiet_transformers()
-    network, info = load_or_refuse(
-        folder,
-        lambda: kind.from_pretrained(
-            str(folder),
-            dtype=dtype or torch.float32,
-            use_safetensors=True,
-            local_files_only=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-        ),
-    )
+    with building:  # a library that another thread imports lacks names meanwhile
+        quiet_transformers()
+        network, info = load_or_refuse(
+            folder,
+            lambda: kind.from_pretrained(
+                str(folder),
+                dtype=dtype or torch.float32,
+                use_safetensors=True,
+                local_files_only=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+            ),
+        )
     # transformers makes up what it does not find. A ViT's pooler is never asked here.
     weights = {name for name, _ in network.named_parameters()}
     made_up = sorted(

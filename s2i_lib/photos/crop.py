@@ -83,6 +83,10 @@ class Region:
     def height(self) -> float:
         return self.bottom - self.top
 
+    def holds(self, x: float, y: float) -> bool:
+        """Return whether a place, in parts of the photo's width and height, lies in it."""
+        return self.left <= x <= self.right and self.top <= y <= self.bottom
+
 
 WHOLE = Region(0.0, 0.0, 1.0, 1.0)
 
@@ -100,6 +104,8 @@ class Found:
     touches: float = 0.0
     """Longest part of the subject's outline that lies on the photo's edge, in parts of the
     subject's width or height."""
+    n_others: int = 0
+    """Faces beside the one that was taken, at least half as large."""
 
 
 def square_around(region: Region, frame: Region, width: int, height: int, margin: float) -> Box:
@@ -142,8 +148,8 @@ def find_subject(image: Image, *, look_for_faces: bool) -> Found:
     frame = without_bars(np.asarray(shrunk(image, ANALYSIS_PX)))
     edges = _pixels(frame, image)
     mask = find_mask(image.crop(edges)).placed(image.size, edges[:2])
-    if look_for_faces and (face := find_face(image)) is not None:
-        return Found(face, "face", mask, frame)
+    if look_for_faces and (heads := find_heads(image)):
+        return Found(heads[0], "face", mask, frame, n_others=len(heads) - 1)
     if mask.box is None:
         return Found(frame, "centre", mask, frame)
     sides = (image.width, image.height) * 2
@@ -207,8 +213,10 @@ def without_bars(pixels: np.ndarray) -> Region:
     )
 
 
-def find_face(image: Image) -> Region | None:
-    """Find the largest frontal face, widened to the whole head with hair and chin.
+def find_heads(image: Image) -> list[Region]:
+    """Find frontal faces, widened to the whole head with hair and chin; the largest first.
+
+    Those that are less than half as large stand behind, and are left out.
 
     Source: LBP cascade of OpenCV, as scikit-image ships it (OpenCV 5 has no cascades any more).
     """
@@ -218,7 +226,7 @@ def find_face(image: Image) -> Region | None:
     height, width = pixels.shape
     shortest = min(height, width)
     if shortest < 48:
-        return None
+        return []
     faces = _face_cascade().detect_multi_scale(
         img=pixels,
         scale_factor=1.15,
@@ -227,11 +235,19 @@ def find_face(image: Image) -> Region | None:
         max_size=(shortest,) * 2,
         min_neighbor_number=4,
     )
-    if not faces:
-        return None
-    face = max(faces, key=lambda found: (found["width"], -found["c"], -found["r"]))
-    # The cascade's square goes from brows to lips: half of it again above, a third to the sides.
-    size = face["width"]
+    faces.sort(key=lambda found: (-found["width"], found["c"], found["r"]))
+    heads: list[Region] = []
+    for face in faces:
+        column, row = (face[key] + face["width"] / 2 for key in ("c", "r"))
+        is_new = not any(head.holds(column / width, row / height) for head in heads)
+        if is_new and 2 * face["width"] >= faces[0]["width"]:
+            heads.append(_head_of(face, width, height))
+    return heads
+
+
+def _head_of(face: dict[str, int], width: int, height: int) -> Region:
+    """A face with hair and chin: half of its size again above, a third to the sides."""
+    size = face["width"]  # the cascade's square goes from brows to lips
     return Region(
         max(0.0, (face["c"] - size / 3) / width),
         max(0.0, (face["r"] - size / 2) / height),

@@ -50,6 +50,7 @@ from s2i_lib.storage.files import (
     make_folder,
     scratch_folder,
     sha256_of,
+    sweep,
     write_file,
     write_json,
 )
@@ -141,6 +142,8 @@ def _alone_at(home: Path) -> Iterator[None]:
     make_folder(home)
     try:
         with alone_in(home):
+            with suppress(OSError):  # photos that may only be read are read all the same
+                sweep(home / "photos")
             yield
     finally:
         with suppress(OSError):  # only where nothing came of it, so that it is empty
@@ -157,6 +160,8 @@ def _dataset_of(
 ) -> Dataset:
     kept = [look.traits for look in looks if look.verdict.is_kept and look.traits]
     advice = advise(kept, len(looks) - len(kept), options)
+    if crowded := sum(bool(look.found and look.found.n_others) for look in looks):
+        advice = [*advice, _not_alone(crowded, subject.name)]
     if options.is_for_class:
         advice = [*advice, who_checked()]
     if not is_latin(subject.spoken):
@@ -188,6 +193,15 @@ def _write_contact_sheet(dataset: Dataset, looks: list[Look]) -> None:
         dataset.advice,
     )
     write_file(dataset.contact_sheet, sheet)
+
+
+def _not_alone(count: int, name: str) -> str:
+    photos = f"{count} photo{'s' * (count > 1)}"
+    return (
+        f"{photos} with more than one face: a model that learns two people draws a mixture. Take "
+        f"photos of {name} alone, or leave these out. (Whether two photos show the same person, "
+        "nobody looks.)"
+    )
 
 
 def _cannot_be_spoken(name: str) -> str:

@@ -103,6 +103,11 @@ class Inspector:
         (self.staged / f"{path.name}.mask.png").write_bytes(mask)
         is_cut_out = self.cut_out.get(path.name, not found.mask.doubt)
         reason = explain(name, box, *size, options)
+        if found.n_others:
+            reason += (
+                f" There are {found.n_others + 1} faces in it, and the largest is taken: look "
+                "whether that is the right one."
+            )
         if not is_cut_out:
             reason += f" Used whole: {found.mask.doubt or 'as chosen'}."
         thumb = shrunk(overview, THUMB_PX)

@@ -48,14 +48,19 @@ def make_folder(path: Path) -> Path:
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path, prefix=".", suffix=".part"):
             pass
-        for part in abandoned_parts(path):
-            remove(part)
+        sweep(path)
     except OSError as error:
         remedy = REMEDIES.get(error.errno or 0, "Name another one, or change its permissions")
         raise InputError(
             f"The folder {path} cannot be written to ({error.strerror or error}). {remedy}."
         ) from error
     return path
+
+
+def sweep(folder: Path) -> None:
+    """Remove what was half written in a folder by processes that have been killed."""
+    for part in abandoned_parts(folder):
+        remove(part)
 
 
 def abandoned_parts(folder: Path) -> Iterator[Path]:

@@ -112,7 +112,7 @@ def choose_run(setup: Setup, name: str | None) -> Run:
     )
     for folder in reversed(taken):
         run = run_at(folder)
-        card = run.card()
+        card = run.card() or read_card(run.local)  # a Drive that failed may have a cut one, or none
         if is_finished(run, setup) or _is_empty(folder):
             return run
         if run.is_over or not card:

@@ -163,6 +163,24 @@ def test_the_studio_hears_and_is_set_there_and_says_what_it_lacks(
     assert likeness(pcm / 32768, speech) > 0.8
 
 
+def test_the_page_of_notebook_0_opens_its_panels_there(classic, chromium, set_up, look):
+    """Widgets inside of boxes, as ipywidgets 7 has them; photos arrive, whatever can check them."""
+    page = chromium()
+    classic.open(page, set_up, "from s2i_lib.widgets.app import App\napp = App(drive)\napp")
+    form = page.locator("section.s2i-card[aria-label='Who is there already']")
+    fill_in(form.get_by_label("What is it called?"), "Rex")
+    form.get_by_label("an animal").check()
+    fill_in(form.get_by_label("One of what?"), "dog")
+    form.get_by_role("button", name="Go on").press("Enter")
+    zone = page.locator(".s2i-zone")
+    zone.wait_for(timeout=60_000)
+    drop(zone, {"large.png": noise_png(1)})
+    page.get_by_text("1 file arrived, 1 photo kept.").wait_for(timeout=60_000)
+    look(page.locator(".s2i-app"), "app-classic")
+    assert classic.python(page, "app._store.names()") == ["large.png"]
+    assert classic.python(page, "app.subject.class_noun") == "dog"
+
+
 STUDIO_AND_REMEMBER = """
 import base64
 from s2i_lib.widgets.studio import Studio

@@ -28,7 +28,8 @@ from s2i_lib.drawing.sampling import DrawOptions
 from s2i_lib.storage.layout import Drive
 
 REPOSITORY = Path(__file__).parents[2]
-NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
+START = REPOSITORY / "notebooks" / "0_start_here.ipynb"  # one page, without forms
+NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("[1-9]*.ipynb"))
 FAKE_COLAB = REPOSITORY / "tests" / "fake_colab"
 MOST_LINES = 15
 
@@ -50,7 +51,8 @@ def set_up(path: Path) -> str:
 
 
 SET_UP = set_up(NOTEBOOKS[0])
-every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+every_notebook = pytest.mark.parametrize("path", [START, *NOTEBOOKS], ids=lambda path: path.stem)
+every_step = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
 @every_notebook
@@ -69,8 +71,10 @@ def test_format_is_valid_and_kernel_is_python(path):
 
 def test_colab_opens_those_that_draw_or_train_with_a_gpu():
     """As Colab writes it into a notebook's metadata when somebody picks a T4 and saves."""
-    asking = [path for path in NOTEBOOKS if read(path).metadata.get("accelerator") == "GPU"]
-    assert [path.name[0] for path in asking] == ["2", "3", "4"]
+    asking = [
+        path for path in [START, *NOTEBOOKS] if read(path).metadata.get("accelerator") == "GPU"
+    ]
+    assert [path.name[0] for path in asking] == ["0", "2", "3", "4"]
     assert all(read(path).metadata.colab.gpuType == "T4" for path in asking)
 
 
@@ -84,13 +88,23 @@ def test_begins_with_title_badge_and_four_lines(path):
         assert f"- **{word}:**" in first.source
 
 
-@every_notebook
+@every_step
 def test_set_up_is_short_and_the_same_everywhere(path):
     """A cell that finds the library, and one that begins with it."""
     find, begin = (cell.source for cell in code_cells(path)[:2])
     assert f"{find}\n{begin}" == SET_UP
     assert len(find.splitlines()) <= 8
     assert begin == "import s2i_lib as s2i\n\ndrive = s2i.start()"
+
+
+def test_the_page_is_two_cells_of_which_colab_shows_the_titles():
+    set_up, page = code_cells(START)
+    title, _, source = set_up.source.partition("\n")
+    assert title.startswith("# @title ") and source == SET_UP.replace(
+        "\nimport s2i", "\n\nimport s2i"
+    )
+    assert page.source.startswith("# @title ") and len(page.source.splitlines()) <= 4
+    assert all(cell.metadata.cellView == "form" for cell in (set_up, page))
 
 
 @every_notebook
@@ -106,7 +120,7 @@ def test_cells_are_short(path):
         assert len(cell.source.splitlines()) <= MOST_LINES, cell.source
 
 
-@every_notebook
+@every_step
 def test_forms_are_one_literal_a_line_in_one_tagged_cell(path):
     (cell,) = tagged(path)
     with_forms = [c for c in code_cells(path)[1:] if "@param" in c.source]
@@ -120,7 +134,7 @@ def test_forms_are_one_literal_a_line_in_one_tagged_cell(path):
         ast.literal_eval(statement.value)
 
 
-@every_notebook
+@every_step
 def test_papermill_knows_every_parameter_and_its_default(path):
     (cell,) = tagged(path)
     wanted = {
@@ -131,7 +145,7 @@ def test_papermill_knows_every_parameter_and_its_default(path):
     assert {name: ast.literal_eval(one["default"]) for name, one in known.items()} == wanted
 
 
-@every_notebook
+@every_step
 def test_every_form_is_explained_above_it(path):
     cells = read(path).cells
     [at] = [i for i, c in enumerate(cells) if "parameters" in c.metadata.get("tags", [])]
@@ -155,8 +169,8 @@ def test_functions_are_display_glue_only(path):
 @every_notebook
 def test_links_between_notebooks_lead_somewhere(path):
     planned = {
-        "1_capture_dataset", "2_finetune_dreambooth", "3_speech_to_image", "4_evaluate",
-        "5_inside_latent_diffusion",
+        "0_start_here", "1_capture_dataset", "2_finetune_dreambooth", "3_speech_to_image",
+        "4_evaluate", "5_inside_latent_diffusion",
     }  # fmt: skip
     for cell in read(path).cells:
         for target in re.findall(r"\]\((\w+)\.ipynb\)", cell.source):
@@ -258,6 +272,17 @@ def test_set_up_mounts_a_drive_anew_whose_mount_has_died(tmp_path):
         subprocess.run(
             ["fusermount3", "-u", "-z", mydrive.parent], check=False, capture_output=True
         )
+
+
+@pytest.mark.slow
+def test_notebook_0_shows_its_page_and_does_nothing_unasked(tmp_path):
+    """Run all makes no sample and trains nothing: whoever is there is asked first."""
+    said = run(START, tmp_path, {"S2I_DRIVE": str(tmp_path / "drive")})
+    assert "Everything is kept in" in said
+    [page] = code_cells(tmp_path / "ran.ipynb")[1:]
+    [shown] = page.outputs
+    assert "application/vnd.jupyter.widget-view+json" in shown.data
+    assert [path for path in (tmp_path / "drive").rglob("*") if path.is_file()] == []
 
 
 @pytest.mark.slow
@@ -569,7 +594,7 @@ def test_notebook_2_whose_kernel_was_killed_goes_on_and_ends_as_if_it_had_not(tm
     tiny = make_pipeline()
     tiny.unet.register_to_config(sample_size=32)  # 64 px: what is shipped, so with its defaults
     tiny.save_pretrained(tmp_path / "tiny")
-    forms = {"MODEL": str(tmp_path / "tiny"), "STEPS": 220}
+    forms = {"MODEL": str(tmp_path / "tiny"), "STEPS": 150}
 
     def home(name: str) -> dict[str, str]:
         folder = tmp_path / name
@@ -589,7 +614,7 @@ def test_notebook_2_whose_kernel_was_killed_goes_on_and_ends_as_if_it_had_not(tm
     shutil.rmtree(tmp_path / "killed" / "local")  # Colab's own disk goes with the runtime
 
     said = run(NOTEBOOKS[1], tmp_path, home("killed"), **forms)
-    assert re.search(r"racer/tiny-01 goes on at step [12]00 of 220", said)
+    assert re.search(r"racer/tiny-01 goes on at step 100 of 150", said)
     assert "runs/racer/tiny-01 is finished." in said
     run(NOTEBOOKS[1], tmp_path, home("whole"), **forms)
     ends = [digest(tmp_path / name / "drive/runs/racer/tiny-01") for name in ("killed", "whole")]

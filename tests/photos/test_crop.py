@@ -115,6 +115,20 @@ def test_a_face_is_found_and_its_crop_holds_the_head(degrees, scale):
     assert region.width < 0.6
 
 
+@pytest.mark.parametrize(("scale", "others"), [(1.0, 1), (0.7, 1), (0.35, 0)])
+def test_a_second_face_is_counted_unless_it_stands_far_behind(scale, others):
+    """What a model that learns one person has to be told of; a mug has no face."""
+    from skimage.data import astronaut
+
+    face = Image.fromarray(astronaut()).crop((120, 0, 340, 220))
+    pair = Image.new("RGB", (480, 240), (90, 120, 150))
+    pair.paste(face, (10, 10))
+    pair.paste(face.resize([int(side * scale) for side in face.size]), (250, 10))
+    found = find_subject(pair, look_for_faces=True)
+    assert found.n_others == others and found.region.right < 0.55
+    assert find_subject(pair, look_for_faces=False).n_others == 0
+
+
 def test_bars_of_one_colour_are_cut_off_and_a_plain_sky_is_not():
     random = np.random.default_rng(0)
     picture = random.integers(0, 256, (200, 200, 3), np.uint8)

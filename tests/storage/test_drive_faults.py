@@ -128,6 +128,25 @@ def test_a_fault_from_before_the_first_step_leaves_all_to_be_copied_by_a_later_s
     assert files == {"card.json", "sheet.png", "latents-000.safetensors"}
 
 
+def test_a_run_whose_card_came_to_the_drive_half_goes_on(mount, dataset, tiny, whole):
+    """What is on this machine's disk says what it is; it was trained a second time."""
+    drive = Drive(mount.path / "s2i")
+
+    def note(event, info):
+        if event == "class_images":
+            mount.fault("cut short")
+
+    run, _, _ = start(drive, dataset, tiny, callback=note, patience_s=2)
+    mount.fault("")
+    run.mkdir(parents=True, exist_ok=True)
+    (run / "run.json").write_text('{"status": "trai')
+    (run / "metrics.jsonl").write_text("")
+    again, _, events = start(drive, dataset, tiny)
+    assert again == run and digest(run) == whole
+    assert not [event for event, _ in events if event == "step"]
+    assert read_card(run)["status"] == "finished"
+
+
 def test_a_run_is_not_started_over_since_the_mount_died_before_its_states_were_read(
     mount, dataset, tiny
 ):

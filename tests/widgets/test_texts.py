@@ -39,8 +39,11 @@ def test_scripts_are_those_of_the_languages():
 
 
 def test_every_key_is_used_and_every_used_key_is_there():
-    scripts = "\n".join(map(join_modules, ("studio/studio.js", "microphone/microphone.js")))
-    python = (FOLDER / "studio" / "__init__.py").read_text(encoding="utf-8")
+    names = ("studio", "microphone", "app", "upload", "camera")
+    entries = [f"{name}/{name}.js" for name in names]
+    scripts = "\n".join(map(join_modules, entries))
+    files = [FOLDER / "studio" / "__init__.py", *(FOLDER / "app").glob("*.py")]
+    python = "\n".join(file.read_text(encoding="utf-8") for file in files)
     named = set(re.findall(r'"(\w+)"', scripts)) | set(re.findall(r'"(\w+)"', python))
     assert set(ENGLISH) <= named, set(ENGLISH) - named
     said = set(re.findall(r'\bsay\(\s*"(\w+)"', scripts)) | set(

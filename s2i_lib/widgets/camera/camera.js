@@ -2,6 +2,7 @@
 import { make, makeFrame, makeLines, openDevice } from "../transport/page.js";
 import { Transport } from "../transport/transport.js";
 import { makeStrip } from "../photos/photos.js";
+import { makeText } from "../texts/texts.js";
 
 const LARGEST_PX = 4096; // "ideal", so each camera gives the most it has
 const QUALITY = 0.95; // of the JPEG
@@ -43,34 +44,36 @@ async function shoot(video, stream) {
 
 function render({ model, el }) {
   const lines = makeLines();
+  const text = makeText(model.get("texts"));
+  const { say } = text;
   const transport = new Transport(model, (message) => {
     if (message.type === "complaint") lines.complain(message.text);
   });
-  const strip = makeStrip(model, transport, lines);
+  const strip = makeStrip(model, transport, lines, say);
   let stream = null, busy = false, stopBurst = false, serial = 0;
 
-  const video = make("video", { muted: true, playsinline: true, "aria-label": "Camera preview" });
+  const video = make("video", { muted: true, playsinline: true, "aria-label": say("cam_preview") });
   const number = make("div", { class: "s2i-countdown", "aria-hidden": "true" });
   const stage = make("div", { class: "s2i-stage", hidden: true }, video, number);
   const which = make(
     "select",
-    { "aria-label": "Which camera", change: () => stream && open() },
-    make("option", { value: "user" }, "Front camera"),
-    make("option", { value: "environment" }, "Back camera"),
+    { "aria-label": say("cam_which"), change: () => stream && open() },
+    make("option", { value: "user" }, say("cam_front")),
+    make("option", { value: "environment" }, say("cam_back")),
   );
-  const button = (text, click, more = {}) => make("button", { type: "button", click, ...more }, text);
-  const onOff = button("Start camera", () => (stream ? close() : open()), { class: "s2i-main" });
-  const take = button("Take photo", () => run(() => takeOne()), { hidden: true, class: "s2i-main" });
+  const button = (words, click, more = {}) => make("button", { type: "button", click, ...more }, words);
+  const onOff = button(say("cam_start"), () => (stream ? close() : open()), { class: "s2i-main" });
+  const take = button(say("cam_take"), () => run(() => takeOne()), { hidden: true, class: "s2i-main" });
   const many = button("", () => run(takeMany), { hidden: true });
-  const stop = button("Stop", () => (stopBurst = true), { hidden: true, class: "s2i-stop" });
-  many.textContent = `${model.get("burst")} photos after ${model.get("countdown_s")} seconds`;
+  const stop = button(say("cam_stop"), () => (stopBurst = true), { hidden: true, class: "s2i-stop" });
+  many.textContent = say("cam_many", { count: model.get("burst"), seconds: model.get("countdown_s") });
 
   function showState(state) {
     frame.dataset.state = state;
     const isLive = stream !== null;
     stage.hidden = take.hidden = many.hidden = !isLive;
     stop.hidden = state !== "burst";
-    onOff.textContent = isLive ? "Stop camera" : "Start camera";
+    onOff.textContent = say(isLive ? "cam_off_button" : "cam_start");
     onOff.classList.toggle("s2i-main", !isLive);
     for (const item of [take, many, onOff, which])
       item.setAttribute("aria-disabled", String(state === "burst"));
@@ -80,7 +83,7 @@ function render({ model, el }) {
     if (busy) return;
     release();
     showState("idle");
-    lines.say("The camera is off.");
+    lines.say(say("cam_off"));
     onOff.focus();
   }
 
@@ -93,7 +96,7 @@ function render({ model, el }) {
     if (busy) return;
     release();
     lines.complain("");
-    lines.say("Asking for the camera. The browser may ask you to allow it.");
+    lines.say(say("cam_ask"));
     const isSide = ["user", "environment"].includes(which.value);
     const wanted = isSide ? { facingMode: which.value } : { deviceId: { exact: which.value } };
     try {
@@ -111,7 +114,7 @@ function render({ model, el }) {
     track.addEventListener("ended", () => {
       release();
       showState("error");
-      lines.complain("The camera was unplugged or turned off. Start it again.");
+      lines.complain(say("cam_gone"));
     });
     const facing = track.getSettings().facingMode || which.value;
     video.classList.toggle("s2i-mirror", facing !== "environment");
@@ -119,7 +122,7 @@ function render({ model, el }) {
     await video.play();
     await listCameras(track.getSettings().deviceId);
     showState("live");
-    lines.say(`The camera is on, ${video.videoWidth} by ${video.videoHeight} pixels.`);
+    lines.say(say("cam_on", { width: video.videoWidth, height: video.videoHeight }));
     take.focus();
   }
 
@@ -148,18 +151,18 @@ function render({ model, el }) {
     showState(stream ? "live" : "error");
   }
 
-  async function takeOne(label = "Photo") {
+  async function takeOne(photo = say("cam_one")) {
     const blob = await shoot(video, stream);
     stage.classList.add("s2i-flash");
     setTimeout(() => stage.classList.remove("s2i-flash"), 150);
     const stamp = new Date().toISOString().replace(/\.\d+Z$/, "").replace(/[-:]/g, "");
     const name = `camera_${stamp.replace("T", "_")}_${++serial}.jpg`;
-    lines.say(`${label} taken, sending it.`);
+    lines.say(say("cam_taken", { photo }));
     const [kept] = await transport.push(blob, { name }, {
       onProgress: (share, isWaiting) =>
-        isWaiting && lines.say("Waiting for Python; a cell may be running."),
+        isWaiting && lines.say(say("waiting_python")),
     });
-    lines.say(`${label} kept as ${kept}.`);
+    lines.say(say("cam_kept", { photo, name: kept }));
   }
 
   async function takeMany() {
@@ -175,27 +178,28 @@ function render({ model, el }) {
     const count = model.get("burst");
     const sending = [];
     for (let i = 1; i <= count && !stopBurst && stream; i++) {
-      sending.push(takeOne(`Photo ${i} of ${count}`));
+      sending.push(takeOne(say("cam_of", { number: i, count })));
       sending.at(-1).catch(() => {}); // reported together, below
       if (i < count) await pause(1000 * model.get("pause_s"));
     }
     await Promise.all(sending);
-    lines.say(stopBurst ? "Stopped." : `${count} photos taken.`);
+    lines.say(stopBurst ? say("cam_stopped") : say("cam_taken_many", { count }));
     setTimeout(() => take.focus());
   }
 
   const frame = makeFrame(
     el,
     "Camera",
-    make("h3", {}, "Take photos"),
+    make("h3", {}, say("cam_title")),
     stage,
     make("div", { class: "s2i-row" }, onOff, take, many, stop, which),
     lines.status,
     lines.problem,
     strip.element,
   );
+  Object.assign(frame, { lang: text.lang, dir: text.dir });
   showState("idle");
-  lines.say("The camera is off.");
+  lines.say(say("cam_off"));
   return () => {
     release();
     strip.close();

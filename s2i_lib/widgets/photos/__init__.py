@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import traitlets
 
 from s2i_lib.errors import InputError
+from s2i_lib.widgets.texts import catalogue
 from s2i_lib.widgets.transport import ByteWidget
 
 
@@ -46,9 +47,12 @@ class PhotoWidget(ByteWidget):
         sync=True
     )
     most = traitlets.Int(30, help="photos that are of use for a subject").tag(sync=True)
+    verdicts = traitlets.Dict(help="photo -> whether it is used (kept), and why").tag(sync=True)
+    texts = traitlets.Dict(help="language -> key -> text").tag(sync=True)
+    shows_strip = traitlets.Bool(True, help="whether the photos are shown below").tag(sync=True)
 
     def __init__(self, store: PhotoStore, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        super().__init__(texts=catalogue(), **kwargs)
         self.store = store
         self._removed: dict[str, bytes] = {}
         self.refresh()

@@ -1,26 +1,25 @@
 // The strip of photos under the camera and the upload widget. The Python half is __init__.py.
 import { make } from "../transport/page.js";
 
-export function countWords(count, fewest, most) {
-  const wanted = `${count} of ${fewest} to ${most} photos`;
-  if (!count) return `${wanted}: 1 is needed`;
-  if (count < fewest) return `${wanted}: enough to try, ${fewest - count} more would help`;
-  if (count > most) return `${count} photos, more than the ${most} that are of use`;
-  return `${wanted}: enough to train`;
+function countWords(say, count, fewest, most) {
+  const values = { count, fewest, most, more: fewest - count };
+  if (!count) return say("strip_none", values);
+  if (count < fewest) return say("strip_few", values);
+  return say(count > most ? "strip_many" : "strip_enough", values);
 }
 
 // Returns {element, close}. Thumbnails come from Python, so what is seen here has arrived there.
-export function makeStrip(model, transport, lines) {
+export function makeStrip(model, transport, lines, say) {
   const count = make("p", { class: "s2i-count" });
-  const list = make("ul", { class: "s2i-strip", "aria-label": "Photos so far" });
-  const undo = make("button", { type: "button", hidden: true }, "Undo delete");
+  const list = make("ul", { class: "s2i-strip", "aria-label": say("strip_list") });
+  const undo = make("button", { type: "button", hidden: true }, say("strip_undo"));
   const items = new Map(); // name -> li
   const urls = [];
 
   undo.addEventListener("click", () => {
     transport.tell("undo");
     undo.hidden = true;
-    lines.say("The photo is back.");
+    lines.say(say("strip_back"));
   });
 
   const showPicture = async (name, image) => {
@@ -29,7 +28,7 @@ export function makeStrip(model, transport, lines) {
       urls.push(URL.createObjectURL(new Blob([bytes], { type: "image/jpeg" })));
       image.src = urls.at(-1);
     } catch {
-      image.alt = `${name} (cannot be shown)`;
+      image.alt = say("strip_hidden", { name });
     }
   };
 
@@ -39,12 +38,12 @@ export function makeStrip(model, transport, lines) {
       "button",
       {
         type: "button",
-        "aria-label": `Delete ${name}`,
-        title: `Delete ${name}`,
+        "aria-label": say("strip_delete", { name }),
+        title: say("strip_delete", { name }),
         click: () => {
           const next = item.nextElementSibling || item.previousElementSibling;
           transport.tell("remove", { name });
-          lines.say(`Deleted ${name}.`);
+          lines.say(say("strip_deleted", { name }));
           undo.hidden = false;
           (next ? next.querySelector("button") : undo).focus();
         },
@@ -54,6 +53,20 @@ export function makeStrip(model, transport, lines) {
     const item = make("li", {}, image, remove);
     showPicture(name, image);
     return item;
+  };
+
+  // What Python says of a photo, once it has looked at it: whether it is used, and why.
+  const mark = () => {
+    const verdicts = model.get("verdicts");
+    for (const [name, item] of items) {
+      const { kept, why } = verdicts[name] || {};
+      const said = why ? `${kept ? "✓" : "✗"} ${why}` : "";
+      if (item.title === said) continue;
+      item.title = said;
+      item.dataset.kept = why ? String(kept) : "";
+      item.firstChild.alt = why ? `${name}: ${why}` : name;
+      if (why) showPicture(name, item.firstChild); // as training sees it
+    }
   };
 
   const update = () => {
@@ -68,16 +81,20 @@ export function makeStrip(model, transport, lines) {
         items.set(name, makeItem(name));
         list.append(items.get(name));
       }
+    mark();
     list.hidden = !names.length;
-    count.textContent = countWords(names.length, model.get("fewest"), model.get("most"));
+    count.textContent = countWords(say, names.length, model.get("fewest"), model.get("most"));
   };
 
   model.on("change:photos", update);
+  model.on("change:verdicts", mark);
   update();
+  const isShown = model.get("shows_strip");
   return {
-    element: make("div", {}, make("div", { class: "s2i-row" }, count, undo), list),
+    element: make("div", { hidden: !isShown }, make("div", { class: "s2i-row" }, count, undo), list),
     close() {
       model.off("change:photos", update);
+      model.off("change:verdicts", mark);
       urls.forEach((url) => URL.revokeObjectURL(url));
     },
   };

@@ -320,6 +320,16 @@ class Studio(ByteWidget):
             )
         return write_page(kept, self.drive.creations / f"{file_stem(title)}.html", title=title)
 
+    def look_again(self, subject: str = "") -> None:
+        """Know the subjects and runs that the Drive has now, and choose one, or none."""
+        self._speech.look_again()
+        with self.hold_sync():
+            names = [one.name for one in self._speech.subjects]
+            models = ["auto", *REGISTRY, *_list_runs(self.drive), self.settings["model"]]
+            self.subjects, self.models = names, list(dict.fromkeys(models))
+            self.settings = {**self.settings, "subject": subject if subject in names else ""}
+        threading.Thread(target=self._load_all, name="studio-load", daemon=True).start()
+
     # --- the way of a wish -----------------------------------------------------------------------
 
     def _wish(self, work: Callable[[], None], keep: bool | None = None) -> None:

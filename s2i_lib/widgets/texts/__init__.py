@@ -1,4 +1,4 @@
-"""What studio and microphone say, in the user's language: one JSON file a language."""
+"""What the widgets say, in the user's language: one JSON file a language."""
 
 from __future__ import annotations
 

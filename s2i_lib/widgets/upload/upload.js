@@ -2,11 +2,14 @@
 import { make, makeFrame, makeLines } from "../transport/page.js";
 import { Transport } from "../transport/transport.js";
 import { makeStrip } from "../photos/photos.js";
+import { makeText } from "../texts/texts.js";
 
 const megabytes = (bytes) => `${(bytes / 1e6).toFixed(bytes < 1e7 ? 1 : 0)} MB`;
 
 function render({ model, el }) {
   const lines = makeLines();
+  const text = makeText(model.get("texts"));
+  const { say } = text;
   const transport = new Transport(model, (message) => {
     if (message.type === "said") lines.say(message.text);
     if (message.type === "complaint") {
@@ -14,7 +17,7 @@ function render({ model, el }) {
       lines.complain(message.text);
     }
   });
-  const strip = makeStrip(model, transport, lines);
+  const strip = makeStrip(model, transport, lines, say);
   let abort = null;
   const queue = [];
 
@@ -23,7 +26,7 @@ function render({ model, el }) {
     multiple: true,
     accept: model.get("accept"),
     hidden: true,
-    "aria-label": "Photos or zip files",
+    "aria-label": say("up_files"),
     change: () => {
       add([...picker.files]);
       picker.value = "";
@@ -32,19 +35,19 @@ function render({ model, el }) {
   const choose = make(
     "button",
     { type: "button", class: "s2i-main", click: () => picker.click() },
-    "Choose photos or a zip",
+    say("up_choose"),
   );
   const stop = make(
     "button",
     { type: "button", class: "s2i-stop", hidden: true, click: () => cancel() },
-    "Stop sending",
+    say("up_stop"),
   );
-  const bar = make("progress", { max: "1", value: "0", hidden: true, "aria-label": "Sent so far" });
+  const bar = make("progress", { max: "1", value: "0", hidden: true, "aria-label": say("up_progress") });
   const zone = make(
     "div",
     { class: "s2i-zone" },
     make("div", { class: "s2i-row" }, choose, stop, picker),
-    make("p", { class: "s2i-quiet" }, "or drop files here"),
+    make("p", { class: "s2i-quiet" }, say("up_drop")),
     bar,
   );
   const folder = make("input", { type: "text", size: "28", placeholder: "MyDrive/holiday" });
@@ -55,13 +58,13 @@ function render({ model, el }) {
       submit: (event) => {
         event.preventDefault();
         lines.complain("");
-        if (!folder.value.trim()) return lines.complain("Type the folder's path first.");
-        lines.say("Copying.");
+        if (!folder.value.trim()) return lines.complain(say("up_no_folder"));
+        lines.say(say("up_copying"));
         transport.tell("folder", { folder: folder.value.trim() });
       },
     },
-    make("label", {}, "Folder on the Drive", folder),
-    make("button", { type: "submit" }, "Copy its photos"),
+    make("label", {}, say("up_folder"), folder),
+    make("button", { type: "submit" }, say("up_copy")),
   );
 
   for (const type of ["dragenter", "dragover", "dragleave", "drop"])
@@ -92,21 +95,22 @@ function render({ model, el }) {
     lines.complain("");
     while (queue.length && !abort.signal.aborted) {
       const file = queue.shift();
-      const what = `${file.name} (${megabytes(file.size)}), ${queue.length} more to go`;
-      lines.say(`Sending ${what}.`);
+      const values = { what: `${file.name} (${megabytes(file.size)})`, count: queue.length };
+      lines.say(say("up_sending", values));
       bar.value = 0;
       try {
         const names = await transport.push(file, { name: file.name, mime: file.type }, {
           signal: abort.signal,
           onProgress: (share, isWaiting) => {
             bar.value = share;
-            if (isWaiting) lines.say(`Waiting for Python to take ${what}; a cell may be running.`);
+            if (isWaiting) lines.say(say("up_waiting", values));
           },
         });
         sent += 1;
         kept += names.length;
       } catch (error) {
-        refused.push(error.name === "AbortError" ? `${file.name}: stopped` : `${file.name}: ${error.message}`);
+        const why = error.name === "AbortError" ? say("up_stopped") : error.message;
+        refused.push(`${file.name}: ${why}`);
       }
     }
     abort = null;
@@ -114,22 +118,25 @@ function render({ model, el }) {
     stop.hidden = bar.hidden = true;
     if (hadFocus) choose.focus();
     frame.dataset.state = refused.length ? "error" : "done";
-    lines.say(`${sent} ${sent === 1 ? "file" : "files"} arrived, ${kept} ${kept === 1 ? "photo" : "photos"} kept.`);
+    const files = say(sent === 1 ? "up_file" : "up_file_many", { count: sent });
+    const photos = say(kept === 1 ? "up_photo" : "up_photo_many", { count: kept });
+    lines.say(say("up_done", { files, photos }));
     lines.complain(refused.join("\n"));
   }
 
   const frame = makeFrame(
     el,
     "Upload photos",
-    make("h3", {}, "Bring photos"),
+    make("h3", {}, say("up_title")),
     zone,
     form,
     lines.status,
     lines.problem,
     strip.element,
   );
+  Object.assign(frame, { lang: text.lang, dir: text.dir });
   frame.dataset.state = "idle";
-  lines.say("Nothing is being sent.");
+  lines.say(say("up_idle"));
   return () => {
     cancel();
     strip.close();

@@ -1,0 +1,175 @@
+"""The frames of English that say what is changed and how: "make the car ...", "... instead".
+
+A frame is a pattern with a reader for what it holds, tried in the order of `_FRAMES`. A reader
+returns None where the words fit and the meaning does not, and the next frame has its turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import regex as re
+
+from s2i_lib.errors import InputError
+from s2i_lib.speech.phrases import BESIDE, COLOURS, DET, SIZE, Part, count_of, is_same_noun
+from s2i_lib.speech.scene import Edit, Scene, is_thing
+from s2i_lib.speech.templates import article_for
+from s2i_lib.speech.values import NO_ADJECTIVES, read_ground, read_part, read_value
+
+_PRONOUN = (
+    r"(?:it|all of (?:it|them)|both of them|them|this|that|these|those|him|her|everything|"
+    r"the whole thing|the picture|the image|this one|they|he|she)"
+)
+_TARGET = "(?P<target>TARGET)"
+# Which of these it is, what stands in the prompt says: "make the teddy | bear blue" finds nothing.
+_TARGETS = (_PRONOUN, *(rf"(?:the|his|her|its|their|my)(?: [\w'’-]+){{{n}}}" for n in (1, 2, 3)))
+_VERB = r"(?:make|paint|colou?r|dye|turn|draw|put|place|set|move|change|have|want|need|show|let|" \
+        r"render|get|see|transform|convert|like|do|try)"  # fmt: skip
+_BE = r"(?:(?:to )?(?:be|become|look|stand|sit|appear|get|turn)|into|to|as|all|look like)"
+_SHOULD = r"(?:should|must|could|can|has to|have to|needs to|ought to|is now|are now)(?: rather)?"
+_THING = r"(?P<thing>.+?)"
+
+
+def read_framed(scene: Scene, words: str) -> Edit | None:
+    """Return what a sentence in a frame makes of a scene; None where no frame fits."""
+    for read, pattern in _FRAMES:
+        for target in _TARGETS if "TARGET" in pattern else [""]:
+            found = re.fullmatch(pattern.replace("TARGET", target), words, re.IGNORECASE)
+            said = {name: value or "" for name, value in found.groupdict().items()} if found else {}
+            if found and (edit := read(scene, said)):
+                return edit
+    return None
+
+
+def _set(scene: Scene, said: dict[str, str]) -> Edit | None:
+    if ground := said.get("ground"):
+        return read_ground(scene, ground)
+    target, thing = said.get("target", ""), said["thing"]
+    if not target or re.fullmatch(_PRONOUN, target, re.IGNORECASE):
+        return read_value(scene, thing, is_framed=True)
+    if re.search(r"\b(?:back)?ground$", target):
+        return read_ground(scene, thing)
+    at = scene.find(target)
+    if at == 0:
+        return read_value(scene, thing, is_framed=True)
+    return None if at is None else read_part(scene, at, thing)
+
+
+def _new(scene: Scene, said: dict[str, str]) -> Edit | None:
+    """Add what the sentence speaks of, where it is not there: "make the sky dark"."""
+    thing, what = said["thing"], said["what"]
+    is_word = re.fullmatch(rf"{COLOURS}|{SIZE}|[a-z]+", thing, re.IGNORECASE)
+    if not is_word or thing in NO_ADJECTIVES or scene.find(what) is not None:
+        return None
+    return "add", scene.insert(Part("with", f"with {article_for(thing)} {thing} {what}"))
+
+
+def _strict(scene: Scene, said: dict[str, str]) -> Edit | None:
+    """Take what stands behind "it" for a value, but not for any word that could be a verb."""
+    edit = read_value(scene, said["thing"], is_framed=True)
+    return edit if edit and edit[0] != "attribute" else None
+
+
+def _swap(scene: Scene, said: dict[str, str]) -> Edit | None:
+    target = said["target"]
+    if re.fullmatch(_PRONOUN, target, re.IGNORECASE):
+        return read_value(scene, said["thing"], is_framed=True)
+    is_word = re.search(rf"\b{re.escape(target)}\b", scene.text, re.IGNORECASE)
+    if is_word and re.fullmatch(rf"{COLOURS}|{SIZE}", target, re.IGNORECASE):
+        if re.search(rf"\b{re.escape(target)}\b", scene.head.text, re.IGNORECASE):
+            return read_value(scene, said["thing"], is_framed=True)  # "not red, blue"
+        return read_ground(scene, said["thing"])
+    return _set(scene, said) if scene.find(target) is not None or "ground" in target else None
+
+
+def _move(scene: Scene, said: dict[str, str]) -> Edit | None:
+    """Read "take it to the beach"."""
+    is_first = re.fullmatch(_PRONOUN, said["target"]) or scene.find(said["target"]) == 0
+    return read_ground(scene, said["thing"]) if is_first else None
+
+
+def _instead(scene: Scene, said: dict[str, str]) -> Edit | None:
+    return read_value(scene, said["thing"], is_framed=True)
+
+
+def _wear(scene: Scene, said: dict[str, str]) -> Edit | None:
+    target = said.get("target") or "it"
+    if not re.fullmatch(_PRONOUN, target, re.IGNORECASE) and scene.find(target) is None:
+        return None
+    return scene.add(said["thing"]) if re.match(rf"{DET}\b|[\w-]+s$", said["thing"]) else None
+
+
+def _beside(scene: Scene, said: dict[str, str]) -> Edit | None:
+    thing = said["thing"]
+    if not is_thing(thing) or not re.match(rf"{DET}\b", thing):
+        return None
+    where = re.sub(r"\w+$", "it", said["where"])
+    return "add", scene.insert(Part("with", f"with {thing} {where}"))
+
+
+def _more(scene: Scene, said: dict[str, str]) -> Edit | None:
+    thing = said["thing"].lower()
+    one_more = ("more", "another", "one more", "one", "of them", "of those")
+    if thing in one_more or is_same_noun(thing, scene.head.noun):
+        count = count_of(scene.head)
+        return scene.count((count or 1) + 1)
+    return scene.add(f"another {thing}") if scene.find(thing) else None
+
+
+def _less(scene: Scene, said: dict[str, str]) -> Edit | None:
+    thing, count = said["thing"], count_of(scene.head)
+    if thing and not is_same_noun(thing, scene.head.noun):
+        return None
+    if count is None or count < 2:
+        raise InputError(
+            f"There is one {scene.head.noun} only, and a picture shows at least one. Say what "
+            "it shows instead, or delete it."
+        )
+    return scene.count(count - 1)
+
+
+def _add(scene: Scene, said: dict[str, str]) -> Edit | None:
+    return scene.add(said["thing"])
+
+
+def _remove(scene: Scene, said: dict[str, str]) -> Edit | None:
+    return scene.remove(said.get("thing") or said["target"])
+
+
+_Read: TypeAlias = Callable[[Scene, dict[str, str]], "Edit | None"]
+_FRAMES: tuple[tuple[_Read, str], ...] = (
+    (_remove, rf"(?:take|leave|cut) {_TARGET} (?:off|away|out)"),
+    (_remove, rf"(?:remove|delete|take away|take off|leave out|lose|drop|erase|get rid of|cut out|"
+               rf"without|no more|no(?! \w+ing\b)|not|hide) (?:any )?{_THING}(?: please)?"),
+    (_wear, rf"put {_THING} on (?P<target>it|them|him|her|the [\w' -]+)"),
+    (_wear, rf"(?P<target>{_PRONOUN}|the [\w' -]+?) (?:should|must|has to|needs to) "
+             rf"(?:wear|have) {_THING}"),
+    (_wear, rf"(?:give|let) (?P<target>it|them|him|her|the [\w' -]+?) (?:wear |have )?"
+             rf"(?={DET}\b|[\w-]+s$){_THING}"),
+    (_wear, rf"(?P<target>it|he|she|they) (?:needs?|wants?|could use|gets?) {_THING}"),
+    (_wear, rf"(?:i(?:'d| would) like |i want |{_VERB} )?{_THING} on (?P<target>it|them|him|her)"),
+    (_beside, rf"(?:put|place|add|set|draw|paint|show)? ?{_THING} "
+               rf"(?P<where>{BESIDE} (?:it|them|him|her))"),
+    (_more, r"(?:add )?(?:another|one more|an extra|an additional) (?P<thing>[\w' -]+)|"
+             r"(?P<thing>more) of (?:them|those|these)|more (?P<thing>[\w' -]+)|"
+             r"add (?P<thing>another|one more)"),
+    (_less, r"(?:one )?(?:less|fewer) (?P<thing>[\w' -]+)|one (?:less|fewer)|"
+             r"remove one(?: of them)?"),
+    (_move, rf"(?:take|bring|move|send|put) {_TARGET} (?:in)?to (?P<thing>(?:the|an?) .+)"),
+    (_add, rf"(?:add|include|put in|insert|throw in|also add|append) (?:in )?{_THING}"),
+    (_swap, rf"(?:replace|swap|exchange|switch|change|turn) {_TARGET} "
+             rf"(?:with|for|by|into|to) {_THING}"),
+    (_swap, rf"{_THING},? (?:instead of|rather than|in place of|not|and not) (?P<target>[^,]+)"),
+    (_swap, rf"(?:instead of|in place of|rather than|not) (?P<target>(?:{DET} )?[\w'-]+"
+             rf"(?: [\w'-]+)?)(?:, but|,| but|(?= an? )) (?:{_VERB} )?{_THING}"),
+    (_instead, rf"(?:{_VERB} )?{_THING} instead"),
+    (_set, rf"(?:change|set|make|turn) (?:the |its |their )?colou?r (?:of {_TARGET} )?"
+            rf"(?:to |into |be )?{_THING}"),
+    (_set, r"(?:change|set|turn|make|paint) (?:the |its )?(?:background|ground)(?: colou?r)? "
+            r"(?:to |into |be )?(?P<ground>.+)"),
+    (_set, rf"{_VERB} (?:that )?{_TARGET}(?: {_BE})* {_THING}"),
+    (_set, rf"{_TARGET} (?:{_SHOULD}|to be|to become|to look)(?: {_BE})* {_THING}"),
+    (_strict, rf"(?:it|them)(?: {_BE})* {_THING}"),  # "I want it blue"
+    (_new, rf"(?:make|paint|colou?r|turn) the (?P<what>[\w-]+) {_THING}"),
+)  # fmt: skip

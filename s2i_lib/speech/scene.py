@@ -1,0 +1,151 @@
+"""A prompt taken apart, and one part of it put in, taken out or exchanged.
+
+`phrases` cuts a prompt into parts and changes a noun phrase; here a change comes to stand where
+such a part belongs. What comes out is an edit: its kind, and the prompt that it makes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TypeAlias
+
+import regex as re
+
+from s2i_lib.errors import InputError
+from s2i_lib.photos.subject import Subject
+from s2i_lib.speech.phrases import (
+    COLOURS,
+    DET,
+    PLACE,
+    Head,
+    Part,
+    is_same_noun,
+    join_parts,
+    noun_of,
+    parse_head,
+    singular_of,
+    split_parts,
+    with_colour,
+    with_count,
+)
+
+Edit: TypeAlias = tuple[str, str]
+"""Kind of a change, and the new prompt."""
+
+_ORDER = ("head", "other", "wears", "with", "beside", "place", "time", "without", "style")
+
+
+class Scene:
+    """What a prompt says a picture shows: its style, and its parts, the head first."""
+
+    def __init__(self, text: str, subjects: Sequence[Subject] = ()) -> None:
+        self.text, self.subjects = text, subjects
+        self.style, self.parts = split_parts(text)
+        self.head = parse_head(self.parts[0].text, subjects)
+
+    def find(self, target: str) -> int | None:
+        """Return the part that a definite description means; None where none is meant."""
+        words = re.sub(r"^(?:the|his|her|its|their|my|an?) ", "", target.strip().lower())
+        wanted = parse_head(words, self.subjects).noun or words
+        wanted = re.split(r"['’]s ", wanted)[-1]
+        if is_same_noun(wanted, self.head.noun):
+            return 0
+        for i, part in enumerate(self.parts[1:], start=1):
+            if is_same_noun(wanted, noun_of(part, self.subjects)):
+                return i
+        return None
+
+    def join(self, parts: Sequence[Part]) -> str:
+        """Return the prompt with other parts, in the same style."""
+        return join_parts(self.style, parts)
+
+    def with_head(self, head: Head) -> str:
+        """Return the prompt with another thing in the first place."""
+        return self.join([replace(self.parts[0], text=head.text), *self.parts[1:]])
+
+    def exchange(self, new: Part) -> str:
+        """Put a part where those of its role stand, or where such a one belongs."""
+        at = [i for i, part in enumerate(self.parts) if part.role == new.role]
+        if not at:
+            return self.insert(new)
+        kept = [part for i, part in enumerate(self.parts) if i not in at[1:]]
+        kept[at[0]] = replace(new, gap=kept[at[0]].gap)
+        return self.join(kept)
+
+    def insert(self, new: Part) -> str:
+        """Add a part behind those that usually stand before it."""
+        rank = {role: i for i, role in enumerate(_ORDER)}
+        place = rank.get(new.role, len(rank))
+        at = len(self.parts)
+        while at > 1 and rank.get(self.parts[at - 1].role, 0) > place:
+            at -= 1
+        return self.join([*self.parts[:at], new, *self.parts[at:]])
+
+    def count(self, count: int) -> Edit:
+        """Show so many of the first thing."""
+        return "count", self.with_head(with_count(self.head, count))
+
+    def add(self, thing: str) -> Edit | None:
+        """Add a thing; None for what is none."""
+        thing = re.sub(r"^(?:also|in|with|wearing) ", "", thing)
+        thing = re.sub(r" (?:too|as well|to (?:it|them|the picture))$", "", thing)
+        if not is_thing(thing):
+            return None
+        if not re.match(rf"{DET}\b|[\w-]+s\b|some\b", thing) and " " not in thing:
+            thing = f"a {thing}" if singular_of(thing) == thing else thing
+        return "add", self.insert(Part("with", f"with {thing}"))
+
+    def remove(self, thing: str) -> Edit | None:
+        """Take a thing, a colour or the background out; what is not there is drawn without."""
+        thing = re.sub(rf"^(?:{DET}|any) ", "", thing)
+        if re.fullmatch(COLOURS, thing, re.IGNORECASE) and thing in self.head.words:
+            return "remove", self.with_head(with_colour(self.head, ""))
+        if thing in ("background", "ground"):
+            kept = [part for part in self.parts if part.role != "place"]
+            return "remove", self.join(kept)
+        at = self.find(thing)
+        if at == 0:
+            return self._remove_head()
+        if at is not None:
+            return "remove", self.join(self.parts[:at] + self.parts[at + 1 :])
+        if not re.fullmatch(r"[\w' -]+", thing) or len(thing.split()) > 3:
+            return None
+        return "remove", self.insert(Part("without", f"without {thing}"))
+
+    def _remove_head(self) -> Edit:
+        """Let what stands beside take the place of the first: "a dog and a cat" without the dog."""
+        for i, part in enumerate(self.parts[1:], start=1):
+            if found := re.match(rf"(?:and|with|plus) (?={DET}\b)", part.text):
+                beside = Part("head", part.text[found.end() :], "")
+                kept = [beside, *self.parts[1:i], *self.parts[i + 1 :]]
+                return "remove", self.join(kept)
+        raise InputError(
+            f"Without the {self.head.noun} nothing would be left in the picture. Say what it shows "
+            f"instead, for instance: make it a house."
+        )
+
+
+def is_thing(text: str) -> bool:
+    """Return whether a text names things and is no clause of its own."""
+    is_clause = re.search(
+        r"\b(?:and|then) (?:put|make|add|draw|turn|paint|remove|take|give|at|in|on)\b|"
+        r"\b(?:is|are|was|it|them|i|you|we|please|there)\b(?!$)|\band$",
+        text,
+        re.IGNORECASE,
+    )
+    return is_clause is None and len(text.split()) <= 14
+
+
+def is_place(text: str) -> bool:
+    """Return whether a text is a place alone: "in a forest", but not "in a forest a fox sleeps"."""
+    _, parts = split_parts(text)
+    for part in parts:
+        words = re.sub(rf"^(?:{PLACE}|with|and)\s+", "", part.text, flags=re.IGNORECASE).split()
+        ahead = [i for i, word in enumerate(words) if re.fullmatch(DET, word, re.IGNORECASE)]
+        ahead = [i for i in ahead if i == 0 or words[i - 1] not in ("of", "to")]
+        n_most = 4 if ahead == [0] else 2
+        is_clause = re.search(r"\b(?:is|are|was|were|has|have|there|sits|stands)\b", part.text)
+        if ahead not in ([], [0]) or is_clause or len(words) > n_most + 3 * words.count("of"):
+            return False
+    return True

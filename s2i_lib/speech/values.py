@@ -1,0 +1,218 @@
+"""What the thing in a picture is to be: a colour, a size, a number, a place, something else.
+
+A value is what a frame holds ("make it ..."), or what is said alone ("on a beach"). Each kind has a
+reader, which knows its own words and returns None for all others.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import regex as re
+
+from s2i_lib.errors import InputError
+from s2i_lib.speech.phrases import (
+    BESIDE,
+    CLOTHES,
+    COLOURS,
+    DET,
+    NUMBERS,
+    PLACE,
+    SIZE,
+    SIZES,
+    STYLE_NOUN,
+    TIME,
+    Part,
+    join_parts,
+    parse_head,
+    size_of,
+    split_parts,
+    with_colour,
+    with_noun,
+    with_size,
+)
+from s2i_lib.speech.scene import Edit, Scene, is_place, is_thing
+from s2i_lib.speech.templates import article_for
+
+NO_ADJECTIVES = ("around", "back", "over", "up", "down", "off", "out", "on", "again", "work")
+"""Words behind "make it" that are no adjectives."""
+_TIMES = {
+    "night": "at night", "night-time": "at night", "nighttime": "at night", "day": "by day",
+    "daytime": "by day", "evening": "in the evening", "morning": "in the morning",
+    "winter": "in winter", "summer": "in summer", "autumn": "in autumn", "spring": "in spring",
+    "rain": "in the rain", "raining": "in the rain", "rainy": "in the rain",
+    "sunset": "at sunset", "sunrise": "at sunrise", "foggy": "in the fog", "dawn": "at dawn",
+}  # fmt: skip
+_GERUNDS = {
+    "fly": "flying", "sleep": "sleeping", "run": "running", "jump": "jumping", "smile": "smiling",
+    "laugh": "laughing", "dance": "dancing", "swim": "swimming", "sit": "sitting",
+    "sing": "singing", "stand": "standing", "eat": "eating", "read": "reading",
+    "cry": "crying", "walk": "walking",
+    "drive": "driving", "wave": "waving", "play": "playing", "ride": "riding", "hide": "hiding",
+    "drink": "drinking", "cook": "cooking", "climb": "climbing", "glow": "glowing",
+    "burn": "burning",
+}  # fmt: skip
+DOING = f"(?:{'|'.join(_GERUNDS.values())})"
+
+
+def read_value(scene: Scene, said: str, *, is_framed: bool) -> Edit | None:
+    """Understand what the picture's first thing is to be."""
+    value = re.sub(r"^(?:to be|be|look|all|in|be in)\s+(?=" + COLOURS + r"$)", "", said)
+    much = r"^(?:much|a lot|a bit|a little|slightly|even|really|very|way)\s+"
+    value = re.sub(much, "", value, flags=re.IGNORECASE)
+    value = re.sub(r"^more\s+(?=" + COLOURS + "$)", "", value)
+    low = value.lower()
+    if re.fullmatch(rf"(?:the )?{COLOURS}|(?:an? |the )?{COLOURS} ones?", low):
+        colour = re.sub(r"^(?:an?|the) | ones?$", "", low)
+        return "colour", scene.with_head(with_colour(scene.head, colour))
+    for read in (_size, _number, _time, _style, _clothes, _doing):
+        if edit := read(scene, value):
+            return edit
+    if re.match(rf"{PLACE} ", low):
+        return _place(scene, value)
+    if is_framed and re.match(rf"{DET} |[\w-]+s$", low) and is_thing(value):
+        return _replace(scene, value)
+    if is_framed and re.fullmatch(r"(?:more )?[a-z-]+", low):
+        adjective = re.sub(r"^more ", "", low)
+        if adjective not in (*scene.head.words, *NO_ADJECTIVES):
+            words = (*scene.head.words, adjective)
+            return "attribute", scene.with_head(replace(scene.head, words=words))
+    return None
+
+
+def _size(scene: Scene, value: str) -> Edit | None:
+    step, low = size_of(scene.head), value.lower()
+    if found := re.fullmatch(rf"(?:an? )?(?P<size>{SIZE})(?: one)?", low):
+        return "size", scene.with_head(with_size(scene.head, found["size"]))
+    low = re.sub(r"^an? ", "", low)
+    grows = re.fullmatch(r"(?:bigger|larger|greater|twice as (?:big|large)|grow)", low)
+    shrinks = re.fullmatch(r"(?:smaller|littler|tinier|half as (?:big|large)|shrink)", low)
+    if not grows and not shrinks:
+        return None
+    to = step + (1 if grows else -1)
+    if not 0 <= to < len(SIZES):
+        raise InputError(
+            f"The prompt says {SIZES[step]} already, and there is no word for still "
+            f"{'bigger' if grows else 'smaller'}. Say another thing to change."
+        )
+    return "size", scene.with_head(with_size(scene.head, SIZES[to]))
+
+
+def _doing(scene: Scene, value: str) -> Edit | None:
+    """Let it do something: "make it fly", "reading a book"."""
+    verbs = f"{DOING}|{'|'.join(_GERUNDS)}"
+    found = re.fullmatch(rf"(?P<verb>{verbs})(?P<what> .+)?", value.lower())
+    if not found or not is_thing(value):
+        return None
+    verb = _GERUNDS.get(found["verb"], found["verb"])
+    tail = verb + (found["what"] or "")
+    return "attribute", scene.with_head(replace(scene.head, tail=tail))
+
+
+def _number(scene: Scene, value: str) -> Edit | None:
+    numbers = rf"\d+|{'|'.join(NUMBERS[1:])}"
+    found = re.fullmatch(
+        rf"(?:just |only )?(?P<n>{numbers})(?: of (?:them|those|these)| times)?", value.lower()
+    )
+    if not found:
+        return None
+    n = found["n"]
+    return scene.count(int(n) if n.isdigit() else NUMBERS.index(n))
+
+
+def _time(scene: Scene, value: str) -> Edit | None:
+    time = _TIMES.get(value.lower(), value.lower())
+    return ("time", scene.exchange(Part("time", time))) if re.fullmatch(TIME, time) else None
+
+
+def _style(scene: Scene, value: str) -> Edit | None:
+    low = value.lower()
+    if found := re.fullmatch(rf"(?:(?:as|like|in) )?(?P<style>(?:an? )?{STYLE_NOUN})", low):
+        style = re.sub(r"^an? ", "", found["style"])
+        if re.fullmatch(r"water ?colou?r|pixel art", style):
+            style += " picture"
+        kept = [part for part in scene.parts if part.role != "style"]
+        return "style", join_parts(f"{article_for(style)} {style} of ", kept)
+    if re.match(r"in the style of \S|like a (?:van gogh|picasso|monet)", low):
+        return "style", scene.exchange(Part("style", value, ", "))
+    return None
+
+
+def _clothes(scene: Scene, value: str) -> Edit | None:
+    low = value.lower()
+    if re.match(rf"wear(?:ing)? |dressed (?:in|as) |in (?:{DET} )?(?:[\w-]+ )?{CLOTHES}$", low):
+        clothes = re.sub(r"^wear ", "wearing ", value, flags=re.IGNORECASE)
+        return "worn", scene.exchange(Part("wears", clothes))
+    return read_with(scene, value) if re.match(r"with(?:out)? ", low) else None
+
+
+def read_with(scene: Scene, value: str) -> Edit | None:
+    """Read "with a hat", "without the hat", "with a green background"."""
+    if re.match(r"without ", value, re.IGNORECASE):
+        return scene.remove(value.split(" ", 1)[1])
+    if found := re.fullmatch(r"with (?:an? |the )?(?P<what>.+?) background", value):
+        return read_ground(scene, found["what"])
+    thing = value.split(" ", 1)[1]
+    return scene.add(thing) if is_thing(thing) else None
+
+
+def _place(scene: Scene, value: str) -> Edit | None:
+    """Move everything elsewhere: "on a beach", if that is all that was said."""
+    ground = re.fullmatch(rf"(?:on|against) (?:an? )?(?P<what>{COLOURS})", value.lower())
+    if ground:
+        return read_ground(scene, ground["what"])
+    if not is_place(value):
+        return None
+    if re.match(rf"{BESIDE} ", value, re.IGNORECASE):
+        return "place", scene.exchange(Part("beside", value))
+    return "place", scene.exchange(Part("place", value))
+
+
+def read_ground(scene: Scene, what: str) -> Edit | None:
+    """Put another ground behind everything, a colour or a place."""
+    what = re.sub(r"^(?:to be|be|into|to|all) ", "", what)
+    if re.match(rf"{PLACE} ", what, re.IGNORECASE):
+        return _place(scene, what)
+    bare = re.sub(r"^(?:an?|the) | background$", "", what)
+    if re.fullmatch(COLOURS + r"|[a-z]+(?: [a-z]+)?", bare) and not re.match(f"{DET} ", what):
+        ground = f"on {article_for(bare)} {bare} background"
+        return "place", scene.exchange(Part("place", ground))
+    return _place(scene, f"in {what}" if _is_inside(what) else f"on {what}")
+
+
+def _replace(scene: Scene, value: str) -> Edit | None:
+    """Put a thing, with what is said of it, where the first one is."""
+    style, parts = split_parts(value)
+    head = parse_head(parts[0].text, scene.subjects)
+    is_noun = head.noun and not re.match(rf"(?:and |or )|(?:{COLOURS}|{SIZE})$", head.noun)
+    is_noun = is_noun or value.lower() == "an orange"
+    if not is_noun or not is_thing(value):
+        return None
+    text = scene.with_head(with_noun(scene.head, head))
+    if style:  # "make it a sticker of a cat"
+        text = join_parts(style, Scene(text, scene.subjects).parts)
+    for part in parts[1:]:
+        new = Scene(text, scene.subjects)
+        is_single = part.role in ("place", "time", "wears", "beside")
+        put = new.exchange if is_single else new.insert
+        text = put(replace(part, gap=" "))
+    return "replace", text
+
+
+def read_part(scene: Scene, at: int, thing: str) -> Edit | None:
+    """Change what stands in a later part: "make the hat blue"."""
+    part = scene.parts[at]
+    lead = re.match(rf"(?:wearing|dressed in|without|with|and|plus|{PLACE}) ", part.text)
+    ahead = lead.group() if lead else ""
+    inner = Scene(part.text[len(ahead) :], scene.subjects)
+    if edit := read_value(inner, thing, is_framed=True):
+        parts = [*scene.parts]
+        parts[at] = replace(part, text=ahead + edit[1])
+        return edit[0], scene.join(parts)
+    return None
+
+
+def _is_inside(what: str) -> bool:
+    return re.search(r"\b(?:forest|wood|city|kitchen|room|street|desert|garden|sea|ocean|snow|rain|"
+                     r"park|jungle|space|town|village|house|school|castle|cave|sky)s?$",
+                     what) is not None  # fmt: skip

@@ -1,0 +1,378 @@
+"""One page from photos to "Bella on a beach": photograph, teach, speak, without a line of code.
+
+The page is made of the widgets that there are (camera, upload, studio) and of cards of its own
+between them. Three panels open as one goes; what was begun goes on by itself after a restart, and
+what can be known is not asked.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ipywidgets
+
+from s2i_lib.errors import InputError, S2iError
+from s2i_lib.photos.consent import Consent
+from s2i_lib.photos.dataset import sample_subject
+from s2i_lib.photos.manifest import CHOICES, Dataset
+from s2i_lib.photos.subject import Subject, list_subjects, load_subject, save_subject
+from s2i_lib.speech.glossary import find_words
+from s2i_lib.storage.files import data_uri, write_json
+from s2i_lib.storage.layout import Drive
+from s2i_lib.widgets.app.checking import CheckedPhotos, Checking, checked_before, describe
+from s2i_lib.widgets.app.part import Message, Part
+from s2i_lib.widgets.app.teaching import NOTE, Teaching
+from s2i_lib.widgets.capture import FEWEST, MOST
+
+if TYPE_CHECKING:
+    from s2i_lib.widgets.photos import PhotoWidget
+    from s2i_lib.widgets.studio import Studio
+
+log = logging.getLogger(__name__)
+
+FACE_PX = 128
+PANELS = ("photos", "teach", "speak")
+_opened: dict[Path, App] = {}
+
+
+def open_app(drive: Drive, **options: Any) -> App:
+    """Return the page of a Drive; run again, the same one, with all that goes on in it.
+
+    Parameters
+    ----------
+    **options
+        Arguments of `FinetuneRun` that differ from what it chooses.
+    """
+    key = drive.root.absolute()
+    if key not in _opened:
+        _opened[key] = App(drive, **options)
+    return _opened[key]
+
+
+class App(ipywidgets.VBox):
+    """Photos, Teach, Speak: three panels, and what belongs to all of them above and below.
+
+    Parameters
+    ----------
+    **options
+        Arguments of `FinetuneRun` that differ from what it chooses.
+    """
+
+    def __init__(self, drive: Drive, **options: Any) -> None:
+        self.drive = drive
+        self.subject: Subject | None = None
+        self.teaching = Teaching(drive, self._show_teaching, **options)
+        self.checking = Checking(self._say_of_photos, self._take_dataset, self._fail_to_check)
+        self.studio: Studio | None = None
+        self._store = CheckedPhotos(drive.subjects)
+        self._portraits: dict[Path, str] = {}
+        self._changing = threading.RLock()
+        self.faces = Part("faces", self._told_faces)
+        self.heads = {
+            name: Part(name, self._told_panel, is_open=name == "photos") for name in PANELS
+        }
+        self.keep = Part("keep", self._told_keep, self._page)
+        self._bodies = {name: ipywidgets.VBox() for name in ("photos", "speak")}
+        self._widgets: list[PhotoWidget] = []
+        boxes = [self._box(name) for name in PANELS]
+        self._boxes = dict(zip(PANELS, boxes, strict=True))
+        super().__init__([self.faces, *boxes, self.keep])
+        self.add_class("s2i-app")
+        self._begin()
+
+    def _box(self, name: str) -> ipywidgets.VBox:
+        body = [self._bodies[name]] if name in self._bodies else []
+        box = ipywidgets.VBox([self.heads[name], *body])
+        box.add_class("s2i")
+        return box
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Wait until nothing is checked, planned or trained; never in a cell of the page."""
+        return self.checking.wait(timeout_s) and self.teaching.wait(timeout_s)
+
+    def _begin(self) -> None:
+        """Show the subject that was worked on last, and go on with what was cut short."""
+        subjects = list_subjects(self.drive)
+        for subject in subjects:
+            if self.teaching.go_on(subject.name):
+                self._choose(subject)
+                return
+        newest = max(subjects, key=lambda one: _touched(self.drive, one.name), default=None)
+        self._choose(newest)
+
+    # ---- Who it is ----
+
+    def _told_faces(self, message: dict[str, Any]) -> None:
+        kind = message["type"]
+        self.faces.show(complaint="")
+        if kind == "choose":
+            self._choose(load_subject(self.drive, str(message["name"])))
+        elif kind == "new":
+            self._choose(None)
+        elif kind == "sample":
+            self._choose(sample_subject(self.drive))
+        elif kind == "subject":
+            self._make_subject(message)
+
+    def _make_subject(self, form: dict[str, Any]) -> None:
+        """Take the form: who it is, and of a person who agrees."""
+        name, kind = str(form["name"]).strip(), str(form["kind"])
+        noun, language = str(form.get("noun", "")).strip(), str(form.get("language", "en"))
+        if not name:
+            raise InputError("The name is empty. Type what you will call it, for instance Bella.")
+        consent = None
+        if kind == "person":
+            noun = noun or "person"
+            consent = Consent(str(form.get("by", "")).strip() or name, date.today().isoformat())
+        elif not noun:
+            raise InputError(
+                f"What {name} is one of is not said. Type it, for instance dog or mug."
+            )
+        noun = " ".join(find_words(noun, language)) or noun
+        known = {one.name for one in list_subjects(self.drive)}
+        subject = Subject.choose(self.drive, name, noun, kind=kind)
+        if subject.name not in known:
+            save_subject(self.drive, subject)
+            if consent:  # with the first photo it goes into the manifest
+                choices = {"consent": consent.record(subject.name), "photos": []}
+                write_json(self.drive.subject(subject.name) / CHOICES, choices)
+        self._choose(load_subject(self.drive, subject.name))
+
+    def _choose(self, subject: Subject | None) -> None:
+        """Show a subject in all panels; None: the form for a new one."""
+        self.checking.cancel()
+        self.subject = subject
+        self._show_faces()
+        for name in PANELS:
+            self._boxes[name].layout.display = "none" if subject is None else ""
+        self.keep.show(name=subject.name if subject else "", traces=None, made="", complaint="")
+        self.keep.layout.display = "none" if subject is None else ""
+        if subject is None:
+            return
+        self._store = CheckedPhotos(self.drive.subject(subject.name) / "photos")
+        self._make_photo_widgets()
+        self._open("photos", is_open=True)
+        self._open("teach", is_open=False)
+        self._open("speak", is_open=self.studio is not None)
+        self.heads["teach"].show(photos=[])
+        photos = self._store.names()
+        self.heads["photos"].show(messages=[], advice=[], complaint="")
+        if dataset := checked_before(self.drive, subject.name, photos):
+            self._take_dataset(dataset)
+        elif photos:
+            self._check()
+        if self.teaching.of(subject.name).state != "none":
+            self._show_teaching(subject.name)
+        self._update_studio()
+
+    def _show_faces(self) -> None:
+        subjects = list_subjects(self.drive)
+        self.faces.show(
+            subjects=[{"name": s.name, "thumb": self._face_of(s.name)} for s in subjects],
+            chosen=self.subject.name if self.subject else "",
+        )
+
+    def _face_of(self, name: str) -> str:
+        """A photo of a subject as an address; "" where there is none that can be read."""
+        store = CheckedPhotos(self.drive.subject(name) / "photos")
+        try:
+            photo = store.path / store.names()[0]
+            if photo not in self._portraits:
+                self._portraits[photo] = data_uri(
+                    "image/jpeg", store.thumbnail(photo.name, FACE_PX)
+                )
+            return self._portraits[photo]
+        except (IndexError, S2iError, OSError):
+            return ""
+
+    # ---- Photos ----
+
+    def _make_photo_widgets(self) -> None:
+        from s2i_lib.widgets.camera import Camera
+        from s2i_lib.widgets.upload import Upload
+
+        for widget in self._widgets:
+            widget.unobserve_all("photos")
+        limits = {"fewest": FEWEST, "most": MOST}
+        camera = Camera(self._store, shows_strip=False, **limits)
+        upload = Upload(self._store, **limits)
+        self._widgets = [camera, upload]
+        for widget in self._widgets:
+            widget.observe(self._photos_changed, "photos")
+        self._bodies["photos"].children = self._widgets
+
+    def _photos_changed(self, change: dict[str, Any]) -> None:
+        with self._changing:
+            for widget in self._widgets:
+                if widget is not change["owner"] and widget.photos != change["new"]:
+                    widget.photos = change["new"]
+                    return  # which brings this about once more
+        if change["new"]:
+            self._check()
+        else:
+            self.checking.cancel()
+            self.heads["photos"].show(messages=[], advice=[])
+        if len(change["new"]) <= 1:
+            self._show_faces()
+
+    def _check(self) -> None:
+        assert self.subject is not None
+        self.checking.check(self.drive, self.subject)
+
+    def _say_of_photos(self, messages: tuple[Message, ...]) -> None:
+        self.heads["photos"].show(messages=messages, complaint="")
+
+    def _fail_to_check(self, error: Exception) -> None:
+        from s2i_lib.pipeline import Cancelled
+
+        if isinstance(error, Cancelled):
+            return
+        if not isinstance(error, S2iError):
+            log.error("Checking photos has failed", exc_info=error)
+        self.heads["photos"].show(messages=[], complaint=str(error))
+
+    def _take_dataset(self, dataset: Dataset) -> None:
+        """Show what became of each photo, and what teaching them would take."""
+        if self.subject is None or dataset.subject.name != self.subject.name:
+            return
+        self._store.dataset = dataset
+        checked = describe(dataset)
+        for widget in self._widgets:
+            widget.verdicts = checked.verdicts
+        self.heads["photos"].show(
+            messages=checked.messages, advice=list(checked.advice), complaint=""
+        )
+        shown = [v.photo for v in dataset.verdicts if v.is_kept][:4]
+        photos = [data_uri("image/jpeg", self._store.thumbnail(name, FACE_PX)) for name in shown]
+        self.heads["teach"].show(photos=photos)
+        self._show_faces()
+        if dataset.images:
+            self._open("teach", is_open=True)
+            self.teaching.look(dataset.subject.name)
+
+    # ---- Teach ----
+
+    def _told_panel(self, message: dict[str, Any]) -> None:
+        kind = message["type"]
+        if kind == "open":
+            self._open(str(message["part"]), is_open=bool(message["is_open"]))
+            return
+        assert self.subject is not None
+        name = self.subject.name
+        self.heads["teach"].show(complaint="")
+        if kind == "start":
+            self.teaching.start(name)
+            self._open("photos", is_open=False)
+            self._open("speak", is_open=True)
+        elif kind == "train_on":
+            self.teaching.train_on(name)
+        elif kind == "stop":
+            self.teaching.stop(name)
+
+    def _show_teaching(self, name: str) -> None:
+        """Show how far a subject is; once it is learned, the studio draws it."""
+        progress = self.teaching.of(name)
+        if progress.state in ("done", "stopped", "failed") and self.studio:
+            self._update_studio()
+        if self.subject is None or name != self.subject.name:
+            return
+        with self._changing:
+            self.heads["teach"].show(
+                name=name,
+                state=progress.state,
+                messages=progress.messages,
+                share=progress.share,
+                likeness=progress.likeness,
+                before=progress.before,
+                now=progress.now,
+                complaint=progress.complaint,
+                log=progress.log,
+                chosen=progress.chosen,
+            )
+            self.heads["speak"].show(name=name, is_taught=progress.state == "done")
+            if progress.state == "done":
+                self._open("photos", is_open=False)
+                self._open("teach", is_open=True)
+                self._open("speak", is_open=True)
+
+    # ---- Speak ----
+
+    def _open(self, part: str, *, is_open: bool) -> None:
+        self.heads[part].show(is_open=is_open)
+        if part == "speak" and is_open and self.studio is None:
+            self._make_studio()
+        if part in self._bodies:
+            self._bodies[part].layout.display = "" if is_open else "none"
+
+    def _make_studio(self) -> None:
+        from s2i_lib.widgets.studio import Studio
+
+        assert self.subject is not None
+        self.studio = Studio(self.drive, settings={"subject": self.subject.name})
+        self.studio.observe(self._notice_unnamed, "state")
+        self._bodies["speak"].children = [self.studio]
+
+    def _update_studio(self) -> None:
+        if self.studio:
+            self.studio.look_again(self.subject.name if self.subject else "")
+
+    def _notice_unnamed(self, change: dict[str, Any]) -> None:
+        """Say so where a picture was drawn for words in which nobody is named."""
+        studio = change["owner"]
+        is_unnamed = change["new"] == "done" and not studio.prompt.get("marks")
+        self.heads["speak"].show(is_unnamed=is_unnamed and bool(studio.pictures))
+
+    # ---- Keep, share, go ----
+
+    def _told_keep(self, message: dict[str, Any]) -> None:
+        from s2i_lib.privacy import find_traces
+        from s2i_lib.widgets.app.keeping import list_traces, write_story
+
+        assert self.subject is not None
+        kind, name = message["type"], self.subject.name
+        self.keep.show(complaint="", made="")
+        if kind == "page":
+            title = str(message.get("title") or name)
+            path = write_story(self.drive, name, title, with_photos=bool(message["with_photos"]))
+            self._page_path = path
+            self.keep.show(made=path.name)
+        elif kind == "list":
+            self.keep.show(**list_traces(self.drive, name, find_traces(self.drive, name)))
+        elif kind == "keep":
+            self.keep.show(traces=None)
+        elif kind == "forget":
+            self._forget(name)
+
+    def _page(self, name: str) -> bytes:
+        return self._page_path.read_bytes()
+
+    def _forget(self, name: str) -> None:
+        from s2i_lib.privacy import find_traces, forget
+
+        self.checking.cancel()
+        self.checking.wait()
+        self.teaching.forget(name)
+        forget(find_traces(self.drive, name))
+        if self.studio:
+            self.studio.close()
+            self._bodies["speak"].children, self.studio = (), None
+        self._portraits.clear()
+        self._begin()
+        self.faces.show(messages=[("app_forgotten", {"name": name})])
+
+
+def _touched(drive: Drive, name: str) -> float:
+    """When somebody last worked on a subject, as seconds since 1970."""
+    home = drive.subject(name)
+    files = [home / part for part in (NOTE, "manifest.json", "subject.json", "photos")]
+    times = []
+    for file in files:
+        try:
+            times.append(file.stat().st_mtime)
+        except OSError:
+            continue
+    return max(times, default=0.0)

@@ -1,0 +1,214 @@
+"""Notebook 0 in a real JupyterLab: from files to a picture of one's own by pressing and speaking.
+
+Real photos, a WAV as the microphone, the pocket model; every press is counted. The short form
+trains a few steps, `make full` as many as users get.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from s2i_lib.drawing.gallery import read_record
+from s2i_lib.storage.layout import Drive
+from s2i_lib.storage.run_card import finished_runs
+from tests.browser.lab import REPOSITORY
+from tests.browser.voices import put_quiet_around, speak
+
+START = REPOSITORY / "notebooks" / "0_start_here.ipynb"
+PHOTOS = sorted((REPOSITORY / "s2i_lib/samples/rc_car").glob("*.jpg"))
+SECONDS = 1000
+PATIENCE = 600 * SECONDS
+MOST_PRESSES = 8
+# Of FinetuneRun, so that a run takes seconds and not minutes.
+FEW_STEPS = (
+    "steps=6, class_image_count=4, background_count=4, sample_every=3, save_every=2,"
+    " sample_prompts=('a {subject}',)"
+)
+
+
+class Presses:
+    """Presses what a person would, and counts; typing into a field counts once."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def press(self, locator) -> None:
+        self.count += 1
+        locator.click()
+
+    def type(self, field, text: str) -> None:
+        self.press(field)
+        field.fill(text)
+
+
+def cells(tmp_path: Path, changes: str = FEW_STEPS) -> list[str]:
+    """The cells of notebook 0, with a Drive of the test's own, and short runs."""
+    notebook = nbformat.read(START, as_version=4)
+    set_up, page = (cell.source for cell in notebook.cells if cell.cell_type == "code")
+    folders = {"S2I_DRIVE": tmp_path / "drive", "S2I_LOCAL": tmp_path / "local"}
+    environment = "\n".join(f"os.environ[{k!r}] = {str(v)!r}" for k, v in folders.items())
+    page = page.replace("open_app(drive)", f"page = open_app(drive, {changes})\npage")
+    return [f"import os\n{environment}", set_up, page]
+
+
+def card(page, title: str):
+    return page.locator(f"section.s2i-card[aria-label='{title}']")
+
+
+def state(page, *states: str) -> None:
+    """Wait until teaching is in one of these states."""
+    selector = ", ".join(f"section.s2i-card[data-state={each}]" for each in states)
+    page.wait_for_selector(selector, timeout=PATIENCE)
+
+
+def bring(presses: Presses, page, files: list[Path]) -> None:
+    with page.expect_file_chooser() as chooser:
+        presses.press(page.get_by_role("button", name="Choose photos"))
+    chooser.value.set_files(files)
+
+
+def name_it(presses: Presses, page, name: str, noun: str) -> None:
+    form = card(page, "Who is there already")
+    presses.type(form.get_by_label("What is it called?"), name)
+    presses.press(form.get_by_label("a thing"))
+    presses.type(form.get_by_label("One of what?"), noun)
+    presses.press(form.get_by_role("button", name="Go on"))
+
+
+def shown(page, look, name: str) -> None:
+    """Keep how the whole page looks."""
+    look(page.locator(".s2i-app").first, f"app-{name}")
+
+
+def assert_nothing_sticks_out(page) -> None:
+    """No card is wider than the page that it is in."""
+    wide = page.evaluate(
+        """() => [...document.querySelectorAll('.s2i-app section.s2i')]
+          .filter((card) => card.offsetParent && card.scrollWidth > card.clientWidth + 1)
+          .map((card) => `${card.ariaLabel}: ${card.scrollWidth} in ${card.clientWidth}`)"""
+    )
+    assert wide == []
+
+
+@pytest.mark.screenshots
+@pytest.mark.timeout(1800)
+def test_from_files_to_the_first_own_picture_in_eight_presses_and_again(
+    lab, chromium, tmp_path, look, assert_accessible, full
+):
+    clip = speak("cuppa on a blue background", tmp_path / "clip.wav")
+    seconds = put_quiet_around(clip, tmp_path / "microphone.wav")
+    page = chromium(wav=f"{tmp_path / 'microphone.wav'}%noloop")
+    notebook = lab.open(page, *cells(tmp_path, "" if full else FEW_STEPS))
+    presses, began = Presses(), time.monotonic()
+    took = {}
+
+    def lap(what: str) -> None:
+        took[what] = round(time.monotonic() - began - sum(took.values()), 1)
+
+    card(page, "Who is there already").wait_for(timeout=PATIENCE)
+    shown(page, look, "new")
+    assert_accessible(page)
+    name_it(presses, page, "Cuppa", "car")
+    bring(presses, page, PHOTOS)
+    page.locator(".s2i-strip li[data-kept=true]").nth(4).wait_for(timeout=PATIENCE)
+    lap("photos")
+    state(page, "ready")
+    shown(page, look, "photos")
+    assert_accessible(page)
+    lap("plan")
+    presses.press(card(page, "Teach").get_by_role("button", name="Start"))
+    card(page, "Teach").get_by_role("button", name="Stop").wait_for(timeout=PATIENCE)
+    shown(page, look, "teaching")
+    assert_accessible(page)
+    state(page, "done", "failed")
+    assert notebook.python("page.teaching.of('Cuppa').complaint") == ""
+    lap("teaching")
+    studio = page.locator("section.s2i[aria-label=Studio]")
+    button = studio.locator(".s2i-speak")
+    page.wait_for_selector("section.s2i[aria-label=Studio][data-state=ready]", timeout=PATIENCE)
+    shown(page, look, "taught")
+    presses.press(button)
+    page.wait_for_selector("section.s2i[data-state=listening]")
+    page.wait_for_timeout((seconds + 4.5) * SECONDS)  # then it stops by itself
+    page.wait_for_selector(
+        "section.s2i[data-state=done], section.s2i[data-state=asking]", timeout=PATIENCE
+    )
+    if studio.get_attribute("data-state") == "asking":
+        presses.press(studio.get_by_role("button", name="Yes, draw it"))
+        page.wait_for_selector("section.s2i[data-state=done]", timeout=PATIENCE)
+    lap("speaking")
+    shown(page, look, "spoken")
+    assert_accessible(page)
+    [kept] = (tmp_path / "drive/creations").glob("*.png")
+    record = read_record(kept)
+    assert record["run"] and "cuppa" in record["run"], record
+    print(f"{presses.count} presses; seconds: {took}")
+    assert presses.count <= MOST_PRESSES
+    run_again_trains_nothing_twice(page, notebook, tmp_path)
+    go_on_in_a_new_kernel(lab, page, tmp_path, look)
+
+
+def run_again_trains_nothing_twice(page, notebook, tmp_path: Path) -> None:
+    [run] = finished_runs(Drive(tmp_path / "drive"))
+    before = (run / "run.json").read_bytes()
+    notebook.run_all()
+    state(page, "done")
+    assert notebook.python("page.teaching.busy") == ""
+    assert (run / "run.json").read_bytes() == before
+
+
+def go_on_in_a_new_kernel(lab, page, tmp_path: Path, look) -> None:
+    """What a session that died had begun goes on by itself."""
+    page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.restartKernel()")
+    note = tmp_path / "drive/subjects/cuppa/teaching.json"
+    note.write_text(json.dumps({"goes_on": True, "run": "", "steps": 0}))
+    notebook = lab.reopen(page, "test.ipynb")
+    notebook.run_all()
+    state(page, "done")
+    assert json.loads(note.read_text())["goes_on"] is False
+    shown(page, look, "again")
+
+
+@pytest.mark.screenshots
+@pytest.mark.parametrize("width", [360, 1366])
+def test_without_camera_the_sample_is_tried_and_forgotten_on_a_phone_and_a_laptop(
+    lab, chromium, tmp_path, look, assert_accessible, width
+):
+    page = chromium(has_devices=False)
+    notebook = lab.open(page, *cells(tmp_path), is_dark=width == 360)
+    if width == 360:  # as a phone has it: without JupyterLab's side bar
+        page.evaluate("() => window.jupyterapp.shell.collapseLeft()")
+    page.set_viewport_size({"width": width, "height": 900})
+    faces = card(page, "Who is there already")
+    faces.wait_for(timeout=PATIENCE)
+    faces.get_by_label("a person").check()
+    faces.get_by_role("button", name="Go on").click()
+    faces.locator("[role=alert]", has_text="Type a name first.").wait_for()
+    shown(page, look, f"person-{width}")
+    assert_accessible(page)
+    faces.get_by_role("button", name="try it with a toy car").click()
+    page.locator(".s2i-strip li[data-kept=true]").nth(4).wait_for(timeout=PATIENCE)
+    page.get_by_role("button", name="Start camera").click()
+    page.locator("[role=alert]", has_text="No camera was found. Connect one").wait_for()
+    state(page, "ready")
+    shown(page, look, f"sample-{width}")
+    assert_accessible(page)
+    assert_nothing_sticks_out(page)
+    keep = card(page, "Show it, or delete it")
+    keep.get_by_role("button", name="Make a page").click()
+    keep.locator("[role=alert]", has_text="There is no picture of Racer yet").wait_for()
+    keep.get_by_role("button", name="Forget Racer").click()
+    keep.get_by_text("subjects/racer").wait_for()
+    assert (tmp_path / "drive/subjects/racer").is_dir(), "listed, not deleted"
+    shown(page, look, f"forget-{width}")
+    assert_accessible(page)
+    assert_nothing_sticks_out(page)
+    keep.get_by_role("button", name="Delete all of this").click()
+    faces.get_by_text("Racer has been forgotten.").wait_for()
+    assert [p for p in (tmp_path / "drive").rglob("*") if p.is_file()] == []
+    assert notebook.python("page.subject is None")

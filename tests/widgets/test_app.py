@@ -1,0 +1,236 @@
+"""The page of notebook 0 without a browser: what is asked, what is kept, what goes on by itself."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from traitlets import HasTraits
+
+from s2i_lib.drawing.gallery import save, without
+from s2i_lib.drawing.records import Picture
+from s2i_lib.errors import InputError
+from s2i_lib.photos.subject import Subject, load_subject, save_subject
+from s2i_lib.storage.layout import Drive
+from s2i_lib.storage.run_card import finished_runs, read_card
+from s2i_lib.widgets import app as app_module
+from s2i_lib.widgets.app import App, open_app
+from s2i_lib.widgets.app.checking import GROUND, Checking
+from s2i_lib.widgets.app.keeping import write_story
+from s2i_lib.widgets.app.teaching import NOTE, Teaching
+
+SAMPLES = Path(__file__).parents[2] / "s2i_lib/samples/rc_car"
+PATIENCE_S = 300
+MUG = {"type": "subject", "name": "Cuppa", "kind": "object", "noun": "mug", "language": "en"}
+ADA = {"type": "subject", "name": "Ada", "kind": "person", "noun": "", "by": "", "language": "en"}
+
+
+@pytest.fixture
+def page(drive, local_disk, tiny) -> App:
+    """Trains the tiny model, a few steps; nothing is opened in a browser."""
+    return App(drive, **short(tiny))
+
+
+def short(tiny) -> dict:
+    return {
+        "model": str(tiny), "steps": 4, "class_image_count": 2, "background_count": 2,
+        "sample_every": 2, "save_every": 2, "sample_prompts": ("a {subject}",),
+    }  # fmt: skip
+
+
+def messages(part) -> list[str]:
+    return [key for key, _ in part.data.get("messages", ())]
+
+
+def test_opening_writes_nothing_and_asks_who_it_is(page, drive):
+    assert not list(drive.root.rglob("*"))
+    assert page.faces.data["chosen"] == "" and page.subject is None
+    assert page._boxes["photos"].layout.display == "none"
+
+
+def test_run_again_shows_the_same_page(drive):
+    first = open_app(drive)
+    assert open_app(Drive(drive.root)) is first
+    app_module._opened.pop(drive.root.absolute())
+
+
+def test_name_is_given_once_and_a_noun_in_the_language_of_the_page(page, drive):
+    page.faces._told({**MUG, "noun": "Tasse", "language": "de"})
+    assert load_subject(drive, "Cuppa").class_noun == "mug"
+    assert page.faces.data["chosen"] == "Cuppa" and page._boxes["photos"].layout.display == ""
+
+
+@pytest.mark.parametrize("change", [{"name": " "}, {"noun": ""}])
+def test_form_that_lacks_something_is_refused_in_words(page, drive, change):
+    page.faces._told({**MUG, **change})
+    assert page.faces.data["complaint"] and page.subject is None
+    assert not list(drive.root.rglob("*.json"))
+
+
+def test_consent_is_asked_once_and_outlives_the_kernel(page, drive):
+    page.faces._told({**ADA, "by": "yes"})
+    assert "Consent needs the name" in page.faces.data["complaint"]
+    assert not drive.subjects.exists()
+    page.faces._told(ADA)
+    again = App(drive)
+    again._store.add("a.jpg", (SAMPLES / "00.jpg").read_bytes())
+    again._widgets[1].refresh()
+    assert again.checking.wait(PATIENCE_S)
+    assert again.heads["photos"].data["complaint"] == ""
+    manifest = json.loads((drive.subject("Ada") / "manifest.json").read_text())
+    assert manifest["consent"]["by"] == "Ada"
+
+
+def test_one_photo_is_enough_to_try_and_is_shown_as_training_sees_it(page, drive):
+    page.faces._told(MUG)
+    page._store.add("a.jpg", (SAMPLES / "00.jpg").read_bytes())
+    page._widgets[0].refresh()  # as the camera does
+    assert page.wait(PATIENCE_S)
+    assert page._widgets[1].photos == ["a.jpg"], "the other widget shows it, too"
+    assert page._widgets[1].verdicts["a.jpg"]["kept"]
+    assert messages(page.heads["photos"]) == ["app_checked_one"]
+    teach = page.heads["teach"].data
+    assert teach["state"] == "ready" and teach["is_open"] and len(teach["photos"]) == 1
+    corner = Image.open(io.BytesIO(page._store.thumbnail("a.jpg"))).getpixel((2, 2))
+    assert max(abs(a - b) for a, b in zip(corner, GROUND, strict=True)) < 12, "cut away is green"
+
+
+def test_photos_that_cannot_be_used_say_why_and_nothing_can_be_taught(page):
+    page.faces._told(MUG)
+    stream = io.BytesIO()
+    Image.new("RGB", (90, 60), "gray").save(stream, "PNG")
+    page._store.add("tiny.png", stream.getvalue())
+    page._widgets[0].refresh()
+    assert page.checking.wait(PATIENCE_S)
+    [verdict] = page._widgets[1].verdicts.values()
+    assert not verdict["kept"] and verdict["why"]
+    assert not page.heads["teach"].data["is_open"]
+
+
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory, tiny):
+    """A Drive on which the sample has been taught by pressing, and the page that did it."""
+    folder = tmp_path_factory.mktemp("taught")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("S2I_LOCAL", str(folder / "local"))
+        page = App(Drive(folder / "drive"), **short(tiny))
+        page.faces._told({"type": "sample"})
+        assert page.wait(PATIENCE_S)
+        page.heads["teach"]._told({"type": "start"})
+        assert page.wait(PATIENCE_S)
+        yield page
+
+
+def test_taught_by_one_press_it_shows_before_and_now_and_opens_speak(taught):
+    teach = taught.heads["teach"].data
+    assert teach["complaint"] == "" and teach["state"] == "done"
+    assert len(teach["before"]) == len(teach["now"]) == len(teach["photos"]) == 4
+    assert taught.heads["speak"].data["is_open"] and taught.heads["speak"].data["is_taught"]
+    assert taught.studio.settings["subject"] == "Racer"
+    assert teach["chosen"]["run"].startswith("racer/")
+
+
+def test_opened_again_nothing_is_trained_twice(taught, tiny):
+    [run] = finished_runs(taught.drive)
+    before = (run / "run.json").read_bytes()
+    again = App(taught.drive, **short(tiny))
+    assert again.wait(PATIENCE_S)
+    assert again.heads["teach"].data["state"] == "done"
+    assert again.heads["teach"].data["now"] == taught.heads["teach"].data["now"]
+    assert [*finished_runs(taught.drive)] == [run] and (run / "run.json").read_bytes() == before
+
+
+def test_stopped_in_the_middle_it_waits_and_after_a_kill_it_goes_on_by_itself(
+    taught, tmp_path, local_disk, tiny
+):
+    drive = Drive(shutil.copytree(taught.drive.root, tmp_path / "copy"))
+    shutil.rmtree(drive.runs)
+    stopping = App(drive, **{**short(tiny), "steps": 400})
+    stopping.wait(PATIENCE_S)
+
+    def stop_soon(change):
+        if any(key == "app_learning_left" for key, _ in change["new"].get("messages", ())):
+            stopping.heads["teach"]._told({"type": "stop"})
+
+    HasTraits.observe(stopping.heads["teach"], stop_soon, "data")
+    stopping.heads["teach"]._told({"type": "start"})
+    assert stopping.wait(PATIENCE_S)
+    assert stopping.heads["teach"].data["state"] == "stopped"
+    note = drive.subject("Racer") / NOTE
+    assert json.loads(note.read_text())["goes_on"] is False
+    [card] = drive.runs.glob("racer/*/run.json")
+    assert read_card(card.parent)["status"] == "training"
+    # A kernel that dies cannot write that it has stopped:
+    note.write_text(json.dumps({"goes_on": True, "run": "", "steps": 0}))
+    again = App(drive, **{**short(tiny), "steps": 400, "most_steps": 0})
+    assert again.teaching.busy == "Racer"
+    again.teaching.stop("Racer")
+    assert again.wait(PATIENCE_S)
+    assert any("goes on at step" in line for line in again.heads["teach"].data["log"])
+
+
+def test_another_is_not_taught_meanwhile(drive):
+    save_subject(drive, Subject("Rex", "dog"))
+    teaching = Teaching(drive, lambda name: None)
+    teaching.busy = "Bella"
+    with pytest.raises(InputError, match="Bella is being taught just now"):
+        teaching.start("Rex")
+    assert not (drive.subject("Rex") / NOTE).exists()
+
+
+def test_newer_photos_take_the_place_of_a_check_that_runs(drive):
+    said, ended, failed = [], [], []
+    checking = Checking(said.append, ended.append, failed.append)
+    save_subject(drive, subject := Subject("Cuppa", "mug"))
+    photos = drive.subject("Cuppa") / "photos"
+    photos.mkdir()
+    shutil.copy(SAMPLES / "00.jpg", photos)
+    checking.check(drive, subject)
+    checking.check(drive, subject)
+    assert checking.wait(PATIENCE_S) and len(ended) == 1
+
+
+def draw_of(drive: Drive, name: str, colour: str) -> None:
+    record = {
+        "prompt": f"a ohwx car on a {colour} background", "seed": 1, "negative": "",
+        "model": "pocket", "subjects": [{"name": name, "class_noun": "car", "identifier": "ohwx",
+        "kind": "object", "spellings": []}], "transcript": {"text": f"{name} on {colour}"},
+    }  # fmt: skip
+    drive.creations.mkdir(parents=True, exist_ok=True)
+    save(Picture(Image.new("RGB", (64, 64), colour), record), drive.creations)
+
+
+def test_page_to_show_has_photos_only_where_asked_and_forget_finds_them(taught):
+    drive = taught.drive
+    with pytest.raises(InputError, match="no picture of Racer yet"):
+        write_story(drive, "Racer", "Racer", with_photos=False)
+    draw_of(drive, "Racer", "blue")
+    draw_of(drive, "Rex", "green")
+    bare = write_story(drive, "Racer", "Racer", with_photos=False).read_text()
+    assert "Racer on blue" in bare and "Rex on green" not in bare
+    assert "image/jpeg" not in bare and bare.count("data:image/png") == 1
+    with_photos = write_story(drive, "Racer", "Racer", with_photos=True).read_text()
+    assert with_photos.count("data:image/jpeg") == 5
+
+    def is_racer(record):
+        return "Racer" in json.dumps(record)
+
+    assert without(with_photos, is_racer) == ""
+
+
+def test_forgetting_lists_first_and_leaves_nothing(taught, tmp_path, local_disk, tiny):
+    drive = Drive(shutil.copytree(taught.drive.root, tmp_path / "copy"))
+    page = App(drive, **short(tiny))
+    page.wait(PATIENCE_S)
+    page.keep._told({"type": "list"})
+    listed = [trace["path"] for trace in page.keep.data["traces"]]
+    assert "subjects/racer" in listed and "runs/racer" in listed
+    assert (drive.subjects / "racer").is_dir(), "listed, not deleted"
+    page.keep._told({"type": "forget"})
+    left = [p for p in drive.root.rglob("*") if p.is_file() and "rex" not in p.read_text("latin1")]
+    assert [p for p in left if "acer" in p.name.lower()] == [] and page.subject is None
+    assert messages(page.faces) == ["app_forgotten"]
