@@ -12,6 +12,7 @@ import pytest
 from s2i_lib.drawing.made_by import read_statements
 from s2i_lib.photos.own_png import text_of_png
 from s2i_lib.photos.subject import Subject, save_subject
+from s2i_lib.speech.transcript import Transcript
 from s2i_lib.storage.files import make_folder
 from s2i_lib.widgets.texts import catalogue
 from tests.browser.test_figure import LOADED, WEBGL
@@ -61,7 +62,8 @@ def studio(drive, pocket):
     save_subject(drive, rex)
     for noun in ("dog", "cat"):
         save_render(noun, make_folder(drive.creations))
-    studio = quick_studio(drive, pocket, steps=8)
+    heard = Transcript("a red car", "en", 0.9, "a red car", (), "e", "m", 1.0, 1.0)
+    studio = quick_studio(drive, pocket, heard, steps=8)
     wait_until(lambda: len(studio.earlier) == 2)
     studio._speech._lookout = SimpleNamespace(find_absent=lambda *_: rex)
     studio.say("Rex on a yellow background")
@@ -175,10 +177,11 @@ def test_what_leaves_the_page_says_that_a_machine_drew_it_and_not_of_whom(show, 
 def test_the_figure_is_shown_below_and_put_down(show, studio, drive):
     _, page, frame = show(studio)
     frame.locator(".s2i-strip2 button").last.click()  # the dog or the cat
-    page.wait_for_function("() => document.querySelectorAll('.s2i-strip2 li').length === 3")
+    frame.locator("figure[data-id=picture-1-0]").wait_for()
     press(frame, "hold")
     inner = page.frame_locator(".s2i-held iframe")
-    inner.locator("model-viewer[alt*='Drawn by a machine']").wait_for(state="attached")
+    shown = inner.locator("model-viewer[alt*='Drawn by a machine']")
+    shown.wait_for(state="attached", timeout=240 * SECONDS)  # three seconds of an idle core
     assert studio.wait(60) and len(list(drive.creations.glob("*.glb"))) == 1
     frame.locator(".s2i-status", has_text="Here is its figure").wait_for()
     press(frame, "put_down")
@@ -190,7 +193,7 @@ def test_the_figure_is_shown_below_and_put_down(show, studio, drive):
 def test_the_figure_turns_inside_the_studio(show, studio, look, assert_accessible):
     _, page, frame = show(studio, args=tuple(WEBGL))
     frame.locator(".s2i-strip2 button").last.click()
-    page.wait_for_function("() => document.querySelectorAll('.s2i-strip2 li').length === 3")
+    frame.locator("figure[data-id=picture-1-0]").wait_for()
     press(frame, "hold")
     frame.locator(".s2i-held iframe").wait_for()
     [inner] = [one for one in page.frames if one.parent_frame]

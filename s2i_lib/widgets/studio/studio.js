@@ -177,8 +177,11 @@ function render({ model, el }) {
   function read(parts) {
     const isReading = window.speechSynthesis.speaking;
     window.speechSynthesis.cancel();
-    if (!isReading) speak(parts);
+    if (isReading) return;
+    speak(parts);
+    if (!window.speechSynthesis.getVoices().length) lines.complain(say("no_voice"));
   }
+  window.speechSynthesis?.getVoices(); // browsers begin to look for some when they are asked first
 
   function showAnswer() {
     const answer = model.get("answer");
@@ -216,7 +219,7 @@ function render({ model, el }) {
   function showPrompt() {
     const prompt = model.get("prompt");
     marked.hidden = prompt.text === undefined;
-    notes.replaceChildren(...(prompt.notes || []).map((note) => make("li", { dir: "auto" }, note)));
+    notes.replaceChildren(...(prompt.notes || []).map((note) => make("li", {}, make("bdi", {}, note))));
     notes.hidden = !prompt.notes?.length;
     if (marked.hidden) return;
     asked.value = prompt.text;
