@@ -180,7 +180,9 @@ class Teaching:
             return
         if self.of(name).state == "planning":  # Start may have been pressed meanwhile
             was = self._note(name)
-            stopped: list[Message] = [("app_was_stopped", {})] if was and not was.get("goes_on") else []
+            stopped: list[Message] = []
+            if was and not was.get("goes_on"):
+                stopped.append(("app_was_stopped", {}))
             self._set(
                 name,
                 state="ready",
