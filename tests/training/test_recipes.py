@@ -71,7 +71,7 @@ def test_the_pocket_model_keeps_what_was_measured_whatever_the_kind():
 
 def test_a_recipe_that_a_model_has_not_is_refused_with_those_it_has():
     with pytest.raises(
-        InputError, match=r"no recipe 'classic'\. It has person, animal, object; auto"
+        InputError, match=r"no recipe 'classic'\. It has person, animal, object, cut-out; auto"
     ):
         chosen("pocket", asked="classic")
 
@@ -127,3 +127,11 @@ def test_the_recipe_is_chosen_by_the_subjects_kind_and_photos(tmp_path):
     dataset = draw_dataset(tmp_path / "photos", count=9)
     _, wanted = choose_recipe(dataset, str(folder), "auto", {})
     assert wanted.name == "animal" and wanted.options.steps == 900
+
+
+def test_cut_out_recipe_of_pocket_is_asked_for_and_changes_no_other():
+    cut_out = chosen("pocket", asked="cut-out").options
+    assert cut_out.background_prompts and cut_out.surroundings_weight < 1
+    assert cut_out.most_steps == 2 * cut_out.steps
+    for kind in KINDS:
+        assert not chosen("pocket", kind).options.background_prompts
