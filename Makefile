@@ -5,6 +5,7 @@
 # make newest  the quick tests with the newest of every package, in an environment of its own
 # make cuda    the tests that need a CUDA GPU, with one; minutes
 # make screenshots   takes the pictures of the studio in docs/ anew
+# make docs    builds the documentation site, with the notebooks' own pictures; six minutes, then seconds
 # make badges REPO=owner/name   writes the repository's address into the README and the notebooks
 # make pocket  trains the pocket model from nothing; needs npm; took 88 minutes on two cores, resumable
 
@@ -22,7 +23,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.t
 PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 LISTS := pyproject.toml requirements.txt constraints.txt
 
-.PHONY: demo lab test quick full newest cuda lint system screenshots badges pocket clean
+.PHONY: demo lab test quick full newest cuda lint system screenshots docs badges pocket clean
 
 demo: .venv/.demo
 	$(BIN)/python -m s2i_lib speak "$(AUDIO)" --model pocket --out "$(OUT)"
@@ -75,11 +76,21 @@ system:
 	@touch $@
 
 .venv/.test: $(LISTS) | .venv/bin/python
-	$(PIP) --quiet -e '.[tiny-en,test]'
+	$(PIP) --quiet -e '.[tiny-en,test,docs]'
 	@touch $@ .venv/.demo
 
 screenshots: .venv/.test system
 	S2I_SCREENSHOTS=docs $(BIN)/python -m pytest tests/browser -m screenshots
+
+# The notebooks are run again only where one of them or the library has changed; the pages, always.
+docs: .venv/.docs
+	$(BIN)/python -m tools.site.execute out/notebooks
+	S2I_EXECUTED=out/notebooks NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
+	@echo "The site is in out/site. To read it: $(BIN)/python -m http.server --directory out/site"
+
+.venv/.docs: $(LISTS) | .venv/bin/python
+	$(PIP) --quiet -e '.[tiny-en,docs]'
+	@touch $@ .venv/.demo
 
 badges: .venv/bin/python
 	@$(BIN)/python tools/badges.py "$(REPO)"

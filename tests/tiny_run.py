@@ -1,10 +1,17 @@
 """A run of the tiny model: start it, kill it, and tell whether two of them ended the same."""
 
 import hashlib
+import json
 
+import torch
 from safetensors.torch import load_file
 
+from s2i_lib.models import loading
+from s2i_lib.storage import run_card
+from s2i_lib.training.checkpoint import save_weights
+from s2i_lib.training.config import FinetuneOptions, as_json
 from s2i_lib.training.finetune import FinetuneRun
+from s2i_lib.training.train_state import make_train_state
 
 SHORT = {
     "steps": 8,
@@ -54,3 +61,24 @@ def digest(run):
         for path in files
         for name, weight in sorted(load_file(path).items())
     ]
+
+
+def write_run(drive, base, name, **options):
+    """A run that ends with weights of its own, without the time that training takes."""
+    options = FinetuneOptions(**options)
+    model = loading.load(str(base), drive=drive)
+    train_state = make_train_state(model.pipeline, options)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for weight in train_state.parameters.values():
+            weight += 0.03 * torch.randn(weight.shape, generator=generator)
+    folder = drive.runs / "violet" / name
+    save_weights(train_state, options, folder / run_card.WEIGHTS)
+    card = {
+        "status": "finished",
+        "subject": {"name": "Violet", "class_noun": "cat", "identifier": "sks", "kind": "animal"},
+        "instance_prompt": "a sks cat",
+        "base": {"name": model.base.name, "source": model.source, "licence": "none"},
+        "options": as_json(options),
+    }
+    (folder / run_card.RUN_CARD).write_text(json.dumps(card))

@@ -36,6 +36,9 @@ SubjectOption = Annotated[
     typer.Option("--subject", help="Subject on the Drive, or NAME:CLASS_NOUN:IDENTIFIER."),
 ]
 StepsOption = Annotated[int, typer.Option("--steps", help="Denoising steps.")]
+ClassroomOption = Annotated[
+    bool, typer.Option("--classroom", help="Refuse words of a list; have a safety checker look.")
+]
 OutOption = Annotated[
     Path | None,
     typer.Option("--out", help="Folder for pictures [default: creations on the Drive]."),
@@ -66,9 +69,13 @@ class Order:
     guidance: Annotated[
         float | None, typer.Option(help="How closely to follow the prompt; 1 is off.")
     ] = None
-    classroom: Annotated[
+    classroom: ClassroomOption = False
+    panorama: Annotated[
+        bool, typer.Option("--panorama", help="A room to stand in: twice as wide, edges meet.")
+    ] = False
+    check: Annotated[
         bool,
-        typer.Option("--classroom", help="Refuse words of a list; have a safety checker look."),
+        typer.Option("--check", help="Have a scorer look, and tell what it sees in alt texts."),
     ] = False
     out: OutOption = None
 
@@ -96,7 +103,7 @@ class Hearing:
             engine=self.engine,
             model=self.whisper,
             language=self.language,
-            names=tuple(subject.name for subject in subjects),
+            names=tuple(subject.spoken for subject in subjects),
             limit_s=self.limit_s,
             word_times=word_times,
         )

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from tqdm.auto import tqdm
 
 from s2i_lib.cli.app import ModelOption, StepsOption, SubjectOption, for_each
 from s2i_lib.cli.output import complain, emit, notes
@@ -64,25 +63,18 @@ def evaluate(
     folder = make_folder(out) if out else report_folder(drive, runs)
 
     def measure(run: str, is_base: bool = False) -> Evaluation:
-        with tqdm(desc=f"Evaluating {run}", unit="prompt", leave=False) as bar:
-
-            def show(number: int, total: int) -> None:
-                bar.total, bar.n = total, number
-                bar.refresh()
-
-            return evaluate_run(
-                drive,
-                run,
-                options,
-                subject=chosen,
-                is_base=is_base,
-                base=model,
-                clips=clips,
-                callback=show,
-                clip=clip,
-                dino=dino,
-                lpips=lpips,
-            )
+        return evaluate_run(
+            drive,
+            run,
+            options,
+            subject=chosen,
+            is_base=is_base,
+            base=model,
+            clips=clips,
+            clip=clip,
+            dino=dino,
+            lpips=lpips,
+        )
 
     done, refused = _measure_all(runs, measure, with_base=base)
     for each in done:  # before the page, which a full disk may refuse

@@ -32,6 +32,8 @@ for function in (
     evaluate.evaluate,
     pictures.redo,
     pictures.gallery,
+    pictures.ar,
+    pictures.made_by,
     pictures.forget,
 ):
     app.command()(command(function))

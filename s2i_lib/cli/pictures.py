@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from tqdm.auto import tqdm
 
-from s2i_lib.cli.app import OutOption
-from s2i_lib.cli.output import agree, complain, emit
-from s2i_lib.storage.files import free_path, make_folder, write_file
+from s2i_lib.cli.app import ClassroomOption, OutOption, for_each
+from s2i_lib.cli.output import agree, complain, emit, wrap
+from s2i_lib.errors import InputError
+from s2i_lib.storage.files import make_folder, write_new
 from s2i_lib.storage.layout import Drive
+
+if TYPE_CHECKING:
+    from s2i_lib.drawing.records import Picture
+    from s2i_lib.drawing.safety import Classroom
+    from s2i_lib.models.loading import Model
 
 
 def redo(
@@ -24,24 +30,34 @@ def redo(
     run: Annotated[
         str | None, typer.Option(help="Its weights, where they are no run on the Drive.")
     ] = None,
+    conversation: Annotated[
+        bool, typer.Option("--conversation", help="Each picture of its conversation, too.")
+    ] = False,
+    classroom: ClassroomOption = False,
     out: OutOption = None,
 ) -> None:
     """Make the same picture again, from the record inside it."""
     from s2i_lib.drawing import records
-    from s2i_lib.drawing.draw import redo
     from s2i_lib.drawing.gallery import from_drive, read_record, same_pixels, save
+    from s2i_lib.drawing.safety import Classroom
     from s2i_lib.models.loading import load
 
     record = from_drive(read_record(picture), drive.root)
+    rules = Classroom(drive) if classroom else None
     folder = make_folder(out or drive.creations)
-    name, weights = records.weights_named_in(record, drive, model, run)
-    loaded = load(name, drive=drive, run=weights)
-    doubt = records.compare_weights(loaded, record)
-    if doubt:
-        complain(doubt, "Note")
-    with tqdm(total=record.get("steps"), desc="Drawing", leave=False) as bar:
-        again = redo(loaded, record, on_step=lambda _: bar.update())
-    path = save(again, folder, root=drive.root)
+    steps = records.steps_of(record)[:-1] if conversation else []
+    taken = None
+    for step in [*steps, record]:
+        named = records.weights_named_in(step, drive, model, run)
+        if named != taken:  # a change may have taken another subject's run
+            loaded, taken = load(named[0], drive=drive, run=named[1]), named
+        doubt = records.compare_weights(loaded, step)
+        if doubt:
+            complain(doubt, "Note")
+        path = save(_draw_again(loaded, step, rules), folder, root=drive.root)
+        if step is not record:
+            emit({"said": step["said"], "picture": str(path)},
+                 f"Said      {step['said']}", f"Picture   {path}")  # fmt: skip
     is_same = same_pixels(picture, path)
     why_not = "other weights" if doubt else "another machine or other versions"
     emit(
@@ -49,6 +65,13 @@ def redo(
         f"Picture   {path}",
         f"The same  {'yes, bit for bit' if is_same else f'no: {why_not}'}",
     )
+
+
+def _draw_again(model: Model, record: dict[str, Any], rules: Classroom | None) -> Picture:
+    from s2i_lib.drawing.draw import redo
+
+    with tqdm(total=record.get("steps"), desc="Drawing", leave=False) as bar:
+        return redo(model, record, on_step=lambda _: bar.update(), classroom=rules)
 
 
 def gallery(
@@ -61,11 +84,20 @@ def gallery(
     share: Annotated[
         Path | None, typer.Option(help="Folder for copies to give away, without their records.")
     ] = None,
+    certificate: Annotated[
+        Path | None,
+        typer.Option(help="Your C2PA certificate chain (PEM), to sign the copies of --share with."),
+    ] = None,
+    key: Annotated[Path | None, typer.Option(help="Its private key (PEM).")] = None,
 ) -> None:
     """List the pictures that were made, the oldest first, and put them side by side."""
+    from s2i_lib.drawing.credentials import Signer
     from s2i_lib.drawing.gallery import grid_png, list_pictures, read_record
     from s2i_lib.drawing.gallery import share as share_pictures
 
+    if (certificate is None) != (key is None):
+        raise InputError("To sign, give both: --certificate and --key, and where to: --share.")
+    signer = Signer(certificate, key) if certificate and key else None
     pictures = list_pictures(drive.creations, subject=subject, prompt=prompt)
     for path in pictures:
         record = read_record(path)
@@ -77,11 +109,71 @@ def gallery(
     if not pictures:
         emit(None, "There are no such pictures yet.")
     if pictures and share:
-        for path in share_pictures(pictures, make_folder(share)):
+        for path in share_pictures(pictures, make_folder(share), signer):
             emit({"shared": str(path)}, f"Shared    {path}")
     if pictures and grid:
-        sheet = write_file(free_path(grid), grid_png(pictures))
+        sheet = write_new(grid, grid_png(pictures))
         emit({"grid": str(sheet)}, f"Grid      {sheet}")
+
+
+def ar(
+    pictures: Annotated[list[Path], typer.Argument(help="PNGs that this program saved or shared.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write to [default: beside each picture].")
+    ] = None,
+    relief: Annotated[
+        bool, typer.Option("--relief", help="Also an STL relief of 60 mm, for a 3D printer.")
+    ] = False,
+    stereo: Annotated[
+        bool, typer.Option("--stereo", help="Also a pair of views for a viewer with two lenses.")
+    ] = False,
+    address: Annotated[
+        str, typer.Option(help="Where the page will lie on the web, for a QR code on it.")
+    ] = "",
+) -> None:
+    """Make figures of pictures, to hold in the hand: GLB, USDZ, and a page that shows them."""
+    from s2i_lib.ar.hold import hold
+
+    def handle(name: str) -> None:
+        path = Path(name)
+        folder = out or path.parent
+        if out or path.exists():
+            make_folder(folder)  # before anything slow
+        held = hold(path)
+        written = held.write(
+            folder, path.stem, address=address, with_relief=relief, with_stereo=stereo
+        )
+        emit(
+            {"picture": name, "alt": held.alt, "files": [str(one) for one in written]},
+            *(f"Written   {one}" for one in written),
+        )
+
+    for_each([str(picture) for picture in pictures], handle, what="pictures")
+
+
+def made_by(
+    files: Annotated[
+        list[Path], typer.Argument(help="Pictures, pages, GLBs or USDZs, of this program or not.")
+    ],
+) -> None:
+    """Say what a file says of how it was made, by this program or by others."""
+    from s2i_lib.drawing.made_by import read_statements
+
+    def handle(name: str) -> None:
+        found = read_statements(Path(name))
+        is_by_machine = any(one.is_of_machine for one in found)
+        verdict = "It says that a machine made it, or part of it." if is_by_machine else (
+            "It does not say that a machine made it. That proves nothing: messengers, screenshots "
+            "and other programs take such marks away."
+        )  # fmt: skip
+        emit(
+            {"file": name, "says_machine": is_by_machine, "says": [one._asdict() for one in found]},
+            f"File      {name}",
+            *(wrap(f"{one.where:9} {one.what}: {one.said}", indent=10) for one in found),
+            wrap(f"So        {verdict}", indent=10),
+        )
+
+    for_each([str(file) for file in files], handle, what="files")
 
 
 def forget(

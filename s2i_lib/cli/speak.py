@@ -3,26 +3,38 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from tqdm.auto import tqdm
 
+from s2i_lib.ar.page import room_page
 from s2i_lib.cli.app import Hearing, ModelOption, Order, for_each
 from s2i_lib.cli.output import complain, emit, notes
 from s2i_lib.drawing.draw import EMPTY_PROMPT
 from s2i_lib.drawing.gallery import Section, write_page
+from s2i_lib.drawing.told import alt_text
 from s2i_lib.errors import InputError, S2iError
-from s2i_lib.storage.files import make_folder
+from s2i_lib.storage.files import make_folder, write_new
 from s2i_lib.storage.layout import Drive
 
 if TYPE_CHECKING:
+    from s2i_lib.conversation import Answer
     from s2i_lib.distributed import Processes
     from s2i_lib.pipeline import Event, SpeechToImage, Wish
+    from s2i_lib.speech.prompt import Prompt
     from s2i_lib.speech.transcript import Transcript
 
 Recordings = Annotated[list[str], typer.Argument(help="Recordings: wav, mp3, m4a, webm ...")]
+ConversationOption = Annotated[
+    bool,
+    typer.Option(
+        "--conversation",
+        help='Each after the first may change the last picture: "make it blue", "undo".',
+    ),
+]
 
 
 def speak(
@@ -33,11 +45,17 @@ def speak(
     keep_recordings: Annotated[
         bool, typer.Option("--keep-recordings", help="Keep the voice, on the page and the Drive.")
     ] = False,
+    conversation: ConversationOption = False,
 ) -> None:
     """Turn spoken sentences into pictures, and a page of the words and pictures."""
     from s2i_lib.distributed import Processes
 
     processes = Processes()
+    if conversation and not processes.is_alone:
+        raise InputError(
+            "A conversation goes one sentence after another, and several processes would share it "
+            "out. Give --conversation to one process."
+        )
     speech = _make_pipeline(order, drive, processes)
     speech.hearing = hearing.options(speech.subjects)
     speech.recordings = drive.recordings if keep_recordings else None
@@ -47,6 +65,9 @@ def speak(
             speech.load_listener()
             if not processes.is_alone:  # alone it loads the model while it hears the first clip
                 speech.load_model()
+    if conversation:
+        _converse(speech, audio, processes, unusable)
+        return
     sections: list[Section] = []
     try:
         for_each(
@@ -60,20 +81,29 @@ def speak(
 
 
 def draw(
-    prompt: Annotated[str, typer.Argument(help="What the picture shows.")],
+    prompt: Annotated[list[str], typer.Argument(help="What the picture shows.")],
     order: Order,
     drive: Drive,
+    conversation: ConversationOption = False,
 ) -> None:
     """Turn a typed sentence into pictures: the same as speak, without speech."""
     from s2i_lib.distributed import Processes
 
-    if not prompt.strip():
+    if not all(one.strip() for one in prompt):
         raise InputError(EMPTY_PROMPT)
+    if len(prompt) > 1 and not conversation:
+        raise InputError(
+            f"{len(prompt)} sentences were given and one was expected. Put quotes around it, or "
+            "give --conversation to draw one after another."
+        )
     processes = Processes()
     speech = _make_pipeline(order, drive, processes)
+    if conversation:
+        _converse(speech, prompt, processes)
+        return
     sections: list[Section] = []
     try:
-        _report(speech.say(prompt), None, sections)
+        _report(speech.say(prompt[0]), None, sections)
     finally:
         _finish(speech, sections, processes)
 
@@ -90,7 +120,7 @@ def hear(
     words: Annotated[bool, typer.Option("--words", help="Say when each word was said.")] = False,
 ) -> None:
     """Write down what was said, and the prompt that it becomes."""
-    from s2i_lib.models.loading import token_counter
+    from s2i_lib.models.parts import token_counter
     from s2i_lib.models.registry import choose
     from s2i_lib.photos.subject import find_subject, known_subjects
     from s2i_lib.speech.prompt import make_prompt
@@ -113,7 +143,7 @@ def hear(
             *(f"          {word.start_s:6.2f} s  {word.text}" for word in transcript.words),
             f"Prompt    {prompt.text}",
             *([f"Negative  {prompt.negative}"] if prompt.negative else []),
-            *notes([*transcript.doubts, *prompt.notes]),
+            *notes([*transcript.doubts, *transcript.notes, *prompt.notes, *_offers(prompt)]),
         )
 
     for_each(audio, handle, unusable=unusable)
@@ -141,7 +171,11 @@ def _make_pipeline(order: Order, drive: Drive, processes: Processes) -> SpeechTo
     from s2i_lib.storage.run_card import find_run
 
     options = DrawOptions(
-        steps=order.steps, guidance_scale=order.guidance, count=order.count, seed=order.seed
+        steps=order.steps,
+        guidance_scale=order.guidance,
+        count=order.count,
+        seed=order.seed,
+        is_panorama=order.panorama,
     )
     model = order.model
     classroom = Classroom(drive) if order.classroom else None
@@ -162,7 +196,54 @@ def _make_pipeline(order: Order, drive: Drive, processes: Processes) -> SpeechTo
         callback=_Progress(),
     )
     speech.mark = processes.mark
+    if order.check:
+        from s2i_lib.evaluation.look import Looker  # a second of imports
+
+        speech.look = Looker(drive)
     return speech
+
+
+def _converse(
+    speech: SpeechToImage,
+    given: list[str],
+    processes: Processes,
+    unusable: dict[str, InputError] | None = None,
+) -> None:
+    """Do one sentence after another, recordings where some may be ``unusable``, and write a page.
+
+    The page has every picture that is left at the end, with what was said for it.
+    """
+    from s2i_lib.conversation import Conversation
+
+    talk = Conversation(speech)
+
+    def handle(one: str) -> None:
+        is_spoken = unusable is not None
+        answer = talk(one) if is_spoken else talk.say(one)
+        _report_answer(answer, one if is_spoken else None)
+
+    try:
+        for_each(given, handle, what="sentences", unusable=unusable)
+    finally:
+        left = [turn for turn in talk.turns if not talk.is_deleted(turn.number)]
+        sections = [turn.section() for turn in left if any(turn.wish.paths)]
+        _finish(speech, sections, processes)
+
+
+def _report_answer(answer: Answer, clip: str | None) -> None:
+    """Say what a sentence was taken for, and what came of it."""
+    turn = answer.turn
+    drawn = {"kind": answer.kind, "taken": answer.taken, "turn": turn.number if turn else None}
+    lines = [f"Said      {answer.said}", f"Taken     {answer.taken.removeprefix('Taken as ')}"]
+    if turn is not None and answer.is_drawn:
+        _report(turn.wish, clip, [], drawn | {"said": answer.said}, lines)
+        return
+    shown = turn.wish.prompt.text if turn else None
+    emit(
+        {"clip": clip, "said": answer.said, **drawn, "prompt": shown},
+        *lines,
+        f"Shown     {shown or 'nothing: a new beginning'}",
+    )
 
 
 class _Progress:
@@ -183,8 +264,16 @@ class _Progress:
             self.bar = None
 
 
-def _report(wish: Wish, clip: str | None, sections: list[Section]) -> None:
+def _report(
+    wish: Wish,
+    clip: str | None,
+    sections: list[Section],
+    more: Mapping[str, Any] | None = None,
+    lines: Sequence[str] = (),
+) -> None:
     """Say what was understood and drawn, and add it to the page's ``sections``.
+
+    ``more`` and ``lines`` are said before it: to programs, and to people.
 
     Raises
     ------
@@ -194,15 +283,20 @@ def _report(wish: Wish, clip: str | None, sections: list[Section]) -> None:
     paths = [path for path in wish.paths if path]
     if paths:
         sections.append(wish.section())
-    remarks = [*wish.doubts, *wish.notes]
-    record = {"clip": clip, "prompt": wish.prompt.to_json(), "notes": remarks}
+    remarks = [*wish.doubts, *wish.notes, *_offers(wish.prompt)]
+    record = {**(more or {}), "clip": clip, "prompt": wish.prompt.to_json(), "notes": remarks}
     emit(
         {**record, "pictures": [str(path) for path in paths]},
         *(_heard(wish.transcript, clip) if wish.transcript else []),
+        *lines,
         f"Drawn     {wish.prompt.text}  (by {wish.pictures[0].record['model']})",
         *notes(remarks),
         *(f"Picture   {path}" for path in paths),
+        *(f"Alt text  {alt_text(one.record)}" for one in wish.pictures if "seen" in one.record),
     )
+    for path in paths if wish.options.is_panorama else []:
+        room = write_new(path.with_suffix(".room.html"), room_page(path).encode())
+        emit({"room": str(room)}, f"Room      {room}")
     if wish.failures:
         raise S2iError(
             f"{len(wish.failures)} of {len(wish.pictures)} pictures could not be kept: "
@@ -235,6 +329,11 @@ def _finish(speech: SpeechToImage, sections: list[Section], processes: Processes
         *([f"Page      {page}"] if page else []),
         "Seconds   " + ", ".join(f"{name} {took:.2f}" for name, took in seconds.items()),
     )
+
+
+def _offers(prompt: Prompt) -> list[str]:
+    """Return sentences that ask for names that were nearly said."""
+    return [f"{near.question} Then say or draw: {near.sentence}" for near in prompt.near_names]
 
 
 def _heard(transcript: Transcript, clip: str | None) -> list[str]:

@@ -54,6 +54,10 @@ def dataset(
     cut_out: Annotated[
         list[str] | None, typer.Option(help="PHOTO whose subject is cut out all the same.")
     ] = None,
+    say_name: Annotated[
+        list[str] | None,
+        typer.Option(help="Recording of the name alone, to know it when it is said; repeatable."),
+    ] = None,
     mirror: Annotated[
         bool | None, typer.Option(help="Train on mirror images [default: animals].")
     ] = None,
@@ -77,6 +81,10 @@ def dataset(
         who = Subject.choose(drive, subject, class_noun, identifier=identifier, kind=kind)
     else:  # a known one, built again
         who = load_subject(drive, subject)
+    if say_name:
+        from s2i_lib.speech.taught_names import teach_name
+
+        who = teach_name(drive, who, say_name)
     built = build_dataset(
         who,
         drive,
@@ -105,6 +113,9 @@ def _emit_dataset(built: Dataset) -> None:
         f"Sheet     {built.contact_sheet}",
         f"Manifest  {built.manifest}",
     ]
+    if built.subject.spellings:
+        spellings = ", ".join(built.subject.spellings)
+        lines.append(f"Name      {built.subject.name}, also heard as {spellings}")
     if built.consent:
         lines.append(wrap(f"Consent   {built.consent.sentence(built.subject.name)}", indent=10))
     record = {
@@ -237,10 +248,12 @@ def runs(
     if prune:
         left = [run for run in found if run not in doomed]
         states = prunable(left, with_unfinished=not yes)
-        freed += prune_states([
-            path for path, meaning in states
+        agreed_on = [
+            path
+            for path, meaning in states
             if agreed(f"{meaning}. Delete its {size_of(path) / 1e6:.1f} MB?")
-        ])  # fmt: skip
+        ]
+        freed += prune_states(drive, agreed_on)
     if prune or doomed:
         emit({"freed_bytes": freed}, f"Freed     {freed / 1e6:.1f} MB")
 

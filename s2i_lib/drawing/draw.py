@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from s2i_lib import __version__
+from s2i_lib.drawing.panorama import going_around
 from s2i_lib.drawing.records import Picture, prompt_of
 from s2i_lib.drawing.sampling import (
     SEEDS,
@@ -134,14 +135,19 @@ def _fit_for_class(classroom: Classroom, model: Model, pictures: list[Picture]) 
 
 
 def redo(
-    model: Model, record: dict[str, Any], *, on_step: Callable[[Step], object] | None = None
+    model: Model,
+    record: dict[str, Any],
+    *,
+    on_step: Callable[[Step], object] | None = None,
+    classroom: Classroom | None = None,
 ) -> Picture:
     """Draw a picture again from its record: the same batch and precision, of it the same picture.
 
     Raises
     ------
     InputError
-        When the record lacks what is needed, or ``model`` is not the one that drew it.
+        When the record lacks what is needed, or ``model`` is not the one that drew it; in classroom
+        mode as `draw` does.
     """
     try:
         prompt, index, seeds = prompt_of(record), record["index"], record["seeds"]
@@ -155,6 +161,7 @@ def redo(
             seed=record["seed"],
             scheduler=record["scheduler"],
             guidance_interval=tuple(record["guidance_interval"]),
+            is_panorama=record.get("is_panorama") is True,  # older versions drew none
         )
         # Another machine gives other bits anyway, and half precision is a GPU's; older records say
         # neither.
@@ -168,8 +175,13 @@ def redo(
             "It was written by another version, or by hand."
         ) from error
     check_prompt(model, prompt)
+    if classroom is not None:
+        classroom.check_prompt(prompt, guidance_of(model, options))
     with _in_precision(model, then, "in which the picture was drawn"):
-        return _draw_seeds(model, prompt, options, seeds, on_step)[index]
+        again = _draw_seeds(model, prompt, options, seeds, on_step)[index]
+    picture = again if classroom is None else _fit_for_class(classroom, model, [again])[0]
+    said = {"conversation": record["conversation"]} if "conversation" in record else {}
+    return replace(picture, record=picture.record | said)
 
 
 def _name_precision(model: Model) -> str:
@@ -257,14 +269,16 @@ def _draw_batches(
     """Sample and decode in one batch, or in halves of it where memory is short."""
     import torch
 
+    around = going_around(model.pipeline) if options.is_panorama else nullcontext()
     try:
-        latents = sample_latents(model, prompt, options, seeds, on_step)
-        finite = latents.isfinite().flatten(1).all(dim=1).tolist()
-        precision = _name_precision(model)
-        images = decode(model, latents)
-        for i, image in enumerate(images):
-            if finite[i] and is_black(image) and model.pipeline.vae.dtype != torch.float32:
-                images[i] = _decode_in_full(model, latents[i : i + 1])
+        with around:
+            latents = sample_latents(model, prompt, options, seeds, on_step)
+            finite = latents.isfinite().flatten(1).all(dim=1).tolist()
+            precision = _name_precision(model)
+            images = decode(model, latents)
+            for i, image in enumerate(images):
+                if finite[i] and is_black(image) and model.pipeline.vae.dtype != torch.float32:
+                    images[i] = _decode_in_full(model, latents[i : i + 1])
         return [
             _Drawn(image, is_finite, seeds, precision)
             for image, is_finite in zip(images, finite, strict=True)

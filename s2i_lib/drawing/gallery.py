@@ -15,11 +15,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from s2i_lib.drawing.marks import Mark, encode_marked, mark_of_record
 from s2i_lib.drawing.records import Picture
+from s2i_lib.drawing.told import alt_text
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.photos.own_png import open_png, text_of_png
-from s2i_lib.photos.reading import encode_image
-from s2i_lib.storage.files import data_uri, free_path, write_file
+from s2i_lib.storage.files import alone_in, data_uri, free_path, write_file, write_new
 from s2i_lib.storage.json_file import NUMBER, TEXT_OR_NONE, check_fields, parse_object
 from s2i_lib.storage.layout import composed, folder_name
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL.Image import Image
 
+    from s2i_lib.drawing.credentials import Signer
     from s2i_lib.photos.subject import Subject
     from s2i_lib.speech.transcript import Transcript
 
@@ -45,8 +47,12 @@ RECORD_SHAPE = {
     "source": str,
     "run": TEXT_OR_NONE,
     "hashes": dict,
-    "subjects": [{"name": str, "class_noun": str, "identifier": str, "kind": str}],
+    "subjects": [
+        {"name": str, "class_noun": str, "identifier": str, "kind": str, "spellings": [str]}
+    ],
     "transcript": (dict, type(None)),
+    "conversation": [{"said": str, "kind": str}],
+    "seen": {"agrees": bool, "words": str},
 }
 PAGE_TEMPLATE = Path(__file__).with_name("gallery_page.html")
 
@@ -62,6 +68,8 @@ class Section:
     clip: np.ndarray | None = None
     """The recording: float32 in -1 to 1, mono, 16 kHz."""
     notes: Sequence[str] = ()
+    said: str | None = None
+    """Words of a conversation that were typed."""
 
 
 def save(picture: Picture, folder: Path, mark: str = "", *, root: Path | None = None) -> Path:
@@ -76,16 +84,12 @@ def save(picture: Picture, folder: Path, mark: str = "", *, root: Path | None = 
     S2iError
         When the disk does not take both. Neither is left behind then.
     """
-    from PIL.PngImagePlugin import PngInfo
-
     record = _to_drive(picture.record, root) if root else picture.record
     record = record | {"saved_at": datetime.now(UTC).isoformat(timespec="seconds")}
-    text = json.dumps(record, ensure_ascii=False)
-    info = PngInfo()
-    info.add_itxt(RECORD_KEY, text)
-    data = encode_image(picture.image, "PNG", pnginfo=info)
-    path = free_path(folder / f"{file_stem(record['prompt'])}-{record['seed']}{mark}.png")
-    return _write_with_record(path, data, record)
+    text = {RECORD_KEY: json.dumps(record, ensure_ascii=False)}
+    data = encode_marked(picture.image, "PNG", mark_of_record(record), text=text)
+    path = folder / f"{file_stem(record['prompt'])}-{record['seed']}{mark}.png"
+    return _write_with_record(path, data, record, record_first=False)  # it is in the PNG, too
 
 
 def save_recording(
@@ -105,63 +109,79 @@ def save_recording(
         "subjects": [asdict(subject) for subject in subjects],
         "saved_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    path = free_path(folder / f"{file_stem(transcript.text)}.wav")
-    return _write_with_record(path, wav_bytes(sound), record)
+    path = folder / f"{file_stem(transcript.text)}.wav"
+    # By the record `s2i_lib.privacy` finds whose voice it is: it is there before that.
+    return _write_with_record(path, wav_bytes(sound), record, record_first=True)
 
 
-def _write_with_record(path: Path, data: bytes, record: dict[str, Any]) -> Path:
-    """Write a file and the JSON beside it, or neither."""
+def _write_with_record(
+    path: Path, data: bytes, record: dict[str, Any], *, record_first: bool
+) -> Path:
+    """Write a file and the JSON beside it, or neither, under a name that is free for both."""
     text = json.dumps(record, ensure_ascii=False, indent=1) + "\n"
-    # The record first: by it `s2i_lib.privacy` finds whose file this is.
-    beside = write_file(path.with_suffix(".json"), text.encode())
-    try:
-        return write_file(path, data)
-    except S2iError:
-        with suppress(OSError):
-            beside.unlink()
-        raise
+    with alone_in(path.parent):
+        path = free_path(path, ".json")
+        parts = [(path, data), (path.with_suffix(".json"), text.encode())]
+        (first, content), (second, rest) = reversed(parts) if record_first else parts
+        write_file(first, content)
+        try:
+            write_file(second, rest)
+        except S2iError:
+            with suppress(OSError):
+                first.unlink()
+            raise
+    return path
 
 
 _PATHS = ("run", "source")
 
 
+def _at_each_step(
+    record: dict[str, Any], change: Callable[[dict[str, Any]], dict[str, Any]]
+) -> dict[str, Any]:
+    """Return a record that was changed, and with it those of the pictures that it came from."""
+    changed = change(record)
+    if steps := record.get("conversation"):
+        changed["conversation"] = [change(step) for step in steps]
+    return changed
+
+
 def _to_drive(record: dict[str, Any], root: Path) -> dict[str, Any]:
     """Return a record whose paths on the Drive say nothing of where it is mounted."""
     place = str(root.absolute()) + "/"
-    paths = {key: value.removeprefix(place) for key in _PATHS
-             if isinstance(value := record.get(key), str)}  # fmt: skip
-    return record | paths
+
+    def shorten(one: dict[str, Any]) -> dict[str, Any]:
+        return one | {key: value.removeprefix(place) for key in _PATHS
+                      if isinstance(value := one.get(key), str)}  # fmt: skip
+
+    return _at_each_step(record, shorten)
 
 
 def from_drive(record: dict[str, Any], root: Path) -> dict[str, Any]:
     """Return a record with the paths on the Drive at ``root`` as they are here."""
-    paths = {key: str(root.absolute() / value) for key in _PATHS
-             if isinstance(value := record.get(key), str) and value
-             and not Path(value).is_absolute() and ".." not in Path(value).parts
-             and (root / value).exists()}  # fmt: skip
-    return record | paths
+
+    def lengthen(one: dict[str, Any]) -> dict[str, Any]:
+        return one | {key: str(root.absolute() / value) for key in _PATHS
+                      if isinstance(value := one.get(key), str) and value
+                      and not Path(value).is_absolute() and ".." not in Path(value).parts
+                      and (root / value).exists()}  # fmt: skip
+
+    return _at_each_step(record, lengthen)
 
 
-def _for_others(record: dict[str, Any]) -> dict[str, Any]:
+def for_others(record: dict[str, Any]) -> dict[str, Any]:
     """Return a record without paths of this machine: from the Drive's runs on, or the name."""
 
     def shorten(path: str) -> str:
         _, runs, run = path.rpartition("/runs/")
         return f"runs/{run}" if runs else Path(path).name
 
-    return record | {key: shorten(value) for key in _PATHS
-                     if isinstance(value := record.get(key), str)
-                     and Path(value).is_absolute()}  # fmt: skip
+    def for_others(one: dict[str, Any]) -> dict[str, Any]:
+        return one | {key: shorten(value) for key in _PATHS
+                      if isinstance(value := one.get(key), str)
+                      and Path(value).is_absolute()}  # fmt: skip
 
-
-# What says that a picture was drawn by a model, in the words of IPTC (Digital Source Type).
-AI_MARK = (
-    '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf='
-    '"http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description rdf:about="" '
-    'xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" Iptc4xmpExt:'
-    'DigitalSourceType="http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"/>'
-    "</rdf:RDF></x:xmpmeta>"
-)
+    return _at_each_step(record, for_others)
 
 
 def shared_png(path: Path) -> bytes:
@@ -172,16 +192,34 @@ def shared_png(path: Path) -> bytes:
     InputError
         When it cannot be read.
     """
-    from PIL.PngImagePlugin import PngInfo
-
-    info = PngInfo()
-    info.add_itxt("XML:com.adobe.xmp", AI_MARK)
-    return encode_image(open_png(path).convert("RGB"), "PNG", pnginfo=info)
+    return encode_marked(open_png(path).convert("RGB"), "PNG", mark_of_png(path))
 
 
-def share(pictures: Sequence[Path], folder: Path) -> list[Path]:
-    """Write copies to give away, whose names and content say nothing of whom they show."""
-    return [write_file(free_path(folder / "picture.png"), shared_png(path)) for path in pictures]
+def mark_of_png(path: Path) -> Mark:
+    """Return the mark of a saved picture: by its record, also where an older version saved it."""
+    try:
+        return mark_of_record(read_record(path))
+    except InputError:  # it says less of itself, and is a picture of ours all the same
+        return Mark()
+
+
+def share(pictures: Sequence[Path], folder: Path, signer: Signer | None = None) -> list[Path]:
+    """Write copies to give away, whose names and content say nothing of whom they show.
+
+    With a ``signer`` each has signed C2PA credentials, too. One that cannot be read is named in the
+    log.
+    """
+    shared = []
+    for path in pictures:
+        try:
+            data = shared_png(path)
+        except InputError as error:
+            log.warning("%s", error)
+            continue
+        if signer:
+            data = signer.sign(data, "image/png", mark_of_png(path))
+        shared.append(write_new(folder / "picture.png", data))
+    return shared
 
 
 class NoRecordError(InputError):
@@ -280,15 +318,21 @@ def grid_png(pictures: Sequence[Path]) -> bytes:
     InputError
         When none of them can be read.
     """
-    images = []
+    images, models = [], set()
     for path in pictures:
         try:
             images.append(open_png(path))
+            models.add(mark_of_png(path).model)
         except InputError as error:
             log.warning("%s", error)
     if not images:
         raise InputError("None of these pictures can be read, so there is no grid of them.")
-    return encode_image(grid(images, cell_px=256), "PNG")
+    return encode_marked(grid(images, cell_px=256), "PNG", _mark_of_all(models))
+
+
+def _mark_of_all(models: Collection[str]) -> Mark:
+    """Return the mark of what shows pictures of these models side by side."""
+    return Mark(", ".join(sorted(filter(None, set(models)))))
 
 
 def grid(
@@ -315,9 +359,10 @@ def write_page(wishes: Sequence[Section], path: Path, *, title: str) -> Path:
     from jinja2 import Environment
 
     template = Environment(autoescape=True).from_string(PAGE_TEMPLATE.read_text())
-    sections = [
+    sections: list[dict[str, Any]] = [
         {
             "heard": wish.heard,
+            "said": wish.said,
             "prompt": wish.prompt,
             "notes": wish.notes,
             "clip": None if wish.clip is None else data_uri("audio/wav", wav_bytes(wish.clip)),
@@ -325,15 +370,18 @@ def write_page(wishes: Sequence[Section], path: Path, *, title: str) -> Path:
                 {
                     "name": file.name,
                     "uri": data_uri("image/png", shared_png(file)),
-                    "record": _for_others(read_record(file)),
+                    "alt": alt_text(record),
+                    "record": for_others(record),
                 }
                 for file in wish.pictures
+                for record in [read_record(file)]
             ],
         }
         for wish in wishes
     ]
-    page = template.render(title=title, wishes=sections)
-    return write_file(free_path(path), page.encode())
+    models = [mark_of_png(file).model for wish in wishes for file in wish.pictures]
+    page = template.render(title=title, wishes=sections, mark=_mark_of_all(models).html())
+    return write_new(path, page.encode())
 
 
 def without(page: str, shows: Callable[[Any], bool]) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from s2i_lib.errors import InputError
@@ -23,6 +24,46 @@ class Picture:
 
     image: Image
     record: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Chain:
+    """What was said until a picture came out as it did."""
+
+    said: str
+    """The words for this picture, in English."""
+    kind: str
+    """"wish", or what they change (s2i_lib.speech.commands)."""
+    before: Sequence[Picture] = ()
+    """Pictures that they change; none for a new wish."""
+
+    def write_in(self, picture: Picture, place: int) -> Picture:
+        """Return a picture whose record says in ``conversation`` what was said, oldest first.
+
+        Each earlier step has what differs in its own record, so `steps_of` gives that again.
+        """
+        steps: list[dict[str, Any]] = []
+        if self.before:
+            last = self.before[min(place, len(self.before) - 1)].record
+            steps = [
+                {
+                    name: value
+                    for name, value in step.items()
+                    if name in ("said", "kind") or picture.record.get(name) != value
+                }
+                for step in steps_of(last)
+            ]
+        steps.append({"said": self.said, "kind": self.kind})
+        return replace(picture, record=picture.record | {"conversation": steps})
+
+
+def steps_of(record: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the whole record of each picture of a conversation, the one itself last.
+
+    Each has what was ``said`` for it, and its ``kind``. A picture of no conversation is one step.
+    """
+    own = {name: value for name, value in record.items() if name != "conversation"}
+    return [own | step for step in record.get("conversation") or [{"said": "", "kind": "wish"}]]
 
 
 def weights_named_in(

@@ -6,10 +6,11 @@ or, where that cannot be had, by the small one of a package.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 WORDS = Path(__file__).with_name("classroom_words.txt")
+# What is not left out of people in a class: "a woman", and in the negative prompt "clothes".
+COVERS = frozenset({
+    "clothes", "clothing", "dress", "shirt", "blouse", "skirt", "pants", "trousers", "jeans",
+    "shorts", "underwear", "bra", "panties", "swimsuit", "bikini", "fabric", "garment", "outfit",
+})  # fmt: skip
 
 
 class Classroom:
@@ -66,9 +72,14 @@ class Classroom:
     def check_prompt(self, prompt: Prompt, guidance: float = 1.0) -> None:
         """Compare the prompt, and what was heard in either language, with the list.
 
-        Below a guidance of 1 what must not be in a picture is drawn into it, so it counts, too.
+        Below a guidance of 1 what must not be in a picture is drawn into it, so it counts, too. And
+        above it, leaving out clothes draws people without.
         """
         heard = prompt.transcript
+        if found := find_word(prompt.negative, COVERS):
+            raise InputError(
+                f"Let us draw something else: “{found}” cannot be left out in classroom mode."
+            )
         drawn = [prompt.text] if guidance >= 1 else [prompt.text, prompt.negative]
         self.check(*drawn, *((heard.text, heard.english) if heard else ()))
 
@@ -171,7 +182,7 @@ def read_words(path: Path) -> frozenset[str]:
     Raises
     ------
     InputError
-        When it cannot be read, or a line has more than a word.
+        When it cannot be read, has no words, or a line has more than a word.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -187,12 +198,42 @@ def read_words(path: Path) -> frozenset[str]:
                 f"Line {number} of {path} is {entry!r}. Expected one word of letters a line, for "
                 "instance: blood. Split it, or put a # before it."
             )
-    return frozenset(_fold(entry) for _, entry in entries if entry)
+    words = frozenset(_fold(entry) for _, entry in entries if entry)
+    if not words:
+        raise InputError(
+            f"The list of words {path} has none, so that nothing would be refused. Put one word a "
+            "line into it, or delete it: then the list of this package counts."
+        )
+    return words
 
 
 def find_word(text: str, words: frozenset[str]) -> str | None:
-    """Return the first word of ``text`` that is one of ``words``, or its plural; else None."""
-    return next((word for word in _split(text) if words & _singulars(word)), None)
+    """Return the first word of ``text`` that is one of ``words``, or its plural; else None.
+
+    Also where it is spelled ("g u n", "n-a-k-e-d") or has digits for letters ("n4k3d").
+    """
+    plain = _fold(text)
+    for word in (*_split(plain), *_split(_without_digits(plain))):
+        if words & _singulars(word):
+            return word
+    return next((word for run in _spelled(plain) for word in sorted(words) if word in run), None)
+
+
+_LOOKS_LIKE = str.maketrans("0134578@$", "oieastbas")
+
+
+def _without_digits(plain: str) -> str:
+    """Return the words that have letters and signs in them, with the letters they look like."""
+    mixed = re.findall(r"[\w@$]+", plain)
+    return " ".join(word.translate(_LOOKS_LIKE) for word in mixed if re.search(r"[^\W\d_]", word))
+
+
+def _spelled(plain: str) -> Iterator[str]:
+    """Find what is spelled letter by letter."""
+    for length, letters in itertools.groupby(re.findall(r"[^\W_]+", plain), key=len):
+        run = "".join(letters)
+        if length == 1 and len(run) > 2:
+            yield run
 
 
 def _split(text: str) -> list[str]:
@@ -200,9 +241,9 @@ def _split(text: str) -> list[str]:
 
 
 def _fold(text: str) -> str:
-    """Without case, invisible characters and letters in fancy dress (fullwidth, bold)."""
-    plain = unicodedata.normalize("NFKC", text).casefold()
-    return "".join(c for c in plain if unicodedata.category(c) != "Cf")
+    """Without case, accents, invisible characters and letters in fancy dress (fullwidth, bold)."""
+    plain = unicodedata.normalize("NFKD", text).casefold()
+    return "".join(c for c in plain if unicodedata.category(c) not in ("Cf", "Mn"))
 
 
 def _singulars(word: str) -> set[str]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from s2i_lib.drawing.panorama import WIDTHS, Turning
 from s2i_lib.errors import InputError
 from s2i_lib.models.loading import Model
 from s2i_lib.models.schedulers import SCHEDULERS, USUAL, make_scheduler
@@ -40,6 +41,8 @@ class DrawOptions:
     """Noise levels, 0 (none) to 1 (all noise), between which guidance is applied: elsewhere it
     costs time and changes little (Kynkäänniemi et al. 2024, arXiv:2404.07724). None: the model's
     own; (0, 1): always."""
+    is_panorama: bool = False
+    """Twice as wide as high, and the edges meet (`s2i_lib.drawing.panorama`)."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.steps <= MAX_STEPS:
@@ -121,7 +124,9 @@ def sample_latents(
     scheduler.set_timesteps(options.steps, device=model.device)
     alphas = pipeline.scheduler.alphas_cumprod
     with torch.inference_mode():
-        latents = initial_noise(model, seeds) * scheduler.init_noise_sigma
+        widths = WIDTHS if options.is_panorama else 1
+        latents = initial_noise(model, seeds, widths) * scheduler.init_noise_sigma
+        unet = Turning(pipeline.unet) if options.is_panorama else pipeline.unet
         each = [prompts] * len(seeds) if isinstance(prompts, Prompt) else prompts
         texts = [*(prompt.negative for prompt in each), *(prompt.text for prompt in each)]
         embeddings = encode_prompts(model, texts).to(latents)
@@ -130,12 +135,12 @@ def sample_latents(
             is_guided = guidance != 1.0 and low <= float(t) / len(alphas) <= high
             if is_guided:
                 both = torch.cat([noisy, noisy])
-                predicted = pipeline.unet(both, t, encoder_hidden_states=embeddings).sample
+                predicted = unet(both, t, encoder_hidden_states=embeddings).sample
                 without, with_prompt = predicted.to(latents.dtype).chunk(2)
                 predicted = without + guidance * (with_prompt - without)
             else:
                 text = embeddings[len(seeds) :]
-                predicted = pipeline.unet(noisy, t, encoder_hidden_states=text).sample
+                predicted = unet(noisy, t, encoder_hidden_states=text).sample
                 predicted = predicted.to(latents.dtype)
             latents = scheduler.step(predicted, t, latents).prev_sample
             if on_step is not None:
@@ -158,15 +163,19 @@ def estimate_denoised(
     return (noisy - (1 - alpha) ** 0.5 * predicted) / alpha**0.5
 
 
-def initial_noise(model: Model, seeds: Sequence[int]) -> torch.Tensor:
-    """Unit Gaussian latents, shape = (len(seeds), channels, h, w): one CPU generator a seed."""
+def initial_noise(model: Model, seeds: Sequence[int], widths: int = 1) -> torch.Tensor:
+    """Unit Gaussian latents, shape = (len(seeds), channels, h, w): one CPU generator a seed.
+
+    ``w`` is ``widths`` times ``h``.
+    """
     import torch
 
     unet = model.pipeline.unet.config
     side = model.base.size_px // model.pipeline.vae_scale_factor
     noise = [
         torch.randn(
-            (unet.in_channels, side, side), generator=torch.Generator("cpu").manual_seed(seed)
+            (unet.in_channels, side, widths * side),
+            generator=torch.Generator("cpu").manual_seed(seed),
         )
         for seed in seeds
     ]

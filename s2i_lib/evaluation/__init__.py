@@ -8,7 +8,8 @@ puts that together for a run, and what cannot be scored is missing with its reas
 
 ``speech`` measures what is lost between mouth and picture: the same wish, spoken and typed, drawn
 from the same noise. ``report`` makes a page of it all. ``model_selection`` scores while training
-goes on, and is the rule that chooses a run's best checkpoint.
+goes on, and is the rule that chooses a run's best checkpoint. ``look`` asks the scorer whether one
+picture shows what was asked.
 """
 
 from s2i_lib.evaluation.dreambench import EvaluateOptions

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from s2i_lib.models.loading import Model
 from s2i_lib.models.registry import BaseModel, known_words
 from s2i_lib.photos.subject import Subject
 from s2i_lib.speech.templates import article_for
+from s2i_lib.storage.json_file import load_object
 
 BATCH = 4  # pictures at a time: what a T4 has room for at 512 px
 DREAMBENCH = Path(__file__).with_name("dreambench.json")
@@ -60,7 +60,7 @@ class EvaluateOptions:
 @functools.cache
 def dreambench() -> dict[str, Any]:
     """Return the DreamBench prompts and their source: 25 for objects, 25 for live subjects."""
-    return json.loads(DREAMBENCH.read_text())
+    return load_object(DREAMBENCH)
 
 
 def choose_prompts(base: BaseModel, subject: Subject, count: int) -> tuple[list[str], list[str]]:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import MISSING, asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from tqdm.auto import tqdm
 
 from s2i_lib import __version__
 from s2i_lib.errors import InputError, S2iError
@@ -28,7 +29,7 @@ from s2i_lib.evaluation.metrics import (
     nearest_real,
     text_cosines,
 )
-from s2i_lib.evaluation.model_selection import Point, as_curve
+from s2i_lib.evaluation.model_selection import Point, as_curve, read_points
 from s2i_lib.evaluation.speech import Clip, evaluate_speech
 from s2i_lib.models.encoders import load_scorers
 from s2i_lib.models.loading import Model, choose_base, load
@@ -38,7 +39,7 @@ from s2i_lib.photos.subject import Subject
 from s2i_lib.pipeline import SpeechToImage
 from s2i_lib.speech.transcribe import HearOptions
 from s2i_lib.storage.files import sha256_of
-from s2i_lib.storage.json_file import parse_object, read_limited
+from s2i_lib.storage.json_file import NUMBER, check_fields, parse_object, read_limited
 from s2i_lib.storage.run_card import find_run, read_card
 
 if TYPE_CHECKING:
@@ -325,6 +326,11 @@ def _groups(things: Any, size: int) -> list[Any]:
     return [things[i : i + size] for i in range(0, len(things), size)]
 
 
+POINT = Point.__dataclass_fields__.keys()
+LINE_SHAPE: dict[str, Any] = {"step": int, "instance_loss": NUMBER, "prior_loss": NUMBER}
+LINE_SHAPE |= dict.fromkeys(POINT - {"step"}, (*NUMBER, type(None)))
+
+
 def evaluate_run(
     drive: Drive,
     run: str,
@@ -334,10 +340,9 @@ def evaluate_run(
     is_base: bool = False,
     base: str = "auto",
     clips: Sequence[Clip] = (),
-    callback: Callable[[int, int], object] = lambda done, total: None,
     **instead: str | None,
 ) -> Evaluation:
-    """Evaluate the weights of a run against the photos that it learned from.
+    """Evaluate the weights of a run against the photos that it learned from; a bar counts.
 
     Parameters
     ----------
@@ -369,7 +374,13 @@ def evaluate_run(
         model = load(base, drive=drive, run=str(folder))
     photos, notes = photos_of(drive, subject, card)
     scorers = load_scorers(model.base, drive, **instead)
-    result = evaluate(model, subject, photos, scorers, options, callback=callback)
+    with tqdm(desc=f"Evaluating {run}", unit="prompt", leave=False) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        result = evaluate(model, subject, photos, scorers, options, callback=show)
     result.notes[:0] = notes
     if clips:
         add_hearing(result, model, clips, drive, scorers.clip)
@@ -437,16 +448,11 @@ def read_curve(folder: Path, kept_step: int | None = None) -> list[dict[str, Any
     for name in ("metrics.jsonl", "scores.jsonl"):
         with suppress(OSError, ValueError):
             for line in read_limited(folder / name).splitlines():
-                lines.append(parse_object(line))
-    found = [line for line in lines if isinstance(line.get("step"), int)]
-    scored = as_curve([Point(**line) for line in found if is_point(line)])
+                found = parse_object(line)
+                check_fields(found, LINE_SHAPE)
+                lines.append(found)
+    lines = [line for line in lines if "step" in line]
+    scored = as_curve(read_points(lines))
     if kept_step is not None:
         scored = [line | {"is_best": line["step"] == kept_step} for line in scored]
-    return [line for line in found if not is_point(line)] + scored
-
-
-def is_point(line: dict[str, Any]) -> bool:
-    """Return whether a line of a run's files is a ``Point``, of this version or one before."""
-    fields = Point.__dataclass_fields__
-    needed = {name for name, one in fields.items() if one.default is MISSING}
-    return needed <= line.keys() <= fields.keys()
+    return [line for line in lines if "likeness" not in line] + scored

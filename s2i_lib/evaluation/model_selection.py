@@ -10,14 +10,16 @@ prompt fidelity (every picture is the photo) and the prior ("a dog" is this dog)
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from s2i_lib.errors import InputError
+from s2i_lib.errors import InputError, first_line
 from s2i_lib.evaluation.metrics import caption, mean_cosines, text_cosines
 from s2i_lib.photos.cut_out import split
+from s2i_lib.storage.json_file import NUMBER, check_fields
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -46,6 +48,24 @@ class Point:
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
+
+    @classmethod
+    def from_json(cls, line: Mapping[str, Any]) -> Point:
+        """Read what `to_json` gave; ValueError where that is not it."""
+        check_fields(line, {"step": int, "*": (*NUMBER, type(None))}, "a score")
+        try:
+            return cls(**line)
+        except TypeError as error:
+            raise ValueError(first_line(error)) from error
+
+
+def read_points(lines: Sequence[Mapping[str, Any]]) -> list[Point]:
+    """Return the points among the lines of a file; what else stands there is passed over."""
+    points = []
+    for line in lines:
+        with suppress(ValueError):
+            points.append(Point.from_json(line))
+    return points
 
 
 def drift(point: Point, first: Point) -> float:
@@ -193,8 +213,8 @@ class Validation:
         return point
 
     def resume(self, lines: Sequence[Mapping[str, Any]]) -> None:
-        """Take up the points of an earlier session, as ``Point.to_json`` gave them."""
-        self.points = [Point(**line) for line in lines]
+        """Take up the points of an earlier session, as `read_points` finds them."""
+        self.points = read_points(lines)
 
     @property
     def best(self) -> Point | None:

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from s2i_lib.drawing.marks import Mark, encode_marked, mark_of_record
 from s2i_lib.errors import InputError
 from s2i_lib.evaluation.evaluate import MEANING, Evaluation, PictureScore
 from s2i_lib.evaluation.metrics import LEVEL, Score, caption
 from s2i_lib.photos.reading import encode_image
-from s2i_lib.storage.files import data_uri, free_path, make_folder, write_file
+from s2i_lib.storage.files import alone_in, data_uri, free_path, make_folder, write_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -48,15 +49,15 @@ def write_report(evaluations: Sequence[Evaluation], folder: Path) -> tuple[Path,
     """
     if not evaluations:
         raise InputError("There is no evaluation to report (found 0, need 1 or more).")
-    make_folder(folder)
     now = datetime.now(UTC)
-    page = free_path(folder / f"evaluation-{now:%Y%m%d-%H%M%S}.html")
-    data = free_path(page.with_suffix(".json"))
     made_at = now.isoformat(timespec="seconds")
     records = [evaluation.to_json() for evaluation in evaluations]
     text = json.dumps({"made_at": made_at, "runs": records}, indent=1, ensure_ascii=False)
-    write_file(data, (text + "\n").encode())
-    return write_file(page, render_page(evaluations, made_at).encode()), data
+    with alone_in(make_folder(folder)):
+        data = free_path(folder / f"evaluation-{now:%Y%m%d-%H%M%S}.json", ".html")
+        write_file(data, (text + "\n").encode())
+    page = render_page(evaluations, made_at)
+    return write_file(data.with_suffix(".html"), page.encode()), data
 
 
 def render_page(evaluations: Sequence[Evaluation], made_at: str) -> str:
@@ -72,7 +73,9 @@ def render_page(evaluations: Sequence[Evaluation], made_at: str) -> str:
         for kind, found in e.scorers.items()
         if kind != "missing"
     )
+    models = sorted({mark.model for e in evaluations if (mark := _mark_of(e)).model})
     return template.render(
+        mark=Mark(", ".join(models), is_composite=True).html(),  # there are photos on it, too
         title=f"How good is {names}?",
         made_at=made_at,
         level=round(100 * LEVEL),
@@ -90,6 +93,12 @@ def render_page(evaluations: Sequence[Evaluation], made_at: str) -> str:
     )
 
 
+def _mark_of(evaluation: Evaluation) -> Mark:
+    """Return the mark of the pictures that were scored."""
+    is_base = evaluation.name.startswith(evaluation.base)
+    return mark_of_record({"model": evaluation.base, "run": not is_base})
+
+
 def _run(evaluation: Evaluation) -> dict[str, Any]:
     """What the page shows of one run, beside what the evaluation says itself."""
     has_curve = len(evaluation.curve) > 1
@@ -105,7 +114,9 @@ def _run(evaluation: Evaluation) -> dict[str, Any]:
         ],
         "grid": _grid(evaluation),
         "class_prompt": caption(f"a {evaluation.subject.phrase}", evaluation.subject),
-        "class_images": [image_uri(image) for image in evaluation.class_images],
+        "class_images": [
+            image_uri(image, _mark_of(evaluation)) for image in evaluation.class_images
+        ],
         "recipe": json.dumps(recipe, indent=1, ensure_ascii=False),
     }
 
@@ -117,7 +128,11 @@ def _grid(evaluation: Evaluation) -> list[dict[str, Any]]:
         scored, images = evaluation.pictures[i : i + seeds], evaluation.images[i : i + seeds]
         each = [_scores_of(picture) for picture in scored]
         pictures = [
-            {"score": picture, "uri": image_uri(image), "summary": _in_words(own)}
+            {
+                "score": picture,
+                "uri": image_uri(image, _mark_of(evaluation)),
+                "summary": _in_words(own),
+            }
             for picture, image, own in zip(scored, images, each, strict=True)
         ]
         means = {name: float(np.mean([scores[name] for scores in each])) for name in each[0]}
@@ -225,10 +240,19 @@ def figure_uri(figure: Figure) -> str:
     return data_uri("image/png", figure_png(figure))
 
 
-def image_uri(image: Image) -> str:
-    """Return a picture for the page: small ones as they are, large ones as a thumbnail."""
-    if max(image.size) <= THUMB_PX:
-        return data_uri("image/png", encode_image(image, "PNG"))
-    small = image.copy()
-    small.thumbnail((THUMB_PX, THUMB_PX))
-    return data_uri("image/jpeg", encode_image(small, "JPEG", quality=88))
+def image_uri(image: Image, mark: Mark | None = None) -> str:
+    """Return a picture for the page: small ones as they are, large ones as a thumbnail.
+
+    What was drawn has a ``mark``, a photo none.
+    """
+    is_small = max(image.size) <= THUMB_PX
+    file_format = "PNG" if is_small else "JPEG"
+    options: dict[str, Any] = {} if is_small else {"quality": 88}
+    if not is_small:
+        image = image.copy()
+        image.thumbnail((THUMB_PX, THUMB_PX))
+    if mark:
+        data = encode_marked(image, file_format, mark, **options)
+    else:
+        data = encode_image(image, file_format, **options)
+    return data_uri(f"image/{file_format.lower()}", data)

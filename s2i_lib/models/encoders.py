@@ -19,13 +19,14 @@ import numpy as np
 
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.models.devices import pick_device, visiting_if_there_is_room
+from s2i_lib.models.digests import digest_of
 from s2i_lib.models.folder import load_or_refuse
-from s2i_lib.models.loading import digest_of
 from s2i_lib.models.registry import PACKAGE, BaseModel
 from s2i_lib.models.vision import (
     Preparation,
     find_network,
     load_network,
+    load_tokenizer,
     on_the_cpu_if_full,
     place,
 )
@@ -299,7 +300,7 @@ def load_clip(
     S2iError
         When it is found nowhere or cannot be read.
     """
-    from transformers import AutoModel, AutoTokenizer
+    from transformers import AutoModel
 
     folder = find_network(source, drive)
     network = load_network(folder, AutoModel, device, dtype)
@@ -308,9 +309,8 @@ def load_clip(
             f"{folder} is a {type(network).__name__}, which cannot compare pictures with texts. "
             "Expected a CLIPModel or a VisionTextDualEncoderModel."
         )
-    local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-    tokenizer = load_or_refuse(folder, lambda: AutoTokenizer.from_pretrained(str(folder), **local))
-    scorer = ClipScorer(network, tokenizer, Preparation.read(folder), source, _digest(folder))
+    reads = load_tokenizer(folder)
+    scorer = ClipScorer(network, reads, Preparation.read(folder), source, _digest(folder))
     with awake(network, network.device):
         load_or_refuse(folder, lambda: scorer.images([_blank()]) @ scorer.texts(["a picture"]).T)
     return scorer
@@ -337,9 +337,7 @@ def load_lpips(source: str, drive: Drive, device: torch.device | None = None) ->
     The file has the tensors of the lpips package's own network (net.slice1.0.weight ...). Raises as
     ``load_clip`` does.
     """
-    from safetensors.torch import load_file
-
-    from s2i_lib.storage.tensor_file import read_head
+    from s2i_lib.storage.tensor_file import load_tensors
 
     path = Path(source)
     if not path.is_file():
@@ -350,8 +348,7 @@ def load_lpips(source: str, drive: Drive, device: torch.device | None = None) ->
                 "REPOSITORY:FILE on the hub."
             )
         path = find_network(repository, drive, only=name) / name
-    load_or_refuse(path, lambda: read_head(path))
-    tensors = load_or_refuse(path, lambda: load_file(path))
+    tensors = load_or_refuse(path, lambda: load_tensors(path))
     # Names sort by slice: slice1.0, slice2.3, slice3.6 ...
     names = [k for k in sorted(tensors) if k.startswith("net.") and k.endswith("weight")]
     widths = [len(tensors[k]) for k in names if tensors[k].dim() == 4]

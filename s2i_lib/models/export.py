@@ -11,6 +11,8 @@ from s2i_lib.errors import InputError
 from s2i_lib.models.loading import Model, load
 from s2i_lib.models.original_layout import check_layout, write_single_file
 from s2i_lib.models.schedulers import USUAL, make_scheduler
+from s2i_lib.storage.files import refuse_taken, written_whole
+from s2i_lib.storage.json_file import load_object, parse_object
 from s2i_lib.storage.layout import Drive, cut_name
 from s2i_lib.storage.run_card import LORA, RUN_CARD, WEIGHTS, find_run, read_card
 
@@ -54,11 +56,7 @@ def export(drive: Drive, run: str, form: str, out: Path | None = None, model: st
     name = cut_name(f"{folder.parent.name}-{folder.name}", 200)  # a suffix follows
     suffix = "" if form == "diffusers" else ".safetensors"
     target = out or folder / "export" / f"{name}{suffix}"
-    for path in [target] + [target.with_suffix(".yaml")] * (form == "single-file"):
-        if path.exists():
-            raise InputError(
-                f"{path} exists already and is not overwritten. Name another place with --out."
-            )
+    refuse_taken(target)
     if form == "diffusers":
         return _export_diffusers(_load_on_cpu(drive, folder, model), folder, target)
     if form == "single-file":
@@ -83,15 +81,13 @@ def _export_diffusers(model: Model, run: Path, target: Path) -> Path:
     for part in (pipe.unet, pipe.text_encoder, pipe.vae):
         _halve(part)
     pipe.scheduler = make_scheduler(model, USUAL)
-    part = target.with_name(f".{target.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    pipe.save_pretrained(part, safe_serialization=True)
-    _leave_defaults_out(pipe.scheduler, part / "scheduler")
-    _save_vocabulary(pipe.tokenizer, part / "tokenizer")
-    _as_transformers_4(part / "text_encoder")
-    if (run / RUN_CARD).is_file():
-        shutil.copy(run / RUN_CARD, part / RUN_CARD)
-    part.rename(target)
+    with written_whole(target) as part:
+        pipe.save_pretrained(part, safe_serialization=True)
+        _leave_defaults_out(pipe.scheduler, part / "scheduler")
+        _save_vocabulary(pipe.tokenizer, part / "tokenizer")
+        _as_transformers_4(part / "text_encoder")
+        if (run / RUN_CARD).is_file():
+            shutil.copy(run / RUN_CARD, part / RUN_CARD)
     return target
 
 
@@ -113,7 +109,7 @@ def _leave_defaults_out(scheduler: Any, folder: Path) -> None:
     """
     path = folder / scheduler.config_name
     filled_in = scheduler.config.get("_use_default_values", [])
-    said = {k: v for k, v in json.loads(path.read_text()).items() if k not in filled_in}
+    said = {k: v for k, v in load_object(path).items() if k not in filled_in}
     path.write_text(json.dumps(said, indent=2, sort_keys=True) + "\n")
 
 
@@ -123,19 +119,23 @@ def _as_transformers_4(text_encoder: Path) -> None:
     transformers 4 does not find names without the level ``text_model`` and draws with random
     weights. What 5 notes as its type, it loads it in, though the U-Net beside it becomes fp32.
     """
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import save_file
+
+    from s2i_lib.storage.tensor_file import load_tensors
 
     path = text_encoder / "model.safetensors"
-    weights = {f"text_model.{k.removeprefix('text_model.')}": w for k, w in load_file(path).items()}
+    weights = {
+        f"text_model.{k.removeprefix('text_model.')}": w for k, w in load_tensors(path).items()
+    }
     save_file(weights, path, metadata={"format": "pt"})
     path = text_encoder / "config.json"
-    config = json.loads(path.read_text()) | {"dtype": "float32"}
+    config = load_object(path) | {"dtype": "float32"}
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
 def _save_vocabulary(tokenizer: Any, folder: Path) -> None:
     """Write vocab.json and merges.txt, the files that transformers 4 makes CLIP's tokenizer of."""
-    model = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
+    model = parse_object(tokenizer.backend_tokenizer.to_str())["model"]
     text = json.dumps(model["vocab"], ensure_ascii=False)
     (folder / "vocab.json").write_text(text + "\n", encoding="utf-8")
     merges = "".join(f"{' '.join(pair)}\n" for pair in model["merges"])
@@ -150,7 +150,6 @@ def _export_single_file(model: Model, run: Path, card: dict[str, Any], target: P
     metadata = {"modelspec.prediction_type": pipe.scheduler.config["prediction_type"]}
     if card:
         metadata |= _model_spec(run, card)
-    target.parent.mkdir(parents=True, exist_ok=True)
     return write_single_file(pipe, target, metadata)
 
 
@@ -164,10 +163,12 @@ def _model_spec(run: Path, card: dict[str, Any]) -> dict[str, str]:
 
 
 def _export_lora(run: Path, card: dict[str, Any], target: Path) -> Path:
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import save_file
+
+    from s2i_lib.storage.tensor_file import load_tensors
 
     options = card["options"]
-    weights = kohya_names(load_file(run / WEIGHTS / LORA), options["lora_alpha"])
+    weights = kohya_names(load_tensors(run / WEIGHTS / LORA), options["lora_alpha"])
     metadata = {
         "ss_network_dim": str(options["lora_rank"]),
         "ss_network_alpha": str(options["lora_alpha"]),
@@ -176,10 +177,8 @@ def _export_lora(run: Path, card: dict[str, Any], target: Path) -> Path:
     }
     if any(_reads_sd2_prompts(name, weight) for name, weight in weights.items()):
         metadata["ss_v2"] = "True"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.name}.part")
-    save_file(weights, part, metadata=metadata)
-    part.rename(target)
+    with written_whole(target) as part:
+        save_file(weights, part, metadata=metadata)
     return target
 
 

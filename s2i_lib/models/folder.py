@@ -11,14 +11,14 @@ modeling_utils.py, configuration_utils.py, tokenization_utils_base.py, integrati
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from s2i_lib.errors import InputError, S2iError, first_line
+from s2i_lib.storage.json_file import load_object
 
 SCHEDULERS = (
     "DDIMScheduler",
@@ -68,7 +68,6 @@ COMMANDS = frozenset({
     "kernel_config", "use_kernels", "distributed_config", "init_inputs", "fast_tokenizer_files",
     "tokenizer_file", "vocab_file", "merges_file", "gguf_file", "tokenizer_object",
 })  # fmt: skip
-JSON_MIB = 32  # CLIP's whole tokenizer has 4
 DEEPEST = 8
 MOST_ITEMS = {"trained_betas": 10_000}  # of a list; of any other 64
 # Far above what SD 1, SD 2, CLIP and DINO have, and far below what takes a machine.
@@ -124,8 +123,10 @@ def check_model(folder: Path) -> ModelFolder:
     check_tokenizer(folder / "tokenizer")
     for part, config in (("unet", unet), ("vae", vae), ("text_encoder", text)):
         check_weights(folder / part, config)
-    widths, side = vae.get("block_out_channels"), unet.get("sample_size")
-    tokens, kind = text.get("max_position_embeddings", 77), schedule.get("prediction_type")
+    widths: Any = vae.get("block_out_channels")
+    side: Any = unet.get("sample_size")
+    tokens: Any = text.get("max_position_embeddings", 77)
+    kind: Any = schedule.get("prediction_type")
     kind = "epsilon" if kind is None else kind
     scale, shift = vae.get("scaling_factor", 0.18215), vae.get("shift_factor") or 0
     for name, found, is_right in (
@@ -138,8 +139,8 @@ def check_model(folder: Path) -> ModelFolder:
     ):
         if not is_right:
             raise _refusal(folder / "model_index.json", f"{name} is {found!r}")
-    size_px = cast(int, side) * 2 ** (len(cast(list[int], widths)) - 1)
-    return ModelFolder(folder, classes["scheduler"], size_px, cast(int, tokens), cast(Any, kind))
+    size_px = side * 2 ** (len(widths) - 1)
+    return ModelFolder(folder, classes["scheduler"], size_px, tokens, kind)
 
 
 def _is_count(value: Any) -> bool:
@@ -154,17 +155,13 @@ def _read_index(folder: Path) -> dict[str, str]:
         raise _refusal(path, f"it is for {index.get('_class_name')!r}, no StableDiffusionPipeline")
     classes = {}
     for part, named in index.items():
-        if part.startswith("_") or part == "requires_safety_checker":
-            if isinstance(named, (str, bool, type(None))):
-                continue
-        elif named in (None, [None, None]):
+        is_note = part.startswith("_") or part == "requires_safety_checker"
+        if named in (None, [None, None]) or (is_note and isinstance(named, (str, bool))):
             continue
-        elif isinstance(named, list) and len(named) == 2 and part in PARTS:
-            library, kind = named
-            if isinstance(kind, str) and PARTS[part].get(kind, 0) == library:
-                classes[part] = kind
-                continue
-        raise _refusal(path, f"for {part!r} it names {named!r}, which is none of ours")
+        ours = [[library, kind] for kind, library in PARTS.get(part, {}).items()]
+        if named not in ours:
+            raise _refusal(path, f"for {part!r} it names {named!r}, which is none of ours")
+        classes[part] = named[1]
     if missing := [part for part in REQUIRED if part not in classes]:
         raise _refusal(path, f"it names no {missing[0]}")
     return classes
@@ -218,11 +215,7 @@ def check_tokenizer(folder: Path) -> None:
         raise _refusal(path, f"tokenizer_class is {named!r}, not CLIPTokenizer")
     if not isinstance(config.get("model_max_length", 77), (int, float)):
         raise _refusal(path, f"model_max_length is {config['model_max_length']!r}")
-    for key in config:
-        if key in COMMANDS:
-            raise _refusal(path, f"{key} has code or another file loaded")
-    for file in folder.glob("*.json"):
-        read_object(file)
+    _refuse_commands_in(folder)
 
 
 def check_network(folder: Path, towers: Collection[str] = TOWER_CONFIGS) -> dict[str, Any]:
@@ -244,20 +237,28 @@ def check_network(folder: Path, towers: Collection[str] = TOWER_CONFIGS) -> dict
         found = inner.get("model_type", "clip") if isinstance(inner, dict) else inner
         if found not in list(TOWERS):
             raise _refusal(path, f"model_type of its {tower} is {found!r}, none of ours")
-    for file in folder.glob("*.json"):
-        if any(key in COMMANDS for key in read_object(file)):
-            raise _refusal(file, "it has code or another file loaded")
+    _refuse_commands_in(folder)
     check_weights(folder, config, towers)
     return config
+
+
+def _refuse_commands_in(folder: Path) -> None:
+    for file in folder.glob("*.json"):
+        _refuse_commands(file, read_object(file))
+
+
+def _refuse_commands(path: Path, record: dict[str, Any]) -> None:
+    for name, value in record.items():
+        if name in COMMANDS and value not in (None, False, {}):
+            raise _refusal(path, f"{name} has code or another file loaded")
 
 
 def _check_values(path: Path, value: Any, key: str = "", depth: int = 0) -> None:
     if depth > DEEPEST:
         raise _refusal(path, f"it is nested more than {DEEPEST} deep")
     if isinstance(value, dict):
+        _refuse_commands(path, value)
         for name, inner in value.items():
-            if name in COMMANDS and inner not in (None, False, {}):
-                raise _refusal(path, f"{name} has code or another file loaded")
             _check_values(path, inner, name, depth + 1)
     elif isinstance(value, list):
         if len(value) > MOST_ITEMS.get(key, 64):
@@ -310,20 +311,13 @@ def read_object(path: Path) -> dict[str, Any]:
         When it is missing, no object in JSON, or far too large.
     """
     try:
-        if path.exists() and not path.is_file():
-            raise ValueError("it is no file")
-        if path.stat().st_size > JSON_MIB * 2**20:
-            raise ValueError(f"it has more than {JSON_MIB} MiB")
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(found, dict):
-            raise ValueError(f"it holds a {type(found).__name__} and no object")
-    except (OSError, ValueError, RecursionError) as error:
+        return load_object(path)
+    except (OSError, ValueError) as error:
         raise InputError(
             f"{path.parent} is not a whole diffusers model: {path.name} cannot be read "
             f"({first_line(error)}). Expected model_index.json and the folders tokenizer, "
             "text_encoder, unet, vae and scheduler. Copy or export it again."
         ) from error
-    return found
 
 
 def _refusal(path: Path, what: str) -> InputError:

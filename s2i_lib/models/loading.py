@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import gc
-import hashlib
-import json
 import logging
-import sys
-import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -17,11 +13,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from s2i_lib.errors import InputError, S2iError, first_line
 from s2i_lib.models.devices import pick_device, pick_dtype
-from s2i_lib.models.folder import ModelFolder, check_model, check_tokenizer, load_or_refuse
-from s2i_lib.models.lora import add_lora, hidden, merge_lora
+from s2i_lib.models.digests import digest_in_background
+from s2i_lib.models.lora import add_lora, merge_lora
+from s2i_lib.models.parts import load_pipeline, quiet_diffusers, without_quantizers
 from s2i_lib.models.registry import FAMILIES, PACKAGE, REGISTRY, BaseModel, choose
 from s2i_lib.storage import hub
-from s2i_lib.storage.hub import sha256_once
 from s2i_lib.storage.layout import Drive
 from s2i_lib.storage.run_card import LORA, WEIGHTS, find_run, read_card
 
@@ -142,7 +138,7 @@ def _load_base(name: str, where: _Where) -> Model:
     side = pipeline.unet.config.sample_size * pipeline.vae_scale_factor
     if side != base.size_px:  # the weights say for what size they were made
         base = replace(base, size_px=side)
-    return Model(base, pipeline, source, digests={"model": _digest_in_background(folder)})
+    return Model(base, pipeline, source, digests={"model": digest_in_background(folder)})
 
 
 def _load_run(run: Path, card: dict[str, Any], name: str, where: _Where) -> Model:
@@ -155,7 +151,7 @@ def _load_run(run: Path, card: dict[str, Any], name: str, where: _Where) -> Mode
     else:
         model = _load_base(choose_base(run, card, name), where)
         load_weights(model.pipeline, run / WEIGHTS)
-        model.digests["run"] = _digest_in_background(run / WEIGHTS)
+        model.digests["run"] = digest_in_background(run / WEIGHTS)
         model.run = f"{run.parent.name}/{run.name}"
     taught = card.get("instance_prompt")
     model.taught = taught if isinstance(taught, str) else ""
@@ -219,11 +215,11 @@ def _load_external(path: Path, name: str, where: _Where) -> Model:
         base = base or choose(name)
         log.info("%s is taken for the kind of model that %s is.", path, base.name)
         config = _find_config(base, where.drive)
-        with _without_quantizers():
-            _quiet_diffusers()
+        with without_quantizers():
+            quiet_diffusers()
             pipeline = single_file.load_checkpoint(found, config, where.dtype)
         model = Model(base, pipeline.to(where.device), str(found.path.resolve()))
-    model.digests["run"] = _digest_in_background(found.path)
+    model.digests["run"] = digest_in_background(found.path)
     model.run = str(found.path.resolve())
     return model
 
@@ -252,7 +248,7 @@ def load_weights(pipeline: StableDiffusionPipeline, folder: Path) -> None:
     InputError
         When there is nothing to load, or it was made from another base model.
     """
-    from safetensors.torch import load_file
+    from s2i_lib.storage.tensor_file import load_tensors
 
     parts = [("unet", "diffusion_pytorch_model"), ("text_encoder", "model")]
     files = [(part, folder / part / f"{stem}.safetensors") for part, stem in parts]
@@ -270,176 +266,12 @@ def load_weights(pipeline: StableDiffusionPipeline, folder: Path) -> None:
                 add_lora(pipeline, path)
                 merge_lora(pipeline)
             else:
-                getattr(pipeline, part).load_state_dict(load_file(path))
+                getattr(pipeline, part).load_state_dict(load_tensors(path))
         except Exception as error:  # odd files make diffusers and PEFT raise anything
             raise InputError(
                 f"{path} does not fit the base model ({first_line(error)}). It is damaged, or the "
                 "base model has changed since; run.json names the one it was made from."
             ) from error
-
-
-def digest_of(path: Path) -> str:
-    """Return the SHA-256 of a file of weights, or one over all that a folder draws with.
-
-    Of the files themselves: a checksums.json may say anything. Where loading has compared them with
-    one, they are not read again.
-    """
-    if path.is_file():
-        return sha256_once(path)
-    digest = hashlib.sha256()
-    for file in sorted(path.rglob("*.safetensors")):
-        name = file.relative_to(path)
-        if name.parts[0] in (LORA, "text_encoder", "unet", "vae"):  # no scorer, no safety checker
-            digest.update(f"{name.as_posix()} {sha256_once(file)}\n".encode())
-    return digest.hexdigest()
-
-
-def _digest_in_background(path: Path) -> Future[str]:
-    """Return what `digest_of` will give, from a thread that does not hold up the program's end."""
-    future: Future[str] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(digest_of(path))
-        except Exception as error:  # the Drive went away: the picture is worth more than its hash
-            future.set_result(f"unknown ({getattr(error, 'strerror', None) or error})")
-
-    threading.Thread(target=run, name="hash", daemon=True).start()
-    return future
-
-
-def fingerprint(pipeline: StableDiffusionPipeline) -> str:
-    """Return a digest of the U-Net and text encoder: configurations and samples of every weight.
-
-    Sampled, since hashing all of a large model takes longer than drawing with it; training changes
-    every weight, so that any other state of the model is told apart.
-    """
-    digest = hashlib.sha256()
-    for part in (pipeline.unet, pipeline.text_encoder):
-        for name, weight in sorted(part.state_dict().items()):
-            flat = weight.detach().flatten()
-            some = flat[:: max(1, flat.numel() // 16)][:16].float().cpu().numpy()
-            digest.update(f"{name}{tuple(weight.shape)}".encode() + some.tobytes())
-    schedule = dict(pipeline.scheduler.config)
-    if filled_in := schedule.get("_use_default_values"):  # from a set: in any order
-        schedule["_use_default_values"] = sorted(filled_in)
-    digest.update(json.dumps(schedule, sort_keys=True, default=str).encode())
-    return digest.hexdigest()
-
-
-def load_pipeline(
-    folder: Path,
-    *,
-    device: torch.device | None = None,
-    dtype: torch.dtype | None = None,
-) -> StableDiffusionPipeline:
-    """Load a diffusers folder, safetensors only, without a safety checker (SD 2.1 ships none)."""
-    device = device or pick_device()
-    checked = check_model(folder)
-    try:
-        pipeline = _load_parts(checked, dtype or pick_dtype(device))
-        _align(pipeline)
-        return pipeline.to(device)
-    except Exception as error:  # odd files make the libraries raise anything
-        raise InputError(
-            f"The model in {folder} cannot be loaded ({first_line(error)}). Expected a diffusers "
-            "folder with safetensors weights. Copy it again, or take another model."
-        ) from error
-
-
-def _load_parts(checked: ModelFolder, dtype: torch.dtype) -> StableDiffusionPipeline:
-    """Load each part by its class: what model_index.json names is compared with it, not imported.
-
-    SD 2.1 has no safety checker; its index names the feature extractor of one all the same.
-    """
-    folder = checked.path
-    half = "fp16" if any(folder.glob("unet/*.fp16.safetensors")) else None
-    with _without_quantizers():
-        diffusers = _quiet_diffusers()
-        from transformers import CLIPTextModel, CLIPTokenizer
-
-        local: dict[str, Any] = {"local_files_only": True}
-        weights = local | {"variant": half, "torch_dtype": dtype, "use_safetensors": True}
-        scheduler = getattr(diffusers, checked.scheduler)
-        return diffusers.StableDiffusionPipeline(
-            tokenizer=CLIPTokenizer.from_pretrained(
-                str(folder / "tokenizer"), trust_remote_code=False, **local
-            ),
-            text_encoder=CLIPTextModel.from_pretrained(str(folder / "text_encoder"), **weights),
-            unet=diffusers.UNet2DConditionModel.from_pretrained(str(folder / "unet"), **weights),
-            vae=diffusers.AutoencoderKL.from_pretrained(str(folder / "vae"), **weights),
-            scheduler=scheduler.from_pretrained(str(folder / "scheduler"), **local),
-            safety_checker=None,
-            feature_extractor=None,
-            requires_safety_checker=False,
-        )
-
-
-def _align(pipeline: StableDiffusionPipeline) -> None:
-    """Give weights that lie askew in a file mapped into memory a place of their own; miss none.
-
-    A CPU's kernels sum in another order where a matrix does not begin at a cache line, so the same
-    weights would draw another picture, in its last bits, from a file whose head is longer.
-    """
-    for part in (pipeline.unet, pipeline.text_encoder, pipeline.vae):
-        for name, weight in part.named_parameters():
-            if weight.is_meta:
-                raise ValueError(f"it has no weights for {name}")
-            if weight.data_ptr() % 64:
-                weight.data = weight.data.clone()
-
-
-def token_counter(base: BaseModel, drive: Drive) -> Callable[[str], int] | None:
-    """Return what counts a prompt's tokens without the model; None where its files are not here."""
-    folder = (base.folder or drive.models / base.name) / "tokenizer"
-    if not folder.is_dir():
-        return None
-    from transformers import CLIPTokenizer
-
-    check_tokenizer(folder)
-    tokenizer = load_or_refuse(
-        folder,
-        lambda: CLIPTokenizer.from_pretrained(
-            str(folder), local_files_only=True, trust_remote_code=False
-        ),
-    )
-    return lambda text: len(tokenizer(text, truncation=False, verbose=False).input_ids)
-
-
-@contextmanager
-def _without_quantizers() -> Iterator[None]:
-    """Let diffusers do without the packages for weights in 4 and 8 bits, which none of ours are.
-
-    It imports them wherever they are installed: 1.2 s of one core for bitsandbytes, and a complaint
-    where its CPU kernels lack a package. It looks once, so they stay hidden from it and can be
-    imported by their names afterwards, as by 8-bit AdamW. Where somebody has imported diffusers
-    before us it has looked already, and must find what it has seen.
-    """
-    packages = {"bitsandbytes", "torchao"} - sys.modules.keys()
-    with hidden(*(() if "diffusers" in sys.modules else packages)):
-        yield
-
-
-def quiet_transformers() -> Any:
-    """Import transformers without its bars for weights; those for downloads would go with them."""
-    import transformers
-    from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars
-
-    were_off = are_progress_bars_disabled()
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    if not were_off:
-        enable_progress_bars()
-    return transformers
-
-
-def _quiet_diffusers() -> Any:
-    """Import diffusers without its bars for every part and complaints about torchvision."""
-    quiet_transformers()
-    import diffusers
-
-    diffusers.utils.logging.disable_progress_bar()
-    return diffusers
 
 
 def find_weights(base: BaseModel, drive: Drive) -> tuple[Path, str]:

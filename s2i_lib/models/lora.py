@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import sys
@@ -11,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from s2i_lib.storage.json_file import read_json
+from s2i_lib.storage.json_file import parse_object, read_json
 
 if TYPE_CHECKING:
     import torch
@@ -21,6 +20,7 @@ log = logging.getLogger(__name__)
 
 PEFT_PREFIX = "base_model.model."  # of names in PEFT's own files (PeftModel.save_pretrained)
 PEFT_CARD = "adapter_config.json"  # and what lies beside them
+UNET_BLOCKS = ("down_blocks.", "mid_block.", "up_blocks.")  # as unet.save_attn_procs named them
 
 
 MOST_RANK = 1024
@@ -184,21 +184,24 @@ def read_lora(pipeline: StableDiffusionPipeline, path: Path) -> tuple[Any, Any, 
     and PEFT's names not at all: it would find no layer in them.
     """
     from diffusers.loaders.lora_base import LORA_ADAPTER_METADATA_KEY
-    from safetensors import safe_open
 
-    with safe_open(path, "pt") as file:
+    from s2i_lib.storage.tensor_file import open_tensors
+
+    with open_tensors(path) as file:
         state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         said = (file.metadata() or {}).get(LORA_ADAPTER_METADATA_KEY)
-    metadata = json.loads(said) if said else None
+    metadata = parse_object(said) if said else None
     if any(name.startswith(PEFT_PREFIX) for name in state):
         state = {_name_of_peft(name): weight for name, weight in state.items()}
         metadata = metadata or _metadata_of_peft(state, path)
+    elif any(name.startswith(UNET_BLOCKS) for name in state):
+        state = {_name_of_peft(name): weight for name, weight in state.items()}
     state, alphas = pipeline.lora_state_dict(state)
     return state, alphas, metadata
 
 
 def _name_of_peft(name: str) -> str:
-    """Return diffusers' name of a weight that PEFT names after a part of the model by itself."""
+    """Return diffusers' name of a weight that is named after a part of the model by itself."""
     name = name.removeprefix(PEFT_PREFIX)
     for side in (".lora_A.", ".lora_B."):  # between them the adapter's name, if it was kept
         layer, found, end = name.partition(side)

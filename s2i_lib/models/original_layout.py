@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from s2i_lib.errors import InputError
+from s2i_lib.storage.files import refuse_taken, write_file, written_whole
 
 if TYPE_CHECKING:
     import torch
@@ -222,8 +223,11 @@ def write_single_file(pipe: StableDiffusionPipeline, path: Path, metadata: dict[
     import yaml
     from safetensors.torch import save_file
 
-    part = path.with_name(f".{path.name}.part")
-    save_file(original_weights(pipe), part, metadata={"format": "pt", **metadata})
-    path.with_suffix(".yaml").write_text(yaml.safe_dump(original_config(pipe), sort_keys=False))
-    part.rename(path)
+    config = yaml.safe_dump(original_config(pipe), sort_keys=False).encode()
+    beside = path.with_suffix(".yaml")
+    if not (beside.is_file() and beside.read_bytes() == config):  # one who was killed wrote it
+        refuse_taken(beside)
+    with written_whole(path) as part:
+        save_file(original_weights(pipe), part, metadata={"format": "pt", **metadata})
+        write_file(beside, config)  # without it the weights are taken for those of SD 1
     return path

@@ -7,7 +7,6 @@ makers deleted theirs in November 2025; each is pinned to the commit that it was
 from __future__ import annotations
 
 import functools
-import json
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from s2i_lib.errors import InputError
 from s2i_lib.models.folder import check_model
 from s2i_lib.storage.files import GIB
 from s2i_lib.storage.hub import Source
+from s2i_lib.storage.json_file import load_object
 
 log = logging.getLogger(__name__)
 
@@ -219,4 +219,4 @@ def known_words(base: BaseModel) -> dict[str, Any] | None:
 
 @functools.cache
 def _read_words(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text())
+    return load_object(path)

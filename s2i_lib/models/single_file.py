@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from s2i_lib.errors import InputError, first_line
 from s2i_lib.models.folder import check_model
 from s2i_lib.models.lora import add_lora, merge_lora
+from s2i_lib.storage.files import scratch_folder
 
 if TYPE_CHECKING:
     import torch
@@ -157,7 +157,7 @@ def _under_usual_suffix(path: Path) -> Iterator[Path]:
     if path.suffix == ".safetensors":
         yield path
         return
-    with tempfile.TemporaryDirectory(prefix="s2i-weights-") as folder:
+    with scratch_folder("weights") as folder:
         link = Path(folder) / f"{path.stem[:50]}.safetensors"
         link.symlink_to(path.absolute())
         yield link

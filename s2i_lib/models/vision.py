@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import logging
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
@@ -14,10 +13,11 @@ import numpy as np
 
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.models.folder import TOWER_CONFIGS, check_network, load_or_refuse
-from s2i_lib.models.loading import quiet_transformers
+from s2i_lib.models.parts import quiet_transformers
 from s2i_lib.models.registry import SAFETY_CHECKER, SD1
 from s2i_lib.storage import hub
 from s2i_lib.storage.hub import Source
+from s2i_lib.storage.json_file import load_object
 from s2i_lib.storage.layout import Drive, folder_name
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Preparation:
         if not here and default is not None:
             return default
         try:
-            found: dict[str, Any] = json.loads(here[0].read_text()) if here else {}
+            found: dict[str, Any] = load_object(here[0]) if here else {}
             found = found.get("image_processor", found)
             size, crop = found["size"], found.get("crop_size")
             sides = size if isinstance(size, dict) else {"shortest_edge": size}
@@ -85,7 +85,7 @@ class Preparation:
                 resample=found.get("resample", 3),
                 is_square="shortest_edge" not in sides or not found.get("do_center_crop"),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (OSError, KeyError, TypeError, ValueError) as error:
             raise InputError(
                 f"{folder} does not say how pictures are prepared for it ({error!r}). "
                 "Expected a processor_config.json or preprocessor_config.json as transformers "
@@ -251,3 +251,15 @@ def load_network(
             "copy the whole folder again."
         )
     return place(network.eval(), device)
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """Load the tokenizer of a network that reads texts, from a folder that was checked."""
+    from transformers import AutoTokenizer
+
+    return load_or_refuse(
+        folder,
+        lambda: AutoTokenizer.from_pretrained(
+            str(folder), local_files_only=True, trust_remote_code=False
+        ),
+    )

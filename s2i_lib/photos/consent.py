@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import asdict, dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from s2i_lib.errors import InputError
@@ -64,20 +65,21 @@ class Consent:
 
 
 def _day(text: str) -> date:
-    """Read 2026-08-19, 2026-8-19 or 19.8.2026 as a date that has come."""
-    written = text.strip()
+    """Read a day as people and calendars write it, unless it could be another, and it has come."""
+    written = " ".join(text.replace(",", " ").split())
     if parts := re.fullmatch(r"(\d{1,2})\.\s*(\d{1,2})\.\s*(\d{4})", written):
         written = "-".join(parts.groups()[::-1])
-    try:
-        if parts := re.fullmatch(r"(\d{4})-(\d{1,2})-(\d{1,2})", written):
-            day = date(*map(int, parts.groups()))
-        else:
-            day = date.fromisoformat(written)
-    except ValueError:
+    elif parts := re.fullmatch(r"(\d{4})([-/.])(\d{1,2})\2(\d{1,2})(?:[T ]\d\d:\d\d.*)?", written):
+        written = "-".join(parts.group(1, 3, 4))
+    for form in ("%Y-%m-%d", "%Y%m%d", "%d %B %Y", "%d %b %Y", "%B %d %Y", "%b %d %Y"):
+        with suppress(ValueError):
+            day = datetime.strptime(written, form).date()
+            break
+    else:
         raise InputError(
             f"Consent needs the date on which it was given, and {text!r} is none. "
             "Write year, month and day, for instance 2026-08-19."
-        ) from None
+        )
     # The clock of a machine elsewhere may be a day behind.
     if day > date.today() + timedelta(days=1):
         raise InputError(f"Consent cannot have been given on {day}, which is still to come.")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from s2i_lib.errors import InputError
@@ -27,6 +28,7 @@ from s2i_lib.photos.manifest import (
     choices_of_mask,
     crops_by_hand,
     dataset_hash,
+    hashes_of_crops,
     manifest_of,
     read_earlier,
 )
@@ -36,16 +38,27 @@ from s2i_lib.photos.subject import (
     Subject,
     card_path,
     check_identifier,
+    is_latin,
     load_subject,
     save_subject,
+    with_spellings,
 )
-from s2i_lib.storage.files import free_path, make_folder, sha256_of, write_file, write_json
+from s2i_lib.storage.files import (
+    SCRATCH,
+    alone_in,
+    free_path,
+    make_folder,
+    scratch_folder,
+    sha256_of,
+    write_file,
+    write_json,
+)
 from s2i_lib.storage.json_file import load_object
 from s2i_lib.storage.layout import NAME_BYTES, Drive, as_text, composed, cut_name, folder_name
 
 log = logging.getLogger(__name__)
 
-STAGED = "s2i-dataset-"  # then the subject's folder and the process: a kill leaves it behind
+STAGED = f"{SCRATCH}dataset-"  # then the subject's folder and the process: for `s2i_lib.privacy`
 
 
 def build_dataset(
@@ -87,51 +100,74 @@ def build_dataset(
     """
     options = options or DatasetOptions()
     check_identifier(subject.identifier, drive)
+    [subject] = with_spellings(drive, [subject])
     home = drive.subject(subject.name)
     _check_folder_is_its_own(subject, drive)
-    earlier = read_earlier(home)
-    consent = _settle_consent(subject, consent, earlier)
-    with no_decoder_warnings():
-        source = Path(photos).expanduser() if photos else None
-        refused, ignored = _take_photos(source, home / "photos") if source else ([], [])
-    _shorten_names(home / "photos")
-    names, others = _list_photos(home / "photos")
-    if not names and not refused:
-        raise InputError(
-            f"No photos in {home / 'photos'} (found 0, need 1; {options.few} to {options.many} are "
-            "best). Run notebooks/1_capture_dataset.ipynb, or copy photos there."
-        )
-    crops, cut_out = _by_name(crops, names), _by_name(cut_out, names)
-    by_hand = crops_by_hand(earlier) | crops
-    if unknown := sorted({*crops, *cut_out} - set(names)):
-        raise InputError(
-            f"There is no photo {unknown[0]!r} to cut. There are: {', '.join(names) or 'none'}."
-        )
-    with no_decoder_warnings(), _staging_folder(subject) as staged:
-        chosen = choices_of_mask(earlier) | cut_out
+    folder = home / "photos"
+    with _alone_at(home), no_decoder_warnings(), _staging_folder(subject) as staged:
+        earlier = read_earlier(home)
+        consent = _settle_consent(subject, consent, earlier)
+        refused, ignored = _take_photos(Path(photos).expanduser(), folder) if photos else ([], [])
+        _shorten_names(folder)
+        names, others = _list_photos(folder)
+        if not names and not refused:
+            raise InputError(
+                f"No photos in {folder} (found 0, need 1; {options.few} to {options.many} are "
+                "best). Run notebooks/1_capture_dataset.ipynb, or copy photos there."
+            )
+        crops, cut_out = _by_name(crops, names), _by_name(cut_out, names)
+        if unknown := sorted({*crops, *cut_out} - set(names)):
+            raise InputError(
+                f"There is no photo {unknown[0]!r} to cut. There are: {', '.join(names) or 'none'}."
+            )
+        by_hand, chosen = crops_by_hand(earlier) | crops, choices_of_mask(earlier) | cut_out
         inspector = Inspector(subject, options, by_hand, Path(staged), chosen)
-        looks = list(inspector.inspect_all([home / "photos" / name for name in names], callback))
+        looks = list(inspector.inspect_all([folder / name for name in names], callback))
         looks = _without_duplicates(looks, options)
         looks = sorted([*(Look(v) for v in refused), *looks], key=lambda look: look.verdict.photo)
-        _publish_crops(looks, Path(staged), make_folder(home / "dataset"), earlier)
-    verdicts = tuple(look.verdict for look in looks)
+        dataset = _dataset_of(subject, home, looks, options, consent, {*ignored, *others})
+        manifest = manifest_of(dataset, looks, options)
+        _publish_crops(looks, Path(staged), home, choices_in(manifest))
+        _write_contact_sheet(dataset, looks)
+        save_subject(drive, subject)
+        write_json(dataset.manifest, manifest)
+        write_json(home / CHOICES, choices_in(manifest))
+    return dataset
+
+
+@contextmanager
+def _alone_at(home: Path) -> Iterator[None]:
+    """Have a subject's folder to oneself; two builds would mix their crops."""
+    make_folder(home)
+    try:
+        with alone_in(home):
+            yield
+    finally:
+        with suppress(OSError):  # only where nothing came of it, so that it is empty
+            home.rmdir()
+
+
+def _dataset_of(
+    subject: Subject,
+    home: Path,
+    looks: list[Look],
+    options: DatasetOptions,
+    consent: Consent | None,
+    ignored: set[str],
+) -> Dataset:
     kept = [look.traits for look in looks if look.verdict.is_kept and look.traits]
     advice = advise(kept, len(looks) - len(kept), options)
     if options.is_for_class:
         advice = [*advice, who_checked()]
-    sheet = draw_contact_sheet(
-        f"{subject.name}: {sum(v.is_kept for v in verdicts)} of {len(verdicts)} photos kept",
-        verdicts,
-        {look.verdict.photo: (look.thumb, look.mask) for look in looks if look.thumb is not None},
-        advice,
-    )
-    dataset = Dataset(
+    if not is_latin(subject.spoken):
+        advice = [*advice, _cannot_be_spoken(subject.name)]
+    return Dataset(
         subject=subject,
         folder=home / "dataset",
-        verdicts=verdicts,
-        ignored=tuple(sorted({*ignored, *others})),
+        verdicts=tuple(look.verdict for look in looks),
+        ignored=tuple(sorted(ignored)),
         advice=tuple(advice),
-        contact_sheet=write_file(home / "contact_sheet.jpg", sheet),
+        contact_sheet=home / "contact_sheet.jpg",
         sha256=dataset_hash(looks),
         mirror=subject.kind == "animal" if options.mirror is None else options.mirror,
         consent=consent,
@@ -141,11 +177,25 @@ def build_dataset(
             if look.verdict.image and look.mask_sha256
         },
     )
-    save_subject(drive, subject)
-    manifest = manifest_of(dataset, looks, options)
-    write_json(home / CHOICES, choices_in(manifest))
-    write_json(dataset.manifest, manifest)
-    return dataset
+
+
+def _write_contact_sheet(dataset: Dataset, looks: list[Look]) -> None:
+    sheet = draw_contact_sheet(
+        f"{dataset.subject.name}: {sum(v.is_kept for v in dataset.verdicts)} of "
+        f"{len(dataset.verdicts)} photos kept",
+        dataset.verdicts,
+        {look.verdict.photo: (look.thumb, look.mask) for look in looks if look.thumb is not None},
+        dataset.advice,
+    )
+    write_file(dataset.contact_sheet, sheet)
+
+
+def _cannot_be_spoken(name: str) -> str:
+    return (
+        f"Whisper writes English in Latin letters, so a spoken English sentence will not match "
+        f"{name}. Teach how it sounds: record the name alone three times, and give the files with "
+        "--say-name, or say it in notebook 1."
+    )
 
 
 def _by_name(chosen: Mapping[str, Any] | None, names: list[str]) -> dict[str, Any]:
@@ -154,10 +204,10 @@ def _by_name(chosen: Mapping[str, Any] | None, names: list[str]) -> dict[str, An
     return {written.get(composed(name), name): choice for name, choice in (chosen or {}).items()}
 
 
-def _staging_folder(subject: Subject) -> tempfile.TemporaryDirectory[str]:
+def _staging_folder(subject: Subject) -> TemporaryDirectory[str]:
     """Make a folder for crops; its name says whose it is, for `s2i_lib.privacy` after a kill."""
     whose = folder_name(subject.name)[:40]
-    return tempfile.TemporaryDirectory(prefix=f"{STAGED}{whose}-{os.getpid()}-")
+    return scratch_folder(f"{STAGED.removeprefix(SCRATCH)}{whose}")
 
 
 def sample_subject(drive: Drive) -> Subject:
@@ -302,25 +352,32 @@ def _without_duplicates(looks: list[Look], options: DatasetOptions) -> list[Look
     return result
 
 
-def _publish_crops(looks: list[Look], staged: Path, folder: Path, earlier: dict[str, Any]) -> None:
-    """Make ``folder`` hold the kept crops, and their masks in a folder of it."""
+def _publish_crops(looks: list[Look], staged: Path, home: Path, choices: dict[str, Any]) -> None:
+    """Make a subject's ``dataset`` hold the kept crops, and their masks in a folder of it.
+
+    What is going to be written is noted first, so that a build after a kill knows it for its own.
+    """
     kept = [look for look in looks if look.verdict.image]
-    for where, key, ending in (
-        (folder, "image_sha256", ".png"),
-        (make_folder(folder / MASKS), "mask_sha256", ".mask.png"),
-    ):
-        ours = {e["image"]: e.get(key) for e in earlier.get("photos", []) if e.get("image")}
+    ours = hashes_of_crops(home)
+    for look in kept:
+        ours[str(look.verdict.image)] |= set(filter(None, (look.png_sha256, look.mask_sha256)))
+    noted = {name: sorted(hashes) for name, hashes in ours.items()}
+    write_json(home / CHOICES, choices | {"written": noted})
+    folder = make_folder(home / "dataset")
+    for where, ending in ((folder, ".png"), (make_folder(folder / MASKS), ".mask.png")):
         new = {str(l.verdict.image): staged / f"{l.verdict.photo}{ending}" for l in kept}  # noqa: E741
-        _publish(new, where, ours, folder.parent / "set_aside")
+        _publish(new, where, ours, home / "set_aside")
 
 
-def _publish(new: dict[str, Path], folder: Path, ours: dict[str, str], set_aside: Path) -> None:
+def _publish(
+    new: dict[str, Path], folder: Path, ours: Mapping[str, set[str]], set_aside: Path
+) -> None:
     """Make ``folder`` hold the new files; what a user put or changed there is set aside."""
     for path in sorted(folder.glob("*.png")):
         found = sha256_of(path)
         if path.name in new and found == sha256_of(new[path.name]):
             del new[path.name]
-        elif found == ours.get(path.name):
+        elif found in ours[path.name]:
             path.unlink()
         elif path.name in new:
             log.warning("%s was changed by someone; it is now in %s.", path, set_aside)

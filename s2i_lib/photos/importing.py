@@ -25,9 +25,10 @@ from s2i_lib.photos.reading import (
     is_photo_name,
     open_image,
     orientation_of,
+    split_suffix,
     too_large,
 )
-from s2i_lib.storage.files import free_path, make_folder, write_file
+from s2i_lib.storage.files import make_folder, write_new
 from s2i_lib.storage.layout import as_text, composed, cut_name
 
 if TYPE_CHECKING:
@@ -50,11 +51,12 @@ def keep_photo(data: bytes, name: str, folder: Path) -> Path:
     """
     name = safe_name(composed(name))
     photo = decode_photo(data, name, at_least_px=1)
-    is_misnamed = photo.format not in FORMATS[Path(name).suffix.lower()]
+    stem, named = split_suffix(name)
+    is_misnamed = photo.format not in FORMATS[named.lower()]
     if is_misnamed:
         log.warning("%s is a %s file, whatever its suffix says: read as that.", name, photo.format)
     if photo.format in ("JPEG", "MPO"):
-        kept, suffix = strip_jpeg(data), ".jpg" if is_misnamed else Path(name).suffix
+        kept, suffix = strip_jpeg(data), ".jpg" if is_misnamed else named
     elif photo.format == "PNG":
         kept, suffix = strip_png(data), ".png"
     elif photo.format in ("TIFF", "BMP", "GIF"):
@@ -69,7 +71,7 @@ def keep_photo(data: bytes, name: str, folder: Path) -> Path:
     for path in same_size:
         if path.read_bytes() == kept:
             return path
-    return write_file(free_path(folder / (Path(name).stem + suffix)), kept)
+    return write_new(folder / (stem + suffix), kept)
 
 
 def safe_name(name: str) -> str:

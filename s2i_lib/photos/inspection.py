@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,6 +71,7 @@ class Inspector:
             looks = pool.map(self.inspect, paths)
             bar = tqdm(looks, total=len(paths), desc="photos", unit="photo")
             for done, look in enumerate(bar, start=1):
+                _give_back_memory()
                 if callback is not None:
                     callback(done, len(paths), look.verdict.photo)
                 yield look
@@ -159,6 +162,12 @@ def who_checked() -> str:
     if checker is None:
         return f"Classroom mode is on, but nothing looked at the photos. Install one: {INSTALL}."
     return f"In classroom mode the photos were checked by {checker.name}."
+
+
+def _give_back_memory() -> None:
+    """Have the C library return what is free: it would keep 100 MB between photos in scraps."""
+    with suppress(OSError, AttributeError):  # glibc alone has it
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def _cut(data: bytes, photo: PhotoFile, box: Box, max_px: int) -> Image:

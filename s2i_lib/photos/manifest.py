@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import logging
 import re
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,7 +19,7 @@ from s2i_lib.photos.own_png import open_png
 from s2i_lib.photos.quality import DatasetOptions, Verdict
 from s2i_lib.photos.subject import Subject, load_subject
 from s2i_lib.storage.files import sha256_of
-from s2i_lib.storage.json_file import TEXT_OR_NONE, check_fields, load_object
+from s2i_lib.storage.json_file import TEXT_OR_NONE, check_fields, load_object, read_json
 from s2i_lib.storage.layout import Drive
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ CHOICES = "choices.json"  # consent, crops by hand, choices of masks: nobody can
 _BOX = {"left": int, "top": int, "size": int}
 CHOICES_SHAPE = {
     "consent": (dict, type(None)),
+    "written": {"*": [str]},
     "photos": [
         {
             "photo": str,
@@ -179,6 +181,20 @@ def read_earlier(home: Path) -> dict[str, Any]:
         log.warning("%s cannot be read (%s): nothing is known of what was chosen.", CHOICES, error)
         return {}
     return choices
+
+
+def hashes_of_crops(home: Path) -> defaultdict[str, set[str]]:
+    """Return, by file name, the SHA-256 of crops and masks that builds here wrote or began to."""
+    hashes: defaultdict[str, set[str]] = defaultdict(set)
+    for name in ("manifest.json", CHOICES):
+        record = read_json(home / name, CHOICES_SHAPE)
+        for image, written in record.get("written", {}).items():
+            hashes[image] |= set(written)
+        for photo in record.get("photos", []):
+            if image := photo.get("image"):
+                own = (photo.get("image_sha256"), photo.get("mask_sha256"))
+                hashes[image] |= set(filter(None, own))
+    return hashes
 
 
 class DamagedManifestError(InputError):

@@ -35,7 +35,7 @@ def text_of_png(path: Path, key: str) -> str | None:
 
 
 def _open(path: Path, *, unpack: bool) -> Image:
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     if not path.exists():
         raise InputError(f"There is no picture {path}. Check the path.")
@@ -47,8 +47,10 @@ def _open(path: Path, *, unpack: bool) -> Image:
         if unpack:
             image.load()
     except Exception as error:  # Pillow's decoders raise anything
+        # Whose own words for that name an object in memory.
+        is_other = isinstance(error, UnidentifiedImageError)
+        reason = "it is no PNG, or its beginning is damaged" if is_other else first_line(error)
         raise InputError(
-            f"{path} cannot be read as a picture ({first_line(error)}). Give a PNG that this "
-            "program made."
+            f"{path} cannot be read as a picture ({reason}). Give a PNG that this program made."
         ) from error
     return image

@@ -35,6 +35,10 @@ FORMATS = {
     ".bmp": ("BMP",),
     ".gif": ("GIF",),
 }
+# Telephones, messengers and downloads put more behind it: IMG.jpg(1), IMG.jpeg~2, IMG.jpg_large.
+_SUFFIX = re.compile(
+    rf"({'|'.join(map(re.escape, FORMATS))})(?:[ .]|[~_-]\w{{1,8}}| ?\(\d+\))?$", re.IGNORECASE
+)
 READABLE = tuple(dict.fromkeys(name for names in FORMATS.values() for name in names))
 # Pillow opens MPO through JPEG, and has no opener under its own name.
 OPENERS = tuple(name for name in READABLE if name != "MPO")
@@ -70,9 +74,15 @@ class PhotoFile:
     """Conversions in words: "turned by its EXIF orientation", ..."""
 
 
+def split_suffix(name: str) -> tuple[str, str]:
+    """Split the name of a photo's file before its suffix, which is "" where none is of a photo."""
+    found = _SUFFIX.search(name)
+    return (name[: found.start()], found[1]) if found else (name, "")
+
+
 def is_photo_name(name: str) -> bool:
     """Return whether the file is called like a photo (".IMG.jpg" of a Mac and the like are not)."""
-    return Path(name).suffix.lower() in FORMATS and not name.startswith(".")
+    return bool(split_suffix(name)[1]) and not name.startswith(".")
 
 
 def read_photo(path: str | Path, *, at_least_px: int | None = None) -> PhotoFile:
@@ -110,8 +120,8 @@ def decode_photo(data: bytes, name: str, *, at_least_px: int | None = None) -> P
     """Do what `read_photo` does for a file that is in memory."""
     from PIL import Image, UnidentifiedImageError
 
-    suffix = Path(name).suffix.lower()
-    if suffix not in FORMATS:
+    suffix = split_suffix(name)[1].lower()
+    if not suffix:
         raise InputError(f"{name} is not one of the formats read here ({', '.join(FORMATS)}).")
     if not data:
         raise InputError(f"{name} is empty (0 bytes); copy it again from where it came from.")
@@ -224,6 +234,14 @@ def _ready_pillow() -> None:
         Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, MAX_PIXELS)
 
 
+def open_to_read_texts(data: bytes) -> Image:
+    """Open a picture by its content, for what its file says beside its pixels: never unpack it."""
+    from PIL import Image
+
+    _ready_pillow()
+    return Image.open(io.BytesIO(data), formats=OPENERS)
+
+
 def open_image(data: bytes) -> Image:
     """Open a picture by its content; of a PNG only the chunks that it is read from.
 
@@ -233,7 +251,7 @@ def open_image(data: bytes) -> Image:
 
     _ready_pillow()
     if not data.startswith(b"\x89PNG\r\n\x1a\n"):
-        return Image.open(io.BytesIO(data), formats=OPENERS)
+        return open_to_read_texts(data)
     chunks = list(png_chunks(data))
     for kinds in (PNG_PICTURE | PNG_MEANING, PNG_PICTURE):
         bare = data[:8] + b"".join(chunk for kind, chunk in chunks if kind in kinds)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import logging
 import re
+import unicodedata
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -26,6 +27,7 @@ RARE_TOKENS = (
     "ohwx", "flwx", "gawx", "okwx", "alwx", "miwx", "scwx", "wiwx", "arwx", "ilwx", "wawx", "azwx",
 )  # fmt: skip
 LONGEST_NOUN = 40  # letters
+MARKS = " .,;!?\"'“”„‘’«»"  # around a word that was copied out of a sentence
 # Nouns that have no singular, or mean something else in it.
 PAIRS = frozenset({
     "glasses", "sunglasses", "scissors", "trousers", "jeans", "shorts", "pants", "headphones",
@@ -73,13 +75,17 @@ class Subject:
     identifier: str = RARE_TOKENS[0]
     """Rare token that the text encoder has no picture of yet."""
     kind: Kind = "object"
+    spellings: tuple[str, ...] = field(default=(), compare=False)
+    """Spellings that Whisper made of the name when it was said to teach it; they count as the name.
+    """
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", composed(self.name))
-        for field in ("name", "class_noun", "identifier"):
-            if not getattr(self, field).strip():
+        object.__setattr__(self, "spellings", tuple(map(composed, self.spellings)))  # JSON: a list
+        for text in ("name", "class_noun", "identifier"):
+            if not getattr(self, text).strip():
                 raise InputError(
-                    f"The subject's {field.replace('_', ' ')} is empty. "
+                    f"The subject's {text.replace('_', ' ')} is empty. "
                     "Give all three, for instance Rex:dog:ohwx."
                 )
         if self.kind not in KINDS:
@@ -90,10 +96,10 @@ class Subject:
     @classmethod
     def from_record(cls, record: Any) -> Subject:
         """Read what ``asdict`` wrote; ValueError where fields are missing or of another type."""
-        fields = tuple(field.name for field in dataclasses.fields(cls))
-        check_fields(record, dict.fromkeys(fields, str), "the subject")
+        fields = tuple(one.name for one in dataclasses.fields(cls))
+        check_fields(record, {**dict.fromkeys(fields, str), "spellings": [str]}, "the subject")
         try:
-            return cls(**{field: record[field] for field in fields if field in record})
+            return cls(**{one: record[one] for one in fields if one in record})
         except TypeError as error:
             raise ValueError(first_line(error)) from error
 
@@ -130,9 +136,19 @@ class Subject:
         )
 
     @property
+    def spoken(self) -> str:
+        """Return the name in Latin letters, as English is heard: of राम what was taught, "Ram"."""
+        return self.name if is_latin(self.name) or not self.spellings else self.spellings[0]
+
+    @property
     def phrase(self) -> str:
         """Return what stands for it in a prompt: "ohwx dog"."""
         return f"{self.identifier} {self.class_noun}"
+
+
+def is_latin(name: str) -> bool:
+    """Return whether a name has Latin letters, in which English that was heard is written."""
+    return any("LATIN" in unicodedata.name(letter, "") for letter in name)
 
 
 def check_class_noun(given: str) -> str:
@@ -143,23 +159,35 @@ def check_class_noun(given: str) -> str:
     InputError
         When it is no noun of a few words.
     """
-    words = " ".join(given.split())
+    words = " ".join(given.split()).strip(MARKS)
     noun = re.sub(r"^(?:an?|the|my|our)(?:\s+|$)", "", words, flags=re.IGNORECASE)
-    is_odd = not noun or len(noun) > LONGEST_NOUN or re.search(r"[:<>()]|\bof\b", noun)
+    one = _singular(noun)
+    is_odd = (
+        not any(map(str.isalpha, noun))
+        or len(noun) > LONGEST_NOUN
+        or re.search(r"[:;,<>()\[\]{}/|\\\"=+*@#%_]|\bof\b|['’]s?$", noun)
+        or (re.search(r"\b(?:and|or)\b", noun) and one != noun)  # "dogs and cats"
+    )
     if given.strip() and is_odd:
         raise InputError(
             f"{given[:60]!r} is no class noun. Expected what it is one of, in one to three words "
             "without a colon, for instance dog, coffee mug or toy car."
         )
-    one = noun
-    if noun.split()[-1:] and noun.split()[-1].lower() not in PAIRS | PEOPLE | ANIMALS:
-        for ending, singular in SINGULARS:
-            if re.search(ending, noun):
-                one = re.sub(ending, singular, noun)
-                break
     if one != noun:
         logger.warning("The class noun %r was taken in the singular, %r.", noun, one)
     return one
+
+
+def _singular(noun: str) -> str:
+    last = noun.split()[-1].lower() if noun else ""
+    single = {several: one for one, several in IRREGULAR.items()}.get(last)
+    if single and last != "people":  # a group may be the subject
+        return noun[: -len(last)] + single
+    if last not in PAIRS | PEOPLE | ANIMALS:
+        for ending, singular in SINGULARS:
+            if re.search(ending, noun):
+                return re.sub(ending, singular, noun)
+    return noun
 
 
 def plural_of(noun: str) -> str:
@@ -223,8 +251,12 @@ def card_path(drive: Drive, name: str) -> Path:
 
 
 def save_subject(drive: Drive, subject: Subject) -> Path:
-    """Write the subject's card to subjects/<name>/subject.json."""
+    """Write the subject's card to subjects/<name>/subject.json.
+
+    Spellings on a card stay where ``subject`` has none.
+    """
     path = card_path(drive, subject.name)
+    subject = with_spellings(drive, [subject])[0]
     path.parent.mkdir(parents=True, exist_ok=True)
     return write_json(path, asdict(subject))
 
@@ -268,13 +300,20 @@ def find_subject(drive: Drive, text: str) -> Subject:
 def known_subjects(drive: Drive, first: Sequence[Subject] = ()) -> list[Subject]:
     """Return every subject whose name may be spoken: ``first``, then those on the Drive."""
     names = {subject.name for subject in first}
+    first = with_spellings(drive, first)
     return [*first, *(subject for subject in list_subjects(drive) if subject.name not in names)]
+
+
+def with_spellings(drive: Drive, subjects: Sequence[Subject]) -> list[Subject]:
+    """Return subjects with the spellings on their cards where they have none themselves."""
+    on_cards = {subject.name: subject.spellings for subject in list_subjects(drive)}
+    return [replace(s, spellings=s.spellings or on_cards.get(s.name, ())) for s in subjects]
 
 
 def list_subjects(drive: Drive) -> list[Subject]:
     """List all subjects that have a readable card, by name."""
     subjects = []
-    for card in sorted(drive.subjects.glob("*/subject.json")):
+    for card in sorted(drive.subjects.glob("[!.]*/subject.json")):  # no half of a deleted one
         try:
             subjects.append(Subject.from_record(load_object(card)))
         except (OSError, ValueError, InputError):

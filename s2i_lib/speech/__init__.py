@@ -3,11 +3,13 @@
 ``audio`` makes 16 kHz samples of any file or array: ``tracks`` decodes the sound track that is
 meant, and ``level`` says how loud the speech is. ``windows`` finds the speech in them and cuts it
 at pauses into what Whisper takes at once. ``weights`` finds a Whisper for this machine, on the
-Drive, in a package (``tiny_en``, for machines without a network) or on the hub; ``whisper`` has
+Drive, in packages (``packaged``, for machines without a network) or on the hub; ``whisper`` has
 two engines to run it. ``decoding`` makes words of the windows, tries bad ones again, and doubts
-what stays bad; ``transcribe`` ties it together, and ``transcript`` is what comes out, in English.
+what stays bad; ``glossary`` helps with what is said in twenty other languages. ``transcribe`` ties
+it together, and ``transcript`` is what comes out, in English.
 
 ``name_matching`` then finds a subject's name however it was spelled, and ``prompt`` puts the
 identifier in its place: "Wrecks on a beach" becomes "a ohwx dog on a beach". Both are pure
-functions on text. ``alignment`` shows how Whisper listened.
+functions on text, as is ``near_names``, which asks "Did you mean Bella?". ``taught_names`` hears a
+name said alone, and keeps what Whisper writes for it. ``alignment`` shows how Whisper listened.
 """

@@ -15,8 +15,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from s2i_lib.speech.audio import RATE_HZ
+from s2i_lib.speech.glossary import add_missing_things, find_words, join_phrases, usual_words
 from s2i_lib.speech.transcript import Segment
-from s2i_lib.speech.weights import WINDOW_S
+from s2i_lib.speech.weights import OFFLINE_ADVICE, WINDOW_S
 from s2i_lib.speech.whisper import Decoded, DecodeOptions, Engine, Word
 from s2i_lib.speech.windows import LEAD_S, MAX_DECODES, Window
 
@@ -31,6 +32,7 @@ DOUBTFUL_LOGPROB = -0.6
 # heard another language. Of tiny.en: 22 sentences in 12 languages (espeak-ng) had -0.72 or less;
 # 26 in English (flite and two recordings) more than -0.65, but for two that were misheard.
 FOREIGN = -0.65
+SURELY = 0.8  # probability of a language above which another one that was named is doubted
 MAX_HINTS = 20  # names that Whisper is told: its memory of earlier text has 223 tokens
 MAX_WORDS_PER_S = 7.0  # auctioneers reach six; endless repetition far more
 
@@ -101,15 +103,24 @@ class Decoder:
         take.tries.append((self.engine.decode(take.encoded, options), take.encoded))
 
     def translate(self, take: Take) -> str:
-        """Return what was said in English (Whisper translates in one more pass)."""
-        options = replace(self._options(take.window), task="translate")
-        return self.engine.decode(take.chosen[1], options).text
+        """Return what was said in English (Whisper translates in one more pass).
+
+        It is told what the words that are in the glossary mean; a thing that it left out all the
+        same comes at the end.
+        """
+        words = find_words(take.best.text, self.language)
+        hint = names_hint([*self.names[:MAX_HINTS], *join_phrases(words)], ", ")
+        options = replace(self._options(take.window), task="translate", hint=hint)
+        return add_missing_things(self.engine.decode(take.chosen[1], options).text, words)
 
     def _options(self, window: Window) -> DecodeOptions:
         """With room for the fastest speaker; a loop ends here at the latest."""
         tokens_per_s = 8 if self.language == "en" else 25  # some scripts take several a letter
         max_tokens = min(220, 16 + int(tokens_per_s * len(window.samples) / RATE_HZ))
-        return DecodeOptions(self.language, max_tokens, hint=names_hint(self.names))
+        hint = names_hint(self.names[:MAX_HINTS])
+        if usual := usual_words(self.language):
+            hint = f"{usual}. {hint}".strip()
+        return DecodeOptions(self.language, max_tokens, hint=hint)
 
     def segment(self, take: Take, *, word_times: bool) -> Segment:
         """Return what was said in a window, when, and how sure Whisper was."""
@@ -142,13 +153,13 @@ def _promise(take: Take) -> tuple[int, bool, float]:
     return len(take.tries), not take.repeats(take.best), take.best.avg_logprob
 
 
-def names_hint(names: Sequence[str]) -> str:
+def names_hint(names: Sequence[str], between: str = " and ") -> str:
     """Return what Whisper is told was said just before, so that it expects these names.
 
     A sentence of the kind that is said here does as well as a bare list, without the list's habit
     of turning ordinary words into names (benchmarks/README.md).
     """
-    return f"A picture of {' and '.join(names[:MAX_HINTS])}." if names else ""
+    return f"A picture of {between.join(names)}." if names else ""
 
 
 def is_silence(said: Decoded) -> bool:
@@ -156,9 +167,7 @@ def is_silence(said: Decoded) -> bool:
     return said.no_speech_prob > MAX_NO_SPEECH and said.avg_logprob < MIN_AVG_LOGPROB
 
 
-def find_doubts(
-    takes: Sequence[Take], engine: Engine, language: str, probability: float
-) -> list[str]:
+def find_doubts(takes: Sequence[Take]) -> list[str]:
     """Return Whisper's own signals as sentences."""
     doubts = []
     worst = min(take.best.avg_logprob for take in takes)
@@ -172,15 +181,48 @@ def find_doubts(
         doubts.append(f"It may not have been speech at all (probability {silent:.2f}).")
     if any(take.repeats(take.best) for take in takes):
         doubts.append("The words repeat themselves, as Whisper does when it is lost.")
-    if probability < 0.5:
-        doubts.append(
-            f"The language is a guess ({language}, probability {probability:.2f}); "
-            "name it with --language."
-        )
-    surest = min(take.best.avg_logprob - take.best.no_speech_prob for take in takes)
-    if not engine.is_multilingual and (doubts or surest < FOREIGN):
-        doubts.append(
-            f"{engine.model} understands English only: what was said in another language becomes "
-            "words that nobody said. For that, name a multilingual model (--whisper base)."
-        )
     return doubts
+
+
+def doubt_english(takes: Sequence[Take], model: str, *, is_doubted: bool) -> str:
+    """Return why a model that knows English only may have heard another language; "" for no reason.
+
+    Parameters
+    ----------
+    is_doubted : whether `find_doubts` has any
+    """
+    surest = min(take.best.avg_logprob - take.best.no_speech_prob for take in takes)
+    if not is_doubted and surest >= FOREIGN:
+        return ""
+    return (
+        f"This does not sound like English, and {model} understands English only: of what was said "
+        "in another language it makes words that nobody said. Hearing that needs a Whisper for all "
+        f"languages (--whisper base). {OFFLINE_ADVICE}"
+    )
+
+
+def doubt_language(found: str, probability: float, language: str | None) -> str:
+    """Return why the language that was ``found`` may not be the one spoken; "" for no reason.
+
+    Parameters
+    ----------
+    language : that the user named, in which it was heard
+    """
+    if language is not None and found != language and probability > SURELY:
+        return (
+            f"This sounds like {name_language(found)} (probability {probability:.2f}), and "
+            f"{name_language(language)} was asked for. Leave --language out, or name {found}."
+        )
+    if language is None and probability < 0.5:
+        return (
+            f"The language is a guess ({name_language(found)}, probability {probability:.2f}). "
+            f"Name it: --language {found}, or another."
+        )
+    return ""
+
+
+def name_language(code: str) -> str:
+    """Return the English name of a language that Whisper knows: "de" is German."""
+    from whisper.tokenizer import LANGUAGES
+
+    return LANGUAGES[code].title()

@@ -8,7 +8,7 @@ exactly the same and stand where only a name can ("wrecks on the beach", not "wr
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, lru_cache
 from importlib.resources import files
@@ -59,6 +59,7 @@ MONTHS = word_set(
     """january february march april may june july august september october november december"""
 )
 BEFORE_A_MONTH = word_set("in during since until by last next early late mid")
+SAID_SO = 0.98  # similarity of a spelling that was taught: below the name itself, above a likeness
 MIN_SIMILARITY = 0.73  # measured on tests/data/names.jsonl, see benchmarks/README.md
 
 
@@ -104,22 +105,29 @@ def ordinary_words() -> frozenset[str]:
 
 def find_names(text: str, subjects: Sequence[Subject]) -> list[Mention]:
     """Return every mention of a subject's name in ``text``, left to right, none overlapping."""
-    tokens = tokenize(text)
-    found: list[tuple[float, int, Mention]] = []
-    for subject in subjects:
-        n_words = len(tokenize(subject.name))
-        for size in range(1, n_words + 2):
-            for first in range(len(tokens) - size + 1):
-                candidate = _candidate(text, tokens, first, first + size, subject)
-                if candidate is not None and decide(candidate).is_name:
-                    best = replace(candidate.mention, similarity=candidate.similarity)
-                    found.append((-best.similarity, -size, best))
+    found = [
+        replace(candidate.mention, similarity=candidate.similarity)
+        for candidate in candidates(text, subjects)
+        if decide(candidate).is_name
+    ]
+    found += [
+        replace(candidate.mention, similarity=SAID_SO)
+        for subject in subjects
+        for spelling in subject.spellings
+        for candidate in candidates(text, [subject], spelling)
+        if is_said_so(candidate)
+    ]
     taken: list[Mention] = []
     # The best first, then the longest; sorting leaves equals in the order of the subjects.
-    for *_, mention in sorted(found, key=lambda one: one[:2]):
-        if all(mention.end <= other.start or mention.start >= other.end for other in taken):
+    for mention in sorted(found, key=lambda one: (-one.similarity, -len(tokenize(one.heard)))):
+        if not overlaps(mention, taken):
             taken.append(mention)
     return sorted(taken, key=lambda mention: mention.start)
+
+
+def overlaps(mention: Mention, others: Sequence[Mention]) -> bool:
+    """Return whether a mention shares characters with one of others."""
+    return any(mention.start < other.end and other.start < mention.end for other in others)
 
 
 # --- what may be a name -------------------------------------------------------------------------
@@ -204,7 +212,7 @@ class Candidate:
         """
         starts, ends = not is_word(self.before), not is_word(self.after)
         may_follow = starts or self.before in BEFORE_A_NAME or self.follows_its_noun
-        may_be_followed = ends or self.after in AFTER_A_NAME
+        may_be_followed = ends or self.after in AFTER_A_NAME or self.mention.is_possessive
         return may_follow and may_be_followed and not (len(self.said) > 1 and starts and ends)
 
     @property
@@ -215,10 +223,25 @@ class Candidate:
         return min(self.score - (0.1 if self.is_meaningful else 0.0), 0.99)
 
 
+def candidates(
+    text: str, subjects: Sequence[Subject], spelling: str | None = None
+) -> Iterator[Candidate]:
+    """Find all words of a text that may be a subject's name, or another ``spelling`` of it."""
+    tokens = tokenize(text)
+    for subject in subjects:
+        name = spelling or subject.name
+        for size in range(1, len(tokenize(name)) + 2):
+            for first in range(len(tokens) - size + 1):
+                found = _candidate(text, tokens, range(first, first + size), subject, name)
+                if found is not None:
+                    yield found
+
+
 def _candidate(
-    text: str, tokens: Sequence[Token], first: int, last: int, subject: Subject
+    text: str, tokens: Sequence[Token], which: range, subject: Subject, spelling: str
 ) -> Candidate | None:
-    """Return tokens ``first`` to ``last`` as a candidate; None where no name is written so."""
+    """Return the tokens ``which`` as a candidate; None where no name is written so."""
+    first, last = which.start, which.stop
     span = tokens[first:last]
     if not is_word(span[0].text) or not is_word(span[-1].text):
         return None
@@ -226,7 +249,7 @@ def _candidate(
         return None
     heard = text[span[0].start : span[-1].end]
     stem, is_possessive = _without_possessive(heard)
-    name, said = _words_of(subject.name), _words_of(stem)
+    name, said = _words_of(spelling), _words_of(stem)
     written, whole = "".join(said), "".join(name)
     plurals = (whole + "s", whole + "es", re.sub("y$", "ies", whole))
     is_plural = written != whole and written in plurals and not is_possessive
@@ -297,6 +320,27 @@ def decide(candidate: Candidate) -> Rule:
     return next(rule for rule in (*COMMON_RULES, *own) if rule.applies(candidate))
 
 
+def is_said_so(candidate: Candidate) -> bool:
+    """Return whether a spelling that was taught by saying the name stands here, and as the name.
+
+    What Whisper made of a name may be a word ("Bell", of Bella): it counts as the name would that
+    is a word, too, and in lower case where nothing but a name could stand.
+    """
+    is_refused = candidate.is_plural or decide(candidate).name in NOT_EVEN_SAID_SO
+    is_alike = candidate.is_exact or _words_sound_same(candidate.name, candidate.said)
+    if is_refused or not is_alike:
+        return False
+    is_plain = all(map(_means_something, candidate.said))
+    if candidate.stands_like_a_name and candidate.before not in DETERMINERS:
+        return not candidate.is_poured
+    # Of several words, which mean something one by one, the place has to say it: "may see".
+    return (
+        candidate.is_exact
+        and decide(candidate).is_name
+        and not (is_plain and len(candidate.said) > 1)
+    )
+
+
 # The table: rules apply in this order, and the first that does decides. To change one, change its
 # line; tests/data/names.jsonl has 581 sentences, and the tests say which rules they need.
 COMMON_RULES = (
@@ -330,6 +374,16 @@ EXACT_RULES = (
             c.name_as_one in MONTHS and c.before in BEFORE_A_MONTH and not c.mention.is_possessive
         ),
     ),
+    # "the word bell a child wrote" is not about Bella, but "Bell a on the beach" may be.
+    Rule(
+        "is several words instead of one",
+        False,
+        lambda c: (
+            len(c.said) > len(c.name)
+            and all(map(_means_something, c.said))
+            and not c.stands_like_a_name
+        ),
+    ),
     Rule(
         "has no other meaning",
         True,
@@ -354,6 +408,7 @@ EXACT_RULES = (
     ),
     Rule("begins a sentence as a word does", False, lambda c: True),
 )
+NOT_EVEN_SAID_SO = ("is in lower case after a determiner", "is a month")
 MISHEARD_RULES = (
     Rule("is unlike the name", False, lambda c: c.score < MIN_SIMILARITY),
     Rule("is a determiner", False, lambda c: c.said_as_one in DETERMINERS),  # "All", not Al
@@ -417,6 +472,11 @@ def sound_key(word: str) -> tuple[str, str]:
     if consonants[:1] in tuple("AEIOU"):
         consonants = "*" + consonants[1:]  # which vowel it is, the vowels say
     return consonants, "".join(character for character in vowels if character in "aeiouAEIOU")
+
+
+def similarity(name: str, said: str) -> float:
+    """Return how alike a name and words look and sound, 0 to 1, wherever their blanks are."""
+    return _word_similarity("".join(_words_of(name)), "".join(_words_of(said)))
 
 
 def _similarity(name: Sequence[str], said: Sequence[str]) -> float:

@@ -12,14 +12,16 @@ import regex as re  # unlike the built-in module it takes a letter's signs for a
 
 from s2i_lib.errors import InputError
 from s2i_lib.photos.subject import Subject, plural_of
+from s2i_lib.speech.habits import find_wanted, strip_habits, write_marks
 from s2i_lib.speech.name_matching import (
-    DETERMINERS,
     POSSESSIVES,
     Mention,
     find_names,
     tokenize,
     word_set,
 )
+from s2i_lib.speech.near_names import NearName, find_near_names
+from s2i_lib.speech.phrases import NUMBERS
 from s2i_lib.speech.templates import article_for
 from s2i_lib.speech.transcript import Transcript
 
@@ -37,6 +39,16 @@ class Prompt:
     transcript: Transcript | None = None
     notes: tuple[str, ...] = ()
     """Sentences for the user: what was changed that might surprise."""
+    near_names: tuple[NearName, ...] = ()
+    """Subjects that may have been meant, the likeliest first: ``question`` asks, and ``sentence``
+    is what to draw if the answer is yes."""
+
+    @property
+    def marks(self) -> list[tuple[int, int]]:
+        """Return where the text names subjects: start and end of each place, once."""
+        phrases = {subject.phrase for subject in self.subjects}
+        places = ((self.text.find(phrase), len(phrase)) for phrase in phrases)
+        return sorted((start, start + length) for start, length in places if start >= 0)
 
     def to_json(self) -> dict[str, Any]:
         record = asdict(self)
@@ -60,6 +72,7 @@ class Prompt:
                     "subjects": tuple(Subject(**subject) for subject in record["subjects"]),
                     "transcript": Transcript.from_json(heard) if heard else None,
                     "notes": tuple(record["notes"]),
+                    "near_names": tuple(NearName(**near) for near in record.get("near_names", ())),
                 }
             )
         except (KeyError, TypeError) as error:
@@ -96,10 +109,33 @@ def make_prompt(
     known = list(subjects)
     if chosen is not None and chosen not in known:
         known.insert(0, chosen)
+    text, used, notes, near = _read(said, known, chosen)
+    if count_tokens is not None:
+        if count_tokens(text) > token_limit and (wanted := find_wanted(said)):
+            text, used, notes, near = _read(wanted, known, chosen)
+            notes.append("That was long, so only what you asked for at the end is drawn.")
+        text, more = fit(text, count_tokens, token_limit)
+        notes += more
+        used = [s for s in used if s.class_noun.lower() in text.lower()]  # none that was left out
+    return Prompt(
+        text=text,
+        negative=find_negatives(text),
+        subjects=tuple(used),
+        transcript=heard if isinstance(heard, Transcript) else None,
+        notes=tuple(notes),
+        near_names=tuple(near),
+    )
+
+
+def _read(
+    said: str, known: Sequence[Subject], chosen: Subject | None
+) -> tuple[str, list[Subject], list[str], list[NearName]]:
+    """What words ask for, its subjects, notes, near names; InputError where nothing is left."""
     names = [_composed(subject.name) for subject in known]
     plain, notes = without_weights(_composed(said))
     text = strip_habits(write_marks(" ".join(plain.split())), names)
     mentions = find_names(text, known)
+    near_names = find_near_names(text, known, mentions)
     text, used, more = replace_names(text, mentions, chosen)
     notes += more
     if chosen is not None and chosen not in used:
@@ -113,17 +149,7 @@ def make_prompt(
             f"Nothing is left to draw of {said.strip()!r}. Say what the picture shows, for "
             "instance: a red car on a yellow background."
         )
-    if count_tokens is not None:
-        text, more = fit(text, count_tokens, token_limit)
-        notes += more
-        used = [s for s in used if s.class_noun.lower() in text.lower()]  # none that was left out
-    return Prompt(
-        text=text,
-        negative=find_negatives(text),
-        subjects=tuple(used),
-        transcript=heard if isinstance(heard, Transcript) else None,
-        notes=tuple(notes),
-    )
+    return text, used, notes, near_names
 
 
 def _composed(text: str) -> str:
@@ -143,134 +169,45 @@ def with_negative(prompt: Prompt, given: str | None, own: str) -> Prompt:
 
 # --- what was typed for other programs ----------------------------------------------------------
 
-_ADD_ON = re.compile(r"<(?:lora|lyco|hypernet|embedding):[^<>]*>", re.IGNORECASE)
-_WEIGHT = re.compile(r"[(\[](?P<words>[^()\[\]:]+):\s*\d*\.?\d+\s*[)\]]|\(\((?P<twice>[^()]+)\)\)")
+# Patterns, and what stays of each. Sources: AUTOMATIC1111's wiki ("Features"), NovelAI's and
+# Midjourney's documentation, compel (which diffusers' documentation recommends).
+_FOREIGN = [
+    (re.compile(pattern, flags), stays)
+    for pattern, flags, stays in (
+        (r"<(?:lora|lyco|hypernet|embedding):[^<>]*>|\bembedding:[\w-]+", re.IGNORECASE, ""),
+        (r"^\s*/imagine\b(?:\s*prompt\s*:)?", re.IGNORECASE, ""),
+        (r"(?<!\S)--no\s+(?=\w)", 0, ", no "),
+        (r"(?<!\S)--(?:style|profile|[sc]ref)\s+\S+|(?<!\S)--[a-z]\w*(?:\s+[\d.:]+)?", 0, ""),
+        (r"(?<=\w)::\s*-?\d*\.?\d*", 0, ", "),  # cat::2 dog
+        (r"\bBREAK\b", 0, ","),
+        (r"[(\[]+([^()\[\]:|]+):\s*\d*\.?\d+\s*[)\]]+", 0, r"\1"),  # (red:1.3)
+        (r"\[[^\[\]:|]*:([^\[\]:|]*):\s*\d*\.?\d+\s*\]", 0, r"\1"),  # [red:blue:0.5]
+        (r"\(\(([^()]+)\)\)", 0, r"\1"),
+        (r"\(([^()]+)\)(?:\d*\.\d+|[+-]+)(?!\w)", 0, r"\1"),  # (red)1.3, (red)++
+        (r"(?<=\w)(?:\+{2,}|-{2,})(?!\w)", 0, ""),  # red++
+        (r"\{([^{}|]*)(?:\|[^{}]*)?\}|\[([^\[\]:|]+)(?:\|[^\[\]:]*)?\]", 0, r"\1\2"),  # {red|blue}
+        (r"(?<!\w)__([\w-]+?)__(?!\w)", 0, r"\1"),
+        (r"\\([()\[\]])", 0, r"\1"),
+    )
+]
 
 
 def without_weights(text: str) -> tuple[str, list[str]]:
-    """Leave out weights and add-ons as other programs write them, with a note.
+    """Leave out weights, flags and add-ons as other programs write them, with a note.
 
-    "a (red:1.3) car <lora:x:0.8>" -> "a red car".
+    "a (red:1.3) car <lora:x:0.8> --ar 3:2" -> "a red car".
     """
-    plain = _ADD_ON.sub("", text)
-    while (lighter := _WEIGHT.sub(lambda m: m["words"] or m["twice"], plain)) != plain:
-        plain = lighter
+    plain, before = text, None
+    while plain != before:  # one may stand inside of another
+        before = plain
+        for pattern, stays in _FOREIGN:
+            plain = pattern.sub(stays, plain)
     if plain == text:
         return text, []
     return plain, [
-        "Weights in brackets and <lora:...> are the language of other programs and were left out. "
-        "Say what matters first; a LoRA is named with --run."
+        "Weights in brackets, flags and <lora:...> are the language of other programs and were "
+        "left out. Say what matters first; a LoRA is named with --run."
     ]
-
-
-# --- marks and habits of speech -----------------------------------------------------------------
-
-_MARKS = {
-    "comma": ",",
-    "full stop": ".",
-    "exclamation mark": "!",
-    "question mark": "?",
-    "semicolon": ";",
-    "new line": ",",
-}
-_MARK = re.compile(
-    rf"(?P<before>\b[\w'-]+\b)?[\s,.]*\b(?P<mark>{'|'.join(_MARKS)})\b[,.]?", re.IGNORECASE
-)
-
-
-def write_marks(text: str) -> str:
-    """Write marks that were said: "a cat comma a dog full stop" -> "a cat, a dog."
-
-    "a comma butterfly" stays.
-    """
-
-    def mark(match: re.Match[str]) -> str:
-        before = match["before"] or ""
-        if not before or before.lower() in DETERMINERS | POSSESSIVES | {"big", "red", "of"}:
-            return match.group()
-        return before + _MARKS[match["mark"].lower()]
-
-    return _MARK.sub(mark, text)
-
-
-_UM = re.compile(
-    r"(?P<before>,)?\s*\b(?:u+m+|u+h+|u+h+m+|e+r+m+|h+m+|m{2,}|er|eh)\b(?:\.{3}|…)?(?P<after>,)?\s*",
-    re.IGNORECASE,
-)
-_ASIDE = re.compile(
-    r",\s*(?:you know|i mean|like|well|i guess|i think|let's say|let me think|let me see|actually|"
-    r"basically|maybe|please)\s*(?=,)",
-    re.IGNORECASE,
-)
-_DET = r"(?:an?|the|some|my|our|your|his|her|their|two|three|four|five|many|several|\d+)"
-_OPENERS = re.compile(
-    r"^(?:(?:okay|ok|alright|all right|so|and so|um|oh|yeah|yes|please|actually|basically|"
-    r"let me think|let me see|let's see|maybe|perhaps|you know|i mean)\b(?!')[\s,.…]*"
-    r"|(?:well|right|now|and|hey|hi|hello|then|like)\s*[,.…]\s*"
-    r"|(?:hey|hi|hello) (?:there|computer|whisper)\b[\s,.]*)",
-    re.IGNORECASE,
-)
-_MAKE = r"(?:draw|paint|make|create|generate|show|give|sketch|imagine|render|produce|design|get|do)"
-_SEE = r"(?:see|have|get|draw|look at|make|create|generate|paint|try)"
-_REQUEST = re.compile(
-    rf"^(?:"
-    rf"(?:can|could|would|will) (?:you|we|i) (?:(?:please|maybe|just|possibly|perhaps)[\s,]+)*"
-    rf"(?:{_MAKE}|{_SEE})\b"
-    rf"|would you mind (?:drawing|painting|making|showing)\b"
-    rf"|(?:i|we)(?:'d| would| really)* (?:want|like|love|wish|need)(?: you)?"
-    rf"(?: to {_SEE}| to {_MAKE})?\b"
-    rf"|(?:let's|let us|let me|i'll|i will|i'm going to) {_SEE}\b"
-    rf"|(?:i am|i'm) (?:thinking of|imagining|looking for)\b"
-    rf"|{_MAKE}(?= (?:me|us|please)\b| NAME\b| {_DET}\b)"
-    rf"|(?:how|what) about\b"
-    rf")(?:[\s,]+(?:me|us|please|just|for me)\b)*[\s,]*",
-    re.IGNORECASE,
-)
-_PICTURE_OF = re.compile(
-    r"^(?:an?|the|this|one)?\s*(?:nice |quick |new )?(?:picture|image|pic) "
-    r"(?:of|with|that shows|showing)\b\s*",
-    re.IGNORECASE,
-)
-_CLOSERS = re.compile(
-    r"[\s,.!?]*\b(?:please|thank you(?: very much| so much)?|thanks(?: a lot)?|if you can|"
-    r"if possible|that's it|that's all|or something(?: like that)?|would you|you know|okay|ok)\b"
-    r"[\s,.!?…]*$",
-    re.IGNORECASE,
-)
-
-
-def strip_habits(text: str, names: Sequence[str] = ()) -> str:
-    """Take away what is said to the machine and not about the picture.
-
-    "Um, can you please draw me a dog" -> "a dog". Style stays ("a painting of"), and so does every
-    word that could be part of the scene ("a well", "paint on the wall").
-    """
-    request = _REQUEST
-    if names:
-        one = "|".join(re.escape(name) for name in names)
-        request = re.compile(_REQUEST.pattern.replace("NAME", f"(?:{one})"), re.IGNORECASE)
-    text = _ASIDE.sub("", _UM.sub(_without_um, text)).strip(" ,")
-    is_request = False
-    while True:
-        shorter = _OPENERS.sub("", text, count=1)
-        asked = request.sub("", shorter, count=1)
-        is_request = is_request or asked != shorter
-        shorter = _PICTURE_OF.sub("", asked, count=1)
-        if shorter == text:
-            break
-        if not shorter:
-            return ""
-        text = shorter
-    while (shorter := _CLOSERS.sub("", text)) != text:
-        text = shorter
-    if is_request:
-        text = re.sub(r"\s+for (?:me|us)[.!?]*$", "", text).rstrip("? ")
-    return text
-
-
-def _without_um(match: re.Match[str]) -> str:
-    """The commas around "um" are its own; a comma on one side only belongs to the sentence."""
-    return ", " if match["before"] and not match["after"] else " "
 
 
 # --- names --------------------------------------------------------------------------------------
@@ -356,12 +293,6 @@ def _phrase_end(text: str, mention: Mention) -> int:
 
 # --- numbers, negatives, length -----------------------------------------------------------------
 
-_NUMBERS = (
-    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven",
-    "twelve",
-)  # fmt: skip
-
-
 _LABEL = re.compile(r"\b(?:number|no\.|route|bus|room|page|line|gate|level)\s*$", re.IGNORECASE)
 _COUNT = re.compile(
     r"(?<![\w.,:/#-])(?:0?\d|1[0-2])(?=\s+[^\W\d])(?!\s*(?:mm|cm|m|km|am|pm|px|d)\b)"
@@ -376,7 +307,7 @@ def number_words(text: str) -> str:
 
     def word(match: re.Match[str]) -> str:
         is_label = _LABEL.search(text[: match.start()]) is not None
-        return match.group() if is_label else _NUMBERS[int(match.group())]
+        return match.group() if is_label else NUMBERS[int(match.group())]
 
     return _COUNT.sub(word, text)
 

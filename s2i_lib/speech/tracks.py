@@ -34,7 +34,7 @@ CONTAINERS = (
     # music without loss, and of older programs and players
     "wv,tta,tak,ape,mpc,mpc8,shn,qoa,dsf,iff,dts,dtshd,truehd,mlp,oma,xwma,loas,voc,"
     # dictation, telephones, and collections of speech
-    "dss,qcp,amrnb,amrwb,gsm,nistsphere,sox,ircam,avr,pvf,wve"
+    "dss,qcp,amrnb,amrwb,gsm,g722,nistsphere,sox,ircam,avr,pvf,wve,rso"
 )
 # Those whose header says how long they are from a count of samples, or of the last time stamp.
 COUNTING = {"wav", "w64", "aiff", "au", "caf", "flac", "wv", "tta", "matroska,webm"}
@@ -51,8 +51,10 @@ OTHER_FILES = {
     b"\x89PNG": "it is a picture",
     b"\xff\xd8\xff": "it is a picture",
     b"GIF8": "it is a picture",
-    b"<!DOCTYPE": "it is a web page",
+    b"<!doctype": "it is a web page",
     b"<html": "it is a web page",
+    b'{"': "it is text (JSON), such as a link to a document",
+    b"SQLite format 3": "it is a database, such as a project of Audacity: export the sound there",
 }
 
 
@@ -154,7 +156,10 @@ def _what_it_is(file: BinaryIO) -> str | None:
             "its index is missing, which is written when a recording is stopped: the recording was "
             "interrupted, or the file is not whole"
         )
-    return next((what for start, what in OTHER_FILES.items() if head.startswith(start)), None)
+    head = head.lower()
+    return next(
+        (what for start, what in OTHER_FILES.items() if head.startswith(start.lower())), None
+    )
 
 
 def _decode_track(file: BinaryIO, number: int, name: str, limit_s: float) -> Track:
@@ -170,7 +175,7 @@ def _decode_track(file: BinaryIO, number: int, name: str, limit_s: float) -> Tra
         faults: list[str] = []
         n_samples = 0
         for frame in _frames(container, stream, faults):
-            parts.append(frame.to_ndarray())
+            parts.append(_samples(frame))
             n_samples += parts[-1].shape[1]
             if n_samples > limit_s * RATE_HZ:
                 told_s = declared_s or 0.0
@@ -256,7 +261,7 @@ def _is_cut_wav(head: bytes, size: int) -> bool:
 def _frames(
     container: InputContainer, stream: AudioStream, faults: list[str]
 ) -> Iterator[AudioFrame]:
-    """Resampled frames, planar float; broken packets are skipped, their faults noted."""
+    """Resampled frames, packed float; broken packets are skipped, their faults noted."""
     import av
     from av.audio.resampler import AudioResampler
 
@@ -285,7 +290,7 @@ def _frames(
                 if resampler is not None:
                     yield from resampler.resample(None)
                 shape = (frame.format.name, frame.layout.name, frame.sample_rate)
-                resampler = AudioResampler(format="fltp", layout=frame.layout, rate=RATE_HZ)
+                resampler = AudioResampler(format="flt", layout=frame.layout, rate=RATE_HZ)
             assert resampler is not None
             try:
                 yield from resampler.resample(frame)
@@ -294,6 +299,14 @@ def _frames(
                 resampler, shape = None, None
     if resampler is not None:
         yield from resampler.resample(None)
+
+
+def _samples(frame: AudioFrame) -> np.ndarray:
+    """Return the samples of a packed frame, shape = (channels, n).
+
+    Of a planar one of 8 or 16 channels PyAV 18 reads planes beyond the last, and the process ends.
+    """
+    return frame.to_ndarray().reshape(-1, frame.layout.nb_channels).T
 
 
 def _reason(error: Exception) -> str:

@@ -11,10 +11,19 @@ from dataclasses import dataclass, replace
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.models.devices import free_memory
 from s2i_lib.speech.audio import LIMIT_S, RATE_HZ, Audio, Recording, read_audio
-from s2i_lib.speech.decoding import Decoder, Take, find_doubts, is_silence
+from s2i_lib.speech.decoding import (
+    Decoder,
+    Take,
+    doubt_english,
+    doubt_language,
+    find_doubts,
+    is_silence,
+    name_language,
+)
 from s2i_lib.speech.transcript import Transcript
 from s2i_lib.speech.weights import (
     MODELS,
+    OFFLINE_ADVICE,
     WINDOW_S,
     choose_models,
     find_weights,
@@ -105,7 +114,13 @@ class Listener:
         self.options = options or HearOptions()
         self.drive = drive or open_drive()
         self._engine: Engine | None = None
+        self._untold: tuple[str, ...] = ()  # about the engine, said with the next transcript
         self._lock = threading.RLock()
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether ``hear`` need not wait for weights."""
+        return self._engine is not None
 
     def load(self) -> Listener:
         """Find the weights, load them and the voice detector. Doing so again costs nothing."""
@@ -114,7 +129,7 @@ class Listener:
                 from faster_whisper.vad import get_vad_model
 
                 get_vad_model()
-                self._engine = _load_chosen(self.options, self.drive)
+                self._engine, self._untold = _load_chosen(self.options, self.drive)
         return self
 
     def hear(self, source: Recording, rate_hz: int | None = None) -> Transcript:
@@ -136,8 +151,9 @@ class Listener:
             started = time.perf_counter()
             assert self._engine is not None
             transcript = hear_windows(self._engine, audio, windows, self.options)
+            notes, self._untold = self._untold, ()
         took_s += time.perf_counter() - started
-        return replace(transcript, took_s=round(took_s, 3))
+        return replace(transcript, took_s=round(took_s, 3), notes=notes)
 
 
 def hear(
@@ -151,7 +167,8 @@ def hear(
     return Listener(options, drive).hear(source, rate_hz)
 
 
-def _load_chosen(options: HearOptions, drive: Drive) -> Engine:
+def _load_chosen(options: HearOptions, drive: Drive) -> tuple[Engine, tuple[str, ...]]:
+    """Return the engine, and sentences on what the choice means for those who speak."""
     device = options.device
     if device == "auto":
         device = "cuda" if has_cuda() else "cpu"
@@ -159,7 +176,7 @@ def _load_chosen(options: HearOptions, drive: Drive) -> Engine:
     if engine == "auto":
         engine = "openai-whisper" if device == "cuda" else "faster-whisper"
     if options.model != "auto":
-        return load_engine(engine, options.model, device, drive, options.beam_size)
+        return load_engine(engine, options.model, device, drive, options.beam_size), ()
     return _load_auto(options, engine, device, drive)
 
 
@@ -169,19 +186,46 @@ def best_model() -> str:
     return choose_models(None, device, free_memory(device) / GIB)[0]
 
 
-def _load_auto(options: HearOptions, engine: str, device: str, drive: Drive) -> Engine:
-    """Load the best model that is already here; else the best that can be downloaded."""
+def _load_auto(
+    options: HearOptions, engine: str, device: str, drive: Drive
+) -> tuple[Engine, tuple[str, ...]]:
+    """Load the best model that is already here; else the best that can be downloaded.
+
+    One that hears English only, where nobody said that English is spoken, is the last resort.
+    """
     names = choose_models(options.language, device, free_memory(device) / GIB)
-    errors = []
-    for download in (False, True):
-        for name in names:
-            try:
-                find_weights(engine, name, drive, download=download)
-            except S2iError as error:
-                errors.append(str(error))
-                continue
-            return load_engine(engine, name, device, drive, options.beam_size)
-    raise S2iError(f"No Whisper model was found. {' '.join(errors[len(names) :])}")
+    fitting = [name for name in names if options.language or MODELS[name].is_multilingual]
+    rest = [name for name in names if name not in fitting]
+    # Without a network every download fails alike: one is tried before the last resort.
+    order = [(name, False) for name in fitting] + [(fitting[0], True)]
+    order += [(name, False) for name in rest] + [(name, True) for name in (*fitting[1:], *rest)]
+    reason = ""
+    for name, download in order:
+        try:
+            find_weights(engine, name, drive, download=download)
+        except S2iError as error:
+            if download and not reason:
+                reason = getattr(error, "last", str(error).rstrip("."))
+            continue
+        loaded = load_engine(engine, name, device, drive, options.beam_size)
+        return loaded, (_english_only(name, reason),) if name in rest else ()
+    raise S2iError(_nothing_hears(options.language, names[0], reason))
+
+
+def _english_only(model: str, reason: str) -> str:
+    return (
+        f"Only English is heard now, by {model}: a Whisper for all languages is not on this "
+        f"computer and could not be downloaded ({reason}). {OFFLINE_ADVICE}"
+    )
+
+
+def _nothing_hears(language: str | None, model: str, reason: str) -> str:
+    what = f"Hearing {name_language(language)}" if language else "Hearing"
+    kind = "" if language == "en" else " that knows more than English"
+    return (
+        f"{what} needs a Whisper{kind}, such as {model}, and none was found on the Drive, in a "
+        f"package or on this disk, nor could it be downloaded ({reason}). {OFFLINE_ADVICE}"
+    )
 
 
 def hear_windows(
@@ -200,9 +244,10 @@ def hear_windows(
         for window, length_s in zip(windows, lengths_s, strict=True)
     ]
     language, probability = options.language or "en", 1.0
-    if engine.is_multilingual and options.language is None:
-        language, probability = engine.detect_language(takes[0].encoded)
-    elif not engine.is_multilingual and language != "en":
+    found, likely = engine.detect_language(takes[0].encoded) if engine.is_multilingual else ("", 0)
+    if found and options.language is None:
+        language, probability = found, likely
+    elif not found and language != "en":
         raise InputError(
             f"The model {engine.model} hears English only, and {language!r} was asked for. "
             "Name a multilingual model, for instance --whisper small."
@@ -220,6 +265,12 @@ def hear_windows(
             f"Nothing was said that Whisper {engine.model} understands in these "
             f"{audio.duration_s:.1f} s. Speak closer to the microphone, or try a larger model."
         )
+    doubts = find_doubts(takes)
+    language_doubt = (
+        doubt_language(found, likely, options.language)
+        if found
+        else doubt_english(takes, engine.model, is_doubted=bool(doubts))
+    )
     return Transcript(
         text=text,
         language=language,
@@ -230,8 +281,9 @@ def hear_windows(
         model=engine.model,
         audio_s=round(audio.duration_s, 3),
         took_s=0.0,
-        doubts=(*audio.remarks, *find_doubts(takes, engine, language, probability)),
+        doubts=(*audio.remarks, *doubts, *filter(None, [language_doubt])),
         n_decodes=n_decodes,
+        language_doubt=language_doubt,
     )
 
 

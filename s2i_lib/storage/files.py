@@ -6,24 +6,37 @@ import base64
 import errno
 import hashlib
 import json
+import logging
 import os
+import re
+import secrets
 import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from s2i_lib.errors import InputError, S2iError
-from s2i_lib.storage.layout import FOLDER_BYTES, NAME_BYTES, cut_name
+from s2i_lib.storage.layout import NAME_BYTES, cut_name
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]  # Windows has no such lock: one process at a time there
+
+log = logging.getLogger(__name__)
 
 GIB = 1024**3
+PART_LIVES_S = 3600.0  # what is half written and untouched for so long, a killed process left
 
 
 def make_folder(path: Path) -> Path:
     """Make ``path`` and prove that it can be written to, before any work is done for it.
+
+    What a killed process left half written there goes, once nobody can be at work on it any more.
 
     Raises
     ------
@@ -32,14 +45,26 @@ def make_folder(path: Path) -> Path:
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path):
+        with tempfile.TemporaryFile(dir=path, prefix=".", suffix=".part"):
             pass
+        for part in abandoned_parts(path):
+            remove(part)
     except OSError as error:
         remedy = REMEDIES.get(error.errno or 0, "Name another one, or change its permissions")
         raise InputError(
             f"The folder {path} cannot be written to ({error.strerror or error}). {remedy}."
         ) from error
     return path
+
+
+def abandoned_parts(folder: Path) -> Iterator[Path]:
+    """Find what was half written in a folder by processes that have been killed."""
+    for part in folder.glob(".*.part"):
+        newest = time.time()
+        with suppress(OSError):  # another process deletes it, too
+            newest = max(file.lstat().st_mtime for file in (part, *part.rglob("*")))
+        if time.time() - newest > PART_LIVES_S:
+            yield part
 
 
 def list_folder(folder: Path) -> list[Path]:
@@ -56,8 +81,11 @@ def list_folder(folder: Path) -> list[Path]:
         return []
 
 
-def free_path(path: Path) -> Path:
+def free_path(path: Path, beside: str = "") -> Path:
     """Return ``path``, or path-2, path-3, ... where that name is taken (in any case).
+
+    With a suffix ``beside`` the same name with that has to be free, too. Another process may take
+    what was free: ask and write in `alone_in`.
 
     Raises
     ------
@@ -69,22 +97,98 @@ def free_path(path: Path) -> Path:
     except OSError as error:
         raise _not_written(path, error) from error
     free, number = path, 2
-    while free.name.lower() in taken:
+    while taken & {free.name.lower(), free.with_suffix(beside or path.suffix).name.lower()}:
         tail = f"-{number}{path.suffix}"
         stem = cut_name(path.stem, NAME_BYTES - len(tail.encode()))
         free, number = path.with_name(stem + tail), number + 1
     return free
 
 
+def part_of(path: Path) -> Path:
+    """Return a name beside ``path`` to write it under, which no other process takes."""
+    tail = f".{secrets.token_hex(4)}.part"
+    return path.with_name(f".{cut_name(path.name, NAME_BYTES - 1 - len(tail))}{tail}")
+
+
+def whole_name(path: Path) -> Path:
+    """Return what a half-written file is going to be called; of any other one its own name."""
+    return path.with_name(re.sub(r"^\.(.+)\.[0-9a-f]{8}\.part$", r"\1", path.name))
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Have a folder to oneself among the processes of this machine: another one waits.
+
+    The lock is the kernel's and goes with its process, so a kill leaves none behind. Where there is
+    none (Windows, some networks' disks) nobody waits.
+    """
+    place = None
+    with suppress(OSError):
+        place = os.open(folder, os.O_RDONLY) if fcntl else None
+    try:
+        if place is not None:
+            _lock(place, folder)
+        yield
+    finally:
+        if place is not None:
+            os.close(place)
+
+
+def _lock(place: int, folder: Path) -> None:
+    try:
+        fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        log.warning("Another process is at work in %s: waiting until it is done.", folder)
+        fcntl.flock(place, fcntl.LOCK_EX)
+    except OSError as error:
+        log.debug("%s cannot be locked (%s)", folder, error)
+
+
+@contextmanager
+def written_whole(target: Path) -> Iterator[Path]:
+    """Have a name to write a new file or folder under, which is called ``target`` at the end.
+
+    Raises
+    ------
+    InputError
+        When something is called so already, or is by then: nothing is written over.
+    """
+    part = part_of(target)
+    refuse_taken(target)
+    make_folder(target.parent)
+    try:
+        yield part
+        with alone_in(target.parent):
+            refuse_taken(target)
+            part.rename(target)
+    except BaseException:
+        remove(part)
+        raise
+
+
+def refuse_taken(target: Path) -> None:
+    """Raise `InputError` where there is something under that name."""
+    if os.path.lexists(target):
+        raise InputError(
+            f"{target} exists already and is not overwritten. Name another place with --out."
+        )
+
+
+def write_new(path: Path, data: bytes) -> Path:
+    """Write a file under the name of ``path`` or, where that is taken, path-2 ...; return it."""
+    with alone_in(path.parent):
+        return write_file(free_path(path), data)
+
+
 def write_file(path: Path, data: bytes) -> Path:
-    """Write a new file whole or not at all: under a temporary name, flushed, then renamed.
+    """Write a file whole or not at all: under a temporary name, flushed, then renamed.
 
     Raises
     ------
     S2iError
         When the disk does not take it. Nothing is left behind then.
     """
-    part = path.with_name(f".{cut_name(path.name, FOLDER_BYTES)}.part")
+    part = part_of(path)
     try:
         with part.open("wb") as file:
             file.write(data)
@@ -101,6 +205,25 @@ def write_file(path: Path, data: bytes) -> Path:
 def write_json(path: Path, record: dict[str, Any]) -> Path:
     """Write a new file of JSON to read, as `write_file` does."""
     return write_file(path, (json.dumps(record, indent=2) + "\n").encode())
+
+
+SCRATCH = "s2i-"
+
+
+def scratch_folder(name: str) -> tempfile.TemporaryDirectory[str]:
+    """Make a temporary folder s2i-NAME-PROCESS-...; what killed processes left of theirs goes."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{SCRATCH}*"):
+        if is_abandoned(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+    return tempfile.TemporaryDirectory(prefix=f"{SCRATCH}{name}-{os.getpid()}-")
+
+
+def is_abandoned(scratch: Path) -> bool:
+    """Return whether the process is dead that made a scratch folder; False where none is named."""
+    import psutil
+
+    pid = scratch.name.split("-")[-2]
+    return pid.isdigit() and not psutil.pid_exists(int(pid))
 
 
 def data_uri(media_type: str, data: bytes) -> str:
@@ -294,7 +417,8 @@ def remove(path: Path) -> None:
     for folder, _, names in os.walk(path, topdown=False):
         for name in sorted(names):
             _empty_and_unlink(Path(folder, name))
-    shutil.rmtree(path)
+    with suppress(FileNotFoundError):  # another process deletes it, too
+        shutil.rmtree(path)
 
 
 def _set_aside(folder: Path) -> Path:
@@ -303,6 +427,8 @@ def _set_aside(folder: Path) -> Path:
     remove(part)  # of one that was killed before
     try:
         return folder.rename(part)
+    except FileNotFoundError:  # another process has done so
+        return part
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:
             raise
@@ -310,6 +436,11 @@ def _set_aside(folder: Path) -> Path:
 
 
 def _empty_and_unlink(file: Path) -> None:
+    with suppress(FileNotFoundError):
+        _unlink_emptied(file)
+
+
+def _unlink_emptied(file: Path) -> None:
     facts = file.lstat()
     if stat.S_ISREG(facts.st_mode) and facts.st_nlink == 1:
         with suppress(PermissionError):  # a file that may not be written may still be deleted

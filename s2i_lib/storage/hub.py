@@ -21,11 +21,11 @@ from typing import Any
 
 from s2i_lib.errors import InputError, S2iError, first_line
 from s2i_lib.storage.files import GIB, NotTakenError, free_bytes, publish, sha256_of, tidy
+from s2i_lib.storage.json_file import load_object
 
 log = logging.getLogger(__name__)
 
 CHECKSUMS = "checksums.json"  # {file: SHA-256} beside the weights it vouches for
-MOST_CHECKSUMS_BYTES = 2**20
 TIMEOUT_S = 20.0
 # What a fine-tuning run of Stable Diffusion takes on the Drive where it has all the room that it
 # likes, by `s2i_lib.training.storage_plan` (a test compares the two). A free Google Drive has 15 GB
@@ -270,13 +270,11 @@ def read_checksums(folder: Path) -> Checksums:
     """
     path = folder / CHECKSUMS
     try:
-        if path.stat().st_size > MOST_CHECKSUMS_BYTES:
-            raise ValueError(f"it has {path.stat().st_size} bytes")
-        said = json.loads(path.read_text(encoding="utf-8"))
+        said = load_object(path)
         sums = Checksums(said["source"], dict(said["sha256"]))
         if not all(map(_is_sum, sums.sha256.items())) or not isinstance(sums.source, str):
             raise ValueError("it has other things in it")
-    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, LookupError, TypeError) as error:
         raise InputError(
             f"{path} cannot be used ({error!r:.120}). Expected a source, and a SHA-256 for each "
             "file of weights beside it. Copy the whole folder again, or delete that file."

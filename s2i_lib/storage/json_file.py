@@ -41,13 +41,13 @@ def parse_object(text: str | bytes) -> dict[str, Any]:
     return found
 
 
-def _check_depth(value: Any, level: int = 0) -> None:
+def _check_depth(value: dict[str, Any] | list[Any], level: int = 0) -> None:
     if level > MAX_DEPTH:
         raise ValueError(f"it has more than {MAX_DEPTH} levels")
-    if isinstance(value, str):
-        value.encode()  # half of a pair of surrogates cannot be printed or written
-    elif isinstance(value, (dict, list)):
-        for one in [*value, *value.values()] if isinstance(value, dict) else value:
+    for one in [*value, *value.values()] if isinstance(value, dict) else value:
+        if isinstance(one, str):
+            one.encode()  # half of a pair of surrogates cannot be printed or written
+        elif isinstance(one, (dict, list)):
             _check_depth(one, level + 1)
 
 

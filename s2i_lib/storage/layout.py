@@ -148,11 +148,15 @@ def open_drive(root: str | Path | None = None) -> Drive:
     return Drive(path)
 
 
+def cache_root() -> Path:
+    """Return this computer's folder for work and caches: ``$S2I_LOCAL``, else ~/.cache/s2i."""
+    return Path(os.environ.get("S2I_LOCAL") or Path.home() / ".cache" / "s2i")
+
+
 def local_folder(drive: Drive, folder: Path) -> Path:
     """Return where on the local disk work for ``folder`` of this Drive is done first.
 
-    Below ``$S2I_LOCAL``, else ~/.cache/s2i; two Drives never share a folder there.
+    Below `cache_root`; two Drives never share a folder there.
     """
-    root = Path(os.environ.get("S2I_LOCAL") or Path.home() / ".cache" / "s2i")
     key = hashlib.sha256(str(drive.root.absolute()).encode()).hexdigest()[:12]
-    return root / key / folder.relative_to(drive.root)
+    return cache_root() / key / folder.relative_to(drive.root)

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import psutil
 
 from s2i_lib.errors import S2iError
-from s2i_lib.storage.files import write_json
+from s2i_lib.storage.files import alone_in, write_json
 from s2i_lib.storage.json_file import load_object
 
 LEASE = "lease.json"  # in a run's folder, while somebody trains it
@@ -76,8 +76,9 @@ class Lease:
             When somebody else holds the run and is alive; it says who.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.refuse_if_held()
-        self._write()
+        with alone_in(self.path.parent):  # two of this machine would both find it free
+            self.refuse_if_held()
+            self._write()
         if (now := self._read()) and now.get("token") != self.token:
             raise S2iError(
                 f"Another process took {self.path.parent} at the same moment. "

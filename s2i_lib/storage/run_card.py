@@ -18,7 +18,7 @@ LORA = "pytorch_lora_weights.safetensors"
 CARD_SHAPE = {
     "status": str,
     "step": int,
-    "subject": {"name": str, "class_noun": str, "identifier": str, "kind": str},
+    "subject": {"name": str, "class_noun": str, "identifier": str, "kind": str, "spellings": [str]},
     "instance_prompt": str,
     "class_prompt": TEXT_OR_NONE,
     "class_images": TEXT_OR_NONE,
@@ -68,7 +68,8 @@ def find_run(drive: Drive, run: str, instead: Collection[str] = ()) -> Path:
 
 def finished_runs(drive: Drive) -> list[Path]:
     """Return the folders of all runs on the Drive that have weights and a card."""
-    return [path.parent for path in drive.runs.glob(f"*/*/{WEIGHTS}") if read_card(path.parent)]
+    weights = drive.runs.glob(f"[!.]*/[!.]*/{WEIGHTS}")  # no half of one that is being deleted
+    return [path.parent for path in weights if read_card(path.parent)]
 
 
 def best_run(runs: Iterable[Path], subject: str, base: str | None = None) -> Path | None:
@@ -105,9 +106,36 @@ def _made_at(run: Path) -> float:
     return (run / RUN_CARD).stat().st_mtime
 
 
-def read_card(run: Path) -> dict[str, Any]:
+class MissingFieldError(InputError, KeyError):
+    """A card does not say what is asked of it."""
+
+    __str__ = Exception.__str__  # KeyError's puts quotes around
+
+
+class RunCard(dict[str, Any]):
+    """A run.json, or an object in it: a field that it lacks is an error that users understand."""
+
+    path = Path(RUN_CARD)
+
+    def __missing__(self, field: str) -> Any:
+        raise MissingFieldError(
+            f"{self.path} does not say {field!r}, which is needed here: it was copied in part, or "
+            "written by hand. Copy the run again from where it is whole, or train a new one "
+            "(--name)."
+        )
+
+
+def _as_card(value: Any, path: Path) -> Any:
+    if not isinstance(value, dict):
+        return value
+    card = RunCard({field: _as_card(one, path) for field, one in value.items()})
+    card.path = path
+    return card
+
+
+def read_card(run: Path) -> RunCard:
     """Return the run.json in a run's folder; empty if there is none that can be read.
 
     One with a field of another type than `CARD_SHAPE` has is odd: it is named in the log.
     """
-    return read_json(run / RUN_CARD, CARD_SHAPE)
+    return _as_card(read_json(run / RUN_CARD, CARD_SHAPE), run / RUN_CARD)

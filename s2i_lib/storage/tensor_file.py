@@ -1,4 +1,4 @@
-"""Read the head of safetensors, and write them a tensor at a time: no second copy in memory.
+"""The door for safetensors; and write them a tensor at a time: no second copy in memory.
 
 safetensors' own writer takes all tensors at once, in main memory: of a state of Stable Diffusion
 that is 5 GiB of the 12.7 that Colab has. The format is a length, a header in JSON and the bytes of
@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -70,6 +71,23 @@ def read_head(path: Path) -> Head:
             f"{path} cannot be read as safetensors ({first_line(error)}). It is another format or "
             "half copied. Expected weights as .safetensors; copy it again."
         ) from error
+
+
+def open_tensors(path: Path) -> Any:
+    """Open a file of safetensors to read some of its tensors; raise as `read_head` does.
+
+    It is a context; in it ``get_tensor(name)`` reads from the file, which is mapped into memory.
+    """
+    from safetensors import safe_open
+
+    read_head(path)
+    return safe_open(path, "pt")
+
+
+def load_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """Return all tensors of a file of safetensors; raise as `read_head` does."""
+    with open_tensors(path) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
 
 
 @torch.no_grad()

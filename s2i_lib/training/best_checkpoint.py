@@ -12,7 +12,6 @@ import logging
 import shutil
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -121,9 +120,8 @@ class BestCheckpoint:
         self.validation, self.state, self.options = validation, state, options
         self.local, self.folder = manager.run.local, manager.run.folder
         self.submit, self.is_on_drive = manager.submit, manager.storage.with_best
-        with suppress(TypeError):  # lines of another version
-            # Of an earlier session, up to the step that training goes on from.
-            validation.resume(read_lines((self.local, self.folder), SCORES, state.step))
+        # Of an earlier session, up to the step that training goes on from.
+        validation.resume(read_lines((self.local, self.folder), SCORES, state.step))
 
     def validate(self, step: int, drawn: Mapping[str, Sequence[Image]]) -> Point | None:
         """Score one sampling; where it is the best so far, keep the weights."""

@@ -14,6 +14,7 @@ import torch
 from tqdm.auto import tqdm
 
 from s2i_lib.drawing.gallery import grid
+from s2i_lib.drawing.marks import encode_marked, mark_of_model
 from s2i_lib.drawing.sampling import DrawOptions, decode, encode_prompts, sample_latents
 from s2i_lib.errors import S2iError
 from s2i_lib.evaluation.model_selection import as_curve, is_still_rising
@@ -68,7 +69,9 @@ class Sampler:
         pictures = self._pictures(step, prompts)
         path = self.manager.run.local / "samples" / f"step-{step:06}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        grid(pictures, columns=SAMPLES_A_ROW, gap_px=0).save(path)
+        mark = mark_of_model(self.model, is_tuned=True)
+        sheet = grid(pictures, columns=SAMPLES_A_ROW, gap_px=0)
+        path.write_bytes(encode_marked(sheet, "PNG", mark))
         self.manager.put(path)
         self.setup.callback("samples", {"step": step, "path": path, "prompts": self.rows})
         return group_by_prompt(prompts, pictures)

@@ -33,7 +33,7 @@ from s2i_lib.storage.files import (
 )
 from s2i_lib.storage.json_file import load_object
 from s2i_lib.storage.run_card import LORA, WEIGHTS
-from s2i_lib.storage.tensor_file import write_tensors
+from s2i_lib.storage.tensor_file import open_tensors, write_tensors
 from s2i_lib.training.config import FinetuneOptions, as_json
 from s2i_lib.training.train_state import TrainState
 
@@ -122,10 +122,8 @@ def take_snapshot(state: TrainState, meta: dict[str, Any], scaler: Any = None) -
 @torch.no_grad()
 def restore(state: TrainState, folder: Path, scaler: Any = None) -> dict[str, Any]:
     """Put the state saved in ``folder`` back, a tensor at a time; return its meta data."""
-    from safetensors import safe_open
-
     meta = verify_state(folder)
-    with safe_open(folder / TRAINED, "pt") as file:
+    with open_tensors(folder / TRAINED) as file:
         _check_names(folder, file.keys(), state)
         for name, parameter in state.parameters.items():
             parameter.copy_(file.get_tensor(name))
@@ -134,7 +132,7 @@ def restore(state: TrainState, folder: Path, scaler: Any = None) -> dict[str, An
     for full_name, number in meta["optimizer_numbers"].items():
         name, _, key = full_name.rpartition("/")
         state.optimizer.state[state.parameters[name]][key] = number
-    with safe_open(folder / OPTIMIZER, "pt") as file:
+    with open_tensors(folder / OPTIMIZER) as file:
         for full_name in file.keys():  # noqa: SIM118 - no dictionary
             name, _, key = full_name.rpartition("/")
             parameter = state.parameters[name]
@@ -142,7 +140,7 @@ def restore(state: TrainState, folder: Path, scaler: Any = None) -> dict[str, An
             value = file.get_tensor(full_name).to(place, copy=True)  # the file itself, mapped
             state.optimizer.state[parameter][key] = value
     if state.ema:
-        with safe_open(folder / (EMA if (folder / EMA).exists() else TRAINED), "pt") as file:
+        with open_tensors(folder / (EMA if (folder / EMA).exists() else TRAINED)) as file:
             for name, mean in state.ema.items():
                 mean.copy_(file.get_tensor(name))
     if scaler is not None and meta["scaler"]:
@@ -154,8 +152,6 @@ def restore(state: TrainState, folder: Path, scaler: Any = None) -> dict[str, An
 @torch.no_grad()
 def restore_weights(state: TrainState, folder: Path, step: int) -> None:
     """Put weights of ``step`` back into ``state``, whose optimizer begins again."""
-    from safetensors import safe_open
-
     if (folder / LORA).is_file():
         own = dict(zip(lora_names(state.parameters), state.parameters.values(), strict=True))
         files = {LORA: own}
@@ -172,7 +168,7 @@ def restore_weights(state: TrainState, folder: Path, step: int) -> None:
     known = {id(p): name for name, p in state.parameters.items()}
     found: list[str] = []
     for path, parameters in files.items():
-        with safe_open(folder / path, "pt") as file:
+        with open_tensors(folder / path) as file:
             names = list(file.keys())
             found += [known[id(parameters[n])] if n in parameters else n for n in names]
             for name in set(names) & parameters.keys():
@@ -383,10 +379,10 @@ def _is_there(save: Path, copy: Path) -> bool:
 
 
 def remove_save(save: Path) -> None:
-    """Delete a save, and the pointer with the last state."""
-    remove(save)
-    if not states(save.parent):
+    """Delete a save, and the pointer before the last state: it never points to nothing."""
+    if not {state.name for state in states(save.parent)} - {save.name}:
         (save.parent / "latest.json").unlink(missing_ok=True)
+    remove(save)
 
 
 def drop_saves(run: Path, n_kept: int, *, is_uploaded: bool = False) -> int:

@@ -26,14 +26,16 @@ from s2i_lib.drawing.sampling import (
     guidance_of,
     sample_latents,
 )
-from s2i_lib.errors import S2iError
-from s2i_lib.models.loading import Model, fingerprint
+from s2i_lib.errors import InputError, S2iError
+from s2i_lib.models.digests import fingerprint
+from s2i_lib.models.loading import Model
 from s2i_lib.models.schedulers import USUAL
 from s2i_lib.photos.subject import Subject
 from s2i_lib.speech.prompt import Prompt
 from s2i_lib.speech.templates import fill_in, prompts_in_turn
 from s2i_lib.storage.files import write_file, write_json
 from s2i_lib.storage.layout import FOLDER_BYTES, cut_name, folder_name
+from s2i_lib.storage.tensor_file import open_tensors
 from s2i_lib.training.config import FinetuneOptions
 
 if TYPE_CHECKING:
@@ -168,14 +170,12 @@ class ClassImages:
 
     def _read(self, index: int, places: Sequence[Path]) -> torch.Tensor | None:
         """A batch that is whole; None if no place has it or what is there was damaged."""
-        from safetensors import SafetensorError, safe_open
-
         for place in places:
             try:
-                with safe_open(place / _batch_name(index), "pt") as file:
+                with open_tensors(place / _batch_name(index)) as file:
                     latents = file.get_tensor("latents")
                     digest = (file.metadata() or {}).get("sha256")
-            except (OSError, SafetensorError):
+            except (OSError, InputError):
                 continue
             if len(latents) == self.batch_size and digest == _digest(latents):
                 return latents

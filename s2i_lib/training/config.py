@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 from s2i_lib.errors import InputError
+from s2i_lib.storage.json_file import parse_object
 
 METHODS = ("full", "lora")
 SCHEDULES = ("constant", "linear", "cosine")
@@ -232,7 +233,7 @@ class FinetuneOptions:
 
 def as_json(options: FinetuneOptions) -> dict[str, Any]:
     """Return options as they come back from a JSON file."""
-    return json.loads(json.dumps(asdict(options)))
+    return parse_object(json.dumps(asdict(options)))
 
 
 def parse_options(pairs: Sequence[str]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ import torch
 from tqdm.auto import tqdm
 
 from s2i_lib.drawing.gallery import grid
+from s2i_lib.drawing.marks import encode_marked, mark_of_model
 from s2i_lib.drawing.sampling import decode, encode_prompts, token_ids
 from s2i_lib.models import devices
 from s2i_lib.photos.own_png import open_png
@@ -303,7 +304,8 @@ def draw_scenes(setup: Setup, manager: CheckpointManager) -> tuple[list[Any], li
     if setup.is_main:
         sheet = manager.run.local / SCENES
         sheet.parent.mkdir(parents=True, exist_ok=True)
-        grid(scenes[:SHEET_COUNT], columns=5).save(sheet)
+        mark = mark_of_model(setup.model, is_composite=True)
+        sheet.write_bytes(encode_marked(grid(scenes[:SHEET_COUNT], columns=5), "PNG", mark))
     return scenes, [f"a {dataset.subject.phrase} {one}" for one in where]
 
 
@@ -343,7 +345,8 @@ def get_latents(
         local.mkdir(parents=True, exist_ok=True)
         with devices.visiting(pipe.vae, setup.device):
             pictures = decode(model, latents[:SHEET_COUNT])
-        grid(pictures, columns=4, gap_px=0).save(local / SHEET)
+        sheet = grid(pictures, columns=4, gap_px=0)
+        (local / SHEET).write_bytes(encode_marked(sheet, "PNG", mark_of_model(model)))
     if setup.is_main:  # also what an earlier session could not copy
         for path in sorted(local.glob("[!.]*")):
             if not is_there(kept / path.name):

@@ -25,7 +25,7 @@ from s2i_lib.models.devices import pick_device
 from s2i_lib.models.loading import Model, load
 from s2i_lib.models.registry import REGISTRY, BaseModel, choose
 from s2i_lib.photos.manifest import Dataset
-from s2i_lib.storage.json_file import load_object
+from s2i_lib.storage.json_file import load_object, read_json
 from s2i_lib.storage.layout import Drive, local_folder
 from s2i_lib.storage.run_card import WEIGHTS, read_card
 from s2i_lib.training import checkpoint, dreambooth
@@ -450,11 +450,11 @@ def resume(state: TrainState, run: Run, save: Path | None, setup: Setup) -> None
 
 def weights_step(weights: Path, run: Run) -> int:
     """Read the step of weights; those of an earlier version have it in the run's card only."""
-    try:
-        return load_object(weights / checkpoint.STEP)["step"]
-    except FileNotFoundError:
-        card = run.card()
-        return card.get("kept_step", card["step"])
+    step = read_json(weights / checkpoint.STEP, {"step": int}).get("step")
+    if step is not None:
+        return step
+    card = run.card()
+    return card["kept_step" if "kept_step" in card else "step"]
 
 
 def distribute(accelerator: Accelerator, state: TrainState) -> None:

@@ -411,19 +411,7 @@ def probe_steps(model: Model, options: FinetuneOptions, accelerator: Accelerator
         text_encoder=trial_copy(pipe.text_encoder, device),
         scheduler=pipe.scheduler,
     )
-    size = pipe.unet.config.sample_size
-    latents = torch.zeros(1, pipe.unet.config.in_channels, size, size)
-    # At most as many prompts as a batch of the run may have: each is encoded in a step.
-    n = min(options.batch_size, sum(row.count("|") + 1 for row in options.class_prompts))
-    tokens = torch.zeros(n + 2, pipe.tokenizer.model_max_length, dtype=torch.long)
-    data = TrainingData(
-        instances=Moments(latents, latents),
-        mirrored=None,
-        class_latents=latents.repeat(n, 1, 1, 1) if options.with_prior else None,
-        tokens=tokens,
-        embeddings=torch.zeros(*tokens.shape, pipe.unet.config.cross_attention_dim),
-        class_rows=range(1, n + 1),
-    )
+    data = trial_data(pipe, options)
     stamps: list[float] = []
 
     def stamp(step: int, losses: Losses) -> None:
@@ -441,6 +429,23 @@ def probe_steps(model: Model, options: FinetuneOptions, accelerator: Accelerator
         if device.type == "cuda":
             torch.cuda.empty_cache()
     return stamps[-1] - stamps[-2]
+
+
+def trial_data(pipe: Any, options: FinetuneOptions) -> TrainingData:
+    """Make data that say nothing, in the shapes of the run's: for steps that tell a time."""
+    size = pipe.unet.config.sample_size
+    latents = torch.zeros(1, pipe.unet.config.in_channels, size, size)
+    # At most as many prompts as a batch of the run may have: each is encoded in a step.
+    n = min(options.batch_size, sum(row.count("|") + 1 for row in options.class_prompts))
+    tokens = torch.zeros(n + 2, pipe.tokenizer.model_max_length, dtype=torch.long)
+    return TrainingData(
+        instances=Moments(latents, latents),
+        mirrored=None,
+        class_latents=latents.repeat(n, 1, 1, 1) if options.with_prior else None,
+        tokens=tokens,
+        embeddings=torch.zeros(*tokens.shape, pipe.unet.config.cross_attention_dim),
+        class_rows=range(1, n + 1),
+    )
 
 
 def trial_copy(module: torch.nn.Module, device: torch.device) -> Any:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from s2i_lib import __version__
 from s2i_lib.errors import InputError, S2iError
-from s2i_lib.models.loading import Model, fingerprint
+from s2i_lib.models.digests import fingerprint
+from s2i_lib.models.loading import Model
 from s2i_lib.photos.manifest import Dataset
 from s2i_lib.storage.files import list_folder, name_fault, remove, size_of
 from s2i_lib.storage.json_file import load_lines
@@ -231,7 +232,7 @@ class RunSummary:
 def list_runs(drive: Drive) -> list[RunSummary]:
     """List all runs on the Drive, by name; whatever else lies there is passed over."""
     summaries = []
-    for folder in sorted(drive.runs.glob("*/*")):
+    for folder in sorted(drive.runs.glob("[!.]*/[!.]*")):
         if not folder.is_dir():
             continue
         card, own = read_card(folder), tuple(saves(folder))
@@ -307,8 +308,8 @@ def delete_runs(drive: Drive, runs: Sequence[RunSummary]) -> int:
     return sum(run.size_bytes for run in runs)
 
 
-def prune(paths: list[Path], report: Callable[[str], None] = log.info) -> int:
-    """Delete states; return the bytes that this freed.
+def prune(drive: Drive, paths: list[Path], report: Callable[[str], None] = log.info) -> int:
+    """Delete states, and what is left of any whose deletion was killed; return the bytes freed.
 
     Raises
     ------
@@ -317,9 +318,12 @@ def prune(paths: list[Path], report: Callable[[str], None] = log.info) -> int:
     """
     for folder in {path.parent for path in paths}:
         Lease(folder, report).refuse_if_held()
-    freed = 0
+    halves = [part for places in ("*", "*/*") for part in drive.runs.glob(f"{places}/.*.part")
+              if not Lease(part.parent, report).living_holder()]  # fmt: skip
+    freed = sum(map(size_of, [*halves, *paths]))
+    for part in halves:
+        remove(part)
     for path in paths:
-        freed += size_of(path)
         remove_save(path)
     return freed
 

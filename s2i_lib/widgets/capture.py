@@ -1,4 +1,4 @@
-"""Camera and upload widgets -> photos of a subject on the Drive."""
+"""What notebook 1 shows: camera, upload and cropper for photos, and a recorder for the name."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from s2i_lib.photos.manifest import Dataset
     from s2i_lib.widgets.camera import Camera
     from s2i_lib.widgets.cropper import Cropper
+    from s2i_lib.widgets.name_recorder import NameRecorder
     from s2i_lib.widgets.upload import Upload
 
 FEWEST, MOST = 4, 30  # DreamBooth needs 3 to 5 (Ruiz et al. 2023); past 30, variety stops growing
@@ -149,3 +150,10 @@ def cropper(drive: Drive, dataset: Dataset) -> Cropper:
         {v.photo: v.cut_out for v in shown},
         doubts={v.photo: v.doubt for v in shown if v.doubt},
     )
+
+
+def name_recorder() -> NameRecorder:
+    """Return a microphone for the subject's name; its ``teach`` teaches what was recorded."""
+    from s2i_lib.widgets.name_recorder import NameRecorder
+
+    return NameRecorder()

@@ -15,7 +15,7 @@ WORDS = {"red", "car", "yellow", "background"}
 
 STUDIO = """
 from s2i_lib.widgets.studio import Studio
-studio = Studio(drive, settings={"model": "pocket"})
+studio = Studio(drive, settings={"model": "pocket", "stop_on_silence": False})
 studio
 """
 SECONDS = 1000
@@ -26,6 +26,11 @@ def state(frame, *states: str) -> None:
     """Wait until the studio is in one of these states."""
     selector = ", ".join(f"section.s2i[data-state={each}]" for each in states)
     frame.page.wait_for_selector(selector, timeout=PATIENCE)
+
+
+def open_more(frame) -> None:
+    """Open, or close, what stands behind "More"."""
+    frame.locator(".s2i-more > summary").press("Enter")
 
 
 def words_of(text: str) -> set[str]:
@@ -94,6 +99,7 @@ def test_pictures_are_kept_deleted_and_outlive_the_page(lab, chromium, set_up, t
     assert not list(folder.iterdir())
     frame.get_by_role("button", name=f"Keep seed {first}").click()
     notebook.wait_for("studio.pictures[0]['is_kept']")
+    open_more(frame)
     frame.get_by_role("button", name="New seed").click()
     notebook.wait_for("len(studio.strip) == 2", timeout_s=60)
     state(frame, "done")
@@ -105,6 +111,9 @@ def test_pictures_are_kept_deleted_and_outlive_the_page(lab, chromium, set_up, t
     frame = page.locator("section.s2i")
     frame.locator(".s2i-strip2 li").nth(1).wait_for()
     assert said.input_value() == "two yellow balls"
+    open_more(frame)
+    assert frame.get_by_label("The prompt that it becomes").input_value() == "two yellow balls"
+    open_more(frame)
     frame.get_by_role("button", name=re.compile(f"Show again: .*seed {first}")).click()
     frame.get_by_role("button", name=f"Delete seed {first}").click()
     notebook.wait_for("len(studio.strip) == 1")
@@ -115,14 +124,14 @@ def test_new_wish_takes_the_place_of_the_running_one_and_stop_stops(
     lab, chromium, set_up, tmp_path, look
 ):
     page = chromium()
-    notebook = lab.open(page, set_up, STUDIO.replace('"pocket"}', '"pocket", "steps": 100}'))
+    notebook = lab.open(page, set_up, STUDIO.replace('"pocket"', '"pocket", "steps": 100'))
     frame = page.locator("section.s2i")
     state(frame, "ready")
     said = frame.get_by_label("What you said, or type it")
     fill_in(said, "a red car")
     said.press("Enter")
     state(frame, "drawing")
-    frame.get_by_text(re.compile(r"Drawing \d+ of 100")).wait_for()
+    frame.get_by_text(re.compile(r"^\d+ / 100$")).wait_for()
     frame.get_by_role("img", name="The picture so far, rough").wait_for()
     fill_in(said, "a blue tree")
     said.press("Enter")
@@ -142,7 +151,7 @@ def put_in(way: str, frame) -> None:
         drop(frame, {CLIP.name: CLIP.read_bytes()})
         return
     with frame.page.expect_file_chooser() as chooser:
-        frame.locator(".s2i-speak").focus()
+        open_more(frame)
         frame.page.keyboard.press("Tab")  # to "Use a recording"
         frame.page.keyboard.press("Enter")
     chooser.value.set_files(CLIP)
@@ -214,6 +223,7 @@ def test_recording_goes_on_while_the_models_become_ready(lab, chromium, set_up, 
     page.keyboard.press("Escape")
     state(frame, "ready")
     assert frame.locator(".s2i-status").inner_text().startswith("Cancelled")
+    assert not frame.locator(".s2i-live").is_visible()
 
 
 def test_wish_that_fails_twice_says_so_twice(lab, chromium, set_up):
@@ -258,10 +268,10 @@ def test_every_control_is_reached_by_tab_and_shows_its_focus(lab, chromium, set_
     page = chromium()
     lab.open(page, set_up, STUDIO)
     frame = page.locator("section.s2i")
-    frame.locator("summary").press("Enter")
-    frame.locator(".s2i-speak").focus()
+    open_more(frame)
+    frame.get_by_label("What you said, or type it").focus()
     reached = set()
-    for _ in range(30):
+    for _ in range(40):
         found = page.evaluate(
             """() => {
               const e = document.activeElement, inside = e.closest('section.s2i');

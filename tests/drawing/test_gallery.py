@@ -10,6 +10,7 @@ import wave
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from s2i_lib.drawing import gallery
 from s2i_lib.drawing.draw import draw
@@ -42,13 +43,32 @@ def test_saving_twice_keeps_both(picture, tmp_path, monkeypatch):
     assert second.exists()
 
 
+def test_one_odd_picture_of_many_costs_none_of_the_others(tmp_path, caplog):
+    """A record without a prompt, and a picture whose pixels are gone while its record is there."""
+    whole = gallery.save(
+        Picture(Image.new("RGB", (8, 8)), {"prompt": "a cat", "seed": 1}), tmp_path
+    )
+    cut = tmp_path / "cut.png"
+    data = whole.read_bytes()
+    cut.write_bytes(data[: data.index(b"IDAT") + 6])
+    info = PngInfo()
+    info.add_itxt(gallery.RECORD_KEY, '{"seed": 1}')
+    Image.new("RGB", (8, 8)).save(tmp_path / "odd.png", pnginfo=info)
+    listed = gallery.list_pictures(tmp_path)
+    assert listed == [whole, cut] and "prompt is missing" in caplog.text
+    (tmp_path / "shared").mkdir()
+    assert len(gallery.share(listed, tmp_path / "shared")) == 1
+    assert "cut.png cannot be read" in caplog.text
+    assert gallery.grid_png(listed)
+
+
 def test_pictures_without_a_record_are_told_apart(tmp_path):
     plain, text = tmp_path / "plain.png", tmp_path / "text.png"
     Image.new("RGB", (4, 4)).save(plain)
     text.write_text("not a picture")
     with pytest.raises(InputError, match="carries no record"):
         gallery.read_record(plain)
-    with pytest.raises(InputError, match="cannot be read as a picture"):
+    with pytest.raises(InputError, match=r"cannot be read as a picture \(it is no PNG"):
         gallery.read_record(text)
     with pytest.raises(InputError, match="no picture"):
         gallery.read_record(tmp_path / "none.png")
@@ -67,7 +87,9 @@ def test_the_page_holds_everything_and_trusts_nothing(picture, tmp_path):
     [clip] = re.findall(r"data:audio/wav;base64,([^\"]+)", page)
     with wave.open(io.BytesIO(base64.b64decode(clip))) as file:
         assert (file.getframerate(), file.getnframes()) == (16_000, 16_000)
-    assert re.findall(r'<img [^>]*alt="([^"]*)"', page) == [html.escape(wish.prompt)]
+    [alt] = re.findall(r'<img [^>]*alt="([^"]*)"', page)
+    seen, _, by_whom = html.unescape(alt).partition(". ")
+    assert seen.lower() == wish.prompt.lower() and by_whom.startswith("Drawn by a machine")
     [png] = re.findall(r"data:image/png;base64,([^\"]+)", page)
     with Image.open(io.BytesIO(base64.b64decode(png))) as shown:
         assert shown.tobytes() == picture.image.tobytes()

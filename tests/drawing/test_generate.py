@@ -291,7 +291,7 @@ def test_redo_draws_in_the_precision_of_then_and_leaves_the_model_as_it_was(pock
 RECORD = {
     "prompt", "negative", "subjects", "transcript", "steps", "guidance_scale", "guidance_interval",
     "scheduler", "size_px", "seed", "seeds", "index", "count", "model", "source", "run", "hashes",
-    "precision", "device", "versions",
+    "precision", "device", "versions", "is_panorama",
 }  # fmt: skip
 
 
@@ -301,7 +301,8 @@ def test_a_record_has_the_keys_that_are_documented_and_no_others(pocket):
     text = (Path(__file__).parents[2] / "drive_layout.md").read_text()
     [section] = re.findall(r"\n## The record of a picture\n(.*?)(?:\n## |\Z)", text, re.DOTALL)
     heads = [line.partition(":")[0] for line in section.splitlines() if line.startswith("- ")]
-    assert set(re.findall(r"`(\w+)`", " ".join(heads))) == {*RECORD, "saved_at"}
+    ours = {"saved_at", "conversation", "seen"}  # the last two only where there was one
+    assert set(re.findall(r"`(\w+)`", " ".join(heads))) == RECORD | ours
 
 
 def test_a_record_that_lacks_something_is_refused(pocket):

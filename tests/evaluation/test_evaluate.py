@@ -84,7 +84,8 @@ def test_options_that_measure_nothing_are_refused(bad):
 
 def test_everything_that_the_shipped_scorer_can_measure_is_scored(done):
     assert set(done.scores) == {
-        "clip_i", "clip_t", "pres_clip", "div_clip", "class_div_clip", "copies",
+        "clip_i", "subject_clip", "leak_clip", "clip_t", "pres_clip", "div_clip",
+        "class_div_clip", "copies",
     }  # fmt: skip
     assert set(done.scores) < set(MEANING)
     assert all(s.low <= s.mean <= s.high for s in done.scores.values())

@@ -40,7 +40,7 @@ def test_clips_need_their_words(tmp_path):
 
 
 @pytest.mark.slow
-def test_hearing_is_scored_from_the_clip_to_the_picture(tmp_path, drive, monkeypatch):
+def test_hearing_is_scored_from_the_clip_to_the_picture(tmp_path, drive, monkeypatch, capsys):
     """The sample is heard without an error, so that both prompts, and their pictures, agree."""
     from s2i_lib.photos.subject import Subject
 
@@ -60,6 +60,7 @@ def test_hearing_is_scored_from_the_clip_to_the_picture(tmp_path, drive, monkeyp
     result = evaluate_run(
         drive, str(WEIGHTS), options, subject=Subject("Racer", "car"), clips=read_clips(tmp_path)
     )
+    assert "Evaluating" in capsys.readouterr().err, "a bar, since this takes minutes"
     speech = result.speech
     one, two = speech["clips"]
     assert one["heard"].lower().startswith("a red car on a yellow background")

@@ -3,7 +3,6 @@
 import pytest
 
 from s2i_lib.errors import InputError
-from s2i_lib.evaluation.evaluate import is_point
 from s2i_lib.evaluation.model_selection import (
     Point,
     as_curve,
@@ -12,6 +11,7 @@ from s2i_lib.evaluation.model_selection import (
     is_past_peak,
     is_still_rising,
     leak,
+    read_points,
     value,
 )
 
@@ -100,10 +100,10 @@ def test_leak_of_the_photos_surroundings_decides_between_equals_and_is_shown():
 
 def test_points_of_the_version_before_are_read_and_have_no_leak():
     lines = [{"step": s, "likeness": 0.5, "fidelity": 0.3, "class_likeness": 0.4} for s in (0, 50)]
-    points = [Point(**line) for line in lines]
+    points = read_points([*lines, {"step": 1, "instance_loss": 0.1}])
+    assert points == [Point(**line) for line in lines]
     assert [line["leak"] for line in as_curve(points)] == [None, None]
-    assert all(map(is_point, lines))
-    assert not is_point({"step": 1, "instance_loss": 0.1}) and is_point(points[0].to_json())
+    assert read_points([points[0].to_json()]) == points[:1]
 
 
 @pytest.mark.parametrize(

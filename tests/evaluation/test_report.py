@@ -1,6 +1,7 @@
 """The page and the JSON: of hand-made evaluations, so that what they show is known."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -82,7 +83,8 @@ def test_a_page_without_any_score_still_shows_the_pictures():
 
 def test_the_page_needs_nothing_from_elsewhere_and_shows_names_as_they_are():
     page = render_page([evaluation()], "now")
-    assert "http" not in page.replace("http-equiv", "").split("<details>")[0]
+    mark = r'<meta name="digitalSourceType"\s+content="http[^"]*">'  # a name, which is not fetched
+    assert "http" not in re.sub(mark, "", page).replace("http-equiv", "").split("<details>")[0]
     assert "two &lt;b&gt;.png" in page
 
 
@@ -133,6 +135,28 @@ def test_the_curve_of_training_is_in_the_numbers_and_on_the_page(tmp_path):
     result = evaluation(curve=kept_last)
     assert result.to_json()["curve"] == kept_last
     assert "While it was trained" in render_page([result], "now")
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"step": 9, "likeness": "x", "fidelity": 0.3, "class_likeness": 0.5},
+        {"step": True, "likeness": 0.1, "fidelity": 0.3, "class_likeness": 0.5},
+        {"step": 9, "likeness": [0.1]},
+        {"step": 9, "instance_loss": "0.5"},
+        {"step": 9, "instance_loss": None},
+        {"step": "9", "instance_loss": 0.5},
+        {"likeness": 0.5},
+    ],
+    ids=str,
+)
+def test_an_odd_line_of_a_run_leaves_the_others_on_the_curve(tmp_path, odd):
+    whole = Point(0, 0.1, 0.3, 0.5).to_json()
+    (tmp_path / "scores.jsonl").write_text(f"{json.dumps(whole)}\n{json.dumps(odd)}\n")
+    (tmp_path / "metrics.jsonl").write_text(f"{json.dumps(odd)}\n")
+    curve = read_curve(tmp_path)
+    assert [line["likeness"] for line in curve if "value" in line] == [0.1]
+    assert draw_curve(curve).axes
 
 
 def test_smoothing_keeps_a_constant_and_the_mean_of_a_window():

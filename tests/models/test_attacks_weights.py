@@ -25,8 +25,8 @@ from s2i_lib.drawing.draw import draw, redo
 from s2i_lib.drawing.records import weights_named_in
 from s2i_lib.drawing.sampling import DrawOptions
 from s2i_lib.errors import InputError, S2iError
+from s2i_lib.models import digests, loading
 from s2i_lib.models import folder as door
-from s2i_lib.models import loading
 from s2i_lib.models.encoders import load_scorers
 from s2i_lib.models.registry import PACKAGE, REGISTRY, choose
 from s2i_lib.models.vision import find_network
@@ -364,7 +364,7 @@ def test_forged_checksums_are_not_believed(tiny, drive, tmp_path):
     folder = shutil.copytree(tiny, tmp_path / "folder")
     sums = {"vae/diffusion_pytorch_model.safetensors": "0" * 64}
     (folder / "checksums.json").write_text(json.dumps({"source": "x", "sha256": sums}))
-    assert loading.digest_of(folder) == loading.digest_of(tiny)
+    assert digests.digest_of(folder) == digests.digest_of(tiny)
     kept = drive.models / "sd2.1-base"
     shutil.copytree(tiny, kept)
     (kept / "checksums.json").write_text(json.dumps({"source": "a/b@123", "sha256": {}}))
@@ -373,8 +373,8 @@ def test_forged_checksums_are_not_believed(tiny, drive, tmp_path):
 
 
 def test_a_digest_that_fails_does_not_make_a_picture_wait(tmp_path, monkeypatch):
-    monkeypatch.setattr(loading, "digest_of", lambda path: {}["sha256"])
-    assert "unknown" in loading._digest_in_background(tmp_path).result(timeout=10)
+    monkeypatch.setattr(digests, "digest_of", lambda path: {}["sha256"])
+    assert "unknown" in digests.digest_in_background(tmp_path).result(timeout=10)
 
 
 # ---- Odd configurations and records end in a sentence ----

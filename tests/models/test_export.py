@@ -13,7 +13,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from test_original_layout import SMALL, make_sd2
 from tiny_model import as_model, draw_dataset, make_pipeline
-from tiny_run import start
+from tiny_run import start, write_run
 from typer.testing import CliRunner
 
 from s2i_lib.cli.main import app
@@ -28,10 +28,7 @@ from s2i_lib.speech.prompt import Prompt
 from s2i_lib.storage import run_card
 from s2i_lib.storage.layout import Drive, local_folder
 from s2i_lib.storage.lease import Lease
-from s2i_lib.training.checkpoint import save_weights
-from s2i_lib.training.config import FinetuneOptions, as_json
 from s2i_lib.training.run import list_runs, prunable, prune
-from s2i_lib.training.train_state import make_train_state
 
 pytestmark = pytest.mark.slow
 
@@ -117,27 +114,6 @@ def halve_beside(folder):
         if path.parent.name in ("unet", "vae", "text_encoder"):
             half = {k: w.half() if w.is_floating_point() else w for k, w in load_file(path).items()}
             save_file(half, path.with_suffix(".fp16.safetensors"), metadata={"format": "pt"})
-
-
-def write_run(drive, base, name, **options):
-    """A run that ends with weights of its own, without the time that training takes."""
-    options = FinetuneOptions(**options)
-    model = loading.load(str(base), drive=drive)
-    train_state = make_train_state(model.pipeline, options)
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for weight in train_state.parameters.values():
-            weight += 0.03 * torch.randn(weight.shape, generator=generator)
-    folder = drive.runs / "violet" / name
-    save_weights(train_state, options, folder / run_card.WEIGHTS)
-    card = {
-        "status": "finished",
-        "subject": {"name": "Violet", "class_noun": "cat", "identifier": "sks", "kind": "animal"},
-        "instance_prompt": "a sks cat",
-        "base": {"name": model.base.name, "source": model.source, "licence": "none"},
-        "options": as_json(options),
-    }
-    (folder / run_card.RUN_CARD).write_text(json.dumps(card))
 
 
 @pytest.fixture(scope="module", params=["pocket", "whole", "whole and fp16", "v_prediction"])
@@ -341,10 +317,10 @@ def test_states_of_an_unfinished_run_are_deleted_only_when_asked_about(trained, 
     assert path == state and "violet/left is unfinished; without state-00000003" in meaning
     lease = Lease(folder, print).acquire()
     with pytest.raises(S2iError, match="is being trained"):
-        prune([path])
+        prune(trained, [path])
     assert state.exists()
     lease.release()
-    assert prune([path]) == 100 and not state.exists()
+    assert prune(trained, [path]) == 100 and not state.exists()
     shutil.rmtree(folder)
 
 

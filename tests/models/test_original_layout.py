@@ -140,9 +140,12 @@ def test_a_run_in_one_file_draws_the_same_in_diffusers(tmp_path, monkeypatch, pr
 
     yaml_text = path.with_suffix(".yaml").read_text()
     assert ("parameterization: v" in yaml_text) == (prediction_type == "v_prediction")
+    path.unlink()  # as if the export had been killed before the weights had their name
+    assert export(drive, "violet/one", "single-file", path, str(folder)) == path
+    path.unlink()
+    path.with_suffix(".yaml").write_text("somebody's own")
     with pytest.raises(InputError, match=r"violet\.yaml exists already"):
-        path.unlink()
-        export(drive, "violet/one", "single-file", path)
+        export(drive, "violet/one", "single-file", path, str(folder))
 
 
 def check_yaml_describes(config, pipe):

@@ -1,6 +1,7 @@
 """Weights from elsewhere with --run PATH: LoRA files, single checkpoints, diffusers folders."""
 
 import json
+import re
 import shutil
 
 import pytest
@@ -14,7 +15,9 @@ from s2i_lib.drawing.records import compare_weights, weights_named_in
 from s2i_lib.drawing.sampling import DrawOptions
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.models import loading
+from s2i_lib.models.digests import digest_of
 from s2i_lib.models.export import kohya_names
+from s2i_lib.models.parts import load_pipeline
 from s2i_lib.models.single_file import inspect
 from s2i_lib.storage import run_card
 
@@ -38,7 +41,7 @@ def loras(tiny, tmp_path_factory):
     from peft import LoraConfig, get_peft_model_state_dict
 
     folder = tmp_path_factory.mktemp("loras")
-    pipeline = loading.load_pipeline(tiny)
+    pipeline = load_pipeline(tiny)
     config = LoraConfig(r=RANK, lora_alpha=RANK, target_modules=["to_q", "to_v"])
     pipeline.unet.add_adapter(config)
     generator = torch.Generator().manual_seed(1)
@@ -92,7 +95,7 @@ def test_lora_that_peft_itself_has_saved_is_loaded(tiny, drive, tmp_path, part, 
 
     layers = ["to_q", "to_v"] if part == "unet" else ["q_proj", "v_proj"]
     config = LoraConfig(r=RANK, lora_alpha=alpha or RANK, target_modules=layers)
-    made = get_peft_model(getattr(loading.load_pipeline(tiny), part), config)
+    made = get_peft_model(getattr(load_pipeline(tiny), part), config)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for name, weight in made.named_parameters():
@@ -105,10 +108,31 @@ def test_lora_that_peft_itself_has_saved_is_loaded(tiny, drive, tmp_path, part, 
     model = loading.load(str(tiny), drive=drive, run=str(path))
     found = dict(getattr(model.pipeline, part).named_parameters())
     merged = dict(made.merge_and_unload().named_parameters())
-    plain = dict(getattr(loading.load_pipeline(tiny), part).named_parameters())
+    plain = dict(getattr(load_pipeline(tiny), part).named_parameters())
     assert found.keys() == merged.keys()
     assert all(torch.allclose(found[n], merged[n], rtol=2**-10, atol=1e-3) for n in merged)
     assert any((found[n] - plain[n]).abs().max() > 0.1 for n in merged)
+
+
+@pytest.mark.parametrize("is_old", [False, True])
+def test_lora_whose_names_begin_in_the_unet_is_loaded(loras, tiny, drive, tmp_path, is_old):
+    """As PEFT's state dict of a U-Net, and as ``unet.save_attn_procs`` wrote until 0.26."""
+    flat = load_file(loras[0] / "diffusers" / run_card.LORA)
+    bare = {name.removeprefix("unet."): weight for name, weight in flat.items()}
+    if is_old:  # down_blocks.0...attn1.processor.to_q_lora.down.weight
+        sides = {"lora_A": "down", "lora_B": "up"}
+        bare = {
+            re.sub(
+                r"\.(to_\w)\.(lora_[AB])\.",
+                lambda m: f".processor.{m[1]}_lora.{sides[m[2]]}.",
+                name,
+            ): w
+            for name, w in bare.items()
+        }
+    save_file(bare, tmp_path / "bare.safetensors")
+    model = loading.load(str(tiny), drive=drive, run=str(tmp_path / "bare.safetensors"))
+    known = loading.load(str(tiny), drive=drive, run=str(loras[0] / "diffusers"))
+    assert torch.equal(pixels(model), pixels(known))
 
 
 def test_lora_for_another_model_is_refused(loras, drive):
@@ -135,7 +159,7 @@ def test_checkpoint_in_one_file_draws_what_its_folder_does(tiny, drive, tmp_path
     model = loading.load(str(tiny), drive=drive, run=str(path))
     assert torch.equal(pixels(model), pixels(loading.load(str(tmp_path / "folder"), drive=drive)))
     assert not torch.equal(pixels(model), pixels(loading.load(str(tiny), drive=drive)))
-    assert model.hashes() == {"run": loading.digest_of(path)}
+    assert model.hashes() == {"run": digest_of(path)}
 
 
 @pytest.mark.parametrize("lost", ["first_stage_model.", "cond_stage_model.", "shape"])

@@ -302,7 +302,8 @@ def test_notebook_3_draws_a_first_picture_and_a_page_without_a_click(tmp_path):
     assert pages[0].read_text().count("data:image/png") == 2
     outputs = [o for c in code_cells(tmp_path / "ran.ipynb") for o in c.outputs]
     shown = [o for o in outputs if "image/png" in o.get("data", {})]
-    assert len(shown) == 3, "the picture, the bar chart of how it went, and all that was made"
+    assert len(shown) == 4, "picture, conversation, the bar chart of how it went, all that was made"
+    assert "make it red: Taken as a change: with “red”." in said
 
 
 @pytest.mark.slow

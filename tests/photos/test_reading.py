@@ -15,7 +15,7 @@ from s2i_lib.errors import InputError
 from s2i_lib.photos.dataset import build_dataset
 from s2i_lib.photos.importing import import_zip, keep_photo
 from s2i_lib.photos.quality import DatasetOptions
-from s2i_lib.photos.reading import decode_photo, read_photo
+from s2i_lib.photos.reading import decode_photo, is_photo_name, read_photo
 from s2i_lib.photos.subject import Subject
 from s2i_lib.storage.layout import Drive
 
@@ -237,6 +237,30 @@ def test_backslashes_in_a_zip_are_taken_for_slashes(tmp_path):
     assert [name for name, _ in result.refused] == [
         "__MACOSX/album/._IMG_1.jpg", "album/half.jpg",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [
+        ("IMG_1.jpg(1)", "IMG_1.jpg"), ("IMG_1.JPG (2)", "IMG_1.JPG"),
+        ("IMG_1.jpeg~2", "IMG_1.jpeg"), ("IMG_1.jpg_large", "IMG_1.jpg"),
+        ("IMG_1.jpg-orig", "IMG_1.jpg"), ("IMG_1.jpg.", "IMG_1.jpg"),
+        ("IMG_1.HEIC.jpg", "IMG_1.HEIC.jpg"), ("IMG_1.png~3", "IMG_1.jpg"),
+    ],
+)  # fmt: skip
+def test_what_programs_put_behind_a_suffix_hides_no_photo(name, kept, tmp_path):
+    """Browsers (a second download), Android ("~2"), X ("_large"), Windows (a stray dot)."""
+    data = made.encode(made.photo(64), "JPEG")
+    assert keep_photo(data, name, tmp_path / "kept").name == kept
+    zipped = io.BytesIO()
+    with zipfile.ZipFile(zipped, "w") as archive:
+        archive.writestr(f"album/{name}", data)
+    assert [path.name for path in import_zip(zipped.getvalue(), tmp_path / "zip").kept] == [kept]
+
+
+@pytest.mark.parametrize("name", ["IMG_1.jpg.crdownload", "jpg", "IMG_1.jpg.json", "IMG_1.jpgs"])
+def test_what_only_begins_like_a_photo_s_name_is_none(name):
+    assert not is_photo_name(name)
 
 
 @pytest.mark.parametrize("name", made.misnamed_files())

@@ -154,18 +154,36 @@ def test_dataset_without_an_identifier_keeps_the_cards(drive):
         ("puppies", "puppy"), ("boxes", "box"), ("an owl", "owl"), ("glass", "glass"),
         ("bus", "bus"), ("glasses", "glasses"), ("people", "people"),
         ("action figure", "action figure"), ("cookies", "cookie"), ("horses", "horse"),
+        ("dog.", "dog"), ('"dog"', "dog"), ("women", "woman"), ("mice", "mouse"),
+        ("T-shirt", "T-shirt"),
+        ("black and white cat", "black and white cat"), ("cats'", "cat"), ("गाय", "गाय"),
     ],
 )  # fmt: skip
 def test_a_class_noun_is_a_noun_in_the_singular(given, noun, drive, caplog):
     assert Subject.parse(f"Rex:{given}").class_noun == noun
     assert Subject.choose(drive, "Rex", given).class_noun == noun
     assert ("in the singular" in caplog.text) == (
-        given in ("dogs", "puppies", "boxes", "cookies", "horses")
+        given in ("dogs", "puppies", "boxes", "cookies", "horses", "women", "mice", "cats'")
     )
 
 
 @pytest.mark.parametrize(
-    "given", ["photo of a dog", "dog:brown", "d" * 800, "a", "a picture of my cat"]
+    "given",
+    [
+        "photo of a dog",
+        "dog:brown",
+        "d" * 800,
+        "a",
+        "a picture of my cat",
+        "dog, brown",
+        "dog/cat",
+        "12",
+        "🐶",
+        "dogs and cats",
+        "dog's",
+        "dog (brown)",
+        "my_dog",
+    ],
 )
 def test_what_is_no_class_noun_is_refused(given, drive):
     with pytest.raises(InputError, match="class noun"):

@@ -35,7 +35,7 @@ def test_every_notebook_has_a_row_with_its_own_badge():
 
 def test_links_lead_to_files():
     for page in PAGES:
-        for target in re.findall(r'(?:\]\(|src=")(?!https?:|#)([^)"]+)', page.read_text()):
+        for target in re.findall(r'(?:\]\(|src=")(?!https?:|#)([^)"#]+)', page.read_text()):
             assert (page.parent / target).exists(), f"{page} links to {target}"
 
 
@@ -45,7 +45,7 @@ def test_commands_and_their_options_exist():
     from s2i_lib.cli.main import app
 
     commands = get_command(app).commands
-    said = re.findall(r"-m s2i_lib (\w+)([^#\n`]*)", "\n".join(p.read_text() for p in PAGES))
+    said = re.findall(r"-m s2i_lib ([\w-]+)([^#\n`]*)", "\n".join(p.read_text() for p in PAGES))
     assert len(said) >= 8
     for name, rest in said:
         known = {option for parameter in commands[name].params for option in parameter.opts}
@@ -66,6 +66,8 @@ def test_lessons_last_as_long_as_they_say():
     page = (ROOT / "docs" / "teaching.md").read_text()
     minutes = {int(s): int(m) for m, s in re.findall(r"^\| (\d+) \| (\d) ", page, re.MULTILINE)}
     assert f"That is {sum(minutes.values())} minutes." in page
+    short = re.findall(r"^\| (\d+) \| \*\*", page, re.MULTILINE)
+    assert f"\n## {sum(map(int, short))} minutes: " in page
     plans = re.findall(r"For (\d+), do sections ([\d, and]+)", " ".join(page.split()))
     assert len(plans) == 2
     for total, sections in plans:
@@ -73,7 +75,8 @@ def test_lessons_last_as_long_as_they_say():
 
 
 def test_messages_to_look_up_are_said_somewhere():
-    places = [*(ROOT / "s2i_lib").rglob("*.py"), *(ROOT / "s2i_lib").rglob("*.js"), *NOTEBOOKS]
+    library = [*(ROOT / "s2i_lib").rglob("*.py"), *(ROOT / "s2i_lib").rglob("*.js")]
+    places = [*library, ROOT / "s2i_lib/widgets/texts/en.json", *NOTEBOOKS]
     # One text: a sentence may go on in the next literal of the source.
     everything = re.sub(r'["`]\s*\+?\s*f?["`]', "", "\n".join(p.read_text() for p in places))
     page = (ROOT / "docs" / "messages.md").read_text()

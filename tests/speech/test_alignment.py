@@ -7,7 +7,7 @@ import pytest
 
 import s2i_lib
 from s2i_lib.errors import InputError
-from s2i_lib.speech import tiny_en
+from s2i_lib.speech import packaged
 from s2i_lib.speech.alignment import POSITIONS_PER_S, hear_inside
 from s2i_lib.speech.audio import RATE_HZ, load_audio
 from s2i_lib.storage.layout import Drive
@@ -53,5 +53,5 @@ def test_too_long_and_silent_recordings_are_refused(drive):
 
 def test_weights_that_no_short_window_was_measured_with_have_their_whole_one(tmp_path):
     """Such as weights named by their path; here they are tiny.en's."""
-    heard = hear_inside(CLIP, Drive(tmp_path), model=str(tiny_en.package_folder()))
+    heard = hear_inside(CLIP, Drive(tmp_path), model=str(packaged.checked_folder("tiny.en")))
     assert heard.seconds == 30 and "red car on a yellow background" in heard.text.lower()

@@ -53,6 +53,29 @@ def test_german_is_kept_and_translated():
     assert transcript.doubts == ()
 
 
+def test_whisper_is_told_usual_words_of_the_language_and_then_what_they_mean():
+    """Base alone makes "a red light" of "un chien rouge"."""
+    engine = Scripted([("un chien rouge", -0.2), ("a red light", -0.3)], language=("fr", 0.97))
+    assert listen(engine, HearOptions(names=("Rex",))).english == "a red light, a dog"
+    (_, _, heard_with, _), (_, _, translated_with, _) = engine.passes
+    assert "rouge" in heard_with.split(", ") and heard_with.endswith(" A picture of Rex.")
+    assert translated_with == "A picture of Rex, red dog."
+
+
+def test_english_is_heard_as_ever():
+    engine = Scripted([("a red dog", -0.2)], language=("en", 0.97))
+    listen(engine, HearOptions(names=("Rex", "Luna")))
+    assert [hint for *_, hint, _ in engine.passes] == ["A picture of Rex and Luna."]
+
+
+def test_another_language_than_was_named_is_doubted():
+    said = Scripted([("a water gun", -0.2)])  # sounds like German, by 0.97
+    transcript = listen(said, HearOptions(language="en"))
+    assert transcript.language_doubt.startswith("This sounds like German (probability 0.97)")
+    assert transcript.language_doubt in transcript.doubts
+    assert listen(Scripted([("ein Hund", -0.2)]), HearOptions(language="de")).language_doubt == ""
+
+
 def test_turbo_refuses_german_and_says_what_it_heard():
     with pytest.raises(InputError, match=r"cannot translate.*ein roter Hund.*--language en"):
         listen(Scripted([("ein roter Hund", -0.2)], model="turbo"))

@@ -266,6 +266,18 @@ def test_what_is_left_out_twice_becomes_two_negatives(said, negative):
         ("<lora:x:0.8> a ((blue)) cat", "a blue cat"),
         ("a (tall house:0.7) on a [hill:1.2]", "a tall house on a hill"),
         ("(Rex:1.2) on a beach", "a ohwx dog on a beach"),
+        ("a [cat:dog:0.5] on the beach", "a dog on the beach"),
+        ("[red] car, {blue|green} house", "red car, blue house"),
+        ("{{{cat}}} in snow", "cat in snow"),
+        ("cat::2 dog::1", "cat, dog"),
+        ("a dog --no hat --ar 16:9 --style raw", "a dog, no hat"),
+        ("/imagine prompt: a cat", "a cat"),
+        ("a cat, embedding:easy-negative", "a cat"),
+        ("(cat)1.2 in (snow)++ on ice++", "cat in snow on ice"),
+        ("a cat BREAK a dog", "a cat, a dog"),
+        ("__animal__ on a beach", "animal on a beach"),
+        (r"a cat \(animal\)", "a cat (animal)"),
+        ("a ((red:1.2)) [car:0.3]", "a red car"),
     ],
 )
 def test_weights_as_other_programs_write_them_are_left_out_and_told(typed, asked):
@@ -274,6 +286,15 @@ def test_weights_as_other_programs_write_them_are_left_out_and_told(typed, asked
     assert any("other programs" in note for note in prompt.notes)
 
 
-@pytest.mark.parametrize("typed", ["a cat (sitting) on a sofa", "a clock at 10:30", "ratio 3:4"])
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "a cat (sitting) on a sofa",
+        "a clock at 10:30",
+        "ratio 3:4",
+        "a well-known dog",
+        "a cat+dog in snow",
+    ],
+)
 def test_brackets_and_colons_without_weights_stay(typed):
     assert (make_prompt(typed).text, make_prompt(typed).notes) == (typed, ())

@@ -2,6 +2,7 @@
 
 import hashlib
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,9 +10,10 @@ from sounds import JFK
 
 from s2i_lib.errors import S2iError
 from s2i_lib.models.registry import REGISTRY
-from s2i_lib.speech import tiny_en
-from s2i_lib.speech.transcribe import HearOptions, hear
+from s2i_lib.speech import packaged
+from s2i_lib.speech.transcribe import HearOptions, Listener, hear
 from s2i_lib.speech.weights import MODELS, choose_models, find_weights
+from s2i_lib.storage.files import sha256_of
 from s2i_lib.storage.layout import Drive
 
 
@@ -52,7 +54,7 @@ def test_damaged_weights_are_named(tmp_path, monkeypatch):
     folder = tmp_path / "model"
     folder.mkdir()
     (folder / "model.bin").write_bytes(b"not the weights")
-    monkeypatch.setattr(tiny_en, "package_folder", lambda: folder)
+    monkeypatch.setattr(packaged, "package_folders", lambda model: [folder])
     with pytest.raises(
         S2iError, match=r"model\.bin have the SHA-256 .* expected 1a5afae0"
     ) as error:
@@ -101,3 +103,83 @@ def test_download_with_a_wrong_checksum_is_not_kept(tmp_path, monkeypatch):
     with pytest.raises(S2iError, match="checksum"):
         find_weights("openai-whisper", "base", drive)
     assert not (drive.models / "whisper" / "base.pt").exists()
+
+
+# ---- Packages: joined once, and what listens where there is no network ----
+
+
+@pytest.fixture
+def halves(tmp_path, monkeypatch):
+    """Two packages that are tiny.en's weights in halves, as those of base come."""
+    [whole] = packaged.package_folders("tiny.en")
+    data = (whole / "model.bin").read_bytes()
+    names = ("half_of_whisper_1", "half_of_whisper_2")
+    for number, name in enumerate(names):
+        folder = tmp_path / "site" / name / "data"
+        folder.mkdir(parents=True)
+        (folder.parent / "__init__.py").touch()
+        cut = len(data) // 2
+        (folder / f"model.bin.part{number + 1}").write_bytes([data[:cut], data[cut:]][number])
+    for file in whole.glob("*.*"):
+        if file.name != "model.bin":
+            shutil.copy(file, tmp_path / "site" / names[0] / "data")
+    parts = replace(packaged.PACKAGED["base"], packages=names, sha256=TINY_EN)
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    monkeypatch.setitem(packaged.PACKAGED, "base", parts)
+    monkeypatch.setenv("S2I_LOCAL", str(tmp_path / "local"))
+    return tmp_path / "site" / names[1] / "data" / "model.bin.part2"
+
+
+TINY_EN = packaged.PACKAGED["tiny.en"].sha256
+
+
+@pytest.mark.parametrize("engine", ["openai-whisper", "faster-whisper"])
+def test_weights_in_two_packages_are_joined_once_for_both_engines(engine, halves, tmp_path):
+    folder = find_weights(engine, "base", Drive(tmp_path), download=False)
+    assert sha256_of(folder / "model.bin") == TINY_EN
+    assert folder.is_relative_to(tmp_path / "local")
+    assert not list(folder.glob("model.bin.*"))
+    joined = (folder / "model.bin").stat().st_mtime_ns
+    halves.unlink()  # the parts are not read again
+    assert find_weights(engine, "base", Drive(tmp_path), download=False) == folder
+    assert (folder / "model.bin").stat().st_mtime_ns == joined
+    heard = hear(JFK, HearOptions(engine=engine, model=str(folder), device="cpu"), Drive(tmp_path))
+    assert "ask not what your country" in heard.text.lower()
+
+
+def test_damaged_parts_are_named_and_leave_nothing_behind(halves, tmp_path):
+    halves.write_bytes(halves.read_bytes()[:-1] + b"?")
+    with pytest.raises(S2iError, match=r"SHA-256 .*expected 1a5afae0.*part1==1\.0\.0"):
+        find_weights("faster-whisper", "base", Drive(tmp_path), download=False)
+    assert not list((tmp_path / "local").rglob("model.bin*"))
+
+
+def test_only_where_nothing_else_can_be_had_is_english_alone_heard_and_said_once(drive):
+    """The tests have no network, so base cannot be downloaded."""
+    if packaged.package_folders("base"):
+        pytest.skip("the package of base is installed")
+    listener = Listener(HearOptions(engine="faster-whisper", device="cpu"), drive)
+    first = listener.hear(JFK)
+    assert first.model == "tiny.en" and first.doubts == ()
+    [note] = first.notes
+    assert note.startswith("Only English is heard now, by tiny.en: ")
+    assert "could not be downloaded (http" in note and "s2i_lib[multilingual]" in note
+    assert listener.hear(JFK).notes == ()
+    asked = hear(JFK, HearOptions(engine="faster-whisper", device="cpu", language="en"), drive)
+    assert asked.notes == ()  # whoever says English has what was asked for
+
+
+def test_a_multilingual_model_that_is_here_is_taken_before_tiny_en(halves, drive):
+    listener = Listener(HearOptions(engine="faster-whisper", device="cpu"), drive)
+    first = listener.hear(JFK)
+    assert (first.model, first.notes) == ("base", ())
+
+
+def test_german_without_a_network_is_refused_in_one_clear_paragraph(drive, monkeypatch):
+    monkeypatch.setattr(packaged, "PACKAGED", {"tiny.en": packaged.PACKAGED["tiny.en"]})
+    options = HearOptions(engine="faster-whisper", device="cpu", language="de")
+    with pytest.raises(S2iError, match=r"^Hearing German needs a Whisper") as error:
+        hear(JFK, options, drive)
+    said = str(error.value)
+    assert "\n" not in said and len(said) < 700
+    assert "pip install 's2i_lib[multilingual]'" in said and "internet" in said

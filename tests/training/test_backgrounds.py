@@ -129,6 +129,7 @@ def test_run_shows_its_subject_on_grounds_and_goes_on_to_the_same_bits(drive, ti
     }
     whole, _, events = start(drive, dataset, tiny, name="whole", **changes)
     assert [event for event, _ in events if event == "scenes"] == ["scenes"]
+    assert b"/compositeWithTrainedAlgorithmicMedia" in (whole / "scenes.png").read_bytes()
     with Image.open(whole / "scenes.png") as sheet:
         assert sheet.size == (5 * 20 - 4, 2 * 20 - 4)
     with pytest.raises(KilledError):

@@ -16,6 +16,7 @@ from tiny_run import SHORT, KilledError, kill_at, start
 
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.models import loading
+from s2i_lib.models.digests import fingerprint
 from s2i_lib.privacy import find_traces
 from s2i_lib.storage.lease import LEASE, Lease
 from s2i_lib.storage.run_card import read_card
@@ -45,6 +46,7 @@ def test_a_run_leaves_everything_that_is_promised_and_nothing_else(drive, datase
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == list(range(1, 9))
     assert {"instance_loss", "prior_loss", "learning_rate"} < set(lines[0])
+    assert b"/trainedAlgorithmicMedia" in (run / "samples" / "step-000008.png").read_bytes()
     with Image.open(run / "samples" / "step-000008.png") as sheet:
         assert sheet.size == (4 * 16, 16)
     card = json.loads((run / "run.json").read_text())
@@ -55,7 +57,7 @@ def test_a_run_leaves_everything_that_is_promised_and_nothing_else(drive, datase
     assert card["versions"]["torch"] == version("torch")
     assert card["versions"].keys() >= {"s2i_lib", "diffusers", "accelerate", "bitsandbytes"}
     base = loading.load(str(tiny), drive=drive, dtype=torch.float32).pipeline
-    assert card["base"]["fingerprint"] == loading.fingerprint(base)
+    assert card["base"]["fingerprint"] == fingerprint(base)
     assert card["base"]["source"] == str(tiny)
     assert card["base"]["licence"] == "as given by whoever made it" and card["scores"] == {}
     (kept,) = drive.class_images.iterdir()
@@ -81,7 +83,7 @@ def test_class_images_can_be_looked_at_before_and_are_drawn_once(drive, dataset,
 
     sheet = draw()
     (kept,) = drive.class_images.iterdir()
-    assert sheet == kept / "sheet.png"
+    assert sheet == kept / "sheet.png" and b"/trainedAlgorithmicMedia" in sheet.read_bytes()
     with Image.open(sheet) as pictures:
         assert pictures.size == (4 * 16, 2 * 16)
     assert ("class_images", {"done": 8, "total": 8}) in seen

@@ -221,3 +221,37 @@ def test_a_damaged_state_is_passed_over_for_the_one_before(
     assert digest(run) == digest(whole)
     assert any("a byte differs. The state before it is used." in line for line in said)
     assert "violet/tiny-01 goes on at step 3 of 8." in said
+
+
+def test_a_card_that_lacks_a_field_is_an_error_that_names_it(drive, dataset, tiny, local_disk):
+    """As a card is that was copied in part, or cut down by hand."""
+    with pytest.raises(KilledError):
+        start(drive, dataset, tiny, callback=kill_at(4))
+    [on_drive] = drive.runs.glob("*/*/run.json")
+    whole = json.loads(on_drive.read_text())
+    cards = [on_drive, *local_disk.rglob("run.json")]
+    for lacks in (("options",), ("base",), ("base", "fingerprint"), ("dataset", "sha256")):
+        card = json.loads(json.dumps(whole))
+        *way, field = lacks
+        inside = card[way[0]] if way else card
+        del inside[field]
+        for path in cards:
+            path.write_text(json.dumps(card))
+        with pytest.raises(InputError, match=f"run.json does not say '{field}'"):
+            start(drive, dataset, tiny, name=on_drive.parent.name)
+    for path in cards:
+        path.write_text(json.dumps(whole))
+    run, _, _ = start(drive, dataset, tiny)
+    assert read_card(run)["status"] == "finished"
+
+
+@pytest.mark.parametrize("step", ["{", "[]", "{}", '{"step": "3"}'])
+def test_weights_whose_step_cannot_be_read_are_of_the_step_on_the_card(tmp_path, step):
+    from s2i_lib.training.finetune import weights_step
+    from s2i_lib.training.run import Run
+
+    weights = tmp_path / "rex" / "a" / "weights"
+    weights.mkdir(parents=True)
+    (weights / checkpoint.STEP).write_text(step)
+    (weights.parent / "run.json").write_text('{"kept_step": 5}')
+    assert weights_step(weights, Run(weights.parent, tmp_path / "local")) == 5

@@ -20,6 +20,7 @@ from s2i_lib.speech.transcript import Transcript
 from s2i_lib.storage.layout import Drive
 from s2i_lib.widgets import join_modules
 from s2i_lib.widgets.studio import Studio, _marks
+from s2i_lib.widgets.studio.takes import Takes
 from s2i_lib.widgets.studio.worker import Worker
 
 # They stand for loaded ones where nothing is heard or drawn.
@@ -106,6 +107,37 @@ def test_subject_of_a_run_is_chosen_and_marked_in_the_prompt(tmp_path):
     assert studio.subjects == ["Rex"] and studio._chosen("rex/20261122") == rex
     assert studio._chosen(None) is studio._chosen("/elsewhere/rex") is None
     assert _marks("a photo of a sks dog on grass", [rex]) == [[13, 20]]
+
+
+def test_two_subjects_with_one_identifier_are_marked_once():
+    rex, bello = Subject("Rex", "dog", "sks"), Subject("Bello", "dog", "sks")
+    assert _marks("a photo of a sks dog on grass", [rex, bello]) == [[13, 20]]
+    cat = Subject("Mia", "cat", "ohwx")
+    assert _marks("a ohwx cat and a sks dog", [rex, cat, bello]) == [[2, 10], [17, 24]]
+
+
+def test_pieces_of_a_recording_are_heard_in_order_and_those_of_another_are_not():
+    begun = []
+
+    def begin():
+        pieces = []
+        live = SimpleNamespace(
+            add=pieces.append, pieces=pieces, close=lambda **_: ended.append(live)
+        )
+        begun.append(live)
+        return live
+
+    ended: list = []
+    takes = Takes(begin)
+    for index in (0, 2, 1, 4):  # the piece before the last is lost
+        takes.add("a", index, np.full(1, index))
+    takes.add("b", 3, np.ones(1))  # of one that was cancelled: it has no beginning
+    assert [int(piece[0]) for piece in begun[0].pieces] == [0, 1, 2] and len(begun) == 1
+    assert takes.pop("b") is None and takes.pop("a") is begun[0] and ended == begun
+    takes.add("a", 5, np.ones(1))  # comes after the end
+    takes.add("c", 0, np.ones(1))
+    takes.add("d", 0, np.ones(1))  # without an end of the one before
+    assert len(begun) == 3 and ended == begun[:2] and takes.pop("c") is None
 
 
 @pytest.mark.parametrize("entry", ["microphone/microphone.js", "studio/studio.js"])
@@ -200,6 +232,77 @@ def test_prompt_drawn_again_keeps_what_was_said_and_of_whom(drive, pocket):
     assert found & set(kept) == set(kept[:2]), "forgetting Rex must find both"
 
 
+def test_doubted_words_of_the_microphone_wait_for_a_yes(drive, pocket):
+    heard = Transcript(
+        "a red cow", "en", 0.9, "a red cow", (), "e", "m", 1.0, 1.0, ("Whisper was unsure.",)
+    )
+    studio = quick_studio(drive, pocket, heard)
+    studio._received(bytes(32_000), {"kind": "speech"})
+    assert studio.wait(240) and studio.state == "asking" and studio.strip == []
+    assert studio.status == "Did you say “a red cow”?" and studio.heard["text"] == "a red cow"
+    studio._told({"type": "yes"})
+    [record] = records(studio)
+    assert record["prompt"] == "a red cow" and record["transcript"] == heard.to_json()
+    studio.hear(SILENCE)  # from a cell nobody is asked
+    assert len(records(studio)) == 2 and studio.state == "done"
+
+
+def test_name_that_was_nearly_heard_is_offered_until_the_next_wish(drive, pocket):
+    save_subject(drive, Subject("Bella", "dog", "sks"))
+    studio = quick_studio(drive, pocket)
+    studio.say("Bell on the beach")
+    assert studio.wait(240) and studio.offers == ["Bella on the beach"]
+    studio.say(studio.offers[0])
+    assert studio.wait(240) and studio.offers == [] and "sks dog" in studio.prompt["text"]
+
+
+def test_deleted_picture_comes_back_with_undo(drive, pocket):
+    studio = quick_studio(drive, pocket)
+    studio.say("a red car")
+    assert studio.wait(240)
+    [path] = drive.creations.glob("*.png")
+    data = path.read_bytes()
+    studio._told({"type": "delete", "id": studio.strip[0]["id"]})
+    assert studio.strip == studio.pictures == [] and not list(drive.creations.iterdir())
+    assert "Undo brings it back" in studio.status
+    studio._told({"type": "undo"})
+    assert path.read_bytes() == data and [e["said"] for e in studio.pictures] == ["a red car"]
+    assert studio.answer["redo"] and studio.complaint == ""
+    studio._told({"type": "undo"})
+    studio._told({"type": "undo"})
+    assert "nothing to undo" in studio.complaint and studio.pictures == []
+
+
+def test_change_says_what_it_was_taken_for_and_is_had_the_other_way(drive, pocket):
+    studio = quick_studio(drive, pocket)
+    studio.say("a red car")
+    studio.wait(240)
+    studio.say("make it blue")
+    first, second = records(studio)
+    assert second["prompt"] == "a blue car" and second["seed"] == first["seed"]
+    assert "change" in studio.answer["taken"] and studio.answer["other"] == "as_new"
+    studio._told({"type": "other"})
+    assert studio.wait(240) and studio.answer["other"] == "as_change"
+    assert studio.prompt["text"] != "a blue car"
+
+
+def test_pictures_of_the_last_time_are_there_after_a_restart_and_can_be_changed(drive, pocket):
+    before = quick_studio(drive, pocket)
+    before.say("a red car")
+    [first] = records(before)
+    (drive.creations / "notes.png").write_bytes(b"no picture")
+    after = quick_studio(drive, pocket)
+    wait_until(lambda: after.state == "ready")
+    [entry] = after.earlier
+    assert entry["said"] == "a red car" and entry["thumb"].startswith("data:image/jpeg;base64,")
+    assert after.png(entry["id"]).startswith(b"\x89PNG") and after.strip == []
+    after._told({"type": "show", "id": entry["id"]})
+    assert after.earlier == [] and after.prompt["text"] == "a red car"
+    after.say("make it blue")
+    changed = records(after)[-1]
+    assert changed["prompt"] == "a blue car" and changed["seed"] == first["seed"]
+
+
 def test_new_seed_of_an_older_picture_draws_its_own_prompt(drive, pocket):
     heard = Transcript("a red car", "en", 0.9, "a red car", (), "e", "m", 1.0, 1.0)
     studio = quick_studio(drive, pocket, heard)
@@ -232,10 +335,10 @@ def test_what_one_thread_says_waits_while_another_holds_back(drive, pocket):
     wait_until(lambda: studio.state == "ready")
     other = threading.Thread(target=setattr, args=[studio, "rules", "new"])
     with studio.hold_sync():
-        studio.status = "new"
+        studio.complaint = "new"
         other.start()
         other.join(0.3)
-        assert other.is_alive() and studio._states_to_send == {"status"}
+        assert other.is_alive() and studio._states_to_send == {"complaint"}
     other.join(5)
     assert not other.is_alive() and studio._states_to_send == set()
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import traitlets
 
 from s2i_lib.widgets import join_modules, join_styles
+from s2i_lib.widgets.texts import catalogue
 from s2i_lib.widgets.transport import ByteWidget
 
 if TYPE_CHECKING:
@@ -33,13 +34,14 @@ class Microphone(ByteWidget):
     _esm = join_modules("microphone/microphone.js")
     _css = join_styles("microphone/microphone.css")
 
+    texts = traitlets.Dict(help="language -> key -> text").tag(sync=True)
     max_s = traitlets.Float(60.0, help="longest recording, in seconds").tag(sync=True)
     silence_s = traitlets.Float(
         0.0, help="stop after so many silent seconds behind speech; 0: never"
     ).tag(sync=True)
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        super().__init__(texts=catalogue(), **kwargs)
         self.audio: np.ndarray | None = None
         self._callbacks: list[Callable[[np.ndarray], Any]] = []
 

@@ -1,15 +1,18 @@
 // One recording for a waiting cell in Colab. The Python half is colab.py.
 import { make, makeFrame, makeLines } from "../transport/page.js";
 import { crc32 } from "../transport/transport.js";
+import { makeText } from "../texts/texts.js";
 import { makeRecordButton } from "./recorder.js";
 
 // Resolves with {size, crc} or {code, message}; the bytes are then fetched with s2iPiece.
-function recordOnce(options, style) {
+function recordOnce(options, style, texts) {
   return new Promise((resolve) => {
     document.head.append(make("style", {}, style));
     const lines = makeLines();
+    const text = makeText(texts);
     const recordButton = makeRecordButton({
       lines,
+      text,
       options: () => options,
       onProblem: (error) => resolve({ code: error.code || "other", message: error.message }),
       onRecording(bytes, seconds) {
@@ -22,6 +25,6 @@ function recordOnce(options, style) {
       },
     });
     makeFrame(document.body, "Microphone", recordButton.element, lines.status, lines.problem);
-    lines.say("Ready. Press Speak, or hold it while you speak.");
+    lines.say(text.say("ready"));
   });
 }

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from s2i_lib.errors import S2iError
 from s2i_lib.widgets import join_modules, join_styles
 from s2i_lib.widgets.microphone import pcm_to_float
+from s2i_lib.widgets.texts import catalogue
 from s2i_lib.widgets.transport import CHUNK_BYTES
 
 if TYPE_CHECKING:
@@ -40,9 +41,10 @@ def record(
     """
     run = eval_js or _find_eval_js()
     options = json.dumps({"maxS": max_s, "silenceS": silence_s})
+    texts = json.dumps(catalogue())
     style = json.dumps(join_styles("microphone/microphone.css"))
     script = join_modules("microphone/colab.js").removesuffix("\n")
-    answer = run(f"(() => {{ {script}\nreturn recordOnce({options}, {style}); }})()")
+    answer = run(f"(() => {{ {script}\nreturn recordOnce({options}, {style}, {texts}); }})()")
     if "message" in answer:
         raise S2iError(answer["message"])
     pieces = [

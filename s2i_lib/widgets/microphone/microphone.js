@@ -1,13 +1,16 @@
 // A button that records one utterance after another. The Python half is __init__.py.
 import { makeFrame, makeLines } from "../transport/page.js";
 import { Transport } from "../transport/transport.js";
+import { makeText } from "../texts/texts.js";
 import { RATE_HZ, makeRecordButton } from "./recorder.js";
 
 function render({ model, el }) {
   const lines = makeLines();
+  const text = makeText(model.get("texts"));
   const transport = new Transport(model);
   const recordButton = makeRecordButton({
     lines,
+    text,
     options: () => ({ maxS: model.get("max_s"), silenceS: model.get("silence_s") }),
     onState: (state) => (frame.dataset.state = state),
     onProblem: (error) =>
@@ -26,7 +29,7 @@ function render({ model, el }) {
   });
   const frame = makeFrame(el, "Microphone", recordButton.element, lines.status, lines.problem);
   frame.dataset.state = "idle";
-  lines.say("Ready. Press Speak, or hold it while you speak.");
+  lines.say(text.say("ready"));
   return () => {
     recordButton.close();
     transport.close();

@@ -5,6 +5,9 @@ export const RATE_HZ = 16000; // what Whisper hears
 const METER_MS = 100;
 const FLOOR_DB = -60; // the empty end of the level meter, below full scale
 const SPEECH_DB = -38; // louder than a quiet room; speech is at -30 to -10
+const OPENS_MS = 3000; // the longest wait for a microphone that is allowed and still gives nothing
+const QUIET_S = 0.5; // of a pause, from which on it is counted down to the end
+const PIECE = RATE_HZ / 4; // samples that are sent at a time
 const HOLD_MS = 400; // a press longer than this is "hold to speak"
 
 const TAP = `registerProcessor("s2i-tap", class extends AudioWorkletProcessor {
@@ -16,6 +19,27 @@ export function toPcm16(samples) {
   const pcm = new Int16Array(samples.length);
   samples.forEach((value, i) => (pcm[i] = Math.max(-1, Math.min(1, value)) * 32767));
   return new Uint8Array(pcm.buffer);
+}
+
+// Rough and at once, for what is only a draft: the mean of the samples that fall on each new one.
+class Thinner {
+  constructor(rate) {
+    Object.assign(this, { step: rate / RATE_HZ, sum: 0, count: 0, at: 0 });
+  }
+  take(samples) {
+    if (this.step === 1) return samples;
+    const out = [];
+    for (const value of samples) {
+      this.sum += value;
+      this.count += 1;
+      this.at += 1;
+      if (this.at < this.step) continue;
+      out.push(this.sum / this.count);
+      this.at -= this.step;
+      this.sum = this.count = 0;
+    }
+    return Float32Array.from(out);
+  }
 }
 
 async function resampleTo16k(samples, rate) {
@@ -32,9 +56,11 @@ async function resampleTo16k(samples, rate) {
 }
 
 export class Recorder {
-  // onLevel(share from 0 to 1, seconds); onEnd(): too long, or silent after speech.
-  constructor({ maxS = 60, silenceS = 0, onLevel = () => {}, onEnd = () => {} } = {}) {
-    Object.assign(this, { maxS, silenceS, onLevel, onEnd, parts: [], peak: 0 });
+  // onLevel(share from 0 to 1, seconds, seconds until it stops because of silence, or null);
+  // onEnd(): too long, silent after speech, or the microphone has gone. onPiece(bytes): PCM of the
+  // next quarter of a second.
+  constructor({ maxS = 60, silenceS = 0, onLevel = () => {}, onEnd = () => {}, onPiece = null } = {}) {
+    Object.assign(this, { maxS, silenceS, onLevel, onEnd, onPiece, parts: [], peak: 0 });
   }
 
   async start() {
@@ -43,31 +69,58 @@ export class Recorder {
       audio: { channelCount: 1, echoCancellation: false, noiseSuppression: false, autoGainControl: false },
     });
     try {
-      this.context = new AudioContext();
-      await this.context.resume();
-      const source = this.context.createMediaStreamSource(this.stream);
+      const source = await this.open();
+      const isOpen = new Promise((resolve) => (this.isOpen = resolve));
+      this.pending = [];
+      this.thinner = new Thinner(this.context.sampleRate);
       await this.tap(source);
+      // Devices take a moment: what is said before the first samples come is lost.
+      await Promise.race([isOpen, new Promise((resolve) => setTimeout(resolve, OPENS_MS))]);
+      this.began = performance.now();
       this.watch(source);
+      this.stream.getAudioTracks().forEach((track) => (track.onended = () => this.onEnd()));
     } catch (error) {
       this.release();
       throw error;
     }
-    this.began = performance.now();
+  }
+
+  async open() {
+    const connect = async (options) => {
+      this.context = new AudioContext(options);
+      await this.context.resume();
+      return this.context.createMediaStreamSource(this.stream);
+    };
+    try {
+      return await connect({ sampleRate: RATE_HZ }); // the browser's own resampling
+    } catch {
+      await this.context?.close(); // Firefox connects no microphone of another rate
+      return connect({});
+    }
+  }
+
+  take(samples) {
+    this.isOpen();
+    this.parts.push(samples);
+    if (!this.onPiece) return;
+    this.pending.push(...this.thinner.take(samples));
+    if (this.pending.length < PIECE) return;
+    this.onPiece(toPcm16(Float32Array.from(this.pending)));
+    this.pending = [];
   }
 
   async tap(source) {
-    const take = (samples) => this.parts.push(samples);
     try {
       const url = URL.createObjectURL(new Blob([TAP], { type: "text/javascript" }));
       await this.context.audioWorklet.addModule(url);
       URL.revokeObjectURL(url);
       const node = new AudioWorkletNode(this.context, "s2i-tap", { numberOfOutputs: 0 });
-      node.port.onmessage = (event) => take(event.data);
+      node.port.onmessage = (event) => this.take(event.data);
       source.connect(node);
     } catch {
       // A page that forbids worklets from blobs: the old way, on the page's own thread.
       const node = this.context.createScriptProcessor(4096, 1, 1);
-      node.onaudioprocess = (event) => take(event.inputBuffer.getChannelData(0).slice());
+      node.onaudioprocess = (event) => this.take(event.inputBuffer.getChannelData(0).slice());
       source.connect(node);
       node.connect(this.context.destination);
     }
@@ -86,10 +139,11 @@ export class Recorder {
       const db = 10 * Math.log10(power + 1e-10);
       const level = Math.max(0, Math.min(1, 1 - db / FLOOR_DB));
       this.peak = Math.max(this.peak, level);
-      this.onLevel(level, seconds);
       if (db > SPEECH_DB) lastSpeech = seconds;
-      const isSilent = this.silenceS && lastSpeech !== null && seconds - lastSpeech > this.silenceS;
-      if (isSilent || seconds > this.maxS) this.onEnd();
+      const isCounting = this.silenceS && lastSpeech !== null && seconds > lastSpeech + QUIET_S;
+      const left = isCounting ? this.silenceS - (seconds - lastSpeech) : null;
+      this.onLevel(level, seconds, left);
+      if ((left !== null && left < 0) || seconds > this.maxS) this.onEnd();
     }, METER_MS);
   }
 
@@ -116,31 +170,49 @@ export class Recorder {
 }
 
 // The button that records, its meter and its cancel. Press and press again, or hold and let go;
-// Space and Enter do the same. Calls onRecording(bytes, seconds), onProblem(error).
-export function makeRecordButton({ lines, options = () => ({}), onState = () => {}, onRecording, onProblem }) {
+// Space and Enter do the same. Calls onRecording(bytes, seconds), onProblem(error), and where it is
+// given onPiece(bytes) while it records and onCancel() when it is given up. `text` is of makeText.
+export function makeRecordButton({
+  lines, text, options = () => ({}), onState = () => {}, onRecording, onProblem, onPiece = null,
+  onCancel = () => {},
+}) {
   let recorder = null, isBusy = false, isPressed = false, pressedAt = 0, lastSecond = -1;
-  const label = make("span", {}, "Speak");
+  const label = make("span", {}, text.say("speak"));
   const button = make(
     "button",
     { type: "button", class: "s2i-main s2i-speak", "aria-pressed": "false" },
     make("span", { class: "s2i-dot", "aria-hidden": "true" }),
     label,
   );
-  const cancel = make("button", { type: "button", hidden: true }, "Cancel");
+  const cancel = make("button", { type: "button", hidden: true }, text.say("cancel"));
   const bar = make("div", {});
   const meter = make(
     "div",
-    { class: "s2i-meter", role: "meter", "aria-label": "Microphone level", "aria-valuemin": "0", "aria-valuemax": "100", "aria-valuenow": "0" },
+    { class: "s2i-meter", role: "meter", "aria-label": text.say("level"), "aria-valuemin": "0", "aria-valuemax": "100", "aria-valuenow": "0", hidden: true },
     bar,
   );
-  const time = make("span", { class: "s2i-quiet s2i-time" }, "0:00");
+  const time = make("span", { class: "s2i-quiet s2i-time", hidden: true }, "0:00");
+  const counted = make("span", { class: "s2i-countdown", hidden: true });
+  const goOn = make(
+    "button",
+    { type: "button", hidden: true, click: () => recorder && ((recorder.silenceS = 0), count(null)) },
+    text.say("keep_listening"),
+  );
+
+  function count(left) {
+    const hadFocus = goOn.getRootNode().activeElement === goOn;
+    counted.hidden = goOn.hidden = left === null;
+    if (left !== null) counted.textContent = text.say("countdown", { seconds: Math.max(0, left).toFixed(1) });
+    else if (hadFocus) button.focus();
+  }
 
   function show(state) {
     const isOn = state === "listening";
     button.setAttribute("aria-pressed", String(isOn));
     button.classList.toggle("s2i-stop", isOn);
-    label.textContent = isOn ? "Stop" : "Speak";
-    cancel.hidden = !isOn;
+    label.textContent = text.say(isOn ? "stop" : state === "opening" ? "opening" : "speak");
+    cancel.hidden = meter.hidden = time.hidden = !isOn;
+    count(null);
     if (!isOn) bar.style.width = "0";
     onState(state);
   }
@@ -148,14 +220,17 @@ export function makeRecordButton({ lines, options = () => ({}), onState = () => 
   async function begin() {
     isBusy = true;
     lines.complain("");
-    lines.say("Asking for the microphone. The browser may ask you to allow it.");
+    lines.say(text.say("asking"));
+    show("opening");
     lastSecond = -1;
     const mine = new Recorder({
       ...options(),
-      onLevel: (level, seconds) => {
+      onPiece,
+      onLevel: (level, seconds, left) => {
         const percent = Math.round(100 * level);
         bar.style.width = `${percent}%`;
         meter.setAttribute("aria-valuenow", percent);
+        count(left);
         if (Math.floor(seconds) === lastSecond) return;
         lastSecond = Math.floor(seconds);
         time.textContent = `${Math.floor(lastSecond / 60)}:${String(lastSecond % 60).padStart(2, "0")}`;
@@ -166,7 +241,7 @@ export function makeRecordButton({ lines, options = () => ({}), onState = () => 
       await mine.start();
       recorder = mine;
       show("listening");
-      lines.say("Listening. Press again when you have spoken; Escape cancels.");
+      lines.say(text.say("listening"));
     } catch (error) {
       show("error");
       lines.say("");
@@ -194,8 +269,10 @@ export function makeRecordButton({ lines, options = () => ({}), onState = () => 
       onRecording(bytes, seconds);
     } catch (error) {
       show("error");
+      lines.say(""); // it listens no more
       lines.complain(error.message);
       onProblem(error);
+      onCancel();
     }
     isBusy = false;
   }
@@ -205,7 +282,8 @@ export function makeRecordButton({ lines, options = () => ({}), onState = () => 
     recorder.release();
     recorder = null;
     show("idle");
-    lines.say("Cancelled; nothing was sent.");
+    lines.say(text.say("cancelled"));
+    onCancel();
     button.focus();
   }
 
@@ -240,7 +318,7 @@ export function makeRecordButton({ lines, options = () => ({}), onState = () => 
   button.addEventListener("click", (event) => event.detail === 0 && event.isTrusted && press());
   cancel.addEventListener("click", giveUp);
   return {
-    element: make("div", { class: "s2i-row" }, button, cancel, meter, time),
+    element: make("div", { class: "s2i-row s2i-record" }, button, cancel, meter, time, counted, goOn),
     button,
     close() {
       window.removeEventListener("pointerup", letGo);

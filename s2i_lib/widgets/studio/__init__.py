@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import traitlets
 
+from s2i_lib.conversation import AS_NEW, Answer, Conversation
 from s2i_lib.drawing.sampling import DrawOptions
 from s2i_lib.errors import InputError, S2iError
+from s2i_lib.live import Draft, Live, LiveEvent
 from s2i_lib.models.registry import REGISTRY, split_choice
 from s2i_lib.photos.reading import encode_image
 from s2i_lib.pipeline import (
@@ -26,21 +27,22 @@ from s2i_lib.pipeline import (
     Loaded,
     Loading,
     SpeechToImage,
+    Taken,
     Understood,
-    Wish,
 )
-from s2i_lib.storage.files import make_folder
+from s2i_lib.speech.commands import COMMANDS, NEW_WISH
+from s2i_lib.speech.live import Partial
+from s2i_lib.storage.files import remove
 from s2i_lib.storage.layout import Drive, folder_name
 from s2i_lib.widgets import join_modules, join_styles
 from s2i_lib.widgets.microphone import pcm_to_float
+from s2i_lib.widgets.studio.album import Album
+from s2i_lib.widgets.studio.takes import Takes
 from s2i_lib.widgets.studio.worker import Worker
+from s2i_lib.widgets.texts import catalogue, in_english
 from s2i_lib.widgets.transport import ByteWidget
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from s2i_lib.drawing.gallery import Section
-    from s2i_lib.drawing.records import Picture
     from s2i_lib.models.loading import Model
     from s2i_lib.photos.subject import Subject
     from s2i_lib.pipeline import Recording
@@ -52,7 +54,6 @@ log = logging.getLogger(__name__)
 
 MOST_PICTURES = 8
 PREVIEW_EVERY_S = 0.2  # five rough pictures a second are enough to see it appear
-STRIP_LENGTH = 24  # pictures that stay in the strip; older ones stay on the Drive
 
 # A choice of Whisper's hundred; what is heard in another is named by its code.
 LANGUAGES = {
@@ -73,19 +74,12 @@ DEFAULTS: dict[str, Any] = {
     "is_seed_locked": False,
     "negative": None,  # None: the model's own, which the field shows; "": nothing
     "language": "",  # "": found out
-    "stop_on_silence": False,
+    "stop_on_silence": True,
+    "drafts": True,
     "keep_recordings": False,
     "read_aloud": False,
+    "sounds": False,
 }
-
-
-@dataclass
-class Shown:
-    """A picture in the strip."""
-
-    picture: Picture
-    path: Path | None
-    """Where it is kept, if it is."""
 
 
 class Studio(ByteWidget):
@@ -114,9 +108,19 @@ class Studio(ByteWidget):
     _css = join_styles("microphone/microphone.css", "studio/studio.css")
 
     state = traitlets.Unicode(
-        "loading", help="loading, ready, waiting, hearing, drawing, done, stopped, error"
+        "loading", help="loading, ready, waiting, hearing, asking, drawing, done, stopped, error"
     ).tag(sync=True)
-    status = traitlets.Unicode("", help="what goes on, in words").tag(sync=True)
+    status = traitlets.Unicode("", help="what goes on, in English words")
+    messages: traitlets.List[Any] = traitlets.List(
+        help="the same for the page: key of a text, and what its placeholders stand for"
+    ).tag(sync=True)
+    texts = traitlets.Dict(help="language -> key -> text").tag(sync=True)
+    answer = traitlets.Dict(
+        help="taken (what the words were taken for), other (as_new, as_change), undo, redo"
+    ).tag(sync=True)
+    offers: traitlets.List[Any] = traitlets.List(
+        help="sentences that may have been meant, with a name of a subject"
+    ).tag(sync=True)
     complaint = traitlets.Unicode("", help="what went wrong, in words").tag(sync=True)
     subjects: traitlets.List[Any] = traitlets.List(help="names that can be spoken").tag(sync=True)
     models: traitlets.List[Any] = traitlets.List(help="models and runs to choose from").tag(
@@ -127,9 +131,12 @@ class Studio(ByteWidget):
     heard = traitlets.Dict(help="text, language, code, english, doubts").tag(sync=True)
     prompt = traitlets.Dict(help="text, negative, marks (start, end), notes").tag(sync=True)
     pictures: traitlets.List[Any] = traitlets.List(
-        help="the last wish's: id, alt, seed, is_kept"
+        help="those that are shown: id, said, alt, seed, is_kept, thumb"
     ).tag(sync=True)
     strip: traitlets.List[Any] = traitlets.List(help="all of this session, the newest first").tag(
+        sync=True
+    )
+    earlier: traitlets.List[Any] = traitlets.List(help="the last on the Drive, before it").tag(
         sync=True
     )
     rules = traitlets.Unicode("", help="what classroom mode does, in words").tag(sync=True)
@@ -152,6 +159,7 @@ class Studio(ByteWidget):
                 f"The studio has no setting {sorted(unknown)[0]!r}. It has {', '.join(DEFAULTS)}."
             )
         self.drive, self.keep = drive, keep
+        self._keeps_this = keep
         settings = {**DEFAULTS, **(settings or {})}
         self._worker = Worker(self._report)
         self._chosen_model = settings["model"]
@@ -166,10 +174,12 @@ class Studio(ByteWidget):
         )
         self.seconds: list[dict[str, float]] = []
         """Seconds of the stages, of each wish."""
-        self._sections: list[tuple[Section, list[Shown]]] = []
+        self._talk = Conversation(self._speech)
+        self._shown = Album(self._talk)
+        self._takes = Takes(self._listen)
+        self._seed: int | None = None  # of the drafts that were drawn while somebody spoke
+        self._doubted: Callable[[], None] | None = None  # draws what waits for a yes
         self._prompt: Prompt | None = None  # the one in the page's box, as it was before any edit
-        self._shown: dict[str, Shown] = {}
-        self._ids = itertools.count(1)
         self._own_negative: str | None = None  # of the model whose words the field shows
         self._previewed_at = 0.0
         models = ["auto", *REGISTRY, *_list_runs(drive), settings["model"]]
@@ -178,27 +188,29 @@ class Studio(ByteWidget):
             subjects=[subject.name for subject in self._speech.subjects],
             models=list(dict.fromkeys(models)),
             languages=LANGUAGES,
+            texts=catalogue(),
         )
         self.observe(self._load_choice, "settings")
+        self._showing = threading.RLock()
         self._starter = threading.Thread(target=self._load_all, name="studio-load", daemon=True)
         self._starter.start()
 
     # --- what the browser asks for ---------------------------------------------------------------
 
     def _received(self, data: bytes, meta: dict[str, Any]) -> str:
-        """A recording as PCM, or a file that was dropped."""
-        source: np.ndarray | bytes = data
-        if meta.get("kind") == "speech":
-            source = pcm_to_float(data)
+        """A recording as PCM, a piece of one that is being made, or a file that was dropped."""
+        kind, take = meta.get("kind"), str(meta.get("take", ""))
+        if kind == "piece":
+            self._takes.add(take, int(meta["index"]), pcm_to_float(data))
+            return "heard"
         self.problem = self.problem_code = ""
-        self.hear(source)
+        source = pcm_to_float(data) if kind == "speech" else data
+        live = self._takes.pop(take)
+        self._wish(lambda: self._hear_and_draw(source, live))
         return "queued"
 
     def _asked(self, name: str) -> bytes:
-        shown = self._shown.get(name)
-        if shown is None:
-            raise InputError(f"There is no picture {name!r} any more.")
-        return encode_image(shown.picture.image, "PNG")
+        return encode_image(self._shown[name].picture.image, "PNG")
 
     def _told(self, message: dict[str, Any]) -> None:
         kind = message["type"]
@@ -207,31 +219,54 @@ class Studio(ByteWidget):
         elif kind == "draw":
             prompt = str(message["text"])
             self._wish(lambda: self._draw_prompt(prompt))
+        elif kind == "other":
+            self._wish(lambda: self._finish(self._talk.otherwise()))
+        elif kind == "yes" and self._doubted:
+            self._wish(self._doubted)
         elif kind == "set":
             self._set(str(message["name"]), message["value"])
-        elif kind == "show":
-            self._show_again(str(message["id"]))
+        elif kind == "cancel_take":
+            self._takes.pop(str(message["take"]))
         elif kind == "cancel_wish":
             is_waiting = self.state == "waiting"
-            self.status = f"Stopping {'when that is loaded' if is_waiting else 'after this step'}."
+            self._say(("stopping_loaded" if is_waiting else "stopping", {}))
             self._worker.cancel()
-        elif kind in ("keep", "delete"):
+        elif kind in ("show", "keep", "delete", "undo", "redo"):
             self.complaint = ""
             try:
-                if kind == "delete":
-                    self._delete(str(message["id"]))
-                else:
-                    self._set_kept(str(message["id"]), is_kept=bool(message["is_kept"]))
+                self._press(kind, str(message.get("id", "")), message)
             except (S2iError, OSError) as error:
                 self.complaint = f"That did not work: {error}"
 
-    def say(self, text: str) -> None:
-        """Wish for a picture in words, as if they had been spoken."""
-        self._wish(lambda: self._draw_words(text))
+    def _press(self, kind: str, key: str, message: dict[str, Any]) -> None:
+        """Do what a button at a picture or at the strip says."""
+        if kind == "keep":
+            self._set_kept(key, is_kept=bool(message["is_kept"]))
+        elif kind == "delete":
+            shown = self._shown[key]
+            if shown.turn is None:
+                self._shown.take_over(key)
+                shown.turn = self._talk.position
+                self._forget_earlier(key)
+            self._answer(self._talk.delete(shown.turn, shown.place))
+        elif kind == "show":
+            self._show_again(key)
+        else:
+            self._answer(self._talk.undo() if kind == "undo" else self._talk.redo())
 
-    def hear(self, source: Recording) -> None:
-        """Wish for a picture with a recording."""
-        self._wish(lambda: self._hear_and_draw(source))
+    def say(self, text: str, *, keep: bool | None = None) -> None:
+        """Wish for a picture in words, as if they had been spoken.
+
+        ``keep`` is for this picture what the studio's ``keep`` is for all.
+        """
+        self._wish(lambda: self._draw_words(text), keep)
+
+    def hear(self, source: Recording, *, keep: bool | None = None) -> None:
+        """Wish for a picture with a recording; nobody is asked whether doubted words are right.
+
+        ``keep`` is for this picture what the studio's ``keep`` is for all.
+        """
+        self._wish(lambda: self._hear_and_draw(source, None, asks=False), keep)
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait for the wishes so far; never do so in a cell that the browser has to answer to."""
@@ -252,9 +287,10 @@ class Studio(ByteWidget):
         from s2i_lib.drawing.gallery import file_stem, write_page
 
         kept = []
-        for section, shown in self._sections:
-            if paths := [each.path for each in shown if each.path and each.path.exists()]:
-                kept.append(replace(section, pictures=paths))
+        for turn in self._talk.turns:
+            paths = [path for path in turn.wish.paths if path and path.exists()]
+            if paths:
+                kept.append(replace(turn.wish.section(), pictures=paths, notes=()))
         if not kept:
             raise InputError(
                 "No picture of this session has been kept, so there is nothing to make a page of. "
@@ -264,24 +300,55 @@ class Studio(ByteWidget):
 
     # --- the way of a wish -----------------------------------------------------------------------
 
-    def _wish(self, work: Callable[[], None]) -> None:
+    def _wish(self, work: Callable[[], None], keep: bool | None = None) -> None:
         def run() -> None:
-            self.complaint = ""  # the page has cleared its line: the same words must be news again
+            self._keeps_this = self.keep if keep is None else keep
+            # The page has cleared its lines: the same words must be news again.
+            self.complaint, self.offers, self._doubted = "", [], None
             if self.state == "loading":
-                self._show("waiting", "Still loading; your wish comes next.")
+                self._show("waiting", ("waiting", {}))
             work()
 
         self._worker.submit(run)
 
-    def _hear_and_draw(self, recording: Recording) -> None:
-        self.heard = {}  # so that the same words again are news to the page
+    def _listen(self) -> Live:
+        """Begin to hear, and sketch, what is being spoken."""
+        self._seed = None
         self._configure()
-        self._finish(self._speech(recording))
+        return Live(
+            self._speech,
+            self._show_live,
+            drafts=bool(self.settings["drafts"]),
+            foresee=self._talk.foresee,
+        )
+
+    def _hear_and_draw(self, recording: Recording, live: Live | None, *, asks: bool = True) -> None:
+        self.heard = {}  # so that the same words again are news to the page
+        self._seed = live.options.seed if live else None
+        self._configure()
+        before = dict(self._speech.seconds)
+        if live:
+            self._show("hearing", ("hearing", {}))
+            transcript = live.hear(recording)
+        else:
+            self._speech.start_wish()
+            transcript = self._speech.hear(recording)
+
+        def draw() -> None:
+            self._speech.ready = live.sketch if live else None
+            self._finish(self._talk.take(transcript, recording, before=before))
+
+        if transcript.doubts and asks:
+            self._doubted = draw
+            self._show("asking", ("did_you_say", {"text": transcript.text}))
+        else:
+            draw()
 
     def _draw_words(self, text: str) -> None:
         self.heard = {"text": text, "language": "", "code": "", "english": "", "doubts": []}
+        self._seed = None
         self._configure()
-        self._finish(self._speech.say(text))
+        self._finish(self._talk.say(text))
 
     def _draw_prompt(self, text: str) -> None:
         """Draw what the page's box says: the last prompt, as it was or edited.
@@ -293,10 +360,9 @@ class Studio(ByteWidget):
         last = self._prompt or Prompt("")
         named = [subject for subject in self._speech.subjects if subject.phrase in text]
         subjects = tuple(dict.fromkeys([*last.subjects, *named]))
+        self._seed = None
         self._configure()
-        self._finish(
-            self._speech.draw(replace(last, text=text.strip(), subjects=subjects, notes=()))
-        )
+        self._finish(self._talk.draw(replace(last, text=text.strip(), subjects=subjects, notes=())))
 
     def _configure(self) -> None:
         """Tell the pipeline what the controls say; they may change while something is heard."""
@@ -309,13 +375,13 @@ class Studio(ByteWidget):
             speech.hearing = replace(speech.hearing, language=language)
         speech.chosen = self._chosen(speech.run)
         speech.negative = settings["negative"]
-        speech.folder = self.drive.creations if self.keep else None
+        speech.folder = self.drive.creations if self._keeps_this else None
         speech.recordings = self.drive.recordings if settings["keep_recordings"] else None
         speech.options = DrawOptions(
             steps=settings["steps"],
             guidance_scale=settings["guidance"],
             count=min(settings["count"], MOST_PICTURES),
-            seed=settings["seed"] if settings["is_seed_locked"] else None,
+            seed=settings["seed"] if settings["is_seed_locked"] else self._seed,
         )
 
     def _on_event(self, event: Event) -> None:
@@ -326,37 +392,65 @@ class Studio(ByteWidget):
         elif isinstance(event, Loaded):
             self._show_model(event.model)
         elif isinstance(event, Hearing):
-            self._show("hearing", "Hearing what you said.")
+            self._show("hearing", ("hearing", {}))
         elif isinstance(event, Heard):
             self._show_heard(event.transcript)
             self._configure()
         elif isinstance(event, Understood):
             self._show_prompt(event.prompt, event.notes)
-            self._show("drawing", f"Drawing with {event.model.base.name}.")
+            self.offers = [near.sentence for near in event.prompt.near_names]
+            self._show("drawing", ("drawing", {"model": event.model.base.name}))
+        elif isinstance(event, Taken) and event.sentence != NEW_WISH:
+            self.answer = {**self.answer, "taken": event.sentence, "other": ""}
         elif isinstance(event, Drawing):
             self._show_step(event)
 
-    def _finish(self, wish: Wish) -> None:
-        """Put a wish's pictures where they are seen."""
-        entries = [self._enter(*one) for one in zip(wish.pictures, wish.paths, strict=True)]
+    def _finish(self, answer: Answer) -> None:
+        """Put a wish's pictures where they are seen; or what was obeyed."""
+        turn = answer.turn
+        if turn is None or _is_obeyed(answer):
+            self._answer(answer)
+            return
+        wish = turn.wish
         self.seconds.append(wish.seconds)
         if not self.settings["keep_recordings"]:
-            wish = replace(wish, recording=None)
-        section = replace(wish.section(), notes=())
-        self._sections.append((section, [self._shown[entry["id"]] for entry in entries]))
+            self._talk.amend(turn.number, recording=None)
         with self.hold_sync():
-            self._show_prompt(wish.prompt, wish.notes)  # an older one may be shown meanwhile
-            self.pictures = entries
-            self.strip = [*entries, *self.strip][:STRIP_LENGTH]
+            self._show_answer(answer, wish.notes)
             self._set("seed", wish.pictures[0].record["seed"])
-            count = "the picture is" if len(entries) == 1 else f"{len(entries)} pictures are"
-            done = f"Done: {count} here after {sum(wish.seconds.values()):.1f} seconds."
-            if held_back := wish.options.count - len(entries):
-                done += f" The safety checker held {held_back} more back."
-            self._show("done", done)
+            count = len(wish.pictures)
+            seconds = f"{sum(wish.seconds.values()):.1f}"
+            key = "done" if count == 1 else "done_many"
+            done = [(key, {"count": str(count), "seconds": seconds})]
+            if held_back := wish.options.count - count:
+                done.append(("held_back", {"count": str(held_back)}))
+            self._show("done", *done)
             if wish.failures:
-                self.complaint = _explain_unkept(entries, str(wish.failures[0]))
-        self._forget_old()
+                self.complaint = _explain_unkept(self.pictures, str(wish.failures[0]))
+
+    def _answer(self, answer: Answer) -> None:
+        """Show where the conversation is now, after something was pressed or obeyed."""
+        with self.hold_sync():
+            self._show_answer(answer)
+            self._show("done", ("obeyed", {"what": answer.taken}))
+
+    def _show_answer(self, answer: Answer, notes: Sequence[str] = ()) -> None:
+        turn, talk = answer.turn, self._talk
+        with self.hold_sync():
+            if turn is None:
+                self.prompt, self._prompt = {}, None
+            else:
+                self._show_prompt(turn.wish.prompt, notes)
+            self.pictures, self.strip = self._shown.shown(), self._shown.strip()
+            other = {"": "", AS_NEW: "as_new"}.get(answer.other, "as_change")
+            # What was obeyed is said as the status.
+            is_drawn = turn is not None and not _is_obeyed(answer)
+            self.answer = {
+                "taken": answer.taken if is_drawn and (other or answer.kind != "wish") else "",
+                "other": other,
+                "undo": talk.can_undo,
+                "redo": talk.can_redo,
+            }
 
     def _show_heard(self, transcript: Transcript) -> None:
         self.heard = {
@@ -366,6 +460,14 @@ class Studio(ByteWidget):
             "english": transcript.english if transcript.language != "en" else "",
             "doubts": list(transcript.doubts),
         }
+
+    def _show_live(self, event: LiveEvent) -> None:
+        """Show what is heard, and drawn, while somebody speaks."""
+        if isinstance(event, Partial):
+            self.send({"type": "partial", "firm": event.firm, "loose": event.loose})
+        elif isinstance(event, Draft):
+            data = encode_image(event.image, "JPEG", quality=85)
+            self.send({"type": "draft", "prompt": event.prompt}, buffers=[data])
 
     def _show_step(self, event: Drawing) -> None:
         """Send a rough picture now and then, and the last one always."""
@@ -386,38 +488,38 @@ class Studio(ByteWidget):
 
     # --- pictures --------------------------------------------------------------------------------
 
-    def _enter(self, picture: Picture, path: Path | None) -> dict[str, Any]:
-        """The entry of a new picture, kept or not: it is worth seeing all the same."""
-        key = f"picture-{next(self._ids)}"
-        self._shown[key] = Shown(picture, path)
-        return {
-            "id": key,
-            "alt": picture.record["prompt"],
-            "seed": picture.record["seed"],
-            "is_kept": path is not None,
-        }
-
-    def _save(self, picture: Picture) -> Path:
-        from s2i_lib.drawing.gallery import save
-
-        return save(picture, make_folder(self.drive.creations), root=self.drive.root)
-
     def _set_kept(self, key: str, *, is_kept: bool) -> None:
         shown = self._shown[key]
-        if is_kept and shown.path is None:
-            shown.path = self._save(shown.picture)
-        elif not is_kept and shown.path is not None:
-            _remove(shown.path)
-            shown.path = None
-        self._update(key, is_kept=shown.path is not None)
+        if shown.turn is None:
+            return  # it is kept, and deleting it is another button
+        if is_kept:
+            self._talk.keep(shown.turn, shown.place)
+        elif shown.path is not None:
+            for file in (shown.path, shown.path.with_suffix(".json")):
+                remove(file)
+            paths = list(self._talk.turns[shown.turn].wish.paths)
+            paths[shown.place] = None
+            self._talk.amend(shown.turn, paths=tuple(paths))
+        with self.hold_sync():
+            self.pictures, self.strip = self._shown.shown(), self._shown.strip()
 
     def _show_again(self, key: str) -> None:
-        """Put a picture of the strip, and its prompt, where the last wish's are."""
-        from s2i_lib.drawing.records import prompt_of
+        """Go back to a picture of the strip, and go on from there."""
+        shown = self._shown[key]
+        if shown.turn is None:
+            try:
+                self._shown.take_over(key)
+            except (LookupError, TypeError, ValueError) as error:
+                raise InputError(f"Its record does not say how it was drawn ({error}).") from error
+            self._forget_earlier(key)
+            assert self._talk.answer is not None
+            self._answer(self._talk.answer)
+        else:
+            self._answer(self._talk.go_to(shown.turn))
+            self.pictures = [entry for entry in self.pictures if entry["id"] == key]
 
-        with self.hold_sync():
-            self._show_prompt(prompt_of(self._shown[key].picture.record))
-            self.pictures = [entry for entry in self.strip if entry["id"] == key]
+    def _forget_earlier(self, key: str) -> None:
+        self.earlier = [entry for entry in self.earlier if entry["id"] != key]
 
     def _show_prompt(self, prompt: Prompt, notes: Sequence[str] = ()) -> None:
         self._prompt = prompt
@@ -427,28 +529,6 @@ class Studio(ByteWidget):
             "marks": _marks(prompt.text, self._speech.subjects),
             "notes": list(notes),
         }
-
-    def _delete(self, key: str) -> None:
-        shown = self._shown[key]
-        if shown.path is not None:
-            _remove(shown.path)
-            shown.path = None
-        del self._shown[key]
-        with self.hold_sync():
-            self.pictures = [entry for entry in self.pictures if entry["id"] != key]
-            self.strip = [entry for entry in self.strip if entry["id"] != key]
-
-    def _update(self, key: str, **changes: Any) -> None:
-        def changed(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
-            return [{**e, **changes} if e["id"] == key else e for e in entries]
-
-        with self.hold_sync():
-            self.pictures, self.strip = changed(self.pictures), changed(self.strip)
-
-    def _forget_old(self) -> None:
-        shown = {entry["id"] for entry in [*self.strip, *self.pictures]}
-        for key in set(self._shown) - shown:
-            del self._shown[key]
 
     # --- models ----------------------------------------------------------------------------------
 
@@ -460,14 +540,16 @@ class Studio(ByteWidget):
 
     def _load_all(self) -> None:
         try:
+            if threading.current_thread() is self._starter:
+                self.earlier = self._shown.read_earlier(self.drive.creations)
             self._configure()
             with self._speech.use_model() as model, self._speech.use_listener():
                 self._show_model(model)  # one that was loaded before has not been shown
                 # "waiting" where the wish ended while this still waited to load
-                if self.state == "loading" or (
-                    self.state == "waiting" and not self._worker.is_busy
-                ):
-                    self._show("ready", "Ready. Press Speak, or hold it while you speak.")
+                with self._showing:
+                    waits = self.state == "waiting" and not self._worker.is_busy
+                    if self.state == "loading" or waits:
+                        self._show("ready", ("ready", {}))
         except Exception as error:
             self._report(error)
 
@@ -488,14 +570,15 @@ class Studio(ByteWidget):
 
     def _show_loading(self, what: str) -> None:
         is_start = threading.current_thread() is self._starter
-        if is_start and self.state not in ("loading", "ready"):
-            return  # a wish has been quicker, and its own words matter more
         if what == "Whisper" and (language := self._speech.hearing.language):
             what += f" for {self.languages.get(language, language)}"
-        if self._worker.is_busy:  # a wish waits for it and can be stopped, whoever asked first
-            self._show("waiting", f"Loading {what}.")
-        else:
-            self._show("loading", f"Loading {what}. You can speak already.")
+        with self._showing:  # or a wish that ends in between would have its last words lost
+            if is_start and self.state not in ("loading", "ready"):
+                return  # a wish has been quicker, and its own words matter more
+            if self._worker.is_busy:  # a wish waits for it and can be stopped, whoever asked first
+                self._show("waiting", ("loading_wish", {"what": what}))
+            else:
+                self._show("loading", ("loading", {"what": what}))
 
     def _chosen(self, run: str | None) -> Subject | None:
         """The subject that was chosen, else the one that the run was trained on."""
@@ -507,21 +590,33 @@ class Studio(ByteWidget):
 
     # --- what is said ----------------------------------------------------------------------------
 
-    def _show(self, state: str, status: str) -> None:
+    def _say(self, *messages: tuple[str, dict[str, str]]) -> None:
         with self.hold_sync():
-            self.state, self.status = state, status
+            self.messages = [list(message) for message in messages]
+            self.status = in_english(*messages)
+
+    def _show(self, state: str, *messages: tuple[str, dict[str, str]]) -> None:
+        with self._showing, self.hold_sync():
+            self.state = state
+            self._say(*messages)
             if state != "error":
                 self.complaint = ""
 
     def _report(self, error: Exception) -> None:
         if isinstance(error, Cancelled):
-            self._show("stopped", "Stopped. Nothing was kept of it.")
+            self._show("stopped", ("stopped", {}))
             return
         if not isinstance(error, S2iError):
             log.error("The studio has failed", exc_info=error)
         words = str(error) if isinstance(error, S2iError) else f"{type(error).__name__}: {error}"
-        with self.hold_sync():
-            self.state, self.status, self.complaint = "error", "", words
+        with self._showing, self.hold_sync():
+            self.state, self.complaint = "error", words
+            self._say()
+
+
+def _is_obeyed(answer: Answer) -> bool:
+    """Return whether something was done, not drawn."""
+    return answer.kind in COMMANDS and answer.kind != "again"
 
 
 def _explain_unkept(entries: list[dict[str, Any]], failure: str) -> str:
@@ -534,25 +629,19 @@ def _explain_unkept(entries: list[dict[str, Any]], failure: str) -> str:
 
 
 def _marks(text: str, subjects: list[Subject]) -> list[list[int]]:
-    """Where subjects are named in a prompt: [start, end] of each."""
-    found = []
-    for subject in subjects:
+    """Where subjects are named in a prompt: [start, end] of each; two may share an identifier."""
+    found: list[list[int]] = []
+    for subject in sorted(subjects, key=lambda subject: -len(subject.phrase)):
         start = text.find(subject.phrase)
-        if start >= 0:
-            found.append([start, start + len(subject.phrase)])
+        end = start + len(subject.phrase)
+        if start >= 0 and all(end <= a or b <= start for a, b in found):
+            found.append([start, end])
     return sorted(found)
-
-
-def _remove(path: Path) -> None:
-    """Delete a kept picture and its record."""
-    for file in (path, path.with_suffix(".json")):
-        file.unlink(missing_ok=True)
 
 
 def _list_runs(drive: Drive) -> list[str]:
     """All finished runs on the Drive as SUBJECT/RUN, the newest first."""
-    from s2i_lib.storage.run_card import WEIGHTS, read_card
+    from s2i_lib.storage.run_card import finished_runs
 
-    done = [path.parent for path in drive.runs.glob(f"*/*/{WEIGHTS}") if read_card(path.parent)]
-    newest = sorted(done, key=lambda path: path.stat().st_mtime, reverse=True)
+    newest = sorted(finished_runs(drive), key=lambda path: path.stat().st_mtime, reverse=True)
     return [f"{path.parent.name}/{path.name}" for path in newest]

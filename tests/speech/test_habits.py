@@ -1,0 +1,144 @@
+"""What is said twice, begun and broken off, put right, or said out of politeness."""
+
+import pytest
+
+from s2i_lib.errors import InputError
+from s2i_lib.photos.subject import Subject
+from s2i_lib.speech.prompt import make_prompt
+
+REX = Subject("Rex", "dog")
+
+VIOLIN = "a violin on a red background"
+TWICE = f"""
+{VIOLIN}? Can you please draw me {VIOLIN} | {VIOLIN}
+A violin on a red background. A violin on a red background. | A violin on a red background
+Draw a cat on a sofa. Draw a cat on a sofa. | a cat on a sofa
+a cat on a a cat on a sofa | a cat on a sofa
+a red car a red car on a beach | a red car on a beach
+a a dog with a hat | a dog with a hat
+the the moon over a lake | the moon over a lake
+I want to see I want to see a castle on a hill | a castle on a hill
+Can you draw, can you draw a horse in the snow? | a horse in the snow
+Two cats. Can you draw two cats on a wall? | two cats on a wall
+A violent on a red background? Can you draw me {VIOLIN}? | {VIOLIN}
+a whale, a whale in the sea | a whale in the sea
+a b- blue bird | a blue bird
+a big... a big house on a hill | a big house on a hill
+Please draw me a robot. A robot please. | a robot
+Rex on a beach. Can you draw Rex on a beach? | a ohwx dog on a beach
+"""
+BROKEN_OFF = """
+A, please paint a butterfly | a butterfly
+A, please paint a butterfly. | a butterfly
+The, um, can you draw a lighthouse? | a lighthouse
+I, I want a picture of a ship | a ship
+So a, draw me a ship | a ship
+An... can you please make an owl? | an owl
+Draw a. Draw a dragon over a village. | a dragon over a village
+Please. Can you show me a panda? | a panda
+Um. A panda eating bamboo. | A panda eating bamboo
+With a, please draw a king with a crown | a king with a crown
+"""
+PUT_RIGHT = """
+a dog, no, a cat on a sofa | a cat on a sofa
+a dog, sorry, a cat | a cat
+a dog, I mean a cat | a cat
+a red car, no wait, a blue car | a blue car
+a dog on a red, no, on a blue sofa | a dog on a blue sofa
+a house in the forest, sorry, in the desert | a house in the desert
+two dogs, or rather three dogs | three dogs
+a cat on a table, no, a cat on a chair | a cat on a chair
+draw a ship, I mean, a submarine | a submarine
+a bird. No, sorry, a plane. | a plane
+"""
+POLITE = """
+Would you be so kind as to draw a fox? | a fox
+Would you be so kind and paint me a fox? | a fox
+I was wondering if you could draw a mill by a river | a mill by a river
+Do you think you could draw me a tiger? | a tiger
+It would be nice if you could paint a garden | a garden
+It would be great to see a volcano | a volcano
+If you could draw a whale, that would be great. | a whale
+May I see a picture of a peacock? | a peacock
+Could I please have a picture of a train? | a train
+I'm hoping to see a waterfall | a waterfall
+Kindly draw a teapot | a teapot
+Can you kindly draw a teapot, thank you in advance? | a teapot
+A teapot, pretty please | A teapot
+A snowman, if you don't mind | A snowman
+A snowman, that would be nice | A snowman
+What I really want to see is a castle made of glass | a castle made of glass
+What I'd like to see is a red balloon | a red balloon
+If you don't mind, draw a bridge | a bridge
+Please be so kind and draw a piano, cheers | a piano
+"""
+STAYS = """
+a very very big dog | a very very big dog
+A dog on a beach. The sun is shining. | A dog on a beach. The sun is shining
+a road, no cars | a road, no cars
+a dog and a dog | a dog and a dog
+a red car on a beach. A red cat on a beach. | a red car on a beach. A red cat on a beach
+a mean dog | a mean dog
+a man saying sorry to a dog | a man saying sorry to a dog
+Mr. Bean on a bike | Mr. Bean on a bike
+a no parking sign | a no parking sign
+a kind king | a kind king
+knock knock on a wooden door | knock knock on a wooden door
+St. Mark's square at night | St. Mark's square at night
+an owl, a fox, a bear | an owl, a fox, a bear
+a painting of a woman who wants to see the sea | a painting of a woman who wants to see the sea
+a waiter, please note, with a tray | a waiter, please note, with a tray
+"""
+
+
+def rows(*tables: str) -> list[tuple[str, ...]]:
+    lines = [line for table in tables for line in table.strip().splitlines()]
+    return [tuple(line.split(" | ")) for line in lines]
+
+
+@pytest.mark.parametrize(("said", "asked"), rows(TWICE))
+def test_what_was_said_twice_is_drawn_once(said, asked):
+    assert make_prompt(said, [REX]).text == asked
+
+
+@pytest.mark.parametrize(("said", "asked"), rows(BROKEN_OFF))
+def test_what_was_begun_and_broken_off_goes(said, asked):
+    assert make_prompt(said, [REX]).text == asked
+
+
+@pytest.mark.parametrize(("said", "asked"), rows(PUT_RIGHT))
+def test_what_was_put_right_is_drawn_as_it_was_meant(said, asked):
+    assert make_prompt(said, [REX]).text == asked
+
+
+@pytest.mark.parametrize(("said", "asked"), rows(POLITE))
+def test_politeness_goes(said, asked):
+    assert make_prompt(said, [REX]).text == asked
+
+
+@pytest.mark.parametrize(("said", "asked"), rows(STAYS))
+def test_what_only_looks_like_a_habit_stays(said, asked):
+    assert make_prompt(said, [REX]).text == asked
+
+
+RAMBLE = (
+    "So yesterday I was walking along the river with my sister and we talked about all the things "
+    "that we had seen on our holidays, and there were boats and bridges and a market with fish and "
+    "then it rained. What I really want to see is a lighthouse on a cliff in a storm."
+)
+
+
+def test_of_a_ramble_what_was_wanted_is_drawn():
+    prompt = make_prompt(RAMBLE, count_tokens=lambda text: len(text.split()) + 2, token_limit=32)
+    assert prompt.text == "a lighthouse on a cliff in a storm"
+    assert any("at the end" in note for note in prompt.notes)
+    short = make_prompt(RAMBLE, count_tokens=lambda text: len(text.split()) + 2, token_limit=77)
+    assert "lighthouse" in short.text and "boats" in short.text, "what fits is all drawn"
+
+
+@pytest.mark.parametrize("said", ["please", "Draw. Draw me.", "Can you please? Thank you.", "a"])
+def test_nothing_but_habits_is_refused_or_left_as_it_is(said):
+    try:
+        assert len(make_prompt(said).text) <= len(said)
+    except InputError as error:
+        assert "Nothing is left" in str(error)

@@ -1,0 +1,163 @@
+"""One sentence after another: what changes, what stays, and that nothing is lost."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from s2i_lib.conversation import WISH, Conversation
+from s2i_lib.drawing.draw import redo
+from s2i_lib.drawing.gallery import is_of, read_record
+from s2i_lib.drawing.records import steps_of
+from s2i_lib.drawing.sampling import DrawOptions
+from s2i_lib.errors import InputError
+from s2i_lib.photos.subject import Subject, save_subject
+from s2i_lib.pipeline import Cancelled, Drawing, SpeechToImage, Taken
+
+CAR = "a red car on a yellow background"
+
+
+@pytest.fixture
+def talk(drive, pocket):
+    return Conversation(SpeechToImage(drive, model=pocket, options=DrawOptions(steps=2, seed=7)))
+
+
+def text_of(answer) -> str | None:
+    return answer.turn and answer.turn.wish.prompt.text
+
+
+def test_changes_are_drawn_from_the_same_noise_and_undone(talk):
+    first = talk.say(CAR)
+    blue = talk.say("Could you make it blue, please?")
+    assert (first.kind, blue.kind) == (WISH, "colour")
+    assert text_of(blue) == "a blue car on a yellow background"
+    assert blue.taken == "Taken as a change: “blue” in place of “red”."
+    seeds = [turn.wish.pictures[0].record["seed"] for turn in talk.turns]
+    assert seeds == [7, 7]
+    assert talk.say("undo").turn is first.turn and talk.position == 0
+    assert talk.say("redo").turn is blue.turn
+    assert text_of(talk.say("on a green background")) == "a blue car on a green background"
+    assert [turn.parent for turn in talk.turns] == [None, 0, 1]
+    assert talk.say("go back to the first").turn is first.turn
+    assert talk.undo().turn.number == 2, "a jump is undone, too"
+
+
+def test_new_wish_after_a_picture_is_one_and_can_be_had_the_other_way(talk):
+    talk.say(CAR)
+    wish = talk.say("a dog")
+    assert (wish.kind, text_of(wish)) == (WISH, "a dog") and wish.other
+    change = talk.otherwise()
+    assert (change.kind, text_of(change)) == ("replace", "a red dog on a yellow background")
+    assert text_of(talk.undo()) == CAR, "the reading that was wrong is no step"
+    talk.say("in the snow")
+    assert text_of(talk.otherwise()) == "in the snow"
+    assert talk.undo().turn.said == CAR
+    with pytest.raises(InputError, match="no other meaning"):
+        talk.otherwise()
+
+
+def test_another_one_is_drawn_from_other_noise(talk):
+    talk.say(CAR)
+    talk.say("another one")
+    talk.undo()
+    talk.say("again")
+    seeds = [turn.wish.pictures[0].record["seed"] for turn in talk.turns]
+    assert seeds == [7, 8, 9] and {turn.wish.prompt.text for turn in talk.turns} == {CAR}
+
+
+@pytest.mark.parametrize(
+    ("said", "hint"),
+    [
+        ("undo", "nothing to undo"),
+        ("redo", "nothing to redo"),
+        ("make it blue", "no picture yet"),
+        ("another one", "no picture yet"),
+        ("keep this one", "no picture here to keep"),
+        ("delete it", "no picture here to delete"),
+        ("go back to the third", "no picture number 3"),
+        ("  ", "prompt is empty"),
+    ],
+)
+def test_what_needs_a_picture_says_so_where_there_is_none(talk, said, hint):
+    with pytest.raises(InputError, match=hint):
+        talk.say(said)
+    assert talk.turns == [] and talk.position is None
+    assert talk.say("on a beach").kind == WISH, "what may be a wish is one"
+
+
+def test_deleted_files_come_back_with_undo_until_emptied(talk):
+    first = talk.say(CAR)
+    [path] = first.turn.wish.paths
+    files = {file: file.read_bytes() for file in (path, path.with_suffix(".json"))}
+    talk.say("make it blue")
+    talk.go_to(0)
+    assert talk.say("delete it").turn is None and talk.is_deleted(0) and not path.exists()
+    assert talk.undo().turn is first.turn and not talk.is_deleted(0)
+    assert {file: file.read_bytes() for file in files} == files
+    talk.redo()
+    assert talk.empty() == 1 and not path.exists()
+    while talk.can_undo:
+        shown = talk.undo().turn
+        assert shown is None or shown.number == 1
+    with pytest.raises(InputError, match="no picture number 1"):
+        talk.go_to(0)
+
+
+def test_start_over_keeps_what_was_drawn(talk):
+    talk.say(CAR)
+    assert talk.say("start over").turn is None
+    with pytest.raises(InputError, match="no picture yet"):
+        talk.say("make it blue")
+    assert text_of(talk.say("undo")) == CAR
+
+
+def test_keep_saves_what_was_not_saved(talk, drive):
+    talk.speech.folder = None
+    talk.say(CAR)
+    assert talk.turn.wish.paths == (None,)
+    assert talk.say("keep this one").taken.startswith("Kept:")
+    assert talk.turn.wish.paths[0].parent == drive.creations
+    assert talk.say("keep it").taken.startswith("Kept already:")
+
+
+def test_kept_picture_tells_the_chain_and_each_step_is_made_again_bit_for_bit(talk, pocket):
+    for said in (CAR, "make it blue", "another one", "make it a cat"):
+        talk.speech.options = replace(talk.speech.options, steps=len(talk.turns) + 1)
+        talk.say(said)
+    record = read_record(talk.turn.wish.paths[0])
+    steps = steps_of(record)
+    assert [step["said"] for step in steps] == [turn.said for turn in talk.turns]
+    assert [step["kind"] for step in steps] == [WISH, "colour", "again", "replace"]
+    for step, turn in zip(steps, talk.turns, strict=True):
+        assert redo(pocket, step).image.tobytes() == turn.wish.pictures[0].image.tobytes()
+
+
+def test_cancelled_change_leaves_everything_as_it_was(talk):
+    first = talk.say(CAR)
+
+    def stop(event):
+        told.append(event)
+        if isinstance(event, Drawing):
+            raise Cancelled
+
+    told = []
+    talk.speech.callback = stop
+    with pytest.raises(Cancelled):
+        talk.say("make it blue")
+    assert told[0] == Taken("Taken as a change: “blue” in place of “red”.")
+    assert talk.turn is first.turn and len(talk.turns) == 1 and not talk.can_redo
+
+
+def test_subjects_stay_subjects_and_a_picture_knows_one_by_looks(drive, pocket):
+    for name, noun, token in (("Rex", "dog", "ohwx"), ("Luna", "cat", "flwx")):
+        save_subject(drive, Subject(name, noun, token))
+    talk = Conversation(SpeechToImage(drive, model=pocket, options=DrawOptions(steps=1)))
+    talk.say("Rex on a blue background")
+    assert text_of(talk.say("make Rex big")) == "a big ohwx dog on a blue background"
+    assert "with a cat" in text_of(talk.say("put Luna next to him"))
+    talk.undo()
+    luna = talk.say("make it Luna")
+    assert text_of(luna) == "a big flwx cat on a blue background"
+    record = luna.turn.wish.pictures[0].record
+    assert is_of(record, "rex") and is_of(record, "luna"), "forget finds it by either"

@@ -1,0 +1,55 @@
+"""The catalogue: every language says all of it, with the same placeholders; nothing is unused."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from s2i_lib.widgets import FOLDER, join_modules
+from s2i_lib.widgets.texts import catalogue, in_english
+
+ENGLISH = catalogue()["en"]
+CHECKBOXES = {"is_seed_locked", "stop_on_silence", "drafts", "read_aloud", "keep_recordings"}
+
+
+def placeholders(text: str) -> list[str]:
+    return sorted(re.findall(r"\{(\w*)\}", text))
+
+
+def test_the_languages_are_those_that_are_promised():
+    assert set(catalogue()) == {"en", "de", "fr", "es", "pt", "hi", "zh", "ar"}
+
+
+@pytest.mark.parametrize("language", catalogue())
+def test_language_has_every_key_with_the_same_placeholders(language):
+    texts = catalogue()[language]
+    assert list(texts) == list(ENGLISH)
+    for key, text in texts.items():
+        assert text.strip() and placeholders(text) == placeholders(ENGLISH[key]), key
+    same = [key for key in texts if texts[key] == ENGLISH[key] and key != "obeyed"]
+    assert language == "en" or len(same) < 5, f"not translated: {same}"
+
+
+def test_scripts_are_those_of_the_languages():
+    for language, first, last in (("hi", "ऀ", "ॿ"), ("zh", "一", "鿿"), ("ar", "؀", "ۿ")):
+        texts = catalogue()[language]
+        lacking = [key for key, text in texts.items() if not any(first <= c <= last for c in text)]
+        assert lacking == ["obeyed"], language
+
+
+def test_every_key_is_used_and_every_used_key_is_there():
+    scripts = "\n".join(map(join_modules, ("studio/studio.js", "microphone/microphone.js")))
+    python = (FOLDER / "studio" / "__init__.py").read_text(encoding="utf-8")
+    named = set(re.findall(r'"(\w+)"', scripts)) | set(re.findall(r'"(\w+)"', python))
+    assert set(ENGLISH) <= named, set(ENGLISH) - named
+    said = set(re.findall(r'\bsay\(\s*"(\w+)"', scripts)) | set(
+        re.findall(r'\(\("?(\w+)", \{', python)
+    )
+    said |= set(re.findall(r' button\("(\w+)"', scripts)) | CHECKBOXES
+    assert said <= set(ENGLISH), said - set(ENGLISH)
+
+
+def test_python_says_it_in_english():
+    text = in_english(("done", {"count": "1", "seconds": "2.0"}), ("held_back", {"count": "3"}))
+    assert text.startswith("Done: the picture is here after 2.0 seconds. The safety checker held 3")
