@@ -610,6 +610,7 @@ ANSWERS = {
     "range(steps // 2 + 1, steps + 1) if 4 > difference(s2i.draw(model, PROMPT, DrawOptions(n, "
     "seed=SEED, scheduler=scheduler))[0].image, goal))",
     'way = "overfitted"': 'way = "with prior"',
+    'colour = "which"': "colour = max(gains, key=gains.get)",
     "from_s, to_s = 0.0, 1.0": "[(from_s, to_s)] = "
     '[(w.start_s, w.end_s) for w in heard.words if "yellow" in w.text]',
 }
