@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -11,9 +12,13 @@ from PIL import Image, ImageDraw
 from tiny_run import KilledError, digest, kill_at, start
 
 from s2i_lib.photos.dataset import build_dataset, sample_subject
+from s2i_lib.photos.manifest import load_dataset
+from s2i_lib.storage.layout import Drive
+from s2i_lib.storage.run_card import read_card
+from s2i_lib.training import finetune
 from s2i_lib.training.backgrounds import SIZE, CutOut, bare, compose, cut_out, set_into
 from s2i_lib.training.config import FinetuneOptions
-from s2i_lib.training.data import Moments, Scenes, TrainingData
+from s2i_lib.training.data import Moments, Scenes, TrainingData, prepare_data
 from s2i_lib.training.dreambooth import sample_losses
 
 OPTIONS = FinetuneOptions(batch_size=2, background_share=0.75, with_prior=False)
@@ -42,6 +47,21 @@ def test_subject_stands_on_the_ground_with_nothing_of_its_surroundings():
     assert pixels[..., 1].mean() < 4
     corners = pixels[[0, 0, -1, -1], [0, -1, 0, -1]]
     assert (corners == (0, 0, 255)).all()
+
+
+def test_glass_shows_the_ground_it_stands_on_and_hair_keeps_its_strands():
+    """Soft masks stay soft: half of what is behind comes through glass, and thin lines stay."""
+    pixels, alpha = Image.new("RGB", (512, 512), "white"), Image.new("L", (512, 512), 0)
+    ImageDraw.Draw(alpha).rectangle((80, 0, 431, 511), 128)
+    glass = set_into(Image.new("RGB", (64, 64), "blue"), cut_out(pixels, alpha))
+    assert np.asarray(glass)[32, 32] == pytest.approx((128, 128, 255), abs=3)
+    pen = ImageDraw.Draw(alpha)
+    pen.rectangle((0, 0, 511, 511), 0)
+    for x in range(40, 480, 80):
+        pen.line((x, 0, x, 511), 255, width=12)
+    hair = set_into(Image.new("RGB", (64, 64), "blue"), cut_out(pixels, alpha))
+    row = np.asarray(hair)[32, :, 0].astype(int)
+    assert ((row[1:-1] > row[:-2]) & (row[1:-1] >= row[2:]) & (row[1:-1] > 100)).sum() == 6
 
 
 def test_every_subject_comes_once_before_any_comes_again():
@@ -154,15 +174,53 @@ def test_weights_go_with_photos_and_not_with_scenes():
     assert seen == {True, False}
 
 
+GROUNDS = {
+    "background_prompts": ("on a beach | in the snow",),
+    "background_count": 8,
+    "surroundings_weight": 0.1,
+}
+
+
+@pytest.fixture(scope="module")
+def racers(tmp_path_factory):
+    """A Drive with the crops and masks of the sample's photos."""
+    drive = Drive(tmp_path_factory.mktemp("racers"))
+    build_dataset(sample_subject(drive), drive)
+    return drive
+
+
+@pytest.fixture
+def dataset(racers, drive):
+    shutil.copytree(racers.subjects, drive.subjects)
+    return load_dataset(drive, "Racer")
+
+
 @pytest.mark.slow
-def test_run_shows_its_subject_on_grounds_and_goes_on_to_the_same_bits(drive, tiny):
-    racer = sample_subject(drive)
-    dataset = build_dataset(racer, drive)
-    changes = {
-        "background_prompts": ("on a beach | in the snow",),
-        "background_count": 8,
-        "surroundings_weight": 0.1,
-    }
+def test_photos_whose_masks_are_gone_or_changed_are_learned_whole_which_is_said(
+    drive, dataset, tiny, monkeypatch
+):
+    gone, changed, *others = (dataset.mask_of(image) for image in dataset.images)
+    gone.unlink()
+    Image.new("L", (512, 512), 255).save(changed)
+    seen = []
+
+    def prepare(*given):
+        seen.append(prepare_data(*given))
+        return seen[0]
+
+    monkeypatch.setattr(finetune, "prepare_data", prepare)
+    run, said, _ = start(drive, dataset, tiny, steps=2, **GROUNDS)
+    assert read_card(run)["status"] == "finished"
+    [sentence] = [text for text in said if "gone or were changed by hand" in text]
+    assert gone.name in sentence and changed.name in sentence and "learned whole" in sentence
+    [data] = seen
+    assert data.scenes.photos == {2, 3, 4} and len(others) == 3
+    assert (data.weights[:2] == 1).all() and all(w.min() < 0.2 for w in data.weights[2:])
+
+
+@pytest.mark.slow
+def test_run_shows_its_subject_on_grounds_and_goes_on_to_the_same_bits(drive, dataset, tiny):
+    changes = GROUNDS
     whole, _, events = start(drive, dataset, tiny, name="whole", **changes)
     assert [event for event, _ in events if event == "scenes"] == ["scenes"]
     assert b"/compositeWithTrainedAlgorithmicMedia" in (whole / "scenes.png").read_bytes()
