@@ -101,7 +101,8 @@ class Inspector:
         (self.staged / f"{path.name}.png").write_bytes(png)
         mask = encode_image(_cut_mask(found.mask, box, size), "PNG")
         (self.staged / f"{path.name}.mask.png").write_bytes(mask)
-        is_cut_out = self.cut_out.get(path.name, not found.mask.doubt)
+        doubt = found.mask.doubt or found.mask.rival
+        is_cut_out = self.cut_out.get(path.name, not doubt)
         reason = explain(name, box, *size, options)
         if found.n_others:
             reason += (
@@ -109,7 +110,7 @@ class Inspector:
                 "whether that is the right one."
             )
         if not is_cut_out:
-            reason += f" Used whole: {found.mask.doubt or 'as chosen'}."
+            reason += f" Used whole: {doubt or 'as chosen'}."
         thumb = shrunk(overview, THUMB_PX)
         return Look(
             Verdict(
@@ -120,7 +121,7 @@ class Inspector:
                 box,
                 method,
                 cut_out=is_cut_out,
-                doubt=found.mask.doubt,
+                doubt=doubt,
             ),
             photo.sha256,
             sha256_of(png),
