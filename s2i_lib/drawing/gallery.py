@@ -313,6 +313,13 @@ def grid_png(pictures: Sequence[Path]) -> bytes:
     return encode_marked(grid(images, cell_px=256), "PNG", mark_of_all(models))
 
 
+def sheet_png(pictures: Sequence[Picture], *, cell_px: int = 160) -> bytes:
+    """Return drawn pictures as one PNG without records."""
+    sheet = grid([one.image for one in pictures], cell_px=cell_px)
+    models = {mark_of_record(one.record).model for one in pictures}
+    return encode_marked(sheet, "PNG", mark_of_all(models))
+
+
 def mark_of_all(models: Collection[str]) -> Mark:
     """Return the mark of what shows pictures of these models side by side."""
     return Mark(", ".join(sorted(filter(None, set(models)))))
