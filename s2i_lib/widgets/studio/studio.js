@@ -297,7 +297,7 @@ function render({ model, el }) {
     const items = entries.map((entry, i) =>
       makeStep(entry, now.includes(entry.id), { ...tools, number: entries.length - i }));
     redraw(strip, items, recordButton.button);
-    strip.hidden = entries.length < 2;
+    strip.hidden = !entries.length || (entries.length === 1 && now.length === 1);
   }
 
   // --- controls ----------------------------------------------------------------------------------
