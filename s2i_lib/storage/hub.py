@@ -127,13 +127,14 @@ def download(source: Source, choose: Choose) -> tuple[Path, str]:
 
     The client shows a bar, goes on where a connection broke, and keeps whole files for next time.
     """
-    from httpx import TransportError
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import OfflineModeIsEnabled
+    from huggingface_hub.errors import HfHubHTTPError
 
     try:
         info = _look_up(source)
-    except (TransportError, OfflineModeIsEnabled):
+    except HfHubHTTPError:  # it can be reached, and says no
+        raise
+    except Exception:  # no network, in the words of the client's HTTP library: httpx2 since 2.4
         if found := from_cache(source, choose):
             return found
         raise
