@@ -95,7 +95,7 @@ def _draw_seeds(
         "source": model.source,
         "run": model.run,
         "hashes": model.hashes(),
-        "subjects": [asdict(subject) for subject in prompt.subjects],
+        "subjects": [subject.to_record() for subject in prompt.subjects],
         "transcript": prompt.transcript.to_json() if prompt.transcript else None,
         "device": name_device(model.device),
         "versions": {"s2i_lib": __version__}

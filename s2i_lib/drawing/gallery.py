@@ -9,7 +9,6 @@ import re
 import wave
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -89,7 +88,7 @@ def save_recording(
     """
     record = {
         "transcript": transcript.to_json(),
-        "subjects": [asdict(subject) for subject in subjects],
+        "subjects": [subject.to_record() for subject in subjects],
         "saved_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     path = folder / f"{file_stem(transcript.text)}.wav"

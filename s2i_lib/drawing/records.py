@@ -131,18 +131,15 @@ def prompt_of(record: dict[str, Any]) -> Prompt:
 
     Raises
     ------
-    KeyError, TypeError
+    KeyError, TypeError, ValueError
         When the record lacks it, or has something else there.
     """
-    texts = record["prompt"], record["negative"]
-    for subject in record["subjects"]:
-        texts = (*texts, *subject.values())
-    if not all(isinstance(text, str) for text in texts):
+    if not all(isinstance(record[key], str) for key in ("prompt", "negative")):
         raise TypeError("words where it has something else")
     said = record["transcript"]
     return Prompt(
         text=record["prompt"],
         negative=record["negative"],
-        subjects=tuple(Subject(**subject) for subject in record["subjects"]),
+        subjects=tuple(map(Subject.from_record, record["subjects"])),
         transcript=Transcript.from_json(said) if said else None,
     )

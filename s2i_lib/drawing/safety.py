@@ -85,19 +85,15 @@ class Classroom:
 
     def find_unfit(self, model: Model, images: Sequence[Image]) -> list[bool]:
         """Say of each picture whether a checker flags it; all False where there is none."""
-        (checker, why), name = self._find_checker(model), model.base.name
+        (checker, why), name = self.find_checker(model), model.base.name
         if name not in self._is_said and why:
             self._is_said.add(name)
             looks = f"by {checker.name} only" if checker else "not at all"
             log.warning("In classroom mode words are checked, and pictures %s: %s", looks, why)
         return checker.find_unfit(images) if checker else [False] * len(images)
 
-    def load_checker(self, model: Model) -> Checker | PhotoChecker | None:
-        """Return the checker for a model's pictures; None where none can be had."""
-        return self._find_checker(model)[0]
-
-    def _find_checker(self, model: Model) -> tuple[Checker | PhotoChecker | None, str]:
-        """The checker for a model's pictures, and why it is not the one that they should have."""
+    def find_checker(self, model: Model) -> tuple[Checker | PhotoChecker | None, str]:
+        """Return the checker for a model's pictures, and why it is not the one they should have."""
         found = self._find_safety_checker(model)
         if isinstance(found, Checker):
             return found, ""
@@ -133,7 +129,7 @@ class Classroom:
         Whoever shows this needs no warning in the log besides.
         """
         self._is_said.add(model.base.name)
-        checker, why = self._find_checker(model)
+        checker, why = self.find_checker(model)
         checked = "checked by " + checker.name if checker else "not checked"
         checked += f": {why}" if why else "."
         words = f"{self.list.parent.name}/{self.list.name}"  # the whole path fills a line on stage

@@ -93,9 +93,13 @@ class Subject:
                 f"{self.kind!r} is not a kind of subject. It is one of {', '.join(KINDS)}."
             )
 
+    def to_record(self) -> dict[str, Any]:
+        """Return it as JSON has it."""
+        return asdict(self) | {"spellings": list(self.spellings)}
+
     @classmethod
     def from_record(cls, record: Any) -> Subject:
-        """Read what ``asdict`` wrote; ValueError where fields are missing or of another type."""
+        """Read what ``to_record`` wrote; ValueError where fields are missing or of another type."""
         fields = tuple(one.name for one in dataclasses.fields(cls))
         check_fields(record, {**dict.fromkeys(fields, str), "spellings": [str]}, "the subject")
         try:
@@ -258,7 +262,7 @@ def save_subject(drive: Drive, subject: Subject) -> Path:
     path = card_path(drive, subject.name)
     subject = with_spellings(drive, [subject])[0]
     path.parent.mkdir(parents=True, exist_ok=True)
-    return write_json(path, asdict(subject))
+    return write_json(path, subject.to_record())
 
 
 def load_subject(drive: Drive, name: str) -> Subject:

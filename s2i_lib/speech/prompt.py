@@ -46,34 +46,10 @@ class Prompt:
         return sorted((start, start + length) for start, length in places if start >= 0)
 
     def to_json(self) -> dict[str, Any]:
+        """Return all of it, for a report; of a picture `drawing.records.prompt_of` reads it."""
         record = asdict(self)
         record["transcript"] = self.transcript.to_json() if self.transcript else None
         return record
-
-    @classmethod
-    def from_json(cls, record: dict[str, Any]) -> Prompt:
-        """Read what ``to_json`` wrote.
-
-        Raises
-        ------
-        InputError
-            When fields are missing or unknown.
-        """
-        try:
-            heard = record["transcript"]
-            return cls(
-                **{
-                    **record,
-                    "subjects": tuple(Subject(**subject) for subject in record["subjects"]),
-                    "transcript": Transcript.from_json(heard) if heard else None,
-                    "notes": tuple(record["notes"]),
-                    "near_names": tuple(NearName(**near) for near in record.get("near_names", ())),
-                }
-            )
-        except (KeyError, TypeError) as error:
-            raise InputError(
-                f"This is not a prompt's record ({error}). Expected what Prompt.to_json wrote."
-            ) from error
 
 
 def make_prompt(

@@ -152,7 +152,7 @@ def run_card(setup: Setup, wanted: Wanted) -> dict[str, Any]:
     return {
         "status": "training",
         "step": 0,
-        "subject": asdict(subject),
+        "subject": subject.to_record(),
         "instance_prompt": f"a {subject.phrase}",
         "class_prompt": images.card["prompt"],
         "class_images": images.name if options.with_prior else None,

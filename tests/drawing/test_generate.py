@@ -22,7 +22,7 @@ from s2i_lib.models import loading
 from s2i_lib.models.registry import REGISTRY, known_words
 from s2i_lib.models.schedulers import SCHEDULERS
 from s2i_lib.photos.subject import Subject
-from s2i_lib.speech.prompt import make_prompt
+from s2i_lib.speech.prompt import Prompt, make_prompt
 from s2i_lib.storage.layout import Drive
 
 COLOURS = known_words(REGISTRY["pocket"])["colours"]
@@ -245,7 +245,9 @@ def test_the_models_own_negative_prompt_is_for_wishes_and_never_for_what_is_meas
 
 
 def test_redo_gives_the_same_picture_bit_for_bit(pocket):
-    made = draw(pocket, "a red heart", DrawOptions(seed=20, steps=3, count=3))
+    rex = Subject("Rex", "dog", spellings=("wrecks",))
+    prompt = Prompt("a red heart", subjects=(rex,))
+    made = draw(pocket, prompt, DrawOptions(seed=20, steps=3, count=3))
     for picture in made[::2]:
         again = redo(pocket, json.loads(json.dumps(picture.record)))
         assert again.image.tobytes() == picture.image.tobytes()

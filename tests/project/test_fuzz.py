@@ -14,6 +14,7 @@ import json
 import shutil
 import signal
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from s2i_lib.cli.main import main
+from s2i_lib.drawing.records import prompt_of
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.models import single_file
 from s2i_lib.photos.crop import parse_crop
@@ -31,7 +33,7 @@ from s2i_lib.photos.manifest import load_dataset
 from s2i_lib.photos.reading import read_photo
 from s2i_lib.photos.subject import Subject
 from s2i_lib.speech.audio import read_audio
-from s2i_lib.speech.prompt import Prompt, find_negatives, make_prompt
+from s2i_lib.speech.prompt import find_negatives, make_prompt
 from s2i_lib.storage.layout import Drive
 from s2i_lib.storage.tensor_file import read_head
 from tests.photo_files import encode, exif, photo
@@ -415,7 +417,9 @@ def test_any_words_make_a_prompt_or_are_refused(count):
     def check(text):
         with contextlib.suppress(InputError):
             prompt = make_prompt(text, SUBJECTS)
-            assert prompt.text and Prompt.from_json(prompt.to_json()) == prompt
+            record = json.loads(json.dumps(prompt.to_json()))
+            told = prompt_of(record | {"prompt": prompt.text})
+            assert prompt.text and told == replace(prompt, notes=(), near_names=())
             find_negatives(prompt.text)
         for read in (Subject.parse, parse_crop, Drive(Path("x")).subject):
             with contextlib.suppress(InputError):
