@@ -196,6 +196,9 @@ def child(work: Path, stamps: Path) -> None:
         with_8bit_adam=sizes.with_8bit_adam,
         with_text_encoder=False,  # as the script has it without --train_text_encoder
         steps=sizes.steps,
+        batch_size=1,  # of a photo as it is
+        background_prompts=(),
+        surroundings_weight=1.0,
         learning_rate=sizes.learning_rate,
         schedule="constant",  # so have the script's class images one prompt, and never none
         class_prompts=("a {noun}",),

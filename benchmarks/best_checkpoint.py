@@ -35,9 +35,10 @@ import torch
 
 from benchmarks.dreambooth_quality import DRAWN
 from s2i_lib.evaluation.dreambench import EvaluateOptions
-from s2i_lib.evaluation.evaluate import Evaluation, evaluate_run
+from s2i_lib.evaluation.evaluate import Evaluation
 from s2i_lib.evaluation.metrics import mean_cosines
 from s2i_lib.evaluation.model_selection import Point, value
+from s2i_lib.evaluation.runs import evaluate_run
 from s2i_lib.models.encoders import ClipScorer, load_clip
 from s2i_lib.models.registry import REGISTRY
 from s2i_lib.photos.dataset import build_dataset, sample_subject
@@ -45,8 +46,9 @@ from s2i_lib.photos.manifest import Dataset
 from s2i_lib.photos.subject import Subject
 from s2i_lib.storage.layout import Drive, folder_name
 from s2i_lib.storage.run_card import RUN_CARD, WEIGHTS, read_card
-from s2i_lib.training.checkpoint import restore, save_weights, states
+from s2i_lib.training.checkpoint import restore, save_weights
 from s2i_lib.training.finetune import FinetuneRun, choose_recipe, load_for_training
+from s2i_lib.training.saves import list_states
 from s2i_lib.training.train_state import make_train_state
 
 RESAMPLES = 200
@@ -182,7 +184,7 @@ def train_and_keep(
     def keep(event: str, info: dict[str, Any]) -> None:
         if event != "pointed":  # a state is on the Drive, whole
             return
-        for state in states(folder):
+        for state in list_states(folder):
             if not (kept / state.name).exists():
                 shutil.rmtree(kept / "part", ignore_errors=True)
                 shutil.copytree(state, kept / "part").rename(kept / state.name)
@@ -195,7 +197,7 @@ def train_and_keep(
         load_for_training(base, drive).pipeline, wanted.options, torch.device("cpu")
     )
     runs = {steps[-1]: folder}
-    for state in states(kept)[: len(steps) - 1]:
+    for state in list_states(kept)[: len(steps) - 1]:
         step = restore(train_state, state)["step"]
         runs[step] = folder.with_name(f"{name}-{step}")
         save_weights(train_state, wanted.options, runs[step] / WEIGHTS)

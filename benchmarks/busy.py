@@ -50,8 +50,8 @@ def training_step(drive: Drive) -> Work:
     from s2i_lib.models.loading import load
     from s2i_lib.training.dreambooth import train
     from s2i_lib.training.recipes import AUTO, RECIPES, want
-    from s2i_lib.training.resources import trial_data
     from s2i_lib.training.train_state import make_train_state
+    from s2i_lib.training.trial import trial_data
 
     pipe = load("pocket", drive=drive, device=torch.device("cpu"), dtype=torch.float32).pipeline
     options = want(RECIPES["pocket"], AUTO, "animal", 5, True, {}).options

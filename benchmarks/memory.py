@@ -36,9 +36,10 @@ from benchmarks.gpu import own_gib
 from s2i_lib.training import checkpoint
 from s2i_lib.training.config import FinetuneOptions
 from s2i_lib.training.finetune import make_accelerator
-from s2i_lib.training.resources import count_parameters, estimate_memory, probe_steps
+from s2i_lib.training.resources import count_parameters, estimate_memory
 from s2i_lib.training.storage_plan import GIB
 from s2i_lib.training.train_state import add_lora, make_optimizer
+from s2i_lib.training.trial import probe_steps
 
 log = logging.getLogger(__name__)
 TOKENS = 77

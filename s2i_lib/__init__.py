@@ -25,7 +25,7 @@ if TYPE_CHECKING:  # for editors and type checkers, which do not run __getattr__
     from s2i_lib.conversation import Conversation as Conversation
     from s2i_lib.drawing.draw import draw as draw
     from s2i_lib.errors import InputError as InputError
-    from s2i_lib.evaluation.evaluate import evaluate_run as evaluate  # noqa: F401
+    from s2i_lib.evaluation.runs import evaluate_run as evaluate  # noqa: F401
     from s2i_lib.models.loading import load as load
     from s2i_lib.notebook import start as start
     from s2i_lib.photos.dataset import build_dataset as build_dataset
@@ -54,7 +54,7 @@ _FACE = {
     "SpeechToImage": "pipeline.SpeechToImage",
     "Conversation": "conversation.Conversation",
     "hold": "ar.hold.hold",
-    "evaluate": "evaluation.evaluate.evaluate_run",
+    "evaluate": "evaluation.runs.evaluate_run",
     "InputError": "errors.InputError",
 }
 

@@ -22,6 +22,7 @@ from s2i_lib.models.encoders import load_scorers
 from s2i_lib.models.loading import Model
 from s2i_lib.models.registry import REGISTRY, known_words
 from s2i_lib.models.schedulers import SCHEDULERS
+from s2i_lib.photos.cut_out import split
 from s2i_lib.photos.reading import encode_image
 from s2i_lib.speech.alignment import hear_inside
 from s2i_lib.storage.layout import local_folder
@@ -54,6 +55,7 @@ __all__ = [
     "show",
     "show_figure",
     "snr",
+    "split",
 ]  # fmt: skip
 
 FLIP_PX = 288  # side of a flip-book's pictures

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from s2i_lib.drawing.advice import explain_unknown_words, explain_untaught
 from s2i_lib.drawing.draw import EMPTY_PROMPT, draw
-from s2i_lib.drawing.gallery import Section, save, save_recording
+from s2i_lib.drawing.gallery import save, save_recording
+from s2i_lib.drawing.pages import Section
 from s2i_lib.drawing.presence import Lookout, say_absent
 from s2i_lib.drawing.records import Chain, Picture
 from s2i_lib.drawing.sampling import DrawOptions, Step, guidance_of, preview

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from s2i_lib.drawing.gallery import is_of, is_readable_page, read_record, without
+from s2i_lib.drawing.gallery import is_of, read_record
+from s2i_lib.drawing.pages import is_readable_page, without
 from s2i_lib.errors import InputError, S2iError, first_line
 from s2i_lib.photos.dataset import STAGED
 from s2i_lib.storage.files import (

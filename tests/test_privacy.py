@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from s2i_lib.drawing import gallery
+from s2i_lib.drawing import gallery, pages
 from s2i_lib.drawing.draw import draw
 from s2i_lib.drawing.sampling import DrawOptions
 from s2i_lib.errors import InputError, S2iError
@@ -53,8 +53,8 @@ def shared(drive, pocket):
         prompt = make_prompt(f"{subject.name} on a red background", [REX, LUNA], chosen=subject)
         [picture] = draw(pocket, prompt, DrawOptions(steps=1, seed=1))
         path = gallery.save(picture, drive.creations)
-        gallery.write_page(
-            [gallery.Section(prompt.text, [path], clip=np.zeros(160, np.float32))],
+        pages.write_page(
+            [pages.Section(prompt.text, [path], clip=np.zeros(160, np.float32))],
             drive.creations / f"page of {subject.name}.html",
             title="Page",
         )
@@ -102,8 +102,8 @@ def test_a_page_of_several_stays_without_the_one_who_is_forgotten(drive, shared)
     wishes = []
     for path in sorted(drive.creations.glob("*.png")):
         record = gallery.read_record(path)
-        wishes.append(gallery.Section(record["prompt"], [path], clip=np.zeros(160, np.float32)))
-    page = gallery.write_page(wishes, drive.creations / "session.html", title="All & everybody")
+        wishes.append(pages.Section(record["prompt"], [path], clip=np.zeros(160, np.float32)))
+    page = pages.write_page(wishes, drive.creations / "session.html", title="All & everybody")
     whole = page.read_text()
     mine = drive.creations / "session-rest.html"
     mine.write_text("somebody's own page of that name")
@@ -149,8 +149,8 @@ def test_a_page_called_like_a_picture_of_one_keeps_the_others(drive, shared):
     """`speak` names its page after its first picture."""
     [first] = gallery.list_pictures(drive.creations, subject="Rex")
     [other] = gallery.list_pictures(drive.creations, subject="Luna")
-    wishes = [gallery.Section(path.stem, [path]) for path in (first, other)]
-    page = gallery.write_page(wishes, first.with_suffix(".html"), title="Drawn")
+    wishes = [pages.Section(path.stem, [path]) for path in (first, other)]
+    page = pages.write_page(wishes, first.with_suffix(".html"), title="Drawn")
     traces = find_traces(drive, "Rex")
     assert [trace.path for trace in traces].count(page) == 1
     forget(traces)

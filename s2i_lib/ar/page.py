@@ -8,6 +8,7 @@ from typing import Any
 
 from s2i_lib.drawing.gallery import for_others, read_record, shared_png
 from s2i_lib.drawing.marks import Mark, mark_of_record
+from s2i_lib.drawing.pages import fill_in
 from s2i_lib.drawing.panorama import WIDTHS
 from s2i_lib.drawing.told import alt_text
 from s2i_lib.errors import InputError, S2iError
@@ -120,8 +121,5 @@ def room_page(path: Path, *, address: str = "") -> str:
 
 def _fill_in(template: Path, mark: Mark, *, address: str, **said: Any) -> str:
     """Return a page of a template, with its mark, and a QR code where it has an address."""
-    from jinja2 import Environment
-
-    page = Environment(autoescape=True).from_string(template.read_text(encoding="utf-8"))
     qr = qr_svg(address) if address else ""
-    return page.render(mark=mark.html(), address=address, qr=qr, **said)
+    return fill_in(template, mark, address=address, qr=qr, **said)

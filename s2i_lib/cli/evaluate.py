@@ -53,8 +53,8 @@ def evaluate(
 ) -> None:
     """Measure how alike, how faithful and how free a run's pictures are; several side by side."""
     from s2i_lib.evaluation.dreambench import EvaluateOptions
-    from s2i_lib.evaluation.evaluate import evaluate_run
     from s2i_lib.evaluation.report import write_report
+    from s2i_lib.evaluation.runs import evaluate_run
     from s2i_lib.evaluation.speech import read_clips
 
     options = EvaluateOptions(prompts, seeds, first_seed=first_seed, steps=steps)

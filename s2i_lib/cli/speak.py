@@ -14,7 +14,7 @@ from s2i_lib.ar.page import room_page
 from s2i_lib.cli.app import Hearing, ModelOption, Order, for_each
 from s2i_lib.cli.output import complain, emit, notes
 from s2i_lib.drawing.draw import EMPTY_PROMPT
-from s2i_lib.drawing.gallery import Section, write_page
+from s2i_lib.drawing.pages import Section, write_page
 from s2i_lib.drawing.told import alt_text
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.storage.files import make_folder, write_new

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from s2i_lib.drawing.gallery import Section
+from s2i_lib.drawing.pages import Section
 from s2i_lib.pipeline import Wish
 from s2i_lib.speech.transcript import Transcript
 

@@ -1,4 +1,4 @@
-"""Pictures + records: save them, read them back, and make a page of them to look at."""
+"""Pictures and their records: save them, read them back, give them away."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import json
 import logging
 import re
 import wave
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -17,10 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from s2i_lib.drawing.marks import Mark, encode_marked, mark_of_record
 from s2i_lib.drawing.records import Picture
-from s2i_lib.drawing.told import alt_text
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.photos.own_png import open_png, text_of_png
-from s2i_lib.storage.files import alone_in, data_uri, free_path, write_file, write_new
+from s2i_lib.storage.files import alone_in, free_path, write_file, write_new
 from s2i_lib.storage.json_file import NUMBER, TEXT_OR_NONE, check_fields, parse_object
 from s2i_lib.storage.layout import composed, folder_name
 
@@ -54,27 +53,6 @@ RECORD_SHAPE = {
     "conversation": [{"said": str, "kind": str}],
     "seen": {"agrees": bool, "words": str},
 }
-PAGE_TEMPLATE = Path(__file__).with_name("gallery_page.html")
-
-
-@dataclass(frozen=True)
-class Section:
-    """What was said or typed, and the pictures that came of it: one section of a page."""
-
-    prompt: str
-    pictures: Sequence[Path]
-    heard: str | None = None
-    """The transcript, where it was spoken."""
-    clip: np.ndarray | None = None
-    """The recording: float32 in -1 to 1, mono, 16 kHz."""
-    notes: Sequence[str] = ()
-    said: str | None = None
-    """Words of a conversation that were typed."""
-    photos: Sequence[bytes] = ()
-    """JPEGs of what a model was taught, to show on the page ..."""
-    record: Mapping[str, Any] | None = None
-    """... and whose they are, for `without` to find: the page's other parts have pictures' records.
-    """
 
 
 def save(picture: Picture, folder: Path, mark: str = "", *, root: Path | None = None) -> Path:
@@ -332,10 +310,17 @@ def grid_png(pictures: Sequence[Path]) -> bytes:
             log.warning("%s", error)
     if not images:
         raise InputError("None of these pictures can be read, so there is no grid of them.")
-    return encode_marked(grid(images, cell_px=256), "PNG", _mark_of_all(models))
+    return encode_marked(grid(images, cell_px=256), "PNG", mark_of_all(models))
 
 
-def _mark_of_all(models: Collection[str]) -> Mark:
+def sheet_png(pictures: Sequence[Picture], *, cell_px: int = 160) -> bytes:
+    """Return drawn pictures as one PNG without records."""
+    sheet = grid([one.image for one in pictures], cell_px=cell_px)
+    models = {mark_of_record(one.record).model for one in pictures}
+    return encode_marked(sheet, "PNG", mark_of_all(models))
+
+
+def mark_of_all(models: Collection[str]) -> Mark:
     """Return the mark of what shows pictures of these models side by side."""
     return Mark(", ".join(sorted(filter(None, set(models)))))
 
@@ -357,68 +342,6 @@ def grid(
         cell = image.convert("RGB").resize((cell_px, cell_px), PIL.Image.Resampling.BICUBIC)
         sheet.paste(cell, (i % columns * side, i // columns * side))
     return sheet
-
-
-def write_page(wishes: Sequence[Section], path: Path, *, title: str) -> Path:
-    """Write one self-contained HTML page: for each wish the clip, the words and the pictures."""
-    from jinja2 import Environment
-
-    template = Environment(autoescape=True).from_string(PAGE_TEMPLATE.read_text())
-    sections: list[dict[str, Any]] = [
-        {
-            "heard": wish.heard,
-            "said": wish.said,
-            "prompt": wish.prompt,
-            "notes": wish.notes,
-            "photos": [data_uri("image/jpeg", photo) for photo in wish.photos],
-            "record": wish.record,
-            "clip": None if wish.clip is None else data_uri("audio/wav", wav_bytes(wish.clip)),
-            "pictures": [
-                {
-                    "name": file.name,
-                    "uri": data_uri("image/png", shared_png(file)),
-                    "alt": alt_text(record),
-                    "record": for_others(record),
-                }
-                for file in wish.pictures
-                for record in [read_record(file)]
-            ],
-        }
-        for wish in wishes
-    ]
-    models = [mark_of_png(file).model for wish in wishes for file in wish.pictures]
-    page = template.render(title=title, wishes=sections, mark=_mark_of_all(models).html())
-    return write_new(path, page.encode())
-
-
-def without(page: str, shows: Callable[[Any], bool]) -> str:
-    """Return the HTML of `write_page` without wishes that it ``shows``; "" when none is left."""
-    head, *sections = page.split(_BEGIN)
-    left = [section for section in sections
-            if not any(map(shows, _records_in(section)))]  # fmt: skip
-    if len(left) == len(sections):
-        return page
-    if not left:
-        return ""
-    # What follows the last section is the page's end.
-    end = sections[-1].partition(_END)[2]
-    return _BEGIN.join([head, *left]).removesuffix(end).rstrip("\n") + "\n" + end.lstrip("\n")
-
-
-def is_readable_page(page: str) -> bool:
-    """Return whether each section of a page has a record that says whose it is."""
-    _, *sections = page.split(_BEGIN)
-    return bool(sections) and all(any(_records_in(section)) for section in sections)
-
-
-_BEGIN, _END = "<section>", "</section>"
-
-
-def _records_in(section: str) -> Iterator[dict[str, Any]]:
-    """Find the records that can be read in a section; what else stands there is passed over."""
-    for part in section.partition(_END)[0].split("<pre>")[1:]:
-        with suppress(ValueError):
-            yield parse_object(part.partition("</pre>")[0])
 
 
 def file_stem(prompt: str) -> str:

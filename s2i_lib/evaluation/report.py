@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from s2i_lib.drawing.marks import Mark, encode_marked, mark_of_record
+from s2i_lib.drawing.pages import fill_in
 from s2i_lib.errors import InputError
 from s2i_lib.evaluation.evaluate import MEANING, Evaluation, PictureScore
 from s2i_lib.evaluation.metrics import LEVEL, Score, caption
@@ -62,9 +63,6 @@ def write_report(evaluations: Sequence[Evaluation], folder: Path) -> tuple[Path,
 
 def render_page(evaluations: Sequence[Evaluation], made_at: str) -> str:
     """Return the page as HTML, with every picture inside."""
-    from jinja2 import Environment
-
-    template = Environment(autoescape=True).from_string(TEMPLATE.read_text(encoding="utf-8"))
     keys = [key for key in MEANING if any(key in e.scores for e in evaluations)]
     names = " against ".join(e.name for e in evaluations)
     networks = dict.fromkeys(
@@ -74,8 +72,9 @@ def render_page(evaluations: Sequence[Evaluation], made_at: str) -> str:
         if kind != "missing"
     )
     models = sorted({mark.model for e in evaluations if (mark := _mark_of(e)).model})
-    return template.render(
-        mark=Mark(", ".join(models), is_composite=True).html(),  # there are photos on it, too
+    return fill_in(
+        TEMPLATE,
+        Mark(", ".join(models), is_composite=True),  # there are photos on it, too
         title=f"How good is {names}?",
         made_at=made_at,
         level=round(100 * LEVEL),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,7 +67,7 @@ class Inspector:
         """Inspect photos beside each other; yield the looks in their order."""
         from tqdm.auto import tqdm
 
-        with ThreadPoolExecutor(WORKERS) as pool:
+        with _large_blocks_returned(), ThreadPoolExecutor(WORKERS) as pool:
             looks = pool.map(self.inspect, paths)
             bar = tqdm(looks, total=len(paths), desc="photos", unit="photo")
             for done, look in enumerate(bar, start=1):
@@ -101,7 +101,8 @@ class Inspector:
         (self.staged / f"{path.name}.png").write_bytes(png)
         mask = encode_image(_cut_mask(found.mask, box, size), "PNG")
         (self.staged / f"{path.name}.mask.png").write_bytes(mask)
-        is_cut_out = self.cut_out.get(path.name, not found.mask.doubt)
+        doubt = found.mask.doubt or found.mask.rival
+        is_cut_out = self.cut_out.get(path.name, not doubt)
         reason = explain(name, box, *size, options)
         if found.n_others:
             reason += (
@@ -109,7 +110,7 @@ class Inspector:
                 "whether that is the right one."
             )
         if not is_cut_out:
-            reason += f" Used whole: {found.mask.doubt or 'as chosen'}."
+            reason += f" Used whole: {doubt or 'as chosen'}."
         thumb = shrunk(overview, THUMB_PX)
         return Look(
             Verdict(
@@ -120,7 +121,7 @@ class Inspector:
                 box,
                 method,
                 cut_out=is_cut_out,
-                doubt=found.mask.doubt,
+                doubt=doubt,
             ),
             photo.sha256,
             sha256_of(png),
@@ -169,9 +170,27 @@ def who_checked() -> str:
     return f"In classroom mode the photos were checked by {checker.name}."
 
 
+M_MMAP_THRESHOLD = -3  # of mallopt(3)
+
+
+@contextmanager
+def _large_blocks_returned() -> Iterator[None]:
+    """Have the C library return blocks of 8 MB at once; by itself it comes to keep those of 32 MB.
+
+    The peak for thirty photos of 12 megapixels is 555 to 565 MB so, in place of 575 to 619.
+    """
+    with suppress(OSError, AttributeError):  # glibc alone has it
+        ctypes.CDLL("libc.so.6").mallopt(M_MMAP_THRESHOLD, 8 << 20)
+    try:
+        yield
+    finally:
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL("libc.so.6").mallopt(M_MMAP_THRESHOLD, 32 << 20)
+
+
 def _give_back_memory() -> None:
     """Have the C library return what is free: it would keep 100 MB between photos in scraps."""
-    with suppress(OSError, AttributeError):  # glibc alone has it
+    with suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 

@@ -35,6 +35,7 @@ IS_SUBJECT = 0.5
 SPREAD = 0.35  # of the photo's sides: how far from the middle a subject usually lies
 NEAR = 0.75  # of the photo's longer side: a second look that shows more of it finds no more
 PART = 0.25  # parts with this share of the heaviest one's weight belong to the subject, too
+ALIKE = 0.5  # from this share on the second heaviest may be the subject as well as the first
 # Doubtful: less or more of the photo than this, cut by two edges over this part of the outline,
 # or in more pieces than this of a tenth of the largest.
 LEAST, MOST, CUT, MOST_PIECES = 0.01, 0.9, 0.25, 3
@@ -48,6 +49,8 @@ class Mask:
     """Share of the subject in each pixel, shape = (height, width), float32 in 0 to 1."""
     doubt: str = ""
     """Why it should not be trusted, in words; empty where it can be."""
+    second: float = 0.0
+    """Weight of the second heaviest thing that stands out, in parts of the heaviest's."""
 
     @property
     def box(self) -> tuple[int, int, int, int] | None:
@@ -65,6 +68,13 @@ class Mask:
         from PIL import Image as Pillow
 
         return Pillow.fromarray((self.alpha * 255).round().astype("uint8"))
+
+    @property
+    def rival(self) -> str:
+        """Sentence's end for a photo of one subject that shows two; empty where it shows one."""
+        if self.second < ALIKE:
+            return ""
+        return "two things stand out alike, and nobody can say which is the subject"
 
     @property
     def touching(self) -> float:
@@ -104,17 +114,16 @@ def find_mask(image: Image) -> Mask:
     S2iError
         When the network's weights are missing or damaged.
     """
-    alpha, doubt = _look(image)
-    far = Mask(alpha, doubt)
-    if doubt or far.box is None or max(image.size) <= SIDE_PX:
+    far = _look(image)
+    if far.doubt or far.box is None or max(image.size) <= SIDE_PX:
         return far
     near = _around(far.box, image.size)
     if max(near[2] - near[0], near[3] - near[1]) > NEAR * max(image.size):
         return far
-    alpha, doubt = _look(image.crop(near))
-    if doubt:
+    close = _look(image.crop(near))
+    if close.doubt:
         return far
-    return Mask(alpha).placed(image.size, near[:2])
+    return replace(close, second=far.second).placed(image.size, near[:2])
 
 
 def read_mask(path: Path, size: tuple[int, int]) -> Mask:
@@ -138,8 +147,8 @@ def _around(box: tuple[int, int, int, int], size: tuple[int, int]) -> tuple[int,
     )
 
 
-def _look(image: Image) -> tuple[np.ndarray, str]:
-    """The mask of a picture at its own size, and why it is doubtful, if it is."""
+def _look(image: Image) -> Mask:
+    """The mask of a picture at its own size."""
     import numpy as np
     from PIL import Image as Pillow
 
@@ -158,7 +167,8 @@ def _look(image: Image) -> tuple[np.ndarray, str]:
     alpha = np.where(np.isin(parts, _of_the_subject(weights)), alpha, 0.0).astype(np.float32)
     doubt = _doubt(alpha, parts)
     resized = Pillow.fromarray(alpha).resize(image.size, Pillow.Resampling.BICUBIC)
-    return np.asarray(resized).clip(0, 1), doubt
+    first, second = np.sort([0.0, 0.0, *weights])[:-3:-1]
+    return Mask(np.asarray(resized).clip(0, 1), doubt, second / first if first else 0.0)
 
 
 def _parts(alpha: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -8,8 +8,13 @@ two engines to run it. ``decoding`` makes words of the windows, tries bad ones a
 what stays bad; ``glossary`` helps with what is said in twenty other languages. ``transcribe`` ties
 it together, and ``transcript`` is what comes out, in English.
 
-``name_matching`` then finds a subject's name however it was spelled, and ``prompt`` puts the
-identifier in its place: "Wrecks on a beach" becomes "a ohwx dog on a beach". Both are pure
-functions on text, as is ``near_names``, which asks "Did you mean Bella?". ``taught_names`` hears a
-name said alone, and keeps what Whisper writes for it. ``alignment`` shows how Whisper listened.
+``name_matching`` then finds a subject's name however it was spelled (``words`` and ``sounds`` are
+what it compares), and ``prompt`` puts the identifier in its place: "Wrecks on a beach" becomes "a
+ohwx dog on a beach". Both are pure functions on text, as is ``near_names``, which asks "Did you
+mean Bella?". ``taught_names`` hears a name said alone, and keeps what Whisper writes for it.
+``alignment`` shows how Whisper listened.
+
+``changes`` reads whether a sentence changes the last picture: politeness goes (``habits``), a frame
+says what is changed (``frames``), a value what it is to be (``values``), and one part of the prompt
+is exchanged (``scene``, ``phrases``). ``commands`` are what is said of no picture: "undo".
 """

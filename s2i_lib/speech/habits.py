@@ -13,13 +13,7 @@ from typing import NamedTuple
 import regex as re
 from rapidfuzz.distance import Levenshtein
 
-from s2i_lib.speech.name_matching import (
-    DETERMINERS,
-    POSSESSIVES,
-    is_word,
-    tokenize,
-    word_set,
-)
+from s2i_lib.speech.words import DETERMINERS, POSSESSIVES, is_word, tokenize, word_set
 
 _MARKS = {
     "comma": ",",

@@ -7,26 +7,29 @@ exactly the same and stand where only a name can ("wrecks on the beach", not "wr
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, cached_property, lru_cache
-from importlib.resources import files
+from functools import cached_property
 
-import regex as re  # unlike the built-in module it knows marks and grapheme clusters
-from jellyfish import metaphone
-from rapidfuzz.distance import JaroWinkler, Levenshtein
+import regex as re
 
 from s2i_lib.photos.subject import Subject
-
-# What a reader takes for letters: each with the signs that belong to it, as in "राम".
-LETTERS = r"(?:(?=[\p{L}\p{N}])\X)+"
-WORD = re.compile(rf"{LETTERS}(?:[-'’]{LETTERS})*|(?=[^\w\s])\X")
-
-
-def word_set(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
+from s2i_lib.speech.sounds import (
+    same_consonants,
+    similarity_of_words,
+    words_sound_same,
+)
+from s2i_lib.speech.words import (
+    DETERMINERS,
+    POSSESSIVES,
+    Token,
+    is_word,
+    means_something,
+    ordinary_words,
+    tokenize,
+    word_set,
+    words_of,
+)
 
 # Words before which a noun has not begun yet, so that a name may follow.
 BEFORE_A_NAME = word_set(
@@ -43,12 +46,7 @@ AFTER_A_NAME = word_set(
     above below between during after before like who dancing reading driving walking lying cooking
     surfing skiing surrounded covered painted chasing"""
 )
-DETERMINERS = word_set(
-    """a an the some any no this that these those every each two three four five six seven eight
-    nine ten many several few all both another"""
-)
 NUMBERS = word_set("two three four five six seven eight nine ten 2 3 4 5 6 7 8 9 10")
-POSSESSIVES = word_set("my our your his her their")
 NO_NAME_AFTER = DETERMINERS - {"the", "this", "that"}  # none that is in lower case
 # What these hold is poured or grown, not named: "a mug of cocoa", "a field of daisies".
 CONTAINERS = word_set(
@@ -64,15 +62,6 @@ MIN_SIMILARITY = 0.73  # measured on tests/data/names.jsonl, see benchmarks/READ
 
 
 @dataclass(frozen=True)
-class Token:
-    """A word or a punctuation mark of the text."""
-
-    text: str
-    start: int
-    end: int
-
-
-@dataclass(frozen=True)
 class Mention:
     """A known name in the text, from character ``start`` to ``end``."""
 
@@ -84,23 +73,6 @@ class Mention:
     is_plural: bool = False
     """Whether several of it were asked for: "two Rexes"."""
     similarity: float = 1.0
-
-
-def tokenize(text: str) -> list[Token]:
-    """Split a text into its words and punctuation marks."""
-    return [Token(m.group(), m.start(), m.end()) for m in WORD.finditer(text)]
-
-
-def is_word(text: str) -> bool:
-    """Return whether a token's text is a word, and no mark or "", which stands for no token."""
-    return text[:1].isalnum()
-
-
-@cache
-def ordinary_words() -> frozenset[str]:
-    """Return the dictionary's lower-case words (s2i_lib/words/README.md)."""
-    text = (files("s2i_lib") / "words" / "english.txt").read_text()
-    return frozenset(text.split())
 
 
 def find_names(text: str, subjects: Sequence[Subject]) -> list[Mention]:
@@ -177,7 +149,7 @@ class Candidate:
     @cached_property
     def score(self) -> float:
         """Similarity of what was said to the name, 0 to 1."""
-        return _similarity(self.name, self.said)
+        return similarity_of_words(self.name, self.said)
 
     @cached_property
     def new_words(self) -> list[str]:
@@ -187,7 +159,7 @@ class Candidate:
     @cached_property
     def n_meaningful(self) -> int:
         """Number of new words that mean something else, as a letter alone does."""
-        return sum(map(_means_something, self.new_words))
+        return sum(map(means_something, self.new_words))
 
     @cached_property
     def is_meaningful(self) -> bool:
@@ -196,7 +168,7 @@ class Candidate:
         Of a name of several words one that means nothing vouches for the others: "Ant Rosa".
         """
         is_vouched_for = len(self.said) == len(self.name) and not all(
-            map(_means_something, self.said)
+            map(means_something, self.said)
         )
         return self.n_meaningful > 0 and not is_vouched_for
 
@@ -249,7 +221,7 @@ def _candidate(
         return None
     heard = text[span[0].start : span[-1].end]
     stem, is_possessive = _without_possessive(heard)
-    name, said = _words_of(spelling), _words_of(stem)
+    name, said = words_of(spelling), words_of(stem)
     written, whole = "".join(said), "".join(name)
     plurals = (whole + "s", whole + "es", re.sub("y$", "ies", whole))
     is_plural = written != whole and written in plurals and not is_possessive
@@ -272,34 +244,12 @@ def _candidate(
     return Candidate(mention, stem, name, said, is_plural, *around)
 
 
-_TITLES = {"mister": "mr", "doctor": "dr", "missus": "mrs", "missis": "mrs", "saint": "st"}
-
-
-@lru_cache(maxsize=1024)
-def _words_of(text: str) -> tuple[str, ...]:
-    """Lower-case words, titles in short: "Mr. Whiskers" and "mister whiskers" are one."""
-    words = [_letters(token.text) for token in tokenize(text) if is_word(token.text)]
-    return tuple(_TITLES.get(word, word) for word in words)
-
-
 def _without_possessive(word: str) -> tuple[str, bool]:
     for ending in ("'s", "’s", "s'", "s’"):
         if word.lower().endswith(ending):
             keep = len(word) - 2 + (ending[0] == "s")
             return word[:keep], True
     return word, False
-
-
-def _letters(text: str) -> str:
-    """Return its letters, digits and their signs, in lower case and composed ("é" is one)."""
-    composed = unicodedata.normalize("NFC", text.casefold())
-    return "".join(re.findall(r"[\p{L}\p{N}\p{M}]", composed))
-
-
-def _means_something(word: str) -> bool:
-    # Without its accents, too: Whisper writes "a glass of rosé".
-    plain = re.sub(r"\p{M}", "", unicodedata.normalize("NFD", word))
-    return word in ordinary_words() or plain in ordinary_words() or len(word) < 2
 
 
 # --- whether it is one --------------------------------------------------------------------------
@@ -327,10 +277,10 @@ def is_said_so(candidate: Candidate) -> bool:
     is a word, too, and in lower case where nothing but a name could stand.
     """
     is_refused = candidate.is_plural or decide(candidate).name in NOT_EVEN_SAID_SO
-    is_alike = candidate.is_exact or _words_sound_same(candidate.name, candidate.said)
+    is_alike = candidate.is_exact or words_sound_same(candidate.name, candidate.said)
     if is_refused or not is_alike:
         return False
-    is_plain = all(map(_means_something, candidate.said))
+    is_plain = all(map(means_something, candidate.said))
     if candidate.stands_like_a_name and candidate.before not in DETERMINERS:
         return not candidate.is_poured
     # Of several words, which mean something one by one, the place has to say it: "may see".
@@ -380,7 +330,7 @@ EXACT_RULES = (
         False,
         lambda c: (
             len(c.said) > len(c.name)
-            and all(map(_means_something, c.said))
+            and all(map(means_something, c.said))
             and not c.stands_like_a_name
         ),
     ),
@@ -417,113 +367,13 @@ MISHEARD_RULES = (
     Rule(
         "has other consonants than a short name",
         False,
-        lambda c: len(c.name_as_one) <= 3 and not _same_consonants(c.name_as_one, c.said_as_one),
+        lambda c: len(c.name_as_one) <= 3 and not same_consonants(c.name_as_one, c.said_as_one),
     ),
     Rule("means nothing else", True, lambda c: not c.is_meaningful),  # "Reks"
-    Rule("sounds otherwise", False, lambda c: not _words_sound_same(c.name, c.said)),  # "rocks"
+    Rule("sounds otherwise", False, lambda c: not words_sound_same(c.name, c.said)),  # "rocks"
     Rule("means something in part only", True, lambda c: c.n_meaningful < len(c.new_words)),
     # Nothing but its place in the sentence now says that a word is a name.
     Rule("is poured or grown", False, lambda c: c.before_that in CONTAINERS),  # "a mug of cocoa"
     Rule("stands like a name", True, lambda c: c.stands_like_a_name),  # "wrecks on the beach"
     Rule("is a word", False, lambda c: True),  # "a man wrecks the car"
 )
-
-
-# --- how it sounds ------------------------------------------------------------------------------
-
-
-def sounds_same(name: str, said: str) -> bool:
-    """Return whether consonants (Metaphone) and vowels agree: "wrecks" and "Rex", not "rocks"."""
-    return any(sound_key(way) == sound_key(said) for way in ways_to_say(name))
-
-
-def _words_sound_same(name: Sequence[str], said: Sequence[str]) -> bool:
-    if len(name) == len(said):
-        return all(map(sounds_same, name, said))
-    return sounds_same("".join(name), "".join(said))
-
-
-def _same_consonants(name: str, said: str) -> bool:
-    return any(sound_key(way)[0] == sound_key(said)[0] for way in ways_to_say(name))
-
-
-@cache
-def sound_key(word: str) -> tuple[str, str]:
-    """Return consonants and vowels of a word as it is spoken, roughly.
-
-    Source: Lawrence Philips' Metaphone for the consonants; it drops the vowels inside, so they are
-    taken from the spelling: long by a silent e ("makes"), double vowels as one, y as i, and a final
-    "er" as "a", as in "Lunar" for "Luna". A glide that two vowels make by themselves is none:
-    "Miya" is "Mia", "Fraya" is "Freya".
-    """
-    spelled = re.sub(r"(?:er|ar|or|re|ah|uh|a)$", "a", word.casefold())
-    spelled = re.sub(r"[ae]y(?=[aou])", "A", spelled)
-    spelled = re.sub(r"(?<=i)y(?=[aeou])|(?<=[ou])w(?=[aei])", "", spelled)
-    consonants = metaphone(spelled)
-    vowels = re.sub(r"([aeiou])([^aeiouy])es?$", lambda m: m[1].upper() + m[2], spelled)
-    for found, sound in (
-        ("ee|ea|ie|ey|y|ei", "i"),
-        ("oo|ou|ue|ew", "u"),
-        ("oa|oe|ow", "o"),
-        ("ai|ay", "A"),
-        ("au|aw", "o"),
-    ):
-        vowels = re.sub(found, sound, vowels)
-    if consonants[:1] in tuple("AEIOU"):
-        consonants = "*" + consonants[1:]  # which vowel it is, the vowels say
-    return consonants, "".join(character for character in vowels if character in "aeiouAEIOU")
-
-
-def similarity(name: str, said: str) -> float:
-    """Return how alike a name and words look and sound, 0 to 1, wherever their blanks are."""
-    return _word_similarity("".join(_words_of(name)), "".join(_words_of(said)))
-
-
-def _similarity(name: Sequence[str], said: Sequence[str]) -> float:
-    """0 to 1: spelling, consonants and vowels; word by word where there are as many words."""
-    if len(name) == len(said) > 1:
-        scores = [_word_similarity(ours, theirs) for ours, theirs in zip(name, said, strict=True)]
-        return sum(scores) / len(scores) if min(scores) > 0.6 else 0.0
-    return _word_similarity("".join(name), "".join(said))
-
-
-_LATIN = re.compile(r"\p{Latin}")
-
-
-def _word_similarity(name: str, said: str) -> float:
-    if name == said:
-        return 1.0
-    if not (_LATIN.search(name) and _LATIN.search(said)):  # how it sounds is not known
-        return Levenshtein.normalized_similarity(re.findall(r"\X", name), re.findall(r"\X", said))
-    spelling = max(
-        JaroWinkler.similarity(name, said), Levenshtein.normalized_similarity(name, said)
-    )
-    consonants = max(
-        Levenshtein.normalized_similarity(sound_key(way)[0], sound_key(said)[0])
-        * (1.0 if sound_key(way)[0][:1] == sound_key(said)[0][:1] else 0.7)
-        for way in ways_to_say(name)
-    )  # the first sound is heard best, hence 0.7 where it differs
-    vowels = Levenshtein.normalized_similarity(sound_key(name)[1], sound_key(said)[1])
-    return 0.3 * spelling + 0.5 * consonants + 0.2 * vowels
-
-
-@cache
-def ways_to_say(name: str) -> tuple[str, ...]:
-    """Return the name as it is spelled, and with letters that others say otherwise."""
-    ways = [name]
-    for letters, other in (
-        ("ch", "k"),
-        ("ch", "sh"),
-        ("th", "t"),
-        ("j", "y"),
-        ("y(?=[aeou])", "j"),
-        ("w", "v"),
-        ("u(?=[nmv])", "o"),  # English has "son" beside "sun", "some" beside "sum"
-        ("^s[ei](?=[aou])", "sh"),  # Irish and Welsh: Sean, Sian
-        ("^h(?=[aeiou])", ""),  # the sound that is lost, or added, most easily
-        ("^(?=[aeiou])", "h"),
-    ):
-        way = re.sub(letters, other, name)
-        if way != name:
-            ways.append(way)
-    return tuple(ways)

@@ -13,15 +13,14 @@ from s2i_lib.photos.subject import Subject
 from s2i_lib.speech.name_matching import (
     AFTER_A_NAME,
     BEFORE_A_NAME,
-    DETERMINERS,
-    POSSESSIVES,
     Candidate,
     Mention,
     candidates,
     decide,
     overlaps,
-    similarity,
 )
+from s2i_lib.speech.sounds import similarity
+from s2i_lib.speech.words import DETERMINERS, POSSESSIVES
 
 MIN_SIMILARITY = 0.6  # lower ones offer other words (benchmarks/README.md)
 # What is no part of a misheard name: "A man" is not Amara.

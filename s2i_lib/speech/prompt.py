@@ -13,17 +13,12 @@ import regex as re  # unlike the built-in module it takes a letter's signs for a
 from s2i_lib.errors import InputError
 from s2i_lib.photos.subject import Subject, plural_of
 from s2i_lib.speech.habits import find_wanted, strip_habits, write_marks
-from s2i_lib.speech.name_matching import (
-    POSSESSIVES,
-    Mention,
-    find_names,
-    tokenize,
-    word_set,
-)
+from s2i_lib.speech.name_matching import Mention, find_names
 from s2i_lib.speech.near_names import NearName, find_near_names
 from s2i_lib.speech.phrases import NUMBERS
 from s2i_lib.speech.templates import article_for
 from s2i_lib.speech.transcript import Transcript
+from s2i_lib.speech.words import POSSESSIVES, tokenize, word_set
 
 TOKEN_LIMIT = 77  # CLIP's, of which two mark the start and the end
 

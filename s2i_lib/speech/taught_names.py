@@ -14,9 +14,10 @@ from s2i_lib.errors import InputError
 from s2i_lib.photos.subject import Subject, is_latin, save_subject
 from s2i_lib.speech.audio import Recording
 from s2i_lib.speech.level import RATE_HZ
-from s2i_lib.speech.name_matching import DETERMINERS, is_word, similarity, tokenize
 from s2i_lib.speech.near_names import SMALL_WORDS
+from s2i_lib.speech.sounds import similarity
 from s2i_lib.speech.transcribe import HearOptions, Listener
+from s2i_lib.speech.words import DETERMINERS, is_word, tokenize
 from s2i_lib.storage.layout import Drive
 
 LONGEST_NAME = 4  # words

@@ -24,7 +24,7 @@ from s2i_lib.storage.files import (
 from s2i_lib.storage.lease import BEAT_S, STALE_S, Lease
 from s2i_lib.storage.publisher import Publisher
 from s2i_lib.storage.run_card import RUN_CARD, WEIGHTS, read_card
-from s2i_lib.training import checkpoint
+from s2i_lib.training import checkpoint, saves
 from s2i_lib.training.run import Run, Setup, read_lines
 from s2i_lib.training.storage_plan import USABLE, Storage
 
@@ -127,13 +127,13 @@ class CheckpointManager:
         """
         step = snapshot.meta["step"]
         with self._lock:  # on a slow Drive each would be deleted before it has got there
-            newest = checkpoint.states(self.run.local)[-1:]
-            for old in checkpoint.saves(self.run.local):
-                if old not in newest and checkpoint.age(old)[0] != self._copying:
+            newest = saves.list_states(self.run.local)[-1:]
+            for old in saves.list_saves(self.run.local):
+                if old not in newest and saves.age(old)[0] != self._copying:
                     shutil.rmtree(old, ignore_errors=True)
         goes_there = self.storage.keeps_state or not is_last
         if self.storage.slots_so_far and goes_there:
-            save_weights(self.run.local / f"{checkpoint.SO_FAR}-{step:08}")
+            save_weights(self.run.local / f"{saves.SO_FAR}-{step:08}")
         checkpoint.save_state(snapshot, self.run.local, self.tell)
         if goes_there:
             self.publish_saves(step)
@@ -145,19 +145,19 @@ class CheckpointManager:
         """
 
         def job() -> None:
-            there = checkpoint.saves(self.run.folder)
-            if if_newest and there and step < checkpoint.age(there[-1])[0]:
+            there = saves.list_saves(self.run.folder)
+            if if_newest and there and step < saves.age(there[-1])[0]:
                 return
             with self._lock:
-                own = [s for s in checkpoint.saves(self.run.local) if checkpoint.age(s)[0] == step]
+                own = [s for s in saves.list_saves(self.run.local) if saves.age(s)[0] == step]
                 if not own:
                     return  # a newer one has taken its place while this one waited for the Drive
                 self._copying = step
             try:
                 for save in own:
-                    if self.storage.states or not checkpoint.is_state(save):
+                    if self.storage.states or not saves.is_state(save):
                         is_tight = not self.storage.keeps_state
-                        checkpoint.publish_save(save, self.run.folder, self.tell, is_tight=is_tight)
+                        saves.publish_save(save, self.run.folder, self.tell, is_tight=is_tight)
             finally:
                 self._copying = None
 
@@ -179,8 +179,8 @@ class CheckpointManager:
         ]
         for path in sorted([*curves, *sheets]):
             self.put(path)
-        for save in checkpoint.saves(self.run.local)[-1:]:
-            step, _ = checkpoint.age(save)
+        for save in saves.list_saves(self.run.local)[-1:]:
+            step, _ = saves.age(save)
             if step < last_step or self.storage.keeps_state:
                 self.publish_saves(step, if_newest=True)
 
@@ -206,7 +206,7 @@ class CheckpointManager:
             path = write_json(self.run.local / RUN_CARD, card)
             publish(path, self.run.folder / RUN_CARD)
             then()
-            checkpoint.drop_saves(self.run.folder, int(keeps_state))
+            saves.drop_saves(self.run.folder, int(keeps_state))
 
         self.submit("the weights", job)
 
@@ -215,11 +215,11 @@ class CheckpointManager:
 
         In the second case the newest state and the weights are whole on this disk.
         """
-        there = checkpoint.saves(self.run.folder)
+        there = saves.list_saves(self.run.folder)
         is_short = size_of(weights) > USABLE * free_bytes(self.run.folder)
         if is_short or all(has_had_time(newest) for newest in there[-1:]):
             for older in there[:-1]:
-                checkpoint.remove_save(older)
+                saves.remove_save(older)
 
     def close(self) -> None:
         if not self.is_main:

@@ -22,7 +22,7 @@ from s2i_lib.models import devices
 from s2i_lib.photos.own_png import open_png
 from s2i_lib.speech.templates import fill_in, prompts_in_turn
 from s2i_lib.storage.layout import local_folder
-from s2i_lib.training.backgrounds import compose, read_cut_out
+from s2i_lib.training.backgrounds import TIMES, compose, read_cut_out
 from s2i_lib.training.checkpoint_manager import CheckpointManager
 from s2i_lib.training.class_images import SHEET, SHEET_COUNT, ClassImages
 from s2i_lib.training.config import FinetuneOptions
@@ -150,6 +150,8 @@ class Scenes(NamedTuple):
     mirrored: Moments | None
     rows: Sequence[int]
     """The row of tokens that each is shown with."""
+    photos: frozenset[int]
+    """Whose subject was cut out; the others are shown whole."""
 
 
 @dataclass
@@ -207,17 +209,33 @@ class TrainingData:
         self, options: FinetuneOptions, index: int, chance: Draw
     ) -> tuple[torch.Tensor, int, torch.Tensor]:
         """Return latents, row of the prompt, and weights of the ``index``-th instance image."""
-        before = int(index * options.background_share) if self.scenes else 0
-        if self.scenes and int((index + 1) * options.background_share) > before:
-            image = pick(options.seed, SCENE, before, len(self.scenes.rows))
-            latents = _sample(*self.scenes[:2], image, chance)
-            return latents, self.scenes.rows[image], torch.ones(1, *latents.shape[1:])
-        image = pick(options.seed, INSTANCE, index - before, len(self.instances.mean))
+        scene = self._scene(options, index)
+        if self.scenes and scene is not None:
+            latents = _sample(*self.scenes[:2], scene, chance)
+            return latents, self.scenes.rows[scene], torch.ones(1, *latents.shape[1:])
+        image = pick(options.seed, INSTANCE, index, len(self.instances.mean))
         latents = _sample(self.instances, self.mirrored, image, chance)
         if self.weights is None:
             return latents, 0, torch.ones(1, *latents.shape[1:])
         weights = self.weights[image]
         return latents, 0, weights.flip(2) if chance.is_mirrored and self.mirrored else weights
+
+    def _scene(self, options: FinetuneOptions, index: int) -> int | None:
+        """Which scene stands for the ``index``-th photo that is shown; None for the photo itself.
+
+        The photos take turns as they do without scenes. In a share of the rounds a scene stands for
+        each whose subject was cut out.
+        """
+        if not self.scenes:
+            return None
+        n, share, cut_out = len(self.instances.mean), options.background_share, self.scenes.photos
+        rounds, place = divmod(index, n)
+        turns = [pick(options.seed, INSTANCE, rounds * n + i, n) in cut_out for i in range(n)]
+        before = int(rounds * share)
+        if not turns[place] or int((rounds + 1) * share) == before:
+            return None
+        seen = before * len(cut_out) + sum(turns[:place])
+        return pick(options.seed, SCENE, seen, len(self.scenes.rows))
 
 
 def _sample(moments: Moments, mirrored: Moments | None, image: int, chance: Draw) -> torch.Tensor:
@@ -251,6 +269,7 @@ def prepare_data(setup: Setup, manager: CheckpointManager) -> TrainingData:
     class_latents = get_class_latents(setup, manager) if options.with_prior else None
     tokens = token_ids(model, prompts)
     class_rows = [prompts.index(prompt, 1) for prompt in shown]
+    scene_rows = [prompts.index(prompt, after_class) for prompt in said]
     return TrainingData(
         instances,
         mirrored,
@@ -259,8 +278,14 @@ def prepare_data(setup: Setup, manager: CheckpointManager) -> TrainingData:
         embeddings,
         class_rows,
         weigh(setup, instances.mean.shape[2:]),
-        made and Scenes(*made, rows=[prompts.index(one, after_class) for one in said]),
+        Scenes(*made, scene_rows, cut_out_of(setup)) if made else None,
     )
+
+
+def cut_out_of(setup: Setup) -> frozenset[int]:
+    """Return which photos have a mask to cut the subject out with."""
+    dataset = setup.dataset
+    return frozenset(i for i, image in enumerate(dataset.images) if dataset.mask_of(image))
 
 
 def weigh(setup: Setup, size: Sequence[int]) -> torch.Tensor | None:
@@ -292,21 +317,24 @@ def draw_scenes(setup: Setup, manager: CheckpointManager) -> tuple[list[Any], li
     subjects = [read_cut_out(image, mask) for image, mask in masks.items() if mask]
     if not subjects or not options.background_prompts:
         return [], []
-    count = options.background_count
-    where = prompts_in_turn(options.background_prompts, count)
+    # No more than a short run sees.
+    shown = max(options.steps, options.most_steps) * options.batch_size
+    count = min(options.background_count, shown)
+    n_grounds = -(-count // TIMES)
+    where = prompts_in_turn(options.background_prompts, n_grounds) * TIMES
     rows = [" | ".join(options.ground_prompt.format(where=one.strip()) for one in row.split("|"))
             for row in options.background_prompts]  # fmt: skip
     grounds = ClassImages(setup.model, rows, options.seed)
-    latents = get_latents(setup, manager, grounds, count, "Backgrounds")
+    latents = get_latents(setup, manager, grounds, n_grounds, "Backgrounds")
     with devices.visiting(setup.model.pipeline.vae, setup.device):
         pictures = decode(setup.model, latents)
-    scenes = compose(subjects, pictures, options.seed)
+    scenes = compose(subjects, pictures, count, options.seed)
     if setup.is_main:
         sheet = manager.run.local / SCENES
         sheet.parent.mkdir(parents=True, exist_ok=True)
         mark = mark_of_model(setup.model, is_composite=True)
         sheet.write_bytes(encode_marked(grid(scenes[:SHEET_COUNT], columns=5), "PNG", mark))
-    return scenes, [f"a {dataset.subject.phrase} {one}" for one in where]
+    return scenes, [f"a {dataset.subject.phrase} {one}" for one in where[:count]]
 
 
 def get_class_latents(setup: Setup, manager: CheckpointManager) -> torch.Tensor:

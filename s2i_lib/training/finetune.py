@@ -28,7 +28,7 @@ from s2i_lib.photos.manifest import Dataset
 from s2i_lib.storage.json_file import load_object, read_json
 from s2i_lib.storage.layout import Drive, local_folder
 from s2i_lib.storage.run_card import WEIGHTS, read_card
-from s2i_lib.training import checkpoint, dreambooth
+from s2i_lib.training import checkpoint, dreambooth, saves
 from s2i_lib.training.best_checkpoint import BestCheckpoint, find_scorer, make_validation
 from s2i_lib.training.callbacks import EarlyStop, Recorder
 from s2i_lib.training.checkpoint_manager import CheckpointManager, Waits
@@ -41,16 +41,9 @@ from s2i_lib.training.data import (
     is_there,
     prepare_data,
 )
-from s2i_lib.training.recipes import AUTO, RECIPES, Wanted, want
-from s2i_lib.training.resources import (
-    Plan,
-    SayTime,
-    as_lora,
-    fit_drive,
-    make_plan,
-    settle_options,
-    try_steps,
-)
+from s2i_lib.training.plan import Plan, SayTime, make_plan
+from s2i_lib.training.recipes import AUTO, RECIPES, Wanted, suit, want
+from s2i_lib.training.resources import as_lora, fit_drive, settle_options
 from s2i_lib.training.run import (
     Callback,
     Report,
@@ -64,6 +57,7 @@ from s2i_lib.training.run import (
     wants,
 )
 from s2i_lib.training.train_state import TrainState, make_train_state
+from s2i_lib.training.trial import try_steps
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -143,8 +137,9 @@ class FinetuneRun:
     model : str
         A name in the registry, a diffusers folder, or "auto".
     recipe : str
-        One of the model's recipes, or "auto" for the one that is for the subject's kind. A run
-        that was begun keeps its own, unless another one is named.
+        One of the model's recipes, or "auto" for the one that is for the subject's kind and for
+        photos that were cut out or not. A run that was begun keeps its own, unless another one is
+        named.
     name : str, optional
         The run's name; without it the newest unfinished run of this subject and model goes on, and
         where there is none a new one begins.
@@ -378,8 +373,10 @@ def choose_recipe(
             "Run notebooks/1_capture_dataset.ipynb, or `python -m s2i_lib dataset`."
         )
     base = choose(model)
-    kind, n_photos = dataset.subject.kind, len(dataset.images)
-    return base, want(RECIPES[base.family], recipe, kind, n_photos, dataset.mirror, changes)
+    recipes, n_photos = RECIPES[base.family], len(dataset.images)
+    n_cut_out = sum(dataset.mask_of(image) is not None for image in dataset.images)
+    suited = suit(recipes, dataset.subject.kind, n_cut_out / n_photos)
+    return base, want(recipes, recipe, suited, n_photos, dataset.mirror, changes)
 
 
 def load_for_training(base: BaseModel, drive: Drive) -> Model:
@@ -409,18 +406,18 @@ def find_save(run: Run, setup: Setup) -> Path | None:
 
     places, accelerator = [run.local, run.folder], setup.accelerator
     if accelerator.num_processes > 1:
-        seen = gather_object([checkpoint.saves(run.local)])
-        if any(saves != seen[0] for saves in seen):
+        seen = gather_object([saves.list_saves(run.local)])
+        if any(listed != seen[0] for listed in seen):
             places.remove(run.local)
             setup.report(f"{run.name} is trained on several machines: what is on the Drive counts.")
     save = None
     if setup.is_main:
-        save = checkpoint.newest_save(places, setup.report)
+        save = saves.newest_save(places, setup.report)
         if save is None and run.is_over:
             save = run.folder / WEIGHTS
     save = from_main(accelerator, save)
     if save is not None:
-        is_state = checkpoint.is_state(save)
+        is_state = saves.is_state(save)
         card = read_card(run.local) or run.card()
         saved = load_object(save / "state.json") if is_state else card
         free = () if is_state else ("with_8bit_adam",)
@@ -434,7 +431,7 @@ def resume(state: TrainState, run: Run, save: Path | None, setup: Setup) -> None
     if save is None:
         setup.report(f"{run.name} begins.")
         return
-    is_state = checkpoint.is_state(save)
+    is_state = saves.is_state(save)
     if is_state:
         checkpoint.restore(state, save, setup.accelerator.scaler)
     else:

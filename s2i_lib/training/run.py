@@ -21,10 +21,10 @@ from s2i_lib.storage.json_file import load_lines
 from s2i_lib.storage.layout import Drive, folder_name, local_folder
 from s2i_lib.storage.lease import LEASE, Lease
 from s2i_lib.storage.run_card import RUN_CARD, WEIGHTS, read_card
-from s2i_lib.training.checkpoint import age, drop_saves, has_weights, remove_save, saves
 from s2i_lib.training.class_images import ClassImages
 from s2i_lib.training.config import FinetuneOptions, as_json
 from s2i_lib.training.recipes import Wanted
+from s2i_lib.training.saves import age, drop_saves, has_weights, list_saves, remove_save
 
 if TYPE_CHECKING:
     import torch
@@ -235,7 +235,7 @@ def list_runs(drive: Drive) -> list[RunSummary]:
     for folder in sorted(drive.runs.glob("[!.]*/[!.]*")):
         if not folder.is_dir():
             continue
-        card, own = read_card(folder), tuple(saves(folder))
+        card, own = read_card(folder), tuple(list_saves(folder))
         if not (card or own or (folder / WEIGHTS).is_dir()):
             continue
         said, scores = card.get("step"), card.get("scores")

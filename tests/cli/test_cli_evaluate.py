@@ -10,7 +10,7 @@ import pytest
 from s2i_lib.cli import main as command_line
 from s2i_lib.cli.evaluate import report_folder
 from s2i_lib.errors import InputError
-from s2i_lib.evaluation.evaluate import evaluate_run
+from s2i_lib.evaluation.runs import evaluate_run
 from s2i_lib.models.registry import PACKAGE
 
 WEIGHTS = PACKAGE / "pocket"  # a diffusers folder like any from elsewhere
@@ -176,7 +176,7 @@ def test_wrong_input_is_one_paragraph(run, words, what):
 
 
 def test_stopped_in_the_second_run_the_first_has_its_page(run, tmp_path, monkeypatch):
-    from s2i_lib.evaluation import evaluate as module
+    from s2i_lib.evaluation import runs as module
 
     calls = []
 

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from s2i_lib.drawing import gallery
+from s2i_lib.drawing import gallery, pages
 from s2i_lib.drawing.draw import draw
 from s2i_lib.drawing.records import Picture
 from s2i_lib.drawing.sampling import DrawOptions
@@ -77,10 +77,10 @@ def test_pictures_without_a_record_are_told_apart(tmp_path):
 def test_the_page_holds_everything_and_trusts_nothing(picture, tmp_path):
     path = gallery.save(picture, tmp_path)
     sound = np.sin(np.arange(16_000) / 10).astype(np.float32)
-    wish = gallery.Section(
+    wish = pages.Section(
         picture.record["prompt"], [path], heard="<script>alert(1)</script>", clip=sound, notes=["n"]
     )
-    page = gallery.write_page([wish], tmp_path / "page.html", title="A page").read_text()
+    page = pages.write_page([wish], tmp_path / "page.html", title="A page").read_text()
     assert "<script" not in page
     assert "100 % &lt;b&gt;" in page
     assert not re.search(r'(src|href)="(?!data:)', page)  # nothing outside is needed

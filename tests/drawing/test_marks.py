@@ -20,7 +20,7 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from s2i_lib.drawing import gallery, marks
+from s2i_lib.drawing import gallery, marks, pages
 from s2i_lib.drawing.made_by import read_statements
 from s2i_lib.drawing.records import Picture
 from s2i_lib.errors import InputError
@@ -68,7 +68,7 @@ def test_the_mark_survives_gallery_pages_copies_and_another_save(picture, tmp_pa
     [copy] = gallery.share([picture], tmp_path)
     grid = tmp_path / "grid.png"
     grid.write_bytes(gallery.grid_png([picture]))
-    page = gallery.write_page([gallery.Section("a", [picture])], tmp_path / "p.html", title="Page")
+    page = pages.write_page([pages.Section("a", [picture])], tmp_path / "p.html", title="Page")
     inside = tmp_path / "inside.png"
     [uri] = re.findall(r"data:image/png;base64,([^\"]+)", page.read_text())
     inside.write_bytes(base64.b64decode(uri))

@@ -219,7 +219,7 @@ def test_the_callback_counts_prompts_up_to_all(pocket, scorers):
 
 
 def test_a_damaged_photo_is_left_out_and_the_others_count(drive):
-    from s2i_lib.evaluation.evaluate import photos_of
+    from s2i_lib.evaluation.runs import photos_of
     from s2i_lib.photos.dataset import build_dataset, sample_subject
 
     subject = sample_subject(drive)

@@ -7,7 +7,7 @@ from sounds import KINDS
 
 from s2i_lib.errors import InputError
 from s2i_lib.evaluation.dreambench import EvaluateOptions
-from s2i_lib.evaluation.evaluate import evaluate_run
+from s2i_lib.evaluation.runs import evaluate_run
 from s2i_lib.evaluation.speech import list_recordings, read_clips
 from s2i_lib.models.registry import PACKAGE
 from s2i_lib.pipeline import SpeechToImage

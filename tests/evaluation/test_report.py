@@ -9,10 +9,11 @@ from PIL import Image
 
 from s2i_lib.errors import InputError
 from s2i_lib.evaluation.dreambench import EvaluateOptions
-from s2i_lib.evaluation.evaluate import Evaluation, PictureScore, read_curve
+from s2i_lib.evaluation.evaluate import Evaluation, PictureScore
 from s2i_lib.evaluation.metrics import Score
 from s2i_lib.evaluation.model_selection import Point
 from s2i_lib.evaluation.report import draw_curve, draw_scores, render_page, smooth, write_report
+from s2i_lib.evaluation.runs import read_curve
 from s2i_lib.photos.subject import Subject
 
 SMALL = EvaluateOptions(prompts=2, seeds=2, class_pictures=2)

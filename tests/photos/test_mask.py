@@ -61,6 +61,18 @@ def test_second_thing_at_the_edge_is_not_the_subject():
     assert overlap(mask.box, (100, 60, 280, 240)) > 0.9
 
 
+@pytest.mark.parametrize(
+    ("second", "is_rival"), [((320, 150, 60, "blue"), True), ((300, 150, 20, "blue"), False)]
+)
+def test_second_subject_of_the_same_size_is_a_rival_and_a_small_one_is_none(second, is_rival):
+    mask = find_mask(scene((110, 150, 60, "red"), second))
+    assert mask.doubt == "" and ("two things stand out" in mask.rival) == is_rival
+
+
+def test_photographed_toy_has_no_rival():
+    assert find_mask(Image.open(PHOTOS[0]).convert("RGB")).rival == ""
+
+
 def test_small_subject_is_looked_at_from_close_by():
     mask = find_mask(scene((120, 200, 12, "darkgreen")))
     assert overlap(mask.box, (108, 188, 132, 212)) > 0.75
@@ -69,6 +81,14 @@ def test_small_subject_is_looked_at_from_close_by():
 def cut_off_on_both_sides() -> Image.Image:
     image = Image.open(PHOTOS[1]).convert("RGB")
     return image.crop((round(0.38 * image.width), 0, round(0.66 * image.width), image.height))
+
+
+def filled_by_its_subject() -> Image.Image:
+    """The toy's box, and of that the middle: nothing but toy."""
+    image = ImageOps.exif_transpose(Image.open(PHOTOS[0])).convert("RGB")
+    left, top, right, bottom = BOXES["rc_car"][0] * np.array(image.size * 2)
+    across, down = 0.3 * (right - left), 0.3 * (bottom - top)
+    return image.crop(tuple(map(round, (left + across, top + down, right - across, bottom - down))))
 
 
 @pytest.mark.parametrize(
@@ -80,8 +100,9 @@ def cut_off_on_both_sides() -> Image.Image:
             scene(*[(60 + 70 * x, 75 + 150 * y, 22, "red") for x in range(5) for y in range(2)]),
             "many pieces",
         ),
+        (filled_by_its_subject(), "subject"),
     ],
-    ids=["a plain wall", "cut by edges", "ten balls"],
+    ids=["a plain wall", "cut by edges", "ten balls", "nothing but subject"],
 )
 def test_doubtful_mask_says_why(image, doubt):
     assert doubt in find_mask(image).doubt

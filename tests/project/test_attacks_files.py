@@ -27,7 +27,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from s2i_lib.drawing import gallery
+from s2i_lib.drawing import gallery, pages
 from s2i_lib.drawing.records import Picture
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.photos.consent import Consent
@@ -247,8 +247,8 @@ def test_on_a_full_disk_all_goes_but_the_rest_that_cannot_be_written(drive, monk
         add_picture(drive, "Rex"),
         add_picture(drive, "Mia"),
     )
-    page = gallery.write_page(
-        [gallery.Section("a", [mine]), gallery.Section("b", [hers])],
+    page = pages.write_page(
+        [pages.Section("a", [mine]), pages.Section("b", [hers])],
         drive.creations / "page.html",
         title="Page",
     )
@@ -352,8 +352,8 @@ def test_killed_before_any_step_and_the_subject_built_again_it_is_forgotten(tmp_
         add_subject(drive, "Rex", "rex (1)")
         add_subject(drive, "Luna")
         mine, hers = add_picture(drive, "Rex"), add_picture(drive, "Luna")
-        sections = [gallery.Section("a", [mine]), gallery.Section("b", [hers])]
-        gallery.write_page(sections, drive.creations / "page.html", title="Page")
+        sections = [pages.Section("a", [mine]), pages.Section("b", [hers])]
+        pages.write_page(sections, drive.creations / "page.html", title="Page")
         child = os.fork()
         if not child:
             forget_until(str(drive.root), step)
@@ -552,9 +552,9 @@ def test_a_shared_picture_names_nobody_and_a_page_no_path_of_this_machine(drive,
     assert "rex" not in copy.name
     with Image.open(copy) as image:
         assert set(image.info) == {"XML:com.adobe.xmp", "xmp"}
-    page = gallery.write_page([gallery.Section("a", [old])], tmp_path / "p.html", title="Page")
+    page = pages.write_page([pages.Section("a", [old])], tmp_path / "p.html", title="Page")
     assert "/home/ada" not in page.read_text() and str(drive.root) not in page.read_text()
-    assert gallery.without(page.read_text(), lambda r: gallery.is_of(r, "rex")) == ""
+    assert pages.without(page.read_text(), lambda r: gallery.is_of(r, "rex")) == ""
 
 
 def test_the_drives_own_copies_keep_their_record_with_paths_from_the_drive_on(drive, tmp_path):
@@ -614,7 +614,7 @@ def test_a_page_of_speech_has_the_voice_only_where_it_is_kept(tmp_path):
 
     path = gallery.save(Picture(Image.new("RGB", (8, 8)), {"prompt": "a", "seed": 1}), tmp_path)
     for recordings in (None, tmp_path):
-        section = gallery.Section("a", [path], heard="a", clip=np.zeros(160, np.float32))
+        section = pages.Section("a", [path], heard="a", clip=np.zeros(160, np.float32))
         speech = SimpleNamespace(folder=tmp_path, recordings=recordings, seconds={"save": 0.0})
         _finish(speech, [section], Processes())
         page = max(tmp_path.glob("*.html"), key=lambda p: p.stat().st_mtime_ns).read_text()
@@ -699,7 +699,7 @@ RECORDS = st.dictionaries(KEYS, ODD_JSON, max_size=9)
 
 def read_everything(drive: Drive) -> None:
     """Every reader of JSON and of our PNGs on a Drive; S2iError is all that may be raised."""
-    from s2i_lib.evaluation.evaluate import read_curve
+    from s2i_lib.evaluation.runs import read_curve
     from s2i_lib.storage.lease import Lease
     from s2i_lib.storage.run_card import find_run
     from s2i_lib.training.run import drop_finished, list_runs, read_lines

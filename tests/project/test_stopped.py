@@ -16,7 +16,8 @@ from PIL import Image, ImageFilter, ImageOps
 from stopped import Shell, check_whole, content
 from tiny_run import write_run
 
-from s2i_lib.drawing.gallery import Section, list_pictures, read_record, save, write_page
+from s2i_lib.drawing.gallery import list_pictures, read_record, save
+from s2i_lib.drawing.pages import Section, write_page
 from s2i_lib.drawing.records import Picture
 from s2i_lib.models.folder import check_model
 from s2i_lib.models.registry import PACKAGE

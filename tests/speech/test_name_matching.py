@@ -11,7 +11,8 @@ import pytest
 
 from s2i_lib.photos.subject import Subject
 from s2i_lib.speech import name_matching
-from s2i_lib.speech.name_matching import find_names, sounds_same
+from s2i_lib.speech.name_matching import find_names
+from s2i_lib.speech.sounds import sounds_same
 from s2i_lib.speech.transcribe import HearOptions, Listener
 from s2i_lib.storage.layout import Drive
 

@@ -12,7 +12,7 @@ from tiny_run import start as start_run
 from s2i_lib.errors import S2iError
 from s2i_lib.storage.layout import Drive
 from s2i_lib.storage.run_card import read_card
-from s2i_lib.training import checkpoint
+from s2i_lib.training import saves
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("local_disk")]
 
@@ -56,7 +56,7 @@ def test_training_goes_on_through_a_fault_and_the_copy_catches_up(
         if event == "samples" and info["step"] == 8:
             time.sleep(1)  # for the copy to be tried
             behind = Drive(mount.behind / "s2i").runs / "violet" / "tiny-01"
-            during.append(checkpoint.newest_save([behind], pytest.fail))
+            during.append(saves.newest_save([behind], pytest.fail))
             mount.fault("")
 
     def slow_steps(event, info):
@@ -70,7 +70,7 @@ def test_training_goes_on_through_a_fault_and_the_copy_catches_up(
     assert any(FAULTS[fault] in line for line in said), said
     assert any("takes files again" in line for line in said), said
     assert read_card(run)["status"] == "finished"
-    assert checkpoint.newest_save([run], pytest.fail).name == "state-00000008"
+    assert saves.newest_save([run], pytest.fail).name == "state-00000008"
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -89,14 +89,14 @@ def test_a_fault_that_stays_leaves_the_good_state_and_a_later_start_only_copies(
 
     run, said, _ = start(drive, dataset, tiny, callback=note, patience_s=2)
     behind = Drive(mount.behind / "s2i").runs / "violet" / "tiny-01"
-    assert checkpoint.newest_save([behind], pytest.fail).name == "state-00000003"
+    assert saves.newest_save([behind], pytest.fail).name == "state-00000003"
     assert not (behind / "weights").exists()
     assert any("Not on the Drive yet" in line for line in said), said
     mount.fault("")
     again, said, events = start(drive, dataset, tiny)
     assert again == run and digest(run) == whole
     assert not [event for event, _ in events if event == "step"]
-    assert checkpoint.newest_save([run], pytest.fail).name == "state-00000008"
+    assert saves.newest_save([run], pytest.fail).name == "state-00000008"
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -112,7 +112,7 @@ def test_a_fault_from_before_the_first_step_leaves_all_to_be_copied_by_a_later_s
 
     run, said, _ = start(drive, dataset, tiny, callback=note, patience_s=2)
     behind = Drive(mount.behind / "s2i").runs / "violet" / "tiny-01"
-    assert not checkpoint.states(behind) and not (behind / "weights").exists()
+    assert not saves.list_states(behind) and not (behind / "weights").exists()
     assert read_card(behind).get("status") != "finished"
     assert any(FAULTS[fault] in line for line in said), said
     mount.fault("")
@@ -120,7 +120,7 @@ def test_a_fault_from_before_the_first_step_leaves_all_to_be_copied_by_a_later_s
     assert again == run and digest(run) == whole
     assert not [event for event, _ in events if event == "step"]
     assert read_card(run)["status"] == "finished"
-    assert checkpoint.newest_save([run], pytest.fail).name == "state-00000008"
+    assert saves.newest_save([run], pytest.fail).name == "state-00000008"
     lines = (run / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == list(range(1, 9))
     (kept,) = drive.class_images.iterdir()
@@ -154,7 +154,7 @@ def test_a_run_is_not_started_over_since_the_mount_died_before_its_states_were_r
     with pytest.raises(KilledError):
         start(drive, dataset, tiny, callback=kill_at(6))
     run = drive.runs / "violet" / "tiny-01"
-    good = checkpoint.newest_save([run], pytest.fail)
+    good = saves.newest_save([run], pytest.fail)
 
     def dies_after_it_was_listed():
         yield run
@@ -162,9 +162,9 @@ def test_a_run_is_not_started_over_since_the_mount_died_before_its_states_were_r
 
     for places in (dies_after_it_was_listed(), [run]):
         with pytest.raises(S2iError, match=r"errno 107.*goes on where it was"):
-            checkpoint.newest_save(places, lambda text: None)
+            saves.newest_save(places, lambda text: None)
     mount.fault("")
-    assert good is not None and checkpoint.newest_save([run], pytest.fail) == good
+    assert good is not None and saves.newest_save([run], pytest.fail) == good
 
 
 def test_a_slow_drive_holds_nothing_up(mount, dataset, tiny, whole):

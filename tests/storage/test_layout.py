@@ -10,7 +10,7 @@ import pytest
 from tiny_model import draw_dataset, make_pipeline
 from tiny_run import start
 
-from s2i_lib.drawing import gallery
+from s2i_lib.drawing import gallery, pages
 from s2i_lib.drawing.draw import draw
 from s2i_lib.drawing.sampling import DrawOptions
 from s2i_lib.photos.dataset import build_dataset, sample_subject
@@ -56,9 +56,7 @@ def test_every_file_that_is_written_is_in_the_document(drive, pocket):
     drive.creations.mkdir(parents=True)
     [picture] = draw(pocket, "a cat", DrawOptions(steps=1))
     path = gallery.save(picture, drive.creations)
-    gallery.write_page(
-        [gallery.Section("a cat", [path])], drive.creations / "page.html", title="Page"
-    )
+    pages.write_page([pages.Section("a cat", [path])], drive.creations / "page.html", title="Page")
     transcript = Transcript("a cat", "en", 1.0, "a cat", (), "faster-whisper", "tiny.en", 1.0, 0.1)
     drive.recordings.mkdir()
     gallery.save_recording(np.zeros(160, np.float32), transcript, (), drive.recordings)

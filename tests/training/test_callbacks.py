@@ -17,7 +17,7 @@ from s2i_lib.models import loading
 from s2i_lib.models.registry import PACKAGE
 from s2i_lib.speech.prompt import Prompt
 from s2i_lib.storage.run_card import read_card
-from s2i_lib.training import checkpoint
+from s2i_lib.training import checkpoint, saves
 from s2i_lib.training.callbacks import SAMPLE_SEED, SAMPLES_A_ROW
 from s2i_lib.training.finetune import load_for_training
 from s2i_lib.training.recipes import POCKET, want
@@ -71,7 +71,7 @@ def last_step(info):
 
 def kept_states(run):
     """The steps of the states on the Drive; each of them whole, and of numbers."""
-    states = checkpoint.states(run)
+    states = saves.list_states(run)
     for state in states:
         checkpoint.verify_state(state)
         assert all(w.isfinite().all() for w in load_file(state / checkpoint.TRAINED).values())

@@ -13,7 +13,7 @@ from tiny_model import make_pipeline
 
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.models import loading
-from s2i_lib.training import checkpoint
+from s2i_lib.training import checkpoint, saves
 from s2i_lib.training.config import as_json
 from s2i_lib.training.train_state import find_8bit_fault, make_train_state
 
@@ -88,14 +88,14 @@ def test_a_state_changed_by_one_byte_is_noticed_and_the_one_before_is_used(data,
     older = save(train_state, tmp_path)
     run(None, data, OPTIONS, train_state=train_state)
     newer = save(train_state, tmp_path)
-    assert checkpoint.newest_save([tmp_path], pytest.fail) == newer
+    assert saves.newest_save([tmp_path], pytest.fail) == newer
     for position in (0.1, 0.5, 0.9):
         content = bytearray((newer / name).read_bytes())
         place = int(position * len(content))
         content[place] ^= 1
         (newer / name).write_bytes(content)
         said = []
-        assert checkpoint.newest_save([tmp_path], said.append) == older
+        assert saves.newest_save([tmp_path], said.append) == older
         assert newer.name in said[0] and "before it is used" in said[0]
         content[place] ^= 1
         (newer / name).write_bytes(content)
@@ -113,7 +113,7 @@ def test_a_state_of_an_earlier_version_is_still_read(data, tmp_path):
     meta["sha256"] = checkpoint._digest(meta)
     (state / "state.json").write_text(json.dumps(meta))
     other = make_train_state(make_pipeline(seed=5), OPTIONS)
-    checkpoint.restore(other, checkpoint.newest_save([tmp_path], pytest.fail))
+    checkpoint.restore(other, saves.newest_save([tmp_path], pytest.fail))
     assert torch.equal(weights_of(other), weights_of(train_state)) and other.step == 2
 
 
@@ -123,9 +123,9 @@ def test_the_newest_state_of_two_places_counts(data, tmp_path):
     run(None, data, OPTIONS, train_state=train_state, until=2)
     newer = save(train_state, tmp_path / "local")
     places = [tmp_path / "drive", tmp_path / "local"]
-    assert checkpoint.newest_save(places, pytest.fail) == newer
-    assert checkpoint.newest_save(places[::-1], pytest.fail) == newer
-    assert checkpoint.newest_save([tmp_path / "nowhere"], pytest.fail) is None
+    assert saves.newest_save(places, pytest.fail) == newer
+    assert saves.newest_save(places[::-1], pytest.fail) == newer
+    assert saves.newest_save([tmp_path / "nowhere"], pytest.fail) is None
 
 
 def test_two_states_at_most_lie_on_the_drive_and_the_newest_is_pointed_to(data, tmp_path):
@@ -135,14 +135,14 @@ def test_two_states_at_most_lie_on_the_drive_and_the_newest_is_pointed_to(data, 
         train_state.step = step
         state = save(train_state, local)
         seen = []
-        checkpoint.publish_save(state, drive, lambda phase, seen=seen: seen.append(phase))
-        assert len(checkpoint.states(drive)) == min(step, 2)
+        saves.publish_save(state, drive, lambda phase, seen=seen: seen.append(phase))
+        assert len(saves.list_states(drive)) == min(step, 2)
         pointer = json.loads((drive / "latest.json").read_text())
-        assert pointer["state"] == state.name == checkpoint.states(drive)[-1].name
-        assert checkpoint.newest_save([drive], pytest.fail).name == state.name
+        assert pointer["state"] == state.name == saves.list_states(drive)[-1].name
+        assert saves.newest_save([drive], pytest.fail).name == state.name
         assert seen[-4:] == ["verifying", "renaming", "pointing", "pointed"]
         assert ("removing" in seen) == (step > 2)
-    assert [p.name for p in checkpoint.states(local)] == ["state-00000005"]
+    assert [p.name for p in saves.list_states(local)] == ["state-00000005"]
 
 
 def test_weights_that_are_not_numbers_are_never_saved(data):
@@ -254,18 +254,18 @@ def test_weights_so_far_that_are_not_whole_are_passed_over_for_what_was_before(d
     state = save(train_state, tmp_path)
     run(None, data, OPTIONS, train_state=train_state, until=2)
     newer = checkpoint.save_weights(train_state, OPTIONS, tmp_path / "so-far-00000002")
-    assert checkpoint.newest_save([tmp_path], pytest.fail) == newer
-    assert checkpoint.saves(tmp_path) == [state, newer] and checkpoint.has_weights(newer)
+    assert saves.newest_save([tmp_path], pytest.fail) == newer
+    assert saves.list_saves(tmp_path) == [state, newer] and saves.has_weights(newer)
     (file,) = newer.rglob("*.safetensors")
     content = file.read_bytes()
     file.write_bytes(content[:-1])
-    assert checkpoint.newest_save([tmp_path], lambda text: None) == state
+    assert saves.newest_save([tmp_path], lambda text: None) == state
     file.unlink()
-    assert checkpoint.newest_save([tmp_path], lambda text: None) == state
-    assert not checkpoint.has_weights(newer), "the small file alone was uploaded"
+    assert saves.newest_save([tmp_path], lambda text: None) == state
+    assert not saves.has_weights(newer), "the small file alone was uploaded"
     file.write_bytes(content)
     save(train_state, tmp_path)
-    assert checkpoint.is_state(checkpoint.newest_save([tmp_path], pytest.fail)), "of one step"
+    assert saves.is_state(saves.newest_save([tmp_path], pytest.fail)), "of one step"
 
 
 def test_weights_that_are_missing_or_of_another_shape_are_explained(data, tmp_path):

@@ -10,7 +10,7 @@ import pytest
 from s2i_lib.errors import S2iError
 from s2i_lib.storage.lease import LEASE
 from s2i_lib.storage.run_card import WEIGHTS, read_card
-from s2i_lib.training import checkpoint
+from s2i_lib.training import checkpoint, saves
 from s2i_lib.training.checkpoint_manager import CheckpointManager, Waits
 from s2i_lib.training.run import Run, ignore
 
@@ -55,22 +55,22 @@ def save_state(folder, step):
 
 
 def test_states_reach_a_drive_that_is_slower_than_they_are_saved(run, monkeypatch):
-    said, publish = [], checkpoint.publish
+    said, publish = [], saves.publish
 
     def publish_slowly(source, target, *phase):
         time.sleep(1.5)
         return publish(source, target, *phase)
 
-    monkeypatch.setattr(checkpoint, "publish", publish_slowly)
+    monkeypatch.setattr(saves, "publish", publish_slowly)
     manager = make_keeper(run, Waits(patience_s=20), said.append)
     for step in range(1, 19):
         state = checkpoint.Snapshot({}, {"format": checkpoint.FORMAT, "step": step})
         manager.save(state, pytest.fail)
         time.sleep(0.3)
-    assert checkpoint.states(run.folder), "killed now, all would be lost"
-    assert len(checkpoint.states(run.local)) <= checkpoint.MAX_SLOTS + 2
+    assert saves.list_states(run.folder), "killed now, all would be lost"
+    assert len(saves.list_states(run.local)) <= saves.MAX_SLOTS + 2
     manager.close()
-    assert checkpoint.newest_save([run.folder], pytest.fail).name == "state-00000018"
+    assert saves.newest_save([run.folder], pytest.fail).name == "state-00000018"
     assert said == []
 
 
@@ -80,7 +80,7 @@ def test_a_state_that_another_machine_has_overtaken_is_not_copied(run, manager):
         save_state(run.folder, step)
     manager.catch_up(last_step=40)
     manager.close()
-    assert [state.name[-2:] for state in checkpoint.states(run.folder)] == ["20", "30"]
+    assert [state.name[-2:] for state in saves.list_states(run.folder)] == ["20", "30"]
 
 
 def wait_until_lost(manager):
@@ -114,5 +114,5 @@ def test_what_is_queued_when_another_takes_the_run_over_is_never_written(run):
     gate.set()
     manager.close()
     assert theirs == {path: path.stat().st_mtime_ns for path in run.folder.rglob("*")}
-    assert checkpoint.states(run.local)[0].name == "state-00000030"
+    assert saves.list_states(run.local)[0].name == "state-00000030"
     assert json.loads((run.folder / LEASE).read_text())["token"] == "theirs"

@@ -18,7 +18,7 @@ from s2i_lib.errors import S2iError
 from s2i_lib.models import loading
 from s2i_lib.models.registry import PACKAGE, REGISTRY
 from s2i_lib.storage.layout import Drive
-from s2i_lib.training import resources
+from s2i_lib.training import trial
 from s2i_lib.training.config import FinetuneOptions
 from s2i_lib.training.run import Setup
 from s2i_lib.training.train_state import find_8bit_fault
@@ -65,14 +65,14 @@ def test_the_ladder_is_gone_down_when_real_memory_runs_out(drive):
     model = loading.load("pocket", drive=drive, device=torch.device("cpu"), dtype=torch.float32)
     accelerator, options = Accelerator(), FinetuneOptions(batch_size=8)
     torch.cuda.reset_peak_memory_stats()
-    assert resources.probe_steps(model, options, accelerator) > 0
+    assert trial.probe_steps(model, options, accelerator) > 0
     peak = torch.cuda.max_memory_reserved()
     total = torch.cuda.get_device_properties(0).total_memory
     said = []
     try:
         torch.cuda.set_per_process_memory_fraction(0.7 * peak / total)
         setup = Setup(drive, None, model, options, accelerator, report=said.append)
-        changed = resources.try_steps(setup)[0].options
+        changed = trial.try_steps(setup)[0].options
         assert changed != options and changed.batch_size == 8
     except S2iError as error:
         assert "even with LoRA" in str(error)

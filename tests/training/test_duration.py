@@ -124,7 +124,7 @@ def test_the_recipe_that_was_takes_longer_than_those_that_are():
 
 
 def test_the_plan_on_a_t4_says_minutes_before_anything_was_measured():
-    from s2i_lib.training.resources import Plan
+    from s2i_lib.training.plan import Plan
 
     plan = Plan(
         "sd2.1-base",

@@ -12,7 +12,7 @@ import pytest
 from tiny_run import digest
 
 from s2i_lib.storage.run_card import read_card
-from s2i_lib.training import checkpoint
+from s2i_lib.training import saves
 
 pytestmark = pytest.mark.slow
 
@@ -82,8 +82,8 @@ def check_whole(root, whole):
     card = read_card(run)
     assert (card["status"], card["kept_step"], card["best_step"]) == ("finished", 4, 4)
     assert not (run / "best").exists()
-    assert len(checkpoint.saves(run)) == 1, "so small a state stays, the one before it does not"
-    assert checkpoint.newest_save([run], pytest.fail).name == "state-00000008"
+    assert len(saves.list_saves(run)) == 1, "so small a state stays, the one before it does not"
+    assert saves.newest_save([run], pytest.fail).name == "state-00000008"
     assert not [path.name for path in run.rglob(".*")], "something half done was left behind"
 
 

@@ -16,7 +16,7 @@ from s2i_lib.photos.dataset import build_dataset, sample_subject
 from s2i_lib.photos.manifest import load_dataset
 from s2i_lib.storage.layout import Drive
 from s2i_lib.storage.run_card import read_card
-from s2i_lib.training import checkpoint
+from s2i_lib.training import saves
 from s2i_lib.training.class_images import image_seed
 from s2i_lib.training.config import FinetuneOptions
 from s2i_lib.training.finetune import FinetuneRun
@@ -110,7 +110,7 @@ def launch(*command: str | Path, **environment: str) -> subprocess.CompletedProc
 def check_same(one: Path, two: Path, **changes) -> None:
     """The runs' last weights are the same to rounding, which training changed by much more."""
     base = make_train_state(make_pipeline(), FinetuneOptions(**changes)).parameters
-    ends = [load_file(checkpoint.states(run)[-1] / "trained.safetensors") for run in (one, two)]
+    ends = [load_file(saves.list_states(run)[-1] / "trained.safetensors") for run in (one, two)]
     assert ends[0].keys() == ends[1].keys() == base.keys()
     flat = [torch.cat([w[k].detach().flatten() for k in base]) for w in (*ends, base)]
     difference = float((flat[0] - flat[1]).norm() / flat[0].norm())
@@ -141,7 +141,7 @@ def test_two_processes_end_with_the_weights_of_one_and_share_the_class_images(
 def test_two_machines_go_on_from_what_both_see(train_alone, train_on_two, tmp_path, changes):
     """A state on the disk of the first one is nothing that the second could read."""
     whole = train_alone("whole", steps=8, **changes)
-    [state] = checkpoint.states(train_alone("parts", steps=4, **changes))
+    [state] = saves.list_states(train_alone("parts", steps=4, **changes))
     own = tmp_path / "parts" / "0" / "local"
     [key] = own.iterdir()
     shutil.copytree(state, key / "runs" / "racer" / "one" / state.name)
@@ -155,24 +155,24 @@ import sys
 import torch
 from pathlib import Path
 from s2i_lib.models.registry import choose
-from s2i_lib.training import resources
+from s2i_lib.training import trial
 from s2i_lib.training.finetune import load_for_training, make_accelerator
 from s2i_lib.training.config import FinetuneOptions
 from s2i_lib.training.run import Setup
 
 accelerator = make_accelerator("fp32")
-rank, real, said = accelerator.process_index, resources.probe_steps, []
+rank, real, said = accelerator.process_index, trial.probe_steps, []
 
 def probe(model, options, accelerator):
     if rank == 1 and options.accumulation == 1:  # the second GPU is the smaller one
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
     return real(model, options, accelerator)
 
-resources.probe_steps = probe
+trial.probe_steps = probe
 model = load_for_training(choose(sys.argv[1]), None)
 options = FinetuneOptions(batch_size=4, with_checkpointing=True, with_8bit_adam=True)
 setup = Setup(None, None, model, options, accelerator, report=said.append)
-changed, _ = resources.try_steps(setup)
+changed, _ = trial.try_steps(setup)
 Path(sys.argv[2], f"{rank}.txt").write_text(f"{changed.options.accumulation} {len(said)}")
 accelerator.end_training()
 """

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from tiny_model import draw_dataset, make_pipeline
@@ -15,6 +17,7 @@ from s2i_lib.training.recipes import RECIPES, want
 from s2i_lib.training.run import wants
 
 STABLE_DIFFUSION = ("sd2.1-base", "sd2.1")
+DATA = Path(__file__).parents[1] / "data"
 
 
 def chosen(model="sd2.1-base", kind="object", n_photos=5, asked="auto", **changes):
@@ -63,15 +66,39 @@ def test_classic_is_the_recipe_that_runs_had_before_there_were_any():
 
 
 def test_the_pocket_model_keeps_what_was_measured_whatever_the_kind():
+    """benchmarks/README.md: whole photos, and the subject cut out."""
+    whole = chosen("pocket", "person", n_photos=30, asked="whole").options
+    assert (whole.learning_rate, whole.steps, whole.sample_every) == (1.5e-4, 300, 75)
+    assert whole.schedule == "linear" and whole.class_image_count == 80
+    assert not whole.background_prompts and whole.surroundings_weight == 1
     for kind in KINDS:
         options = chosen("pocket", kind, n_photos=30).options
-        assert (options.learning_rate, options.steps, options.sample_every) == (1.5e-4, 300, 75)
-        assert options.schedule == "linear" and options.class_image_count == 80
+        assert (options.learning_rate, options.steps, options.batch_size) == (2e-4, 500, 2)
+        assert options.background_share == 1 and options.most_steps == 1000
+
+
+def test_stable_diffusion_counts_what_is_not_the_subject_as_onetrainer_does_by_default():
+    """unmasked_weight, 0.1, in OneTrainer's modules/util/config/TrainConfig.py."""
+    for kind in KINDS:
+        options = chosen(kind=kind).options
+        assert options.surroundings_weight == 0.1 and not options.background_prompts
+    assert chosen(asked="classic").options.surroundings_weight == 1
+
+
+@pytest.mark.parametrize(("n_cut_out", "expected"), [(0, "whole"), (1, "whole"), (2, "animal")])
+def test_photos_that_cannot_be_cut_out_are_learned_whole_by_the_recipe_for_that(
+    tmp_path, n_cut_out, expected
+):
+    dataset = draw_dataset(tmp_path, count=4)
+    masks = dict.fromkeys(dataset.images[:n_cut_out], tmp_path / "mask.png")
+    half = SimpleNamespace(**vars(dataset), mask_of=masks.get)
+    assert choose_recipe(half, "pocket", "auto", {})[1].name == expected
+    assert choose_recipe(half, "pocket", "object", {})[1].name == "object", "unless it is named"
 
 
 def test_a_recipe_that_a_model_has_not_is_refused_with_those_it_has():
     with pytest.raises(
-        InputError, match=r"no recipe 'classic'\. It has person, animal, object; auto"
+        InputError, match=r"no recipe 'classic'\. It has person, animal, object, whole; auto"
     ):
         chosen("pocket", asked="classic")
 
@@ -112,9 +139,18 @@ def test_a_run_keeps_its_recipe_when_recipes_change():
     assert named.name == "classic" and named.options.learning_rate == 1e-6, "unless it is named"
 
 
-def test_a_run_of_the_pocket_model_of_the_version_before_goes_on_as_well():
-    old = without(card_of(chosen("pocket")), "recipe")
-    assert wants(old, chosen("pocket").for_run(old).options)
+@pytest.mark.parametrize("named", [True, False])
+def test_a_run_of_the_pocket_model_of_the_version_before_goes_on_as_well(named):
+    """What it was begun with, as its own run.json has it; with the recipe's name or without."""
+    old = json.loads((DATA / "version_before/drive/runs/racer/cut-short/run.json").read_text())
+    same = ("schedule", "class_dropout", "class_prompts", "sample_prompts")
+    recipe = {key: old["wanted"][key] for key in same}
+    recipe |= {"method": "full", "learning_rate": old["wanted"]["learning_rate"] / 2}  # of a LoRA
+    old |= {"recipe": {"name": "object", "source": "", "options": recipe}} if named else {}
+    asked = ("method", "steps", "class_image_count", "lora_rank", "lora_targets", "sample_every")
+    changes = {key: old["wanted"][key] for key in asked}
+    assert not wants(old, chosen("pocket", **changes).options), "the defaults have moved"
+    assert wants(old, chosen("pocket", **changes).for_run(old).options)
 
 
 def test_a_run_that_begins_has_the_present_recipe():

@@ -14,7 +14,7 @@ from benchmarks import memory
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.models.loading import Model
 from s2i_lib.models.registry import REGISTRY
-from s2i_lib.training import resources, storage_plan
+from s2i_lib.training import plan, resources, storage_plan, trial
 from s2i_lib.training.config import LORA_RATE, FinetuneOptions, parse_options
 from s2i_lib.training.recipes import RECIPES
 from s2i_lib.training.run import Setup
@@ -62,7 +62,7 @@ def test_the_ladder_goes_down_as_far_as_it_must_and_announces_each_rung(rung):
         pytest.skip("bitsandbytes does not work here, so its rung is left out")
     tried, said = [], []
     probe = out_of_memory_until(RUNGS[rung], tried)
-    options, seconds = resources.descend(OPTIONS, probe, Accelerator(cpu=True), said.append)
+    options, seconds = trial.descend(OPTIONS, probe, Accelerator(cpu=True), said.append)
     n_rungs = list(RUNGS).index(rung)
     assert len(said) == n_rungs and len(tried) == n_rungs + 1
     assert options == tried[-1] and seconds == 0.5
@@ -93,13 +93,13 @@ def test_a_step_that_would_fit_too_narrowly_is_not_tried_without_checkpointing(m
     )
     tried = []
     monkeypatch.setattr(
-        resources, "probe_steps", lambda model, options, _: tried.append(options) or 1.0
+        trial, "probe_steps", lambda model, options, _: tried.append(options) or 1.0
     )
     for room, is_tried in ((0.9, False), (1.1, True)):
         said = []
-        free = int((needed + room * resources.ROOM_GIB) * resources.GIB)
-        monkeypatch.setattr(resources, "free_memory", lambda device, free=free: free)
-        tried_with, _ = resources.try_steps(setup_of(model, OPTIONS, report=said.append))
+        free = int((needed + room * trial.ROOM_GIB) * resources.GIB)
+        monkeypatch.setattr(trial, "free_memory", lambda device, free=free: free)
+        tried_with, _ = trial.try_steps(setup_of(model, OPTIONS, report=said.append))
         options = tried_with.options
         assert options.with_checkpointing != is_tried and tried == [options]
         assert said == [] or "would leave less than 1 GiB" in said[0]
@@ -113,13 +113,13 @@ def test_on_a_t4_a_person_is_learnt_with_the_text_encoder_and_without_checkpoint
     options = FinetuneOptions(**recipe.as_options(5))
     total = 865_910_724 + 340_387_840
     needed = sum(resources.estimate_memory(total, total, options, 512).values())
-    assert needed + resources.ROOM_GIB < 14.2
+    assert needed + trial.ROOM_GIB < 14.2
 
 
 def test_below_the_last_rung_it_gives_up_with_what_to_do():
     with pytest.raises(S2iError, match="smaller model"):
         probe = out_of_memory_until(lambda o: False, [])
-        resources.descend(OPTIONS, probe, Accelerator(cpu=True), lambda text: None)
+        trial.descend(OPTIONS, probe, Accelerator(cpu=True), lambda text: None)
 
 
 def test_8bit_adamw_is_no_rung_where_it_only_works_on_another_device(monkeypatch):
@@ -142,12 +142,12 @@ def test_other_errors_than_memory_are_not_swallowed():
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
     with pytest.raises(RuntimeError, match="mat1"):
-        resources.descend(OPTIONS, probe, Accelerator(cpu=True), pytest.fail)
+        trial.descend(OPTIONS, probe, Accelerator(cpu=True), pytest.fail)
 
 
 def test_a_probe_of_real_steps_leaves_the_model_as_it_was(model):
     before = {k: v.clone() for k, v in model.pipeline.unet.state_dict().items()}
-    seconds = resources.probe_steps(model, OPTIONS, Accelerator(cpu=True))
+    seconds = trial.probe_steps(model, OPTIONS, Accelerator(cpu=True))
     assert seconds > 0
     after = model.pipeline.unet.state_dict()
     assert before.keys() == after.keys()
@@ -159,12 +159,12 @@ def test_a_trial_on_another_device_takes_no_memory_of_this_one(model, method):
     """On the meta device, which here stands for a GPU, weights take none there either."""
     place, options = torch.device("meta"), dataclasses.replace(OPTIONS, method=method)
     unet, before = model.pipeline.unet, dict(model.pipeline.unet.named_parameters())
-    trial = resources.trial_copy(unet, place)
-    for name, weight in trial.named_parameters():
+    copied = trial.trial_copy(unet, place)
+    for name, weight in copied.named_parameters():
         assert weight is not before[name] and weight.data_ptr() == before[name].data_ptr()
     pipe = SimpleNamespace(
-        unet=trial,
-        text_encoder=resources.trial_copy(model.pipeline.text_encoder, place),
+        unet=copied,
+        text_encoder=trial.trial_copy(model.pipeline.text_encoder, place),
         scheduler=model.pipeline.scheduler,
     )
     train_state = make_train_state(pipe, options, place)
@@ -217,7 +217,7 @@ def test_the_best_steps_weights_are_counted_where_a_scorer_keeps_them(model, dri
     def made(base, **changes):
         options = dataclasses.replace(OPTIONS, **changes)
         one = Model(base, model.pipeline, "made here")
-        return resources.make_plan(setup_of(one, options, drive), drive.runs / "rex" / "1")
+        return plan.make_plan(setup_of(one, options, drive), drive.runs / "rex" / "1")
 
     pocket = REGISTRY["pocket"]  # its scorer ships with it; that of the others is fetched
     kept = made(pocket)
@@ -232,16 +232,16 @@ def test_the_best_steps_weights_are_counted_where_a_scorer_keeps_them(model, dri
 def test_what_a_run_has_on_the_drive_already_is_free_for_it(model, drive):
     """Two states of SD 2.1 fill a free Drive; the run that they are of has to go on."""
     folder = drive.runs / "rex" / "1"
-    before = resources.make_plan(setup_of(model, OPTIONS, drive), folder).room.drive
+    before = plan.make_plan(setup_of(model, OPTIONS, drive), folder).room.drive
     (folder / "state-00000100").mkdir(parents=True)
     with (folder / "state-00000100" / "trained.safetensors").open("wb") as file:
         file.truncate(40 * resources.GIB)  # takes no space: a hole
-    after = resources.make_plan(setup_of(model, OPTIONS, drive), folder).room.drive
+    after = plan.make_plan(setup_of(model, OPTIONS, drive), folder).room.drive
     assert after - before == pytest.approx(40, abs=5)
 
 
 def test_a_full_drive_is_refused_before_training(model, drive):
-    made = resources.make_plan(setup_of(model, OPTIONS, drive), drive.runs / "rex" / "1")
+    made = plan.make_plan(setup_of(model, OPTIONS, drive), drive.runs / "rex" / "1")
     made.check()
     with pytest.raises(InputError, match="runs --prune"):
         dataclasses.replace(made, room=Room(drive=0.0, local=1.0)).check()
@@ -264,18 +264,18 @@ def test_a_full_local_disk_is_refused_before_training(model, drive, tmp_path, mo
     assert room.local_beside(20) == 100
     monkeypatch.setattr(storage_plan, "free_bytes", lambda path: 0)
     with pytest.raises(InputError, match=r"on this disk .* 0\.0 are free .* S2I_LOCAL"):
-        resources.make_plan(setup_of(model, OPTIONS, drive), folder).check()
+        plan.make_plan(setup_of(model, OPTIONS, drive), folder).check()
 
 
 def test_too_little_memory_is_refused_with_a_change_that_needs_less(model, drive, monkeypatch):
     """On a CPU nothing may try whether it fits: the system would kill the process."""
-    monkeypatch.setattr(resources, "free_memory", lambda device: 0)
+    monkeypatch.setattr(plan, "free_memory", lambda device: 0)
     if find_8bit_fault("cpu"):
         pytest.skip("bitsandbytes does not work here, so its rung is left out")
     options, offered = OPTIONS, []
     while True:
         with pytest.raises(InputError, match=r"needs about .* on cpu and 0\.0 are free") as refused:
-            resources.make_plan(setup_of(model, options, drive), drive.runs / "rex" / "1").check()
+            plan.make_plan(setup_of(model, options, drive), drive.runs / "rex" / "1").check()
         words = re.findall(r"--option (\S+=[^\s)]+)", str(refused.value))
         if not words:
             break
@@ -291,19 +291,19 @@ def test_too_little_memory_is_refused_with_a_change_that_needs_less(model, drive
 
 
 def test_on_a_gpu_the_estimate_does_not_overrule_the_trial_steps(model, drive):
-    made = resources.make_plan(setup_of(model, OPTIONS, drive), drive.runs / "rex" / "1")
+    made = plan.make_plan(setup_of(model, OPTIONS, drive), drive.runs / "rex" / "1")
     dataclasses.replace(made, is_tried=True, device_free_gib=0.0).check()
 
 
 def test_the_plan_says_what_will_happen(model, drive):
-    said = str(resources.make_plan(setup_of(model, OPTIONS, drive), drive.runs / "rex" / "1"))
+    said = str(plan.make_plan(setup_of(model, OPTIONS, drive), drive.runs / "rex" / "1"))
     for words in ("pocket on cpu", "full", "learning rate 1e-06", "4 photos + 4 class", "free"):
         assert words in said
     assert "Time    said after the first steps" in said
 
 
 def test_the_plan_says_the_time_that_measured_steps_add_up_to(model, drive):
-    made = resources.make_plan(setup_of(model, OPTIONS, drive), drive.runs / "rex" / "1")
+    made = plan.make_plan(setup_of(model, OPTIONS, drive), drive.runs / "rex" / "1")
     assert OPTIONS.steps == 400
     assert "about 10 minutes for all steps, 1.5 s each" in str(
         dataclasses.replace(made, seconds_a_step=1.5)
@@ -313,17 +313,17 @@ def test_the_plan_says_the_time_that_measured_steps_add_up_to(model, drive):
 
 def test_the_second_step_tells_the_time_where_no_trial_did(model, drive, monkeypatch):
     clock = iter([100.0, 102.0, 200.0, 300.0])  # the callback of step 2 begins 2 s after step 1
-    monkeypatch.setattr(resources.time, "monotonic", lambda: next(clock))
-    made = resources.make_plan(setup_of(model, OPTIONS, drive), drive.runs / "rex" / "1")
+    monkeypatch.setattr(plan.time, "monotonic", lambda: next(clock))
+    made = plan.make_plan(setup_of(model, OPTIONS, drive), drive.runs / "rex" / "1")
     seen, said = [], []
-    callback = resources.SayTime(made, lambda step, losses: seen.append(step), said.append)
+    callback = plan.SayTime(made, lambda step, losses: seen.append(step), said.append)
     for step in (1, 2, 3):
         callback(step, None)
     assert seen == [1, 2, 3]
     assert said == [f"Time    {dataclasses.replace(made, seconds_a_step=2.0).time}"]
     tried = dataclasses.replace(made, seconds_a_step=1.0)
     clock = iter(range(100))
-    callback = resources.SayTime(tried, lambda step, losses: None, said.append)
+    callback = plan.SayTime(tried, lambda step, losses: None, said.append)
     for step in (1, 2, 3):
         callback(step, None)
     assert len(said) == 1, "a trial has told it before"

@@ -11,7 +11,7 @@ from s2i_lib.errors import InputError
 from s2i_lib.storage.layout import Drive
 from s2i_lib.storage.lease import LEASE, Lease
 from s2i_lib.storage.run_card import read_card
-from s2i_lib.training import checkpoint, resources
+from s2i_lib.training import checkpoint, resources, saves
 from s2i_lib.training.finetune import FinetuneRun
 from s2i_lib.training.train_state import find_8bit_fault
 
@@ -69,7 +69,7 @@ def test_what_a_finished_run_could_not_copy_is_copied_by_starting_it_again(drive
     again, said, events = start(drive, dataset, tiny)
     assert again == run and digest(run) == before
     assert not [event for event, _ in events if event == "step"]
-    assert checkpoint.newest_save([run], pytest.fail).name == "state-00000008"
+    assert saves.newest_save([run], pytest.fail).name == "state-00000008"
     assert read_card(run)["status"] == "finished"
 
 

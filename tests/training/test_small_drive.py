@@ -19,7 +19,7 @@ from s2i_lib.errors import InputError
 from s2i_lib.storage import files as drive_module
 from s2i_lib.storage.layout import Drive
 from s2i_lib.storage.run_card import LORA, read_card
-from s2i_lib.training import checkpoint, storage_plan
+from s2i_lib.training import saves, storage_plan
 from s2i_lib.training.finetune import FinetuneRun
 
 pytestmark = pytest.mark.slow
@@ -133,7 +133,7 @@ def test_a_default_run_starts_and_ends_whatever_is_free(ground, whole, free_gb, 
     time.sleep(2 * UPLOAD_S)
     place.machine_dies()
     assert digest(place.run) == whole, "the weights are in the cloud"
-    storage_gone = [save.name for save in checkpoint.saves(place.run)]
+    storage_gone = [save.name for save in saves.list_saves(place.run)]
     place.train()
     assert place.heard("finished already"), place.said
     assert len(storage_gone) <= 1, "at most the newest waits for the upload of the weights"
@@ -169,7 +169,7 @@ def test_when_the_machine_dies_a_new_one_goes_on(ground, whole, free_gb, is_exac
     with pytest.raises(KilledError):
         place.train(lambda event, info: (slow_steps(event, info), kill_at(7)(event, info)))
     place.machine_dies()
-    assert checkpoint.saves(place.run), "something to go on from was uploaded"
+    assert saves.list_saves(place.run), "something to go on from was uploaded"
     run = place.train(slow_steps)
     assert place.heard("goes on at step"), place.said
     assert place.heard("fresh optimizer") == (not is_exact), place.said
@@ -196,9 +196,9 @@ def test_at_no_moment_is_the_cloud_without_something_whole(ground, free_gb, tmp_
                     break
                 except shutil.Error:
                     shutil.rmtree(copy, ignore_errors=True)
-        save = checkpoint.newest_save([copy], lambda text: None)
+        save = saves.newest_save([copy], lambda text: None)
         is_over = read_card(copy).get("status") == "finished"
-        has_weights = is_over and checkpoint.has_weights(copy / "weights")
+        has_weights = is_over and saves.has_weights(copy / "weights")
         found.append((event, bool(save or has_weights)))
         shutil.rmtree(copy.parent)
 
@@ -207,7 +207,7 @@ def test_at_no_moment_is_the_cloud_without_something_whole(ground, free_gb, tmp_
     assert len(found) - first > 12, "it was looked at often enough"
     assert all(is_whole for _, is_whole in found[first:]), found
     place.machine_dies()
-    assert checkpoint.saves(place.run) or checkpoint.has_weights(place.run / "weights")
+    assert saves.list_saves(place.run) or saves.has_weights(place.run / "weights")
     assert digest(place.train(steps=12))
 
 
@@ -225,7 +225,7 @@ def test_a_card_that_is_there_before_its_weights_does_not_end_a_run(ground, whol
     time.sleep(0.5)
     place.machine_dies()
     assert read_card(place.run).get("status") == "finished"
-    assert not checkpoint.has_weights(place.run / "weights")
+    assert not saves.has_weights(place.run / "weights")
     run = place.train(slow_steps)
     assert run == place.run and place.heard("goes on at step") and digest(run) == whole
 
@@ -233,8 +233,8 @@ def test_a_card_that_is_there_before_its_weights_does_not_end_a_run(ground, whol
 def test_more_steps_go_on_from_the_weights_where_no_state_is_left(ground):
     place = ground(4.0)
     place.train(slow_steps)
-    for save in checkpoint.saves(place.run):
-        checkpoint.remove_save(save)
+    for save in saves.list_saves(place.run):
+        saves.remove_save(save)
     run = place.train(slow_steps, steps=10, name="tiny-01")
     assert place.heard("goes on at step 8 of 10, from that step's weights"), place.said
     assert read_card(run)["step"] == 10

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 from traitlets import HasTraits
 
-from s2i_lib.drawing.gallery import save, without
+from s2i_lib.drawing.gallery import save
+from s2i_lib.drawing.pages import without
 from s2i_lib.drawing.records import Picture
 from s2i_lib.errors import InputError
 from s2i_lib.photos.subject import Subject, load_subject, save_subject

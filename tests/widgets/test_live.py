@@ -8,7 +8,9 @@ import pytest
 from PIL import Image
 
 from s2i_lib.evaluation.model_selection import Point, as_curve
-from s2i_lib.widgets.training_panel import LivePanel
+from s2i_lib.storage.run_card import read_card
+from s2i_lib.training.finetune import FinetuneRun
+from s2i_lib.widgets.training_panel import LivePanel, train_on_button
 
 
 @pytest.fixture
@@ -73,3 +75,20 @@ def test_events_of_saving_from_another_thread_change_nothing(panel):
     before = panel.html()
     panel("publishing", {})
     assert panel.html() == before
+
+
+@pytest.mark.slow
+def test_train_on_button_trains_a_finished_run_to_twice_its_steps(drive, dataset, tiny, capsys):
+    few = {"steps": 2, "class_image_count": 8, "sample_every": 0, "learning_rate": 1e-3}
+    training = FinetuneRun(drive, dataset, model=str(tiny), **few)
+    run = training.train()
+    button, output = train_on_button(training, run).children
+    for steps in (4, 8):
+        button.click()
+        card = read_card(run)
+        assert (card["status"], card["step"], button.disabled) == ("finished", steps, False)
+    assert f"{run.name} has been trained on." in capsys.readouterr().out
+    training.changes |= {"batch_size": 3, "accumulation": 2}
+    button.click()
+    assert not button.disabled and read_card(run)["step"] == 8
+    assert "cannot be computed in 2 equal parts" in output.outputs[0]["text"]

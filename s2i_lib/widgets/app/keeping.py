@@ -8,14 +8,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from s2i_lib.drawing.gallery import (
-    Section,
-    file_stem,
-    is_of,
-    list_pictures,
-    read_record,
-    write_page,
-)
+from s2i_lib.drawing.gallery import file_stem, is_of, list_pictures, read_record
+from s2i_lib.drawing.pages import Section, write_page
 from s2i_lib.errors import InputError
 from s2i_lib.photos.manifest import load_dataset, open_photo
 from s2i_lib.photos.reading import encode_image

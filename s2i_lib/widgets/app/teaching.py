@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from s2i_lib.photos.manifest import Dataset
     from s2i_lib.training.finetune import FinetuneRun
-    from s2i_lib.training.resources import Plan
+    from s2i_lib.training.plan import Plan
 
 log = logging.getLogger(__name__)
 
@@ -180,7 +180,9 @@ class Teaching:
             return
         if self.of(name).state == "planning":  # Start may have been pressed meanwhile
             was = self._note(name)
-            stopped = [("app_was_stopped", {})] if was and not was.get("goes_on") else []
+            stopped: list[Message] = []
+            if was and not was.get("goes_on"):
+                stopped.append(("app_was_stopped", {}))
             self._set(
                 name,
                 state="ready",

@@ -10,6 +10,7 @@ function countWords(say, count, fewest, most) {
 
 // Returns {element, close}. Thumbnails come from Python, so what is seen here has arrived there.
 export function makeStrip(model, transport, lines, say) {
+  if (!model.get("shows_strip")) return { element: "", close() {} };
   const count = make("p", { class: "s2i-count" });
   const list = make("ul", { class: "s2i-strip", "aria-label": say("strip_list") });
   const undo = make("button", { type: "button", hidden: true }, say("strip_undo"));
@@ -89,9 +90,8 @@ export function makeStrip(model, transport, lines, say) {
   model.on("change:photos", update);
   model.on("change:verdicts", mark);
   update();
-  const isShown = model.get("shows_strip");
   return {
-    element: make("div", { hidden: !isShown }, make("div", { class: "s2i-row" }, count, undo), list),
+    element: make("div", {}, make("div", { class: "s2i-row" }, count, undo), list),
     close() {
       model.off("change:photos", update);
       model.off("change:verdicts", mark);

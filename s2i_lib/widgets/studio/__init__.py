@@ -306,7 +306,8 @@ class Studio(ByteWidget):
         InputError
             When nothing has been kept.
         """
-        from s2i_lib.drawing.gallery import file_stem, write_page
+        from s2i_lib.drawing.gallery import file_stem
+        from s2i_lib.drawing.pages import write_page
 
         kept = []
         for turn in self._talk.turns:
