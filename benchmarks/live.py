@@ -172,18 +172,26 @@ def write_table(
     seconds = {way: np.array([one["seconds"] for one in some]) for way, some in answers.items()}
     rows = []
     for way, some in answers.items():
-        scores = referee.judge([one["picture"] for one in some], wishes)
+        heard = np.mean(
+            [n in one["text"].lower() for (n, _, _), one in zip(wishes, some, strict=True)]
+        )
+        right = np.mean(
+            [
+                referee.background(one["picture"]) == referee.colours[colour]
+                for (_, colour, _), one in zip(wishes, some, strict=True)
+            ]
+        )
         ratio = np.median(seconds[way] / seconds[USUAL])
         rows.append(
             f"| {way} | {np.median(seconds[way]):.2f} | {np.quantile(seconds[way], 0.9):.2f} | "
-            f"{ratio:.2f} | {scores['noun']:.2f} | {scores['background']:.2f} |"
+            f"{ratio:.2f} | {heard:.2f} | {right:.2f} |"
         )
     return "\n".join(
         [
             f"{len(wishes)} sentences, {threads} threads. From the end of the recording to the "
             "picture:",
             "",
-            "| | median, s | ninth tenth, s | of the usual recipe | noun | background |",
+            "| | median, s | ninth tenth, s | of the usual | noun heard | background right |",
             "|---|---|---|---|---|---|",
             *rows,
             "",
