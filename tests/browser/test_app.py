@@ -107,7 +107,6 @@ def assert_nothing_sticks_out(page) -> None:
     assert wide == []
 
 
-@pytest.mark.screenshots
 @pytest.mark.timeout(1800)
 def test_from_files_to_the_first_own_picture_in_eight_presses_and_again(
     lab, chromium, tmp_path, look, assert_accessible, full
@@ -183,7 +182,6 @@ def go_on_in_a_new_kernel(lab, page, tmp_path: Path, look) -> None:
     shown(page, look, "again")
 
 
-@pytest.mark.screenshots
 @pytest.mark.parametrize("width", [360, 1366])
 def test_without_camera_the_sample_is_tried_and_forgotten_on_a_phone_and_a_laptop(
     lab, chromium, tmp_path, look, assert_accessible, width
