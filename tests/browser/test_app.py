@@ -66,6 +66,15 @@ def state(page, *states: str) -> None:
     page.wait_for_selector(selector, timeout=PATIENCE)
 
 
+def studio_state(page, *states: str) -> str:
+    """Wait until the studio is in one of these states; which one it is."""
+    studio = "section.s2i[aria-label=Studio]"  # the upload widget above it has a state, too
+    page.wait_for_selector(
+        ", ".join(f"{studio}[data-state={each}]" for each in states), timeout=PATIENCE
+    )
+    return page.locator(studio).get_attribute("data-state")
+
+
 def bring(presses: Presses, page, files: list[Path]) -> None:
     with page.expect_file_chooser() as chooser:
         presses.press(page.get_by_role("button", name="Choose photos"))
@@ -81,8 +90,11 @@ def name_it(presses: Presses, page, name: str, noun: str) -> None:
 
 
 def shown(page, look, name: str) -> None:
-    """Keep how the whole page looks."""
+    """Keep how the whole page looks, of which a window shows a part."""
+    window = page.viewport_size
+    page.set_viewport_size({**window, "height": 2400})
     look(page.locator(".s2i-app").first, f"app-{name}")
+    page.set_viewport_size(window)
 
 
 def assert_nothing_sticks_out(page) -> None:
@@ -95,7 +107,6 @@ def assert_nothing_sticks_out(page) -> None:
     assert wide == []
 
 
-@pytest.mark.screenshots
 @pytest.mark.timeout(1800)
 def test_from_files_to_the_first_own_picture_in_eight_presses_and_again(
     lab, chromium, tmp_path, look, assert_accessible, full
@@ -130,17 +141,14 @@ def test_from_files_to_the_first_own_picture_in_eight_presses_and_again(
     lap("teaching")
     studio = page.locator("section.s2i[aria-label=Studio]")
     button = studio.locator(".s2i-speak")
-    page.wait_for_selector("section.s2i[aria-label=Studio][data-state=ready]", timeout=PATIENCE)
+    studio_state(page, "ready")
     shown(page, look, "taught")
     presses.press(button)
-    page.wait_for_selector("section.s2i[data-state=listening]")
+    studio_state(page, "listening")
     page.wait_for_timeout((seconds + 4.5) * SECONDS)  # then it stops by itself
-    page.wait_for_selector(
-        "section.s2i[data-state=done], section.s2i[data-state=asking]", timeout=PATIENCE
-    )
-    if studio.get_attribute("data-state") == "asking":
+    if studio_state(page, "done", "asking", "error") == "asking":
         presses.press(studio.get_by_role("button", name="Yes, draw it"))
-        page.wait_for_selector("section.s2i[data-state=done]", timeout=PATIENCE)
+        studio_state(page, "done", "error")
     lap("speaking")
     shown(page, look, "spoken")
     assert_accessible(page)
@@ -174,7 +182,6 @@ def go_on_in_a_new_kernel(lab, page, tmp_path: Path, look) -> None:
     shown(page, look, "again")
 
 
-@pytest.mark.screenshots
 @pytest.mark.parametrize("width", [360, 1366])
 def test_without_camera_the_sample_is_tried_and_forgotten_on_a_phone_and_a_laptop(
     lab, chromium, tmp_path, look, assert_accessible, width

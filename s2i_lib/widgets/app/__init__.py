@@ -267,7 +267,6 @@ class App(ipywidgets.VBox):
         if kind == "start":
             self.teaching.start(name)
             self._open("photos", is_open=False)
-            self._open("speak", is_open=True)
         elif kind == "train_on":
             self.teaching.train_on(name)
         elif kind == "stop":
