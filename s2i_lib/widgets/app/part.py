@@ -67,6 +67,6 @@ def drop_what_is_displayed() -> None:
         from IPython import get_ipython
     except ImportError:
         return
-    publisher = getattr(get_ipython(), "display_pub", None)
+    publisher: Any = getattr(get_ipython(), "display_pub", None)
     if hasattr(publisher, "register_hook"):  # a kernel's; hooks are a thread's own
         publisher.register_hook(lambda message: None)
