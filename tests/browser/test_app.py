@@ -158,7 +158,8 @@ def test_from_files_to_the_first_own_picture_in_eight_presses_and_again(
     print(f"{presses.count} presses; seconds: {took}")
     assert presses.count <= MOST_PRESSES
     run_again_trains_nothing_twice(page, notebook, tmp_path)
-    go_on_in_a_new_kernel(lab, page, tmp_path, look)
+    if full:  # tests/widgets/test_app.py has it without a browser
+        go_on_in_a_new_kernel(lab, page, tmp_path, look)
 
 
 def run_again_trains_nothing_twice(page, notebook, tmp_path: Path) -> None:
@@ -182,7 +183,7 @@ def go_on_in_a_new_kernel(lab, page, tmp_path: Path, look) -> None:
     shown(page, look, "again")
 
 
-@pytest.mark.parametrize("width", [360, 1366])
+@pytest.mark.parametrize("width", [360, pytest.param(1366, marks=pytest.mark.full)])
 def test_without_camera_the_sample_is_tried_and_forgotten_on_a_phone_and_a_laptop(
     lab, chromium, tmp_path, look, assert_accessible, width
 ):

@@ -68,5 +68,5 @@ def drop_what_is_displayed() -> None:
     except ImportError:
         return
     publisher: Any = getattr(get_ipython(), "display_pub", None)
-    if publisher and hasattr(publisher, "register_hook"):  # a kernel's; hooks are a thread's own
+    if hasattr(publisher, "register_hook"):  # a kernel's; hooks are a thread's own
         publisher.register_hook(lambda message: None)
