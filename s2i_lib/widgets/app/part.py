@@ -30,7 +30,7 @@ class Part(ByteWidget):
     """
 
     _esm = join_modules("app/app.js")
-    _css = join_styles("app/app.css")
+    _css = join_styles("studio/studio.css", "app/app.css")  # its "More" and notes
 
     part = traitlets.Unicode(help="faces, photos, teach, speak or keep").tag(sync=True)
     data = traitlets.Dict(help="what the card shows").tag(sync=True)

@@ -53,8 +53,8 @@ function render({ model, el }) {
   let stream = null, busy = false, stopBurst = false, serial = 0;
 
   const video = make("video", { muted: true, playsinline: true, "aria-label": say("cam_preview") });
-  const number = make("div", { class: "s2i-countdown", "aria-hidden": "true" });
-  const stage = make("div", { class: "s2i-stage", hidden: true }, video, number);
+  const number = make("div", { class: "s2i-selftimer", "aria-hidden": "true" });
+  const stage = make("div", { class: "s2i-finder", hidden: true }, video, number);
   const which = make(
     "select",
     { "aria-label": say("cam_which"), change: () => stream && open() },
