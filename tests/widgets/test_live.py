@@ -9,7 +9,6 @@ from PIL import Image
 
 from s2i_lib.evaluation.model_selection import Point, as_curve
 from s2i_lib.storage.run_card import read_card
-from s2i_lib.training.finetune import FinetuneRun
 from s2i_lib.widgets.training_panel import LivePanel, train_on_button
 
 
@@ -80,6 +79,8 @@ def test_events_of_saving_from_another_thread_change_nothing(panel):
 @pytest.mark.slow
 def test_train_on_button_trains_a_finished_run_to_twice_its_steps(drive, dataset, tiny, capsys):
     few = {"steps": 2, "class_image_count": 8, "sample_every": 0, "learning_rate": 1e-3}
+    from s2i_lib.training.finetune import FinetuneRun
+
     training = FinetuneRun(drive, dataset, model=str(tiny), **few)
     run = training.train()
     button, output = train_on_button(training, run).children
