@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -68,6 +69,16 @@ def pytest_addoption(parser):
 def full(request) -> bool:
     """Whether this is `make full`: tests with a short form run at their full length then."""
     return request.config.getoption("--full")
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_loaded_behind_a_test():
+    """Wait for models that a test's studio still loads: the libraries patch torch meanwhile, and
+    the next test may build a network of its own without the library's lock."""
+    yield
+    for thread in threading.enumerate():
+        if thread.name in ("studio-load", "load model"):
+            thread.join(60)
 
 
 @pytest.fixture
