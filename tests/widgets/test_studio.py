@@ -276,7 +276,7 @@ def test_who_did_not_come_out_is_asked_for_again_with_one_press(drive, pocket, m
     rex = Subject("Rex", "dog", "sks")
     save_subject(drive, rex)
     studio = quick_studio(drive, pocket)
-    look = studio._speech._lookout
+    look = studio._speech.lookout
     monkeypatch.setattr(look, "find_absent", lambda model, prompt, pictures: rex)
     studio.say("Rex on the beach")
     assert studio.wait(240) and studio.answer["absent"] == "Rex"
