@@ -42,7 +42,7 @@ class WatchedRun(FinetuneRun):
         return model
 
 
-def start(drive, dataset, tiny, *, loaded=None, **changes):
+def start(drive, dataset, tiny, *, loaded=None, rises=FinetuneRun.rises, **changes):
     """Run once; the run's folder, what was said, and the events. The model goes to ``loaded``."""
     said, events = [], []
     callback = changes.pop("callback", lambda event, info: None)
@@ -54,6 +54,7 @@ def start(drive, dataset, tiny, *, loaded=None, **changes):
     changes = {"model": str(tiny), "report": said.append, **SHORT, **changes}
     run = WatchedRun(drive, dataset, callback=note, **changes)
     run.loaded = [] if loaded is None else loaded
+    run.rises = rises
     return run.train(), said, events
 
 

@@ -17,6 +17,7 @@ import torch
 
 from s2i_lib.distributed import from_main
 from s2i_lib.errors import InputError, S2iError
+from s2i_lib.evaluation.model_selection import is_still_rising
 from s2i_lib.models.devices import pick_device
 from s2i_lib.models.loading import Model, load
 from s2i_lib.models.registry import REGISTRY, BaseModel, choose
@@ -109,6 +110,9 @@ class FinetuneRun:
     **changes
         Fields of ``FinetuneOptions`` that differ from the recipe's.
     """
+
+    rises = staticmethod(is_still_rising)
+    """Rule that says of the scored points whether the run goes on past its steps."""
 
     def __init__(
         self,
@@ -223,7 +227,7 @@ class FinetuneRun:
             stack.enter_context(dreambooth.deterministic(setup.options.is_deterministic))
             manager = CheckpointManager(run, setup, plan.storage, self.waits)
             stack.callback(manager.close)
-            train_and_keep(setup, manager, scorer, plan, run_card(setup, prepared.wanted))
+            self._train_and_keep(setup, manager, scorer, plan, run_card(setup, prepared.wanted))
         return run.folder
 
     def load_base(self, base: BaseModel) -> Model:
@@ -270,38 +274,42 @@ class FinetuneRun:
         plan = make_plan(setup, prepared.run.folder)
         return replace(plan, recipe=prepared.wanted.sentence, seconds_a_step=seconds)
 
-
-def train_and_keep(
-    setup: Setup, manager: CheckpointManager, scorer: str | None, plan: Plan, card: dict[str, Any]
-) -> None:
-    """Train from the newest save to the end, and keep what comes of it."""
-    run, options, accelerator = manager.run, setup.options, setup.accelerator
-    save = find_save(run, setup)
-    manager.begin(card)
-    data = prepare_data(setup, manager)
-    state = make_train_state(setup.model.pipeline, options, setup.device)
-    resume(state, run, save, setup)
-    accelerator.wait_for_everyone()  # catching up may replace the state that others still read
-    manager.catch_up(options.steps)
-    distribute(accelerator, state)
-    validation = make_validation(scorer, setup) if scorer and setup.is_main else None
-    best = BestCheckpoint(validation, state, options, manager) if validation else None
-    recorder = Recorder(setup, state, manager, best)
-    recorder.start()
-    try:
+    def _train_and_keep(
+        self,
+        setup: Setup,
+        manager: CheckpointManager,
+        scorer: str | None,
+        plan: Plan,
+        card: dict[str, Any],
+    ) -> None:
+        """Train from the newest save to the end, and keep what comes of it."""
+        run, options, accelerator = manager.run, setup.options, setup.accelerator
+        save = find_save(run, setup)
+        manager.begin(card)
+        data = prepare_data(setup, manager)
+        state = make_train_state(setup.model.pipeline, options, setup.device)
+        resume(state, run, save, setup)
+        accelerator.wait_for_everyone()  # catching up may replace the state that others still read
+        manager.catch_up(options.steps)
+        distribute(accelerator, state)
+        validation = make_validation(scorer, setup) if scorer and setup.is_main else None
+        best = BestCheckpoint(validation, state, options, manager) if validation else None
+        recorder = Recorder(setup, state, manager, best, self.rises)
+        recorder.start()
         try:
-            said = SayTime(plan, recorder, setup.report)
-            while state.step < options.steps:
-                dreambooth.train(state, data, options, accelerator, said)
-                options = recorder.options = from_main(accelerator, recorder.options)
-        except EarlyStop as stop:
-            setup.report(str(stop))
-        recorder.finish(card)
-    except OSError as error:  # what goes to the Drive is written elsewhere and tried again
-        raise S2iError(
-            f"This disk does not take what training writes ({error.strerror or error}). Free "
-            "some space on it and start the same again: it goes on from the last saved state."
-        ) from error
+            try:
+                said = SayTime(plan, recorder, setup.report)
+                while state.step < options.steps:
+                    dreambooth.train(state, data, options, accelerator, said)
+                    options = recorder.options = from_main(accelerator, recorder.options)
+            except EarlyStop as stop:
+                setup.report(str(stop))
+            recorder.finish(card)
+        except OSError as error:  # what goes to the Drive is written elsewhere and tried again
+            raise S2iError(
+                f"This disk does not take what training writes ({error.strerror or error}). Free "
+                "some space on it and start the same again: it goes on from the last saved state."
+            ) from error
 
 
 def choose_recipe(

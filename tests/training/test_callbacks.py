@@ -14,7 +14,6 @@ from s2i_lib.drawing.gallery import grid
 from s2i_lib.drawing.sampling import DrawOptions, decode, sample_latents
 from s2i_lib.errors import S2iError
 from s2i_lib.models import loading
-from s2i_lib.models.registry import PACKAGE
 from s2i_lib.speech.prompt import Prompt
 from s2i_lib.storage.run_card import read_card
 from s2i_lib.training import checkpoint, saves
@@ -209,19 +208,10 @@ def test_vae_and_frozen_text_encoder_are_on_the_device_only_while_they_draw(
 
 
 LONGER = {"steps": 4, "most_steps": 7, "learning_rate": 1e-3, "save_every": 2}
+LONGER |= {"rises": lambda points: True}  # whatever its samples are like
 
 
-@pytest.fixture
-def rising(monkeypatch):
-    """A run that is scored, and whose likeness rises at every step that is a last one."""
-    scorer = str(PACKAGE / "pocket" / "scorer")
-    monkeypatch.setattr("s2i_lib.training.finetune.find_scorer", lambda *args: scorer)
-    monkeypatch.setattr("s2i_lib.training.callbacks.is_still_rising", lambda points: True)
-
-
-def test_run_goes_on_while_likeness_rises_and_a_killed_one_ends_the_same(
-    rising, drive, dataset, tiny
-):
+def test_run_goes_on_while_likeness_rises_and_a_killed_one_ends_the_same(drive, dataset, tiny):
     whole, said, events = start(drive, dataset, tiny, name="whole", **LONGER)
     assert read_card(whole)["step"] == read_card(whole)["options"]["steps"] == 7
     assert read_card(whole)["wanted"]["steps"] == 4
