@@ -19,8 +19,9 @@ from typing import Any
 import torch
 
 from s2i_lib.errors import InputError, S2iError
-from s2i_lib.storage.files import part_of, remove, sha256_of, write_json
+from s2i_lib.storage.files import part_of, sha256_of, write_json
 from s2i_lib.storage.json_file import load_object
+from s2i_lib.storage.removal import remove
 from s2i_lib.storage.run_card import LORA
 from s2i_lib.storage.tensor_file import open_tensors, write_tensors
 from s2i_lib.training.config import FinetuneOptions, as_json

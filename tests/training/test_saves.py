@@ -7,7 +7,7 @@ import time
 import pytest
 import torch
 
-from s2i_lib.storage.files import NotYetError
+from s2i_lib.storage.publisher import NotYetError
 from s2i_lib.storage.run_card import WEIGHTS
 from s2i_lib.training import checkpoint, saves
 

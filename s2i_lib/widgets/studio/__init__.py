@@ -31,8 +31,9 @@ from s2i_lib.pipeline import (
     Understood,
 )
 from s2i_lib.speech.commands import COMMANDS, NEW_WISH
-from s2i_lib.storage.files import files_beside, remove
+from s2i_lib.storage.files import files_beside
 from s2i_lib.storage.layout import Drive
+from s2i_lib.storage.removal import remove
 from s2i_lib.widgets import join_modules, join_styles
 from s2i_lib.widgets.microphone import pcm_to_float
 from s2i_lib.widgets.studio.album import Album
