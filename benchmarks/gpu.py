@@ -188,7 +188,7 @@ def measure(
     from s2i_lib.drawing.sampling import DrawOptions
     from s2i_lib.models.loading import load
     from s2i_lib.photos.dataset import build_dataset, sample_subject
-    from s2i_lib.storage.files import size_of
+    from s2i_lib.storage.disk import size_of
     from s2i_lib.training.finetune import FinetuneRun
 
     dataset = build_dataset(sample_subject(drive), drive)

@@ -19,7 +19,8 @@ from packaging.version import InvalidVersion, Version
 import s2i_lib
 from s2i_lib.errors import S2iError
 from s2i_lib.storage import layout
-from s2i_lib.storage.files import GIB, free_bytes, make_folder
+from s2i_lib.storage.disk import GIB, free_bytes
+from s2i_lib.storage.files import make_folder
 from s2i_lib.storage.layout import FOLDER, LOCAL_ROOT, Drive, is_folder, open_drive
 
 REPOSITORY = Path(s2i_lib.__file__).resolve().parents[1]  # or site-packages, where it is installed

@@ -20,16 +20,8 @@ from s2i_lib.drawing.gallery import is_of, read_record
 from s2i_lib.drawing.pages import is_readable_page, without
 from s2i_lib.errors import InputError, S2iError, first_line
 from s2i_lib.photos.dataset import STAGED
-from s2i_lib.storage.files import (
-    abandoned_parts,
-    free_path,
-    is_abandoned,
-    name_fault,
-    remove,
-    size_of,
-    whole_name,
-    write_file,
-)
+from s2i_lib.storage.disk import name_fault, size_of
+from s2i_lib.storage.files import abandoned_parts, free_path, is_abandoned, whole_name, write_file
 from s2i_lib.storage.json_file import load_object, read_json
 from s2i_lib.storage.layout import (
     Drive,
@@ -39,6 +31,7 @@ from s2i_lib.storage.layout import (
     older_folder_names,
 )
 from s2i_lib.storage.lease import LEASE, Lease
+from s2i_lib.storage.removal import remove
 from s2i_lib.storage.run_card import RUN_CARD, read_card
 
 log = logging.getLogger(__name__)

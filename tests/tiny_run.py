@@ -3,7 +3,9 @@
 import hashlib
 import json
 
+import pytest
 import torch
+from accelerate import Accelerator
 from safetensors.torch import load_file
 
 from s2i_lib.models import loading
@@ -11,6 +13,7 @@ from s2i_lib.storage import run_card
 from s2i_lib.training.checkpoint import save_weights
 from s2i_lib.training.config import FinetuneOptions, as_json
 from s2i_lib.training.finetune import FinetuneRun
+from s2i_lib.training.run import Setup
 from s2i_lib.training.train_state import make_train_state
 
 SHORT = {
@@ -28,8 +31,19 @@ class KilledError(Exception):
     """Ends a run from within; tests/training/test_finetune_killed.py does the same with SIGKILL."""
 
 
-def start(drive, dataset, tiny, **changes):
-    """Run once; the run's folder, what was said, and the events."""
+class WatchedRun(FinetuneRun):
+    """A run whose model a test may look at, or break, while it trains."""
+
+    loaded = ()
+
+    def load_base(self, base):
+        model = super().load_base(base)
+        self.loaded.append(model)
+        return model
+
+
+def start(drive, dataset, tiny, *, loaded=None, rises=FinetuneRun.rises, **changes):
+    """Run once; the run's folder, what was said, and the events. The model goes to ``loaded``."""
     said, events = [], []
     callback = changes.pop("callback", lambda event, info: None)
 
@@ -38,7 +52,15 @@ def start(drive, dataset, tiny, **changes):
         callback(event, info)
 
     changes = {"model": str(tiny), "report": said.append, **SHORT, **changes}
-    return FinetuneRun(drive, dataset, callback=note, **changes).train(), said, events
+    run = WatchedRun(drive, dataset, callback=note, **changes)
+    run.loaded = [] if loaded is None else loaded
+    run.rises = rises
+    return run.train(), said, events
+
+
+def setup_of(model, options, drive=None, report=pytest.fail):
+    """A run's setup, as far as what it needs depends on it: not on its photos."""
+    return Setup(drive, None, model, options, Accelerator(cpu=True), report=report)
 
 
 def kill_at(wanted):

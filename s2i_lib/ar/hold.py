@@ -21,7 +21,8 @@ from s2i_lib.drawing.told import alt_text
 from s2i_lib.errors import InputError
 from s2i_lib.photos.mask import Mask, find_mask
 from s2i_lib.photos.own_png import open_png
-from s2i_lib.storage.files import list_folder, make_folder, write_file
+from s2i_lib.storage.disk import list_folder
+from s2i_lib.storage.files import make_folder, write_file
 
 if TYPE_CHECKING:
     from PIL.Image import Image

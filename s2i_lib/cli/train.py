@@ -12,7 +12,7 @@ from s2i_lib.cli.app import ModelOption
 from s2i_lib.cli.output import emit, wrap
 from s2i_lib.errors import InputError
 from s2i_lib.photos.subject import RARE_TOKENS
-from s2i_lib.storage.files import size_of
+from s2i_lib.storage.disk import size_of
 from s2i_lib.storage.layout import Drive
 
 if TYPE_CHECKING:

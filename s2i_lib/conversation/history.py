@@ -13,7 +13,8 @@ from typing import Any, TypeAlias
 
 from s2i_lib.conversation.turns import Turn
 from s2i_lib.errors import InputError
-from s2i_lib.storage.files import files_beside, remove, write_file
+from s2i_lib.storage.files import files_beside, write_file
+from s2i_lib.storage.removal import remove
 
 
 @dataclass(frozen=True)

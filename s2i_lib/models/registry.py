@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from s2i_lib.errors import InputError
 from s2i_lib.models.folder import check_model
-from s2i_lib.storage.files import GIB
+from s2i_lib.storage.disk import GIB
 from s2i_lib.storage.hub import Source
 from s2i_lib.storage.json_file import load_object
 

@@ -22,7 +22,8 @@ from typing import Any
 import numpy as np
 
 from s2i_lib.errors import S2iError
-from s2i_lib.storage.files import name_fault, sha256_of
+from s2i_lib.storage.disk import name_fault
+from s2i_lib.storage.files import sha256_of
 from s2i_lib.storage.layout import cache_root
 
 FORMAT_VERSION = 6

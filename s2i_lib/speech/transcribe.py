@@ -31,7 +31,7 @@ from s2i_lib.speech.weights import (
 )
 from s2i_lib.speech.whisper import ENGINES, Engine, has_cuda, load_engine
 from s2i_lib.speech.windows import Window, find_windows
-from s2i_lib.storage.files import GIB
+from s2i_lib.storage.disk import GIB
 from s2i_lib.storage.layout import Drive, open_drive
 
 

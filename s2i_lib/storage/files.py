@@ -1,9 +1,8 @@
-"""Files that last: written whole or not at all, published to a Drive that may fail, verified."""
+"""Files that last: written whole or not at all, under a name that nobody else takes."""
 
 from __future__ import annotations
 
 import base64
-import errno
 import glob
 import hashlib
 import json
@@ -12,16 +11,17 @@ import os
 import re
 import secrets
 import shutil
-import stat
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from s2i_lib.errors import InputError, S2iError
+from s2i_lib.storage.disk import REMEDIES, list_folder
 from s2i_lib.storage.layout import NAME_BYTES, cut_name
+from s2i_lib.storage.removal import remove
 
 try:
     import fcntl
@@ -30,7 +30,6 @@ except ImportError:  # Windows
 
 log = logging.getLogger(__name__)
 
-GIB = 1024**3
 PART_LIVES_S = 3600.0  # what is half written and untouched for so long, a killed process left
 
 
@@ -71,20 +70,6 @@ def abandoned_parts(folder: Path) -> Iterator[Path]:
             newest = max(file.lstat().st_mtime for file in (part, *part.rglob("*")))
         if time.time() - newest > PART_LIVES_S:
             yield part
-
-
-def list_folder(folder: Path) -> list[Path]:
-    """Return what lies in a folder; nothing if it is not there.
-
-    Raises
-    ------
-    OSError
-        When it cannot be listed. From Python 3.13 on, ``Path.glob`` finds nothing then.
-    """
-    try:
-        return list(folder.iterdir())
-    except FileNotFoundError:
-        return []
 
 
 def files_beside(path: Path) -> list[Path]:
@@ -251,84 +236,6 @@ def _not_written(path: Path, error: OSError) -> S2iError:
     )
 
 
-# ---- Publishing: what is on the local disk gets to a Drive that may fail at any moment ----
-
-COPY_CHUNK = 1 << 22  # 4 MiB
-REMEDIES = {
-    errno.ENOSPC: "The Drive is full: delete something and empty its bin",
-    errno.EDQUOT: "The Drive is full: delete something and empty its bin",
-    errno.ENOTCONN: "The mount has died: run the set-up cell again to mount the Drive again",
-    errno.EIO: "The Drive reports an error of its own; it often passes",
-}
-
-
-class NotTakenError(S2iError):
-    """The Drive holds something else than what was written to it."""
-
-
-class NotYetError(S2iError):
-    """A job that has to wait, and is tried again without a word: nothing has failed."""
-
-
-def free_bytes(path: Path) -> int:
-    """Return the bytes that are free where ``path`` is or is going to be."""
-    return shutil.disk_usage(_existing(path)).free
-
-
-def files_in(path: Path) -> list[Path]:
-    """Return a file itself, or all files below a folder, by name."""
-    return [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
-
-
-def size_of(path: Path) -> int:
-    """Return the bytes of a file, or of all files below a folder; of a link its own few."""
-    files = [path] if path.is_symlink() else files_in(path)
-    return sum(file.lstat().st_size for file in files)
-
-
-def disk_of(path: Path) -> int:
-    """Return a number for the disk or mount that ``path`` is on or is going to be."""
-    return _existing(path).stat().st_dev
-
-
-def _existing(path: Path) -> Path:
-    place = path.absolute()
-    while not place.exists():
-        place = place.parent
-    return place
-
-
-# What is written to a mounted Google Drive is acknowledged by a cache on this machine, and uploaded
-# later. Users saw 3.1 GB take 24 minutes and 5 GB more than 30 (googlecolab/colabtools issues 2607
-# and 287): about 2 to 3 MB a second, where others have ten times that.
-UPLOAD_BYTES_S = 3e6
-
-
-def is_uploaded_later(path: Path) -> bool:
-    """Return whether what is written to ``path`` lasts only later: a mount by FUSE.
-
-    Colab's is of the type fuse.drive (google/colab/drive.py looks for that).
-    """
-    import psutil
-
-    place = _existing(path).resolve()
-    kinds = {Path(mount.mountpoint): mount.fstype for mount in psutil.disk_partitions(all=True)}
-    kind = next((kinds[p] for p in (place, *place.parents) if p in kinds), "")
-    return kind == "fuse" or kind.startswith("fuse.")
-
-
-def has_had_time(path: Path) -> bool:
-    """Return whether a file or folder was written so long ago that it is uploaded by now.
-
-    That is an estimate from its size; only Google knows.
-    """
-    if not is_uploaded_later(path):
-        return True
-    facts = [file.stat() for file in files_in(path)]
-    written = max((fact.st_mtime for fact in facts), default=0.0)
-    return time.time() - written >= sum(fact.st_size for fact in facts) / UPLOAD_BYTES_S
-
-
 def sha256_of(content: Path | bytes) -> str:
     """Return the SHA-256 of bytes or of a file, read from the disk and not from the page cache."""
     if isinstance(content, bytes):
@@ -337,138 +244,3 @@ def sha256_of(content: Path | bytes) -> str:
         if hasattr(os, "posix_fadvise"):
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def publish(source: Path, target: Path, phase: Callable[[str], None] = lambda name: None) -> Path:
-    """Copy a file or a folder so that ``target`` is whole or as it was, never in between.
-
-    Written under a temporary name, flushed, read back and compared by SHA-256, then renamed.
-
-    Parameters
-    ----------
-    source, target : Path
-        A file or a folder of files; what it is going to be called on the Drive.
-    phase : callable
-        Is told "publishing", "verifying", "renaming" as each begins.
-
-    Raises
-    ------
-    NotTakenError
-        When what is read back differs from what was written.
-    OSError
-        What the Drive raised. ``target`` is untouched in both cases.
-    """
-    part = target.with_name(f".{target.name}.part")
-    remove(part)
-    phase("publishing")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    written = {
-        copy: _copy(file, copy)
-        for file in files_in(source)
-        for copy in [part / file.relative_to(source)]  # of a file itself that is ".": the part
-    }
-    phase("verifying")
-    for copy, digest in written.items():
-        if (found := sha256_of(copy)) != digest:
-            raise NotTakenError(
-                f"{target.name} reads back different from what was written "
-                f"(SHA-256 {found[:12]}, expected {digest[:12]})."
-            )
-    phase("renaming")
-    if target.is_dir():  # a folder cannot be renamed over another: one step aside, then in
-        aside = target.with_name(f".{target.name}.old")
-        remove(aside)
-        target.rename(aside)
-        part.rename(target)
-        remove(aside)
-    else:
-        part.replace(target)
-    return target
-
-
-def _copy(source: Path, target: Path) -> str:
-    """Copy and flush one file; return the SHA-256 of what was read."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    digest = hashlib.sha256()
-    with source.open("rb") as reader, target.open("wb") as writer:
-        while chunk := reader.read(COPY_CHUNK):
-            digest.update(chunk)
-            writer.write(chunk)
-        writer.flush()
-        os.fsync(writer.fileno())
-    return digest.hexdigest()
-
-
-def tidy(folder: Path) -> None:
-    """Clear away what a killed process left half done in ``folder``; put back what it set aside."""
-    for aside in folder.glob(".*.old"):
-        target = aside.with_name(aside.name[1:-4])
-        if target.exists():
-            remove(aside)
-        else:
-            aside.rename(target)
-    for part in folder.glob(".*.part"):
-        remove(part)
-
-
-def remove(path: Path) -> None:
-    """Delete a file or a folder for good, so that its space is free at once.
-
-    Google Drive keeps deleted files in its bin, where they still count: emptied first, they do not.
-    A link is deleted and never followed, and a file that has another name (a hard link) loses only
-    this one: what lies elsewhere is not ours to empty.
-    """
-    if not os.path.lexists(path):
-        return
-    if not path.is_dir() or path.is_symlink():
-        _empty_and_unlink(path)
-        return
-    if not path.name.startswith("."):
-        path = _set_aside(path)
-    # Links to folders are not followed. The cards at the top say whose it is: they go last.
-    for folder, _, names in os.walk(path, topdown=False):
-        for name in sorted(names):
-            _empty_and_unlink(Path(folder, name))
-    with suppress(FileNotFoundError):  # another process deletes it, too
-        shutil.rmtree(path)
-
-
-def _set_aside(folder: Path) -> Path:
-    """Rename a folder that is deleted: whole under its name or gone, so that none trusts a half."""
-    part = folder.with_name(f".{folder.name}.part")
-    remove(part)  # of one that was killed before
-    try:
-        return folder.rename(part)
-    except FileNotFoundError:  # another process has done so
-        return part
-    except OSError as error:
-        if error.errno != errno.ENAMETOOLONG:
-            raise
-        return folder
-
-
-def _empty_and_unlink(file: Path) -> None:
-    with suppress(FileNotFoundError):
-        _unlink_emptied(file)
-
-
-def _unlink_emptied(file: Path) -> None:
-    facts = file.lstat()
-    if stat.S_ISREG(facts.st_mode) and facts.st_nlink == 1:
-        with suppress(PermissionError):  # a file that may not be written may still be deleted
-            place = os.open(file, os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0))
-            try:
-                os.truncate(place, 0)
-            finally:
-                os.close(place)
-    file.unlink()
-
-
-def name_fault(error: OSError | S2iError) -> str:
-    """Return what is wrong, by its number and with what helps, for use within a sentence."""
-    cause = error if isinstance(error, OSError) else error.__cause__
-    if not isinstance(cause, OSError):
-        return str(error).rstrip(".")
-    remedy = REMEDIES.get(cause.errno or 0)
-    named = f"{cause.strerror or cause} (errno {cause.errno})"
-    return f"{named}. {remedy}" if remedy else named

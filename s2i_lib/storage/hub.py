@@ -20,8 +20,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from s2i_lib.errors import InputError, S2iError, first_line
-from s2i_lib.storage.files import GIB, NotTakenError, free_bytes, publish, sha256_of, tidy
+from s2i_lib.storage.disk import GIB, free_bytes
+from s2i_lib.storage.files import sha256_of
 from s2i_lib.storage.json_file import load_object
+from s2i_lib.storage.publishing import NotTakenError, publish, tidy
 
 log = logging.getLogger(__name__)
 

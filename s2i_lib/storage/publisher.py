@@ -7,7 +7,11 @@ import time
 from collections.abc import Callable
 
 from s2i_lib.errors import S2iError
-from s2i_lib.storage.files import NotYetError, name_fault
+from s2i_lib.storage.disk import name_fault
+
+
+class NotYetError(S2iError):
+    """A job that has to wait, and is tried again without a word: nothing has failed."""
 
 
 class Publisher:

@@ -23,9 +23,11 @@ from s2i_lib.models.encoders import awake, load_clip
 from s2i_lib.models.vision import find_network
 from s2i_lib.photos.manifest import open_photo
 from s2i_lib.speech.templates import fill_in
-from s2i_lib.storage.files import NotTakenError, publish, remove, write_file
+from s2i_lib.storage.files import write_file
 from s2i_lib.storage.json_file import load_object
 from s2i_lib.storage.layout import Drive
+from s2i_lib.storage.publishing import NotTakenError, publish
+from s2i_lib.storage.removal import remove
 from s2i_lib.storage.run_card import WEIGHTS
 from s2i_lib.training import checkpoint
 from s2i_lib.training.checkpoint import STEP

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from s2i_lib.drawing.gallery import grid
 from s2i_lib.drawing.marks import encode_marked, mark_of_model
 from s2i_lib.drawing.sampling import DrawOptions, decode, encode_prompts, sample_latents
 from s2i_lib.errors import S2iError
-from s2i_lib.evaluation.model_selection import as_curve, is_still_rising
+from s2i_lib.evaluation.model_selection import Point, as_curve, is_still_rising
 from s2i_lib.models import devices
 from s2i_lib.speech.prompt import Prompt
 from s2i_lib.speech.templates import fill_in, take_turns
@@ -122,10 +122,12 @@ class Recorder:
         state: TrainState,
         manager: CheckpointManager,
         best: BestCheckpoint | None = None,
+        rises: Callable[[Sequence[Point]], bool] = is_still_rising,
     ):
         self.state, self.options, self.accelerator = state, setup.options, setup.accelerator
         self.callback, self.is_main, self.report = setup.callback, setup.is_main, setup.report
         self.manager, self.sampler, self.best = manager, Sampler(setup, manager), best
+        self.rises = rises
         self.metrics = manager.run.local / "metrics.jsonl"
         self._unread: list[tuple[int, Losses]] = []
         self._saved_at, self._looked_at = state.step, 0
@@ -175,7 +177,7 @@ class Recorder:
     def go_on(self, step: int) -> bool:
         """Set the last step farther off where likeness still rises; ``options.steps`` has it."""
         points = self.best.validation.points if self.best else []
-        if step >= self.options.most_steps or not is_still_rising(points):
+        if step >= self.options.most_steps or not self.rises(points):
             return False
         seconds = (time.monotonic() - self._began) / max(1, step - self._first)
         more = min(self.options.most_steps - step, int(LONGER_S / seconds))

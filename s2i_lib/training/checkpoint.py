@@ -19,8 +19,9 @@ from typing import Any
 import torch
 
 from s2i_lib.errors import InputError, S2iError
-from s2i_lib.storage.files import remove, sha256_of, write_json
+from s2i_lib.storage.files import part_of, sha256_of, write_json
 from s2i_lib.storage.json_file import load_object
+from s2i_lib.storage.removal import remove
 from s2i_lib.storage.run_card import LORA
 from s2i_lib.storage.tensor_file import open_tensors, write_tensors
 from s2i_lib.training.config import FinetuneOptions, as_json
@@ -180,8 +181,7 @@ def save_state(snapshot: Snapshot, folder: Path, callback: Tell = lambda name: N
     """Write a state to a new folder below ``folder``, whole or not at all."""
     callback("saving")
     target = folder / snapshot.name
-    part = folder / f".{snapshot.name}.part"
-    shutil.rmtree(part, ignore_errors=True)
+    part = part_of(target)  # not .NAME.part: a damaged one that is deleted below is called so
     part.mkdir(parents=True)
     files = {name: write_tensors(t, part / name) for name, t in snapshot.tensors.items()}
     meta = {**snapshot.meta, "files": files}

@@ -10,19 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from s2i_lib.errors import InputError, S2iError
-from s2i_lib.storage.files import (
-    UPLOAD_BYTES_S,
-    free_bytes,
-    has_had_time,
-    make_folder,
-    publish,
-    remove,
-    size_of,
-    tidy,
-    write_json,
-)
+from s2i_lib.storage.disk import UPLOAD_BYTES_S, free_bytes, has_had_time, size_of
+from s2i_lib.storage.files import make_folder, write_json
 from s2i_lib.storage.lease import BEAT_S, STALE_S, Lease
 from s2i_lib.storage.publisher import Publisher
+from s2i_lib.storage.publishing import publish, tidy
+from s2i_lib.storage.removal import remove
 from s2i_lib.storage.run_card import RUN_CARD, WEIGHTS, read_card
 from s2i_lib.training import checkpoint, saves
 from s2i_lib.training.run import Run, Setup, read_lines

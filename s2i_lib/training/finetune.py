@@ -7,33 +7,28 @@ disk; what lasts goes to ``runs/<subject>/<run>`` in the background.
 from __future__ import annotations
 
 import copy
-import functools
-import gc
 import logging
-import traceback
-from collections.abc import Callable
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from s2i_lib.distributed import from_main
 from s2i_lib.errors import InputError, S2iError
+from s2i_lib.evaluation.model_selection import is_still_rising
 from s2i_lib.models.devices import pick_device
 from s2i_lib.models.loading import Model, load
 from s2i_lib.models.registry import REGISTRY, BaseModel, choose
 from s2i_lib.photos.manifest import Dataset
-from s2i_lib.storage.json_file import load_object, read_json
 from s2i_lib.storage.layout import Drive, local_folder
-from s2i_lib.storage.run_card import WEIGHTS, read_card
-from s2i_lib.training import checkpoint, dreambooth, saves
+from s2i_lib.storage.run_card import read_card
+from s2i_lib.training import dreambooth
 from s2i_lib.training.best_checkpoint import BestCheckpoint, find_scorer, make_validation
 from s2i_lib.training.callbacks import EarlyStop, Recorder
 from s2i_lib.training.checkpoint_manager import CheckpointManager, Waits
 from s2i_lib.training.class_images import SHEET, ClassImages
-from s2i_lib.training.config import FinetuneOptions
 from s2i_lib.training.data import (
     SCENES,
     draw_scenes,
@@ -41,9 +36,11 @@ from s2i_lib.training.data import (
     is_there,
     prepare_data,
 )
+from s2i_lib.training.memory import leaving_nothing_in_memory
 from s2i_lib.training.plan import Plan, SayTime, make_plan
 from s2i_lib.training.recipes import AUTO, RECIPES, Wanted, want
-from s2i_lib.training.resources import as_lora, fit_drive, settle_options
+from s2i_lib.training.resources import fit_drive, settle_options
+from s2i_lib.training.resume import begun, find_save, resume
 from s2i_lib.training.run import (
     Callback,
     Report,
@@ -54,7 +51,6 @@ from s2i_lib.training.run import (
     ignore,
     is_finished,
     run_card,
-    wants,
 )
 from s2i_lib.training.train_state import TrainState, make_train_state
 from s2i_lib.training.trial import try_steps
@@ -63,45 +59,6 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 log = logging.getLogger(__name__)
-
-P = ParamSpec("P")
-R = TypeVar("R")
-
-
-def leaving_nothing_in_memory(function: Callable[P, R]) -> Callable[P, R]:
-    """Decorate: the model that ``function`` worked with is gone when it has ended, in any way.
-
-    Networks and optimizers refer to each other in circles, and a notebook keeps the traceback of a
-    cell that was stopped, with all that its frames hold. Started again, it would find the GPU full
-    and go down the memory ladder for nothing.
-    """
-
-    @functools.wraps(function)
-    def call(*args: P.args, **named: P.kwargs) -> R:
-        try:
-            return function(*args, **named)
-        except BaseException as error:
-            empty_frames(error)
-            raise
-        finally:
-            gc.collect()
-            if torch.cuda.is_available():
-                with suppress(RuntimeError):  # after some errors CUDA answers nothing any more
-                    torch.cuda.empty_cache()
-
-    return call
-
-
-def empty_frames(error: BaseException) -> None:
-    """Let go of what the frames of an error's traceback hold, and of those of its causes."""
-    found: list[BaseException | None] = [error]
-    seen: set[int] = set()
-    while found:
-        one = found.pop()
-        if one is not None and id(one) not in seen:
-            seen.add(id(one))
-            traceback.clear_frames(one.__traceback__)
-            found += [one.__cause__, one.__context__]
 
 
 @dataclass(frozen=True)
@@ -153,6 +110,9 @@ class FinetuneRun:
     **changes
         Fields of ``FinetuneOptions`` that differ from the recipe's.
     """
+
+    rises = staticmethod(is_still_rising)
+    """Rule that says of the scored points whether the run goes on past its steps."""
 
     def __init__(
         self,
@@ -267,8 +227,12 @@ class FinetuneRun:
             stack.enter_context(dreambooth.deterministic(setup.options.is_deterministic))
             manager = CheckpointManager(run, setup, plan.storage, self.waits)
             stack.callback(manager.close)
-            train_and_keep(setup, manager, scorer, plan, run_card(setup, prepared.wanted))
+            self._train_and_keep(setup, manager, scorer, plan, run_card(setup, prepared.wanted))
         return run.folder
+
+    def load_base(self, base: BaseModel) -> Model:
+        """Load the model that is trained; a subclass may have another, or look at this one."""
+        return load_for_training(base, self.drive)
 
     def longer(self, run: Path) -> FinetuneRun:
         """Return what trains a run of this subject on, to twice the steps that it has."""
@@ -286,7 +250,7 @@ class FinetuneRun:
         setup = Setup(
             self.drive,
             self.dataset,
-            load_for_training(base, self.drive),
+            self.load_base(base),
             present.options,
             accelerator,
             self.callback,
@@ -310,56 +274,42 @@ class FinetuneRun:
         plan = make_plan(setup, prepared.run.folder)
         return replace(plan, recipe=prepared.wanted.sentence, seconds_a_step=seconds)
 
-
-def train_and_keep(
-    setup: Setup, manager: CheckpointManager, scorer: str | None, plan: Plan, card: dict[str, Any]
-) -> None:
-    """Train from the newest save to the end, and keep what comes of it."""
-    run, options, accelerator = manager.run, setup.options, setup.accelerator
-    save = find_save(run, setup)
-    manager.begin(card)
-    data = prepare_data(setup, manager)
-    state = make_train_state(setup.model.pipeline, options, setup.device)
-    resume(state, run, save, setup)
-    accelerator.wait_for_everyone()  # catching up may replace the state that others still read
-    manager.catch_up(options.steps)
-    distribute(accelerator, state)
-    validation = make_validation(scorer, setup) if scorer and setup.is_main else None
-    best = BestCheckpoint(validation, state, options, manager) if validation else None
-    recorder = Recorder(setup, state, manager, best)
-    recorder.start()
-    try:
+    def _train_and_keep(
+        self,
+        setup: Setup,
+        manager: CheckpointManager,
+        scorer: str | None,
+        plan: Plan,
+        card: dict[str, Any],
+    ) -> None:
+        """Train from the newest save to the end, and keep what comes of it."""
+        run, options, accelerator = manager.run, setup.options, setup.accelerator
+        save = find_save(run, setup)
+        manager.begin(card)
+        data = prepare_data(setup, manager)
+        state = make_train_state(setup.model.pipeline, options, setup.device)
+        resume(state, run, save, setup)
+        accelerator.wait_for_everyone()  # catching up may replace the state that others still read
+        manager.catch_up(options.steps)
+        distribute(accelerator, state)
+        validation = make_validation(scorer, setup) if scorer and setup.is_main else None
+        best = BestCheckpoint(validation, state, options, manager) if validation else None
+        recorder = Recorder(setup, state, manager, best, self.rises)
+        recorder.start()
         try:
-            said = SayTime(plan, recorder, setup.report)
-            while state.step < options.steps:
-                dreambooth.train(state, data, options, accelerator, said)
-                options = recorder.options = from_main(accelerator, recorder.options)
-        except EarlyStop as stop:
-            setup.report(str(stop))
-        recorder.finish(card)
-    except OSError as error:  # what goes to the Drive is written elsewhere and tried again
-        raise S2iError(
-            f"This disk does not take what training writes ({error.strerror or error}). Free "
-            "some space on it and start the same again: it goes on from the last saved state."
-        ) from error
-
-
-def begun(earlier: dict[str, Any], wanted: FinetuneOptions) -> FinetuneOptions:
-    """Return where a run's options start: the rungs of an earlier session hold all through it.
-
-    What a run had no room for (all weights, the text encoder) stays out of it, whatever else has
-    changed.
-    """
-    if wants(earlier, wanted):
-        return FinetuneOptions.for_model(
-            earlier["options"], precision=wanted.precision, save_every=wanted.save_every
-        )
-    asked, used = (earlier.get(key, {}) for key in ("wanted", "options"))
-    if (asked.get("method"), used.get("method"), wanted.method) == ("full", "lora", "full"):
-        return as_lora(wanted)
-    if asked.get("with_text_encoder") and not used.get("with_text_encoder"):
-        return replace(wanted, with_text_encoder=False)
-    return wanted
+            try:
+                said = SayTime(plan, recorder, setup.report)
+                while state.step < options.steps:
+                    dreambooth.train(state, data, options, accelerator, said)
+                    options = recorder.options = from_main(accelerator, recorder.options)
+            except EarlyStop as stop:
+                setup.report(str(stop))
+            recorder.finish(card)
+        except OSError as error:  # what goes to the Drive is written elsewhere and tried again
+            raise S2iError(
+                f"This disk does not take what training writes ({error.strerror or error}). Free "
+                "some space on it and start the same again: it goes on from the last saved state."
+            ) from error
 
 
 def choose_recipe(
@@ -388,67 +338,6 @@ def make_accelerator(precision: str) -> Accelerator:
 
     AcceleratorState._reset_state()  # it keeps the precision of a process's first run for ever
     return Accelerator(mixed_precision="no" if precision == "fp32" else precision)
-
-
-# ---- Before its first step ----
-
-
-def find_save(run: Run, setup: Setup) -> Path | None:
-    """Find the newest whole save of the run that all processes see, if it fits the options.
-
-    That is one on this disk or the Drive; for several machines one on the Drive. A finished run
-    that keeps no state goes on from its weights.
-    """
-    from accelerate.utils import gather_object
-
-    places, accelerator = [run.local, run.folder], setup.accelerator
-    if accelerator.num_processes > 1:
-        seen = gather_object([saves.list_saves(run.local)])
-        if any(listed != seen[0] for listed in seen):
-            places.remove(run.local)
-            setup.report(f"{run.name} is trained on several machines: what is on the Drive counts.")
-    save = None
-    if setup.is_main:
-        save = saves.newest_save(places, setup.report)
-        if save is None and run.is_over:
-            save = run.folder / WEIGHTS
-    save = from_main(accelerator, save)
-    if save is not None:
-        is_state = saves.is_state(save)
-        card = read_card(run.local) or run.card()
-        saved = load_object(save / "state.json") if is_state else card
-        free = () if is_state else ("with_8bit_adam",)
-        for sentence in checkpoint.compare_options(saved["options"], setup.options, free):
-            setup.report(sentence)
-    return save
-
-
-def resume(state: TrainState, run: Run, save: Path | None, setup: Setup) -> None:
-    """Put what an earlier session saved into the model, its optimizer and the step."""
-    if save is None:
-        setup.report(f"{run.name} begins.")
-        return
-    is_state = saves.is_state(save)
-    if is_state:
-        checkpoint.restore(state, save, setup.accelerator.scaler)
-    else:
-        checkpoint.restore_weights(state, save, weights_step(save, run))
-    goes_on = f"{run.name} goes on at step {state.step} of {setup.options.steps}"
-    setup.report(
-        f"{goes_on}."
-        if is_state
-        else f"{goes_on}, from that step's weights in fp16 and with a fresh optimizer, as no state "
-        "of it is kept. It ends a little different from a run without a break."
-    )
-
-
-def weights_step(weights: Path, run: Run) -> int:
-    """Read the step of weights; those of an earlier version have it in the run's card only."""
-    step = read_json(weights / checkpoint.STEP, {"step": int}).get("step")
-    if step is not None:
-        return step
-    card = run.card()
-    return card["kept_step" if "kept_step" in card else "step"]
 
 
 def distribute(accelerator: Accelerator, state: TrainState) -> None:

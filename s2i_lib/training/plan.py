@@ -173,15 +173,21 @@ class SayTime:
     it is emptied.)
     """
 
-    def __init__(self, plan: Plan, callback: Callable[[int, Losses], None], report: Report):
-        self.plan, self.callback, self.report = plan, callback, report
+    def __init__(
+        self,
+        plan: Plan,
+        callback: Callable[[int, Losses], None],
+        report: Report,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        self.plan, self.callback, self.report, self.clock = plan, callback, report, clock
         self._ended: float | None = None
         self._is_said = plan.seconds_a_step is not None
 
     def __call__(self, step: int, losses: Losses) -> None:
         if self._ended is not None and not self._is_said:
-            seconds = time.monotonic() - self._ended
+            seconds = self.clock() - self._ended
             self.report(f"Time    {replace(self.plan, seconds_a_step=seconds).time}")
             self._is_said = True
         self.callback(step, losses)
-        self._ended = time.monotonic()
+        self._ended = self.clock()

@@ -16,10 +16,11 @@ from s2i_lib.errors import InputError, S2iError
 from s2i_lib.models.digests import fingerprint
 from s2i_lib.models.loading import Model
 from s2i_lib.photos.manifest import Dataset
-from s2i_lib.storage.files import list_folder, name_fault, remove, size_of
+from s2i_lib.storage.disk import list_folder, name_fault, size_of
 from s2i_lib.storage.json_file import load_lines
 from s2i_lib.storage.layout import Drive, folder_name, local_folder
 from s2i_lib.storage.lease import LEASE, Lease
+from s2i_lib.storage.removal import remove
 from s2i_lib.storage.run_card import RUN_CARD, WEIGHTS, read_card
 from s2i_lib.training.class_images import ClassImages
 from s2i_lib.training.config import FinetuneOptions, as_json

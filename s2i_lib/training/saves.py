@@ -12,18 +12,12 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from s2i_lib.errors import S2iError
-from s2i_lib.storage.files import (
-    NotYetError,
-    has_had_time,
-    list_folder,
-    name_fault,
-    publish,
-    remove,
-    sha256_of,
-    size_of,
-    write_json,
-)
+from s2i_lib.storage.disk import has_had_time, list_folder, name_fault, size_of
+from s2i_lib.storage.files import sha256_of, write_json
 from s2i_lib.storage.json_file import load_object
+from s2i_lib.storage.publisher import NotYetError
+from s2i_lib.storage.publishing import publish
+from s2i_lib.storage.removal import remove
 from s2i_lib.storage.run_card import WEIGHTS
 from s2i_lib.training.checkpoint import (
     STEP,

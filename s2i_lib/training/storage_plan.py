@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from s2i_lib.storage.files import GIB, disk_of, free_bytes, size_of
+from s2i_lib.storage.disk import GIB, disk_of, free_bytes, size_of
 from s2i_lib.storage.layout import Drive, local_folder
 
 USABLE = 0.95  # of what is free on the Drive: samples, class images and pictures want some, too

@@ -65,7 +65,7 @@ def studio(drive, pocket):
     heard = Transcript("a red car", "en", 0.9, "a red car", (), "e", "m", 1.0, 1.0)
     studio = quick_studio(drive, pocket, heard, steps=8)
     wait_until(lambda: len(studio.earlier) == 2)
-    studio._speech._lookout = SimpleNamespace(find_absent=lambda *_: rex)
+    studio._speech.lookout = SimpleNamespace(find_absent=lambda *_: rex)
     studio.say("Rex on a yellow background")
     assert studio.wait(240) and studio.complaint == ""
     studio.offers = ["Bella on the beach"]

@@ -37,19 +37,24 @@ LIST = read_words(WORDS)
 
 @pytest.fixture(scope="module")
 def checker(tmp_path_factory):
-    """A folder as CompVis's, of the real class, with random weights; it flags what is red."""
+    """A checker that flags what is red."""
+    return make_checker(tmp_path_factory.mktemp("checker"), RED, BLUE)
+
+
+def make_checker(folder: Path, unfit: Image.Image, fit: Image.Image) -> Path:
+    """Make a folder as CompVis's, of the real class, with random weights; it tells two apart."""
     import torch
     from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
     from transformers import CLIPConfig, CLIPTextConfig, CLIPVisionConfig
 
     from s2i_lib.models.vision import Preparation
 
-    folder = tmp_path_factory.mktemp("checker")
     prepare = {
         "crop_size": SIDE, "size": SIDE, "do_center_crop": True, "resample": 3,
         "image_mean": [0.48145466, 0.4578275, 0.40821073],
         "image_std": [0.26862954, 0.26130258, 0.27577711],
     }  # fmt: skip
+    folder.mkdir(exist_ok=True)
     (folder / "preprocessor_config.json").write_text(json.dumps(prepare))
     small = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
     vision = CLIPVisionConfig(**small, num_attention_heads=2, image_size=SIDE, patch_size=16)
@@ -60,12 +65,12 @@ def checker(tmp_path_factory):
             CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=8)
         ).eval()
         torch.nn.init.normal_(network.visual_projection.weight)
-        pooled = network.vision_model(Preparation.read(folder)([RED, BLUE])).pooler_output
-        red, blue = torch.nn.functional.normalize(network.visual_projection(pooled))
-        network.concept_embeds[0] = red
+        pooled = network.vision_model(Preparation.read(folder)([unfit, fit])).pooler_output
+        bad, good = torch.nn.functional.normalize(network.visual_projection(pooled))
+        network.concept_embeds[0] = bad
         network.concept_embeds_weights.fill_(2)  # a cosine never gets there
         network.special_care_embeds_weights.fill_(2)
-        network.concept_embeds_weights[0] = (1 + red @ blue) / 2
+        network.concept_embeds_weights[0] = (1 + bad @ good) / 2
     network.save_pretrained(folder)
     return folder
 
@@ -176,13 +181,14 @@ def test_harmless_wishes_pass_all_the_same():
         assert find_word(wish, LIST) is None, wish
 
 
-def test_a_preview_is_looked_at_before_it_is_shown(checker, drive, pocket, monkeypatch):
+def test_a_preview_is_looked_at_before_it_is_shown(checker, drive, pocket):
+    import torch
+
     put_on_drive(checker, drive)
     like_sd = replace(pocket, base=replace(pocket.base, safety_checker=SAFETY_CHECKER))
-    step = SimpleNamespace(denoised=[None])
-    for image, shown in ((RED, "gray"), (BLUE, "blue")):
-        copy = image.copy()
-        monkeypatch.setattr("s2i_lib.pipeline.preview", lambda model, latents, copy=copy: [copy])
+    step = SimpleNamespace(denoised=torch.zeros(1, 4, 64, 64))
+    for rgb, shown in (([1.0, -1.0, -1.0], "gray"), ([-1.0, -1.0, 1.0], "blue")):
+        like_sd.latent_to_rgb = torch.zeros(4, 3), torch.tensor(rgb)
         found = Drawing(step, like_sd, Classroom(drive)).preview()
         assert found.tobytes() == Image.new("RGB", (64, 64), shown).tobytes()
 
@@ -215,17 +221,17 @@ def test_checker_flags_what_it_was_made_to_flag(checker, drive):
     assert Checker(str(checker), drive).find_unfit([BLUE, RED, BLUE]) == [False, True, False]
 
 
-def test_flagged_pictures_are_held_back_and_said(checker, drive, pocket, caplog, monkeypatch):
-    put_on_drive(checker, drive)
+def test_flagged_pictures_are_held_back_and_said(tmp_path, drive, pocket, caplog):
+    wish = "a car", DrawOptions(steps=1, count=2, seed=5)
+    fit, unfit = draw(pocket, *wish)
+    put_on_drive(make_checker(tmp_path / "checker", unfit.image, fit.image), drive)
     classroom = Classroom(drive)
     assert classroom.describe(pocket).endswith("are checked by Stable Diffusion's safety checker.")
-    monkeypatch.setattr("s2i_lib.drawing.draw.decode", lambda model, latents: [BLUE, RED])
-    [left] = draw(pocket, "a car", DrawOptions(steps=1, count=2, seed=5), classroom=classroom)
-    assert left.image is BLUE and left.record["seed"] == 5
+    [left] = draw(pocket, *wish, classroom=classroom)
+    assert left.image.tobytes() == fit.image.tobytes() and left.record["seed"] == 5
     assert "held 1 of 2 pictures back" in caplog.text
-    monkeypatch.setattr("s2i_lib.drawing.draw.decode", lambda model, latents: [RED])
     with pytest.raises(InputError, match="held the picture back as not fit"):
-        draw(pocket, "a car", DrawOptions(steps=1), classroom=classroom)
+        draw(pocket, "a car", DrawOptions(steps=1, seed=6), classroom=classroom)
 
 
 @pytest.mark.usefixtures("without_package")

@@ -11,8 +11,9 @@ import pytest
 from s2i_lib.photos.dataset import build_dataset
 from s2i_lib.photos.importing import import_zip, keep_photo
 from s2i_lib.photos.subject import Subject, load_subject
-from s2i_lib.storage.files import free_path, remove, write_file
+from s2i_lib.storage.files import free_path, write_file
 from s2i_lib.storage.layout import Drive, folder_name
+from s2i_lib.storage.removal import remove
 
 # Linux's limit of a name (limits.h, NAME_MAX), which the Drive's mount in Colab has, too.
 NAME_MAX = 255

@@ -46,8 +46,8 @@ from s2i_lib.photos.quality import Verdict
 from s2i_lib.photos.reading import read_photo
 from s2i_lib.photos.subject import Subject, list_subjects, load_subject, save_subject
 from s2i_lib.privacy import find_doubts, find_traces, forget
-from s2i_lib.storage.files import remove
 from s2i_lib.storage.layout import Drive, local_folder
+from s2i_lib.storage.removal import remove
 from s2i_lib.storage.run_card import CARD_SHAPE
 from s2i_lib.widgets.capture import PhotoFolder
 from s2i_lib.widgets.transport import CHUNK_BYTES, Inbox

@@ -1,79 +1,65 @@
-"""Files reach a Drive whole or not at all, and what is removed gives its space back."""
+"""Files are written whole, under a name that is free, and what was half written is found."""
+
+import os
 
 import pytest
 
-from s2i_lib.storage.files import NotTakenError, free_bytes, publish, remove, tidy
+from s2i_lib.errors import InputError
+from s2i_lib.storage.files import (
+    PART_LIVES_S,
+    abandoned_parts,
+    files_beside,
+    free_path,
+    make_folder,
+    part_of,
+    whole_name,
+    write_new,
+    written_whole,
+)
 
 
-def test_a_file_arrives_whole_and_replaces_the_old_one(tmp_path):
-    source, target = tmp_path / "a", tmp_path / "deep" / "b"
-    for content in (b"one", b"two" * 5_000_000):
-        source.write_bytes(content)
-        phases = []
-        publish(source, target, phases.append)
-        assert target.read_bytes() == content
-        assert phases == ["publishing", "verifying", "renaming"]
-    assert [path.name for path in target.parent.iterdir()] == ["b"]
+def test_nothing_is_written_over_whatever_case_its_name_has(tmp_path):
+    written = [write_new(tmp_path / name, b"x").name for name in ("a.png", "A.png", "a.png")]
+    assert written == ["a.png", "A-2.png", "a-3.png"]
+    (tmp_path / "b.json").write_bytes(b"x")
+    assert free_path(tmp_path / "b.png").name == "b.png"
+    assert free_path(tmp_path / "b.png", ".json").name == "b-2.png", "its record has to fit, too"
 
 
-def test_a_folder_arrives_whole_and_replaces_the_old_one(tmp_path):
-    source, target = tmp_path / "a", tmp_path / "b"
-    (source / "deep").mkdir(parents=True)
-    (source / "deep" / "x").write_bytes(b"1")
-    publish(source, target)
-    (source / "deep" / "x").rename(source / "y")
-    publish(source, target)
-    assert [p.name for p in target.rglob("*") if p.is_file()] == ["y"]
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b"]
+def test_what_belongs_to_a_picture_lies_beside_it_under_its_name(tmp_path):
+    for name in ("a[1].png", "a[1].json", "a[1].glb", "a.png", "a1.png", "a[1].room.html"):
+        (tmp_path / name).write_bytes(b"x")
+    beside = [path.name for path in files_beside(tmp_path / "a[1].png")]
+    assert beside == ["a[1].glb", "a[1].json", "a[1].png"]
 
 
-def test_what_reads_back_different_is_not_taken_and_the_old_one_stays(tmp_path, monkeypatch):
-    source, target = tmp_path / "a", tmp_path / "b"
-    target.write_bytes(b"good")
-    source.write_bytes(b"new")
-
-    def spoil(phase):
-        if phase == "verifying":
-            (tmp_path / ".b.part").write_bytes(b"nex")
-
-    with pytest.raises(NotTakenError, match="reads back different"):
-        publish(source, target, spoil)
-    assert target.read_bytes() == b"good"
+def test_a_half_written_file_says_what_it_is_of(tmp_path):
+    for name in ("run.json", ".hidden", "ü" * 100 + ".png"):
+        assert whole_name(part_of(tmp_path / name)) == tmp_path / name
+    assert whole_name(tmp_path / ".plain.part") == tmp_path / ".plain.part"
 
 
-def test_tidy_clears_half_done_work_and_puts_back_what_stood_aside(tmp_path):
-    (tmp_path / ".weights.old").mkdir()
-    (tmp_path / ".weights.old" / "x").write_bytes(b"good")
-    (tmp_path / ".state.part").mkdir()
-    (tmp_path / ".state.part" / "x").write_bytes(b"half")
-    (tmp_path / ".run.json.part").write_bytes(b"half")
-    (tmp_path / "mine.txt").write_text("not ours to touch")
-    tidy(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.txt", "weights"]
-    assert (tmp_path / "weights" / "x").read_bytes() == b"good"
+def test_what_a_killed_process_left_goes_when_nobody_can_be_at_work_on_it(tmp_path):
+    old, new = part_of(tmp_path / "old"), part_of(tmp_path / "new")
+    for part in (old, new):
+        part.mkdir()
+        (part / "file").write_bytes(b"half")
+    for path in (old, old / "file"):
+        os.utime(path, (path.stat().st_mtime - PART_LIVES_S - 60,) * 2)
+    assert list(abandoned_parts(tmp_path)) == [old]
+    make_folder(tmp_path)
+    assert not old.exists() and new.exists()
 
 
-def test_tidy_drops_what_stood_aside_once_its_successor_is_there(tmp_path):
-    for name in (".weights.old", "weights"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "x").write_text(name)
-    tidy(tmp_path)
-    assert (tmp_path / "weights" / "x").read_text() == "weights"
-    assert [path.name for path in tmp_path.iterdir()] == ["weights"]
-
-
-def test_removed_files_give_their_space_back_even_from_a_bin(tmp_path):
-    """A bin holds the file that was unlinked, as does a program that has it open: it is empty.
-
-    A hard link is no bin: it is another's name for the file (test_attacks_files)."""
-    folder = tmp_path / "state"
-    folder.mkdir()
-    (folder / "x").write_bytes(b"0" * 1000)
-    with (folder / "x").open("rb") as held:
-        remove(folder)
-        assert not folder.exists() and held.read() == b""
-    remove(folder)  # gone already: no error
-
-
-def test_free_space_is_known_before_the_folder_exists(tmp_path):
-    assert free_bytes(tmp_path / "not" / "there") == pytest.approx(free_bytes(tmp_path), rel=0.1)
+def test_a_folder_is_there_whole_or_not_at_all(tmp_path):
+    target = tmp_path / "deep" / "made"
+    with pytest.raises(RuntimeError), written_whole(target) as part:
+        part.mkdir()
+        (part / "half").write_bytes(b"x")
+        raise RuntimeError
+    assert list(target.parent.iterdir()) == []
+    with written_whole(target) as part:
+        part.write_bytes(b"whole")
+    assert target.read_bytes() == b"whole"
+    with pytest.raises(InputError, match="exists already"), written_whole(target):
+        pass

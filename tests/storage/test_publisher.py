@@ -7,8 +7,8 @@ import weakref
 
 import pytest
 
-from s2i_lib.storage.files import NotTakenError, NotYetError
-from s2i_lib.storage.publisher import Publisher
+from s2i_lib.storage.publisher import NotYetError, Publisher
+from s2i_lib.storage.publishing import NotTakenError
 
 
 def wait_until(is_true, seconds=20):

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageDraw
-from tiny_run import KilledError, digest, kill_at, start
+from tiny_run import SHORT, KilledError, digest, kill_at, setup_of, start
 
+from s2i_lib.models.registry import choose
 from s2i_lib.photos.dataset import build_dataset, sample_subject
 from s2i_lib.photos.manifest import load_dataset
 from s2i_lib.storage.layout import Drive
 from s2i_lib.storage.run_card import read_card
-from s2i_lib.training import finetune
 from s2i_lib.training.backgrounds import SIZE, CutOut, bare, compose, cut_out, set_into
+from s2i_lib.training.checkpoint_manager import CheckpointManager
 from s2i_lib.training.config import FinetuneOptions
 from s2i_lib.training.data import Moments, Scenes, TrainingData, prepare_data
 from s2i_lib.training.dreambooth import sample_losses
+from s2i_lib.training.finetune import load_for_training
+from s2i_lib.training.run import Run
 
 OPTIONS = FinetuneOptions(batch_size=2, background_share=0.75, with_prior=False)
 
@@ -197,23 +201,21 @@ def dataset(racers, drive):
 
 @pytest.mark.slow
 def test_photos_whose_masks_are_gone_or_changed_are_learned_whole_which_is_said(
-    drive, dataset, tiny, monkeypatch
+    drive, dataset, tiny, tmp_path
 ):
     gone, changed, *others = (dataset.mask_of(image) for image in dataset.images)
     gone.unlink()
     Image.new("L", (512, 512), 255).save(changed)
-    seen = []
-
-    def prepare(*given):
-        seen.append(prepare_data(*given))
-        return seen[0]
-
-    monkeypatch.setattr(finetune, "prepare_data", prepare)
     run, said, _ = start(drive, dataset, tiny, steps=2, **GROUNDS)
     assert read_card(run)["status"] == "finished"
     [sentence] = [text for text in said if "gone or were changed by hand" in text]
     assert gone.name in sentence and changed.name in sentence and "learned whole" in sentence
-    [data] = seen
+    model = load_for_training(choose(str(tiny)), drive)
+    options = FinetuneOptions(**SHORT | GROUNDS | {"with_prior": False})
+    setup = replace(setup_of(model, options, drive, said.append), dataset=dataset)
+    place = Run(drive.runs / "violet" / "again", tmp_path / "again")
+    with closing(CheckpointManager(place, setup)) as manager:
+        data = prepare_data(setup, manager)
     assert data.scenes.photos == {2, 3, 4} and len(others) == 3
     assert (data.weights[:2] == 1).all() and all(w.min() < 0.2 for w in data.weights[2:])
 

@@ -307,29 +307,20 @@ def test_best_weights_that_are_gone_leave_the_last_and_the_record_says_so(
 
 
 def test_best_weights_that_cannot_be_copied_whole_leave_the_last_as_they_were(
-    scorer, tmp_path, train_state, monkeypatch
+    scorer, tmp_path, train_state, faulty_drive
 ):
-    """A Drive that goes away in the middle of a file: no test can wait for a real one."""
-    from s2i_lib.storage import files
     from s2i_lib.training.checkpoint import save_weights
 
     best = judged(scorer, tmp_path, train_state, [(0, "blue"), (25, "red"), (50, "blue")])
     for path in (tmp_path / "local").glob("best-*"):
         shutil.rmtree(path)  # only the Drive has them
-    last = save_weights(train_state, FinetuneOptions(), tmp_path / "weights")
-    read, faults = files.sha256_of, [OSError(5, "Input/output error")]
-
-    def misread(path):
-        if faults:
-            raise faults.pop()
-        return read(path)[::-1]  # the copy is not what was read
-
-    monkeypatch.setattr(files, "sha256_of", misread)
-    for _ in range(2):
+    last = save_weights(train_state, FinetuneOptions(), faulty_drive.path / "weights")
+    for fault in ("io error", "cut short"):
+        faulty_drive.fault(fault)
         path, record = best.choose(last)
         assert (record["kept_step"], record["best_step"]) == (50, 25)
         assert path == last and kept_value(last) == 0.5
-    monkeypatch.undo()
+    faulty_drive.fault("")
     path, record = best.choose(last)
     assert record["kept_step"] == 25 and kept_value(last) == 0.25
     assert json.loads((last / STEP).read_text())["step"] == 25

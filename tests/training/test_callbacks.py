@@ -14,28 +14,19 @@ from s2i_lib.drawing.gallery import grid
 from s2i_lib.drawing.sampling import DrawOptions, decode, sample_latents
 from s2i_lib.errors import S2iError
 from s2i_lib.models import loading
-from s2i_lib.models.registry import PACKAGE
 from s2i_lib.speech.prompt import Prompt
 from s2i_lib.storage.run_card import read_card
 from s2i_lib.training import checkpoint, saves
 from s2i_lib.training.callbacks import SAMPLE_SEED, SAMPLES_A_ROW
-from s2i_lib.training.finetune import load_for_training
 from s2i_lib.training.recipes import POCKET, want
 
 pytestmark = pytest.mark.usefixtures("local_disk")
 
 
 @pytest.fixture
-def loaded(monkeypatch):
+def loaded():
     """The models that runs load, to look at or to break while they train."""
-    found = []
-
-    def note(base, drive):
-        found.append(load_for_training(base, drive))
-        return found[-1]
-
-    monkeypatch.setattr("s2i_lib.training.finetune.load_for_training", note)
-    return found
+    return []
 
 
 @pytest.mark.slow
@@ -87,7 +78,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_leaves_the_good_state(
 
     callback = spoil_at("samples", 4, loaded, spoil)
     with pytest.raises(S2iError, match=r"loss is not a number \(NaN\) at step 5"):
-        start(drive, dataset, tiny, callback=callback, sample_every=4)
+        start(drive, dataset, tiny, loaded=loaded, callback=callback, sample_every=4)
     run = drive.runs / "violet" / "tiny-01"
     assert kept_states(run) == [3] and not (run / "weights").exists()
 
@@ -111,7 +102,15 @@ def test_flat_pictures_of_any_prompt_stop_the_run_and_leave_the_good_state(
 ):
     callback = spoil_at("step", 4, loaded, spoil)
     with pytest.raises(S2iError, match="At step 4 the model draws only flat pictures"):
-        start(drive, dataset, tiny, callback=callback, sample_every=4, sample_prompts=prompts)
+        start(
+            drive,
+            dataset,
+            tiny,
+            loaded=loaded,
+            callback=callback,
+            sample_every=4,
+            sample_prompts=prompts,
+        )
     run = drive.runs / "violet" / "tiny-01"
     assert kept_states(run) == [3] and not (run / "weights").exists()
     assert not (run / "samples" / "step-000004.png").exists()
@@ -124,7 +123,7 @@ def test_without_samples_in_between_no_two_states_follow_that_nobody_has_looked_
     """Else the good one of step 2 would be gone by the time of the samples at the end."""
     callback = spoil_at("step", 4, loaded, blacken)
     with pytest.raises(S2iError, match="At step 4 the model draws only flat pictures"):
-        start(drive, dataset, tiny, callback=callback, save_every=2)
+        start(drive, dataset, tiny, loaded=loaded, callback=callback, save_every=2)
     assert kept_states(drive.runs / "violet" / "tiny-01") == [2]
 
 
@@ -200,7 +199,7 @@ def test_vae_and_frozen_text_encoder_are_on_the_device_only_while_they_draw(
         if event == "step":
             assert all(len(sent) % 2 == 0 for sent, _ in followed.values())
 
-    start(drive, dataset, tiny, callback=callback)
+    start(drive, dataset, tiny, loaded=loaded, callback=callback)
     (sent, was_away), (text_sent, text_was_away) = followed.values()
     device = str(loaded[0].pipeline.unet.device)
     assert sent == [device, "cpu"] * 4  # the contact sheet, samples, a look at step 6, samples
@@ -209,19 +208,10 @@ def test_vae_and_frozen_text_encoder_are_on_the_device_only_while_they_draw(
 
 
 LONGER = {"steps": 4, "most_steps": 7, "learning_rate": 1e-3, "save_every": 2}
+LONGER |= {"rises": lambda points: True}  # whatever its samples are like
 
 
-@pytest.fixture
-def rising(monkeypatch):
-    """A run that is scored, and whose likeness rises at every step that is a last one."""
-    scorer = str(PACKAGE / "pocket" / "scorer")
-    monkeypatch.setattr("s2i_lib.training.finetune.find_scorer", lambda *args: scorer)
-    monkeypatch.setattr("s2i_lib.training.callbacks.is_still_rising", lambda points: True)
-
-
-def test_run_goes_on_while_likeness_rises_and_a_killed_one_ends_the_same(
-    rising, drive, dataset, tiny
-):
+def test_run_goes_on_while_likeness_rises_and_a_killed_one_ends_the_same(drive, dataset, tiny):
     whole, said, events = start(drive, dataset, tiny, name="whole", **LONGER)
     assert read_card(whole)["step"] == read_card(whole)["options"]["steps"] == 7
     assert read_card(whole)["wanted"]["steps"] == 4

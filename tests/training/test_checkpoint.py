@@ -117,34 +117,6 @@ def test_a_state_of_an_earlier_version_is_still_read(data, tmp_path):
     assert torch.equal(weights_of(other), weights_of(train_state)) and other.step == 2
 
 
-def test_the_newest_state_of_two_places_counts(data, tmp_path):
-    train_state, _ = run(make_pipeline(), data, OPTIONS, until=1)
-    save(train_state, tmp_path / "drive")
-    run(None, data, OPTIONS, train_state=train_state, until=2)
-    newer = save(train_state, tmp_path / "local")
-    places = [tmp_path / "drive", tmp_path / "local"]
-    assert saves.newest_save(places, pytest.fail) == newer
-    assert saves.newest_save(places[::-1], pytest.fail) == newer
-    assert saves.newest_save([tmp_path / "nowhere"], pytest.fail) is None
-
-
-def test_two_states_at_most_lie_on_the_drive_and_the_newest_is_pointed_to(data, tmp_path):
-    local, drive = tmp_path / "local", tmp_path / "drive"
-    train_state = make_train_state(make_pipeline(), OPTIONS)
-    for step in range(1, 6):
-        train_state.step = step
-        state = save(train_state, local)
-        seen = []
-        saves.publish_save(state, drive, lambda phase, seen=seen: seen.append(phase))
-        assert len(saves.list_states(drive)) == min(step, 2)
-        pointer = json.loads((drive / "latest.json").read_text())
-        assert pointer["state"] == state.name == saves.list_states(drive)[-1].name
-        assert saves.newest_save([drive], pytest.fail).name == state.name
-        assert seen[-4:] == ["verifying", "renaming", "pointing", "pointed"]
-        assert ("removing" in seen) == (step > 2)
-    assert [p.name for p in saves.list_states(local)] == ["state-00000005"]
-
-
 def test_weights_that_are_not_numbers_are_never_saved(data):
     train_state = make_train_state(make_pipeline(), OPTIONS)
     with torch.no_grad():

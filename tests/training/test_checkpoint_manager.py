@@ -54,14 +54,10 @@ def save_state(folder, step):
     return checkpoint.save_state(state, folder)
 
 
-def test_states_reach_a_drive_that_is_slower_than_they_are_saved(run, monkeypatch):
-    said, publish = [], saves.publish
-
-    def publish_slowly(source, target, *phase):
-        time.sleep(1.5)
-        return publish(source, target, *phase)
-
-    monkeypatch.setattr(saves, "publish", publish_slowly)
+def test_states_reach_a_drive_that_is_slower_than_they_are_saved(run, faulty_drive):
+    run = Run(faulty_drive.path / "runs" / "violet" / "tiny-01", run.local)
+    said: list[str] = []
+    faulty_drive.fault("slow")
     manager = make_keeper(run, Waits(patience_s=20), said.append)
     for step in range(1, 19):
         state = checkpoint.Snapshot({}, {"format": checkpoint.FORMAT, "step": step})

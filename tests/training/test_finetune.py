@@ -20,7 +20,7 @@ from s2i_lib.models.digests import fingerprint
 from s2i_lib.privacy import find_traces
 from s2i_lib.storage.lease import LEASE, Lease
 from s2i_lib.storage.run_card import read_card
-from s2i_lib.training.finetune import FinetuneRun, load_for_training, make_accelerator
+from s2i_lib.training.finetune import FinetuneRun, make_accelerator
 
 pytestmark = pytest.mark.usefixtures("local_disk")
 
@@ -161,25 +161,23 @@ def test_a_person_is_learnt_by_the_text_encoder_too_and_a_cat_by_the_u_net_alone
 
 @pytest.mark.slow
 @pytest.mark.parametrize("end", [None, KeyboardInterrupt, torch.OutOfMemoryError])
-def test_a_run_that_has_ended_leaves_no_model_in_memory(drive, dataset, tiny, monkeypatch, end):
+def test_a_run_that_has_ended_leaves_no_model_in_memory(drive, dataset, tiny, end):
     """Interrupted and started again in one notebook, it would find the GPU full of the first."""
     seen = []
 
-    def note(base, drive):
-        model = load_for_training(base, drive)
-        seen.append(weakref.ref(model.pipeline.unet))
-        return model
+    class Noted:
+        def append(self, model):
+            seen.append(weakref.ref(model.pipeline.unet))
 
     def stop(event, info):
         if event == "step":
             raise end
 
-    monkeypatch.setattr("s2i_lib.training.finetune.load_for_training", note)
     if end is None:
-        start(drive, dataset, tiny)
+        start(drive, dataset, tiny, loaded=Noted())
     else:
         with pytest.raises(end) as kept:  # a notebook keeps it, too
-            start(drive, dataset, tiny, callback=stop)
+            start(drive, dataset, tiny, loaded=Noted(), callback=stop)
         lines = "".join(traceback.format_exception(kept.value))
         assert "in train" in lines and "in stop" in lines, "where it was raised is still said"
     assert len(seen) == 1 and seen[0]() is None

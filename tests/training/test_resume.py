@@ -247,7 +247,7 @@ def test_a_card_that_lacks_a_field_is_an_error_that_names_it(drive, dataset, tin
 
 @pytest.mark.parametrize("step", ["{", "[]", "{}", '{"step": "3"}'])
 def test_weights_whose_step_cannot_be_read_are_of_the_step_on_the_card(tmp_path, step):
-    from s2i_lib.training.finetune import weights_step
+    from s2i_lib.training.resume import weights_step
     from s2i_lib.training.run import Run
 
     weights = tmp_path / "rex" / "a" / "weights"

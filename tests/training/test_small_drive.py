@@ -16,7 +16,7 @@ from tiny_model import draw_dataset, make_pipeline
 from tiny_run import SHORT, KilledError, digest, kill_at
 
 from s2i_lib.errors import InputError
-from s2i_lib.storage import files as drive_module
+from s2i_lib.storage import disk
 from s2i_lib.storage.layout import Drive
 from s2i_lib.storage.run_card import LORA, read_card
 from s2i_lib.training import saves, storage_plan
@@ -57,7 +57,7 @@ def scaled(gb, tmp_path, monkeypatch):
     monkeypatch.setenv("S2I_LOCAL", str(tmp_path / "local"))
     monkeypatch.setattr(storage_plan, "LARGE_STATE_GIB", gb / 2**30)
     monkeypatch.setattr(storage_plan, "SAVE_EVERY", 1)
-    monkeypatch.setattr(drive_module, "UPLOAD_BYTES_S", STATE_GB * gb / UPLOAD_S)
+    monkeypatch.setattr(disk, "UPLOAD_BYTES_S", STATE_GB * gb / UPLOAD_S)
 
 
 class Ground:
@@ -213,7 +213,7 @@ def test_at_no_moment_is_the_cloud_without_something_whole(ground, free_gb, tmp_
 
 def test_a_card_that_is_there_before_its_weights_does_not_end_a_run(ground, whole, gb, monkeypatch):
     """The small file is uploaded at once, the weights are not: then the machine goes."""
-    monkeypatch.setattr(drive_module, "UPLOAD_BYTES_S", STATE_GB * gb / (60 * UPLOAD_S))
+    monkeypatch.setattr(disk, "UPLOAD_BYTES_S", STATE_GB * gb / (60 * UPLOAD_S))
     place = ground(12.0)
 
     def stall(event, info):

@@ -1,14 +1,25 @@
 """What is kept where: one pure decision, held to what it promises for every size and room."""
 
 import dataclasses
+import shutil
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from s2i_lib.storage.layout import Drive
 from s2i_lib.training import resources
 from s2i_lib.training.config import FinetuneOptions
-from s2i_lib.training.storage_plan import LARGE_STATE_GIB, SAVE_EVERY, USABLE, Room, Sizes, levels
+from s2i_lib.training.storage_plan import (
+    GIB,
+    LARGE_STATE_GIB,
+    SAVE_EVERY,
+    USABLE,
+    Room,
+    Sizes,
+    levels,
+    room_for,
+)
 from s2i_lib.training.storage_plan import choose_storage as choose
 
 gib = st.floats(0.001, 50.0)
@@ -109,3 +120,29 @@ def test_a_small_state_stays_and_a_large_one_does_not():
     small, large = Sizes(0.15, 0.05), Sizes(4.84, 1.61)
     assert choose(small, Room(12.0, 70.0), 300).keeps_state
     assert not choose(large, Room(12.0, 70.0), 800).keeps_state
+
+
+def test_what_lies_on_the_drive_takes_of_this_disk_where_both_are_one():
+    assert Room(drive=100, local=100).local_beside(40) == 100, "two disks"
+    assert Room(drive=100, local=100, shared=0).local_beside(40) == 60
+    own = Room(drive=130, local=100, shared=30)
+    assert own.local_beside(40) == 90, "30 of the 40 are there already"
+    assert own.local_beside(20) == 100
+
+
+def test_room_is_measured_and_what_the_run_has_there_counts_as_free(drive, local_disk):
+    folder = drive.runs / "rex" / "1"
+    before = room_for(drive, folder)
+    free = shutil.disk_usage(local_disk.parent).free / GIB
+    assert (before.drive, before.local) == (pytest.approx(free, abs=5),) * 2
+    assert before.shared == 0, "one disk"
+    folder.mkdir(parents=True)
+    with (folder / "state").open("wb") as file:
+        file.truncate(30 * GIB)  # takes no space: a hole
+    after = room_for(drive, folder)
+    assert after.shared == 30 and after.drive - before.drive == pytest.approx(30, abs=5)
+
+
+def test_a_mounted_drive_is_another_disk(faulty_drive, local_disk):
+    drive = Drive(faulty_drive.path)
+    assert room_for(drive, drive.runs / "rex" / "1").shared is None

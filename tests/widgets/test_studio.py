@@ -25,6 +25,7 @@ from s2i_lib.storage.files import make_folder
 from s2i_lib.storage.layout import Drive
 from s2i_lib.widgets import join_modules
 from s2i_lib.widgets.studio import Studio
+from s2i_lib.widgets.studio.controls import find_chosen
 from s2i_lib.widgets.studio.takes import MOST_PIECES, Takes
 from s2i_lib.widgets.studio.worker import Worker
 from tests.renders import save_render
@@ -109,8 +110,10 @@ def test_subject_of_a_run_is_chosen_and_marked_in_the_prompt(tmp_path):
     drive, rex = Drive(tmp_path), Subject("Rex", "dog", "sks")
     save_subject(drive, rex)
     studio = Studio(drive, classroom=False, listener=NO_LISTENER, model=NO_MODEL)
-    assert studio.subjects == ["Rex"] and studio._chosen("rex/20261122") == rex
-    assert studio._chosen(None) is studio._chosen("/elsewhere/rex") is None
+    assert studio.subjects == ["Rex"]
+    assert find_chosen(studio.settings, [rex], "rex/20261122") == rex
+    assert find_chosen(studio.settings, [rex], None) is None
+    assert find_chosen(studio.settings, [rex], "/elsewhere/rex") is None
     studio._show_prompt(Prompt("a photo of a sks dog on grass", subjects=(rex,)))
     assert studio.prompt["marks"] == [[13, 20]]
 
@@ -276,7 +279,7 @@ def test_who_did_not_come_out_is_asked_for_again_with_one_press(drive, pocket, m
     rex = Subject("Rex", "dog", "sks")
     save_subject(drive, rex)
     studio = quick_studio(drive, pocket)
-    look = studio._speech._lookout
+    look = studio._speech.lookout
     monkeypatch.setattr(look, "find_absent", lambda model, prompt, pictures: rex)
     studio.say("Rex on the beach")
     assert studio.wait(240) and studio.answer["absent"] == "Rex"

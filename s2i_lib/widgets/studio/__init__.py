@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,12 +13,11 @@ import traitlets
 
 from s2i_lib.conversation import Conversation
 from s2i_lib.conversation.turns import AS_NEW, Answer
-from s2i_lib.drawing.marks import Mark, encode_marked, mark_of_model, mark_of_record
+from s2i_lib.drawing.marks import encode_marked, mark_of_record
 from s2i_lib.drawing.presence import say_absent
-from s2i_lib.drawing.sampling import DrawOptions
 from s2i_lib.errors import InputError, S2iError
-from s2i_lib.live import Draft, Live, LiveEvent
-from s2i_lib.models.registry import REGISTRY, split_choice
+from s2i_lib.live import Live
+from s2i_lib.models.registry import split_choice
 from s2i_lib.pipeline import (
     Cancelled,
     Drawing,
@@ -33,61 +31,37 @@ from s2i_lib.pipeline import (
     Understood,
 )
 from s2i_lib.speech.commands import COMMANDS, NEW_WISH
-from s2i_lib.speech.live import Partial
-from s2i_lib.storage.files import files_beside, remove
-from s2i_lib.storage.layout import Drive, folder_name
+from s2i_lib.storage.files import files_beside
+from s2i_lib.storage.layout import Drive
+from s2i_lib.storage.removal import remove
 from s2i_lib.widgets import join_modules, join_styles
 from s2i_lib.widgets.microphone import pcm_to_float
 from s2i_lib.widgets.studio.album import Album
+from s2i_lib.widgets.studio.controls import (
+    LANGUAGES,
+    begin_with,
+    draw_options,
+    find_chosen,
+    list_models,
+)
 from s2i_lib.widgets.studio.figure import FigureMaker
+from s2i_lib.widgets.studio.page import StudioPage
 from s2i_lib.widgets.studio.takes import Takes
 from s2i_lib.widgets.studio.worker import Worker
-from s2i_lib.widgets.texts import catalogue, in_english
-from s2i_lib.widgets.transport import ByteWidget
+from s2i_lib.widgets.texts import catalogue
 
 if TYPE_CHECKING:
     from s2i_lib.conversation import Turn
     from s2i_lib.models.loading import Model
-    from s2i_lib.photos.subject import Subject
     from s2i_lib.pipeline import Recording
-    from s2i_lib.speech.prompt import Prompt
     from s2i_lib.speech.transcribe import Listener
-    from s2i_lib.speech.transcript import Transcript
 
 log = logging.getLogger(__name__)
 
-MOST_PICTURES = 8
 FIGURE = "figure:"  # before the id of a picture: the page of its figure
-PREVIEW_EVERY_S = 0.2  # five rough pictures a second are enough to see it appear
-
-# A choice of Whisper's hundred; what is heard in another is named by its code.
-LANGUAGES = {
-    "en": "English", "de": "German", "fr": "French", "es": "Spanish", "it": "Italian",
-    "pt": "Portuguese", "nl": "Dutch", "pl": "Polish", "cs": "Czech", "sv": "Swedish",
-    "da": "Danish", "fi": "Finnish", "el": "Greek", "tr": "Turkish", "ru": "Russian",
-    "uk": "Ukrainian", "ar": "Arabic", "he": "Hebrew", "hi": "Hindi", "id": "Indonesian",
-    "vi": "Vietnamese", "th": "Thai", "zh": "Chinese", "ja": "Japanese", "ko": "Korean",
-}  # fmt: skip
-
-DEFAULTS: dict[str, Any] = {
-    "subject": "",  # the name of the one whose identifier the model knows; "" for none
-    "model": "auto",
-    "steps": 20,
-    "guidance": None,  # None: the model's own
-    "count": 1,
-    "seed": 0,
-    "is_seed_locked": False,
-    "negative": None,  # None: the model's own, which the field shows; "": nothing
-    "language": "",  # "": found out
-    "stop_on_silence": True,
-    "drafts": True,
-    "keep_recordings": False,
-    "read_aloud": False,
-    "sounds": False,
-}
 
 
-class Studio(ByteWidget):
+class Studio(StudioPage):
     """Hears a wish, shows the prompt that it becomes, and draws it before your eyes.
 
     Models load in the background from the moment that the studio is made. Work happens on a thread
@@ -101,7 +75,7 @@ class Studio(ByteWidget):
         Whether each picture is kept on the Drive as it comes; otherwise only where "Keep" is
         pressed.
     settings
-        What the controls begin with; see ``DEFAULTS``.
+        What the controls begin with; see ``controls.DEFAULTS``.
     classroom : bool
         Whether words of a list are refused and pictures looked at by a safety checker; see
         ``s2i_lib.drawing.safety``. It is no control of the widget, lest the class switch it off.
@@ -112,31 +86,6 @@ class Studio(ByteWidget):
     _esm = join_modules("studio/studio.js")
     _css = join_styles("microphone/microphone.css", "studio/studio.css")
 
-    state = traitlets.Unicode(
-        "loading",
-        help="loading, ready, waiting, hearing, asking, drawing, holding, done, stopped, error",
-    ).tag(sync=True)
-    status = traitlets.Unicode("", help="what goes on, in English words")
-    messages: traitlets.List[Any] = traitlets.List(
-        help="the same for the page: key of a text, and what its placeholders stand for"
-    ).tag(sync=True)
-    texts = traitlets.Dict(help="language -> key -> text").tag(sync=True)
-    answer = traitlets.Dict(
-        help="taken (what the words were taken for), other (as_new, as_change), undo, redo, "
-        "absent (who did not come out)"
-    ).tag(sync=True)
-    offers: traitlets.List[Any] = traitlets.List(
-        help="sentences that may have been meant, with a name of a subject"
-    ).tag(sync=True)
-    complaint = traitlets.Unicode("", help="what went wrong, in words").tag(sync=True)
-    subjects: traitlets.List[Any] = traitlets.List(help="names that can be spoken").tag(sync=True)
-    models: traitlets.List[Any] = traitlets.List(help="models and runs to choose from").tag(
-        sync=True
-    )
-    languages = traitlets.Dict(help="code -> name").tag(sync=True)
-    settings = traitlets.Dict(help="what the controls say").tag(sync=True)
-    heard = traitlets.Dict(help="text, language, code, english, doubts").tag(sync=True)
-    prompt = traitlets.Dict(help="text, negative, marks (start, end), notes").tag(sync=True)
     pictures: traitlets.List[Any] = traitlets.List(
         help="those that are shown: id, said, alt, told (alt in parts of one language), seed, "
         "is_kept, thumb"
@@ -148,8 +97,6 @@ class Studio(ByteWidget):
     earlier: traitlets.List[Any] = traitlets.List(help="the last on the Drive, before it").tag(
         sync=True
     )
-    rules = traitlets.Unicode("", help="what classroom mode does, in words").tag(sync=True)
-    max_s = traitlets.Float(60.0, help="longest recording, in seconds").tag(sync=True)
 
     def __init__(
         self,
@@ -163,13 +110,9 @@ class Studio(ByteWidget):
     ) -> None:
         from s2i_lib.drawing.safety import Classroom
 
-        if unknown := set(settings or {}) - set(DEFAULTS):
-            raise InputError(
-                f"The studio has no setting {sorted(unknown)[0]!r}. It has {', '.join(DEFAULTS)}."
-            )
+        settings = begin_with(settings)
         self.drive, self.keep = drive, keep
         self._keeps_this = keep
-        settings = {**DEFAULTS, **(settings or {})}
         self._worker = Worker(self._report)
         self._chosen_model = settings["model"]
         base, run = split_choice(settings["model"])
@@ -189,14 +132,10 @@ class Studio(ByteWidget):
         self._takes = Takes(self._listen)
         self._seed: int | None = None  # of the drafts that were drawn while somebody spoke
         self._doubted: Callable[[], None] | None = None  # draws what waits for a yes
-        self._prompt: Prompt | None = None  # the one in the page's box, as it was before any edit
-        self._own_negative: str | None = None  # of the model whose words the field shows
-        self._previewed_at = 0.0
-        models = ["auto", *REGISTRY, *_list_runs(drive), settings["model"]]
         super().__init__(
             settings=settings,
             subjects=[subject.name for subject in self._speech.subjects],
-            models=list(dict.fromkeys(models)),
+            models=list_models(drive, settings["model"]),
             languages=LANGUAGES,
             texts=catalogue(),
         )
@@ -326,8 +265,8 @@ class Studio(ByteWidget):
         self._speech.look_again()
         with self.hold_sync():
             names = [one.name for one in self._speech.subjects]
-            models = ["auto", *REGISTRY, *_list_runs(self.drive), self.settings["model"]]
-            self.subjects, self.models = names, list(dict.fromkeys(models))
+            self.subjects = names
+            self.models = list_models(self.drive, self.settings["model"])
             self.settings = {**self.settings, "subject": subject if subject in names else ""}
         threading.Thread(target=self._load_all, name="studio-load", daemon=True).start()
 
@@ -412,16 +351,11 @@ class Studio(ByteWidget):
         language = settings["language"] or None
         if speech.hearing.language != language:
             speech.hearing = replace(speech.hearing, language=language)
-        speech.chosen = self._chosen(speech.run)
+        speech.chosen = find_chosen(settings, speech.subjects, speech.run)
         speech.negative = settings["negative"]
         speech.folder = self.drive.creations if self._keeps_this else None
         speech.recordings = self.drive.recordings if settings["keep_recordings"] else None
-        speech.options = DrawOptions(
-            steps=settings["steps"],
-            guidance_scale=settings["guidance"],
-            count=min(settings["count"], MOST_PICTURES),
-            seed=settings["seed"] if settings["is_seed_locked"] else self._seed,
-        )
+        speech.options = draw_options(settings, self._seed)
 
     def _on_event(self, event: Event) -> None:
         """Show what goes on, wherever it goes on; a wish that nobody wants any more ends here."""
@@ -516,41 +450,6 @@ class Studio(ByteWidget):
             there = {entry["id"]: entry for entry in self._shown.shown()}
             self.pictures = [there.get(entry["id"], entry) for entry in self.pictures]
 
-    def _show_heard(self, transcript: Transcript) -> None:
-        self.heard = {
-            "text": transcript.text,
-            "language": self.languages.get(transcript.language, transcript.language),
-            "code": transcript.language,
-            "english": transcript.english if transcript.language != "en" else "",
-            "doubts": list(transcript.doubts),
-        }
-
-    def _show_live(self, event: LiveEvent) -> None:
-        """Show what is heard, and drawn, while somebody speaks."""
-        if isinstance(event, Partial):
-            self.send({"type": "partial", "firm": event.firm, "loose": event.loose})
-        elif isinstance(event, Draft):
-            data = encode_marked(event.image, "JPEG", Mark(), quality=85)
-            self.send({"type": "draft", "prompt": event.prompt}, buffers=[data])
-
-    def _show_step(self, event: Drawing) -> None:
-        """Send a rough picture now and then, and the last one always."""
-        step, now = event.step, time.monotonic()
-        if now - self._previewed_at < PREVIEW_EVERY_S and step.number < step.total:
-            return
-        self._previewed_at = now
-        mark = mark_of_model(event.model)
-        self.send(
-            {"type": "step", "number": step.number, "total": step.total},
-            buffers=[encode_marked(event.preview(), "JPEG", mark, quality=80)],
-        )
-
-    def _set(self, name: str, value: Any) -> None:
-        """Change what one control says, whatever the others have come to say meanwhile."""
-        if name in DEFAULTS:
-            with self.hold_sync():
-                self.settings = {**self.settings, name: value}
-
     # --- pictures --------------------------------------------------------------------------------
 
     def _set_kept(self, key: str, *, is_kept: bool) -> None:
@@ -608,15 +507,6 @@ class Studio(ByteWidget):
     def _forget_earlier(self, key: str) -> None:
         self.earlier = [entry for entry in self.earlier if entry["id"] != key]
 
-    def _show_prompt(self, prompt: Prompt, notes: Sequence[str] = ()) -> None:
-        self._prompt = prompt
-        self.prompt = {
-            "text": prompt.text,
-            "negative": prompt.negative,
-            "marks": [list(mark) for mark in prompt.marks],
-            "notes": list(notes),
-        }
-
     # --- models ----------------------------------------------------------------------------------
 
     def _load_choice(self, change: dict[str, Any]) -> None:
@@ -647,14 +537,6 @@ class Studio(ByteWidget):
         self._offer_negative(model.base.negative)
         self._configure()
 
-    def _offer_negative(self, own: str) -> None:
-        """Put a model's own negative prompt into the field, unless the user has changed it."""
-        said = self.settings["negative"]
-        if said in (None, self._own_negative) and said != own:
-            self._set("negative", own)
-        if said in (None, self._own_negative):
-            self._own_negative = own
-
     def _show_loading(self, what: str) -> None:
         is_start = threading.current_thread() is self._starter
         if what == "Whisper" and (language := self._speech.hearing.language):
@@ -667,27 +549,7 @@ class Studio(ByteWidget):
             else:
                 self._show("loading", ("loading", {"what": what}))
 
-    def _chosen(self, run: str | None) -> Subject | None:
-        """The subject that was chosen, else the one that the run was trained on."""
-        name = self.settings["subject"]
-        folder = folder_name(name) if name else (run or "").partition("/")[0]
-        return next(
-            (each for each in self._speech.subjects if folder_name(each.name) == folder), None
-        )
-
     # --- what is said ----------------------------------------------------------------------------
-
-    def _say(self, *messages: tuple[str, dict[str, str]]) -> None:
-        with self.hold_sync():
-            self.messages = [list(message) for message in messages]
-            self.status = in_english(*messages)
-
-    def _show(self, state: str, *messages: tuple[str, dict[str, str]]) -> None:
-        with self.hold_sync():
-            self.state = state
-            self._say(*messages)
-            if state != "error":
-                self.complaint = ""
 
     def _report(self, error: Exception) -> None:
         if isinstance(error, Cancelled):
@@ -725,11 +587,3 @@ def _explain_unkept(entries: list[dict[str, Any]], failure: str) -> str:
         f"{failure} "
         f'Then press "Keep" below {them}; without it the notebook forgets {them} when it ends.'
     )
-
-
-def _list_runs(drive: Drive) -> list[str]:
-    """All finished runs on the Drive as SUBJECT/RUN, the newest first."""
-    from s2i_lib.storage.run_card import finished_runs
-
-    newest = sorted(finished_runs(drive), key=lambda path: path.stat().st_mtime, reverse=True)
-    return [f"{path.parent.name}/{path.name}" for path in newest]

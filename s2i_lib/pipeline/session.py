@@ -1,189 +1,35 @@
-"""Speech in, picture out: the product as one object.
-
-A wish takes one way through this file: a recording is *heard*, its words become a *prompt*, the
-prompt is *drawn*, the pictures are *saved*. `SpeechToImage` does all four, or each alone; the
-command line, the studio, and the evaluation of speech are made of it. What goes on is told by
-events to one callback, never printed, and a callback that raises `Cancelled` ends the wish between
-two steps. The last wish is remembered with its noise, so that it can be drawn again, changed.
-"""
+"""The session: hears wishes, draws them, saves the pictures, and remembers the last one."""
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from s2i_lib.drawing.advice import explain_unknown_words, explain_untaught
 from s2i_lib.drawing.draw import EMPTY_PROMPT, draw
 from s2i_lib.drawing.gallery import save, save_recording
-from s2i_lib.drawing.pages import Section
 from s2i_lib.drawing.presence import Lookout, say_absent
 from s2i_lib.drawing.records import Chain, Picture
-from s2i_lib.drawing.sampling import DrawOptions, Step, guidance_of, preview
+from s2i_lib.drawing.sampling import DrawOptions, guidance_of
 from s2i_lib.errors import InputError, S2iError
-from s2i_lib.models.loading import Model, load
-from s2i_lib.models.registry import choose_for_machine
+from s2i_lib.models.loading import Model
 from s2i_lib.photos.subject import Subject, find_subject, known_subjects
+from s2i_lib.pipeline.events import Drawing, Event, Heard, Hearing, Understood
+from s2i_lib.pipeline.loading import ListenerChoice, ModelChoice
+from s2i_lib.pipeline.wish import RATE_HZ, Recording, Sketch, Wish
 from s2i_lib.speech.prompt import Prompt, find_negatives, make_prompt, with_negative
 from s2i_lib.speech.transcribe import HearOptions, Listener
 from s2i_lib.speech.transcript import Transcript
 from s2i_lib.storage.files import make_folder
-from s2i_lib.storage.layout import Drive, folder_name, open_drive
-from s2i_lib.storage.run_card import best_run, finished_runs, name_run, newest_run
+from s2i_lib.storage.layout import Drive, open_drive
 
 if TYPE_CHECKING:
-    import numpy as np
-    import PIL.Image
-
     from s2i_lib.drawing.safety import Classroom
     from s2i_lib.drawing.told import Seen
-
-    Recording: TypeAlias = str | Path | bytes | np.ndarray
-    """A file, a file's bytes, or samples at 16 kHz."""
-
-RATE_HZ = 16_000
-
-
-class Cancelled(Exception):  # noqa: N818  (it is no error: nobody wants the picture any more)
-    """Raised by a callback to end the running wish between two steps."""
-
-
-# ---- What a callback is told, in the order in which it happens ----
-
-
-@dataclass(frozen=True)
-class Loading:
-    """A model is being loaded; a wish waits for it."""
-
-    what: str
-    """Name for people: "the model pocket", "Whisper"."""
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """The model that draws has been loaded."""
-
-    model: Model
-
-
-@dataclass(frozen=True)
-class Hearing:
-    """A recording is being listened to."""
-
-
-@dataclass(frozen=True)
-class Heard:
-    """The words are known."""
-
-    transcript: Transcript
-
-
-@dataclass(frozen=True)
-class Taken:
-    """Sentence of a conversation has been taken for a wish or a change, and is drawn next."""
-
-    sentence: str
-    """What it was taken for, in words for the user."""
-
-
-@dataclass(frozen=True)
-class Understood:
-    """The prompt is known, and is drawn next."""
-
-    model: Model
-    prompt: Prompt
-    notes: tuple[str, ...]
-    """Sentences on what was made of the words."""
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """A denoising step has been made."""
-
-    step: Step
-    model: Model
-    classroom: Classroom | None = None
-
-    def preview(self) -> PIL.Image.Image:
-        """Return the first picture as far as it has come: a pixel a latent.
-
-        In classroom mode it is gray where the checker that looks at the model's pictures flags it.
-        """
-        image = preview(self.model, self.step.denoised[:1])[0]
-        rules, checker = self.classroom, self.model.base.safety_checker
-        if rules and checker and any(rules.find_unfit(self.model, [image])):
-            image.paste("gray", (0, 0, *image.size))
-        return image
-
-
-Event: TypeAlias = Loading | Loaded | Hearing | Heard | Taken | Understood | Drawing
-
-
-@dataclass(frozen=True)
-class Wish:
-    """What somebody asked for, and what came of it."""
-
-    prompt: Prompt
-    options: DrawOptions
-    """How it was drawn, with the seed that was drawn from."""
-    notes: tuple[str, ...] = ()
-    pictures: tuple[Picture, ...] = ()
-    paths: tuple[Path | None, ...] = ()
-    """File of each picture; None for one that was not saved."""
-    failures: tuple[S2iError, ...] = ()
-    """Why pictures could not be saved, where they could not."""
-    absent: Subject | None = None
-    """Subject that was asked for and came out in none of the pictures; another try may help."""
-    recording: Recording | None = None
-    seconds: dict[str, float] = field(default_factory=dict)
-    """Seconds that each stage took."""
-
-    @property
-    def transcript(self) -> Transcript | None:
-        """What was heard; None for typed words."""
-        return self.prompt.transcript
-
-    @property
-    def doubts(self) -> tuple[str, ...]:
-        """Sentences on why what was heard may not be what was said."""
-        return self.transcript.doubts if self.transcript else ()
-
-    @property
-    def unsaved_seeds(self) -> list[int]:
-        """Seeds of the pictures that were not saved."""
-        both = zip(self.pictures, self.paths, strict=True)
-        return [picture.record["seed"] for picture, path in both if path is None]
-
-    def section(self) -> Section:
-        """Return its part of a page: the saved pictures, the words, the recording."""
-        from s2i_lib.speech.audio import load_audio
-
-        clip = self.recording
-        return Section(
-            self.prompt.text,
-            [path for path in self.paths if path],
-            heard=self.transcript.text if self.transcript else None,
-            clip=load_audio(clip) if isinstance(clip, (str, Path, bytes)) else clip,
-            notes=[*self.doubts, *self.notes],
-        )
-
-
-@dataclass(frozen=True)
-class Sketch:
-    """Pictures of a wish that has not ended yet, saved nowhere."""
-
-    model: Model
-    prompt: Prompt
-    options: DrawOptions
-    pictures: tuple[Picture, ...]
-
-    def is_of(self, model: Model, prompt: Prompt, options: DrawOptions) -> bool:
-        """Return whether drawing this would give the same pictures and records."""
-        return (self.model, self.prompt, self.options) == (model, prompt, options)
 
 
 class SpeechToImage:
@@ -258,29 +104,30 @@ class SpeechToImage:
         self.seconds: dict[str, float] = {}
         """Seconds of each stage, of all wishes together."""
         self._wish_seconds: dict[str, float] = {}
-        self._model: Model | None = None if isinstance(model, str) else model
-        self._wanted = (model if isinstance(model, str) else model.source, run)
-        self._loaded = self._wanted if self._model else None
-        self._is_auto = self._wanted == ("auto", None)
-        self._lookout = Lookout(self.drive)
-        self._taught: Subject | None = None  # whose run was taken, where nobody chose one
-        self._auto_base = ""
-        # What was loaded in the background, and why it could not be.
-        self._failure: tuple[tuple[str, str | None], Exception] | None = None
-        self._is_loading_ahead = False
-        self._model_lock, self._listener_lock = threading.RLock(), threading.RLock()
+        self.lookout = Lookout(self.drive)
+        """Finds out who was asked for and did not come out."""
         if hearing is None:
             hearing = HearOptions(names=tuple(one.spoken for one in self.subjects))
-        self._listener = None if isinstance(hearing, HearOptions) else hearing
-        self.hearing = hearing if isinstance(hearing, HearOptions) else hearing.options
+        self._listener = ListenerChoice(self.drive, hearing, self._tell)
+        self._model = ModelChoice(self.drive, model, run, self._tell)
 
-    # ---- Loading ----
+    def _tell(self, event: Event) -> None:
+        self.callback(event)  # the one that is set now
+
+    # ---- What draws and what hears ----
+
+    @property
+    def hearing(self) -> HearOptions:
+        """How to listen; what is set counts from the next recording on."""
+        return self._listener.options
+
+    @hearing.setter
+    def hearing(self, options: HearOptions) -> None:
+        self._listener.options = options
 
     def choose(self, model: str, run: str | None = None) -> None:
         """Draw with another model or run from the next wish on."""
-        self._wanted = (model, run)
-        self._is_auto = (model, run) == ("auto", None)
-        self._taught = None
+        self._model.choose(model, run)
 
     def look_again(self) -> None:
         """Know the subjects and runs that have come to the Drive since, or gone from it.
@@ -292,17 +139,38 @@ class SpeechToImage:
         if self.chosen not in self.subjects:
             self.chosen = None
         self.hearing = replace(self.hearing, names=tuple(one.spoken for one in self.subjects))
-        if not self._is_auto:
-            return
-        with self._model_lock:
-            self._model = self._loaded = self._taught = None
-            self._wanted, self._auto_base = ("auto", None), ""
-            self._lookout = Lookout(self.drive)
+        if self._model.is_auto:
+            with self._model.lock:
+                self._model.let_go()
+                self.lookout = Lookout(self.drive)
 
     @property
     def run(self) -> str | None:
         """SUBJECT/RUN, or the path, of the weights that are loaded."""
-        return getattr(self._model, "run", None)
+        return self._model.run
+
+    @property
+    def taught(self) -> Subject | None:
+        """Subject that gets its identifier: who was chosen, else whose run was taken."""
+        return self.chosen or self._model.taught
+
+    @property
+    def can_hear(self) -> bool:
+        """Whether a listener is loaded, so that nothing waits for it."""
+        return self._listener.is_loaded
+
+    @property
+    def can_draw(self) -> bool:
+        """Whether the model that was chosen is loaded."""
+        return self._model.is_loaded
+
+    def use_model(self) -> AbstractContextManager[Model]:
+        """Have the model that was chosen, loaded; nobody exchanges it meanwhile."""
+        return self._model.use()
+
+    def use_listener(self) -> AbstractContextManager[Listener]:
+        """Have a listener for ``hearing``, loaded; nobody exchanges it meanwhile."""
+        return self._listener.use()
 
     def load(self) -> SpeechToImage:
         """Load what hears and what draws."""
@@ -312,59 +180,7 @@ class SpeechToImage:
 
     def load_in_background(self) -> None:
         """Load the model on a thread, while something is heard; the wish says what went wrong."""
-        self._failure = None
-        if self._loaded != self._wanted:
-            threading.Thread(target=self._load_quietly, name="load model", daemon=True).start()
-
-    def _load_quietly(self) -> None:
-        """Load without a word: a wish that waits for it says so, one that has ended is not heard"""
-        with self._model_lock:
-            self.take_run()
-            wanted = self._wanted
-            self._is_loading_ahead = True
-            try:
-                self._load_wanted(wanted)
-            except Exception as error:  # told to the wish that waits for it
-                self._failure = wanted, error
-            finally:
-                self._is_loading_ahead = False
-
-    def _load_wanted(self, wanted: tuple[str, str | None]) -> None:
-        if self._model is None or self._loaded != wanted:
-            name, run = wanted
-            self._model = None  # frees the old one before the new one needs room
-            self._model = load(name, drive=self.drive, run=run)
-            self._loaded = wanted
-            self.callback(Loaded(self._model))
-
-    def _tell_loading(self) -> None:
-        if not self.can_draw:
-            name, run = self._wanted
-            self.callback(Loading(f"the model {run or name}"))
-
-    def take_run(self, words: str | Transcript | None = None) -> list[str]:
-        """Where nobody chose a model, take the run of who is named, else the newest; a note."""
-        if not self._is_auto:
-            return []
-        # Once: with a model loaded, a GPU has less room than it had.
-        base = self._auto_base = self._auto_base or choose_for_machine()[0].name
-        runs = finished_runs(self.drive)
-        if words is None:
-            if self._wanted == ("auto", None) and (newest := newest_run(runs, base)):
-                self._wanted = ("auto", name_run(newest))
-            return []
-        named = make_prompt(words, self.subjects, chosen=self.chosen).subjects
-        for subject in [*filter(None, [self.chosen]), *named]:
-            if best := best_run(runs, folder_name(subject.name), base):
-                self._wanted, self._taught = ("auto", name_run(best)), subject
-                return [f"Drawn with {subject.name}'s run {name_run(best)}."]
-        self._taught = None
-        return []
-
-    @property
-    def taught(self) -> Subject | None:
-        """Subject that gets its identifier: who was chosen, else whose run was taken."""
-        return self.chosen or self._taught
+        self._model.load_in_background()
 
     def load_model(self) -> None:
         """Load what draws, or wait until it is loaded."""
@@ -376,36 +192,12 @@ class SpeechToImage:
         with self._stage("load Whisper"), self.use_listener():
             pass
 
-    @contextmanager
-    def use_model(self) -> Iterator[Model]:
-        """Have the model that was chosen, loaded; nobody exchanges it meanwhile."""
-        if not self._model_lock.acquire(blocking=False):
-            if self._is_loading_ahead:
-                self._tell_loading()
-            self._model_lock.acquire()
-        try:
-            self.take_run()
-            failure, self._failure = self._failure, None
-            if failure and failure[0] == self._wanted:
-                raise failure[1]
-            self._tell_loading()
-            self._load_wanted(self._wanted)
-            assert self._model is not None
-            with self._model.lock:  # two studios may have been given the same one
-                yield self._model
-        finally:
-            self._model_lock.release()
-
-    @contextmanager
-    def use_listener(self) -> Iterator[Listener]:
-        """Have a listener for ``hearing``, loaded; nobody exchanges it meanwhile."""
-        with self._listener_lock:
-            if self._listener is None or self._listener.options != self.hearing:
-                self.callback(Loading("Whisper"))
-                self._listener = None
-                self._listener = Listener(self.hearing, self.drive)
-            self._listener.load()
-            yield self._listener
+    def take_run(self, words: str | Transcript) -> list[str]:
+        """Where nobody chose a model, take the best run of who is named; a note of it."""
+        if not self._model.is_auto:
+            return []
+        named = make_prompt(words, self.subjects, chosen=self.chosen).subjects
+        return self._model.take_best([*filter(None, [self.chosen]), *named])
 
     # ---- The way of a wish ----
 
@@ -520,16 +312,6 @@ class SpeechToImage:
         self.last = replace(wish, recording=recording)
         return self.last
 
-    @property
-    def can_hear(self) -> bool:
-        """Whether a listener is loaded, so that nothing waits for it."""
-        return self._listener is not None and self._listener.is_loaded
-
-    @property
-    def can_draw(self) -> bool:
-        """Whether the model that was chosen is loaded."""
-        return self._model is not None and self._loaded == self._wanted
-
     def sketch(
         self,
         prompt: Prompt,
@@ -586,7 +368,7 @@ class SpeechToImage:
                         classroom=self.classroom,
                     )
                 shown = [picture.image for picture in pictures]
-                absent = self._lookout.find_absent(model, asked, shown)
+                absent = self.lookout.find_absent(model, asked, shown)
         if absent:
             said = (*said, say_absent(absent))
         if self.look:
