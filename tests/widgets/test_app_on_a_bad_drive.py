@@ -12,7 +12,10 @@ from s2i_lib.storage.layout import Drive
 from s2i_lib.widgets.app import App
 from s2i_lib.widgets.app import checking as checking_module
 
-FAULTS = {"dead mount": "The mount has died: run the set-up cell", "full": "The Drive is full: delete something"}
+FAULTS = {
+    "dead mount": "The mount has died: run the set-up cell",
+    "full": "The Drive is full: delete something",
+}
 
 
 @pytest.fixture
