@@ -18,6 +18,7 @@ from s2i_lib.storage.layout import Drive
 from s2i_lib.storage.run_card import finished_runs
 from tests.browser.lab import REPOSITORY
 from tests.browser.voices import put_quiet_around, speak
+from tools.site.execute import peak_rss_bytes
 
 START = REPOSITORY / "notebooks" / "0_start_here.ipynb"
 PHOTOS = sorted((REPOSITORY / "s2i_lib/samples/rc_car").glob("*.jpg"))
@@ -37,6 +38,7 @@ SEEN = """() => {
   const strip = [...document.querySelectorAll('.s2i-app .s2i-strip li')];
   const teach = cards.find((one) => one.ariaLabel === 'Teach');
   const shows = (one) => one.offsetParent !== null;
+  const inTeach = (what) => [...(teach?.querySelectorAll(what) || [])].filter(shows);
   return {
     open: [...document.querySelectorAll('.s2i-app .s2i-fold')]
       .filter((one) => one.getAttribute('aria-expanded') === 'true').map((one) => one.innerText),
@@ -44,9 +46,9 @@ SEEN = """() => {
       .map((one) => [one.innerText.trim(), one.getAttribute('aria-pressed')]),
     verdicts: strip.map((one) => [one.dataset.kept, one.title]),
     thumbs: strip.map((one) => one.querySelector('img').naturalWidth > 0),
-    state: teach.dataset.state,
-    samples: [...teach.querySelectorAll('.s2i-samples img')].filter(shows).map((one) => one.src),
-    buttons: [...teach.querySelectorAll('button')].filter(shows).map((one) => one.innerText),
+    state: teach?.dataset.state,
+    samples: inTeach('.s2i-samples img').map((one) => one.src),
+    buttons: inTeach('.s2i-row button').map((one) => one.innerText),
   };
 }"""
 
@@ -143,8 +145,8 @@ def assert_nothing_sticks_out(page) -> None:
 def seen(page, wanted: dict | None = None) -> dict:
     """What the page shows, once its photos are there (and it shows what is wanted)."""
     page.wait_for_function(
-        f"(wanted) => {{ const now = ({SEEN})();"
-        " return now.thumbs.every(Boolean) && (!wanted || JSON.stringify(now) === wanted); }",
+        f"(wanted) => {{ const now = ({SEEN})(); return now.state && now.thumbs.every(Boolean)"
+        " && (!wanted || JSON.stringify(now) === wanted); }",
         arg=json.dumps(wanted, separators=(",", ":"), ensure_ascii=False) if wanted else None,
         timeout=60_000,
     )
@@ -195,12 +197,14 @@ def test_from_files_to_the_first_own_picture_in_eight_presses_and_again(
         presses.press(studio.get_by_role("button", name="Yes, draw it"))
         studio_state(page, "done", "error")
     laps.end("first picture", notebook)
-    shown(page, look, "spoken")
+    shown(page, look, "spoken")  # that of the full length is docs/start-here.png
     assert_accessible(page)
     [kept] = (tmp_path / "drive/creations").glob("*.png")
     record = read_record(kept)
     assert record["run"] and "cuppa" in record["run"], record
-    print(f"{presses.count} presses; seconds, and of them CPU seconds of the kernel: {laps.took}")
+    peak = peak_rss_bytes(notebook.python("os.getpid()")) / 1e9
+    print(f"{presses.count} presses; seconds, and CPU seconds of the kernel: {laps.took}")
+    print(f"memory of the kernel: {peak:.2f} GB at most")
     assert presses.count <= MOST_PRESSES
     shows_the_same_when_opened_again(lab, page, tmp_path)
     if full:  # tests/widgets/test_app.py has it without a browser
