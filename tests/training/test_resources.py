@@ -84,6 +84,33 @@ def test_the_text_encoder_is_let_go_before_the_u_net_is():
     assert lora.method == "lora"
 
 
+@pytest.mark.parametrize(
+    ("free_gb", "what"),
+    [(6.0, ""), (4.5, "the U-Net but not the text encoder"), (3.0, "LoRA of rank 8")],
+)
+def test_where_the_drive_is_small_the_text_encoder_is_let_go_before_the_u_net_is(
+    model, drive, monkeypatch, free_gb, what
+):
+    """A person, with Stable Diffusion 2.1's parameters: in fp16, which has to be there twice for
+    a run to go on from, its U-Net takes 1.7 GB and its text encoder 0.7."""
+    parameters = {"unet": 865_910_724, "both": 865_910_724 + 340_387_840, "lora": 1_659_904}
+
+    def count(pipe, options):
+        part = "both" if options.with_text_encoder else "unet"
+        found = parameters["lora" if options.method == "lora" else part]
+        return found, found
+
+    monkeypatch.setattr(resources, "count_parameters", count)
+    room = Room(free_gb * 1e9 / resources.GIB, 70.0)
+    monkeypatch.setattr(resources, "room_for", lambda drive, folder: room)
+    recipe = RECIPES[REGISTRY["sd2.1-base"].family]["person"]
+    options, said = FinetuneOptions(**recipe.as_options(5)), []
+    fitting = resources.fit_drive(setup_of(model, options, drive), drive.runs, said.append)
+    assert fitting.with_text_encoder == (what == "")
+    assert fitting.method == ("lora" if "LoRA" in what else "full")
+    assert said == [] if not what else what in said[0]
+
+
 def test_a_step_that_would_fit_too_narrowly_is_not_tried_without_checkpointing(model, monkeypatch):
     """A run that passed two trial steps would end in a full GPU an hour later."""
     needed = sum(
