@@ -71,9 +71,9 @@ SUBJECTS = {
     "Pack": (Subject("Pack", "backpack"), "backpack_dog"),
 }
 WAYS: dict[str, dict[str, Any]] = {
-    "whole": {},
-    "cut out": {"recipe": "cut-out"},
-    "without class images": {"with_prior": False},
+    "whole": {"recipe": "whole"},
+    "cut out": {},
+    "cut out, without class images": {"with_prior": False},
 }
 BEFORE = "before"
 # The limits are those of photos: drawings of flat colour were left out as blurred or taken twice.

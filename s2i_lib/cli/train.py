@@ -165,8 +165,8 @@ def finetune(
     recipe: Annotated[
         str,
         typer.Option(
-            help="auto: by the subject's kind; classic (Stable Diffusion): 1e-6 and 800 steps, "
-            "the U-Net alone; cut-out (pocket): the subject on grounds of its own."
+            help="auto: by the subject's kind and photos; classic (Stable Diffusion): 1e-6 and 800 "
+            "steps, the U-Net alone; whole (pocket): photos as they are, not cut out."
         ),
     ] = "auto",
     name: Annotated[

@@ -38,7 +38,7 @@ from s2i_lib.training.data import (
 )
 from s2i_lib.training.memory import leaving_nothing_in_memory
 from s2i_lib.training.plan import Plan, SayTime, make_plan
-from s2i_lib.training.recipes import AUTO, RECIPES, Wanted, want
+from s2i_lib.training.recipes import AUTO, RECIPES, Wanted, suit, want
 from s2i_lib.training.resources import fit_drive, settle_options
 from s2i_lib.training.resume import begun, find_save, resume
 from s2i_lib.training.run import (
@@ -94,8 +94,9 @@ class FinetuneRun:
     model : str
         A name in the registry, a diffusers folder, or "auto".
     recipe : str
-        One of the model's recipes, or "auto" for the one that is for the subject's kind. A run
-        that was begun keeps its own, unless another one is named.
+        One of the model's recipes, or "auto" for the one that is for the subject's kind and for
+        photos that were cut out or not. A run that was begun keeps its own, unless another one is
+        named.
     name : str, optional
         The run's name; without it the newest unfinished run of this subject and model goes on, and
         where there is none a new one begins.
@@ -322,8 +323,10 @@ def choose_recipe(
             "Run notebooks/1_capture_dataset.ipynb, or `python -m s2i_lib dataset`."
         )
     base = choose(model)
-    kind, n_photos = dataset.subject.kind, len(dataset.images)
-    return base, want(RECIPES[base.family], recipe, kind, n_photos, dataset.mirror, changes)
+    recipes, n_photos = RECIPES[base.family], len(dataset.images)
+    n_cut_out = sum(dataset.mask_of(image) is not None for image in dataset.images)
+    suited = suit(recipes, dataset.subject.kind, n_cut_out / n_photos)
+    return base, want(recipes, recipe, suited, n_photos, dataset.mirror, changes)
 
 
 def load_for_training(base: BaseModel, drive: Drive) -> Model:

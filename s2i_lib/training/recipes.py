@@ -10,6 +10,8 @@ from s2i_lib.errors import InputError
 from s2i_lib.training.config import FinetuneOptions
 
 AUTO = "auto"  # the recipe that is called as the subject's kind
+WHOLE = "whole"  # the recipe of a model whose others cut the subject out, where that cannot be
+BEFORE = ("classic", WHOLE)  # what runs had before their cards named a recipe
 
 
 @dataclass(frozen=True)
@@ -123,12 +125,12 @@ STABLE_DIFFUSION_2: Mapping[str, Recipe] = {
 # Each car that it draws is red. Where all class images are, red is what every car is, and guidance
 # takes it away from a toy that is red: hence class images in ten colours. With them, and so many
 # steps, a photo's ground wins over "on a blue background" at a constant rate, or from 2e-4.
-_POCKET = Recipe(
+_POCKET_WHOLE = Recipe(
     method="full",
     learning_rate=1.5e-4,
     steps=300,
     class_image_count=80,
-    source="measured, benchmarks/README.md",
+    source="photos as they are, not cut out; measured, benchmarks/README.md",
     schedule="linear",
     with_text_encoder=True,
     class_dropout=0.3,
@@ -152,16 +154,16 @@ _POCKET = Recipe(
     ),
     sample_every=75,
 )
-# The subject, cut out, on grounds that the model draws. Too little was measured to make it a
-# default (benchmarks/README.md), so this is asked for by name. Where all instance images had a
-# ground in their prompt, "a ohwx duck" without one drew an ordinary duck: hence a tenth of photos.
-_CUT_OUT = replace(
-    _POCKET,
+# The subject, cut out, on grounds that the model draws: most grounds are as asked, and what is
+# learned is the subject. Where all instance images had a ground in their prompt, "a ohwx duck"
+# without one drew an ordinary duck: hence a tenth of them are photos.
+_POCKET = replace(
+    _POCKET_WHOLE,
     learning_rate=2e-4,
     steps=500,
     batch_size=2,
     most_times=2,
-    source="the subject cut out; measured on two subjects only, benchmarks/README.md",
+    source="the subject cut out, on grounds of its own; measured, benchmarks/README.md",
     background_prompts=(
         "on a red background | on an orange background | on a yellow background"
         " | on a green background | on a blue background | on a purple background"
@@ -176,7 +178,7 @@ _CUT_OUT = replace(
 )
 POCKET: Mapping[str, Recipe] = {
     **dict.fromkeys(("person", "animal", "object"), _POCKET),
-    "cut-out": _CUT_OUT,
+    WHOLE: _POCKET_WHOLE,
 }
 
 RECIPES: dict[str, Mapping[str, Recipe]] = {
@@ -224,8 +226,10 @@ class Wanted:
         the user names another recipe it goes on with that.
         """
         begun = card.get("recipe")
-        if card and begun is None and (classic := self.recipes.get("classic")):
-            begun = {"name": "classic", "source": classic.source, "options": classic.as_options(0)}
+        if card and begun is None:
+            name = next((name for name in BEFORE if name in self.recipes), self.name)
+            recipe = self.recipes[name]
+            begun = {"name": name, "source": recipe.source, "options": recipe.as_options(0)}
         if not begun or self.asked not in (AUTO, begun["name"]):
             return self
         mirror = {"with_mirror": self.defaults["with_mirror"]}  # the dataset's, not the recipe's
@@ -241,10 +245,15 @@ class Wanted:
         return {"name": self.name, "source": self.source, "options": dict(self.defaults)}
 
 
+def suit(recipes: Mapping[str, Recipe], kind: str, share_cut_out: float) -> str:
+    """Return the name of the recipe for a subject of a kind, by the share of its photos cut out."""
+    return WHOLE if WHOLE in recipes and share_cut_out < 0.5 else kind
+
+
 def want(
     recipes: Mapping[str, Recipe],
     asked: str,
-    kind: str,
+    suited: str,
     n_photos: int,
     with_mirror: bool,
     changes: Mapping[str, Any],
@@ -254,14 +263,14 @@ def want(
     Parameters
     ----------
     asked : str
-        ``AUTO`` for the one that is called as the subject's ``kind``, or a recipe's name.
+        ``AUTO`` for the one that is ``suited`` to the subject (``suit``), or a recipe's name.
 
     Raises
     ------
     InputError
         When the model has no such recipe.
     """
-    name = kind if asked == AUTO else asked
+    name = suited if asked == AUTO else asked
     if name not in recipes:
         raise InputError(
             f"This model has no recipe {name!r}. It has {', '.join(recipes)}; {AUTO} takes the one "

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from tiny_model import draw_dataset, make_pipeline
@@ -65,15 +66,15 @@ def test_classic_is_the_recipe_that_runs_had_before_there_were_any():
 
 
 def test_the_pocket_model_keeps_what_was_measured_whatever_the_kind():
-    """benchmarks/README.md: photos as they are, and the subject cut out."""
+    """benchmarks/README.md: whole photos, and the subject cut out."""
+    whole = chosen("pocket", "person", n_photos=30, asked="whole").options
+    assert (whole.learning_rate, whole.steps, whole.sample_every) == (1.5e-4, 300, 75)
+    assert whole.schedule == "linear" and whole.class_image_count == 80
+    assert not whole.background_prompts and whole.surroundings_weight == 1
     for kind in KINDS:
         options = chosen("pocket", kind, n_photos=30).options
-        assert (options.learning_rate, options.steps, options.sample_every) == (1.5e-4, 300, 75)
-        assert options.schedule == "linear" and options.class_image_count == 80
-        assert not options.background_prompts and options.surroundings_weight == 1
-    cut_out = chosen("pocket", "person", n_photos=30, asked="cut-out").options
-    assert (cut_out.learning_rate, cut_out.steps, cut_out.batch_size) == (2e-4, 500, 2)
-    assert cut_out.background_share == 0.9 and cut_out.most_steps == 1000
+        assert (options.learning_rate, options.steps, options.batch_size) == (2e-4, 500, 2)
+        assert options.background_share == 0.9 and options.most_steps == 1000
 
 
 def test_stable_diffusion_counts_what_is_not_the_subject_as_onetrainer_does_by_default():
@@ -84,9 +85,20 @@ def test_stable_diffusion_counts_what_is_not_the_subject_as_onetrainer_does_by_d
     assert chosen(asked="classic").options.surroundings_weight == 1
 
 
+@pytest.mark.parametrize(("n_cut_out", "expected"), [(0, "whole"), (1, "whole"), (2, "animal")])
+def test_photos_that_cannot_be_cut_out_are_learned_whole_by_the_recipe_for_that(
+    tmp_path, n_cut_out, expected
+):
+    dataset = draw_dataset(tmp_path, count=4)
+    masks = dict.fromkeys(dataset.images[:n_cut_out], tmp_path / "mask.png")
+    half = SimpleNamespace(**vars(dataset), mask_of=masks.get)
+    assert choose_recipe(half, "pocket", "auto", {})[1].name == expected
+    assert choose_recipe(half, "pocket", "object", {})[1].name == "object", "unless it is named"
+
+
 def test_a_recipe_that_a_model_has_not_is_refused_with_those_it_has():
     with pytest.raises(
-        InputError, match=r"no recipe 'classic'\. It has person, animal, object, cut-out; auto"
+        InputError, match=r"no recipe 'classic'\. It has person, animal, object, whole; auto"
     ):
         chosen("pocket", asked="classic")
 
@@ -137,6 +149,7 @@ def test_a_run_of_the_pocket_model_of_the_version_before_goes_on_as_well(named):
     old |= {"recipe": {"name": "object", "source": "", "options": recipe}} if named else {}
     asked = ("method", "steps", "class_image_count", "lora_rank", "lora_targets", "sample_every")
     changes = {key: old["wanted"][key] for key in asked}
+    assert not wants(old, chosen("pocket", **changes).options), "the defaults have moved"
     assert wants(old, chosen("pocket", **changes).for_run(old).options)
 
 
