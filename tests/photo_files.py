@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pillow_heif
+import tifffile
 from PIL import Image, ImageCms, ImageOps
 
 from s2i_lib.photos.reading import UPRIGHT
@@ -153,6 +154,7 @@ def good_files() -> dict[str, bytes]:
         "float.tif": encode(
             Image.fromarray(np.asarray(image.convert("L")).astype(np.float32) / 255), "TIFF"
         ),
+        **tiffs_of_other_programs(image),
         "pages.tif": encode(image, "TIFF", save_all=True, append_images=frames[1:]),
         "plain.bmp": encode(image, "BMP"),
         "still.gif": encode(image, "GIF"),
@@ -244,9 +246,31 @@ def bad_files() -> dict[str, bytes]:
         "bomb_below_pillows_limit.png": png_of(12_000, 12_000),
         "bomb_of_text.png": png_of(480, 480, text_bomb),
         "bomb.tif": bytes(huge_tiff),
+        "half_ycbcr.tif": encode(photo().convert("YCbCr"), "TIFF")[:300_000],
         "bomb.gif": huge_gif,
         "bomb.bmp": bytes(huge_bmp),
         "no_pixels.png": png_of(0, 0),
+    }
+
+
+def tiffs_of_other_programs(image: Image.Image) -> dict[str, bytes]:
+    """TIFF 6.0 as Photoshop, GIMP and scanners save it, written by tifffile and by Pillow."""
+
+    def written(values: np.ndarray, **options) -> bytes:
+        stream = io.BytesIO()
+        tifffile.imwrite(stream, values, **options)
+        return stream.getvalue()
+
+    values = np.asarray(image)
+    by_plane = np.moveaxis(deep(image)[..., ::-1], -1, 0)  # OpenCV's order is blue first
+    in_float, turned = values.astype(np.float32) / 255, held_sideways(image, 6).convert("YCbCr")
+    return {
+        "ycbcr.tif": encode(image.convert("YCbCr"), "TIFF"),
+        "ycbcr_turned.tif": encode(turned, "TIFF", exif=exif(6)),
+        "planes.tif": written(np.moveaxis(values, -1, 0), photometric="rgb", planarconfig=2),
+        "deep_planes.tif": written(by_plane, photometric="rgb", planarconfig=2),
+        "float_colour.tif": written(in_float, photometric="rgb"),
+        "big.tif": written(values, photometric="rgb", bigtiff=True),
     }
 
 

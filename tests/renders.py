@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from s2i_lib.drawing import gallery
@@ -19,9 +20,24 @@ def save_render(noun: str, folder: Path, **record: object) -> Path:
     y, x = divmod(nouns.index(noun), 10)
     with Image.open(DATA / "pocket_renders.png") as sheet:
         tile = sheet.convert("RGB").crop((64 * x, 64 * y, 64 * x + 64, 64 * y + 64))
-    made = {
-        "prompt": f"a {noun}", "negative": "", "seed": 1, "model": "pocket", "run": None,
+    return gallery.save(Picture(tile, _record(f"a {noun}", **record)), folder)
+
+
+def landscape(width: int = 64) -> Image.Image:
+    """A sky that goes over into a meadow: nothing stands out, and no part is like another."""
+    y, x = np.mgrid[:64, :width] / 64
+    pixels = np.stack([120 + 60 * np.sin(3 * x), 90 + 120 * y, 220 - 180 * y], -1)
+    return Image.fromarray(pixels.astype(np.uint8))
+
+
+def save_landscape(folder: Path) -> Path:
+    """Save a picture in which nothing stands out, with a record, and return its path."""
+    return gallery.save(Picture(landscape(), _record("a meadow")), folder)
+
+
+def _record(prompt: str, **record: object) -> dict[str, object]:
+    return {
+        "prompt": prompt, "negative": "", "seed": 1, "model": "pocket", "run": None,
         "source": "the package", "subjects": [], "transcript": None, "steps": 20,
         "guidance_scale": 3.0, **record,
     }  # fmt: skip
-    return gallery.save(Picture(tile, made), folder)

@@ -66,9 +66,9 @@ def qr_svg(address: str) -> str:
 
 def figure_page(
     glb: bytes, mark: Mark, *, title: str, alt: str, stem: str, address: str = "",
-    record: dict[str, Any] | None = None,
+    record: dict[str, Any] | None = None, is_relief: bool = False,
 ) -> str:  # fmt: skip
-    """Return the page of a figure as HTML.
+    """Return the page of a figure, or of a relief of a whole picture, as HTML.
 
     Parameters
     ----------
@@ -89,6 +89,7 @@ def figure_page(
         viewer=read_viewer(),
         address=address,
         record=record,
+        is_relief=is_relief,
     )
 
 

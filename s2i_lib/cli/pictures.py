@@ -118,6 +118,7 @@ def gallery(
 
 def ar(
     pictures: Annotated[list[Path], typer.Argument(help="PNGs that this program saved or shared.")],
+    drive: Drive,
     out: Annotated[
         Path | None, typer.Option(help="Folder to write to [default: beside each picture].")
     ] = None,
@@ -126,6 +127,13 @@ def ar(
     ] = False,
     stereo: Annotated[
         bool, typer.Option("--stereo", help="Also a pair of views for a viewer with two lenses.")
+    ] = False,
+    depth: Annotated[
+        bool,
+        typer.Option(
+            "--depth",
+            help="A relief of the whole picture by its depth (a network of 99 MB), no figure.",
+        ),
     ] = False,
     address: Annotated[
         str, typer.Option(help="Where the page will lie on the web, for a QR code on it.")
@@ -139,12 +147,17 @@ def ar(
         folder = out or path.parent
         if out or path.exists():
             make_folder(folder)  # before anything slow
-        held = hold(path)
+        held = hold(path, drive=drive, is_whole=depth)
         written = held.write(
             folder, path.stem, address=address, with_relief=relief, with_stereo=stereo
         )
         emit(
-            {"picture": name, "alt": held.alt, "files": [str(one) for one in written]},
+            {
+                "picture": name,
+                "kind": "figure" if held.depth is None else "relief",
+                "alt": held.alt,
+                "files": [str(one) for one in written],
+            },
             *(f"Written   {one}" for one in written),
         )
 

@@ -10,7 +10,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from s2i_lib import __version__
-from s2i_lib.drawing.panorama import going_around
+from s2i_lib.drawing.panorama import begin_at, column_steps, going_around
 from s2i_lib.drawing.records import Picture, prompt_of
 from s2i_lib.drawing.sampling import (
     SEEDS,
@@ -82,7 +82,7 @@ def _draw_seeds(
     seeds: list[int],
     on_step: Callable[[Step], object] | None,
 ) -> list[Picture]:
-    """One picture a seed, each with its record."""
+    """One picture a seed, each with its record; a panorama begins where it is quietest."""
     drawn = _draw_safely(model, prompt, options, seeds, on_step)
     record = {
         "prompt": prompt.text,
@@ -101,7 +101,7 @@ def _draw_seeds(
         "versions": {"s2i_lib": __version__}
         | {name: version(name) for name in ("torch", "diffusers", "transformers")},
     }
-    return [
+    pictures = [
         Picture(
             one.image,
             record
@@ -115,6 +115,16 @@ def _draw_seeds(
         )
         for one, seed in zip(drawn, seeds, strict=True)
     ]
+    if options.is_panorama:
+        pictures = [_begin_at(one, int(column_steps(one.image).argmin())) for one in pictures]
+    return pictures
+
+
+def _begin_at(panorama: Picture, column: int) -> Picture:
+    """Cut a panorama so that it begins at a column of what the VAE gave, and put that on record."""
+    begins_px = panorama.record.get("begins_px", 0)
+    image = begin_at(panorama.image, column - begins_px)
+    return Picture(image, panorama.record | {"begins_px": column})
 
 
 def _fit_for_class(classroom: Classroom, model: Model, pictures: list[Picture]) -> list[Picture]:
@@ -151,7 +161,9 @@ def redo(
     """
     try:
         prompt, index, seeds = prompt_of(record), record["index"], record["seeds"]
-        is_numbered = all(type(number) is int for number in (record["steps"], index, *seeds))
+        begins_px = record.get("begins_px", 0)  # older versions never turned a panorama
+        numbers = (record["steps"], index, begins_px, *seeds)
+        is_numbered = all(type(number) is int for number in numbers)
         if not is_numbered or min(index, *seeds) < 0 or record["seed"] != seeds[index]:
             raise TypeError("steps, seeds and its own place among them as numbers")
         options = DrawOptions(
@@ -179,6 +191,8 @@ def redo(
         classroom.check_prompt(prompt, guidance_of(model, options))
     with _in_precision(model, then, "in which the picture was drawn"):
         again = _draw_seeds(model, prompt, options, seeds, on_step)[index]
+    if options.is_panorama:
+        again = _begin_at(again, begins_px)
     picture = again if classroom is None else _fit_for_class(classroom, model, [again])[0]
     said = {"conversation": record["conversation"]} if "conversation" in record else {}
     return replace(picture, record=picture.record | said)

@@ -15,9 +15,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 if TYPE_CHECKING:
     import torch
     from diffusers import StableDiffusionPipeline
+    from PIL.Image import Image
 
 WIDTHS = 2  # the sides of a panorama, in heights: it shows 360 degrees by 180
 # A turn a step, in parts of the circle: the golden section's comes near no place twice.
@@ -75,3 +78,20 @@ class Turning:
         out = self.unet(noisy.roll(by, -1), t, **given)
         out.sample = out.sample.roll(-by, -1)
         return out
+
+
+def column_steps(image: Image) -> np.ndarray:
+    """Return how far each column is from the one to its left, around the circle.
+
+    Mean over rows and colours of the absolute difference, 0 to 255: shape = (width,). The first is
+    the step over the picture's edge.
+    """
+    pixels = np.asarray(image.convert("RGB")).astype(np.int16)
+    return np.abs(pixels - np.roll(pixels, 1, axis=1)).mean(axis=(0, 2))
+
+
+def begin_at(image: Image, column: int) -> Image:
+    """Return the same circle, cut so that it begins at another column."""
+    from PIL import ImageChops
+
+    return ImageChops.offset(image, -column % image.width, 0)

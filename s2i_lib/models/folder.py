@@ -52,13 +52,14 @@ PARTS: dict[str, dict[str, str]] = {
     "image_encoder": {"CLIPVisionModelWithProjection": "transformers"},
 }  # fmt: skip
 REQUIRED = ("unet", "vae", "scheduler", "text_encoder", "tokenizer")
-# Kinds of networks that look at pictures, and of the towers of those that have two.
-NETWORKS = ("clip", "vision-text-dual-encoder", "vit", "dinov2")
+# Kinds of networks that look at pictures, and of the towers that they are made of.
+NETWORKS = ("clip", "vision-text-dual-encoder", "vit", "dinov2", "depth_anything")
 TOWERS = (
     *NETWORKS, "clip_text_model", "clip_vision_model", "levit", "mobilenet_v1", "mobilenet_v2",
     "resnet", "convnext", "deit", "swin", "bert", "distilbert", "roberta", "xlm-roberta",
 )  # fmt: skip
 TOWER_CONFIGS = ("text_config", "vision_config")
+BACKBONE = "backbone_config"  # of a network that is built on another one
 
 CODE = (".py", ".pyc", ".pyd", ".so")
 # Keys by which a configuration has code, kernels, or another file loaded.
@@ -68,10 +69,11 @@ COMMANDS = frozenset({
     "configuration_files", "transformers_weights", "custom_pipelines", "fusion_config",
     "kernel_config", "use_kernels", "distributed_config", "init_inputs", "fast_tokenizer_files",
     "tokenizer_file", "vocab_file", "merges_file", "gguf_file", "tokenizer_object",
+    "backbone", "use_pretrained_backbone", "use_timm_backbone", "backbone_kwargs",
 })  # fmt: skip
 DEEPEST = 8
 MOST_ITEMS = {"trained_betas": 10_000}  # of a list; of any other 64
-# Far above what SD 1, SD 2, CLIP and DINO have, and far below what takes a machine.
+# Far above what SD 1, SD 2, CLIP, DINO and Depth Anything have, and far below what takes a machine.
 LARGEST = {
     "num_train_timesteps": 10_000,
     "num_hidden_layers": 64,
@@ -83,6 +85,11 @@ LARGEST = {
     "block_out_channels": 4096,
     "hidden_size": 8192,
     "hidden_sizes": 8192,
+    "reassemble_hidden_size": 8192,
+    "reassemble_factors": 16,
+    "neck_hidden_sizes": 4096,
+    "fusion_hidden_size": 1024,
+    "head_hidden_size": 1024,
     "intermediate_size": 32_768,
     "max_position_embeddings": 4096,
     "sample_size": 1024,
@@ -233,7 +240,7 @@ def check_network(folder: Path, towers: Collection[str] = TOWER_CONFIGS) -> dict
     kind = config.get("model_type")
     if kind not in list(NETWORKS):
         raise _refusal(path, f"model_type is {kind!r}, none of {', '.join(NETWORKS)}")
-    for tower in TOWER_CONFIGS:
+    for tower in (*TOWER_CONFIGS, BACKBONE):
         inner = config.get(tower) or {}
         found = inner.get("model_type", "clip") if isinstance(inner, dict) else inner
         if found not in list(TOWERS):
@@ -295,8 +302,9 @@ def check_weights(folder: Path, config: dict[str, Any], towers: Collection[str] 
 
 def _least_weights(config: dict[str, Any]) -> int:
     """Count the numbers of a transformer's layers and embeddings, biases and norms left out."""
-    names = ("hidden_size", "intermediate_size", "num_hidden_layers")
-    width, inner, layers = (config.get(name, 0) for name in names)
+    silent = 12 if config.get("model_type") in ("vit", "dinov2") else 0  # transformers' own
+    width, inner = (config.get(name, 0) for name in ("hidden_size", "intermediate_size"))
+    layers = config.get("num_hidden_layers", silent)
     rows = [config.get(name, 0) for name in ("vocab_size", "max_position_embeddings")]
     if not all(isinstance(number, int) for number in (width, inner, layers, *rows)):
         return 0  # the library refuses it

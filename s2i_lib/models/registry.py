@@ -73,6 +73,9 @@ _SD_NEGATIVE = (
 # Trained with Stable Diffusion 1 and fit for any picture (1.2 GB); SD 2.x ships none.
 SAFETY_CHECKER = "CompVis/stable-diffusion-safety-checker"
 
+# How near each part of a picture is (99 MB, Apache-2.0; its larger sisters are not free).
+DEPTH = "depth-anything/Depth-Anything-V2-Small-hf"
+
 _POCKET = BaseModel(
     name="pocket",
     summary="64 px stickers in seconds on a CPU; ships with this package",

@@ -15,7 +15,7 @@ from s2i_lib.errors import InputError, S2iError
 from s2i_lib.models.building import building
 from s2i_lib.models.folder import TOWER_CONFIGS, check_network, load_or_refuse
 from s2i_lib.models.parts import quiet_transformers
-from s2i_lib.models.registry import SAFETY_CHECKER, SD1
+from s2i_lib.models.registry import DEPTH, SAFETY_CHECKER, SD1
 from s2i_lib.storage import hub
 from s2i_lib.storage.hub import Source
 from s2i_lib.storage.json_file import load_object
@@ -42,6 +42,7 @@ SOURCES: dict[str, tuple[Source, ...]] = {
         Source(SAFETY_CHECKER, "refs/pr/41", commit="1664e30"),
         replace(SD1, folder="safety_checker"),
     ),
+    DEPTH: (Source(DEPTH, "5426e4f0f36572d16453bbda7a8389317b1bef99"),),
 }
 
 
@@ -58,6 +59,8 @@ class Preparation:
     resample: int = 3  # bicubic
     is_square: bool = False
     """Whether both sides become ``size``, whatever the shape was."""
+    multiple: int = 0
+    """Number of pixels that both sides become a multiple of, and the shape nearly stays; 0: no."""
 
     @classmethod
     def read(cls, folder: Path, default: Preparation | None = None) -> Preparation:
@@ -76,8 +79,9 @@ class Preparation:
             sides = size if isinstance(size, dict) else {"shortest_edge": size}
             side = sides.get("shortest_edge") or sides["height"]
             cut = _side(crop) if found.get("do_center_crop") else None
-            if not 1 <= side <= MOST_PX or not 1 <= (cut or 1) <= MOST_PX:
-                raise ValueError(f"pictures of {side} px, of which {cut} px are cut out")
+            multiple = found.get("ensure_multiple_of", 0) if found.get("keep_aspect_ratio") else 0
+            if not all(1 <= px <= MOST_PX for px in (side, cut or 1, multiple or 1)):
+                raise ValueError(f"pictures of {side} px, cut to {cut}, a multiple of {multiple}")
             return cls(
                 size=side,
                 crop=cut,
@@ -85,6 +89,7 @@ class Preparation:
                 std=tuple(found["image_std"]),
                 resample=found.get("resample", 3),
                 is_square="shortest_edge" not in sides or not found.get("do_center_crop"),
+                multiple=multiple,
             )
         except (OSError, KeyError, TypeError, ValueError) as error:
             raise InputError(
@@ -94,7 +99,7 @@ class Preparation:
             ) from error
 
     def __call__(self, images: Sequence[Image]) -> torch.Tensor:
-        """Return pictures of any size as input, shape = (n, 3, side, side), float32."""
+        """Return pictures of any size as input, shape = (n, 3, high, wide), float32."""
         import torch
 
         arrays = np.stack([np.asarray(self._fit(image), np.float32) for image in images]) / 255
@@ -103,6 +108,14 @@ class Preparation:
 
     def _fit(self, image: Image) -> Image:
         image, short = image.convert("RGB"), min(image.size)
+        if self.multiple:
+            # By whichever side it grows or shrinks less for, as transformers' DPTImageProcessor.
+            scales = (self.size / image.height, self.size / image.width)
+            scale = min(scales, key=lambda one: abs(1 - one))
+            wide, high = (
+                max(1, round(side * scale / self.multiple)) * self.multiple for side in image.size
+            )
+            return image.resize((wide, high), self.resample)
         # the longer side is cut off, not rounded, as transformers does
         width, height = (
             self.size if self.is_square or side == short else int(side * self.size / short)

@@ -29,9 +29,6 @@ THUMB_PX = 480
 MASK_PX = 512  # finer than what the network sees, and what SD 2.1 base is trained at
 PNG_LEVEL = 2  # of zlib: 0.07 s for a crop, 5 % larger than level 4, which takes 0.11 s
 
-Callback = Callable[[int, int, str], None]
-"""Called after each photo with how many are done, of how many, and the photo's name."""
-
 
 @dataclass(frozen=True)
 class Look:
@@ -48,6 +45,10 @@ class Look:
     mask: Image | None = None
     """Subject's mask for the thumb, of its size."""
     facts: Mapping[str, Any] | None = None
+
+
+Callback = Callable[[int, int, Look], None]
+"""Called after each photo with how many are done, of how many, and what was seen in it."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class Inspector:
             for done, look in enumerate(bar, start=1):
                 _give_back_memory()
                 if callback is not None:
-                    callback(done, len(paths), look.verdict.photo)
+                    callback(done, len(paths), look)
                 yield look
 
     def inspect(self, path: Path) -> Look:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from s2i_lib.errors import InputError, first_line
 from s2i_lib.photos.colour import png_chunks, profile_told, to_srgb_colours
+from s2i_lib.photos.tiff import MAGIC, UnreadTiffError, open_tiff
 from s2i_lib.storage.files import sha256_of
 from s2i_lib.storage.layout import as_text
 
@@ -151,6 +152,11 @@ def decode_photo(data: bytes, name: str, *, at_least_px: int | None = None) -> P
     except Image.DecompressionBombError as error:  # Pillow's own words have the number
         found = re.search(r"(\d+) pixels", str(error))
         raise InputError(too_many_pixels(name, int(found[1]) if found else None)) from None
+    except UnreadTiffError:
+        raise InputError(
+            f"{name} is a TIFF of a kind that is not read here (8 or 16 bits of grey, RGB, CMYK or "
+            "YCbCr are), or is not whole; save it as PNG or JPEG."
+        ) from None
     except UnidentifiedImageError:
         raise InputError(
             f"{name} is not a photo, whatever its name says, or its beginning is damaged."
@@ -250,6 +256,8 @@ def open_image(data: bytes) -> Image:
     from PIL import Image
 
     _ready_pillow()
+    if data.startswith(MAGIC):
+        return open_tiff(data, MAX_PIXELS)
     if not data.startswith(b"\x89PNG\r\n\x1a\n"):
         return open_to_read_texts(data)
     chunks = list(png_chunks(data))

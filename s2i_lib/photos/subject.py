@@ -11,8 +11,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from s2i_lib.errors import InputError, first_line
+from s2i_lib.errors import InputError, S2iError, first_line
 from s2i_lib.models.registry import REGISTRY
+from s2i_lib.storage.disk import list_folder, name_fault
 from s2i_lib.storage.files import write_json
 from s2i_lib.storage.json_file import check_fields, load_object
 from s2i_lib.storage.layout import Drive, composed
@@ -271,7 +272,9 @@ def load_subject(drive: Drive, name: str) -> Subject:
     Raises
     ------
     InputError
-        When there is no such subject (the known ones are named) or its card cannot be read.
+        When there is no such subject (the known ones are named) or its card is no card.
+    S2iError
+        When the disk does not give it.
     """
     path = card_path(drive, name)
     try:
@@ -283,7 +286,9 @@ def load_subject(drive: Drive, name: str) -> Subject:
             "Make one with notebooks/1_capture_dataset.ipynb or `python -m s2i_lib dataset`, "
             "or give NAME:CLASS_NOUN:IDENTIFIER, for instance Rex:dog:ohwx."
         ) from None
-    except (OSError, ValueError) as error:
+    except OSError as error:  # the Drive's fault: the card itself may be whole
+        raise S2iError(f"The card {path} cannot be read: {name_fault(error)}.") from error
+    except ValueError as error:
         raise InputError(
             f"The card {path} cannot be read ({error}). Expected name, class_noun, identifier "
             "and kind as JSON. Make it again with `python -m s2i_lib dataset`."
@@ -317,9 +322,11 @@ def with_spellings(drive: Drive, subjects: Sequence[Subject]) -> list[Subject]:
 def list_subjects(drive: Drive) -> list[Subject]:
     """List all subjects that have a readable card, by name."""
     subjects = []
-    for card in sorted(drive.subjects.glob("[!.]*/subject.json")):  # no half of a deleted one
+    for folder in sorted(list_folder(drive.subjects)):
+        if folder.name.startswith("."):  # half of a deleted one
+            continue
         try:
-            subjects.append(Subject.from_record(load_object(card)))
+            subjects.append(Subject.from_record(load_object(folder / "subject.json")))
         except (OSError, ValueError, InputError):
             continue  # a half-copied card must not hide the other subjects
     return subjects

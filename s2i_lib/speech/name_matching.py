@@ -231,16 +231,23 @@ def _candidate(
     def at(index: int) -> str:
         return tokens[index].text.lower() if 0 <= index < len(tokens) else ""
 
-    is_several = is_plural and at(first - 1) in NUMBERS and stem[:1].isupper()
+    before, after = at(first - 1), at(last)
+    is_word_of_its_own = not is_word(before) and means_something(written)  # "Roses on a table"
+    is_several = stem[:1].isupper() and (
+        before in NUMBERS
+        or (after in AFTER_A_NAME and before not in DETERMINERS and not is_word_of_its_own)
+    )
     mention = Mention(
         span[0].start,
         span[-1].end,
         subject,
         heard,
-        is_possessive=is_possessive or (is_plural and not is_several),
-        is_plural=is_several,
+        # "Max's on the beach" says that he is there.
+        is_possessive=(is_possessive or (is_plural and not is_several))
+        and after not in AFTER_A_NAME,
+        is_plural=is_plural and is_several,
     )
-    around = [at(place) for place in (first - 1, first - 2, last, last + 1)]
+    around = [before, at(first - 2), after, at(last + 1)]
     return Candidate(mention, stem, name, said, is_plural, *around)
 
 
@@ -295,11 +302,14 @@ def is_said_so(candidate: Candidate) -> bool:
 # line; tests/data/names.jsonl has 581 sentences, and the tests say which rules they need.
 COMMON_RULES = (
     Rule("is several of it", True, lambda c: c.mention.is_plural),  # "two Rexes", "two Daisies"
-    # "The Rexes." Before a word, as in "Rexes hat", it is a possessive.
+    # "The Rexes", "Roses on a table". Before other words, as in "Rexes hat", it is a possessive.
     Rule(
         "is a plural",
         False,
-        lambda c: c.is_plural and (not is_word(c.after) or c.before in DETERMINERS),
+        lambda c: (
+            c.is_plural
+            and (not c.mention.is_possessive or not is_word(c.after) or c.before in DETERMINERS)
+        ),
     ),
     # "a yucky soup" is not Yuki's, and "two maxes" are not Max.
     Rule(

@@ -84,14 +84,23 @@ def _likeness(candidate: Candidate) -> float:
 def _is_near(candidate: Candidate) -> bool:
     return (
         _likeness(candidate) >= MIN_SIMILARITY
-        and decide(candidate).name in DOUBTFUL_RULES
+        and (decide(candidate).name in DOUBTFUL_RULES or _may_be_several(candidate))
+        and (not candidate.is_plural or _may_be_several(candidate))
         and candidate.stands_like_a_name
         and candidate.before not in DETERMINERS
         and SMALL_WORDS.isdisjoint(candidate.new_words)
         and not candidate.is_poured
-        and not candidate.is_plural
         # "bells" are several of something
         and (candidate.name_as_one.endswith("s") or not candidate.said_as_one.endswith("s"))
+    )
+
+
+def _may_be_several(candidate: Candidate) -> bool:
+    """Return whether it begins as names and sentences do: "Maxes on the beach", of Max."""
+    return (
+        decide(candidate).name == "is a plural"
+        and candidate.is_capitalised
+        and candidate.after in AFTER_A_NAME
     )
 
 

@@ -18,14 +18,27 @@ REMEDIES = {
 }
 
 
+def fault_of(error: BaseException) -> OSError | None:
+    """Return what the disk raised, where that is what lies behind an error."""
+    cause = error if isinstance(error, OSError) else error.__cause__
+    return cause if isinstance(cause, OSError) else None
+
+
 def name_fault(error: OSError | S2iError) -> str:
     """Return what is wrong, by its number and with what helps, for use within a sentence."""
-    cause = error if isinstance(error, OSError) else error.__cause__
-    if not isinstance(cause, OSError):
+    cause = fault_of(error)
+    if cause is None:
         return str(error).rstrip(".")
     remedy = REMEDIES.get(cause.errno or 0)
     named = f"{cause.strerror or cause} (errno {cause.errno})"
     return f"{named}. {remedy}" if remedy else named
+
+
+def say_fault(error: OSError | S2iError) -> str:
+    """Return an error as a sentence for users, of the disk's own errors, too."""
+    if isinstance(error, S2iError):
+        return str(error)
+    return f"{error.filename or 'A file'} cannot be read or written: {name_fault(error)}."
 
 
 def list_folder(folder: Path) -> list[Path]:

@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from s2i_lib.errors import InputError, S2iError, first_line
-from s2i_lib.storage.disk import GIB, free_bytes
+from s2i_lib.storage.disk import GIB, files_in, free_bytes
 from s2i_lib.storage.files import sha256_of
 from s2i_lib.storage.json_file import load_object
 from s2i_lib.storage.publishing import NotTakenError, publish, tidy
@@ -200,13 +200,13 @@ def from_cache(source: Source, choose: Choose) -> tuple[Path, str] | None:
 
 
 def keep(folder: Path, kept: Path) -> Path:
-    """Copy a download to the Drive, whole or not at all; return the folder to use.
+    """Copy a download, a folder or a file, to the Drive, whole or not at all; return what to use.
 
     It stays where it is where the Drive has no room for both it and a fine-tuning run.
     """
     try:
         # The hub's cache is links, and what they lead to is what is copied.
-        size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        size = sum(path.stat().st_size for path in files_in(folder))
         free = free_bytes(kept)
         if size > SMALL_SHARE * free and free - size < ROOM_FOR_A_RUN_GIB * GIB:
             log.warning(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from s2i_lib.errors import InputError
 from s2i_lib.photos.importing import import_zip, keep_photo
 from s2i_lib.photos.reading import encode_image, is_photo_name, read_bytes, read_photo
+from s2i_lib.storage.disk import list_folder
 from s2i_lib.storage.layout import COLAB_MOUNT, Drive, is_folder
 
 if TYPE_CHECKING:
@@ -35,9 +36,7 @@ class PhotoFolder:
 
     def names(self) -> list[str]:
         """Return all photos, the oldest first; hidden and other files are left out."""
-        if not self.path.is_dir():
-            return []
-        files = [f for f in self.path.iterdir() if f.is_file() and is_photo_name(f.name)]
+        files = [f for f in list_folder(self.path) if is_photo_name(f.name) and f.is_file()]
         return [f.name for f in sorted(files, key=lambda f: (f.stat().st_mtime_ns, f.name))]
 
     def add(self, name: str, data: bytes) -> list[str]:

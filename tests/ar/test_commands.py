@@ -9,6 +9,9 @@ import pytest
 from PIL import Image
 
 from s2i_lib.cli import main as command_line
+from s2i_lib.models.registry import DEPTH
+from s2i_lib.storage.layout import folder_name
+from tests.twin.repositories import write_depth
 
 
 @pytest.fixture
@@ -50,6 +53,21 @@ def test_one_that_cannot_be_held_does_not_stop_the_others(run, render, tmp_path)
     assert status == 0 and said[0]["says"] == [] and not said[0]["says_machine"]
     status, _, err = run("ar", tmp_path / "none" / "none.png")
     assert status == 2 and "There is no picture" in err and not (tmp_path / "none").exists()
+
+
+def test_a_whole_picture_becomes_a_relief_and_without_the_network_a_figure(
+    run, render, serve_hub, drive
+):
+    serve_hub({})
+    given = (render("star"), "--depth", "--stereo", "--drive", drive.root)
+    status, [made], _ = run("ar", *given)
+    assert status == 0 and made["kind"] == "figure"
+    write_depth(drive.models / folder_name(DEPTH))
+    status, [made], err = run("ar", *given)
+    assert status == 0 and made["kind"] == "relief", err
+    marked = [path for path in made["files"] if path.endswith(("glb", "usdz", "html", "jpg"))]
+    status, said, _ = run("made-by", *marked)
+    assert status == 0 and [one["says_machine"] for one in said] == [True] * 4
 
 
 def test_signing_wants_both_files(run, tmp_path):

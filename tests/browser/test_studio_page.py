@@ -52,6 +52,11 @@ WIDER = """() => [...document.querySelectorAll('.s2i, .s2i *')]
     const isSeen = each.checkVisibility() && !each.closest('.s2i-strip2');  // which is scrolled
     return isSeen && (right > document.documentElement.clientWidth + 1 || left < -1);
   }).map((each) => each.outerHTML.slice(0, 90))"""
+ALL_DRAWN = """() => {
+  const images = [...document.querySelectorAll('.s2i-gallery img')];
+  return images.length === 5 && images.every((image) => image.naturalWidth === 64);
+}"""
+DARK = "() => document.body.classList.add('vscode-dark')"  # how a notebook says so
 DRAWN = "() => document.querySelector('.s2i-gallery img')?.naturalWidth === 64"
 
 
@@ -130,6 +135,56 @@ def test_every_script_width_and_contrast_has_all_of_it_in_full(
     show, look, assert_accessible, studio
 ):
     look_at(show, look, assert_accessible, studio, EVERY_LAYOUT)
+
+
+FOUR = [(360, {}), (1200, {"color_scheme": "dark"})]
+EVERY_FOUR = [(w, {"color_scheme": c}) for w in (360, 1200) for c in ("light", "dark")]
+SMALL = """() => [...document.querySelectorAll('.s2i-gallery button')]
+  .filter((each) => each.checkVisibility())
+  .map((each) => [each, each.getBoundingClientRect()])
+  .filter(([, { width, height }]) => width < 44 || height < 44)
+  .map(([each]) => each.outerHTML.slice(0, 90))"""
+
+
+@pytest.mark.parametrize("layouts", [FOUR, pytest.param(EVERY_FOUR, marks=pytest.mark.full)])
+def test_one_of_four_pictures_is_large_and_has_the_buttons(
+    show, drive, pocket, look, assert_accessible, layouts
+):
+    studio = quick_studio(drive, pocket, steps=6, count=4)
+    studio.say("a red car on a yellow background")
+    assert studio.wait(240) and studio.complaint == ""
+    for width, appearance in layouts:
+        _, page, frame = show(studio, width=width, **appearance)
+        page.wait_for_function(ALL_DRAWN)
+        ids = [entry["id"] for entry in studio.pictures]
+        assert frame.locator(".s2i-gallery figure").count() == 1
+        assert frame.get_by_role("button", name=re.compile("^Keep picture")).count() == 1
+        page.evaluate(DARK if appearance.get("color_scheme") == "dark" else "() => {}")
+        frame.get_by_role("button", name="Make picture 3 large").click()
+        frame.locator(f"figure[data-id='{ids[2]}'] img").wait_for()
+        assert page.locator("button[aria-pressed=true][aria-label^=Make]").count() == 1
+        assert page.evaluate("() => document.activeElement.ariaLabel") == "Make picture 3 large"
+        assert not frame.locator(".s2i-said").is_visible(), "it stands in the field already"
+        assert not frame.locator(".s2i-strip2").is_visible(), "all of it is seen above"
+        tops = {each.bounding_box()["y"] for each in frame.locator(".s2i-tiles button").all()}
+        assert len(tops) == 1, "four in a row"
+        assert page.evaluate(SMALL) == [] and page.evaluate(WIDER) == []
+        assert_accessible(page)
+        page.set_viewport_size({"width": width, "height": 1400})
+        look(frame, "-".join(["studio-four", str(width), *appearance.values()]))
+    # What is pressed is done to the large one, and the next takes the place of a deleted one.
+    press_named(frame, "Delete picture 3")
+    wait_until(lambda: len(studio.pictures) == 3 or page.wait_for_timeout(50))
+    frame.locator(f"figure[data-id='{ids[3]}']").wait_for()
+    assert ids[2] not in [entry["id"] for entry in studio.pictures]
+    assert page.evaluate("() => document.activeElement.ariaLabel") == "Delete picture 3"
+    press(frame, "undo")
+    wait_until(lambda: len(studio.pictures) == 4 or page.wait_for_timeout(50))
+    frame.locator(f"figure[data-id='{ids[3]}']").wait_for()  # what was large stays so
+
+
+def press_named(frame, name: str) -> None:
+    frame.get_by_role("button", name=name, exact=True).press("Enter")
 
 
 def test_another_try_a_near_name_and_a_second_tab(show, studio):

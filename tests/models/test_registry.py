@@ -6,7 +6,7 @@ from s2i_lib.drawing.advice import unknown_words
 from s2i_lib.errors import InputError
 from s2i_lib.evaluation.dreambench import choose_prompts
 from s2i_lib.models import loading
-from s2i_lib.models.registry import REGISTRY, choose, split_choice
+from s2i_lib.models.registry import FAMILIES, REGISTRY, choose, split_choice
 from s2i_lib.photos.subject import Subject
 from s2i_lib.speech.templates import fill_in, prompts_in_turn, take_turns
 from s2i_lib.training.recipes import RECIPES
@@ -43,8 +43,15 @@ def test_auto_without_a_gpu_is_pocket_said_out_loud(caplog):
 def test_the_registry_says_what_the_weights_say():
     base = choose(str(POCKET))  # read from the configuration files, not from the registry
     ours = REGISTRY["pocket"]
-    for field in ("size_px", "prediction_type", "token_limit"):
+    for field in ("size_px", "prediction_type", "token_limit", "negative"):
         assert getattr(base, field) == getattr(ours, field)
+
+
+def test_stable_diffusion_2_brings_a_negative_prompt_and_what_draws_well_without_none(tiny):
+    """https://minimaxir.com/2022/11/stable-diffusion-negative-prompt/: version 2 needs one more."""
+    negatives = {base.name: base.negative for base in (*REGISTRY.values(), *FAMILIES.values())}
+    assert {name for name, said in negatives.items() if said} == {"sd2.1-base", "sd2.1"}
+    assert choose(str(tiny)).negative == "", "a folder that reads fewer words is of another kind"
 
 
 def test_samples_of_a_small_model_are_those_of_its_evaluation():

@@ -57,6 +57,13 @@ def test_picture_in_five_lines_of_python(drive, pocket):
     assert wish.pictures[0].image.size == (64, 64) and wish.paths[0].is_file()
 
 
+def test_model_brings_its_own_negative_prompt_unless_another_is_given(drive, pocket):
+    picky = replace(pocket, base=replace(pocket.base, negative="watermark"))
+    for given, left_out in ((None, "wheels, watermark"), ("snow", "wheels, snow"), ("", "wheels")):
+        [picture] = pipeline(drive, picky, negative=given).say("a red car without wheels").pictures
+        assert picture.record["negative"] == left_out
+
+
 @pytest.mark.parametrize("last", [Understood, Drawing])
 def test_callback_ends_a_wish_and_nothing_is_saved_of_it(drive, pocket, last):
     def stop(event):

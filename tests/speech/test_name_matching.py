@@ -196,6 +196,10 @@ def test_names_that_differ_by_a_sign_are_two():
         ("Daisy", "Three Daisies in a field", True),
         ("Daisy", "three daisies in a field", False),
         ("Rex", "the Rexes", False),
+        ("Max", "A picture of Maxes in the snow", True),
+        ("Max", "Maxes on the beach", False),  # asked about: test_near_names
+        ("Rose", "Roses on a table", False),
+        ("Daisy", "Daisies in a field", False),
         ("Rex", "Rexes hat on a chair", True),
     ],
 )

@@ -23,6 +23,11 @@ def test_a_near_name_is_offered_as_a_sentence_and_not_taken():
     assert hat.sentence == "Bella's hat on a chair"
 
 
+def test_a_name_in_the_plural_that_is_a_word_is_asked_about():
+    [near] = make_prompt("Maxes on the beach", [Subject("Max", "dog")]).near_names
+    assert (near.question, near.sentence) == ("Did you mean Max?", "Max on the beach")
+
+
 @pytest.mark.parametrize(
     "text",
     [

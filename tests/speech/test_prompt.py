@@ -60,6 +60,9 @@ def test_names_become_identifier_and_noun(said, asked):
         ("three Rexes in a row", "toy fox", "three ohwx toy foxes in a row"),
         ("Two Rexes and a ball", "mouse", "Two ohwx mice and a ball"),
         ("Two Rexes", "baby", "Two ohwx babies"),
+        ("Rexes on a beach", "dog", "ohwx dogs on a beach"),
+        ("Rex's on the beach", "dog", "a ohwx dog on the beach"),
+        ("Rex's hat on the beach", "dog", "a ohwx dog's hat on the beach"),
     ],
 )
 def test_several_of_a_subject_are_its_noun_in_the_plural(said, noun, asked):

@@ -12,7 +12,8 @@ from s2i_lib.errors import S2iError
 from s2i_lib.models.registry import REGISTRY
 from s2i_lib.speech import packaged
 from s2i_lib.speech.transcribe import HearOptions, Listener, hear
-from s2i_lib.speech.weights import MODELS, choose_models, find_weights
+from s2i_lib.speech.weights import MODELS, REVISIONS, choose_models, find_weights
+from s2i_lib.storage import hub
 from s2i_lib.storage.files import sha256_of
 from s2i_lib.storage.layout import Drive
 
@@ -24,6 +25,7 @@ from s2i_lib.storage.layout import Drive
         ("en", "cuda", 14, "small.en"),
         ("de", "cuda", 14.6, "medium"),  # a T4 with nothing on it
         ("de", "cuda", 12, "medium"),  # and with sd2.1-base loaded
+        ("de", "cuda", 11, "medium"),  # and with the 768 px model
         ("de", "cuda", 10, "small"),
         ("fr", "cuda", 80, "medium"),
         ("en", "cuda", 80, "small.en"),
@@ -89,6 +91,31 @@ def test_downloaded_weights_are_checked_and_kept_on_the_drive(tmp_path, monkeypa
     assert kept.read_bytes() == content
     shutil.rmtree(source.parent)  # from now on there is no network
     assert find_weights("openai-whisper", "base", drive) == kept
+
+
+@pytest.mark.parametrize("engine", ["openai-whisper", "faster-whisper"])
+def test_whisper_comes_pinned_and_is_not_kept_on_a_drive_without_room_for_a_run(
+    engine, serve_hub, tmp_path, monkeypatch
+):
+    """On a free Drive it took up to 1.5 GB of what a run needs; the weights are small here."""
+    import whisper
+
+    content = b"weights" * 1000
+    folder = tmp_path / hashlib.sha256(content).hexdigest()
+    for name, other in ((folder, content), (tmp_path / "later", b"others" * 1000)):
+        name.mkdir()
+        for file in ("base.pt", "model.bin"):
+            (name / file).write_bytes(other)
+    monkeypatch.setitem(whisper._MODELS, "base", (folder / "base.pt").as_uri())
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    revisions = {"main": tmp_path / "later", REVISIONS["base"]: folder}
+    serve_hub({"Systran/faster-whisper-base": revisions})
+    monkeypatch.setattr(hub, "free_bytes", lambda path: 2**16)
+    drive = Drive(tmp_path / "drive")
+    found = find_weights(engine, "base", drive)
+    assert (found / "model.bin" if found.is_dir() else found).read_bytes() == content
+    assert not drive.models.exists()
+    assert find_weights(engine, "base", drive, download=False) == found, "on this disk"
 
 
 def test_download_with_a_wrong_checksum_is_not_kept(tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 import json
 import shutil
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -17,6 +18,7 @@ from s2i_lib.models.encoders import awake, load_clip
 from s2i_lib.models.registry import PACKAGE, REGISTRY
 from s2i_lib.photos.subject import Subject
 from s2i_lib.storage.files import sha256_of
+from s2i_lib.training import best_checkpoint
 from s2i_lib.training.best_checkpoint import (
     BEST,
     SCORES,
@@ -157,6 +159,29 @@ def test_a_scorer_waits_in_half_the_memory_and_computes_in_full_on_a_cpu(scorer,
     hook.remove()
     assert seen == [torch.float32] and half.network.dtype == torch.float16
     assert (found * scorer.images(images)).sum(1) == pytest.approx(1, abs=1e-3)
+
+
+def test_a_scorer_for_a_gpu_waits_in_half_precision(drive, monkeypatch):
+    """ViT-L/14 takes 0.8 GiB of Colab's main memory then; there is no GPU to visit here."""
+    monkeypatch.setattr(best_checkpoint, "awake", lambda network, device: nullcontext())
+    setup, shipped = setup_of(drive, FinetuneOptions(), []), str(PACKAGE / "pocket" / "scorer")
+    for device, dtype in (("cuda", torch.float16), ("cpu", torch.float32)):
+        setup.device = torch.device(device)
+        assert make_validation(shipped, setup).scorer.network.dtype == dtype
+
+
+def test_a_scorer_is_awake_for_each_sampling_alone(drive, tmp_path, train_state):
+    scorer = load_clip(str(PACKAGE / "pocket" / "scorer"), drive, dtype=torch.float16)
+    with awake(scorer.network, torch.device("cpu")):
+        best = judged(scorer, tmp_path, train_state)
+    seen = []
+    scorer.network.vision_model.register_forward_hook(
+        lambda module, args, _: seen.append(next(module.parameters()).dtype)
+    )
+    for step in (0, 10):
+        assert scorer.network.dtype == torch.float16
+        best.validate(step, {"a sks car": plain("red")})
+    assert set(seen) == {torch.float32} and scorer.network.dtype == torch.float16
 
 
 def test_a_scorer_that_finds_no_room_on_a_gpu_computes_where_it_is(drive):

@@ -11,6 +11,7 @@ from s2i_lib.models.loading import Model
 from s2i_lib.models.registry import REGISTRY
 from s2i_lib.training import plan, resources
 from s2i_lib.training.config import LORA_RATE, FinetuneOptions, parse_options
+from s2i_lib.training.recipes import RECIPES
 from s2i_lib.training.storage_plan import Room
 from s2i_lib.training.train_state import find_8bit_fault
 
@@ -118,3 +119,30 @@ def test_the_second_step_tells_the_time_where_no_trial_did(model, drive):
     for step in (1, 2, 3):
         callback(step, None)
     assert len(said) == 1, "a trial has told it before"
+
+
+@pytest.mark.parametrize(
+    ("free_gb", "what"),
+    [(6.0, ""), (4.5, "the U-Net but not the text encoder"), (3.0, "LoRA of rank 8")],
+)
+def test_where_the_drive_is_small_the_text_encoder_is_let_go_before_the_u_net_is(
+    model, drive, monkeypatch, free_gb, what
+):
+    """A person, with Stable Diffusion 2.1's parameters: in fp16, which has to be there twice for
+    a run to go on from, its U-Net takes 1.7 GB and its text encoder 0.7."""
+    parameters = {"unet": 865_910_724, "both": 865_910_724 + 340_387_840, "lora": 1_659_904}
+
+    def count(pipe, options):
+        part = "both" if options.with_text_encoder else "unet"
+        found = parameters["lora" if options.method == "lora" else part]
+        return found, found
+
+    monkeypatch.setattr(resources, "count_parameters", count)
+    room = Room(free_gb * 1e9 / resources.GIB, 70.0)
+    monkeypatch.setattr(resources, "room_for", lambda drive, folder: room)
+    recipe = RECIPES[REGISTRY["sd2.1-base"].family]["person"]
+    options, said = FinetuneOptions(**recipe.as_options(5)), []
+    fitting = resources.fit_drive(setup_of(model, options, drive), drive.runs, said.append)
+    assert fitting.with_text_encoder == (what == "")
+    assert fitting.method == ("lora" if "LoRA" in what else "full")
+    assert said == [] if not what else what in said[0]

@@ -17,7 +17,6 @@ OPTIONS = FinetuneOptions(batch_size=4)
 
 
 CPU = torch.device("cpu")
-without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="8-bit AdamW may work there")
 
 
 def test_the_text_encoder_is_let_go_before_the_u_net_is():

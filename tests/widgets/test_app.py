@@ -5,9 +5,9 @@ from __future__ import annotations
 import io
 import json
 import shutil
-from pathlib import Path
 
 import pytest
+from app_pages import ADA, MUG, PATIENCE_S, REX, SAMPLES, messages, short
 from PIL import Image
 from traitlets import HasTraits
 
@@ -24,27 +24,11 @@ from s2i_lib.widgets.app.checking import GROUND, Checking
 from s2i_lib.widgets.app.keeping import write_story
 from s2i_lib.widgets.app.teaching import NOTE, Teaching
 
-SAMPLES = Path(__file__).parents[2] / "s2i_lib/samples/rc_car"
-PATIENCE_S = 300
-MUG = {"type": "subject", "name": "Cuppa", "kind": "object", "noun": "mug", "language": "en"}
-ADA = {"type": "subject", "name": "Ada", "kind": "person", "noun": "", "by": "", "language": "en"}
-
 
 @pytest.fixture
 def page(drive, local_disk, tiny) -> App:
     """Trains the tiny model, a few steps; nothing is opened in a browser."""
     return App(drive, **short(tiny))
-
-
-def short(tiny) -> dict:
-    return {
-        "model": str(tiny), "steps": 4, "class_image_count": 2, "background_count": 2,
-        "sample_every": 2, "save_every": 2, "sample_prompts": ("a {subject}",),
-    }  # fmt: skip
-
-
-def messages(part) -> list[str]:
-    return [key for key, _ in part.data.get("messages", ())]
 
 
 def test_opening_writes_nothing_and_asks_who_it_is(page, drive):
@@ -112,6 +96,83 @@ def test_photos_that_cannot_be_used_say_why_and_nothing_can_be_taught(page):
     assert not page.heads["teach"].data["is_open"]
 
 
+@pytest.mark.parametrize("form", [{"name": "cuppa!"}, {"kind": "animal"}, {"noun": "dog"}])
+def test_a_name_that_is_taken_changes_nothing_of_who_has_it(page, drive, form):
+    """The folder is one for "Cuppa" and "cuppa!", so the card was written over."""
+    page.faces._told(MUG)
+    card = drive.subject("Cuppa") / "subject.json"
+    before = card.read_bytes()
+    page.faces._told({"type": "new"})
+    page.faces._told({**REX, "name": "Cuppa", **form})
+    assert card.read_bytes() == before and page.subject is None
+    assert "Cuppa is there already: mug." in page.faces.data["complaint"]
+    page.faces._told({**MUG, "name": "cuppa"})
+    assert page.faces.data["chosen"] == "Cuppa" and not page.faces.data["complaint"]
+    assert card.read_bytes() == before
+
+
+def test_photos_come_to_whom_they_were_dropped_for_whoever_is_looked_at(page, drive):
+    """Forty take a while; another name is typed meanwhile."""
+    page.faces._told(MUG)
+    late = page._widgets[1]
+    page.faces._told({"type": "new"})
+    assert late._received((SAMPLES / "00.jpg").read_bytes(), {"name": "late.jpg"}) == ["late.jpg"]
+    page.faces._told(REX)
+    late._received((SAMPLES / "01.jpg").read_bytes(), {"name": "later.jpg"})
+    page._widgets[1]._received((SAMPLES / "02.jpg").read_bytes(), {"name": "rex.jpg"})
+    assert page.checking.wait(PATIENCE_S)
+
+    def photos_of(name):
+        return sorted(path.name for path in (drive.subject(name) / "photos").iterdir())
+
+    assert photos_of("Cuppa") == ["late.jpg", "later.jpg"] and photos_of("Rex") == ["rex.jpg"]
+    assert [list(widget.verdicts) for widget in page._widgets] == [["rex.jpg"]] * 2
+    page.faces._told({"type": "choose", "name": "Cuppa"})
+    assert page.checking.wait(PATIENCE_S)
+    assert sorted(page._widgets[1].verdicts) == ["late.jpg", "later.jpg"]
+
+
+def test_what_is_still_sent_for_one_who_was_forgotten_comes_too_late(page, drive):
+    page.faces._told(MUG)
+    late = page._widgets[1]
+    page.keep._told({"type": "forget"})
+    assert late.comm is None and not drive.subject("Cuppa").exists()
+
+
+def test_verdicts_come_one_by_one_with_what_training_will_see(page):
+    page.faces._told(MUG)
+    seen = []
+
+    def look(change):
+        seen.append(len(change["new"]))
+        name = list(change["new"])[-1]
+        shown = Image.open(io.BytesIO(page._store.thumbnail(name))).convert("RGB")
+        assert max(abs(a - b) for a, b in zip(shown.getpixel((2, 2)), GROUND, strict=True)) < 12
+
+    HasTraits.observe(page._widgets[1], look, "verdicts")
+    for path in sorted(SAMPLES.glob("*.jpg")):
+        page._store.add(path.name, path.read_bytes())
+    page._widgets[1].refresh()
+    assert page.checking.wait(PATIENCE_S)
+    assert seen[:5] == [1, 2, 3, 4, 5] and messages(page.heads["photos"]) == ["app_checked"]
+
+
+def test_photos_of_two_people_are_said_and_whose_face_is_taken(page, drive):
+    from skimage.data import astronaut
+
+    page.faces._told(ADA)
+    face = Image.fromarray(astronaut()).crop((120, 0, 340, 220)).resize((440, 440))
+    pair = Image.new("RGB", (960, 480), (90, 120, 150))
+    pair.paste(face, (20, 20))
+    pair.paste(face, (500, 20))
+    stream = io.BytesIO()
+    pair.save(stream, "PNG")
+    page._widgets[1]._received(stream.getvalue(), {"name": "both.png"})
+    assert page.checking.wait(PATIENCE_S)
+    assert "There are 2 faces in it" in page._widgets[1].verdicts["both.png"]["why"]
+    assert any("more than one face" in line for line in page.heads["photos"].data["advice"])
+
+
 @pytest.fixture(scope="module")
 def taught(tmp_path_factory, tiny):
     """A Drive on which the sample has been taught by pressing, and the page that did it."""
@@ -143,6 +204,50 @@ def test_opened_again_nothing_is_trained_twice(taught, tiny):
     assert again.heads["teach"].data["state"] == "done"
     assert again.heads["teach"].data["now"] == taught.heads["teach"].data["now"]
     assert [*finished_runs(taught.drive)] == [run] and (run / "run.json").read_bytes() == before
+
+
+def test_another_subject_shows_nothing_of_the_one_before(taught, tmp_path, tiny):
+    page = App(Drive(shutil.copytree(taught.drive.root, tmp_path / "copy")), **short(tiny))
+    assert page.wait(PATIENCE_S) and page.heads["teach"].data["now"]
+    page.faces._told(REX)
+    teach, speak = page.heads["teach"].data, page.heads["speak"].data
+    assert (teach["name"], teach["state"], teach["now"], teach["likeness"]) == (
+        "Rex",
+        "none",
+        (),
+        (),
+    )
+    assert (speak["name"], speak["is_taught"]) == ("Rex", False)
+
+
+def test_trained_on_or_with_more_photos_it_has_been_learned_all_the_same(taught, tmp_path, tiny):
+    """The studio draws with the run that is there; the page said that it knew nobody."""
+    page = App(Drive(shutil.copytree(taught.drive.root, tmp_path / "copy")), **short(tiny))
+    page.wait(PATIENCE_S)
+    page._widgets[1]._told({"type": "remove", "name": "00.jpg"})
+    assert page.wait(PATIENCE_S)
+    assert page.heads["teach"].data["state"] == "ready"
+    assert page.heads["speak"].data["is_taught"]
+
+
+def test_one_who_waited_is_planned_once_the_other_has_been_taught(
+    taught, tmp_path, local_disk, tiny
+):
+    drive = Drive(shutil.copytree(taught.drive.root, tmp_path / "copy"))
+    shutil.rmtree(drive.runs)
+    page = App(drive, **{**short(tiny), "steps": 400})
+    page.wait(PATIENCE_S)
+    page.heads["teach"]._told({"type": "start"})
+    page.faces._told(MUG)
+    page._widgets[1]._received((SAMPLES / "00.jpg").read_bytes(), {"name": "00.jpg"})
+    assert page.checking.wait(PATIENCE_S) and page.teaching.busy == "Racer"
+    assert messages(page.heads["teach"]) == ["app_busy"]
+    page.heads["teach"]._told({"type": "start"})
+    assert "Racer is being taught just now" in page.heads["teach"].data["complaint"]
+    page.teaching.stop("Racer")
+    assert page.wait(PATIENCE_S)
+    assert page.heads["teach"].data["name"] == "Cuppa"
+    assert messages(page.heads["teach"])[0].startswith("app_plan")
 
 
 def test_stopped_in_the_middle_it_waits_and_after_a_kill_it_goes_on_by_itself(
@@ -186,8 +291,8 @@ def test_another_is_not_taught_meanwhile(drive):
 
 
 def test_newer_photos_take_the_place_of_a_check_that_runs(drive):
-    said, ended, failed = [], [], []
-    checking = Checking(said.append, ended.append, failed.append)
+    ended = []
+    checking = Checking(lambda said: None, lambda name, look: None, ended.append, pytest.fail)
     save_subject(drive, subject := Subject("Cuppa", "mug"))
     photos = drive.subject("Cuppa") / "photos"
     photos.mkdir()

@@ -16,20 +16,22 @@ from s2i_lib.drawing.gallery import read_record
 from s2i_lib.drawing.made_by import read_statements
 from s2i_lib.errors import InputError
 from s2i_lib.live import Draft, Live
+from s2i_lib.models.registry import DEPTH
 from s2i_lib.photos.subject import Subject, save_subject
 from s2i_lib.pipeline import Cancelled, Drawing
 from s2i_lib.privacy import find_traces
 from s2i_lib.speech.prompt import Prompt
 from s2i_lib.speech.transcript import Transcript
 from s2i_lib.storage.files import make_folder
-from s2i_lib.storage.layout import Drive
+from s2i_lib.storage.layout import Drive, folder_name
 from s2i_lib.widgets import join_modules
 from s2i_lib.widgets.studio import Studio
 from s2i_lib.widgets.studio.controls import find_chosen
 from s2i_lib.widgets.studio.takes import MOST_PIECES, Takes
 from s2i_lib.widgets.studio.worker import Worker
-from tests.renders import save_render
+from tests.renders import save_landscape, save_render
 from tests.studios import Bridge, listener_that_hears, quick_studio, records, wait_until
+from tests.twin.repositories import write_depth
 
 # They stand for loaded ones where nothing is heard or drawn.
 NO_MODEL = SimpleNamespace(
@@ -335,6 +337,18 @@ def test_what_cannot_be_held_is_one_sentence_and_asks_on(drive, pocket):
     assert studio.wait(240) and "no picture 'picture-9-0' any more" in studio.complaint
     studio._told({"type": "yes"})
     assert studio.wait(240) and len(studio.strip) == 2
+
+
+def test_picture_in_which_nothing_stands_out_is_held_as_a_relief(drive, pocket):
+    write_depth(drive.models / folder_name(DEPTH))
+    kept = save_landscape(make_folder(drive.creations))
+    studio = quick_studio(drive, pocket)
+    wait_until(lambda: studio.earlier)
+    key = studio.earlier[0]["id"]
+    studio._told({"type": "hold", "id": key})
+    assert studio.wait(240) and studio.complaint == "" and studio.held == {"id": key}
+    assert "relief of the whole picture" in studio._asked(f"figure:{key}").decode()
+    assert kept.with_suffix(".glb").is_file() and kept.with_suffix(".usdz").is_file()
 
 
 def test_picture_that_nobody_kept_is_held_and_leaves_no_files(drive, pocket):

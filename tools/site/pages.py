@@ -43,6 +43,11 @@ LIST_AFTER_LINE = re.compile(r"^(?![-*] |\d+\. | |\|)(.+)\n(?=(?:[-*]|1\.) )", r
 LANGUAGES = {".py": "python", ".sh": "bash", ".json": "json", ".js": "js", ".yaml": "yaml"}
 PICTURES = (".png", ".jpg", ".svg", ".gif", ".webp")
 WIDGET = "application/vnd.jupyter.widget-view+json"
+# How a notebook's widgets look once somebody has pressed something, which nobody does in a build.
+PRESSED = {
+    "0_start_here": "![The page after teaching a toy car and saying a sentence: photos on green, "
+    "what the model drew before and now, and the picture](../docs/start-here.png)\n\n"
+}
 # nbconvert's own, and what its pictures lack: their alternative texts and their widths.
 TEMPLATE = """{% extends 'markdown/index.md.j2' %}
 {% macro picture(output, kind) %}
@@ -215,7 +220,8 @@ def notebook_page(path: Path) -> Iterator[tuple[str, str | bytes]]:
         for output in cell.get("outputs", []):
             if WIDGET in output.get("data", {}):
                 is_bar = "%|" in output.data.get("text/plain", "")  # of tqdm: it has passed
-                note = "" if is_bar else "*A widget stands here in a running notebook.*"
+                pressed = PRESSED.get(path.stem, "")
+                note = "" if is_bar else f"{pressed}*A widget stands here in a running notebook.*"
                 output.data = {"text/markdown": note}
             elif "text/html" in output.get("data", {}):
                 HTML.append(output.data["text/html"])

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import logging
 import threading
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import ipywidgets
 
@@ -19,16 +20,30 @@ from s2i_lib.errors import InputError, S2iError
 from s2i_lib.photos.consent import Consent
 from s2i_lib.photos.dataset import sample_subject
 from s2i_lib.photos.manifest import CHOICES, Dataset
-from s2i_lib.photos.subject import Subject, list_subjects, load_subject, save_subject
+from s2i_lib.photos.subject import (
+    Subject,
+    card_path,
+    list_subjects,
+    load_subject,
+    save_subject,
+)
 from s2i_lib.speech.glossary import find_words
-from s2i_lib.storage.files import data_uri, write_json
+from s2i_lib.storage.disk import say_fault
+from s2i_lib.storage.files import data_uri, make_folder, write_json
 from s2i_lib.storage.layout import Drive
-from s2i_lib.widgets.app.checking import CheckedPhotos, Checking, checked_before, describe
+from s2i_lib.widgets.app.checking import (
+    CheckedPhotos,
+    Checking,
+    checked_before,
+    describe,
+    entry_of,
+)
 from s2i_lib.widgets.app.part import Message, Part
-from s2i_lib.widgets.app.teaching import NOTE, Teaching
+from s2i_lib.widgets.app.teaching import NOTE, Progress, Teaching
 from s2i_lib.widgets.capture import FEWEST, MOST
 
 if TYPE_CHECKING:
+    from s2i_lib.photos.inspection import Look
     from s2i_lib.widgets.photos import PhotoWidget
     from s2i_lib.widgets.studio import Studio
 
@@ -48,8 +63,13 @@ def open_app(drive: Drive, **options: Any) -> App:
         Arguments of `FinetuneRun` that differ from what it chooses.
     """
     key = drive.root.absolute()
-    if key not in _opened:
-        _opened[key] = App(drive, **options)
+    try:
+        if key in _opened:
+            _opened[key].look_again()
+        else:
+            _opened[key] = App(drive, **options)
+    except OSError as error:
+        raise S2iError(say_fault(error)) from error
     return _opened[key]
 
 
@@ -66,9 +86,10 @@ class App(ipywidgets.VBox):
         self.drive = drive
         self.subject: Subject | None = None
         self.teaching = Teaching(drive, self._show_teaching, **options)
-        self.checking = Checking(self._say_of_photos, self._take_dataset, self._fail_to_check)
+        self.checking = Checking(
+            self._say_of_photos, self._take_look, self._take_dataset, self._fail_to_check
+        )
         self.studio: Studio | None = None
-        self._store = CheckedPhotos(drive.subjects)
         self._portraits: dict[Path, str] = {}
         self._changing = threading.RLock()
         self.faces = Part("faces", self._told_faces)
@@ -77,6 +98,7 @@ class App(ipywidgets.VBox):
         }
         self.keep = Part("keep", self._told_keep, self._page)
         self._bodies = {name: ipywidgets.VBox() for name in ("photos", "speak")}
+        self._pairs: dict[str, list[PhotoWidget]] = {}  # by subject: photos may still come for one
         self._widgets: list[PhotoWidget] = []
         boxes = [self._box(name) for name in PANELS]
         self._boxes = dict(zip(PANELS, boxes, strict=True))
@@ -93,6 +115,19 @@ class App(ipywidgets.VBox):
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait until nothing is checked, planned or trained; never in a cell of the page."""
         return self.checking.wait(timeout_s) and self.teaching.wait(timeout_s)
+
+    def look_again(self) -> None:
+        """Show what the Drive has now, and go on with what it kept from being done."""
+        self._show_faces(list_subjects(self.drive))
+        if self.subject is None:
+            return
+        for widget in self._widgets:
+            widget.refresh()
+        if self.heads["photos"].data.get("complaint"):
+            self._check()
+        self.teaching.go_on(self.subject.name)
+        if self.heads["speak"].data.get("complaint"):
+            self._update_studio()
 
     def _begin(self) -> None:
         """Show the subject that was worked on last, and go on with what was cut short."""
@@ -133,44 +168,52 @@ class App(ipywidgets.VBox):
                 f"What {name} is one of is not said. Type it, for instance dog or mug."
             )
         noun = " ".join(find_words(noun, language)) or noun
-        known = {one.name for one in list_subjects(self.drive)}
         subject = Subject.choose(self.drive, name, noun, kind=kind)
-        if subject.name not in known:
-            save_subject(self.drive, subject)
+        if card_path(self.drive, name).is_file():
+            there = load_subject(self.drive, name)
+            if replace(subject, name=there.name) != there:
+                raise InputError(
+                    f"{there.name} is there already: {there.class_noun}. Press that face to go on "
+                    "with it, or give this one another name."
+                )
+        else:
             if consent:  # with the first photo it goes into the manifest
                 choices = {"consent": consent.record(subject.name), "photos": []}
-                write_json(self.drive.subject(subject.name) / CHOICES, choices)
-        self._choose(load_subject(self.drive, subject.name))
+                write_json(make_folder(self.drive.subject(name)) / CHOICES, choices)
+            save_subject(self.drive, subject)
+        self._choose(load_subject(self.drive, name))
 
     def _choose(self, subject: Subject | None) -> None:
-        """Show a subject in all panels; None: the form for a new one."""
+        """Show a subject in all panels; None: the form for a new one.
+
+        What the Drive has is read first, so that where it is away all stays as it was.
+        """
+        subjects = list_subjects(self.drive)
+        widgets = self._photo_widgets(subject.name) if subject else []
         self.checking.cancel()
-        self.subject = subject
-        self._show_faces()
+        self.subject, self._widgets = subject, widgets
+        self._bodies["photos"].children = widgets
+        self._show_faces(subjects)
         for name in PANELS:
             self._boxes[name].layout.display = "none" if subject is None else ""
         self.keep.show(name=subject.name if subject else "", traces=None, made="", complaint="")
         self.keep.layout.display = "none" if subject is None else ""
         if subject is None:
             return
-        self._store = CheckedPhotos(self.drive.subject(subject.name) / "photos")
-        self._make_photo_widgets()
         self._open("photos", is_open=True)
         self._open("teach", is_open=False)
         self._open("speak", is_open=self.studio is not None)
         self.heads["teach"].show(photos=[])
-        photos = self._store.names()
+        photos = widgets[0].photos
         self.heads["photos"].show(messages=[], advice=[], complaint="")
         if dataset := checked_before(self.drive, subject.name, photos):
             self._take_dataset(dataset)
         elif photos:
             self._check()
-        if self.teaching.of(subject.name).state != "none":
-            self._show_teaching(subject.name)
+        self._show_teaching(subject.name)
         self._update_studio()
 
-    def _show_faces(self) -> None:
-        subjects = list_subjects(self.drive)
+    def _show_faces(self, subjects: list[Subject]) -> None:
         self.faces.show(
             subjects=[{"name": s.name, "thumb": self._face_of(s.name)} for s in subjects],
             chosen=self.subject.name if self.subject else "",
@@ -191,21 +234,29 @@ class App(ipywidgets.VBox):
 
     # ---- Photos ----
 
-    def _make_photo_widgets(self) -> None:
+    @property
+    def _store(self) -> CheckedPhotos:
+        return cast(CheckedPhotos, self._widgets[0].store)
+
+    def _photo_widgets(self, name: str) -> list[PhotoWidget]:
+        """Return camera and upload of a subject; what is still sent with them comes to it alone."""
         from s2i_lib.widgets.camera import Camera
         from s2i_lib.widgets.upload import Upload
 
-        for widget in self._widgets:
-            widget.unobserve_all("photos")
-        limits = {"fewest": FEWEST, "most": MOST}
-        camera = Camera(self._store, shows_strip=False, **limits)
-        upload = Upload(self._store, **limits)
-        self._widgets = [camera, upload]
-        for widget in self._widgets:
-            widget.observe(self._photos_changed, "photos")
-        self._bodies["photos"].children = self._widgets
+        if name not in self._pairs:
+            store = CheckedPhotos(self.drive.subject(name) / "photos")
+            limits = {"fewest": FEWEST, "most": MOST}
+            camera = Camera(store, shows_strip=False, **limits)
+            self._pairs[name] = [camera, Upload(store, **limits)]
+            for widget in self._pairs[name]:
+                widget.observe(self._photos_changed, "photos")
+        for widget in self._pairs[name]:
+            widget.refresh()
+        return self._pairs[name]
 
     def _photos_changed(self, change: dict[str, Any]) -> None:
+        if change["owner"] not in self._widgets:
+            return  # of another subject: they are looked at once that is chosen again
         with self._changing:
             for widget in self._widgets:
                 if widget is not change["owner"] and widget.photos != change["new"]:
@@ -217,29 +268,39 @@ class App(ipywidgets.VBox):
             self.checking.cancel()
             self.heads["photos"].show(messages=[], advice=[])
         if len(change["new"]) <= 1:
-            self._show_faces()
+            self._show_faces(list_subjects(self.drive))
 
     def _check(self) -> None:
         assert self.subject is not None
+        self.heads["photos"].show(complaint="")
         self.checking.check(self.drive, self.subject)
 
     def _say_of_photos(self, messages: tuple[Message, ...]) -> None:
-        self.heads["photos"].show(messages=messages, complaint="")
+        if not self.heads["photos"].data.get("complaint"):  # which stands until all is well
+            self.heads["photos"].show(messages=messages)
+
+    def _take_look(self, name: str, look: Look) -> None:
+        """Show what was seen of one photo; what becomes of it the whole set may change."""
+        photo = look.verdict.photo
+        for widget in self._pairs.get(name, []):
+            cast(CheckedPhotos, widget.store).take_look(look)
+            widget.verdicts = {**widget.verdicts, photo: entry_of(look.verdict)}
 
     def _fail_to_check(self, error: Exception) -> None:
         from s2i_lib.pipeline import Cancelled
 
         if isinstance(error, Cancelled):
             return
-        if not isinstance(error, S2iError):
+        if not isinstance(error, (S2iError, OSError)):
             log.error("Checking photos has failed", exc_info=error)
-        self.heads["photos"].show(messages=[], complaint=str(error))
+        said = say_fault(error) if isinstance(error, (S2iError, OSError)) else repr(error)
+        self.heads["photos"].show(messages=[], complaint=said)
 
     def _take_dataset(self, dataset: Dataset) -> None:
         """Show what became of each photo, and what teaching them would take."""
         if self.subject is None or dataset.subject.name != self.subject.name:
             return
-        self._store.dataset = dataset
+        self._store.take_dataset(dataset)
         checked = describe(dataset)
         for widget in self._widgets:
             widget.verdicts = checked.verdicts
@@ -249,7 +310,7 @@ class App(ipywidgets.VBox):
         shown = [v.photo for v in dataset.verdicts if v.is_kept][:4]
         photos = [data_uri("image/jpeg", self._store.thumbnail(name, FACE_PX)) for name in shown]
         self.heads["teach"].show(photos=photos)
-        self._show_faces()
+        self._show_faces(list_subjects(self.drive))
         if dataset.images:
             self._open("teach", is_open=True)
             self.teaching.look(dataset.subject.name)
@@ -258,10 +319,11 @@ class App(ipywidgets.VBox):
 
     def _told_panel(self, message: dict[str, Any]) -> None:
         kind = message["type"]
+        if self.subject is None:
+            return  # a second page was quicker
         if kind == "open":
             self._open(str(message["part"]), is_open=bool(message["is_open"]))
             return
-        assert self.subject is not None
         name = self.subject.name
         self.heads["teach"].show(complaint="")
         if kind == "start":
@@ -275,10 +337,12 @@ class App(ipywidgets.VBox):
     def _show_teaching(self, name: str) -> None:
         """Show how far a subject is; once it is learned, the studio draws it."""
         progress = self.teaching.of(name)
-        if progress.state in ("done", "stopped", "failed") and self.studio:
+        if self.subject is not None and name == self.subject.name:
+            self._show_progress(name, progress)
+        if progress.state in ("done", "stopped", "failed"):
             self._update_studio()
-        if self.subject is None or name != self.subject.name:
-            return
+
+    def _show_progress(self, name: str, progress: Progress) -> None:
         with self._changing:
             self.heads["teach"].show(
                 name=name,
@@ -292,7 +356,7 @@ class App(ipywidgets.VBox):
                 log=progress.log,
                 chosen=progress.chosen,
             )
-            self.heads["speak"].show(name=name, is_taught=progress.state == "done")
+            self.heads["speak"].show(name=name, is_taught=progress.is_taught)
             if progress.state == "done":
                 self._open("photos", is_open=False)
                 self._open("teach", is_open=True)
@@ -312,17 +376,23 @@ class App(ipywidgets.VBox):
 
         assert self.subject is not None
         self.studio = Studio(self.drive, settings={"subject": self.subject.name})
-        self.studio.observe(self._notice_unnamed, "state")
+        self.studio.observe(self._notice_unnamed, ["state", "prompt", "pictures"])
         self._bodies["speak"].children = [self.studio]
 
     def _update_studio(self) -> None:
-        if self.studio:
+        if self.studio is None:
+            return
+        try:
             self.studio.look_again(self.subject.name if self.subject else "")
+        except (S2iError, OSError) as error:  # the next wish says so, too
+            self.heads["speak"].show(complaint=say_fault(error))
+        else:
+            self.heads["speak"].show(complaint="")
 
     def _notice_unnamed(self, change: dict[str, Any]) -> None:
         """Say so where a picture was drawn for words in which nobody is named."""
         studio = change["owner"]
-        is_unnamed = change["new"] == "done" and not studio.prompt.get("marks")
+        is_unnamed = studio.state == "done" and not studio.prompt.get("marks")
         self.heads["speak"].show(is_unnamed=is_unnamed and bool(studio.pictures))
 
     # ---- Keep, share, go ----
@@ -331,7 +401,8 @@ class App(ipywidgets.VBox):
         from s2i_lib.privacy import find_traces
         from s2i_lib.widgets.app.keeping import list_traces, write_story
 
-        assert self.subject is not None
+        if self.subject is None:
+            return  # a second page was quicker
         kind, name = message["type"], self.subject.name
         self.keep.show(complaint="", made="")
         if kind == "page":
@@ -355,6 +426,8 @@ class App(ipywidgets.VBox):
         self.checking.cancel()
         self.checking.wait()
         self.teaching.forget(name)
+        for widget in self._pairs.pop(name, []):
+            widget.close()  # what is still being sent must not come after all
         forget(find_traces(self.drive, name))
         if self.studio:
             self.studio.close()

@@ -8,6 +8,7 @@ from typing import Any
 import traitlets
 
 from s2i_lib.errors import S2iError
+from s2i_lib.storage.disk import say_fault
 from s2i_lib.widgets import join_modules, join_styles
 from s2i_lib.widgets.texts import catalogue
 from s2i_lib.widgets.transport import ByteWidget
@@ -55,7 +56,7 @@ class Part(ByteWidget):
         try:
             self._tell(message)
         except (S2iError, OSError) as error:
-            self.show(complaint=str(error))
+            self.show(complaint=say_fault(error))
 
     def _asked(self, name: str) -> bytes:
         return self._ask(name) if self._ask else super()._asked(name)

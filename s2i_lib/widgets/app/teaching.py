@@ -15,6 +15,7 @@ from s2i_lib.photos.manifest import load_dataset
 from s2i_lib.photos.own_png import open_png
 from s2i_lib.photos.reading import encode_image
 from s2i_lib.pipeline import Cancelled
+from s2i_lib.storage.disk import say_fault
 from s2i_lib.storage.files import data_uri, write_json
 from s2i_lib.storage.json_file import read_json
 from s2i_lib.storage.layout import Drive, folder_name
@@ -58,10 +59,17 @@ class Progress:
     """Sentences of the library, for those who look behind "More"."""
     chosen: dict[str, str] = field(default_factory=dict)
     """What was chosen for the user: words of the library, and what they are here."""
+    is_taught: bool = False
+    """Whether a run of it is there to draw with, of these photos or of earlier ones."""
 
     @property
     def is_busy(self) -> bool:
         return self.state in ("training", "stopping")
+
+    @property
+    def waits(self) -> bool:
+        """Whether it can only be taught after another one."""
+        return any(key == "app_busy" for key, _ in self.messages)
 
 
 class Teaching:
@@ -98,10 +106,17 @@ class Teaching:
         """Say what there is of a subject with a dataset: a run that knows its photos, or a plan."""
         if self.of(name).is_busy:
             return
-        dataset = load_dataset(self.drive, name)
-        if run := self._run_of(dataset):
-            self._show_done(name, run)
-        elif self.busy:
+        try:
+            dataset = load_dataset(self.drive, name)
+            own = self._runs_of(name)
+            self._set(name, is_taught=bool(own))
+            if run := _best_that_knows(dataset, own):
+                self._show_done(name, run)
+                return
+        except (S2iError, OSError) as error:
+            self._set(name, state="failed", messages=(), complaint=say_fault(error))
+            return
+        if self.busy:
             self._set(name, state="ready", messages=(("app_busy", {"name": self.busy}),))
         else:
             self._set(name, state="planning", messages=(("app_planning", {}),), complaint="")
@@ -125,9 +140,9 @@ class Teaching:
             raise InputError(
                 f"{self.busy} is being taught just now. Wait until that is done, or stop it there."
             )
+        self._write_note(name, goes_on=True, run=run, steps=steps)
         self.busy = name
         self._first = None
-        self._write_note(name, goes_on=True, run=run, steps=steps)
         self._set(
             name, state="training", messages=(("app_preparing", {}),), share=None, complaint=""
         )
@@ -135,7 +150,7 @@ class Teaching:
 
     def train_on(self, name: str) -> None:
         """Teach a subject that has been learned for as long again."""
-        run = self._run_of(load_dataset(self.drive, name))
+        run = _best_that_knows(load_dataset(self.drive, name), self._runs_of(name))
         if run is None:
             raise InputError(f"{name} has not been learned yet, so nothing can go on. Press Start.")
         self.start(name, run.name, 2 * read_card(run)["step"])
@@ -157,7 +172,10 @@ class Teaching:
         note = self._note(name)
         if self.busy or not note.get("goes_on"):
             return False
-        self.start(name, note.get("run", ""), note.get("steps", 0))
+        try:
+            self.start(name, note.get("run", ""), note.get("steps", 0))
+        except (S2iError, OSError) as error:
+            self._set(name, state="failed", messages=(), complaint=say_fault(error))
         return True
 
     def forget(self, name: str) -> None:
@@ -176,7 +194,7 @@ class Teaching:
             plan = self._training(dataset).plan()
             plan.check()
         except (S2iError, OSError) as error:
-            self._set(name, state="failed", messages=(), complaint=str(error))
+            self._set(name, state="failed", messages=(), complaint=say_fault(error))
             return
         if self.of(name).state == "planning":  # Start may have been pressed meanwhile
             was = self._note(name)
@@ -196,19 +214,22 @@ class Teaching:
             dataset = load_dataset(self.drive, name)
             more = {"name": run or None, **({"steps": steps} if steps else {})}
             folder = self._training(dataset, **more).train()
+            self._note_end(name)
+            self._show_done(name, folder)
         except Cancelled:
             self._end(name, state="stopped", messages=(("app_stopped", {}),))
         except (S2iError, OSError) as error:
             if isinstance(error, InputError):  # it would fail again
                 self._note_end(name)
-            self._end(name, state="failed", messages=(), complaint=str(error))
+            self._end(name, state="failed", messages=(), complaint=say_fault(error))
         except Exception as error:
             log.exception("Training has failed")
             self._end(name, state="failed", complaint=f"{type(error).__name__}: {error}")
-        else:
-            self._note_end(name)
+        finally:
             self.busy = ""
-            self._show_done(name, folder)
+        waiting = [one for one, how in self._progress.items() if how.waits]
+        for one in waiting:
+            self.look(one)
 
     def _end(self, name: str, **changes: Any) -> None:
         self.busy = ""
@@ -258,12 +279,9 @@ class Teaching:
 
     # ---- What is kept ----
 
-    def _run_of(self, dataset: Dataset) -> Path | None:
-        """The best finished run that was taught these photos."""
-        sha256, folder = dataset.sha256, folder_name(dataset.subject.name)
-        own = [run for run in finished_runs(self.drive) if run.parent.name == folder]
-        known = [run for run in own if read_card(run).get("dataset", {}).get("sha256") == sha256]
-        return best_run(known, folder)
+    def _runs_of(self, name: str) -> list[Path]:
+        """The finished runs of a subject, whatever photos they were taught."""
+        return [run for run in finished_runs(self.drive) if run.parent.name == folder_name(name)]
 
     def _show_done(self, name: str, run: Path) -> None:
         from s2i_lib.training.best_checkpoint import SCORES
@@ -278,6 +296,7 @@ class Teaching:
             messages=(("app_learned", {"name": name}),),
             share=1.0,
             complaint="",
+            is_taught=True,
             before=tuple(first_row(samples[0])) if samples else (),
             now=tuple(first_row(samples[-1])) if samples else (),
             likeness=span_of([p["likeness"] for p in lines if p.get("likeness") is not None]),
@@ -347,6 +366,13 @@ def choices_of(plan: Plan, dataset: Dataset) -> dict[str, str]:
         "recipe": plan.recipe.partition(":")[0],
         **{key: str(options[key]) for key in SHOWN_OPTIONS},
     }
+
+
+def _best_that_knows(dataset: Dataset, runs: Sequence[Path]) -> Path | None:
+    """The best of a subject's runs that was taught these photos."""
+    of = {run: read_card(run).get("dataset", {}).get("sha256") for run in runs}
+    known = [run for run in runs if of[run] == dataset.sha256]
+    return best_run(known, folder_name(dataset.subject.name))
 
 
 def span_of(likeness: Sequence[float]) -> tuple[float, ...]:

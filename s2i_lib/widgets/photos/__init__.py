@@ -6,7 +6,8 @@ from typing import Any, Protocol
 
 import traitlets
 
-from s2i_lib.errors import InputError
+from s2i_lib.errors import S2iError
+from s2i_lib.storage.disk import say_fault
 from s2i_lib.widgets.texts import catalogue
 from s2i_lib.widgets.transport import ByteWidget
 
@@ -90,6 +91,6 @@ class PhotoWidget(ByteWidget):
                 added = self.store.add_folder(message["folder"])
                 kind = "complaint" if self.store.refused else "said"
                 self.send({"type": kind, "text": self._what_was_taken(added)})
-        except (InputError, OSError) as error:
-            self.send({"type": "complaint", "text": str(error)})
-        self.refresh()
+            self.refresh()
+        except (S2iError, OSError) as error:
+            self.send({"type": "complaint", "text": say_fault(error)})

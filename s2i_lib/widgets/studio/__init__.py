@@ -128,7 +128,7 @@ class Studio(StudioPage):
         """Seconds of the stages, of each wish."""
         self._talk = Conversation(self._speech)
         self._shown = Album(self._talk)
-        self._figures = FigureMaker()
+        self._figures = FigureMaker(drive)
         self._takes = Takes(self._listen)
         self._seed: int | None = None  # of the drafts that were drawn while somebody spoke
         self._doubted: Callable[[], None] | None = None  # draws what waits for a yes

@@ -11,13 +11,15 @@ from s2i_lib.storage.files import files_beside
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from s2i_lib.storage.layout import Drive
     from s2i_lib.widgets.studio.album import Shown
 
 
 class FigureMaker:
     """Makes the figure of one picture after another; the page of the last one stays."""
 
-    def __init__(self) -> None:
+    def __init__(self, drive: Drive) -> None:
+        self._drive = drive
         self._key, self._page = "", b""
 
     def page(self, key: str) -> bytes:
@@ -40,13 +42,13 @@ class FigureMaker:
         Raises
         ------
         InputError
-            When nothing stands out in the picture.
+            When nothing stands out in the picture, and no network sees depth in it.
         S2iError
             When the disk does not take the files; the page is there all the same.
         """
         from s2i_lib.ar.hold import hold
 
-        held = hold(shown.picture)
+        held = hold(shown.picture, drive=self._drive)
         check()
         stem = shown.path.stem if shown.path else "figure"
         page = held.page(stem)

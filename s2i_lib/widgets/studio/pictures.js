@@ -1,4 +1,5 @@
-// The studio's large picture with its buttons, the strip below, and where the focus goes.
+// The studio's pictures: a large one with its buttons, the others of its wish to choose from, the
+// strip below, and where the focus goes.
 import { make } from "../transport/page.js";
 
 // The bytes of pictures by their ids, each fetched once, as addresses for <img>.
@@ -37,15 +38,64 @@ export function redraw(list, items, last) {
   ((item && item.querySelectorAll("button")[button]) || last).focus();
 }
 
+// The pictures of a wish: one is large, and pressing another makes that the large one. Which one it
+// is, is this page's own business. `last` has the focus where no picture is left, and `drawn` is
+// called when the large one is another.
+export function makeGallery(tools, last, drawn) {
+  const large = make("div", {}), tiles = make("ul", { class: "s2i-tiles" });
+  let entries = [], chosen = "";
+  function draw() {
+    const at = entries.findIndex(({ id }) => id === chosen);
+    redraw(large, at < 0 ? [] : [makeFigure(entries[at], { ...tools, number: at + 1 })], last);
+    const choose = (id) => {
+      chosen = id;
+      draw();
+      drawn();
+    };
+    const all = entries.map((entry, i) => makeTile(entry, entry.id === chosen, { ...tools, number: i + 1, choose }));
+    tiles.hidden = all.length < 2;
+    redraw(tiles, tiles.hidden ? [] : all, last);
+  }
+  return {
+    element: make("div", { class: "s2i-gallery" }, large, tiles),
+    show(now) {
+      const before = entries.map(({ id }) => id), ids = now.map(({ id }) => id);
+      // In the place of one that was deleted stands the next; of a new wish, the first.
+      const isSame = ids.some((id) => before.includes(id));
+      const next = isSame ? Math.min(Math.max(before.indexOf(chosen), 0), ids.length - 1) : 0;
+      if (!ids.includes(chosen)) chosen = ids[next] ?? "";
+      entries = now;
+      draw();
+    },
+  };
+}
+
+function showWhole(image, entry, shelf, whenGone) {
+  shelf.urlOf(entry.id).then((url) => (image.src = url), whenGone);
+  return image;
+}
+
+function makeTile(entry, isLarge, tools) {
+  const image = make("img", { alt: "", "aria-hidden": "true", src: entry.thumb });
+  const button = make(
+    "button",
+    {
+      type: "button",
+      "aria-pressed": String(isLarge),
+      "aria-label": tools.say("make_large", { number: tools.number }),
+      click: () => tools.choose(entry.id),
+    },
+    showWhole(image, entry, tools.shelf, () => {}),
+  );
+  return make("li", { "data-id": entry.id }, button);
+}
+
 // A picture with what can be done with it. `say(key, values)` gives texts, `tell` sends to Python.
-export function makeFigure(entry, { shelf, say, tell, lines, read, number }) {
+function makeFigure(entry, { shelf, say, tell, lines, read, number }) {
   const button = (key, click, more = {}) =>
     make("button", { type: "button", click, ...more }, say(key));
   const image = make("img", { alt: entry.alt, src: entry.thumb });
-  shelf.urlOf(entry.id).then(
-    (url) => (image.src = url),
-    () => (image.alt = say("gone", { words: entry.alt })),
-  );
+  showWhole(image, entry, shelf, () => (image.alt = say("gone", { words: entry.alt })));
   // What leaves has pixels and the mark that a machine drew them: no words, which may name somebody.
   const name = `picture-${entry.seed}.png`;
   const fileOf = async () => {

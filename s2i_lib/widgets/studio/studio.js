@@ -5,7 +5,7 @@ import { RATE_HZ, makeRecordButton } from "../microphone/recorder.js";
 import { makeText } from "../texts/texts.js";
 import { makeControls } from "./controls.js";
 import { makeHeld } from "./figure.js";
-import { makeFigure, makeShelf, makeStep, redraw } from "./pictures.js";
+import { makeGallery, makeShelf, makeStep, redraw } from "./pictures.js";
 
 const SILENCE_S = 1.5; // of quiet behind speech, where "stop when I am silent" is on
 const WISHING = ["waiting", "hearing", "drawing"];
@@ -241,13 +241,13 @@ function render({ model, el }) {
   const draft = make("img", { class: "s2i-rough s2i-draft", alt: say("draft"), hidden: true });
   const stop = button("stop_drawing", () => tell("cancel_wish"), { class: "s2i-stop" });
   const progress = make("div", { class: "s2i-row s2i-progress", hidden: true }, stop, bar, count);
-  const gallery = make("div", { class: "s2i-gallery" });
   const hint = make("p", { class: "s2i-hint" }, say("hint"));
-  const stage = make("div", { class: "s2i-stage" }, hint, draft, rough, gallery);
   const strip = make("ul", { class: "s2i-strip2", "aria-label": say("strip") });
   const undo = button("undo", () => tell("undo")), redo = button("redo", () => tell("redo"));
   const steps = make("div", { class: "s2i-row" }, undo, redo);
   const tools = { shelf, say, tell, lines, read };
+  const pictures = makeGallery(tools, recordButton.button, placeWords), gallery = pictures.element;
+  const stage = make("div", { class: "s2i-stage" }, hint, draft, rough, gallery);
   const held = makeHeld({ model, transport, say, lines });
 
   const urls = new Map();
@@ -282,8 +282,7 @@ function render({ model, el }) {
   }
 
   function showPictures() {
-    const figures = model.get("pictures").map((entry, i) => makeFigure(entry, { ...tools, number: i + 1 }));
-    redraw(gallery, figures, recordButton.button);
+    pictures.show(model.get("pictures"));
     draft.hidden = true;
     showStage();
     showStrip();
@@ -297,7 +296,7 @@ function render({ model, el }) {
     const items = entries.map((entry, i) =>
       makeStep(entry, now.includes(entry.id), { ...tools, number: entries.length - i }));
     redraw(strip, items, recordButton.button);
-    strip.hidden = !entries.length || (entries.length === 1 && now.length === 1);
+    strip.hidden = entries.every(({ id }) => now.includes(id)); // they are seen above
   }
 
   // --- controls ----------------------------------------------------------------------------------

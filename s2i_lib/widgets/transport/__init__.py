@@ -23,6 +23,7 @@ import anywidget
 import traitlets
 
 from s2i_lib.errors import S2iError
+from s2i_lib.storage.disk import say_fault
 
 log = logging.getLogger(__name__)
 
@@ -132,8 +133,8 @@ class Inbox:
             )
         try:
             note = self._deliver(data, transfer.meta)
-        except S2iError as error:
-            return self._remember(key, str(error))
+        except (S2iError, OSError) as error:
+            return self._remember(key, say_fault(error))
         except Exception as error:  # the page would wait for ever otherwise, with nothing shown
             log.exception("The callback for what the browser sent has failed")
             return self._remember(
@@ -231,7 +232,7 @@ class ByteWidget(anywidget.AnyWidget):
         try:
             data = self._asked(str(message["name"]))
         except (S2iError, OSError) as error:
-            self.send({**head, "message": str(error)})
+            self.send({**head, "message": say_fault(error)})
             return
         start = int(message["index"]) * CHUNK_BYTES
         piece = data[start : start + CHUNK_BYTES]

@@ -18,7 +18,7 @@ function render({ model, el }) {
     }
   });
   const strip = makeStrip(model, transport, lines, say);
-  let abort = null;
+  let abort = null, isGone = false;
   const queue = [];
 
   const picker = make("input", {
@@ -114,6 +114,7 @@ function render({ model, el }) {
       }
     }
     abort = null;
+    if (isGone) transport.close();
     const hadFocus = stop.contains(document.activeElement);
     stop.hidden = bar.hidden = true;
     if (hadFocus) choose.focus();
@@ -138,9 +139,10 @@ function render({ model, el }) {
   frame.dataset.state = "idle";
   lines.say(say("up_idle"));
   return () => {
-    cancel();
+    // What was dropped here still comes, for instance while another subject is looked at.
+    isGone = true;
     strip.close();
-    transport.close();
+    if (!abort) transport.close();
   };
 }
 
