@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from huggingface_hub import constants
 from sounds import JFK, encode
 
 import s2i_lib
@@ -124,11 +125,12 @@ def test_bad_clips_are_reported_and_the_others_heard(command, run, tmp_path):
 
 
 def test_nothing_slow_is_begun_where_all_clips_are_bad(run, tmp_path, monkeypatch):
-    def load(*args):
-        raise AssertionError("Whisper was loaded for nothing")
-
-    monkeypatch.setattr("s2i_lib.speech.transcribe.Listener.load", load)
+    """Weights that are nowhere would be missed."""
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     (tmp_path / "text.wav").write_text("la la la")
+    whisper = ("--engine", "faster-whisper", "--whisper", "base", "--model", "pocket")
     for command in ("hear", "speak"):
-        status, _, err = run(command, "text.wav", "none.wav", "--model", "pocket")
+        status, _, err = run(command, "text.wav", "none.wav", *whisper)
         assert status == 2 and "2 of 2 clips could not be used" in " ".join(err.split())
+        status, _, err = run(command, WISH, *whisper)
+        assert status == 1 and "faster-whisper-base" in err

@@ -6,6 +6,7 @@ import io
 import json
 import re
 import wave
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
@@ -35,12 +36,13 @@ def test_the_record_survives_the_png_and_lies_beside_it(picture, tmp_path):
         assert image.tobytes() == picture.image.tobytes()
 
 
-def test_saving_twice_keeps_both(picture, tmp_path, monkeypatch):
-    monkeypatch.setattr(gallery, "file_stem", lambda prompt: "same")
-    first, second = (gallery.save(picture, tmp_path) for _ in range(2))
-    assert first != second
-    assert first.exists()
-    assert second.exists()
+def test_saving_where_the_name_is_taken_keeps_both(picture, tmp_path):
+    now, words = datetime.now(UTC), gallery.save(picture, tmp_path).stem[len("20261128-211046") :]
+    for seconds in range(600):  # whichever second it is saved in
+        (tmp_path / f"{now + timedelta(seconds=seconds):%Y%m%d-%H%M%S}{words}.png").touch()
+    path = gallery.save(picture, tmp_path)
+    assert path.stem.endswith("-2") and path.stat().st_size
+    assert sum(not other.stat().st_size for other in tmp_path.glob("*.png")) >= 599
 
 
 def test_one_odd_picture_of_many_costs_none_of_the_others(tmp_path, caplog):

@@ -176,9 +176,9 @@ def test_a_download_that_was_cut_off_is_not_taken_for_whole(serve_hub, repositor
     assert hub_module.from_cache(source, choose_weights) is None
 
 
-def test_a_drive_without_room_for_a_run_keeps_no_download(hub, drive, monkeypatch, caplog):
+def test_a_drive_without_room_for_a_run_keeps_no_download(hub, google_drive, caplog):
     """As a free Google Drive; the networks here are small, so its room is, too."""
-    monkeypatch.setattr(hub_module, "free_bytes", lambda path: 2**30)
+    drive = Drive(google_drive(quota=2**30).path)
     base = REGISTRY["sd2.1-base"]
     folder, _ = loading.find_weights(base, drive)
     assert not drive.models.exists() and "is not kept on the Drive" in caplog.text

@@ -116,10 +116,6 @@ class Album:
         assert shown.path is not None
         self._talk.adopt(shown.picture, shown.path)
 
-    def is_earlier(self, key: str) -> bool:
-        """Return whether a picture was drawn before this conversation."""
-        return key in self._earlier
-
     def _entry(self, key: str, said: str, picture: Picture, path: Path | None) -> dict[str, Any]:
         return {
             "id": key,
