@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import tempfile
 import time
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,6 +30,7 @@ from s2i_lib.errors import InputError, S2iError
 
 NOUNS = ["cat", "car", "cactus", "star", "spider", "banana", "house", "guitar", "teapot", "chair"]
 MORE = ["dog", "horse", "butterfly", "cloud", "bus", "airplane", "key", "umbrella", "mug", "heart"]
+NOBODY = 65534  # the user whom nothing belongs to, on every Unix
 DRAWN = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 
 
@@ -218,6 +222,30 @@ def test_a_folder_that_takes_nothing_is_said_in_a_sentence(render, faulty_drive)
     faulty_drive.fault("room for 0")
     with pytest.raises(S2iError, match=r"cannot be written|could not be written"):
         hold(render("cat")).write(faulty_drive.path / "out", "cat")
+
+
+@pytest.fixture
+def read_only():
+    """A folder that may be read and not written, for whoever runs this; root may write anywhere."""
+    with tempfile.TemporaryDirectory() as name:  # where others may enter, as tmp_path is not
+        folder, user = Path(name), os.geteuid()
+        folder.chmod(0o555)
+        if user == 0:
+            os.seteuid(NOBODY)
+        try:
+            yield folder
+        finally:
+            os.seteuid(user)
+
+
+def test_a_read_only_folder_is_said_in_a_sentence(render, tmp_path, request):
+    held = hold(render("cat"))
+    held.write(tmp_path / "out", "cat", with_relief=True)  # all that it needs is loaded now
+    folder = request.getfixturevalue("read_only")
+    with pytest.raises(S2iError, match=r"Permission denied") as said:
+        held.write(folder, "cat", with_relief=True)
+    assert str(folder) in str(said.value) and "\n" not in str(said.value)
+    assert list(folder.iterdir()) == []
 
 
 def test_the_viewer_is_the_one_that_was_published(monkeypatch, tmp_path):
