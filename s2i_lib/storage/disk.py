@@ -102,13 +102,19 @@ def is_uploaded_later(path: Path) -> bool:
     return kind == "fuse" or kind.startswith("fuse.")
 
 
-def has_had_time(path: Path) -> bool:
-    """Return whether a file or folder was written so long ago that it is uploaded by now.
+def upload_left_s(path: Path) -> float:
+    """Return the seconds until a file or folder is uploaded; 0 where nothing has to be.
 
-    That is an estimate from its size; only Google knows.
+    That is an estimate from its size and age; only Google knows.
     """
     if not is_uploaded_later(path):
-        return True
+        return 0.0
     facts = [file.stat() for file in files_in(path)]
     written = max((fact.st_mtime for fact in facts), default=0.0)
-    return time.time() - written >= sum(fact.st_size for fact in facts) / UPLOAD_BYTES_S
+    needed_s = sum(fact.st_size for fact in facts) / UPLOAD_BYTES_S
+    return max(0.0, written + needed_s - time.time())
+
+
+def has_had_time(path: Path) -> bool:
+    """Return whether a file or folder was written so long ago that it is uploaded by now."""
+    return not upload_left_s(path)

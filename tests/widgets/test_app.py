@@ -15,9 +15,11 @@ from s2i_lib.drawing.gallery import save
 from s2i_lib.drawing.pages import without
 from s2i_lib.drawing.records import Picture
 from s2i_lib.errors import InputError
+from s2i_lib.photos.dataset import build_dataset, sample_subject
 from s2i_lib.photos.subject import Subject, load_subject, save_subject
+from s2i_lib.storage import disk
 from s2i_lib.storage.layout import Drive
-from s2i_lib.storage.run_card import finished_runs, read_card
+from s2i_lib.storage.run_card import WEIGHTS, finished_runs, read_card
 from s2i_lib.widgets import app as app_module
 from s2i_lib.widgets.app import App, open_app
 from s2i_lib.widgets.app.checking import GROUND, Checking
@@ -171,6 +173,23 @@ def test_photos_of_two_people_are_said_and_whose_face_is_taken(page, drive):
     assert page.checking.wait(PATIENCE_S)
     assert "There are 2 faces in it" in page._widgets[1].verdicts["both.png"]["why"]
     assert any("more than one face" in line for line in page.heads["photos"].data["advice"])
+
+
+def test_page_says_how_long_weights_are_on_their_way_to_google(google_drive, drive, monkeypatch):
+    """Notebook 0 has no cell that waits for the upload, as notebook 2 has."""
+    monkeypatch.setattr(disk, "UPLOAD_BYTES_S", 1000)
+    for place, minutes in ((Drive(google_drive(at_once=1).path / "s2i"), ["5"]), (drive, [])):
+        dataset = build_dataset(sample_subject(place), place)
+        run = place.runs / "racer" / "tiny-01"
+        (run / WEIGHTS).mkdir(parents=True)
+        (run / WEIGHTS / "unet.safetensors").write_bytes(bytes(299_000))
+        card = {"status": "finished", "dataset": {"sha256": dataset.sha256}}
+        (run / "run.json").write_text(json.dumps(card))
+        teaching = Teaching(place, lambda name: None)
+        teaching.look("Racer")
+        learned, *uploading = teaching.of("Racer").messages
+        assert learned[0] == "app_learned"
+        assert uploading == [("app_uploading", {"minutes": each}) for each in minutes]
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -15,11 +16,11 @@ from s2i_lib.photos.manifest import load_dataset
 from s2i_lib.photos.own_png import open_png
 from s2i_lib.photos.reading import encode_image
 from s2i_lib.pipeline import Cancelled
-from s2i_lib.storage.disk import say_fault
+from s2i_lib.storage.disk import say_fault, upload_left_s
 from s2i_lib.storage.files import data_uri, write_json
 from s2i_lib.storage.json_file import read_json
 from s2i_lib.storage.layout import Drive, folder_name
-from s2i_lib.storage.run_card import best_run, finished_runs, read_card
+from s2i_lib.storage.run_card import WEIGHTS, best_run, finished_runs, read_card
 from s2i_lib.widgets.app.part import Message, drop_what_is_displayed
 from s2i_lib.widgets.studio.worker import Worker
 
@@ -293,7 +294,7 @@ class Teaching:
         self._set(
             name,
             state="done",
-            messages=(("app_learned", {"name": name}),),
+            messages=(("app_learned", {"name": name}), *say_upload(run)),
             share=1.0,
             complaint="",
             is_taught=True,
@@ -355,6 +356,12 @@ def minutes_of(plan: Plan) -> str:
     else:
         parts = duration.seconds_of_run(plan.options, plan.size_px, speed, plan.seconds_a_step)
     return duration.in_minutes(duration.total(*parts.values())).partition(" minute")[0]
+
+
+def say_upload(run: Path) -> list[Message]:
+    """Say how long a run's weights are still on their way from this machine to Google."""
+    minutes = math.ceil(upload_left_s(run / WEIGHTS) / 60)
+    return [("app_uploading", {"minutes": str(minutes)})] if minutes else []
 
 
 def choices_of(plan: Plan, dataset: Dataset) -> dict[str, str]:
