@@ -62,7 +62,7 @@ def _decode(data: bytes, tags: Exif) -> Image:
     import av
 
     try:
-        with av.open(io.BytesIO(data), format="tiff_pipe") as container:
+        with av.open(io.BytesIO(data), "r", format="tiff_pipe") as container:
             frame = next(container.decode(video=0))
     except (av.FFmpegError, StopIteration):
         raise UnreadTiffError from None
