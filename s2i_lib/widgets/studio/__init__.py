@@ -9,12 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import traitlets
-
 from s2i_lib.conversation import Conversation
-from s2i_lib.conversation.turns import AS_NEW, Answer
+from s2i_lib.conversation.turns import Answer
 from s2i_lib.drawing.marks import encode_marked, mark_of_record
-from s2i_lib.drawing.presence import say_absent
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.live import Live
 from s2i_lib.models.registry import split_choice
@@ -30,13 +27,12 @@ from s2i_lib.pipeline import (
     Taken,
     Understood,
 )
-from s2i_lib.speech.commands import COMMANDS, NEW_WISH
+from s2i_lib.speech.commands import NEW_WISH
 from s2i_lib.storage.files import files_beside
 from s2i_lib.storage.layout import Drive
 from s2i_lib.storage.removal import remove
 from s2i_lib.widgets import join_modules, join_styles
 from s2i_lib.widgets.microphone import pcm_to_float
-from s2i_lib.widgets.studio.album import Album
 from s2i_lib.widgets.studio.controls import (
     LANGUAGES,
     begin_with,
@@ -51,7 +47,6 @@ from s2i_lib.widgets.studio.worker import Worker
 from s2i_lib.widgets.texts import catalogue
 
 if TYPE_CHECKING:
-    from s2i_lib.conversation import Turn
     from s2i_lib.models.loading import Model
     from s2i_lib.pipeline import Recording
     from s2i_lib.speech.transcribe import Listener
@@ -86,18 +81,6 @@ class Studio(StudioPage):
     _esm = join_modules("studio/studio.js")
     _css = join_styles("microphone/microphone.css", "studio/studio.css")
 
-    pictures: traitlets.List[Any] = traitlets.List(
-        help="those that are shown: id, said, alt, told (alt in parts of one language), seed, "
-        "is_kept, thumb"
-    ).tag(sync=True)
-    held = traitlets.Dict(help="id of the picture whose figure is shown").tag(sync=True)
-    strip: traitlets.List[Any] = traitlets.List(help="all of this session, the newest first").tag(
-        sync=True
-    )
-    earlier: traitlets.List[Any] = traitlets.List(help="the last on the Drive, before it").tag(
-        sync=True
-    )
-
     def __init__(
         self,
         drive: Drive,
@@ -126,13 +109,12 @@ class Studio(StudioPage):
         )
         self.seconds: list[dict[str, float]] = []
         """Seconds of the stages, of each wish."""
-        self._talk = Conversation(self._speech)
-        self._shown = Album(self._talk)
         self._figures = FigureMaker(drive)
         self._takes = Takes(self._listen)
         self._seed: int | None = None  # of the drafts that were drawn while somebody spoke
         self._doubted: Callable[[], None] | None = None  # draws what waits for a yes
         super().__init__(
+            Conversation(self._speech),
             settings=settings,
             subjects=[subject.name for subject in self._speech.subjects],
             models=list_models(drive, settings["model"]),
@@ -381,7 +363,7 @@ class Studio(StudioPage):
     def _finish(self, answer: Answer) -> None:
         """Put a wish's pictures where they are seen; or what was obeyed."""
         turn = answer.turn
-        if turn is None or _is_obeyed(answer):
+        if turn is None or not answer.is_drawn:
             self._answer(answer)
             return
         wish = turn.wish
@@ -406,49 +388,6 @@ class Studio(StudioPage):
         with self.hold_sync():
             self._show_answer(answer)
             self._show("done", ("obeyed", {"what": answer.taken}))
-
-    def _show_answer(self, answer: Answer) -> None:
-        turn, talk = answer.turn, self._talk
-        absent = turn.wish.absent if turn else None
-        with self.hold_sync():
-            self._show_own_prompt(turn)
-            self._show_pictures()
-            other = {"": "", AS_NEW: "as_new"}.get(answer.other, "as_change")
-            # What was obeyed is said as the status.
-            is_drawn = turn is not None and not _is_obeyed(answer)
-            self.answer = {
-                "taken": answer.taken if is_drawn and (other or answer.kind != "wish") else "",
-                "other": other,
-                "undo": talk.can_undo,
-                "redo": talk.can_redo,
-                "absent": absent.name if absent else "",
-            }
-
-    def _show_own_prompt(self, turn: Turn | None) -> None:
-        """Show the prompt of the pictures that are there, and what is noted of them."""
-        if turn is None:
-            self.prompt, self._prompt = {}, None
-            return
-        absent = turn.wish.absent
-        asked_again = say_absent(absent) if absent else ""  # a button says it
-        notes = [note for note in turn.wish.notes if note != asked_again]
-        self._show_prompt(turn.wish.prompt, notes)
-
-    def _show_pictures(self) -> None:
-        self.pictures, self.strip = self._shown.shown(), self._shown.strip()
-        there = {entry["id"] for entry in (*self.strip, *self.earlier)}
-        if self.held and self.held["id"] not in there:
-            self.held = {}
-
-    def _tell_in(self, language: str) -> None:
-        """Tell pictures in the language of the page, to who cannot see them."""
-        if language == self._shown.language:
-            return
-        self._shown.language = language
-        with self.hold_sync():
-            self.strip, self.earlier = self._shown.strip(), self._shown.earlier()
-            there = {entry["id"]: entry for entry in self._shown.shown()}
-            self.pictures = [there.get(entry["id"], entry) for entry in self.pictures]
 
     # --- pictures --------------------------------------------------------------------------------
 
@@ -564,19 +503,6 @@ class Studio(StudioPage):
             self._show_what_is_left()
             self.state, self.complaint = "error", words
             self._say()
-
-    def _show_what_is_left(self) -> None:
-        """Show again what belongs to the pictures that are there, not what was given up."""
-        if self._talk.answer is not None:
-            self._show_answer(self._talk.answer)
-        else:
-            self._show_own_prompt(None)
-            self.answer = {}
-
-
-def _is_obeyed(answer: Answer) -> bool:
-    """Return whether something was done, not drawn."""
-    return answer.kind in COMMANDS and answer.kind != "again"
 
 
 def _explain_unkept(entries: list[dict[str, Any]], failure: str) -> str:
