@@ -41,7 +41,7 @@ def estimate_depth(image: Image, drive: Drive) -> np.ndarray:
     S2iError
         When the network is nowhere to be had, or gives no numbers.
     """
-    if all(low == high for low, high in image.convert("RGB").getextrema()):
+    if not np.ptp(np.asarray(image.convert("RGB")), axis=(0, 1)).any():
         raise InputError("The picture is of one colour, so nothing in it is nearer than the rest.")
     prepare, network = _load(find_network(DEPTH, drive))
     found = on_the_cpu_if_full(network, lambda: _look(network, prepare, image))
