@@ -1,7 +1,8 @@
 """How near each part of a picture is, by Depth Anything V2 small.
 
 A picture does not say how far away things are; the network has learned to guess it from millions of
-them. What it gives is relative: which part is nearer than which, and no metres.
+them. What it gives is relative: which part is nearer than which, and no metres. Not run here: its
+weights. The tests load a small network of the same class with random ones.
 
 Source: Yang et al. 2024, Depth Anything V2 (arXiv:2406.09414). It gives the inverse of the
 distance, so what is near has the larger number.
