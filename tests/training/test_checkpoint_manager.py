@@ -13,8 +13,9 @@ from s2i_lib.storage.lease import LEASE
 from s2i_lib.storage.publisher import NotYetError
 from s2i_lib.storage.run_card import WEIGHTS, read_card
 from s2i_lib.training import checkpoint, saves
-from s2i_lib.training.checkpoint_manager import CheckpointManager, Waits
+from s2i_lib.training.checkpoint_manager import ROOMY, CheckpointManager, Waits
 from s2i_lib.training.run import Run, ignore
+from s2i_lib.training.storage_plan import Storage
 
 CARD = {"base": {"name": "tiny", "fingerprint": "f"}, "dataset": {"sha256": "d"}}
 
@@ -24,10 +25,10 @@ def run(tmp_path):
     return Run(tmp_path / "drive" / "runs" / "violet" / "tiny-01", tmp_path / "local" / "tiny-01")
 
 
-def make_keeper(run, waits, report=lambda text: None):
+def make_keeper(run, waits, report=lambda text: None, storage=ROOMY):
     """As the main process has it."""
     setup = SimpleNamespace(report=report, callback=ignore, is_main=True)
-    return CheckpointManager(run, setup, waits=waits)
+    return CheckpointManager(run, setup, storage, waits)
 
 
 @pytest.fixture
@@ -54,6 +55,27 @@ def test_a_card_that_waited_for_the_drive_does_not_say_finished_before_the_weigh
 def save_state(folder, step):
     state = checkpoint.Snapshot({}, {"format": checkpoint.FORMAT, "step": step})
     return checkpoint.save_state(state, folder)
+
+
+@pytest.mark.parametrize(("keeps_state", "left"), [(False, []), (True, ["state-00000020"])])
+def test_states_go_once_the_weights_are_there_whole_and_a_small_one_stays(run, keeps_state, left):
+    """At first a file has the weights' name on the Drive, so that they cannot be written."""
+    for step in (10, 20):
+        save_state(run.folder, step)
+    (run.folder / WEIGHTS).write_bytes(b"in the way")
+    weights = run.local / WEIGHTS
+    for is_in_the_way in (True, False):
+        storage = Storage(keeps_state=keeps_state)
+        manager = make_keeper(run, Waits(patience_s=0.3), storage=storage)
+        manager.begin(CARD | {"status": "training"})
+        weights.mkdir(exist_ok=True)
+        (weights / "unet.safetensors").write_bytes(b"learnt")
+        manager.end(weights, CARD | {"status": "finished"})
+        manager.close()
+        states = [state.name for state in saves.list_states(run.folder)]
+        assert states[-1:] == ["state-00000020"] if is_in_the_way else states == left
+        if is_in_the_way:
+            (run.folder / WEIGHTS).unlink()
 
 
 def test_states_reach_a_drive_that_is_slower_than_they_are_saved(run, faulty_drive):

@@ -222,6 +222,7 @@ def test_a_card_that_is_there_before_its_weights_does_not_end_a_run(ground, whol
             place.mount.fault("uploads stall")
 
     place.train(stall)
+    assert place.heard("Leave this tab open"), place.said
     time.sleep(0.5)
     place.machine_dies()
     assert read_card(place.run).get("status") == "finished"
