@@ -9,27 +9,17 @@ from __future__ import annotations
 
 import logging
 import threading
-from dataclasses import replace
-from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import ipywidgets
 
-from s2i_lib.errors import InputError, S2iError
-from s2i_lib.photos.consent import Consent
+from s2i_lib.errors import S2iError
 from s2i_lib.photos.dataset import sample_subject
-from s2i_lib.photos.manifest import CHOICES, Dataset
-from s2i_lib.photos.subject import (
-    Subject,
-    card_path,
-    list_subjects,
-    load_subject,
-    save_subject,
-)
-from s2i_lib.speech.glossary import find_words
+from s2i_lib.photos.manifest import Dataset
+from s2i_lib.photos.subject import Subject, list_subjects, load_subject
 from s2i_lib.storage.disk import say_fault
-from s2i_lib.storage.files import data_uri, make_folder, write_json
+from s2i_lib.storage.files import data_uri
 from s2i_lib.storage.layout import Drive
 from s2i_lib.widgets.app.checking import (
     CheckedPhotos,
@@ -38,6 +28,7 @@ from s2i_lib.widgets.app.checking import (
     describe,
     entry_of,
 )
+from s2i_lib.widgets.app.naming import make_subject
 from s2i_lib.widgets.app.part import Message, Part
 from s2i_lib.widgets.app.teaching import NOTE, Progress, Teaching
 from s2i_lib.widgets.capture import FEWEST, MOST
@@ -151,37 +142,7 @@ class App(ipywidgets.VBox):
         elif kind == "sample":
             self._choose(sample_subject(self.drive))
         elif kind == "subject":
-            self._make_subject(message)
-
-    def _make_subject(self, form: dict[str, Any]) -> None:
-        """Take the form: who it is, and of a person who agrees."""
-        name, kind = str(form["name"]).strip(), str(form["kind"])
-        noun, language = str(form.get("noun", "")).strip(), str(form.get("language", "en"))
-        if not name:
-            raise InputError("The name is empty. Type what you will call it, for instance Bella.")
-        consent = None
-        if kind == "person":
-            noun = noun or "person"
-            consent = Consent(str(form.get("by", "")).strip() or name, date.today().isoformat())
-        elif not noun:
-            raise InputError(
-                f"What {name} is one of is not said. Type it, for instance dog or mug."
-            )
-        noun = " ".join(find_words(noun, language)) or noun
-        subject = Subject.choose(self.drive, name, noun, kind=kind)
-        if card_path(self.drive, name).is_file():
-            there = load_subject(self.drive, name)
-            if replace(subject, name=there.name) != there:
-                raise InputError(
-                    f"{there.name} is there already: {there.class_noun}. Press that face to go on "
-                    "with it, or give this one another name."
-                )
-        else:
-            if consent:  # with the first photo it goes into the manifest
-                choices = {"consent": consent.record(subject.name), "photos": []}
-                write_json(make_folder(self.drive.subject(name)) / CHOICES, choices)
-            save_subject(self.drive, subject)
-        self._choose(load_subject(self.drive, name))
+            self._choose(make_subject(self.drive, message))
 
     def _choose(self, subject: Subject | None) -> None:
         """Show a subject in all panels; None: the form for a new one.
@@ -210,7 +171,7 @@ class App(ipywidgets.VBox):
             self._take_dataset(dataset)
         elif photos:
             self._check()
-        self._show_teaching(subject.name)
+        self._show_progress(subject.name, self.teaching.of(subject.name))
         self._update_studio()
 
     def _show_faces(self, subjects: list[Subject]) -> None:
