@@ -23,7 +23,8 @@ Two pictures are drawn of each subject on each of ten colours, and eight of its 
 - drift: how much the likeness of "a <noun>" has risen,
 - seconds from crops to weights, with class images and grounds, on the clock and of the CPU.
 
-Prints markdown.
+Prints markdown. ``--picture FILE`` shows the subjects of ``--subjects``, each by the seed in the
+middle: their photos, and below them the sheet of the run that saw them cut out.
 """
 
 from __future__ import annotations
@@ -81,6 +82,7 @@ DRAWN = DatasetOptions(max_blur=1.0, max_likeness=1.0)
 OWN = DrawOptions(seed=5000)  # not the seeds that class images or samples are drawn with
 MEASURES = ("ground", "whose", "judge", "likeness", "leak", "drift", "seconds", "cpu_seconds")
 OF_CLASS = 8  # pictures
+CELL_PX, COLUMNS = 96, 7  # of sheets
 
 
 def draw_sticker(folder: Path) -> None:
@@ -227,7 +229,7 @@ class Study:
         model, seconds = (self.base, {}) if way == BEFORE else self.train(name, way, seed, steps)
         row, pictures = self.look(model, name)
         line = {"subject": name, "way": way, "seed": seed, **row, **seconds}
-        sheet = grid(pictures, columns=len(pictures), cell_px=96, gap_px=0)
+        sheet = grid(pictures, columns=len(pictures), cell_px=CELL_PX, gap_px=0)
         sheet.save(self.out / f"{name}-{way.replace(' ', '-')}-{seed}.png")
         with (self.out / "runs.jsonl").open("a") as file:
             file.write(json.dumps(line) + "\n")
@@ -294,6 +296,25 @@ def table_row(subject: str, way: str, some: list[dict[str, Any]]) -> str:
     return f"| {subject} | {way} | {seeds} | {' | '.join(cells)} |"
 
 
+def middle_of(lines: list[dict[str, Any]], name: str, way: str) -> int:
+    """The seed whose run is the middle one to the second judge, the lower of two."""
+    runs = sorted((x["judge"], x["seed"]) for x in lines if (x["subject"], x["way"]) == (name, way))
+    return runs[(len(runs) - 1) // 2][1]
+
+
+def picture(study: Study, names: list[str], way: str = "cut out") -> Image.Image:
+    """Photos of each subject, then what its run in the middle draws, seven in a row."""
+    cells, empty = [], Image.new("RGB", (CELL_PX,) * 2, "white")
+    for name in names:
+        seed = middle_of(read_lines(study.out), name, way)
+        photos = [open_photo(path) for path in study.datasets[name].images[:COLUMNS]]
+        cells += photos + [empty] * (COLUMNS - len(photos))
+        with Image.open(study.out / f"{name}-{way.replace(' ', '-')}-{seed}.png") as sheet:
+            boxes = [(x, 0, x + CELL_PX, CELL_PX) for x in range(0, sheet.width, CELL_PX)]
+            cells += [sheet.crop(box) for box in boxes]
+    return grid(cells, columns=COLUMNS, cell_px=CELL_PX, gap_px=2)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--photos", type=Path, help="folder with the photo sets")
@@ -305,8 +326,12 @@ def main() -> None:
     )
     parser.add_argument("--steps", type=int, help="optimizer steps [default: the recipe's]")
     parser.add_argument("--table", action="store_true", help="only print what there is")
+    parser.add_argument("--picture", type=Path, help="only make this, of runs that there are")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
+    if given.picture:
+        picture(Study(given.out, given.photos), given.subjects).save(given.picture, quality=90)
+        return
     if not given.table:
         study = Study(given.out, given.photos)
         for seed in given.seeds:
