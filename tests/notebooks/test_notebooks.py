@@ -78,6 +78,17 @@ def test_colab_opens_those_that_draw_or_train_with_a_gpu():
     assert all(read(path).metadata.colab.gpuType == "T4" for path in asking)
 
 
+def test_notebook_2_ends_by_waiting_until_google_has_all_of_it():
+    """What a mounted Drive acknowledges goes with Colab's machine (colabtools issues 659, 287)."""
+    [path] = [path for path in NOTEBOOKS if path.name.startswith("2_")]
+    names = [
+        node.func.id
+        for node in ast.walk(ast.parse(code_cells(path)[-1].source))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    ]
+    assert "finish_upload" in names
+
+
 @every_notebook
 def test_begins_with_title_badge_and_four_lines(path):
     first = read(path).cells[0]
