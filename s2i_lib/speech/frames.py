@@ -15,7 +15,7 @@ from s2i_lib.errors import InputError
 from s2i_lib.speech.phrases import BESIDE, COLOURS, DET, SIZE, Part, count_of, is_same_noun
 from s2i_lib.speech.scene import Edit, Scene, is_thing
 from s2i_lib.speech.templates import article_for
-from s2i_lib.speech.values import NO_ADJECTIVES, read_ground, read_part, read_value
+from s2i_lib.speech.values import NO_ADJECTIVES, THIRD_PERSON, read_ground, read_part, read_value
 
 _PRONOUN = (
     r"(?:it|all of (?:it|them)|both of them|them|this|that|these|those|him|her|everything|"
@@ -67,8 +67,18 @@ def _new(scene: Scene, said: dict[str, str]) -> Edit | None:
 
 def _strict(scene: Scene, said: dict[str, str]) -> Edit | None:
     """Take what stands behind "it" for a value, but not for any word that could be a verb."""
+    first, *rest = said["thing"].split()
+    if doing := THIRD_PERSON.get(first.lower()):  # "it flies"
+        return read_value(scene, " ".join([doing, *rest]), is_framed=True)
     edit = read_value(scene, said["thing"], is_framed=True)
-    return edit if edit and edit[0] != "attribute" else None
+    is_noun = edit is not None and edit[0] == "replace" and not re.match(DET, first)
+    return edit if edit and edit[0] != "attribute" and not is_noun else None
+
+
+def _is(scene: Scene, said: dict[str, str]) -> Edit | None:
+    """Read "it's night", "it is blue"; but "it's a cat on a sofa" is a wish of its own."""
+    edit = read_value(scene, said["thing"], is_framed=True)
+    return edit if edit and edit[0] in ("colour", "count", "place", "size", "time") else None
 
 
 def _swap(scene: Scene, said: dict[str, str]) -> Edit | None:
@@ -170,6 +180,7 @@ _FRAMES: tuple[tuple[_Read, str], ...] = (
             r"(?:to |into |be )?(?P<ground>.+)"),
     (_set, rf"{_VERB} (?:that )?{_TARGET}(?: {_BE})* {_THING}"),
     (_set, rf"{_TARGET} (?:{_SHOULD}|to be|to become|to look)(?: {_BE})* {_THING}"),
+    (_is, rf"(?:it|he|she|they)(?:['’](?:s|re)| is| are)(?: now)? {_THING}"),
     (_strict, rf"(?:it|them)(?: {_BE})* {_THING}"),  # "I want it blue"
     (_new, rf"(?:make|paint|colou?r|turn) the (?P<what>[\w-]+) {_THING}"),
 )  # fmt: skip

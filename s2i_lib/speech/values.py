@@ -52,6 +52,10 @@ _GERUNDS = {
     "drink": "drinking", "cook": "cooking", "climb": "climbing", "glow": "glowing",
     "burn": "burning",
 }  # fmt: skip
+THIRD_PERSON = {
+    f"{verb[:-1]}ies" if verb[-1] == "y" and verb != "play" else f"{verb}s": gerund
+    for verb, gerund in _GERUNDS.items()
+}
 DOING = f"(?:{'|'.join(_GERUNDS.values())})"
 
 
@@ -202,11 +206,18 @@ def _replace(scene: Scene, value: str) -> Edit | None:
 def read_part(scene: Scene, at: int, thing: str) -> Edit | None:
     """Change what stands in a later part: "make the hat blue"."""
     part = scene.parts[at]
+    if part.role == "place" and _is_inside(thing) and not re.match(rf"{DET} ", thing):
+        return _place(scene, f"in {thing}")  # "the beach by snow"
     lead = re.match(rf"(?:wearing|dressed in|without|with|and|plus|{PLACE}) ", part.text)
     ahead = lead.group() if lead else ""
     inner = Scene(part.text[len(ahead) :], scene.subjects)
     if edit := read_value(inner, thing, is_framed=True):
         parts = [*scene.parts]
+        if part.role == "place" and edit[0] == "replace" and ahead.lower() in ("in ", "on "):
+            if _is_inside(edit[1]):
+                ahead = "in "
+            elif _is_inside(inner.text):  # from a forest to a beach, but from a box into a bag
+                ahead = "on "
         parts[at] = replace(part, text=ahead + edit[1])
         return edit[0], scene.join(parts)
     return None

@@ -98,6 +98,15 @@ make it blue and put it on a beach | a blue car on a beach
 Make it blue. Put it on a beach. | a blue car on a beach
 """
 OF_OTHERS = """
+a dog on a beach | replace the beach with a forest | a dog in a forest
+a dog on a beach | replace the beach by snow | a dog in snow
+a dog in a forest | swap the forest for a beach | a dog on a beach
+a cat in a box | replace the box with a bag | a cat in a bag
+a dog | it flies over a city | a dog flying over a city
+a dog | it runs | a dog running
+a dog | it's night | a dog at night
+a dog | It's raining | a dog in the rain
+a red car | it is blue | a blue car
 a cat with a hat on a sofa | make the hat green | a cat with a green hat on a sofa
 a cat with a hat on a sofa | take off the hat | a cat on a sofa
 a cat with a hat on a sofa | without the hat | a cat on a sofa
@@ -145,6 +154,8 @@ Show me another one | again
 try again | again
 """
 NEW = """
+it's a cat on a sofa
+it cats
 a blue car
 a car on a beach
 two dogs playing
