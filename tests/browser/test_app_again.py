@@ -90,6 +90,8 @@ def test_forty_photos_at_once_come_in_their_order_and_get_their_verdicts_one_by_
     page.get_by_text("40 photos, more than the 30 that are of use").wait_for()
     assert_accessible(page)
     assert_nothing_sticks_out(page)
+    reasons = card(page, "Photos").locator(".s2i-notes li:visible")
+    assert reasons.count() < 10, "the camera's button is under them"
     shown(page, look, "forty-360")
     notebook.set_theme("JupyterLab Light")
     page.set_viewport_size({"width": 1366, "height": 900})

@@ -166,7 +166,7 @@ class App(ipywidgets.VBox):
         self._open("speak", is_open=self.studio is not None)
         self.heads["teach"].show(photos=[])
         photos = widgets[0].photos
-        self.heads["photos"].show(messages=[], advice=[], complaint="")
+        self.heads["photos"].show(messages=[], advice=[], left_out=[], complaint="")
         if dataset := checked_before(self.drive, subject.name, photos):
             self._take_dataset(dataset)
         elif photos:
@@ -227,7 +227,7 @@ class App(ipywidgets.VBox):
             self._check()
         else:
             self.checking.cancel()
-            self.heads["photos"].show(messages=[], advice=[])
+            self.heads["photos"].show(messages=[], advice=[], left_out=[])
         if len(change["new"]) <= 1:
             self._show_faces(list_subjects(self.drive))
 
@@ -265,9 +265,8 @@ class App(ipywidgets.VBox):
         checked = describe(dataset)
         for widget in self._widgets:
             widget.verdicts = checked.verdicts
-        self.heads["photos"].show(
-            messages=checked.messages, advice=list(checked.advice), complaint=""
-        )
+        said = {"advice": list(checked.advice), "left_out": list(checked.left_out)}
+        self.heads["photos"].show(messages=checked.messages, complaint="", **said)
         shown = [v.photo for v in dataset.verdicts if v.is_kept][:4]
         photos = [data_uri("image/jpeg", self._store.thumbnail(name, FACE_PX)) for name in shown]
         self.heads["teach"].show(photos=photos)

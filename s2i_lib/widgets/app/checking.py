@@ -97,7 +97,9 @@ class Checked:
     """By photo: whether it is used (``kept``), and why or why not (``why``)."""
     messages: tuple[Message, ...]
     advice: tuple[str, ...]
-    """Sentences on the set as a whole, and on each photo that is left out."""
+    """Sentences on the set as a whole."""
+    left_out: tuple[str, ...]
+    """A sentence on each photo that is left out."""
 
 
 def entry_of(verdict: Verdict) -> dict[str, Any]:
@@ -111,8 +113,8 @@ def describe(dataset: Dataset) -> Checked:
     key = "app_checked_one" if kept == 1 else "app_checked"
     said = (key, {"kept": str(kept), "count": str(len(dataset.verdicts))})
     verdicts = {v.photo: entry_of(v) for v in dataset.verdicts}
-    left_out = [f"{v.photo}: {v.reason}" for v in dataset.verdicts if not v.is_kept]
-    return Checked(verdicts, (said,), (*dataset.advice, *left_out))
+    left_out = tuple(f"{v.photo}: {v.reason}" for v in dataset.verdicts if not v.is_kept)
+    return Checked(verdicts, (said,), dataset.advice, left_out)
 
 
 class Checking:

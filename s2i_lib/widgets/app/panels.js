@@ -20,16 +20,24 @@ function makeHead({ say, tell }, part, title, number) {
   };
 }
 
+const MOST_REASONS = 4;
+
 export function makePhotosHead(tools) {
   const head = makeHead(tools, "photos", "app_photos", 1);
   const advice = make("ul", { class: "s2i-notes" });
+  const rest = make("ul", { class: "s2i-notes" });
+  const more = make("details", {}, make("summary", {}, tools.say("more")), rest);
   return {
     head: [head.element],
-    body: [advice],
-    show(data) {
-      head.show(data.is_open);
-      advice.replaceChildren(...(data.advice || []).map((words) => make("li", { dir: "auto" }, words)));
-      advice.hidden = !data.is_open || !data.advice?.length;
+    body: [advice, more],
+    show({ is_open, advice: said = [], left_out = [] }) {
+      head.show(is_open);
+      const items = [...said, ...left_out].map((words) => make("li", { dir: "auto" }, words));
+      const shown = said.length + MOST_REASONS; // of forty photos, all would hide the buttons below
+      advice.replaceChildren(...items.slice(0, shown));
+      rest.replaceChildren(...items.slice(shown));
+      advice.hidden = !is_open || !items.length;
+      more.hidden = !is_open || items.length <= shown;
     },
   };
 }
