@@ -14,7 +14,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from test_notebooks import NOTEBOOKS, colab, run
+from test_notebooks import NOTEBOOKS, colab, run, with_few_images
 
 from s2i_lib.drawing.gallery import read_record
 from tests.twin.hub import serve
@@ -73,18 +73,10 @@ class Colab:
     def run(self, number: str, is_full: bool, **forms: str) -> str:
         [path] = [path for path in NOTEBOOKS if path.name.startswith(number)]
         if not is_full:
-            path, forms = self.shortened(path), SHORT[number] | forms
+            path, forms = with_few_images(path, self.folder), SHORT[number] | forms
         said = run(path, self.folder, self.environment, **forms)
         assert "Everything is kept on your Google Drive" in said
         return said
-
-    def shortened(self, path: Path) -> Path:
-        """A copy of a notebook that draws eight class images, for which no form asks."""
-        text, begin = path.read_text(), '"choices = {\\n",'
-        assert text.count(begin) == (path.name[0] == "2")
-        copy = self.folder / path.name
-        copy.write_text(text.replace(begin, f'{begin}\n    "    \\"class_image_count\\": 8,\\n",'))
-        return copy
 
     def next_runtime(self) -> None:
         """What was not on the Drive has gone."""
