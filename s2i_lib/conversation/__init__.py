@@ -2,10 +2,10 @@
 
 Each sentence is taken for a new wish or for a change of the last picture (`speech.changes`), and
 the answer says for which; ``otherwise`` takes it the other way. A change is drawn from the same
-noise with the changed prompt, so that the rest stays. Every picture becomes a turn, and no turn is
-ever taken out: undo, redo and going back only move the place where the next change begins, and what
-was deleted comes back with undo until it is emptied. Each picture's record holds what was said from
-the first wish on, so `redo` makes each step again.
+noise with the changed prompt, and what it does not speak of is kept (`drawing.keeping`). Every
+picture becomes a turn, and no turn is ever taken out: undo, redo and going back only move the place
+where the next change begins, and what was deleted comes back with undo until it is emptied. Each
+picture's record holds what was said from the first wish on, so `redo` makes each step again.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from s2i_lib.conversation.history import History
-from s2i_lib.conversation.reading import change_prompt, english_of, read
+from s2i_lib.conversation.reading import change_prompt, english_of, find_what_stays, read
 from s2i_lib.conversation.turns import AS_CHANGE, AS_NEW, WISH, Answer, Turn
 from s2i_lib.drawing.draw import EMPTY_PROMPT
 from s2i_lib.drawing.gallery import save
@@ -256,7 +256,8 @@ class Conversation:
             after = [(one.wish.options.seed or 0) + one.wish.options.count for one in self.turns]
             seed = max(after) % SEEDS
         options = replace(speech.options, seed=seed)
-        chain = Chain(english, change.kind, turn.wish.pictures)
+        stays = find_what_stays(change, turn.wish.prompt.text)
+        chain = Chain(english, change.kind, turn.wish.pictures, stays)
         return speech.draw(prompt, options=options, notes=notes, chain=chain)
 
     def _show(self, answer: Answer) -> Answer:

@@ -4,15 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import regex as re
+
+from s2i_lib.drawing.keeping import SUBJECT, SURROUNDINGS
 from s2i_lib.errors import InputError
 from s2i_lib.photos.subject import Subject
 from s2i_lib.pipeline import SpeechToImage
 from s2i_lib.speech.changes import read_change
 from s2i_lib.speech.commands import COMMANDS, Change
 from s2i_lib.speech.name_matching import find_names
+from s2i_lib.speech.phrases import split_parts
 from s2i_lib.speech.prompt import Prompt, fit, replace_names
 from s2i_lib.speech.transcript import Transcript
 from s2i_lib.storage.layout import composed
+
+STAYS = {
+    "place": SUBJECT,
+    **dict.fromkeys(
+        ("colour", "size", "replace", "worn", "add", "remove", "attribute"), SURROUNDINGS
+    ),
+}
+"""What stays of the last picture, for the kinds of change where something does."""
+_WITHIN = re.compile(
+    r"\b(?:left|right|top|bottom|middle|cent(?:er|re)|corner|edge|foreground|side)\b", re.IGNORECASE
+)
 
 
 def english_of(words: str | Transcript) -> str:
@@ -70,6 +85,24 @@ def change_prompt(
         transcript=words if isinstance(words, Transcript) else None,
         notes=tuple(notes),
     )
+
+
+def find_what_stays(change: Change, before: str) -> str:
+    """Return what of the last picture, drawn from the prompt ``before``, a change leaves as it is.
+
+    That is its subject, its surroundings, or "": where the number, the light or the style changes,
+    subject and place together, or the subject's place within the picture.
+    """
+    stays = STAYS.get(change.kind, "")
+    if stays == SUBJECT and _WITHIN.search(change.text):
+        return ""
+    if stays == SURROUNDINGS and _places_in(before) != _places_in(change.text):
+        return ""
+    return stays
+
+
+def _places_in(text: str) -> list[str]:
+    return [part.text for part in split_parts(text)[1] if part.role == "place"]
 
 
 def _name_subjects(english: str, subjects: Sequence[Subject], chosen: Subject | None) -> str:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from s2i_lib import __version__
+from s2i_lib.drawing.keeping import SUBJECT, SURROUNDINGS, Keeper, Kept
 from s2i_lib.drawing.panorama import begin_at, column_steps, going_around
-from s2i_lib.drawing.records import Picture, prompt_of
+from s2i_lib.drawing.records import Picture, prompt_of, steps_of
 from s2i_lib.drawing.sampling import (
     SEEDS,
     DrawOptions,
@@ -51,11 +53,13 @@ def draw(
     *,
     on_step: Callable[[Step], object] | None = None,
     classroom: Classroom | None = None,
+    kept: Sequence[Kept] = (),
 ) -> list[Picture]:
     """Draw ``options.count`` pictures of a prompt in one batch; fewer where some are held back.
 
     Picture ``i`` starts from noise of a CPU generator of its own, seeded with ``seed + i``, so it
-    is the same picture alone, in any batch and on any device, up to rounding.
+    is the same picture alone, in any batch and on any device, up to rounding. Where something is
+    ``kept`` of the pictures before, each is drawn alone, from its own, or the last of those.
 
     Raises
     ------
@@ -71,7 +75,13 @@ def draw(
         classroom.check_prompt(prompt, guidance_of(model, options))
     assert options.seed is not None
     seeds = [(options.seed + i) % SEEDS for i in range(options.count)]
-    pictures = _draw_seeds(model, prompt, options, seeds, on_step)
+    if kept:
+        pictures = [
+            _draw_seeds(model, prompt, options, [seed], on_step, kept[min(i, len(kept) - 1)])[0]
+            for i, seed in enumerate(seeds)
+        ]
+    else:
+        pictures = _draw_seeds(model, prompt, options, seeds, on_step)
     return pictures if classroom is None else _fit_for_class(classroom, model, pictures)
 
 
@@ -81,15 +91,18 @@ def _draw_seeds(
     options: DrawOptions,
     seeds: list[int],
     on_step: Callable[[Step], object] | None,
+    kept: Kept | None = None,
 ) -> list[Picture]:
     """One picture a seed, each with its record; a panorama begins where it is quietest."""
-    drawn = _draw_safely(model, prompt, options, seeds, on_step)
+    keeper = Keeper(model, kept) if kept else None
+    drawn = _draw_safely(model, prompt, options, seeds, on_step, keeper)
     record = {
         "prompt": prompt.text,
         "negative": prompt.negative,
         **asdict(options),
         "guidance_scale": guidance_of(model, options),
         "guidance_interval": list(guidance_interval_of(model, options)),
+        "kept": kept.stays if kept else "",
         "size_px": model.base.size_px,
         "model": model.base.name,
         "source": model.source,
@@ -153,12 +166,50 @@ def redo(
 ) -> Picture:
     """Draw a picture again from its record: the same batch and precision, of it the same picture.
 
+    One that keeps something of the picture before it needs that: it is drawn again first.
+
     Raises
     ------
     InputError
         When the record lacks what is needed, or ``model`` is not the one that drew it; in classroom
         mode as `draw` does.
     """
+    steps = steps_of(record)
+    start = len(steps) - 1  # the last one that needs no other
+    while start and _stays_in(steps[start]):
+        start -= 1
+    if _stays_in(steps[start]):
+        raise InputError(
+            "The record says that something of the picture before was kept, and not what that was, "
+            "so the picture cannot be made again. It was written by hand."
+        )
+    kept = None
+    for step, after in pairwise(steps[start:]):
+        kept = Kept(_redo(model, step, kept).image, _stays_in(after))
+    picture = _redo(model, record, kept, on_step, classroom)
+    said = {"conversation": record["conversation"]} if "conversation" in record else {}
+    return replace(picture, record=picture.record | said)
+
+
+def _stays_in(record: dict[str, Any]) -> str:
+    """What a picture keeps of the one before it; of an older version's nothing is known."""
+    stays = record.get("kept", "")
+    if stays not in ("", SUBJECT, SURROUNDINGS):
+        raise InputError(
+            f"The record says that {str(stays)[:100]!r} was kept of the picture before. Expected "
+            f"{SUBJECT} or {SURROUNDINGS}. It was written by another version, or by hand."
+        )
+    return str(stays)
+
+
+def _redo(
+    model: Model,
+    record: dict[str, Any],
+    kept: Kept | None,
+    on_step: Callable[[Step], object] | None = None,
+    classroom: Classroom | None = None,
+) -> Picture:
+    """One picture again, without what was said for it."""
     try:
         prompt, index, seeds = prompt_of(record), record["index"], record["seeds"]
         begins_px = record.get("begins_px", 0)  # older versions never turned a panorama
@@ -190,12 +241,10 @@ def redo(
     if classroom is not None:
         classroom.check_prompt(prompt, guidance_of(model, options))
     with _in_precision(model, then, "in which the picture was drawn"):
-        again = _draw_seeds(model, prompt, options, seeds, on_step)[index]
+        again = _draw_seeds(model, prompt, options, seeds, on_step, kept)[index]
     if options.is_panorama:
         again = _begin_at(again, begins_px)
-    picture = again if classroom is None else _fit_for_class(classroom, model, [again])[0]
-    said = {"conversation": record["conversation"]} if "conversation" in record else {}
-    return replace(picture, record=picture.record | said)
+    return again if classroom is None else _fit_for_class(classroom, model, [again])[0]
 
 
 def _name_precision(model: Model) -> str:
@@ -239,11 +288,12 @@ def _draw_safely(
     options: DrawOptions,
     seeds: list[int],
     on_step: Callable[[Step], object] | None,
+    keeper: Keeper | None,
 ) -> list[_Drawn]:
     """Sample and decode; where memory or half precision fails, go on more modestly and say so."""
     import torch
 
-    drawn = _draw_batches(model, prompt, options, seeds, on_step)
+    drawn = _draw_batches(model, prompt, options, seeds, on_step, keeper)
     bad = [i for i, one in enumerate(drawn) if not one.is_finite or is_black(one.image)]
     if bad and model.dtype != torch.float32:
         log.warning(
@@ -252,7 +302,7 @@ def _draw_safely(
             len(seeds),
         )
         with _in_precision(model, "float32", "which black pictures need"):
-            again = _draw_batches(model, prompt, options, [seeds[i] for i in bad], on_step)
+            again = _draw_batches(model, prompt, options, [seeds[i] for i in bad], on_step, keeper)
         for i, one in zip(bad, again, strict=True):
             drawn[i] = one
     # A single black one among others is what its prompt asks for, perhaps.
@@ -279,6 +329,7 @@ def _draw_batches(
     options: DrawOptions,
     seeds: list[int],
     on_step: Callable[[Step], object] | None,
+    keeper: Keeper | None,
 ) -> list[_Drawn]:
     """Sample and decode in one batch, or in halves of it where memory is short."""
     import torch
@@ -286,13 +337,16 @@ def _draw_batches(
     around = going_around(model.pipeline) if options.is_panorama else nullcontext()
     try:
         with around:
-            latents = sample_latents(model, prompt, options, seeds, on_step)
+            blend = keeper.blend if keeper else None
+            latents = sample_latents(model, prompt, options, seeds, on_step, blend)
             finite = latents.isfinite().flatten(1).all(dim=1).tolist()
             precision = _name_precision(model)
             images = decode(model, latents)
             for i, image in enumerate(images):
                 if finite[i] and is_black(image) and model.pipeline.vae.dtype != torch.float32:
                     images[i] = _decode_in_full(model, latents[i : i + 1])
+            if keeper is not None:
+                images = [keeper.lay_over(image) for image in images]
         return [
             _Drawn(image, is_finite, seeds, precision)
             for image, is_finite in zip(images, finite, strict=True)
@@ -311,7 +365,11 @@ def _draw_batches(
     log.warning("Memory is short: drawing %d pictures as %d and %d.",
                 len(seeds), half, len(seeds) - half)  # fmt: skip
     parts = (seeds[:half], seeds[half:])
-    return [one for part in parts for one in _draw_batches(model, prompt, options, part, on_step)]
+    return [
+        one
+        for part in parts
+        for one in _draw_batches(model, prompt, options, part, on_step, keeper)
+    ]
 
 
 def _decode_in_full(model: Model, latents: torch.Tensor) -> Image:

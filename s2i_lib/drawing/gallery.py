@@ -49,6 +49,7 @@ RECORD_SHAPE = {
         {"name": str, "class_noun": str, "identifier": str, "kind": str, "spellings": [str]}
     ],
     "transcript": (dict, type(None)),
+    "kept": str,
     "conversation": [{"said": str, "kind": str}],
     "seen": {"agrees": bool, "words": str},
 }

@@ -36,6 +36,8 @@ class Chain:
     """"wish", or what they change (s2i_lib.speech.commands)."""
     before: Sequence[Picture] = ()
     """Pictures that they change; none for a new wish."""
+    stays: str = ""
+    """What of those stays (`s2i_lib.drawing.keeping`); "" where nothing is kept but the noise."""
 
     def write_in(self, picture: Picture, place: int) -> Picture:
         """Return a picture whose record says in ``conversation`` what was said, oldest first.
@@ -45,25 +47,37 @@ class Chain:
         steps: list[dict[str, Any]] = []
         if self.before:
             last = self.before[min(place, len(self.before) - 1)].record
-            steps = [
-                {
-                    name: value
-                    for name, value in step.items()
-                    if name in ("said", "kind") or picture.record.get(name) != value
-                }
-                for step in steps_of(last)
-            ]
+            steps = _shorten(steps_of(last), picture.record)
         steps.append({"said": self.said, "kind": self.kind})
         return replace(picture, record=picture.record | {"conversation": steps})
+
+
+def _shorten(steps: Sequence[dict[str, Any]], record: dict[str, Any]) -> list[dict[str, Any]]:
+    """What was said for each step, and what of it differs from a later record.
+
+    A step of an older version says nothing of what it kept: it kept nothing.
+    """
+    later = {"kept": ""} | record
+    return [
+        {
+            name: value
+            for name, value in ({"kept": ""} | step).items()
+            if name in ("said", "kind") or (name != "conversation" and later.get(name) != value)
+        }
+        for step in steps
+    ]
 
 
 def steps_of(record: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the whole record of each picture of a conversation, the one itself last.
 
-    Each has what was ``said`` for it, and its ``kind``. A picture of no conversation is one step.
+    Each has what was ``said`` for it, its ``kind``, and the conversation up to it. A picture of no
+    conversation is one step.
     """
     own = {name: value for name, value in record.items() if name != "conversation"}
-    return [own | step for step in record.get("conversation") or [{"said": "", "kind": "wish"}]]
+    said = record.get("conversation") or [{"said": "", "kind": "wish"}]
+    whole = [own | step for step in said]
+    return [step | {"conversation": _shorten(whole[: i + 1], step)} for i, step in enumerate(whole)]
 
 
 def weights_named_in(

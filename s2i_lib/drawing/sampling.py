@@ -5,7 +5,8 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from s2i_lib.drawing.panorama import WIDTHS, Turning
 from s2i_lib.errors import InputError
@@ -102,10 +103,12 @@ def sample_latents(
     options: DrawOptions,
     seeds: Sequence[int],
     on_step: Callable[[Step], object] | None = None,
+    blend: Callable[[Step, Callable[[torch.Tensor], torch.Tensor]], torch.Tensor] | None = None,
 ) -> torch.Tensor:
     """Denoise one picture a seed, all of one prompt or each of its own.
 
     Under autocast the U-Net computes in half precision, and the latents keep their own.
+    ``blend`` may exchange the latents after each step (`s2i_lib.drawing.keeping.Keeper.blend`).
 
     Returns
     -------
@@ -125,7 +128,8 @@ def sample_latents(
     alphas = pipeline.scheduler.alphas_cumprod
     with torch.inference_mode():
         widths = WIDTHS if options.is_panorama else 1
-        latents = initial_noise(model, seeds, widths) * scheduler.init_noise_sigma
+        noise = initial_noise(model, seeds, widths)
+        latents = noise * scheduler.init_noise_sigma
         unet = Turning(pipeline.unet) if options.is_panorama else pipeline.unet
         each = [prompts] * len(seeds) if isinstance(prompts, Prompt) else prompts
         texts = [*(prompt.negative for prompt in each), *(prompt.text for prompt in each)]
@@ -143,11 +147,25 @@ def sample_latents(
                 predicted = unet(noisy, t, encoder_hidden_states=text).sample
                 predicted = predicted.to(latents.dtype)
             latents = scheduler.step(predicted, t, latents).prev_sample
+            if on_step is None and blend is None:
+                continue
+            alpha = float(alphas[round(float(t))])
+            denoised = estimate_denoised(noisy, predicted, alpha, model.base.prediction_type)
+            step = Step(number, len(scheduler.timesteps), latents, denoised)
             if on_step is not None:
-                alpha = float(alphas[round(float(t))])
-                denoised = estimate_denoised(noisy, predicted, alpha, model.base.prediction_type)
-                on_step(Step(number, len(scheduler.timesteps), latents, denoised))
+                on_step(step)
+            if blend is not None:
+                latents = blend(step, partial(add_noise, scheduler, noise, number))
     return latents
+
+
+def add_noise(
+    scheduler: Any, noise: torch.Tensor, number: int, latents: torch.Tensor
+) -> torch.Tensor:
+    """Return finished latents as they are after ``number`` steps from that noise."""
+    if number == len(scheduler.timesteps):
+        return latents
+    return scheduler.add_noise(latents, noise, scheduler.timesteps[number : number + 1])
 
 
 def estimate_denoised(
@@ -237,6 +255,23 @@ def decode(model: Model, latents: torch.Tensor) -> list[Image]:
         pixels = ((pixels.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
         images.append(Image.fromarray(pixels.permute(1, 2, 0).cpu().numpy()))
     return images
+
+
+def encode(model: Model, image: Image) -> torch.Tensor:
+    """Encode a picture of size_px, shape = (1, channels, h, w), as `decode` takes it.
+
+    The latents are the most likely ones: nothing is left to chance.
+    """
+    import numpy as np
+    import torch
+
+    vae = model.pipeline.vae
+    shift = getattr(vae.config, "shift_factor", None) or 0.0
+    pixels = torch.from_numpy(np.asarray(image.convert("RGB"), np.float32) / 127.5 - 1)
+    with torch.inference_mode():
+        pixels = pixels.permute(2, 0, 1)[None].to(vae.device, vae.dtype)
+        latents = (vae.encode(pixels).latent_dist.mode() - shift) * vae.config.scaling_factor
+    return latents.to(model.device, model.dtype)
 
 
 def preview(model: Model, latents: torch.Tensor) -> list[Image]:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 from s2i_lib.drawing.advice import explain_unknown_words, explain_untaught
 from s2i_lib.drawing.draw import EMPTY_PROMPT, draw
 from s2i_lib.drawing.gallery import save, save_recording
+from s2i_lib.drawing.keeping import kept_of
 from s2i_lib.drawing.presence import Lookout, say_absent
 from s2i_lib.drawing.records import Chain, Picture
-from s2i_lib.drawing.sampling import DrawOptions, guidance_of
+from s2i_lib.drawing.sampling import SEEDS, DrawOptions, guidance_of
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.models.loading import Model
 from s2i_lib.photos.subject import Subject, find_subject, known_subjects
@@ -357,7 +358,8 @@ class SpeechToImage:
             said = (*notes, *prompt.notes, *filter(None, [untaught, unknown]))
             self.callback(Understood(model, asked, said))
             with self._stage("draw"):
-                if sketch and sketch.is_of(model, asked, options):
+                kept = kept_of(model, chain, options)
+                if sketch and not kept and sketch.is_of(model, asked, options):
                     pictures = list(sketch.pictures)
                 else:
                     pictures = draw(
@@ -366,6 +368,7 @@ class SpeechToImage:
                         options,
                         on_step=lambda step: self.callback(Drawing(step, model, self.classroom)),
                         classroom=self.classroom,
+                        kept=kept,
                     )
                 shown = [picture.image for picture in pictures]
                 absent = self.lookout.find_absent(model, asked, shown)
@@ -375,7 +378,10 @@ class SpeechToImage:
             with self._stage("look"):
                 pictures = [self._looked_at(picture) for picture in pictures]
         if chain is not None:
-            pictures = [chain.write_in(one, i) for i, one in enumerate(pictures)]
+            first = options.seed or 0  # a class may have been shown fewer than were drawn
+            pictures = [
+                chain.write_in(one, (one.record["seed"] - first) % SEEDS) for one in pictures
+            ]
         with self._stage("save"):
             saved = [self._save(picture) for picture in pictures]
         self.last = Wish(

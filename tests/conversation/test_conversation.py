@@ -7,14 +7,17 @@ from dataclasses import replace
 import pytest
 
 from s2i_lib.conversation import Conversation
+from s2i_lib.conversation.reading import find_what_stays
 from s2i_lib.conversation.turns import WISH
 from s2i_lib.drawing.draw import redo
 from s2i_lib.drawing.gallery import is_of, read_record
+from s2i_lib.drawing.keeping import SUBJECT, SURROUNDINGS
 from s2i_lib.drawing.records import steps_of
 from s2i_lib.drawing.sampling import DrawOptions
 from s2i_lib.errors import InputError
 from s2i_lib.photos.subject import Subject, save_subject
 from s2i_lib.pipeline import Cancelled, Drawing, SpeechToImage, Taken
+from s2i_lib.speech.changes import read_change
 
 CAR = "a red car on a yellow background"
 
@@ -130,8 +133,31 @@ def test_kept_picture_tells_the_chain_and_each_step_is_made_again_bit_for_bit(ta
     steps = steps_of(record)
     assert [step["said"] for step in steps] == [turn.said for turn in talk.turns]
     assert [step["kind"] for step in steps] == [WISH, "colour", "again", "replace"]
+    assert [step["kept"] for step in steps] == ["", SURROUNDINGS, "", SURROUNDINGS]
     for step, turn in zip(steps, talk.turns, strict=True):
         assert redo(pocket, step).image.tobytes() == turn.wish.pictures[0].image.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("said", "stays"),
+    [
+        ("make the background green", SUBJECT),
+        ("on a beach", SUBJECT),
+        ("make it blue", SURROUNDINGS),
+        ("make it bigger", SURROUNDINGS),
+        ("make it a cat", SURROUNDINGS),
+        ("make it wear a hat", SURROUNDINGS),
+        ("add a tree", SURROUNDINGS),
+        ("make it a blue cat on a green background", ""),
+        ("remove the background", ""),
+        ("make it two", ""),
+        ("at night", ""),
+        ("on the left", ""),
+        ("as a painting", ""),
+    ],
+)
+def test_what_a_change_does_not_speak_of_stays(said, stays):
+    assert find_what_stays(read_change(said, CAR), CAR) == stays
 
 
 def test_cancelled_change_leaves_everything_as_it_was(talk):
