@@ -66,6 +66,7 @@ def test_lessons_last_as_long_as_they_say():
     page = (ROOT / "docs" / "teaching.md").read_text()
     minutes = {int(s): int(m) for m, s in re.findall(r"^\| (\d+) \| (\d) ", page, re.MULTILINE)}
     assert f"That is {sum(minutes.values())} minutes." in page
+    assert f"\n## The inside: {sum(minutes.values())} minutes\n" in page
     short = re.findall(r"^\| (\d+) \| \*\*", page, re.MULTILINE)
     assert f"\n## {sum(map(int, short))} minutes: " in page
     plans = re.findall(r"For (\d+), do sections ([\d, and]+)", " ".join(page.split()))
