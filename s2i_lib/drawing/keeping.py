@@ -40,7 +40,7 @@ FEATHER = 2 / 64  # over which what is laid back fades in
 BLUR = 1 / 64  # over which two pictures are compared: not pixel by pixel
 # Mean difference of a colour channel, 0 to 255, up to which all of the last picture is laid back,
 # and from which on nothing is. Around a subject that stays all else changes, so more is allowed.
-ALIKE = {SUBJECT: (33, 67), SURROUNDINGS: (20, 40)}
+ALIKE = {SUBJECT: (33, 67), SURROUNDINGS: (13, 27)}
 
 
 @dataclass(frozen=True)
@@ -105,11 +105,8 @@ class Keeper:
         is_subject_kept = self.kept.stays == SUBJECT
         stays = self._subject if is_subject_kept else ~self._grow(self._subject, GROWN)
         depth = cv2.distanceTransform(stays.astype(np.uint8), cv2.DIST_L2, 5)
-        difference = np.abs(before - after).mean(axis=2)
-        difference = cv2.GaussianBlur(difference, (0, 0), self._px(BLUR))
-        least, most = ALIKE[self.kept.stays]
-        share = (depth / self._px(FEATHER)).clip(0, 1)
-        share = (share * ((most - difference) / (most - least)).clip(0, 1))[..., None]
+        share = (depth / self._px(FEATHER)).clip(0, 1) * self._alike(drawn)
+        share = share[..., None]
         mixed = share * before + (1 - share) * after
         return Pillow.fromarray(mixed.round().astype(np.uint8))
 
@@ -127,9 +124,22 @@ class Keeper:
             if new.doubt:
                 return None
             stays = ~self._grow(self._subject | (new.alpha >= IS_SUBJECT), GROWN)
+            stays &= self._alike(seen) == 1  # a mask misses what hardly stands out
         height, width = self.latents.shape[-2:]
         cells = stays.reshape(height, len(stays) // height, width, -1).all(axis=(1, 3))
         return torch.from_numpy(cells)[None, None].to(self.latents.device)
+
+    def _alike(self, drawn: Image) -> np.ndarray:
+        """How far what was drawn is like the last picture, 0 to 1, shape = (height, width)."""
+        import cv2
+        import numpy as np
+
+        before, after = (np.asarray(one, np.float32) for one in (self.kept.image, drawn))
+        difference = np.abs(before - after).mean(axis=2)
+        difference = cv2.GaussianBlur(difference, (0, 0), self._px(BLUR))
+        least, most = ALIKE[self.kept.stays]
+        alike: np.ndarray = ((most - difference) / (most - least)).clip(0, 1)
+        return alike
 
     def _grow(self, area: np.ndarray, share: float) -> np.ndarray:
         import cv2

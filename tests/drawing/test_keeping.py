@@ -53,11 +53,11 @@ def test_rest_is_nearer_than_from_the_noise_alone_and_the_change_is_done(
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
 def test_latents_that_stay_are_those_of_the_last_picture(pocket, car, scheduler):
-    keeper = Keeper(pocket, Kept(car.image, SURROUNDINGS))
+    keeper = Keeper(pocket, Kept(car.image, SUBJECT))
     options = DrawOptions(steps=2, scheduler=scheduler)
     latents = sample_latents(pocket, Prompt("a blue car"), options, [7], blend=keeper.blend)
     stays = keeper._cells.expand_as(latents)
-    assert 0.2 < stays.float().mean() < 0.9
+    assert 0 < stays.float().mean() < 0.9
     assert latents[stays].equal(encode(pocket, car.image)[stays])
 
 
