@@ -6,6 +6,7 @@ which nobody can tell whose it is (`find_doubts`).
 
 from __future__ import annotations
 
+import glob
 import logging
 import os
 import re
@@ -20,7 +21,7 @@ from s2i_lib.drawing.gallery import is_of, read_record
 from s2i_lib.drawing.pages import is_readable_page, without
 from s2i_lib.errors import InputError, S2iError, first_line
 from s2i_lib.photos.dataset import STAGED
-from s2i_lib.storage.disk import name_fault, size_of
+from s2i_lib.storage.disk import list_folder, name_fault, size_of
 from s2i_lib.storage.files import abandoned_parts, free_path, is_abandoned, whole_name, write_file
 from s2i_lib.storage.json_file import load_object, read_json
 from s2i_lib.storage.layout import (
@@ -97,10 +98,12 @@ def find_traces(drive: Drive, name: str) -> list[Trace]:
     ------
     InputError
         When nothing is kept under that name; the known subjects are listed.
+    S2iError
+        When the Drive cannot be looked through.
     """
     traces, doubts = _look(drive, name)
     if not traces:
-        folders = {path.name for path in (*drive.subjects.glob("*/"), *drive.runs.glob("*/"))}
+        folders = {path.name for path in (*_glob(drive.subjects, "*/"), *_glob(drive.runs, "*/"))}
         known = ", ".join(sorted(folders)) or "none"
         unsure = f" Nobody can tell whose these are: {_listed(doubts)}." if doubts else ""
         raise InputError(
@@ -121,8 +124,17 @@ def _listed(doubts: list[Doubt]) -> str:
 
 
 def _look(drive: Drive, name: str) -> tuple[list[Trace], list[Doubt]]:
+    try:
+        for folder in (drive.root, drive.subjects, drive.runs, drive.class_images):
+            list_folder(folder)
+    except OSError as error:
+        raise S2iError(
+            f"{drive.root} cannot be looked through: {name_fault(error)}. So nobody can tell what "
+            f"is kept of {name!r}, and nothing was deleted. Ask again when it can be read."
+        ) from error
     slug = folder_name(name)
     search = _Search(drive, slug, _folders_of(drive, slug), [])
+    _doubt_what_cannot_be_listed(search)
     class_images = _own_class_images(drive, search.folders)
     # What leads to something else comes after it, so that one cut short can be done once more.
     traces = [*_pages(search), *_reports_beside_others(search)]
@@ -153,9 +165,18 @@ def _look(drive: Drive, name: str) -> tuple[list[Trace], list[Doubt]]:
     return traces, [doubt for doubt in search.doubts if doubt.path not in spoilt]
 
 
+def _glob(folder: Path, pattern: str) -> list[Path]:
+    """Return what matches; `Path.glob` raises or not where a folder cannot be listed, by version.
+
+    Such folders are named by `_look` and `_doubt_what_cannot_be_listed`.
+    """
+    found = glob.glob(pattern, root_dir=folder, include_hidden=True)  # noqa: PTH207
+    return [folder / name for name in found]
+
+
 def _folders_of(drive: Drive, slug: str) -> frozenset[str]:
     """Return the names of a subject's folders of photos and runs: its own, and by their cards."""
-    folders = [*drive.subjects.glob("*"), *drive.runs.glob("*")]
+    folders = [*_glob(drive.subjects, "*"), *_glob(drive.runs, "*")]
     own = {folder.name for folder in folders if composed(folder.name) == slug}
     for folder in folders:
         name = re.sub(r"^\.(.*)\.(part|old)$", r"\1", folder.name)  # of one cut short
@@ -169,7 +190,7 @@ def _whose(folder: Path) -> set[str]:
     """Return what the cards of a folder of photos or runs say: folder names of subjects."""
     names = [read_json(folder / "subject.json").get("name")]
     names += [_subject_in(read_card(path.parent)).get("name")
-              for path in folder.glob(f"*/{RUN_CARD}")]  # fmt: skip
+              for path in _glob(folder, f"*/{RUN_CARD}")]  # fmt: skip
     return {slug for name in names if (slug := _slug_of(name))}
 
 
@@ -185,16 +206,31 @@ def _slug_of(name: Any) -> str | None:
         return None
 
 
+def _doubt_what_cannot_be_listed(search: _Search) -> None:
+    """Doubt folders of subjects and runs that the Drive does not open."""
+    drive = search.drive
+    subjects = [
+        folder for folder in _glob(drive.subjects, "*") if folder.name not in search.folders
+    ]
+    for folder in sorted([*subjects, *_glob(drive.runs, "*"), *_glob(drive.runs, "*/*")]):
+        try:
+            list_folder(folder)
+        except NotADirectoryError:
+            continue
+        except OSError as error:
+            search.doubt(folder, f"it cannot be listed ({name_fault(error)})")
+
+
 def _doubt_folders_like(search: _Search, older: set[str]) -> None:
     """Doubt folders without a card that older versions, or Drive ("rex (1)"), may have named so."""
     drive = search.drive
-    for folder in sorted([*drive.subjects.glob("*"), *drive.runs.glob("*")]):
+    for folder in sorted([*_glob(drive.subjects, "*"), *_glob(drive.runs, "*")]):
         title = re.sub(r" \(\d+\)$", "", composed(folder.name))
         is_like = title in search.folders or title in older
         if is_like and folder.name not in search.folders and not _whose(folder):
             search.doubt(folder, f"it is called like a folder of {search.slug}, and has no card")
     parts = (drive.subjects, drive.runs, drive.creations, drive.recordings)
-    for folder in sorted(path for part in parts for path in drive.root.glob(f"{part.name} (*)")):
+    for folder in sorted(path for part in parts for path in _glob(drive.root, f"{part.name} (*)")):
         search.doubt(folder, "it is a second folder of that title, and is not looked through")
 
 
@@ -213,7 +249,7 @@ def forget(traces: list[Trace], report: Callable[[str], None] = log.warning) -> 
         When something could not be deleted: all the rest is gone, and what stays is named.
     """
     for trace in traces:
-        for lease in trace.path.glob(f"*/{LEASE}"):
+        for lease in _glob(trace.path, f"*/{LEASE}"):
             if holder := Lease(lease.parent, report).living_holder():
                 raise S2iError(
                     f"{lease.parent} is being trained by process {holder.get('pid')} on "
@@ -251,10 +287,10 @@ def _path_of_rest(page: Path, rest: str) -> Path:
 def _own_class_images(drive: Drive, folders: frozenset[str]) -> list[Path]:
     """Find class images that this subject's runs used, or of their prompts, and no other's."""
     # One that was being deleted when the process died is called .NAME.part.
-    names = {path.name.removeprefix(".").split(".")[0] for path in drive.class_images.glob("*")}
+    names = {path.name.removeprefix(".").split(".")[0] for path in _glob(drive.class_images, "*")}
     own: set[str] = set()
     others: set[str] = set()
-    for path in drive.runs.glob(f"*/*/{RUN_CARD}"):
+    for path in _glob(drive.runs, f"*/*/{RUN_CARD}"):
         card, used = read_card(path.parent), own if path.parents[1].name in folders else others
         if folder := card.get("class_images"):
             used |= {folder, _without_key(folder)}
@@ -290,7 +326,7 @@ def _left_by_kills(search: _Search) -> set[Path]:
     drive = search.drive
     folders = (drive.creations, drive.recordings)
     files = {file for folder in folders for file in _files_below(search, folder)}
-    reports = drive.runs.glob("*/*/evaluations")
+    reports = _glob(drive.runs, "*/*/evaluations")
     parts = {part for folder in (*folders, *reports) for part in abandoned_parts(folder)}
     return parts | {file for file in files if file.is_file() and not file.lstat().st_size}
 
@@ -345,7 +381,7 @@ def _pages(search: _Search) -> Iterator[Trace]:
 
 def _reports_beside_others(search: _Search) -> Iterator[Trace]:
     """Find evaluations of several runs: they lie with the first one's, and show photos of all."""
-    for data in sorted(search.drive.runs.glob("*/*/evaluations/*.json")):
+    for data in sorted(_glob(search.drive.runs, "*/*/evaluations/*.json")):
         if data.parents[2].name in search.folders:
             continue
         runs = search.load(data).get("runs")
@@ -359,7 +395,7 @@ def _local_by_another_path(search: _Search) -> Iterator[Path]:
     """Find this computer's work for the same runs, begun when the Drive had another path here."""
     here = local_folder(search.drive, search.drive.root)
     for run in sorted(path for folder in search.folders
-                      for path in here.parent.glob(f"*/runs/{_escaped(folder)}/*")):  # fmt: skip
+                      for path in _glob(here.parent, f"*/runs/{_escaped(folder)}/*")):  # fmt: skip
         if here in run.parents or not run.is_dir():
             continue
         card = read_card(run)
@@ -378,7 +414,7 @@ def _escaped(name: str) -> str:
 def _staged_crops(search: _Search) -> Iterator[Path]:
     """Find crops in the temporary folder whose `build_dataset` was killed."""
     own = {name[:40] for name in search.folders}
-    for folder in sorted(Path(tempfile.gettempdir()).glob(f"{STAGED}*")):
+    for folder in sorted(_glob(Path(tempfile.gettempdir()), f"{STAGED}*")):
         whose, *rest = folder.name.removeprefix(STAGED).rsplit("-", 2)
         if len(rest) != 2:
             search.doubt(folder, "an older version left crops of somebody there")

@@ -15,10 +15,10 @@ from s2i_lib.drawing.draw import draw
 from s2i_lib.drawing.sampling import DrawOptions
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.photos.subject import Subject, save_subject
-from s2i_lib.privacy import find_traces, forget
+from s2i_lib.privacy import find_doubts, find_traces, forget
 from s2i_lib.speech.prompt import make_prompt
 from s2i_lib.speech.transcript import Transcript
-from s2i_lib.storage.layout import local_folder
+from s2i_lib.storage.layout import Drive, local_folder
 from s2i_lib.storage.lease import Lease
 
 REX, LUNA = Subject("Rex", "dog"), Subject("Luna", "cat", "gawx")
@@ -258,3 +258,24 @@ def test_json_says_deleted_only_of_what_is_gone(drive, shared, monkeypatch, caps
         main()
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert lines and all(line["deleted"] and not Path(line["path"]).exists() for line in lines)
+
+
+def test_what_a_drive_does_not_list_is_never_said_to_be_gone(faulty_drive):
+    """From Python 3.13 on, which Colab has, globbing a dead mount finds nothing."""
+    drive = Drive(faulty_drive.path)
+    save_subject(drive, REX)
+    save_subject(drive, LUNA)
+    for name, fault in (
+        ("Rex", "dead mount"),
+        ("Nobody", "dead mount"),
+        ("Rex", "cannot list runs"),
+    ):
+        (drive.runs / "old-rex").mkdir(parents=True, exist_ok=True)
+        faulty_drive.fault(fault)
+        with pytest.raises(S2iError, match=r"cannot be looked through.*nothing was deleted"):
+            find_traces(drive, name)
+        faulty_drive.fault("")
+    faulty_drive.fault("cannot list old-rex")
+    assert [trace.path for trace in find_traces(drive, "Rex")] == [drive.subject("Rex")]
+    doubts = {doubt.path: doubt.why for doubt in find_doubts(drive, "Rex")}
+    assert "cannot be listed" in doubts[drive.runs / "old-rex"]

@@ -154,6 +154,8 @@ class GoogleDrive(mfusepy.Operations):
         return {name: getattr(found, name) for name in names} | times
 
     def readdir(self, path, fh):
+        if self.fault() == f"cannot list {os.path.basename(path)}":
+            raise mfusepy.FuseOSError(errno.EIO)
         return [".", "..", *os.listdir(self.place(path))]
 
     def statfs(self, path):
