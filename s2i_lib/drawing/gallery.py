@@ -18,6 +18,7 @@ from s2i_lib.drawing.marks import Mark, encode_marked, mark_of_record
 from s2i_lib.drawing.records import Picture
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.photos.own_png import open_png, text_of_png
+from s2i_lib.storage.disk import list_matching
 from s2i_lib.storage.files import alone_in, free_path, write_file, write_new
 from s2i_lib.storage.json_file import NUMBER, TEXT_OR_NONE, check_fields, parse_object
 from s2i_lib.storage.layout import composed, folder_name
@@ -279,7 +280,7 @@ def list_pictures(folder: Path, *, subject: str | None = None, prompt: str = "")
     One that cannot be read is named in the log; one without a record is somebody else's.
     """
     found = []
-    for path in sorted(folder.glob("*.png")):
+    for path in list_matching(folder, "*.png"):
         try:
             record = read_record(path)
         except NoRecordError:

@@ -55,6 +55,12 @@ def list_folder(folder: Path) -> list[Path]:
         return []
 
 
+def list_matching(folder: Path, pattern: str) -> list[Path]:
+    """Return what matches a pattern below a folder, by name; OSError as `list_folder` raises it."""
+    list_folder(folder)
+    return sorted(folder.glob(pattern))
+
+
 def free_bytes(path: Path) -> int:
     """Return the bytes that are free where ``path`` is or is going to be."""
     return shutil.disk_usage(_existing(path)).free

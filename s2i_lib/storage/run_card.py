@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from s2i_lib.errors import InputError
+from s2i_lib.storage.disk import list_matching
 from s2i_lib.storage.json_file import NUMBER, TEXT_OR_NONE, read_json
 from s2i_lib.storage.layout import Drive
 
@@ -67,8 +68,15 @@ def find_run(drive: Drive, run: str, instead: Collection[str] = ()) -> Path:
 
 
 def finished_runs(drive: Drive) -> list[Path]:
-    """Return the folders of all runs on the Drive that have weights and a card."""
-    weights = drive.runs.glob(f"[!.]*/[!.]*/{WEIGHTS}")  # no half of one that is being deleted
+    """Return the folders of all runs on the Drive that have weights and a card.
+
+    Raises
+    ------
+    OSError
+        When the runs cannot be listed: that is not to have none.
+    """
+    # No half of one that is being deleted.
+    weights = list_matching(drive.runs, f"[!.]*/[!.]*/{WEIGHTS}")
     return [path.parent for path in weights if read_card(path.parent)]
 
 

@@ -16,7 +16,7 @@ from s2i_lib.errors import InputError, S2iError
 from s2i_lib.models.digests import fingerprint
 from s2i_lib.models.loading import Model
 from s2i_lib.photos.manifest import Dataset
-from s2i_lib.storage.disk import list_folder, name_fault, size_of
+from s2i_lib.storage.disk import list_folder, list_matching, name_fault, size_of
 from s2i_lib.storage.json_file import load_lines
 from s2i_lib.storage.layout import Drive, folder_name, local_folder
 from s2i_lib.storage.lease import LEASE, Lease
@@ -233,7 +233,7 @@ class RunSummary:
 def list_runs(drive: Drive) -> list[RunSummary]:
     """List all runs on the Drive, by name; whatever else lies there is passed over."""
     summaries = []
-    for folder in sorted(drive.runs.glob("[!.]*/[!.]*")):
+    for folder in list_matching(drive.runs, "[!.]*/[!.]*"):
         if not folder.is_dir():
             continue
         card, own = read_card(folder), tuple(list_saves(folder))
@@ -341,7 +341,7 @@ def drop_finished(drive: Drive, *, is_uploaded: bool = False) -> int:
         The bytes that this freed.
     """
     freed = 0
-    for card_path in sorted(drive.runs.glob(f"*/*/{RUN_CARD}")):
+    for card_path in list_matching(drive.runs, f"*/*/{RUN_CARD}"):
         run = card_path.parent
         card = read_card(run)
         is_over = card.get("status") == "finished" and "keeps_state" in card

@@ -21,6 +21,9 @@ def test_a_folder_that_is_not_there_is_empty_and_one_that_cannot_be_listed_is_an
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(OSError, match="directory"):
         disk.list_folder(tmp_path / "file")
+    with pytest.raises(OSError, match="directory"):
+        disk.list_matching(tmp_path / "file", "*/*")
+    assert [path.name for path in disk.list_matching(tmp_path, "f*")] == ["file"]
 
 
 def test_sizes_are_of_all_files_below_and_links_count_for_themselves(tmp_path):
