@@ -35,7 +35,7 @@ _WATCH = """() => {
   const note = () => {
     const now = {state: frame.dataset.state, count: count.textContent, words: words.textContent,
                  isRough: !rough.hidden || !draft.hidden,
-                 pictures: gallery.hidden ? 0 : gallery.children.length};
+                 pictures: gallery.hidden ? 0 : gallery.querySelectorAll('img').length};
     if (JSON.stringify(now) !== JSON.stringify(seen.at(-1))) seen.push(now);
   };
   new MutationObserver(note).observe(

@@ -454,7 +454,7 @@ def test_postscript_that_is_called_a_picture_starts_no_ghostscript(tmp_path, mon
 # What opens a kind of file -> the modules that may: each checks first what it opens.
 DOORS = {
     r"\bjson\.loads?\(": {"storage/json_file.py"},
-    r"\bImage\.open\(": {"photos/own_png.py", "photos/reading.py"},
+    r"\bImage\.open\(": {"photos/own_png.py", "photos/reading.py", "photos/tiff.py"},
     r"\b(safe_open|load_file|safetensors\.torch\.load)\b": {"storage/tensor_file.py"},
     r"\.from_(pretrained|single_file|config)\(": {
         "models/parts.py", "models/single_file.py", "models/vision.py", "models/schedulers.py",
@@ -466,7 +466,7 @@ DOORS = {
         "ar/files.py",  # which writes only
     },
     r"\byaml\b": {"models/original_layout.py"},
-    r"\bav\.open\(": {"speech/tracks.py"},
+    r"\bav\.open\(": {"speech/tracks.py", "photos/tiff.py"},  # as one format alone
     r"\bInferenceSession\(": {"photos/mask.py"},
     r"\bElementTree\b": {"drawing/made_by.py"},  # without document types
     r"\b(minidom|lxml|tomllib|configparser|imread|audioread)\b": set(),
