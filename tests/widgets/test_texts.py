@@ -42,7 +42,7 @@ def test_every_key_is_used_and_every_used_key_is_there():
     names = ("studio", "microphone", "app", "upload", "camera")
     entries = [f"{name}/{name}.js" for name in names]
     scripts = "\n".join(map(join_modules, entries))
-    files = [FOLDER / "studio" / "__init__.py", *(FOLDER / "app").glob("*.py")]
+    files = [path for name in ("studio", "app") for path in (FOLDER / name).glob("*.py")]
     python = "\n".join(file.read_text(encoding="utf-8") for file in files)
     named = set(re.findall(r'"(\w+)"', scripts)) | set(re.findall(r'"(\w+)"', python))
     assert set(ENGLISH) <= named, set(ENGLISH) - named
