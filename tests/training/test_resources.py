@@ -17,6 +17,10 @@ OPTIONS = FinetuneOptions(batch_size=4)
 
 
 CPU = torch.device("cpu")
+# These say what happens where a GPU is asked for and is none: with one, it may work.
+without_gpu = pytest.mark.skipif(
+    torch.cuda.is_available(), reason="8-bit AdamW may work on the GPU that is here"
+)
 
 
 def test_the_text_encoder_is_let_go_before_the_u_net_is():
@@ -30,9 +34,7 @@ def test_the_text_encoder_is_let_go_before_the_u_net_is():
     assert lora.method == "lora"
 
 
-@pytest.mark.skipif(
-    torch.cuda.is_available(), reason="8-bit AdamW may work on the GPU that is here"
-)
+@without_gpu
 def test_8bit_adamw_is_no_rung_where_it_only_works_on_another_device():
     """bitsandbytes with a broken CUDA library still works on the CPU."""
     checkpointed = dataclasses.replace(OPTIONS, with_checkpointing=True)
@@ -99,9 +101,7 @@ def test_a_gpu_that_only_claims_bf16_computes_in_fp16(monkeypatch):
     assert settled.precision == "fp16" and "capability" in said[0]
 
 
-@pytest.mark.skipif(
-    torch.cuda.is_available(), reason="8-bit AdamW may work on the GPU that is here"
-)
+@without_gpu
 def test_8bit_adamw_that_does_not_work_is_replaced_and_that_is_said():
     said, cuda = [], torch.device("cuda")
     options = dataclasses.replace(OPTIONS, with_8bit_adam=True)
