@@ -120,14 +120,17 @@ class Notebook:
         end = time.monotonic() + timeout_s
         while not (value := self.python(expression)):
             if time.monotonic() > end:
-                stacks = "\n".join(map(": ".join, self.python(_STACKS).items()))
-                seen = "\n".join(self.page.evaluate("() => window.log.slice(-40)"))
                 raise TimeoutError(
-                    f"{expression} stayed {value!r} for {timeout_s} s.\n"
-                    f"Threads of the kernel:\n{stacks}\nEvents and messages:\n{seen}"
+                    f"{expression} stayed {value!r} for {timeout_s} s.\n{self.explain()}"
                 )
             time.sleep(0.1)
         return value
+
+    def explain(self) -> str:
+        """Say what the kernel's threads do, and what page and kernel said last to each other."""
+        stacks = "\n".join(map(": ".join, self.python(_STACKS).items()))
+        seen = "\n".join(self.page.evaluate("() => window.log.slice(-40)"))
+        return f"Threads of the kernel:\n{stacks}\nEvents and messages:\n{seen}"
 
 
 def fill_in(field, text: str) -> None:

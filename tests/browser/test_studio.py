@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 
 import pytest
+from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
 from s2i_lib.drawing.gallery import read_record
-from tests.browser.lab import fill_in
+from tests.browser.lab import Notebook, fill_in
 from tests.browser.test_capture import drop
 from tests.browser.voices import CLIP, put_quiet_around, speak
 
@@ -25,7 +27,22 @@ PATIENCE = 300 * SECONDS  # imports and weights from a cold disk on a busy machi
 def state(frame, *states: str) -> None:
     """Wait until the studio is in one of these states."""
     selector = ", ".join(f"section.s2i[data-state={each}]" for each in states)
-    frame.page.wait_for_selector(selector, timeout=PATIENCE)
+    try:
+        frame.page.wait_for_selector(selector, timeout=PATIENCE)
+    except PlaywrightTimeout as error:
+        stayed, says = frame.get_attribute("data-state"), frame.inner_text()
+        raise TimeoutError(
+            f"The studio stayed {stayed!r} and says:\n{says}\n{Notebook(frame.page).explain()}"
+        ) from error
+
+
+def until_understood(frame, speak) -> None:
+    """Speak, again where the studio asks: the microphone of a busy machine loses sound."""
+    for _ in range(3):
+        speak()
+        state(frame, "done", "error", "asking")
+        if frame.get_attribute("data-state") != "asking":
+            return
 
 
 def open_more(frame) -> None:
@@ -53,16 +70,19 @@ def test_spoken_wish_becomes_a_picture_in_the_page_and_on_the_drive(
     state(frame, "ready")
     look(frame, f"studio-idle-{theme}")
     button = frame.locator(".s2i-speak")
-    button.press("Enter")  # by keyboard alone
-    state(frame, "listening")
-    page.wait_for_timeout(seconds * SECONDS * 0.6)
-    look(frame, f"studio-listening-{theme}")
-    assert button.get_attribute("aria-pressed") == "true"
-    page.wait_for_timeout(seconds * SECONDS * 0.4)
-    button.press("Space")
-    frame.locator(".s2i-rough:visible, .s2i-gallery img").first.wait_for(timeout=PATIENCE)
-    look(frame, f"studio-drawing-{theme}")  # the rough picture, where the machine is slow enough
-    state(frame, "done", "error")
+
+    def speak_by_keyboard_alone() -> None:
+        button.press("Enter")
+        state(frame, "listening")
+        page.wait_for_timeout(seconds * SECONDS * 0.6)
+        look(frame, f"studio-listening-{theme}")
+        assert button.get_attribute("aria-pressed") == "true"
+        page.wait_for_timeout(seconds * SECONDS * 0.4)
+        button.press("Space")
+        frame.locator(".s2i-rough:visible, .s2i-gallery img").first.wait_for(timeout=PATIENCE)
+        look(frame, f"studio-drawing-{theme}")  # the rough one, where the machine is slow enough
+
+    until_understood(frame, speak_by_keyboard_alone)
     assert notebook.python("studio.complaint") == ""
     heard = notebook.python("studio.heard['text']")
     assert words_of(heard) >= WORDS, heard
@@ -220,14 +240,18 @@ def test_two_recordings_in_a_row_are_two_wishes(lab, chromium, set_up, tmp_path)
     frame = page.locator("section.s2i")
     state(frame, "ready")
     button = frame.locator(".s2i-speak")
-    for count, clip in enumerate(wishes, 1):
-        seconds = put_quiet_around(clip, wav, before_s=1)
+
+    def speak_into(seconds: float) -> None:
         button.click()
         state(frame, "listening")
         page.wait_for_timeout((seconds + 1.5) * SECONDS)
         button.click()
-        notebook.wait_for(f"len(studio.strip) == {count} or studio.complaint", timeout_s=120)
+
+    for count, clip in enumerate(wishes, 1):
+        seconds = put_quiet_around(clip, wav, before_s=1)
+        until_understood(frame, partial(speak_into, seconds))
         assert notebook.python("studio.complaint") == ""
+        assert notebook.python("len(studio.strip)") == count
         text = notebook.python("studio.heard['text']")
         assert words_of(text) >= heard[count - 1], text
         others = heard[count % 2] - heard[count - 1]
