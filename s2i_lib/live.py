@@ -170,10 +170,10 @@ class Live:
     def _draft(self, transcript: Transcript, n_heard: int) -> None:
         """Draw what was understood: four steps, or all of them once the words are firm."""
         is_firm = self._agreement.is_whole
-        steps = self.options.steps if is_firm else min(DRAFT_STEPS, self.options.steps)
-        options = replace(self.options, steps=steps)
+        options = self.options
         if not is_firm:
-            options = replace(options, count=1)
+            few = min(DRAFT_STEPS, options.steps or DRAFT_STEPS)
+            options = replace(options, steps=few, count=1)
         began_s = time.perf_counter()
         prompt, seed = self._foresee(transcript)
         options = options if seed is None else replace(options, seed=seed)
@@ -183,6 +183,7 @@ class Live:
         if sketch is self.sketch:
             return
         self.sketch = sketch
+        steps = sketch.pictures[0].record["steps"]
         self._tell(Draft(sketch.pictures[0].image, sketch.prompt.text, steps))
         if steps <= DRAFT_STEPS and time.perf_counter() - began_s > SLOW_DRAFT_S:
             self.drafts = False

@@ -35,7 +35,9 @@ SubjectOption = Annotated[
     str | None,
     typer.Option("--subject", help="Subject on the Drive, or NAME:CLASS_NOUN:IDENTIFIER."),
 ]
-StepsOption = Annotated[int, typer.Option("--steps", help="Denoising steps.")]
+StepsOption = Annotated[
+    int | None, typer.Option("--steps", help="Denoising steps [default: the model's own].")
+]
 ClassroomOption = Annotated[
     bool, typer.Option("--classroom", help="Refuse words of a list; have a safety checker look.")
 ]
@@ -58,7 +60,7 @@ class Order:
     ] = None
     subject: SubjectOption = None
     seed: Annotated[int | None, typer.Option(help="The same seed, the same picture.")] = None
-    steps: StepsOption = 20
+    steps: StepsOption = None
     count: Annotated[int, typer.Option(help="Pictures for each prompt.")] = 1
     negative: Annotated[
         str | None,

@@ -31,7 +31,7 @@ def evaluate(
     prompts: Annotated[int, typer.Option(help="Of DreamBench's 25.")] = 25,
     seeds: Annotated[int, typer.Option(help="Pictures of each prompt.")] = 4,
     first_seed: Annotated[int, typer.Option("--seed", help="The first of these seeds.")] = 0,
-    steps: StepsOption = 20,
+    steps: StepsOption = None,
     subject: SubjectOption = None,
     base: Annotated[
         bool, typer.Option("--base", help="Score the model before fine-tuning beside it.")

@@ -22,6 +22,7 @@ from s2i_lib.drawing.sampling import (
     guidance_interval_of,
     guidance_of,
     is_black,
+    n_steps_of,
     sample_latents,
     token_ids,
 )
@@ -100,6 +101,7 @@ def _draw_seeds(
         "prompt": prompt.text,
         "negative": prompt.negative,
         **asdict(options),
+        "steps": n_steps_of(model, options),
         "guidance_scale": guidance_of(model, options),
         "guidance_interval": list(guidance_interval_of(model, options)),
         "kept": kept.stays if kept else "",

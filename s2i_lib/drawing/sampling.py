@@ -30,8 +30,8 @@ SEEDS = 2**32
 class DrawOptions:
     """How pictures are sampled."""
 
-    steps: int = 20
-    """DPM-Solver++ of order 2 converges in 15 to 20 (Lu et al. 2022, arXiv:2211.01095)."""
+    steps: int | None = None
+    """Denoising steps; None: the model's own."""
     guidance_scale: float | None = None
     """Classifier-free guidance (Ho & Salimans 2022); None: the model's own; 1: off."""
     count: int = 1
@@ -46,9 +46,9 @@ class DrawOptions:
     """Twice as wide as high, and the edges meet (`s2i_lib.drawing.panorama`)."""
 
     def __post_init__(self) -> None:
-        if not 1 <= self.steps <= MAX_STEPS:
+        if self.steps is not None and not 1 <= self.steps <= MAX_STEPS:
             raise InputError(
-                f"{self.steps} steps cannot draw a picture. Give 1 to {MAX_STEPS}; 20 is usual."
+                f"{self.steps} steps cannot draw a picture. Give 1 to {MAX_STEPS}; 8 to 20 suit."
             )
         if not 1 <= self.count <= MAX_COUNT:
             raise InputError(f"{self.count} pictures were asked for. Give 1 to {MAX_COUNT}.")
@@ -124,7 +124,7 @@ def sample_latents(
     pipeline = model.pipeline
     guidance, (low, high) = guidance_of(model, options), guidance_interval_of(model, options)
     scheduler = make_scheduler(model, options.scheduler)
-    scheduler.set_timesteps(options.steps, device=model.device)
+    scheduler.set_timesteps(n_steps_of(model, options), device=model.device)
     alphas = pipeline.scheduler.alphas_cumprod
     with torch.inference_mode():
         widths = WIDTHS if options.is_panorama else 1
@@ -311,6 +311,10 @@ def _fit_latent_to_rgb(model: Model) -> tuple[torch.Tensor, torch.Tensor]:
     outputs = targets.permute(0, 2, 3, 1).reshape(-1, 3)
     solution = torch.linalg.lstsq(inputs, outputs).solution
     return solution[:-1], solution[-1]
+
+
+def n_steps_of(model: Model, options: DrawOptions) -> int:
+    return options.steps or model.base.steps
 
 
 def guidance_interval_of(model: Model, options: DrawOptions) -> tuple[float, float]:

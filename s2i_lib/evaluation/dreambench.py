@@ -36,8 +36,8 @@ class EvaluateOptions:
     first_seed: int = 0
     class_pictures: int = 16
     """Pictures of the plain class, for prior drift and diversity."""
-    steps: int = 20
-    """Steps of DPM-Solver++, as ``DrawOptions`` has them."""
+    steps: int | None = None
+    """Steps of DPM-Solver++; None: the model's own."""
     guidance_scale: float | None = None
     """Guidance scale; None: the model's own."""
     bootstrap_seed: int = 0

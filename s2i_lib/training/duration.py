@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from s2i_lib.drawing.sampling import DrawOptions
+from s2i_lib.models.registry import BaseModel
 from s2i_lib.training import callbacks, class_images
 from s2i_lib.training.callbacks import SAMPLES_A_ROW
 from s2i_lib.training.config import FinetuneOptions
@@ -98,8 +99,9 @@ def seconds_of_run(
 def evaluations(options: DrawOptions) -> int:
     """Count those of the U-Net for a picture: a guided step takes two."""
     low, high = options.guidance_interval or (0.0, 1.0)
-    levels = [1 - index / options.steps for index in range(options.steps)]
-    return options.steps + sum(low <= level <= high for level in levels)
+    steps = options.steps or BaseModel.steps  # that of the models that have a GPU
+    levels = [1 - index / steps for index in range(steps)]
+    return steps + sum(low <= level <= high for level in levels)
 
 
 def _step(options: FinetuneOptions, speed: Speed) -> Range:

@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from s2i_lib.models.registry import REGISTRY
 from tests.browser.screenshots import Frame, choose, contact_sheet, keep
 from tests.browser.test_studio import PATIENCE, SECONDS, state, until_understood
 
@@ -82,9 +83,10 @@ def test_everything_is_seen_from_the_press_to_the_picture(lab, chromium, voice):
     assert order.pop(0) in ("ready", "asking")
     assert order == ["opening", "listening", "sending", "hearing", "drawing", "done"]
     # None where the drafts had all steps before the silence ended.
-    steps = [re.fullmatch(r"(\d+) / 20", each["count"]) for each in seen]
+    own = REGISTRY["pocket"].steps
+    steps = [re.fullmatch(rf"(\d+) / {own}", each["count"]) for each in seen]
     numbers = [int(match[1]) for match in steps if match]
-    assert numbers == sorted(numbers) and all(n <= 20 for n in numbers)
+    assert numbers == sorted(numbers) and all(n <= own for n in numbers)
     assert any(each["words"].strip() for each in seen if each["state"] == "listening")
     assert any(each["isRough"] for each in seen)
     assert not any(each["pictures"] for each in seen if each["state"] != "done")

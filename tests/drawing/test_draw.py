@@ -318,7 +318,7 @@ def test_a_record_that_lacks_something_is_refused(pocket):
 def test_the_preview_has_the_colours_of_the_picture(pocket):
     steps = []
     [picture] = draw(
-        pocket, "a cat on a blue background", DrawOptions(seed=2), on_step=steps.append
+        pocket, "a cat on a blue background", DrawOptions(seed=2, steps=20), on_step=steps.append
     )
     side = steps[-1].denoised.shape[-1]
     small = np.asarray(picture.image.resize((side, side)), float)

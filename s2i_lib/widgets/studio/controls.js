@@ -42,7 +42,7 @@ export function makeControls({ model, say, change }) {
     { class: "s2i-controls" },
     choice("subject", "subject", [["", say("none")], ...pairs(model.get("subjects"))]),
     choice("model", "model", pairs(model.get("models"))),
-    number("n_steps", "steps", { min: "1", max: "100", required: true }),
+    number("n_steps", "steps", { min: "1", max: "100" }),
     number("guidance", "guidance", { min: "1", max: "50", step: "0.5" }),
     number("count", "count", { min: "1", max: "8", required: true }),
     number("seed_field", "seed", { min: "0", max: "4294967295", required: true }),

@@ -27,8 +27,8 @@ LANGUAGES = {
 DEFAULTS: dict[str, Any] = {
     "subject": "",  # the name of the one whose identifier the model knows; "" for none
     "model": "auto",
-    "steps": 20,
-    "guidance": None,  # None: the model's own
+    "steps": None,  # None: the model's own, as of guidance
+    "guidance": None,
     "count": 1,
     "seed": 0,
     "is_seed_locked": False,
