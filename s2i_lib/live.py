@@ -111,11 +111,10 @@ class Live:
         self.close()
         self.speech.start_wish()
         samples = self._samples() if recording is None else recording
-        if self._heard and isinstance(samples, np.ndarray):
-            heard, transcript = self._heard
-            if is_all_heard(heard, samples, self.speech.hearing.margin_s):
-                self.speech.callback(Heard(transcript))
-                return transcript
+        if self._heard and isinstance(samples, np.ndarray) and self._is_all_heard(samples):
+            transcript = self._heard[1]
+            self.speech.callback(Heard(transcript))
+            return transcript
         return self.speech.hear(samples)
 
     def finish(self, recording: Recording | None = None) -> Wish:
@@ -155,7 +154,9 @@ class Live:
 
     def _hear_and_sketch(self, samples: np.ndarray, n_heard: int) -> None:
         before = self._heard
-        if before is None or not self._is_quiet(len(before[0])):
+        # Whether speech has ended is asked of the detector that decides it in the end: a last
+        # syllable may be no louder than a room.
+        if before is None or not self._is_all_heard(samples):
             with self.speech.use_listener() as listener:
                 transcript = listener.hear(samples, RATE_HZ)
             is_same = before and before[1].text == transcript.text
@@ -193,8 +194,10 @@ class Live:
         if self._is_closed or (is_firm and not self._is_quiet_after(n_heard)):
             raise Cancelled
 
-    def _is_quiet(self, n_samples: int) -> bool:
-        return not is_loud(self._samples()[n_samples:])
+    def _is_all_heard(self, recording: np.ndarray) -> bool:
+        """Return whether nothing but silence came since the last hearing."""
+        margin_s = self.speech.hearing.margin_s
+        return self._heard is not None and is_all_heard(self._heard[0], recording, margin_s)
 
     def _is_quiet_after(self, n_pieces: int) -> bool:
         return not any(map(is_loud, self._pieces[n_pieces:]))

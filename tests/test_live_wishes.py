@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from s2i_lib.drawing.sampling import DrawOptions
 from s2i_lib.live import Draft, Live, is_loud, listen_live
 from s2i_lib.models.registry import PACKAGE
-from s2i_lib.pipeline import SpeechToImage
+from s2i_lib.pipeline import Hearing, SpeechToImage
 from s2i_lib.speech.audio import RATE_HZ, load_audio
 from s2i_lib.speech.live import LocalAgreement, Partial, is_all_heard
+from tests.studios import wait_until
 
 CLIP = PACKAGE / "samples" / "red_car.wav"
 WORDS = st.lists(st.sampled_from(["a", "red", "car", "Car.", "on", "grass"]), max_size=6)
@@ -81,6 +82,24 @@ def test_words_and_drafts_come_while_it_is_spoken_and_the_picture_is_the_same(sp
     assert wish.prompt.text == without.prompt.text and wish.transcript.text.startswith("A red car")
     assert wish.pictures[0].image.tobytes() == without.pictures[0].image.tobytes()
     assert wish.pictures[0].record["steps"] == 6 and all(wish.paths)
+
+
+@pytest.mark.slow
+def test_silence_at_the_end_is_time_enough_to_hear_the_last_syllable(speech):
+    """It is no louder than a room, so loudness alone does not tell that it was missed."""
+    samples = load_audio(CLIP)
+    early = samples[: round(1.9 * RATE_HZ)]
+    assert not is_loud(samples[len(early) :])
+    shown, told = [], []
+    live = Live(speech, shown.append)
+    live.add(early)
+    wait_until(lambda: any(isinstance(event, Draft) for event in shown))
+    live.add(np.concatenate([samples[len(early) :], np.zeros(RATE_HZ, np.float32)]))
+    wait_until(lambda: len(live._heard[0]) > len(early))
+    speech.callback = told.append
+    wish = live.finish()
+    assert "background" in wish.transcript.text
+    assert not any(isinstance(event, Hearing) for event in told), "it was heard after the end"
 
 
 @pytest.mark.slow
