@@ -74,10 +74,9 @@ def test_spoken_wish_becomes_a_picture_in_the_page_and_on_the_drive(
     def speak_by_keyboard_alone() -> None:
         button.press("Enter")
         state(frame, "listening")
-        page.wait_for_timeout(seconds * SECONDS * 0.6)
+        page.wait_for_timeout(seconds * SECONDS)
         look(frame, f"studio-listening-{theme}")
         assert button.get_attribute("aria-pressed") == "true"
-        page.wait_for_timeout(seconds * SECONDS * 0.4)
         button.press("Space")
         frame.locator(".s2i-rough:visible, .s2i-gallery img").first.wait_for(timeout=PATIENCE)
         look(frame, f"studio-drawing-{theme}")  # the rough one, where the machine is slow enough
