@@ -1,5 +1,7 @@
 """Train the pocket scorer: a CLIP-style dual encoder of nouns, places, things worn and colours.
 
+It also learns to tell individuals of one noun apart (`individuals.py`): that is what likeness asks.
+
 The vision tower is the stem of a LeViT (four strided convolutions, one attention layer), the text
 tower a small CLIPTextModel; together they are transformers' own `VisionTextDualEncoderModel`.
 """
@@ -22,7 +24,7 @@ from transformers import (
     VisionTextDualEncoderProcessor,
 )
 
-from tools.pocket_world import data, words, world
+from tools.pocket_world import data, individuals, words, world
 from tools.pocket_world.judge import SHARDS, Renders, _scene, truths
 from tools.pocket_world.tokenizer import MAX_LENGTH
 from tools.pocket_world.training import as_tensor, cosine, load_state, save_state, work_folder
@@ -32,6 +34,7 @@ TEXT_WIDTH, FEATURES = 192, 128
 SCALE_LIMIT = 40.0  # of the logits: a cosine of 0.1 decides by 4 nats
 LED = ("noun", "place", "accessory")  # what a plain classifier teaches the vision tower
 QUESTIONS = 16  # scenes of a batch that a question with all its answers is asked about
+SHARPNESS = 10.0  # of the choice among individuals: a cosine of 0.1 decides by one nat
 
 
 def make_model(tokenizer: CLIPTokenizer) -> VisionTextDualEncoderModel:
@@ -163,6 +166,32 @@ def loss_of(
     return led + wanted + pairs + answers, [led, wanted, pairs, answers]
 
 
+def who_loss(features: Features, views: torch.Tensor) -> torch.Tensor:
+    """Return the loss of finding each individual's other view among those of all the others.
+
+    ``views``, shape = (2, n, 3, side, side), are two of each (NT-Xent, Chen et al. 2020).
+    """
+    with torch.autocast("cpu", torch.bfloat16):
+        pooled = features.model.vision_model(pixel_values=views.flatten(0, 1)).pooler_output.float()
+    seen = F.normalize(features.model.visual_projection(pooled), dim=-1)
+    count = len(seen)
+    logits = SHARPNESS * seen @ seen.T - 1e4 * torch.eye(count)
+    return F.cross_entropy(logits, (torch.arange(count) + count // 2) % count)
+
+
+def draw_individuals(rng: np.random.Generator, nouns: int = individuals.NOUNS) -> torch.Tensor:
+    """Return two views each of some individuals, in [-1, 1]: shape = (2, n, 3, side, side)."""
+    return torch.stack([as_tensor(some) for some in individuals.pairs(rng, nouns)])
+
+
+@torch.no_grad()
+def tell_apart(features: Features, nouns: int = 40) -> float:
+    """Return how often an individual's other view is the nearest, among three of each noun."""
+    views = draw_individuals(np.random.default_rng(9), nouns)
+    one, other = (torch.cat([features.of_pictures(v) for v in some.split(30)]) for some in views)
+    return float(((one @ other.T).argmax(1) == torch.arange(len(one))).float().mean())
+
+
 @torch.no_grad()
 def report(features: Features) -> dict[str, float]:
     """Return accuracies on renders that nothing was trained on."""
@@ -188,6 +217,7 @@ def report(features: Features) -> dict[str, float]:
             if found and len(right) < 150:
                 right.append(int((features.of_texts(found[0]) @ seen[i]).argmax()) == found[1])
         table[kind] = float(np.mean(right))
+    table["individual"] = tell_apart(features)
     features.model.train()
     return table
 
@@ -238,6 +268,8 @@ def train(steps: int) -> None:
         for group in optimizer.param_groups:
             group["lr"] = PEAK_LR * cosine(step, steps)
         loss, each = loss_of(features, guides, *renders.batch(rng, BATCH), rng)
+        who = who_loss(features, draw_individuals(rng))
+        loss, each = loss + who, [*each, who]
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -247,7 +279,9 @@ def train(steps: int) -> None:
         if done % 25 == 0:
             means = " ".join(f"{x:.3f}" for x in np.mean(parts[-25:], 0))
             rate = (done - begin) * BATCH / (time.time() - began)
-            print(f"step {done}/{steps} led, noun, pair, asked {means} {rate:.0f}/s", flush=True)
+            print(
+                f"step {done}/{steps} led, noun, pair, asked, who {means} {rate:.0f}/s", flush=True
+            )
         if done % 100 == 0 or done == steps:
             print("  ", {k: round(v, 3) for k, v in report(features).items()}, flush=True)
             state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": done}
