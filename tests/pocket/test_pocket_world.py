@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tools.pocket_world import dress, icons, places, training, vae, words, world
+from tools.pocket_world import dress, icons, individuals, places, training, vae, words, world
 
 
 @pytest.fixture
@@ -149,6 +149,17 @@ def test_what_is_worn_makes_the_outline_larger(drawn):
     made = dress.dressed(drawn.rgba[0, 0], "cat", 0, "hat", worn, np.zeros(4))
     alpha = np.asarray(Image.fromarray(made).getchannel("A"))
     assert (alpha[: dress.MARGIN] > 0).any()  # above the icon
+
+
+def test_two_views_of_an_individual_are_more_alike_than_two_individuals(drawn):
+    one, other = individuals.pairs(np.random.default_rng(3), nouns=8).astype(np.float32)
+    colours = [[picture[40:88, 40:88].mean((0, 1)) for picture in views] for views in (one, other)]
+    apart = np.linalg.norm(np.array(colours[0])[:, None] - np.array(colours[1])[None], axis=-1)
+    others = apart[~np.eye(len(apart), dtype=bool)]
+    assert apart.diagonal().mean() < 0.5 * others.mean()
+    assert one.shape == (24, 128, 128, 3) and not np.array_equal(one, other)
+    corners = one[:, :6, :6].reshape(-1, 3)
+    assert np.abs(corners - 127).max() < 40, "around what was cut out it is grey"
 
 
 def test_plurals_and_articles():
