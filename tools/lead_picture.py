@@ -4,10 +4,10 @@ Everything in it is real: the sample photos that a run was trained on, a recordi
 Whisper heard in it, and the picture that the run drew of them. It was made by
 
     python -m s2i_lib dataset s2i_lib/samples/rc_car --subject Racer --class-noun car
-    python -m s2i_lib finetune --subject Racer --model pocket --name short --steps 150 \
+    python -m s2i_lib finetune --subject Racer --model pocket --name lead \
         --option sample_every=0 --option sample_prompts= --option keep=last
-    flite -voice slt -t "Racer on a yellow background." -o racer.wav
-    python -m tools.lead_picture racer/short racer.wav --seed 5
+    flite -voice slt -t "Racer on a blue background." -o racer.wav
+    python -m tools.lead_picture racer/lead racer.wav --seed 1
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def lay_out(photos: list[Image.Image], samples: np.ndarray, wish: Wish) -> plt.F
     parts = np.array_split(samples, 90)  # a bar for each: its loudest sample
     height = np.array([np.abs(part).max() for part in parts])
     sound.bar(range(len(height)), 2 * height, bottom=-height, width=0.6, color=BLUE)
-    panel(0.71, 0.14, 0.27, 0.78).imshow(wish.pictures[0].image)
+    panel(0.71, 0.14, 0.27, 0.78).imshow(wish.pictures[0].image, interpolation="lanczos")
     for left, right in ((0.285, 0.335), (0.645, 0.695)):
         arrow = FancyArrowPatch((left, 0.53), (right, 0.53), arrowstyle="-|>", mutation_scale=16,
                                 transform=figure.transFigure, color=GREY)  # fmt: skip
