@@ -43,6 +43,7 @@ def until_understood(frame, speak) -> None:
         state(frame, "done", "error", "asking")
         if frame.get_attribute("data-state") != "asking":
             return
+    raise AssertionError(f"Three times the studio asked:\n{frame.inner_text()}")
 
 
 def open_more(frame) -> None:

@@ -36,21 +36,29 @@ def forget_path(config_file: Path) -> None:
     config_file.write_text(json.dumps(config, indent=2) + "\n")
 
 
-def copy_classic_files(folder: Path) -> None:
+def copy_classic_files(tokenizer: Path, folder: Path) -> None:
     """Put CLIP's own tokenizer files beside tokenizer.json."""
     for name in ("vocab.json", "merges.txt"):
-        shutil.copy(work_folder() / "tokenizer" / name, folder / name)
+        shutil.copy(tokenizer / name, folder / name)
 
 
-def assemble_scorer(out: Path) -> None:
-    """Write the scorer alone; it has a tokenizer of its own, so it fits whatever lies beside it."""
+def write_parts(pipeline: StableDiffusionPipeline, tokenizer: Path, out: Path) -> None:
+    """Write all parts of a pipeline in fp16, with nothing in them of this machine."""
+    pipeline.to(torch.float16).save_pretrained(out, safe_serialization=True)
+    say_float32(out / "text_encoder" / "config.json")
+    for part in ("unet", "vae"):
+        forget_path(out / part / "config.json")
+    copy_classic_files(tokenizer, out / "tokenizer")
+
+
+def write_scorer(work: Path, out: Path) -> None:
+    """Write the scorer, which has a tokenizer of its own, so it fits whatever lies beside it."""
     shutil.rmtree(out / "scorer", ignore_errors=True)
-    shutil.copytree(work_folder() / "scorer", out / "scorer")
-    scorer = VisionTextDualEncoderModel.from_pretrained(work_folder() / "scorer")
+    shutil.copytree(work / "scorer", out / "scorer")
+    scorer = VisionTextDualEncoderModel.from_pretrained(work / "scorer")
     scorer.to(torch.float16).save_pretrained(out / "scorer")
     say_float32(out / "scorer" / "config.json")
-    copy_classic_files(out / "scorer")
-    write_checksums(out, "the package")
+    copy_classic_files(work / "tokenizer", out / "scorer")
 
 
 def assemble(unet_folder: Path, out: Path) -> None:
@@ -69,12 +77,8 @@ def assemble(unet_folder: Path, out: Path) -> None:
         feature_extractor=None,
         requires_safety_checker=False,
     )
-    pipeline.to(torch.float16).save_pretrained(out, safe_serialization=True)
-    say_float32(out / "text_encoder" / "config.json")
-    for part in ("unet", "vae"):
-        forget_path(out / part / "config.json")
-    copy_classic_files(out / "tokenizer")
-    assemble_scorer(out)
+    write_parts(pipeline, work / "tokenizer", out)
+    write_scorer(work, out)
     # What was trained here was trained on the whole world, so no word of it is unseen.
     (out / "words.json").write_text(json.dumps(world.known_words(), indent=1) + "\n")
     write_checksums(out, "the package")
@@ -89,7 +93,8 @@ def main() -> None:
     parser.add_argument("--scorer-only", action="store_true")
     options = parser.parse_args()
     if options.scorer_only:
-        assemble_scorer(options.out)
+        write_scorer(work_folder(), options.out)
+        write_checksums(options.out, "the package")
     else:
         assemble(options.unet, options.out)
 

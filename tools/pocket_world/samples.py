@@ -36,22 +36,29 @@ PROMPTS = [
 ]  # fmt: skip
 
 
-def pipeline(unet_folder: Path) -> StableDiffusionPipeline:
-    """Return the pipeline of what there is so far, with DPM-Solver++."""
+def parts(unet_folder: Path) -> StableDiffusionPipeline:
+    """Return the pipeline of what there is so far, as it ships."""
     work = work_folder()
+    # Trailing steps: the first is t = 999, where training ends; SD's "leading" ones start at 951.
     scheduler = DDIMScheduler(
         **SCHEDULE, clip_sample=False, set_alpha_to_one=False, timestep_spacing="trailing"
     )
-    made = StableDiffusionPipeline(
+    return StableDiffusionPipeline(
         vae=AutoencoderKL.from_pretrained(work / "vae"),
         text_encoder=CLIPTextModel.from_pretrained(unet_folder / "text_encoder"),
         tokenizer=CLIPTokenizer.from_pretrained(work / "tokenizer"),
         unet=UNet2DConditionModel.from_pretrained(unet_folder / "unet"),
-        scheduler=DPMSolverMultistepScheduler.from_config(scheduler.config),
+        scheduler=scheduler,
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
     )
+
+
+def pipeline(unet_folder: Path) -> StableDiffusionPipeline:
+    """Return the pipeline of what there is so far, with DPM-Solver++, as the library draws."""
+    made = parts(unet_folder)
+    made.scheduler = DPMSolverMultistepScheduler.from_config(made.scheduler.config)
     made.set_progress_bar_config(disable=True)
     return made
 
