@@ -32,7 +32,13 @@ MARKS = " .,;!?\"'“”„‘’«»"  # around a word that was copied out of a
 # Nouns that have no singular, or mean something else in it.
 PAIRS = frozenset({
     "glasses", "sunglasses", "scissors", "trousers", "jeans", "shorts", "pants", "headphones",
-    "binoculars", "goggles", "clothes", "news", "series", "species", "gas", "lens", "shoes",
+    "binoculars", "goggles", "clothes", "shoes", "grapes", "pancakes", "fries",
+})  # fmt: skip
+# Nouns that end like a plural and are none.
+ENDING_IN_S = frozenset({"news", "series", "species", "gas", "lens"})
+UNCOUNTED = frozenset({
+    "bread", "cheese", "broccoli", "popcorn", "chocolate", "candy", "corn", "fire", "lightning",
+    "santa", "news",
 })  # fmt: skip
 SINGULARS = (
     (r"(cook|zomb|mov|pix|hood|brown)ies$", r"\1ie"),
@@ -44,6 +50,7 @@ IRREGULAR = {
     "man": "men", "woman": "women", "child": "children", "person": "people", "mouse": "mice",
     "goose": "geese", "fish": "fish", "goldfish": "goldfish", "sheep": "sheep", "knife": "knives",
     "wolf": "wolves", "foot": "feet", "tooth": "teeth", "leaf": "leaves", "scarf": "scarves",
+    "deer": "deer", "dice": "dice", "spacecraft": "spacecraft",
 }  # fmt: skip
 Kind = Literal["person", "animal", "object"]
 KINDS: tuple[Kind, ...] = ("person", "animal", "object")
@@ -188,7 +195,7 @@ def _singular(noun: str) -> str:
     single = {several: one for one, several in IRREGULAR.items()}.get(last)
     if single and last != "people":  # a group may be the subject
         return noun[: -len(last)] + single
-    if last not in PAIRS | PEOPLE | ANIMALS:
+    if last not in PAIRS | ENDING_IN_S | PEOPLE | ANIMALS:
         for ending, singular in SINGULARS:
             if re.search(ending, noun):
                 return re.sub(ending, singular, noun)
@@ -198,7 +205,7 @@ def _singular(noun: str) -> str:
 def plural_of(noun: str) -> str:
     """Return the plural of a class noun, by its last word: "toy car" is "toy cars"."""
     *before, last = noun.split()
-    several = IRREGULAR.get(last)
+    several = last if last in PAIRS else IRREGULAR.get(last)
     if several is None:
         is_es = re.search(r"(?:s|x|z|ch|sh)$", last)
         several = last + "es" if is_es else re.sub(r"(?<=[^aeiou])y$", "ie", last) + "s"

@@ -16,7 +16,7 @@ from importlib.resources import files
 import regex as re
 
 from s2i_lib.photos.subject import plural_of
-from s2i_lib.speech.templates import article_for
+from s2i_lib.speech.templates import with_article
 
 WITHOUT_BLANKS = ("zh", "ja")  # words stand side by side in their sentences
 LONGEST_ENDING = 3  # letters that inflection adds to a form of the table
@@ -131,7 +131,7 @@ def add_missing_things(english: str, words: Sequence[str]) -> str:
     A colour or place is left as it was translated: nobody could tell what it belongs to.
     """
     lost = [
-        f"{article_for(word)} {word}"
+        with_article(word)
         for word in words
         if word in _things() and not any(_is_in(name, english) for name in _names_of(word))
     ]

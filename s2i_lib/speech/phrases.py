@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import regex as re
 
-from s2i_lib.photos.subject import IRREGULAR, PAIRS, SINGULARS, Subject, plural_of
+from s2i_lib.photos.subject import ENDING_IN_S, IRREGULAR, PAIRS, SINGULARS, Subject, plural_of
 from s2i_lib.speech.templates import article_for
 
 NUMBERS = (
@@ -199,7 +199,7 @@ def singular_of(noun: str) -> str:
     back = {several: one for one, several in IRREGULAR.items()}
     if last in back:
         return " ".join([*before, back[last]])
-    if last not in PAIRS:
+    if last not in PAIRS | ENDING_IN_S:
         for ending, one in SINGULARS:
             if re.search(ending, last):
                 return " ".join([*before, re.sub(ending, one, last)])

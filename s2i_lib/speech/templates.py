@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from s2i_lib.errors import InputError
-from s2i_lib.photos.subject import Subject
+from s2i_lib.photos.subject import PAIRS, UNCOUNTED, Subject
 
 
 def fill_in(prompts: Sequence[str], subject: Subject) -> list[str]:
@@ -40,6 +40,12 @@ def prompts_in_turn(rows: Sequence[str], count: int) -> list[str]:
     """
     each = [take_turns(row, -(-count // len(rows))) for row in rows]
     return [prompt for turn in zip(*each, strict=True) for prompt in turn][:count]
+
+
+def with_article(words: str) -> str:
+    """Return words with "a" or "an" before them, or as they are: "scissors", "bread"."""
+    last = words.split()[-1].lower()
+    return words if last in PAIRS | UNCOUNTED else f"{article_for(words)} {words}"
 
 
 def article_for(words: str) -> str:
