@@ -22,7 +22,7 @@ from s2i_lib.photos.subject import Subject
 from s2i_lib.speech.commands import Change, read_command
 from s2i_lib.speech.frames import read_framed
 from s2i_lib.speech.habits import strip_habits, strip_politeness
-from s2i_lib.speech.phrases import COLOURS, DET, NUMBERS, PLACE, SIZE, Part
+from s2i_lib.speech.phrases import COLOURS, DET, NUMBERS, PLACE, SET_PLACE, SIZE, Part
 from s2i_lib.speech.scene import Edit, Scene, is_thing
 from s2i_lib.speech.values import DOING, read_ground, read_value, read_with
 
@@ -95,7 +95,7 @@ def _read_bare(scene: Scene, words: str) -> Edit | None:
     if re.match(rf"(?:and|plus|also) {DET} ", words, re.IGNORECASE) and is_thing(words):
         return "add", scene.insert(Part("with", re.sub("^also ", "and ", words)))
     if re.fullmatch(rf"(?:an? |the )?(?:in )?{COLOURS}", value, re.IGNORECASE) or re.match(
-        rf"(?:{PLACE}|wearing|dressed|as|during|by) |{SIZE}\b|\w+ of them|[a-z]+er\b|"
+        rf"(?:{PLACE}|wearing|dressed|as|during|by) |{SET_PLACE}$|{SIZE}\b|\w+ of them|[a-z]+er\b|"
         rf"(?:(?:have|get|draw|make|see|show) )?an? (?:[a-z]+er|{COLOURS})$|{DOING}$|"
         rf"(?:{'|'.join(NUMBERS[1:])})$|(?:a (?:bit|little)|much|even) |half |twice ",
         value,

@@ -46,6 +46,8 @@ PLACE = (
     r"under|over|above|below|behind|beside|near|by|inside|outside|against|among|between|beneath|"
     r"underneath|across|through|along|around|amid|surrounded by)"
 )
+# Places that are said with a word for being beside something.
+SET_PLACE = r"(?:under ?water|under the (?:sea|water|ocean)|above the (?:clouds|city|sea))"
 BESIDE = r"(?:next to|close to|beside|near|by|in front of|behind|on top of|under|above|between)"
 TIME = (
     r"(?:at (?:night|noon|midnight|dawn|dusk|sunrise|sunset|daytime|christmas)|"
@@ -57,12 +59,13 @@ TIME = (
 )
 CLOTHES = (
     r"(?:hat|cap|dress|suit|shirt|t-shirt|coat|jacket|costume|scarf|helmet|crown|boots|shoes|"
-    r"glasses|sunglasses|uniform|tie|tuxedo|sweater|gown|armou?r|skirt|apron)"
+    r"glasses|sunglasses|uniform|tie|tuxedo|sweater|gown|armou?r|skirt|apron|headphones|bow|"
+    r"ribbon|cape)"
 )
 _CUTS = re.compile(
-    rf"(?<=\S)(?:,\s*|\s+)(?=(?:wearing|dressed in|dressed as|with|without|{PLACE})\s|"
+    rf"(?<=\S)(?:,\s*|\s+)(?=(?:wearing|dressed in|dressed as|with|holding|without|{PLACE})\s|"
     rf"(?:and|plus)\s+{DET}\s|in the style of\b|(?:in|as) (?:an? )?{STYLE_NOUN}\b|"
-    rf"{TIME}(?:$|[\s,.]))|(?<=\S),\s*",
+    rf"(?:{TIME}|{SET_PLACE})(?:$|[\s,.]))|(?<=\S),\s*",
     re.IGNORECASE,
 )
 _STYLE_AHEAD = re.compile(
@@ -131,12 +134,12 @@ def _role(text: str, is_first: bool) -> str:
         return "time"
     if re.match(rf"in the style of\b|(?:in|as) (?:an? )?{STYLE_NOUN}\b", low):
         return "style"
-    if _GROUND.match(low):
+    if _GROUND.match(low) or re.match(rf"{SET_PLACE}$", low):
         return "place"
     for role, ahead in (
         ("wears", rf"wearing|dressed|in (?:{DET} )?(?:[\w-]+ )?{CLOTHES}$"),
         ("without", r"without"),
-        ("with", r"with|and|plus"),
+        ("with", r"with|holding|and|plus"),
         ("beside", BESIDE),
         ("place", PLACE),
     ):

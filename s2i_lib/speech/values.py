@@ -18,6 +18,7 @@ from s2i_lib.speech.phrases import (
     DET,
     NUMBERS,
     PLACE,
+    SET_PLACE,
     SIZE,
     SIZES,
     STYLE_NOUN,
@@ -72,7 +73,7 @@ def read_value(scene: Scene, said: str, *, is_framed: bool) -> Edit | None:
     for read in (_size, _number, _time, _style, _clothes, _doing):
         if edit := read(scene, value):
             return edit
-    if re.match(rf"{PLACE} ", low):
+    if re.match(rf"{PLACE} |{SET_PLACE}$", low):
         return _place(scene, value)
     if is_framed and re.match(rf"{DET} |[\w-]+s$", low) and is_thing(value):
         return _replace(scene, value)
@@ -167,7 +168,7 @@ def _place(scene: Scene, value: str) -> Edit | None:
         return read_ground(scene, ground["what"])
     if not is_place(value):
         return None
-    if re.match(rf"{BESIDE} ", value, re.IGNORECASE):
+    if re.match(rf"(?!{SET_PLACE}$){BESIDE} ", value, re.IGNORECASE):
         return "place", scene.exchange(Part("beside", value))
     return "place", scene.exchange(Part("place", value))
 
@@ -175,7 +176,7 @@ def _place(scene: Scene, value: str) -> Edit | None:
 def read_ground(scene: Scene, what: str) -> Edit | None:
     """Put another ground behind everything, a colour or a place."""
     what = re.sub(r"^(?:to be|be|into|to|all) ", "", what)
-    if re.match(rf"{PLACE} ", what, re.IGNORECASE):
+    if re.match(rf"{PLACE} |{SET_PLACE}$", what, re.IGNORECASE):
         return _place(scene, what)
     bare = re.sub(r"^(?:an?|the) | background$", "", what)
     if re.fullmatch(COLOURS + r"|[a-z]+(?: [a-z]+)?", bare) and not re.match(f"{DET} ", what):
@@ -225,5 +226,6 @@ def read_part(scene: Scene, at: int, thing: str) -> Edit | None:
 
 def _is_inside(what: str) -> bool:
     return re.search(r"\b(?:forest|wood|city|kitchen|room|street|desert|garden|sea|ocean|snow|rain|"
-                     r"park|jungle|space|town|village|house|school|castle|cave|sky)s?$",
+                     r"park|jungle|space|town|village|house|school|castle|cave|sky|cloud|meadow|"
+                     r"field|mountain)s?$",
                      what) is not None  # fmt: skip

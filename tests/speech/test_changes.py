@@ -126,6 +126,17 @@ an old man reading a newspaper | make him a robot | an old robot reading a newsp
 a ohwx dog on a beach | make a ohwx dog blue | a blue ohwx dog on a beach
 a big ohwx dog | make it a cat | a big cat
 a street without cars | at night | a street at night without cars
+a police car under water | put it in the kitchen | a police car in the kitchen
+a dog on a beach | under water | a dog under water
+a dog on a beach | put it underwater | a dog underwater
+a fish underwater | make the background blue | a fish on a blue background
+a dog in the snow at night | under the sea instead | a dog under the sea at night
+a dog in the snow | above the clouds | a dog above the clouds
+a dog on a beach | make the background a meadow | a dog in a meadow
+a dog | make the background the clouds | a dog in the clouds
+a dog holding a balloon on a red background | remove the balloon | a dog on a red background
+a dog with headphones in the snow | take off the headphones | a dog in the snow
+a dog in a cape on a beach | take off the cape | a dog on a beach
 """
 COMMANDS_SAID = """
 undo | undo
