@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tools.pocket_world import dress, icons, individuals, places, training, vae, words, world
+from tools.pocket_world import dress, icons, individuals, judge, places, training, vae, words, world
 
 
 @pytest.fixture
@@ -208,3 +208,12 @@ def test_own_colours_are_named_as_people_would():
     ):
         disc[20:100, 20:100] = (*colour, 255)
         assert icons.own_colour(disc, icons.paintable(disc, "")) == name
+
+
+def test_the_judge_learns_two_nouns_as_half_of_each(drawn):
+    scenes = [vars(world.Scene("cat")), vars(world.Scene("dog", second="robot", place="beach"))]
+    right = judge.truths([{**scene, "caption": "", "plain": True} for scene in scenes])
+    cat, dog = (words.NOUNS.index(noun) for noun in ("cat", "dog"))
+    assert right["noun"][0, cat] == 1 and right["noun"].sum(1).tolist() == [1, 1]
+    assert right["noun"][1, dog] == 0.5
+    assert [judge.ANSWERS["place"][i] for i in right["place"]] == ["", "beach"]

@@ -10,19 +10,22 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import replace
 from multiprocessing import Pool
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from tools.pocket_world import world
+from tools.pocket_world import words, world
 from tools.pocket_world.training import work_folder
 
 SHARD_SIZE = int(os.environ.get("S2I_POCKET_SHARD", 5_000))  # scenes a shard
 HELD_BACK = 999  # the shard that nothing is trained on
-PIXELS = range(900, 999)  # shards whose pixels are kept
+PIXELS = range(900, 999)  # shards whose pixels are kept: 900 for the decoder, and ...
+LEARNED = range(901, 920)  # ... for judge and scorer; odd ones are loose, even as the U-Net's
 PHOTO_CROPS = 3_000
+SHEET_COLUMNS = 16  # of the tests' renders
 EMPTY, EMPTY_FROM = 0.05, 6  # share of scenes without a thing, and the first shard that has some
 
 
@@ -111,10 +114,29 @@ def photo_crops(count: int, seed: int = 5) -> np.ndarray:
     return np.stack([random_crop(rng, images[i]) for i in rng.choice(len(images), count, p=shares)])
 
 
+def write_renders(file: Path) -> None:
+    """Write one fresh scene of every noun as a sheet, for tests, and beside it the nouns."""
+    rng = np.random.default_rng(2026)
+    scenes = []
+    for noun in words.NOUNS:
+        scene = world.Scene(noun, look=int(rng.integers(2)))
+        grounds = [c for c in words.COLOUR_NAMES if c != world.shown_colour(scene)]
+        scenes.append(replace(scene, colour=str(rng.choice(grounds))))
+    sheet = world.contact_sheet([world.paint(rng, scene) for scene in scenes], SHEET_COLUMNS)
+    sheet.save(file, quality=90)
+    file.with_suffix(".json").write_text(json.dumps(words.NOUNS) + "\n")
+
+
 def main() -> None:
-    """Draw shards: `data.py pixels` those with pixels and the crops, `data.py FROM TO` latents."""
+    """Draw shards: `data.py pixels` those with pixels and the crops, `data.py FROM TO` latents.
+
+    `data.py renders FILE` writes one scene of every noun for the tests.
+    """
+    if sys.argv[1:2] == ["renders"]:
+        write_renders(Path(sys.argv[2]))
+        return
     if sys.argv[1:2] == ["pixels"]:
-        jobs = [900, HELD_BACK, 902, 901, 903]  # even: as the U-Net sees them; odd: loose
+        jobs = [900, HELD_BACK, *LEARNED]
         crops = work_folder() / "photo_crops.npy"
         if not crops.exists():
             np.save(crops, photo_crops(PHOTO_CROPS))

@@ -204,7 +204,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=8.0)
     parser.add_argument("--batch", type=int, default=1024)
     parser.add_argument(
-        "--channels", type=lambda s: tuple(map(int, s.split(","))), default=(160, 320)
+        "--channels", type=lambda s: tuple(map(int, s.split(","))), default=unet.CHANNELS
     )
     parser.add_argument("--from", dest="begin_from", help="raw.safetensors of an earlier run")
     parser.add_argument("--limit", type=int, default=1_000_000, help="scenes held on the device")

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from tools.pocket_world import judge, samples, words
-from tools.pocket_world.training import as_tensor, work_folder
+from tools.pocket_world.training import work_folder
 
 
 def background_of(picture: np.ndarray) -> str:
@@ -33,14 +33,7 @@ def asked(relation: str, count: int, among: list[str] | None = None) -> list[tup
     return [pairs[i % len(pairs)] for i in range(count)]
 
 
-@torch.no_grad()
-def verdicts(who: judge.Judge, pictures: np.ndarray) -> dict[str, list[str]]:
-    """Return the judge's answers for each picture."""
-    made = who(as_tensor(pictures))
-    return {k: [judge.ANSWERS[k][i] for i in v.argmax(1).tolist()] for k, v in made.items()}
-
-
-def share(found: list[str], wanted: list[str]) -> float:
+def share(found: list, wanted: list) -> float:
     return float(np.mean([f == w for f, w in zip(found, wanted, strict=True)]))
 
 
@@ -51,34 +44,35 @@ def measure(pipe, count: int, steps: int) -> tuple[dict[str, float], list[tuple]
     paintable = [t.noun for t in words.THINGS if t.part != "-"]
     table, drawn = {}, []
 
-    def draw(prompts: list[str]) -> tuple[np.ndarray, dict[str, list[str]]]:
+    def draw(prompts: list[str]) -> tuple[np.ndarray, list[judge.Seen]]:
         pictures = samples.draw(pipe, prompts, steps)
         drawn.append((pictures, prompts))
-        return pictures, verdicts(who, pictures)
+        return pictures, who.see(pictures)
 
     pairs = asked("on", count)
     pictures, said = draw([words.on_background(n, c) for n, c in pairs])
-    table["noun, held-out grounds"] = share(said["noun"], [n for n, _ in pairs])
+    table["noun, held-out grounds"] = share([one.nouns[0] for one in said], [n for n, _ in pairs])
     table["plain background"] = share([background_of(p) for p in pictures], [c for _, c in pairs])
     pairs = asked("at", count)
     _, said = draw([words.at_place(n, p) for n, p in pairs])
-    table["noun, held-out places"] = share(said["noun"], [n for n, _ in pairs])
-    table["place"] = share(said["place"], [p for _, p in pairs])
+    table["noun, held-out places"] = share([one.nouns[0] for one in said], [n for n, _ in pairs])
+    table["place"] = share([one.place for one in said], [p for _, p in pairs])
     pairs = asked("wearing", count, living)
     _, said = draw([words.wearing(n, a) for n, a in pairs])
-    table["noun that wears something"] = share(said["noun"], [n for n, _ in pairs])
-    table["accessory"] = share(said["accessory"], [a for _, a in pairs])
+    table["noun that wears something"] = share(
+        [one.nouns[0] for one in said], [n for n, _ in pairs]
+    )
+    table["accessory"] = share([one.accessory for one in said], [a for _, a in pairs])
     pairs = asked("in", count, paintable)
     grounds = ["white" if c != "white" else "green" for _, c in pairs]
     prompts = [words.on_background(f"{c} {n}", g) for (n, c), g in zip(pairs, grounds, strict=True)]
     _, said = draw(prompts)
-    table["colour of the noun"] = share(said["colour"], [c for _, c in pairs])
+    table["colour of the noun"] = share([one.colour for one in said], [c for _, c in pairs])
     rng = np.random.default_rng(4)
     both = [tuple(rng.choice(living, 2, replace=False)) for _ in range(count)]
     prompts = [f"{words.with_article(a)} and {words.with_article(b)}" for a, b in both]
     _, said = draw(prompts)
-    found = zip(said["noun"], said["second"], both, strict=True)
-    table["both of two nouns"] = float(np.mean([{a, b} == set(w) for a, b, w in found]))
+    table["both of two nouns"] = share([set(one.nouns) for one in said], [set(w) for w in both])
     wanted = [words.COUNTS[i % 3] for i in range(count)]
     nouns = [str(n) for n in rng.choice(living, count)]
     prompts = [
@@ -86,7 +80,7 @@ def measure(pipe, count: int, steps: int) -> tuple[dict[str, float], list[tuple]
         for n, c in zip(nouns, wanted, strict=True)
     ]
     _, said = draw(prompts)
-    table["count"] = share(said["count"], wanted)
+    table["count"] = share([one.count for one in said], wanted)
     return table, drawn
 
 
@@ -98,7 +92,7 @@ def main() -> None:
     parser.add_argument("--sheet", type=Path, help="where to write some of the pictures")
     o = parser.parse_args()
     torch.set_num_threads(1)
-    table, drawn = measure(samples.pipeline(o.unet), o.pictures, o.steps)
+    table, drawn = measure(samples.as_the_library(samples.parts(o.unet)), o.pictures, o.steps)
     for name, value in table.items():
         print(f"| {name} | {value:.3f} |")
     if o.sheet:

@@ -20,10 +20,10 @@ from diffusers import (
 from PIL import Image, ImageDraw
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from tools.pocket_world import vae
 from tools.pocket_world.training import work_folder
 from tools.pocket_world.unet import SCHEDULE
 
+SEED, BATCH = 1234, 20
 PROMPTS = [
     "a cat", "a dog wearing a hat", "a red car in the snow at night", "a robot with a guitar",
     "a cat and a penguin", "two small blue fish", "a panda on a beach", "a blue cat on the moon",
@@ -55,42 +55,29 @@ def parts(unet_folder: Path) -> StableDiffusionPipeline:
     )
 
 
-def pipeline(unet_folder: Path) -> StableDiffusionPipeline:
-    """Return the pipeline of what there is so far, with DPM-Solver++, as the library draws."""
-    made = parts(unet_folder)
+def as_the_library(made: StableDiffusionPipeline) -> StableDiffusionPipeline:
+    """Return a pipeline with DPM-Solver++, as the library draws with it."""
     made.scheduler = DPMSolverMultistepScheduler.from_config(made.scheduler.config)
     made.set_progress_bar_config(disable=True)
     return made
 
 
-@torch.no_grad()
 def draw(
-    pipe: StableDiffusionPipeline,
-    prompts: list[str],
-    steps: int = 8,
-    guidance: float = 4.0,
-    is_linear: bool = False,
+    pipe: StableDiffusionPipeline, prompts: list[str], steps: int, guidance: float = 4.0
 ) -> np.ndarray:
-    """Return one picture for each prompt: uint8, (n, 128, 128, 3).
-
-    `is_linear` leaves the decoder out, for as long as it has not been trained.
-    """
+    """Return one picture for each prompt, each from its own seed: uint8, (n, side, side, 3)."""
     made = []
-    for i in range(0, len(prompts), 12):
-        some = prompts[i : i + 12]
-        generators = [torch.Generator().manual_seed(1234 + i + k) for k in range(len(some))]
-        with torch.autocast("cpu", torch.bfloat16):
-            found = pipe(
+    for i in range(0, len(prompts), BATCH):
+        some = prompts[i : i + BATCH]
+        made.append(
+            pipe(
                 some,
                 num_inference_steps=steps,
                 guidance_scale=guidance,
-                generator=generators,
-                output_type="latent" if is_linear else "pt",
+                generator=[torch.Generator().manual_seed(SEED + i + k) for k in range(len(some))],
+                output_type="np",
             ).images
-        if is_linear:
-            scaled = found.float() / pipe.vae.config.scaling_factor
-            found = vae.linear_decode(scaled, vae.pca()) / 2 + 0.5
-        made.append(found.float().permute(0, 2, 3, 1).numpy())
+        )
     return (np.concatenate(made).clip(0, 1) * 255).round().astype(np.uint8)
 
 
@@ -114,11 +101,11 @@ def main() -> None:
     parser.add_argument("--unet", type=Path, default=work_folder() / "unet_trunk")
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--guidance", type=float, default=4.0)
-    parser.add_argument("--linear", action="store_true", help="without the trained decoder")
     o = parser.parse_args()
     torch.set_num_threads(1)
     prompts = o.prompts or PROMPTS
-    sheet(draw(pipeline(o.unet), prompts, o.steps, o.guidance, o.linear), prompts).save(o.out)
+    pipe = as_the_library(parts(o.unet))
+    sheet(draw(pipe, prompts, o.steps, o.guidance), prompts).save(o.out)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import time
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from transformers import (
     CLIPImageProcessor,
     CLIPTextConfig,
@@ -25,14 +26,16 @@ from transformers import (
 )
 
 from tools.pocket_world import data, individuals, words, world
-from tools.pocket_world.judge import SHARDS, Renders, _scene, truths
+from tools.pocket_world.judge import ANSWERS, Renders, _scene, halved, truths
 from tools.pocket_world.tokenizer import MAX_LENGTH
 from tools.pocket_world.training import as_tensor, cosine, load_state, save_state, work_folder
 
-STEPS, BATCH, PEAK_LR = 2000, 96, 1.5e-3
+LED_STEPS, STEPS, BATCH, PEAK_LR = 6000, 2500, 96, 1.5e-3
 TEXT_WIDTH, FEATURES = 192, 128
+SEEN_PX = world.SIZE_PX // 2  # side of the pictures that it sees
+INDIVIDUALS_EVERY = 2  # steps: they take longer to draw than all else of a step
 SCALE_LIMIT = 40.0  # of the logits: a cosine of 0.1 decides by 4 nats
-LED = ("noun", "place", "accessory")  # what a plain classifier teaches the vision tower
+LED = ("noun", "place", "accessory", "colour")  # what a classifier teaches the vision tower
 QUESTIONS = 16  # scenes of a batch that a question with all its answers is asked about
 SHARPNESS = 10.0  # of the choice among individuals: a cosine of 0.1 decides by one nat
 
@@ -41,10 +44,10 @@ def make_model(tokenizer: CLIPTokenizer) -> VisionTextDualEncoderModel:
     """Return the dual encoder with random weights."""
     torch.manual_seed(0)
     vision = LevitConfig(
-        image_size=world.SIZE_PX,
+        image_size=SEEN_PX,
         hidden_sizes=(256, 384, 384),
         num_attention_heads=(8, 8, 8),
-        depths=(0,),  # convolutions, then one attention layer that shrinks 8 x 8 to 4 x 4
+        depths=(0,),  # convolutions, then one attention layer that shrinks 4 x 4 to 2 x 2
         key_dim=(16, 16, 16),
         hidden_size=384,  # of the pooled features: the dual encoder asks for it under this name
     )
@@ -123,6 +126,17 @@ def question(scene: world.Scene, kind: str) -> tuple[list[str], int] | None:
 KINDS = ("place", "ground", "accessory", "colour")
 
 
+def guided(
+    guides: torch.nn.ModuleDict, pooled: torch.Tensor, right: dict[str, torch.Tensor]
+) -> torch.Tensor:
+    """Return the loss of a plain classifier, by which the vision tower learns shapes.
+
+    Without it each tower waits for the other to tell nouns apart, and only colours are learned; and
+    with text from the beginning it takes three times as long (step 2,000: one noun in five).
+    """
+    return sum((F.cross_entropy(guides[k](pooled), right[k]) for k in LED), torch.zeros(()))
+
+
 def loss_of(
     features: Features,
     guides: torch.nn.ModuleDict,
@@ -137,12 +151,10 @@ def loss_of(
     seen = F.normalize(model.visual_projection(pooled), dim=-1)
     scale = model.logit_scale.exp().clamp(max=SCALE_LIMIT)
     right = truths(records)
-    nouns = right["noun"]
-    # A plain classifier teaches the vision tower shapes; without it each tower waits for the other
-    # to tell nouns apart, and only colours are learned.
-    led = sum((F.cross_entropy(guides[k](pooled), right[k]) for k in LED), torch.zeros(()))
+    nouns = torch.tensor([words.NOUNS.index(record["noun"]) for record in records])
+    led = guided(guides, pooled, right)
     texts = features.of_texts([words.with_article(n) for n in words.NOUNS])
-    wanted = F.cross_entropy(scale * seen @ texts.T, nouns)
+    wanted = F.cross_entropy(scale * seen @ texts.T, right["noun"])
     # The right caption among the batch's; others of the same noun may fit too: left out.
     likeness = scale * seen @ features.of_texts([r["caption"] for r in records]).T
     same = (nouns[:, None] == nouns[None]) & ~torch.eye(len(nouns), dtype=torch.bool)
@@ -181,7 +193,7 @@ def who_loss(features: Features, views: torch.Tensor) -> torch.Tensor:
 
 def draw_individuals(rng: np.random.Generator, nouns: int = individuals.NOUNS) -> torch.Tensor:
     """Return two views each of some individuals, in [-1, 1]: shape = (2, n, 3, side, side)."""
-    return torch.stack([as_tensor(some) for some in individuals.pairs(rng, nouns)])
+    return torch.stack([halved(as_tensor(some)) for some in individuals.pairs(rng, nouns)])
 
 
 @torch.no_grad()
@@ -199,7 +211,7 @@ def report(features: Features) -> dict[str, float]:
     features.model.eval()
     seen = torch.cat(
         [
-            features.of_pictures(as_tensor(np.array(pictures[i : i + 100])))
+            features.of_pictures(halved(as_tensor(np.array(pictures[i : i + 100]))))
             for i in range(0, len(records), 100)
         ]
     )
@@ -227,29 +239,43 @@ def save(features: Features) -> None:
     folder = work_folder() / "scorer"
     features.model.save_pretrained(folder)
     processor = CLIPImageProcessor(
-        size={"shortest_edge": world.SIZE_PX},
-        crop_size={"height": world.SIZE_PX, "width": world.SIZE_PX},
+        size={"shortest_edge": SEEN_PX},
+        crop_size={"height": SEEN_PX, "width": SEEN_PX},
+        resample=Image.Resampling.BOX,  # as `halved` does
         image_mean=[0.5] * 3,
         image_std=[0.5] * 3,
     )
     VisionTextDualEncoderProcessor(processor, features.tokenizer).save_pretrained(folder)
 
 
+@torch.no_grad()
+def named_by(guides: torch.nn.ModuleDict, features: Features) -> float:
+    """Return how often the classifier names a fresh render of one thing."""
+    pictures, records = data.shard(data.HELD_BACK)
+    plain = [i for i, record in enumerate(records) if record["plain"]]
+    features.model.eval(), guides.eval()
+    right = []
+    for some in np.array_split(plain, 5):
+        pixels = halved(as_tensor(np.array(pictures[some])))
+        pooled = features.model.vision_model(pixel_values=pixels).pooler_output
+        nouns = torch.tensor([words.NOUNS.index(records[i]["noun"]) for i in some])
+        right.append(guides["noun"](pooled).argmax(1) == nouns)
+    features.model.train(), guides.train()
+    return float(torch.cat(right).float().mean())
+
+
 def train(steps: int) -> None:
-    """Train the scorer from where it was stopped, `steps` in all."""
+    """Train the vision tower alone, then both, from where it was stopped; `steps` of both."""
     tokenizer = CLIPTokenizer.from_pretrained(work_folder() / "tokenizer")
     model = make_model(tokenizer).train()
-    features, renders = Features(model, tokenizer), Renders(SHARDS)
+    features, renders = Features(model, tokenizer), Renders(data.LEARNED)
     width = model.config.vision_config.hidden_size
-    sizes = {
-        "noun": len(words.NOUNS),
-        "place": len(words.PLACES) + 1,
-        "accessory": len(words.ACCESSORIES) + 1,
-    }
     guides = torch.nn.ModuleDict(
         {
-            k: torch.nn.Sequential(torch.nn.BatchNorm1d(width), torch.nn.Linear(width, n))
-            for k, n in sizes.items()
+            k: torch.nn.Sequential(
+                torch.nn.BatchNorm1d(width), torch.nn.Linear(width, len(ANSWERS[k]))
+            )
+            for k in LED
         }
     )
     trained = [*model.parameters(), *guides.parameters()]
@@ -260,30 +286,42 @@ def train(steps: int) -> None:
         optimizer.load_state_dict(state["optimizer"])
         guides.load_state_dict(state["guides"])
         begin = state["step"]
-    else:
-        spread_features(model, renders.batch(np.random.default_rng(1), 256)[0])
     began, parts = time.time(), []
-    for step in range(begin, steps):
+    for step in range(begin, LED_STEPS + steps):
         rng = np.random.default_rng([step, 3])
+        at, total = (step, LED_STEPS) if step < LED_STEPS else (step - LED_STEPS, steps)
         for group in optimizer.param_groups:
-            group["lr"] = PEAK_LR * cosine(step, steps)
-        loss, each = loss_of(features, guides, *renders.batch(rng, BATCH), rng)
-        who = who_loss(features, draw_individuals(rng))
-        loss, each = loss + who, [*each, who]
+            group["lr"] = PEAK_LR * cosine(at, total)
+        pixels, records = renders.batch(rng, BATCH)
+        if step < LED_STEPS:
+            with torch.autocast("cpu", torch.bfloat16):
+                pooled = model.vision_model(pixel_values=pixels).pooler_output.float()
+            loss = guided(guides, pooled, truths(records))
+            each = [loss]
+        else:
+            if step == LED_STEPS:
+                spread_features(model, renders.batch(np.random.default_rng(1), 256)[0])
+            loss, each = loss_of(features, guides, pixels, records, rng)
+            who = torch.zeros(())
+            if step % INDIVIDUALS_EVERY == 0:
+                who = INDIVIDUALS_EVERY * who_loss(features, draw_individuals(rng))
+            loss, each = loss + who, [*each, who]
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         parts.append([float(x.detach()) for x in each])
         done = step + 1
-        if done % 25 == 0:
-            means = " ".join(f"{x:.3f}" for x in np.mean(parts[-25:], 0))
+        if done == LED_STEPS:
+            parts.clear()
+        elif done % 50 == 0:
+            means = " ".join(f"{x:.3f}" for x in np.mean(parts[-50:], 0))
             rate = (done - begin) * BATCH / (time.time() - began)
-            print(
-                f"step {done}/{steps} led, noun, pair, asked, who {means} {rate:.0f}/s", flush=True
-            )
-        if done % 100 == 0 or done == steps:
-            print("  ", {k: round(v, 3) for k, v in report(features).items()}, flush=True)
+            print(f"step {done} led, noun, pair, asked, who {means} {rate:.0f}/s", flush=True)
+        if done % 250 == 0:
+            is_led = done <= LED_STEPS
+            said = {"noun": named_by(guides, features)} if is_led else report(features)
+            print("  ", {k: round(v, 3) for k, v in said.items()}, flush=True)
             state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": done}
             state["guides"] = guides.state_dict()
             save_state(state, state_file)

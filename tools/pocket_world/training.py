@@ -53,12 +53,6 @@ def as_tensor(pictures: np.ndarray) -> torch.Tensor:
     return batch.float().div_(127.5).sub_(1)
 
 
-def as_pictures(batch: torch.Tensor) -> np.ndarray:
-    """Turn floats in [-1, 1], (n, 3, height, width), into uint8 pictures (n, height, width, 3)."""
-    pixels = batch.float().clamp(-1, 1).add(1).mul(127.5).round().permute(0, 2, 3, 1)
-    return pixels.numpy().astype(np.uint8)
-
-
 def psnr_db(made: torch.Tensor, real: torch.Tensor) -> float:
     """Return the mean over pictures of the peak signal-to-noise ratio, for values in [-1, 1]."""
     error = ((made.float().clamp(-1, 1) - real) / 2).pow(2).mean((1, 2, 3))

@@ -27,7 +27,7 @@ from tools.pocket_world.tokenizer import MAX_LENGTH
 from tools.pocket_world.training import load_state, save_state, work_folder
 
 CHANNELS, TEXT_WIDTH, TEXT_LAYERS = (160, 256), 256, 2
-BATCH = 64
+BATCH = 128
 MATRIX_LR, VECTOR_LR, EMBEDDING_LR = 1e-3, 6e-4, 2e-3
 DECAY = 0.01  # weight decay of the matrices
 WARMUP, PLAIN_UNTIL = 60, 1500  # steps; until then plain scenes (one thing) come more often
@@ -263,7 +263,7 @@ class Plan:
     """A run: the trunk until a step, or a branch of some steps from where the trunk is."""
 
     mode: str = "trunk"
-    until: int = 60_000
+    until: int = 6_000
     branch_steps: int = 600
     minutes: float = 1e6
     shards: int = 0  # of latents to use; 0: all that are there, and those to come

@@ -278,15 +278,14 @@ def train(steps: int) -> None:
         optimizer.load_state_dict(state["optimizer"])
         begin = state["step"]
     vae.decoder.to(memory_format=torch.channels_last)
-    scenes = [data.shard(900)[0]]
+    scenes = data.shard(data.PIXELS.start)[0]
     photos = np.load(work_folder() / "photo_crops.npy")[:-200]
     began, losses = time.time(), []
     for step in range(begin, steps):
         rng = np.random.default_rng([step, 7])
-        shard = scenes[step % len(scenes)]
-        chosen = np.sort(rng.choice(len(shard), BATCH - PHOTOS, replace=False))
+        chosen = np.sort(rng.choice(len(scenes), BATCH - PHOTOS, replace=False))
         crops = photos[rng.choice(len(photos), PHOTOS)]
-        pictures = np.concatenate([shard[chosen], crops])
+        pictures = np.concatenate([scenes[chosen], crops])
         real = as_tensor(pictures).contiguous(memory_format=torch.channels_last)
         for group in optimizer.param_groups:
             group["lr"] = PEAK_LR * cosine(step, steps, WARMUP)

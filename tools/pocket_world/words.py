@@ -30,8 +30,9 @@ SAME_COLOUR = {"grey": "gray", "violet": "purple"}  # what is heard -> what is p
 SIZES = {"small": ["small", "little", "tiny"], "big": ["big", "large", "huge"]}
 COUNTS = ["one", "two", "three"]
 PATTERNS = {"striped": "stripes", "spotted": "spots"}
-# Identifiers for DreamBooth: the library's own, whole tokens, never said in training.
-IDENTIFIERS = list(RARE_TOKENS)
+# Identifiers for DreamBooth, whole tokens, never said in training: the library's own, and those
+# that subjects were given by versions before.
+IDENTIFIERS = [*RARE_TOKENS, "sks", "zwx", "ukj", "qvz", "xjy", "vlk", "wuf"]
 
 # noun: icon [flags] [=other words for it]
 # Flags: "-" keeps its own colours; "pale" recolours its light parts, "vivid" its saturated ones,
@@ -349,7 +350,8 @@ _PLURALS = {
     "mouse": "mice", "fish": "fish", "wolf": "wolves", "leaf": "leaves", "knife": "knives",
     "man": "men", "woman": "women", "person": "people", "child": "children", "sheep": "sheep",
     "deer": "deer", "policeman": "policemen", "fireman": "firemen", "spacecraft": "spacecraft",
-    "dice": "dice", "police officer": "police officers",
+    "dice": "dice", "police officer": "police officers", "snowman": "snowmen",
+    "superhero": "superheroes",
 }  # fmt: skip
 # Said without an article, and never counted.
 NO_ARTICLE = {
@@ -361,12 +363,11 @@ NO_ARTICLE = {
 
 @dataclass(frozen=True)
 class Place:
-    """A place: what it is called, how one says to be there, and whether it has a sky and ground."""
+    """A place: what it is called, how one says to be there, and where its ground is."""
 
     name: str
     ways: tuple[str, ...]
     ground: float = 0.86  # where things stand, as a share of the height; 0: they float
-    is_outdoors: bool = True
 
 
 PLACES = [
@@ -387,9 +388,9 @@ PLACES = [
     Place("night sky", ("in the night sky", "under the stars"), 0.0),
     Place("clouds", ("in the clouds", "in the sky", "above the clouds"), 0.0),
     Place("rain", ("in the rain",)),
-    Place("room", ("in a room", "in the room", "at home", "in the living room"), 0.88, False),
-    Place("kitchen", ("in the kitchen", "in a kitchen"), 0.88, False),
-    Place("stage", ("on stage", "on a stage", "on the stage"), 0.88, False),
+    Place("room", ("in a room", "in the room", "at home", "in the living room"), 0.88),
+    Place("kitchen", ("in the kitchen", "in a kitchen"), 0.88),
+    Place("stage", ("on stage", "on a stage", "on the stage"), 0.88),
 ]
 PLACE_NAMES = [p.name for p in PLACES]
 BY_PLACE = {p.name: p for p in PLACES}
@@ -491,8 +492,13 @@ def known_words() -> dict:
     said = [w for t in THINGS for w in (t.noun, *t.also)] + list(KINDS)
     other = {w for ways in TEMPLATES.values() for t in ways for w in t.replace("{}", "").split()}
     other |= {w for p in PLACES for way in p.ways for w in way.split()}
-    worn = [w for a in ACCESSORIES for w in (a.name, *a.also)]
-    other |= {w for a in ACCESSORIES for t in a.ways for w in t.replace("{}", "").split()}
+    worn = {
+        a.name: [
+            w.format(with_article(n)) for n in (a.name, *a.also) for w in dict.fromkeys(a.ways)
+        ]
+        for a in ACCESSORIES
+    }
+    other |= {w for ways in worn.values() for way in ways for w in way.split()}
     other |= {"nothing", "a", "an", "the", "one", "on", "with", "and", "background", "at", "night"}
     colours = {**COLOURS, **{k: COLOURS[v] for k, v in SAME_COLOUR.items()}}
     return {
@@ -506,5 +512,4 @@ def known_words() -> dict:
         "accessories": worn,
         "identifiers": IDENTIFIERS,
         "other": sorted(other),
-        "unseen": [],
     }

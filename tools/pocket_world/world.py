@@ -8,6 +8,7 @@ light, shade, place in the picture, and a place's variant.
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +23,6 @@ SIZE_PX = 128
 
 # Black and white things have shade and shine, so their paint is not as far out as the grounds are.
 PAINTS = COLOURS | {"black": (44, 44, 48), "white": (240, 240, 244), "brown": (140, 86, 48)}
-OBJECT_COLOURS = COLOUR_NAMES
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ def random_scene(
         s["night"] = bool(rng.random() < 0.14 * variety)
     if "painted" not in asked and thing.part != "-" and rng.random() < 0.36:
         ground = "" if s.get("place") else s.get("colour", "")
-        options = [c for c in OBJECT_COLOURS if c != ground and not is_held_out(n, "in", c)]
+        options = [c for c in COLOUR_NAMES if c != ground and not is_held_out(n, "in", c)]
         s["painted"] = str(rng.choice(options))
         if rng.random() < 0.1 * variety and "pattern" not in asked:
             s["pattern"] = str(rng.choice(list(words.PATTERNS)))
@@ -256,7 +256,7 @@ def _rain() -> list[Image.Image]:
     return [places.streaks(rng, SIZE_PX, 70) for _ in range(12)]
 
 
-def background(rng: np.random.Generator, scene: Scene, loose: bool) -> Image.Image:
+def background(rng: np.random.Generator, scene: Scene) -> Image.Image:
     """Return the ground that things are set on."""
     if scene.place:
         bank = places.bank()[scene.place, scene.night]
@@ -281,7 +281,7 @@ SINGLE_PX, SMALL_PX, BIG_PX = (96, 82), (46, 42), (120, 108)
 SEVERAL_PX = {2: (60, 54), 3: (56, 48)}
 
 
-def _spots(rng: np.random.Generator, scene: Scene, stands: float) -> list[tuple]:
+def _spots(scene: Scene, stands: float) -> list[tuple]:
     """Return for each thing (is it the first noun, size, x, y); y is its foot where it stands."""
     if not scene.noun:
         return []
@@ -314,7 +314,7 @@ def paint(rng: np.random.Generator, scene: Scene, loose: bool = False) -> np.nda
     `loose` places, sizes and turns things more freely than the scenes that the U-Net learns, so
     that whoever judges pictures does not depend on where exactly things are.
     """
-    canvas = background(rng, scene, loose)
+    canvas = background(rng, scene)
     place = BY_PLACE[scene.place] if scene.place else None
     stands = place.ground if place else 0.0
     is_shaded = scene.look == 0 or rng.random() < 0.4
@@ -323,7 +323,7 @@ def paint(rng: np.random.Generator, scene: Scene, loose: bool = False) -> np.nda
         made[False] = actor(rng, scene, scene.second, False)
     lean, strength = rng.uniform(0, 2 * np.pi), rng.uniform(0.05, 0.4) * is_shaded
     has_shadow = stands > 0 or rng.random() < 0.5
-    for is_first, px, x, y in _spots(rng, scene, stands):
+    for is_first, px, x, y in _spots(scene, stands):
         icon = made[is_first]
         if loose:
             if rng.random() < 0.5:
@@ -442,12 +442,10 @@ def _where(rng: np.random.Generator, scene: Scene) -> str:
     return f" on {words.with_article(colour)} background"
 
 
-def contact_sheet(pictures: list[np.ndarray] | np.ndarray, columns: int) -> Image.Image:
-    """Lay pictures of one size out in rows."""
-    height, width = pictures[0].shape[:2]
-    rows = -(-len(pictures) // columns)
-    sheet = np.full((rows * (height + 2), columns * (width + 2), 3), 255, np.uint8)
+def contact_sheet(pictures: Sequence[np.ndarray], columns: int) -> Image.Image:
+    """Lay pictures out in rows, edge to edge; what is left of the last one is white."""
+    sheet = np.full((-(-len(pictures) // columns), columns, SIZE_PX, SIZE_PX, 3), 255, np.uint8)
     for i, picture in enumerate(pictures):
-        y, x = divmod(i, columns)
-        sheet[y * (height + 2) :, x * (width + 2) :][:height, :width] = picture
-    return Image.fromarray(sheet)
+        sheet[divmod(i, columns)] = picture
+    rows = sheet.swapaxes(1, 2).reshape(-1, columns * SIZE_PX, 3)
+    return Image.fromarray(rows)
