@@ -35,6 +35,7 @@ def read_by_openmp(told: str, name: str) -> set[str]:
     return set(re.findall(rf"{name} = '(\w+)'", told))
 
 
+@pytest.mark.slow
 @is_linux
 @pytest.mark.parametrize("library", ["torch", "ctranslate2"])
 def test_half_of_the_processors_and_short_waits_reach_every_openmp(library):
@@ -43,12 +44,14 @@ def test_half_of_the_processors_and_short_waits_reach_every_openmp(library):
     assert read_by_openmp(told, "GOMP_SPINCOUNT") == {"10000"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ["s2i_lib, torch", "torch, s2i_lib"])
 def test_torch_takes_half_whichever_is_imported_first(order):
     said, _ = run(f"import {order}; print(torch.get_num_threads())")
     assert int(said) == max(1, N_PROCESSORS // 2)
 
 
+@pytest.mark.slow
 @is_linux
 def test_what_somebody_set_decides():
     code = "import torch, s2i_lib; print(torch.get_num_threads())"
@@ -69,6 +72,7 @@ def test_beside_two_busy_programs_a_clip_takes_a_little_over_twice_as_long():
     assert beside / alone < 3
 
 
+@pytest.mark.slow
 def test_the_benchmark_works_in_each_way_and_says_how_long(tmp_path, monkeypatch):
     from benchmarks import busy
 
@@ -80,6 +84,7 @@ def test_the_benchmark_works_in_each_way_and_says_how_long(tmp_path, monkeypatch
     assert row == "| clip | s2i_lib's | 0.200 | 0.80 | 0.300 | 1.5 |"
 
 
+@pytest.mark.slow
 def test_a_step_of_the_benchmark_trains(tmp_path):
     from benchmarks.busy import training_step
 

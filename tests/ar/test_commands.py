@@ -32,6 +32,7 @@ def run(monkeypatch, capsys, tmp_path):
     return _run
 
 
+@pytest.mark.slow
 def test_pictures_become_figures_and_every_file_says_what_it_is(run, render, tmp_path):
     status, [made], err = run("ar", render("star"), "--out", "figures", "--relief")
     assert status == 0, err
@@ -43,6 +44,7 @@ def test_pictures_become_figures_and_every_file_says_what_it_is(run, render, tmp
     assert status == 0 and [one["says_machine"] for one in said] == [True] * 3
 
 
+@pytest.mark.slow
 def test_one_that_cannot_be_held_does_not_stop_the_others(run, render, tmp_path):
     foreign = tmp_path / "foreign.png"
     Image.new("RGB", (64, 64)).save(foreign)
@@ -55,6 +57,7 @@ def test_one_that_cannot_be_held_does_not_stop_the_others(run, render, tmp_path)
     assert status == 2 and "There is no picture" in err and not (tmp_path / "none").exists()
 
 
+@pytest.mark.slow
 def test_a_whole_picture_becomes_a_relief_and_without_the_network_a_figure(
     run, render, serve_hub, drive
 ):

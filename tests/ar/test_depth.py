@@ -73,6 +73,7 @@ def by_transformers(folder, image: Image.Image) -> np.ndarray:
         return network(**prepare(image, return_tensors="pt")).predicted_depth[0].numpy()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [64, 128, 40])
 def test_depth_is_what_transformers_own_classes_see(network, stocked, width):
     image = landscape(width)
@@ -83,6 +84,7 @@ def test_depth_is_what_transformers_own_classes_see(network, stocked, width):
     assert np.abs(ours - ((theirs - low) / (high - low)).clip(0, 1)).max() < 0.02
 
 
+@pytest.mark.slow
 def test_the_real_one_has_as_many_bytes_as_were_published(tmp_path):
     write_depth(tmp_path / "real", is_tiny=False)
     assert (tmp_path / "real" / "model.safetensors").stat().st_size == 99_173_660
@@ -98,6 +100,7 @@ def test_it_comes_from_the_pinned_commit_once_and_stays_on_the_drive(hub, drive)
     assert hub.asked == [] and hub.with_token == []
 
 
+@pytest.mark.slow
 def test_what_is_near_stands_out_of_a_closed_relief(network, held, tmp_path):
     near = by_transformers(network, landscape())
     solid = held.solid
@@ -131,6 +134,7 @@ def test_the_picture_lies_upright_on_the_relief():
     assert colour_at(0, 0.09) == (1, 1, 1)
 
 
+@pytest.mark.slow
 def test_the_two_views_differ_by_the_depth(held):
     """Marks of one colour each, one a place: the nearer, the further apart in the two views."""
     image, side, size = Image.new("RGB", (512, 512), "black"), 512, 8
@@ -151,6 +155,7 @@ def test_the_two_views_differ_by_the_depth(held):
     assert np.abs(np.array(apart) - np.array(depths) * relief.SHIFT * side).max() < 3
 
 
+@pytest.mark.slow
 def test_each_file_of_a_relief_says_that_a_machine_drew_it(held, tmp_path, khronos):
     written = held.write(tmp_path / "out", "meadow", with_relief=True, with_stereo=True)
     ends = [path.suffix for path in written]
@@ -168,6 +173,7 @@ def test_each_file_of_a_relief_says_that_a_machine_drew_it(held, tmp_path, khron
     assert "relief of the whole picture" in page and "puffy" not in page
 
 
+@pytest.mark.slow
 def test_something_that_stands_out_is_a_figure_unless_the_whole_is_asked_for(
     serve_hub, drive, stocked, render
 ):
@@ -180,6 +186,7 @@ def test_something_that_stands_out_is_a_figure_unless_the_whole_is_asked_for(
 # ---- Where there is no depth ----
 
 
+@pytest.mark.slow
 def test_without_the_network_something_that_stands_out_is_a_figure_and_that_is_said(
     serve_hub, drive, render, caplog
 ):
@@ -189,6 +196,7 @@ def test_without_the_network_something_that_stands_out_is_a_figure_and_that_is_s
     assert "no relief of all of it" in caplog.text and DEPTH in caplog.text
 
 
+@pytest.mark.slow
 def test_without_the_network_a_scene_is_refused_in_one_paragraph(serve_hub, drive, scene):
     serve_hub({})
     with pytest.raises(InputError, match=r"No figure can be cut out.*Nor is there a") as said:

@@ -85,6 +85,7 @@ def test_no_ground_is_left_on_the_rim():
 TWENTY = pytest.param(NOUNS + MORE, marks=pytest.mark.full, id="twenty")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("nouns", [NOUNS[:3], TWENTY])
 def test_khronos_validator_finds_no_error_and_no_warning(render, khronos, tmp_path, nouns):
     files = []
@@ -100,6 +101,7 @@ def test_khronos_validator_finds_no_error_and_no_warning(render, khronos, tmp_pa
         assert (issues["numErrors"], issues["numWarnings"]) == (0, 0), issues["messages"]
 
 
+@pytest.mark.slow
 def test_openusds_validators_find_nothing(render, tmp_path):
     pytest.importorskip("pxr", reason="OpenUSD is missing: pip install usd-core")
     from pxr import Usd, UsdGeom, UsdValidation
@@ -118,6 +120,7 @@ def test_openusds_validators_find_nothing(render, tmp_path):
     assert len(mesh.GetPointsAttr().Get()) == len(held.solid.vertices)
 
 
+@pytest.mark.slow
 def test_members_of_a_usdz_are_stored_and_begin_on_64_bytes(render, tmp_path):
     path = next(p for p in hold(render("star")).write(tmp_path, "star") if p.suffix == ".usdz")
     data = path.read_bytes()
@@ -130,6 +133,7 @@ def test_members_of_a_usdz_are_stored_and_begin_on_64_bytes(render, tmp_path):
         assert (at + 30 + name + extra) % 64 == 0
 
 
+@pytest.mark.slow
 def test_each_file_says_that_a_machine_drew_it(render, tmp_path):
     written = hold(render("car", run="rex/pocket-01")).write(
         tmp_path / "out", "car", with_stereo=True
@@ -141,6 +145,7 @@ def test_each_file_says_that_a_machine_drew_it(render, tmp_path):
         assert said["model"] == "pocket, fine-tuned" and said["tool"].startswith("s2i "), path
 
 
+@pytest.mark.slow
 def test_a_relief_is_closed_60_mm_wide_and_stands_out(render):
     held = hold(render("cat"))
     plate = relief.to_relief(relief.figure_heights(held.mask.alpha))
@@ -163,6 +168,7 @@ def test_the_left_eye_sees_what_is_near_further_to_the_right():
     assert ((pair == (255, 0, 0)).all(axis=2) | (pair == 255).all(axis=2)).all()  # no holes
 
 
+@pytest.mark.slow
 def test_a_name_that_is_taken_is_never_written_over_and_forget_finds_all(render, drive):
     drive.creations.mkdir(parents=True)
     who = [{"name": "Rex", "class_noun": "cat", "identifier": "ohwx", "kind": "animal"}]
@@ -179,6 +185,7 @@ def test_a_name_that_is_taken_is_never_written_over_and_forget_finds_all(render,
     assert doubts == []  # what other programs left in the temporary folder is not ours
 
 
+@pytest.mark.slow
 def test_a_shared_copy_is_held_without_a_record(render, tmp_path):
     [copy] = gallery.share([render("cat")], tmp_path)
     held = hold(copy)
@@ -186,6 +193,7 @@ def test_a_shared_copy_is_held_without_a_record(render, tmp_path):
     assert "a cat" not in held.page() and "machine" in held.alt
 
 
+@pytest.mark.slow
 def test_in_a_notebook_it_shows_itself_without_a_network(render):
     record = {"prompt": 'a "cat" <b>', "model": "pocket"}
     html = hold(Picture(Image.open(render("cat")), record))._repr_html_()
@@ -206,6 +214,7 @@ def saved(image: Image.Image, folder) -> object:
     return gallery.save(Picture(image, record), folder)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_held_is_said_in_a_sentence(tmp_path):
     refused(saved(Image.new("RGB", (64, 64), "blue"), tmp_path), "No figure can be cut out")
     refused(saved(Image.new("RGBA", (64, 64), (9, 9, 9, 0)), tmp_path), "is transparent")
@@ -218,6 +227,7 @@ def test_what_cannot_be_held_is_said_in_a_sentence(tmp_path):
     refused(tmp_path / "text.png", "cannot be read")
 
 
+@pytest.mark.slow
 def test_a_folder_that_takes_nothing_is_said_in_a_sentence(render, faulty_drive):
     faulty_drive.fault("room for 0")
     with pytest.raises(S2iError, match=r"cannot be written|could not be written"):
@@ -238,6 +248,7 @@ def read_only():
             os.seteuid(user)
 
 
+@pytest.mark.slow
 def test_a_read_only_folder_is_said_in_a_sentence(render, tmp_path, request):
     held = hold(render("cat"))
     held.write(tmp_path / "out", "cat", with_relief=True)  # all that it needs is loaded now
@@ -267,6 +278,7 @@ def test_a_qr_code_is_of_an_address_of_the_web():
             qr_svg(wrong)
 
 
+@pytest.mark.slow
 def test_what_a_figure_says_in_json_is_what_its_mark_says(render):
     glb = hold(render("cat")).glb
     said = json.loads(glb[20 : 20 + int.from_bytes(glb[12:16], "little")])["asset"]

@@ -40,6 +40,7 @@ def run(monkeypatch, capsys, tmp_path):
     return _run
 
 
+@pytest.mark.slow
 def test_a_path_that_a_shell_left_alone_between_quotes_is_at_home(run, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     shutil.copytree(ROOT / "s2i_lib" / "samples" / "rc_car", tmp_path / "photos")
@@ -74,6 +75,7 @@ def write_wav(path: Path, samples: np.ndarray) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_speech_becomes_a_picture_and_a_page(run, tmp_path):
     asked = ("speak", CLIP, "--model", "pocket", "--seed", 3, "--keep-recordings", "--out", "made")
     status, out, _ = run(*asked)
@@ -93,6 +95,7 @@ def test_speech_becomes_a_picture_and_a_page(run, tmp_path):
     assert str(page.name) in out
 
 
+@pytest.mark.slow
 def test_json_is_all_there_is_on_standard_output(run):
     status, out, _ = run(
         "draw", "a cat", "--model", "pocket", "--count", 2, "--steps", 2, "--json", "--drive", "d"
@@ -157,6 +160,7 @@ def test_photos_become_weights_that_draw_the_subject_when_it_is_spoken_of(
     assert len(set(pictures.values())) == 2, "training changed what is drawn"
 
 
+@pytest.mark.slow
 def test_one_bad_clip_does_not_take_the_others_with_it(run, tmp_path):
     hum = write_wav(tmp_path / "hum.wav", 0.2 * np.sin(np.arange(32_000) * 0.05))
     status, out, err = run(
@@ -169,6 +173,7 @@ def test_one_bad_clip_does_not_take_the_others_with_it(run, tmp_path):
     assert "Page" in out
 
 
+@pytest.mark.slow
 def test_classroom_refuses_what_was_heard_by_the_list_on_the_drive(run, tmp_path):
     (tmp_path / "drive").mkdir()
     (tmp_path / "drive" / "classroom_words.txt").write_text("car\n")
@@ -241,6 +246,7 @@ def test_debug_shows_the_traceback(run):
         run("draw", "a cat", "--steps", 0, "--debug")
 
 
+@pytest.mark.slow
 def test_import_is_light():
     code = (
         "import sys, time; start = time.perf_counter(); import s2i_lib;"
@@ -257,6 +263,7 @@ def test_import_is_light():
     assert heavy == []
 
 
+@pytest.mark.slow
 def test_redo_makes_the_same_picture_from_the_record_inside(run, tmp_path):
     run("draw", "a cat", "--model", "pocket", "--count", 2, "--steps", 3, "--out", tmp_path)
     pictures = sorted(tmp_path.glob("*.png"))
@@ -281,6 +288,7 @@ def test_pictures_that_the_disk_takes_are_kept_and_the_others_named(run, faulty_
     assert {path.suffix for path in faulty_drive.path.iterdir()} == {".png", ".json"}
 
 
+@pytest.mark.slow
 def test_gallery_lists_what_was_made_and_puts_it_side_by_side(run, tmp_path):
     assert run("gallery")[:2] == (0, "There are no such pictures yet.\n")
     for prompt in ("a cat", "a red car"):

@@ -12,6 +12,7 @@ CLIP = PACKAGE / "samples" / "red_car.wav"
 FAST = ("--model", "pocket", "--steps", "2", "--seed", "7", "--drive", "d")
 
 
+@pytest.mark.slow
 def test_typed_conversation_changes_goes_back_and_writes_a_page(run, tmp_path):  # noqa: F811
     said = ("a red car", "make it blue", "in the snow", "delete it", "undo", "go back to the first")
     status, out, err = run("draw", "--conversation", *said, *FAST, "--json")
@@ -36,6 +37,7 @@ def test_typed_conversation_changes_goes_back_and_writes_a_page(run, tmp_path): 
     assert again == ["a red car", "a blue car", "a blue car in the snow"]
 
 
+@pytest.mark.slow
 def test_sentence_that_can_change_nothing_does_not_end_the_conversation(run):  # noqa: F811
     status, out, err = run("draw", "--conversation", "undo", "a red car", "make it blue", *FAST)
     assert status == 2

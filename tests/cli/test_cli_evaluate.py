@@ -48,6 +48,7 @@ def unfinished(drive_root: Path) -> str:
     return "racer/begun"
 
 
+@pytest.mark.slow
 def test_json_is_one_object_a_line_and_the_page_lies_where_it_says(run, tmp_path):
     status, out, _ = run("evaluate", WEIGHTS, *QUICK, "--out", tmp_path / "made", "--json")
     assert status == 0
@@ -99,6 +100,7 @@ def damaged(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_run_that_fails_while_it_is_drawn_does_not_lose_the_others(run, tmp_path):
     bad = damaged(tmp_path / "bad")
     status, out, err = run("evaluate", WEIGHTS, bad, *QUICK, "--out", tmp_path / "made")
@@ -109,6 +111,7 @@ def test_run_that_fails_while_it_is_drawn_does_not_lose_the_others(run, tmp_path
     assert len(list((tmp_path / "made").glob("*.html"))) == 1
 
 
+@pytest.mark.slow
 def test_base_is_that_of_the_first_run_that_could_be_scored(run, tmp_path):
     done = finished(tmp_path / "drive")
     status, out, _ = run("evaluate", "nobody", done, *QUICK, "--base", "--json")
@@ -118,6 +121,7 @@ def test_base_is_that_of_the_first_run_that_could_be_scored(run, tmp_path):
     assert Path(files["page"]).parent == tmp_path / "drive/runs/racer/done/evaluations"
 
 
+@pytest.mark.slow
 def test_base_of_weights_that_do_not_name_theirs_is_refused_and_no_row(run, tmp_path):
     status, out, err = run("evaluate", WEIGHTS, *QUICK, "--base", "--out", tmp_path / "made")
     assert status == 2
@@ -134,6 +138,7 @@ def test_report_on_a_file_lies_beside_it_and_is_refused_before_anything_is_drawn
         report_folder(drive, ["nobody", "neither"])
 
 
+@pytest.mark.slow
 def test_without_anything_that_hears_the_rest_is_scored(run, tmp_path, monkeypatch):
     monkeypatch.setattr("s2i_lib.speech.packaged.package_folders", lambda model: [])
     clips = tmp_path / "clips"
@@ -175,6 +180,7 @@ def test_wrong_input_is_one_paragraph(run, words, what):
     assert what in " ".join(err.split())
 
 
+@pytest.mark.slow
 def test_stopped_in_the_second_run_the_first_has_its_page(run, tmp_path, monkeypatch):
     from s2i_lib.evaluation import runs as module
 
@@ -195,6 +201,7 @@ def test_stopped_in_the_second_run_the_first_has_its_page(run, tmp_path, monkeyp
     assert len(list(made.glob("*.html"))) == 1
 
 
+@pytest.mark.slow
 def test_scores_are_said_although_the_disk_does_not_take_the_page(run, faulty_drive):
     faulty_drive.fault("room for 0")
     status, out, err = run("evaluate", WEIGHTS, *QUICK, "--out", faulty_drive.path / "made")

@@ -31,6 +31,7 @@ def text_of(answer) -> str | None:
     return answer.turn and answer.turn.wish.prompt.text
 
 
+@pytest.mark.slow
 def test_changes_are_drawn_from_the_same_noise_and_undone(talk):
     first = talk.say(CAR)
     blue = talk.say("Could you make it blue, please?")
@@ -47,6 +48,7 @@ def test_changes_are_drawn_from_the_same_noise_and_undone(talk):
     assert talk.undo().turn.number == 2, "a jump is undone, too"
 
 
+@pytest.mark.slow
 def test_new_wish_after_a_picture_is_one_and_can_be_had_the_other_way(talk):
     talk.say(CAR)
     wish = talk.say("a dog")
@@ -61,6 +63,7 @@ def test_new_wish_after_a_picture_is_one_and_can_be_had_the_other_way(talk):
         talk.otherwise()
 
 
+@pytest.mark.slow
 def test_another_one_is_drawn_from_other_noise(talk):
     talk.say(CAR)
     talk.say("another one")
@@ -90,6 +93,7 @@ def test_what_needs_a_picture_says_so_where_there_is_none(talk, said, hint):
     assert talk.say("on a beach").kind == WISH, "what may be a wish is one"
 
 
+@pytest.mark.slow
 def test_deleted_files_come_back_with_undo_until_emptied(talk):
     first = talk.say(CAR)
     [path] = first.turn.wish.paths
@@ -125,6 +129,7 @@ def test_keep_saves_what_was_not_saved(talk, drive):
     assert talk.say("keep it").taken.startswith("Kept already:")
 
 
+@pytest.mark.slow
 def test_kept_picture_tells_the_chain_and_each_step_is_made_again_bit_for_bit(talk, pocket):
     for said in (CAR, "make it blue", "another one", "make it a cat"):
         talk.speech.options = replace(talk.speech.options, steps=len(talk.turns) + 1)
@@ -160,6 +165,7 @@ def test_what_a_change_does_not_speak_of_stays(said, stays):
     assert find_what_stays(read_change(said, CAR), CAR) == stays
 
 
+@pytest.mark.slow
 def test_cancelled_change_leaves_everything_as_it_was(talk):
     first = talk.say(CAR)
 
@@ -176,6 +182,7 @@ def test_cancelled_change_leaves_everything_as_it_was(talk):
     assert talk.turn is first.turn and len(talk.turns) == 1 and not talk.can_redo
 
 
+@pytest.mark.slow
 def test_subjects_stay_subjects_and_a_picture_knows_one_by_looks(drive, pocket):
     for name, noun, token in (("Rex", "dog", "ohwx"), ("Luna", "cat", "flwx")):
         save_subject(drive, Subject(name, noun, token))

@@ -101,6 +101,7 @@ def test_restore_is_as_if_nothing_had_been_done_since(tmp_path):
 MOVES = st.lists(st.sampled_from(["undo", "redo", "show 0", "show 1", "delete 0", "delete 1"]))
 
 
+@pytest.mark.slow
 @given(MOVES)
 def test_undoing_every_move_leads_back_and_redoing_them_forth_again(moves):
     history = made(3)

@@ -37,6 +37,7 @@ def background(image) -> str:
     return min(COLOURS, key=lambda name: np.sum((median - COLOURS[name]) ** 2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("noun", "colour"),
     [
@@ -75,6 +76,7 @@ def test_who_was_named_and_never_taught_is_said_with_what_to_do(pocket, drive):
     assert explain_untaught(brought, prompt, drive) is None
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bytes(pocket):
     options = DrawOptions(steps=5, seed=7)
     first, again = (draw(pocket, "a dog", options)[0].image.tobytes() for _ in range(2))
@@ -82,6 +84,7 @@ def test_the_same_seed_gives_the_same_bytes(pocket):
     assert first == again != other
 
 
+@pytest.mark.slow
 def test_a_picture_of_a_batch_is_the_picture_alone(pocket):
     batch = draw(pocket, "a cat", DrawOptions(steps=5, seed=10, count=4))
     for i, picture in enumerate(batch):
@@ -98,6 +101,7 @@ def test_without_a_seed_pictures_differ_and_say_theirs(pocket):
     assert again.image.tobytes() == one.image.tobytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [pytest.param(s, marks=[pytest.mark.slow] * (s != "dpm++")) for s in SCHEDULERS]
 )
@@ -108,6 +112,7 @@ def test_every_scheduler_reaches_the_same_background(pocket, name):
     assert background(picture.image) == "green"
 
 
+@pytest.mark.slow
 def test_the_sampler_is_the_one_of_diffusers(pocket):
     """Our loop and StableDiffusionPipeline's give the same picture from the same noise."""
     import torch
@@ -218,6 +223,7 @@ def test_what_is_said_to_be_known_was_seen(pocket):
         assert is_strange == (noun in words["unseen"])
 
 
+@pytest.mark.slow
 def test_guidance_outside_its_interval_costs_nothing_and_inside_does(pocket):
     sizes = []
     hook = pocket.pipeline.unet.register_forward_pre_hook(
@@ -244,6 +250,7 @@ def test_the_models_own_negative_prompt_is_for_wishes_and_never_for_what_is_meas
     assert measured.record["negative"] == ""
 
 
+@pytest.mark.slow
 def test_redo_gives_the_same_picture_bit_for_bit(pocket):
     rex = Subject("Rex", "dog", spellings=("wrecks",))
     prompt = Prompt("a red heart", subjects=(rex,))
@@ -273,6 +280,7 @@ def test_redo_draws_the_batch_that_memory_allowed(pocket):
     assert again.record == made[2].record
 
 
+@pytest.mark.slow
 def test_redo_draws_in_the_precision_of_then_and_leaves_the_model_as_it_was(pocket, half_precision):
     import torch
 
@@ -315,6 +323,7 @@ def test_a_record_that_lacks_something_is_refused(pocket):
         redo(pocket, record)
 
 
+@pytest.mark.slow
 def test_the_preview_has_the_colours_of_the_picture(pocket):
     steps = []
     [picture] = draw(
@@ -345,6 +354,7 @@ def test_the_estimate_of_the_finished_latents_is_exact_for_an_exact_prediction(k
     assert torch.allclose(found, clean, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_short_memory_halves_the_batch_and_says_so(pocket, caplog):
     import torch
 
@@ -411,6 +421,7 @@ def half_precision(tmp_path):
     return loading.load("pocket", drive=Drive(tmp_path), dtype=torch.float16)
 
 
+@pytest.mark.slow
 def test_too_little_memory_for_full_precision_is_said_and_the_model_stays_whole(
     half_precision, monkeypatch
 ):
@@ -436,6 +447,7 @@ def test_too_little_memory_for_full_precision_is_said_and_the_model_stays_whole(
     assert {part.dtype for part in parts} == {torch.float16}
 
 
+@pytest.mark.slow
 def test_only_the_black_picture_of_a_batch_is_drawn_again_in_full(half_precision, caplog):
     import torch
 
@@ -455,6 +467,7 @@ def test_only_the_black_picture_of_a_batch_is_drawn_again_in_full(half_precision
     assert sizes == [1] and not is_black(first.image) and not is_black(second.image)
 
 
+@pytest.mark.slow
 def test_pixels_that_overflow_in_the_decoder_are_decoded_again_and_not_drawn_anew(
     half_precision, caplog
 ):

@@ -27,6 +27,7 @@ def pixels(picture: Picture) -> np.ndarray:
     return np.asarray(picture.image, np.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "stays", "channel"),
     [
@@ -51,6 +52,7 @@ def test_rest_is_nearer_than_from_the_noise_alone_and_the_change_is_done(
     assert (same.record["kept"], kept.record["kept"]) == ("", stays)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
 def test_latents_that_stay_are_those_of_the_last_picture(pocket, car, scheduler):
     keeper = Keeper(pocket, Kept(car.image, SUBJECT))
@@ -61,6 +63,7 @@ def test_latents_that_stay_are_those_of_the_last_picture(pocket, car, scheduler)
     assert latents[stays].equal(encode(pocket, car.image)[stays])
 
 
+@pytest.mark.slow
 def test_picture_in_which_nothing_stands_out_is_drawn_as_without(pocket):
     plain = PIL.Image.new("RGB", (64, 64), "gray")
     [without] = draw(pocket, CAR, DrawOptions(steps=1, seed=7))

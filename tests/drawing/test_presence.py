@@ -39,6 +39,7 @@ def look(racer, drive, pictures, scores=SCORES, words="Racer on a blue backgroun
     return Lookout(drive).find_absent(racer.model, prompt, pictures)
 
 
+@pytest.mark.slow
 def test_subject_that_came_out_in_one_picture_is_not_absent(racer, drive):
     assert look(racer, drive, [HEART]) == racer.subject
     photo = open_photo(racer.photos[0]).resize((64, 64))

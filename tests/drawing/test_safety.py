@@ -88,6 +88,7 @@ def put_on_drive(checker, drive):
     return shutil.copytree(checker, drive.models / folder_name(SAFETY_CHECKER))
 
 
+@pytest.mark.slow
 @given(
     word=st.sampled_from(sorted(LIST)),
     dress=st.sampled_from([str.lower, str.upper, str.title, lambda w: "\u200b".join(w)]),
@@ -221,6 +222,7 @@ def test_checker_flags_what_it_was_made_to_flag(checker, drive):
     assert Checker(str(checker), drive).find_unfit([BLUE, RED, BLUE]) == [False, True, False]
 
 
+@pytest.mark.slow
 def test_flagged_pictures_are_held_back_and_said(tmp_path, drive, pocket, caplog):
     wish = "a car", DrawOptions(steps=1, count=2, seed=5)
     fit, unfit = draw(pocket, *wish)
@@ -303,6 +305,7 @@ def harmless():
         return photos + [sheet.crop((x, y, x + 64, y + 64)) for x, y in corners]
 
 
+@pytest.mark.slow
 def test_harmless_pictures_pass_the_small_checker(harmless):
     assert not any(load_photo_checker().find_unfit(harmless))
     # Not because it never says a thing: at its makers' limit of "likely safe" it still passes them,
@@ -325,6 +328,7 @@ def test_the_small_checkers_weights_are_sought_nowhere_else(tmp_path, monkeypatc
     assert load_photo_checker.__wrapped__() is None and "Install it again" in caplog.text
 
 
+@pytest.mark.slow
 def test_photos_that_the_small_checker_flags_are_left_out(drive, monkeypatch):
     """At a limit far below any that is used, the real checker flags one of five harmless photos."""
     from s2i_lib.photos.dataset import build_dataset, sample_subject
@@ -348,6 +352,7 @@ def test_photos_that_the_small_checker_flags_are_left_out(drive, monkeypatch):
     assert len(build_dataset(subject, drive, options=asked).images) == 5
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_package")
 def test_photos_that_nothing_looked_at_are_said(drive):
     from s2i_lib.photos.dataset import build_dataset, sample_subject

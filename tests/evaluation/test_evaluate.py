@@ -82,6 +82,7 @@ def test_options_that_measure_nothing_are_refused(bad):
 # --- scores -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_everything_that_the_shipped_scorer_can_measure_is_scored(done):
     assert set(done.scores) == {
         "clip_i", "subject_clip", "leak_clip", "clip_t", "pres_clip", "div_clip",
@@ -93,12 +94,14 @@ def test_everything_that_the_shipped_scorer_can_measure_is_scored(done):
     assert [p.seed for p in done.pictures] == [0, 1, 0, 1]
 
 
+@pytest.mark.slow
 def test_scores_are_the_means_of_the_pictures_scores(done):
     for key in ("clip_i", "clip_t"):
         each = [getattr(picture, key) for picture in done.pictures]
         assert done.scores[key].mean == pytest.approx(np.mean(each), abs=1e-5)
 
 
+@pytest.mark.slow
 def test_pictures_are_the_ones_that_draw_makes(done, pocket):
     from s2i_lib.drawing.draw import draw
     from s2i_lib.drawing.sampling import DrawOptions
@@ -108,11 +111,13 @@ def test_pictures_are_the_ones_that_draw_makes(done, pocket):
     assert np.abs(difference).max() <= 1
 
 
+@pytest.mark.slow
 def test_again_gives_the_same_bytes(done, pocket, scorers, photos):
     again = evaluate(pocket, CAR, photos, scorers, QUICK)
     assert json.dumps(again.to_json()) == json.dumps(done.to_json())
 
 
+@pytest.mark.slow
 def test_the_report_says_all_that_is_needed_to_do_it_again(done, pocket):
     report = json.loads(json.dumps(done.to_json()))
     assert report["options"]["seeds"] == 2
@@ -128,6 +133,7 @@ def test_the_report_says_all_that_is_needed_to_do_it_again(done, pocket):
     assert drawing["class_seeds"] == [0, 1, 2]
 
 
+@pytest.mark.slow
 def test_from_what_the_report_says_come_the_same_numbers(done, photos, tmp_path):
     """Nothing but the report and the photos: the model is loaded anew, options are read from it."""
     import hashlib
@@ -147,12 +153,14 @@ def test_from_what_the_report_says_come_the_same_numbers(done, photos, tmp_path)
         assert json.loads(json.dumps(again[key])) == report[key], key
 
 
+@pytest.mark.slow
 def test_without_photos_the_rest_is_scored(pocket, scorers):
     result = evaluate(pocket, CAR, [], scorers, QUICK)
     assert set(result.scores) == {"clip_t", "div_clip", "class_div_clip"}
     assert any("no photos of Racer" in note for note in result.notes)
 
 
+@pytest.mark.slow
 def test_without_any_scorer_the_pictures_are_still_there(pocket, photos):
     missing = Scorers(missing={"clip": "the network x could not be had."})
     result = evaluate(pocket, CAR, photos, missing, replace(QUICK, prompts=1))
@@ -161,6 +169,7 @@ def test_without_any_scorer_the_pictures_are_still_there(pocket, photos):
     assert "Not scored by CLIP: the network x could not be had." in result.notes
 
 
+@pytest.mark.slow
 def test_a_picture_that_is_a_photo_is_flagged_as_copied(pocket, scorers, photos):
     """The photos are the very pictures that will be drawn, so each is nearest to itself."""
     drawn = evaluate(pocket, CAR, [], scorers, QUICK)
@@ -174,6 +183,7 @@ def test_a_picture_that_is_a_photo_is_flagged_as_copied(pocket, scorers, photos)
     assert result.pictures[0].nearest_cosine == pytest.approx(1, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_a_photo_that_cannot_be_opened_is_named_and_left_out(
     done, pocket, scorers, photos, tmp_path
 ):
@@ -186,6 +196,7 @@ def test_a_photo_that_cannot_be_opened_is_named_and_left_out(
     assert "One photo is left out" in note and "bad.png" in note
 
 
+@pytest.mark.slow
 def test_a_network_whose_numbers_are_none_is_a_note_and_missing(pocket, scorers, photos):
     """Weights that turn to not-a-numbers after they were loaded, as half precision may."""
     import copy
@@ -210,6 +221,7 @@ def test_a_network_whose_numbers_are_none_is_a_note_and_missing(pocket, scorers,
     assert len(result.pictures) == 2 and result.pictures[0].clip_t is None
 
 
+@pytest.mark.slow
 def test_the_callback_counts_prompts_up_to_all(pocket, scorers):
     seen = []
     evaluate(
@@ -218,6 +230,7 @@ def test_the_callback_counts_prompts_up_to_all(pocket, scorers):
     assert seen == [(0, 3), (1, 3), (2, 3), (3, 3)]
 
 
+@pytest.mark.slow
 def test_a_damaged_photo_is_left_out_and_the_others_count(drive):
     from s2i_lib.evaluation.runs import photos_of
     from s2i_lib.photos.dataset import build_dataset, sample_subject

@@ -32,6 +32,7 @@ def test_what_can_be_looked_for_is_read_from_the_prompt(prompt, asked):
     assert Asked.read(prompt) == asked
 
 
+@pytest.mark.slow
 def test_the_scorer_agrees_with_what_is_there_and_not_with_what_is_not(tmp_path):
     """One render of every noun: asked for as it is, and as the thing twenty places further on."""
     nouns = json.loads((DATA / "pocket_renders.json").read_text())

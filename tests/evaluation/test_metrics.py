@@ -115,6 +115,7 @@ def test_the_same_seed_gives_the_same_interval():
     assert bootstrap(values, seed=4) == bootstrap(values, seed=4) != bootstrap(values, seed=5)
 
 
+@pytest.mark.slow
 def test_the_interval_of_a_diversity_covers_it_although_pairs_share_their_pictures():
     rng = np.random.default_rng(6)
 

@@ -45,6 +45,7 @@ def evaluation(name="rex/one", **changes) -> Evaluation:
     return Evaluation(**settings | changes)
 
 
+@pytest.mark.slow
 def test_page_and_numbers_are_written_and_nothing_is_written_over(tmp_path):
     first = write_report([evaluation()], tmp_path / "made")
     second = write_report([evaluation()], tmp_path / "made")

@@ -127,6 +127,7 @@ def test_an_index_of_shards_names_files_of_its_own_folder_only(tiny, drive, tmp_
     assert name in refused(folder, drive)
 
 
+@pytest.mark.slow
 def test_the_real_repositories_pass_the_door(repositories, tiny):
     for folder in (PACKAGE / "pocket", tiny, *map(Path, models_of(repositories))):
         assert door.check_model(folder).scheduler in door.SCHEDULERS, folder
@@ -461,6 +462,7 @@ def cases(function):
     return settings(**options)(function)
 
 
+@pytest.mark.slow
 @cases
 @given(st.data())
 def test_odd_json_in_a_folder_ends_in_our_error(tiny, drive, tmp_path_factory, data):

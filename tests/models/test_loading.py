@@ -65,6 +65,7 @@ def test_loading_says_nothing_and_leaves_bitsandbytes_for_8_bit_adam(tmp_path):
     assert fault == "None" if is_installed else "No module named 'bitsandbytes'" in fault
 
 
+@pytest.mark.slow
 def test_a_program_that_has_imported_diffusers_before_us_can_load(tmp_path):
     """In a process of its own, as in a notebook that begins with its own imports."""
     code = """if True:
@@ -119,6 +120,7 @@ def hub(serve_hub):
     return serve_hub({"second/mirror": {"main": POCKET}})
 
 
+@pytest.mark.slow
 def test_mirrors_are_tried_in_order_and_the_weights_kept_on_the_drive(hub, drive, monkeypatch):
     base = dataclasses.replace(
         REGISTRY["pocket"], name="far", folder=None, words=None,
@@ -137,6 +139,7 @@ def test_mirrors_are_tried_in_order_and_the_weights_kept_on_the_drive(hub, drive
     assert again.source == f"{model.source}, by its checksums.json"  # the Drive's own word
 
 
+@pytest.mark.slow
 def test_a_copy_that_the_drive_cut_short_is_not_kept_and_the_download_is_used(
     hub, faulty_drive, monkeypatch, caplog
 ):
@@ -156,6 +159,7 @@ def test_a_copy_that_the_drive_cut_short_is_not_kept_and_the_download_is_used(
     verify(drive.models / "far")
 
 
+@pytest.mark.slow
 def test_a_download_shows_a_bar_and_goes_on_where_the_connection_broke(
     hub, drive, monkeypatch, pocket, capfd
 ):
@@ -174,6 +178,7 @@ def test_a_download_shows_a_bar_and_goes_on_where_the_connection_broke(
     assert "100%|" in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_damaged_cache_on_the_drive_is_fetched_again(hub, drive, monkeypatch):
     base = dataclasses.replace(
         REGISTRY["pocket"], name="far", folder=None, words=None, sources=(Source("second/mirror"),)
@@ -186,6 +191,7 @@ def test_a_damaged_cache_on_the_drive_is_fetched_again(hub, drive, monkeypatch):
     verify(drive.models / "far")
 
 
+@pytest.mark.slow
 def test_models_and_whisper_load_beside_each_other(tiny, drive, tmp_path):
     """As where somebody speaks before the model is there, and two studios; 27 of 30 loads failed.
 

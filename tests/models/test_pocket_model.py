@@ -66,6 +66,7 @@ def test_it_is_small_and_holds_no_pickle():
     assert {f.suffix for f in files} <= {".json", ".safetensors", ".txt", ".md"}
 
 
+@pytest.mark.slow
 def test_a_plain_load_draws(request):
     from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
 

@@ -87,6 +87,7 @@ def load_a_strangers_lora(drive, tiny):
 WAYS = [train, load_a_run, export_merged, load_a_strangers_lora]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 def test_each_way_to_a_lora_works_beside_colabs_torchao(trained, torchao, way):
     torchao("0.10.0")

@@ -97,6 +97,7 @@ def test_the_pocket_model_is_a_sixtieth_of_stable_diffusion_as_the_lesson_says(p
     assert "a sixtieth of its weights" in notebook.read_text() and 50 < ratio < 70
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
 def test_guess_splits_what_it_is_given_into_noise_and_picture(tmp_path, kind):
     """Put together again as the noise schedule does, the two parts are the input."""

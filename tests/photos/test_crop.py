@@ -81,6 +81,7 @@ def test_any_picture_gives_a_region_inside_it(width, height, seed, what):
     assert found.frame.left <= r.left and r.right <= found.frame.right
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", [(60, 40), (250, 40), (150, 150), (40, 170)])
 def test_what_stands_out_is_found_wherever_it_is(at):
     pixels = np.random.default_rng(0).normal(150, 6, (300, 400, 3)).clip(0, 255).astype(np.uint8)
@@ -93,12 +94,14 @@ def test_what_stands_out_is_found_wherever_it_is(at):
     assert np.abs(edges - [x, y, x + 80, y + 80]).max() < 16  # a fifth of it
 
 
+@pytest.mark.slow
 def test_where_nothing_stands_out_the_centre_is_cropped():
     found = find_subject(Image.new("RGB", (400, 300), (90, 120, 150)), look_for_faces=True)
     assert found.method == "centre"
     assert square_around(found.region, found.frame, 400, 300, 0.2) == Box(50, 0, 300)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("degrees", [-8, 0, 8])
 @pytest.mark.parametrize("scale", [0.5, 1.0])
 def test_a_face_is_found_and_its_crop_holds_the_head(degrees, scale):
@@ -115,6 +118,7 @@ def test_a_face_is_found_and_its_crop_holds_the_head(degrees, scale):
     assert region.width < 0.6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("scale", "others"), [(1.0, 1), (0.7, 1), (0.35, 0)])
 def test_a_second_face_is_counted_unless_it_stands_far_behind(scale, others):
     """What a model that learns one person has to be told of; a mug has no face."""

@@ -31,6 +31,7 @@ def snapshot(drive: Drive) -> dict[str, bytes]:
     }
 
 
+@pytest.mark.slow
 def test_building_twice_gives_the_same_bytes(drive):
     subject = sample_subject(drive)
     first = build_dataset(subject, drive)
@@ -41,6 +42,7 @@ def test_building_twice_gives_the_same_bytes(drive):
     assert len(first.images) == 5
 
 
+@pytest.mark.slow
 def test_crops_are_square_rgb_and_as_large_as_the_manifest_says(drive):
     dataset = build_dataset(sample_subject(drive), drive)
     manifest = json.loads(dataset.manifest.read_text())
@@ -127,6 +129,7 @@ def test_a_changed_crop_is_noticed_and_what_a_user_changed_is_set_aside(drive):
     assert (crop.parent.parent / "set_aside" / crop.name).read_bytes() == b"edited by hand"
 
 
+@pytest.mark.slow
 def test_a_photo_taken_away_takes_only_its_own_crop_away(drive):
     subject = sample_subject(drive)
     before = build_dataset(subject, drive)
@@ -148,6 +151,7 @@ def test_a_source_without_photos_is_named_and_nothing_is_made(drive, tmp_path):
     assert not drive.subject("Rex").exists()
 
 
+@pytest.mark.slow
 def test_what_is_no_photo_in_a_zip_is_listed_and_not_judged(drive, tmp_path):
     packed = tmp_path / "packed.zip"
     with zipfile.ZipFile(packed, "w") as archive:
@@ -161,6 +165,7 @@ def test_what_is_no_photo_in_a_zip_is_listed_and_not_judged(drive, tmp_path):
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_two_names_of_one_folder_do_not_mix_their_photos(drive):
     build_dataset(sample_subject(drive), drive)
     with pytest.raises(InputError, match="is that of 'Racer'"):
@@ -181,6 +186,7 @@ def test_a_damaged_manifest_is_named(drive, text, caplog):
     assert "manifest.json cannot be read" in caplog.text
 
 
+@pytest.mark.slow
 def test_without_photos_or_with_unknown_crops_the_error_says_what_to_do(drive):
     with pytest.raises(InputError, match="found 0, need 1; 4 to 30 are best"):
         build_dataset(Subject("Nobody", "dog"), drive)

@@ -14,6 +14,7 @@ from s2i_lib.photos.dataset import build_dataset
 from s2i_lib.photos.manifest import inspect_dataset
 from s2i_lib.photos.subject import Subject
 
+pytestmark = pytest.mark.slow  # each needs what takes seconds to make
 CAR = Subject("Racer", "car")
 PHOTOS = PACKAGE / "samples" / "rc_car"
 

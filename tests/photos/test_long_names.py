@@ -56,6 +56,7 @@ def test_the_folder_of_a_long_name_can_be_made_and_deleted_and_is_its_own(kind, 
     assert folder_name("y" * 249) == "y" * 249, "as before, where that was possible"
 
 
+@pytest.mark.slow
 def test_long_names_in_folder_zip_and_subject_become_a_dataset(tmp_path):
     source, drive = tmp_path / "album", Drive(tmp_path / "drive")
     source.mkdir()
@@ -84,6 +85,7 @@ def test_long_names_in_folder_zip_and_subject_become_a_dataset(tmp_path):
     assert len(dataset.verdicts) == 5 and all(path.is_file() for path in dataset.images)
 
 
+@pytest.mark.slow
 def test_a_path_that_is_too_long_is_said_in_one_sentence(tmp_path):
     for words in (["dataset", "x" * 300, "--subject", "Rex", "--class-noun", "dog"],
                   ["hear", "x" * 300], ["draw", "a dog", "--run", "x" * 300],

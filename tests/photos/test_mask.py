@@ -25,6 +25,7 @@ def overlap(one, other) -> float:
     return both / (sum(areas) - both)
 
 
+@pytest.mark.slow
 def test_photographed_toy_is_cut_out():
     """The antenna is as thin as a pixel of the network's, so that a box may end below it."""
     found = []
@@ -38,6 +39,7 @@ def test_photographed_toy_is_cut_out():
     assert min(found) > 0.6 and np.mean(found) > 0.75, found
 
 
+@pytest.mark.slow
 def test_photo_takes_at_most_a_second_and_a_half_of_one_core():
     image = Image.open(PHOTOS[0])
     find_mask(image)
@@ -55,12 +57,14 @@ def scene(*discs: tuple[int, int, int, str], ground: str = "white") -> Image.Ima
     return image
 
 
+@pytest.mark.slow
 def test_second_thing_at_the_edge_is_not_the_subject():
     mask = find_mask(scene((190, 150, 90, "red"), (385, 280, 28, "blue")))
     assert mask.alpha[150, 190] > 0.9 and mask.alpha[270:, 370:].max() < 0.2
     assert overlap(mask.box, (100, 60, 280, 240)) > 0.9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("second", "is_rival"), [((320, 150, 60, "blue"), True), ((300, 150, 20, "blue"), False)]
 )
@@ -69,10 +73,12 @@ def test_second_subject_of_the_same_size_is_a_rival_and_a_small_one_is_none(seco
     assert mask.doubt == "" and ("two things stand out" in mask.rival) == is_rival
 
 
+@pytest.mark.slow
 def test_photographed_toy_has_no_rival():
     assert find_mask(Image.open(PHOTOS[0]).convert("RGB")).rival == ""
 
 
+@pytest.mark.slow
 def test_small_subject_is_looked_at_from_close_by():
     mask = find_mask(scene((120, 200, 12, "darkgreen")))
     assert overlap(mask.box, (108, 188, 132, 212)) > 0.75
@@ -91,6 +97,7 @@ def filled_by_its_subject() -> Image.Image:
     return image.crop(tuple(map(round, (left + across, top + down, right - across, bottom - down))))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("image", "doubt"),
     [

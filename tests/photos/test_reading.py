@@ -151,6 +151,7 @@ def test_what_is_missing_of_a_photo_is_said_in_rows():
         assert 300 < int(re.search(r"(\d+) of", str(error.value))[1]) < 724
 
 
+@pytest.mark.slow
 def test_two_hundred_megapixels_are_read_smaller():
     """The sensors of large phones since 2022: 16,320 x 12,240."""
     image = made.photo(512).resize((16_320, 12_240))
@@ -282,6 +283,7 @@ def test_the_names_of_googles_takeout_are_no_hindrance(name, tmp_path):
     assert np.abs(np.asarray(photo.image, int)[150, 150] - (201, 60, 50)).max() <= 3
 
 
+@pytest.mark.slow
 def test_links_passwords_and_bombs_in_zips_are_refused(tmp_path):
     link = zipfile.ZipInfo("link.jpg")
     link.external_attr = (stat.S_IFLNK | 0o777) << 16

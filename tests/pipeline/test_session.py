@@ -51,12 +51,14 @@ def test_recording_becomes_a_saved_picture_and_every_step_of_the_way_is_told(dri
     assert wish.section().clip.dtype == np.float32 and speech.last is wish
 
 
+@pytest.mark.slow
 def test_picture_in_five_lines_of_python(drive, pocket):
     speech = SpeechToImage(drive, model=pocket)
     wish = speech.say("a red car on a yellow background")
     assert wish.pictures[0].image.size == (64, 64) and wish.paths[0].is_file()
 
 
+@pytest.mark.slow
 def test_model_brings_its_own_negative_prompt_unless_another_is_given(drive, pocket):
     picky = replace(pocket, base=replace(pocket.base, negative="watermark"))
     for given, left_out in ((None, "wheels, watermark"), ("snow", "wheels, snow"), ("", "wheels")):
@@ -78,6 +80,7 @@ def test_callback_ends_a_wish_and_nothing_is_saved_of_it(drive, pocket, last):
     assert speech.say("a red car").paths, "and the next wish is drawn"
 
 
+@pytest.mark.slow
 def test_last_wish_is_drawn_again_from_its_noise(drive, pocket):
     speech = pipeline(drive, pocket)
     first = speech.say("a red car")
@@ -109,6 +112,7 @@ def test_what_fails_in_the_background_is_told_to_the_wish_that_waits(drive):
         speech.say("a red car")
 
 
+@pytest.mark.slow
 def test_what_is_loaded_after_a_wish_has_failed_says_nothing_and_stops_no_other(drive, pocket):
     """The page would show that it loads, and no longer what went wrong."""
     told = []
@@ -149,6 +153,7 @@ def finished_run(drive, name: str, *, value: float, base: str = "pocket") -> str
     return name
 
 
+@pytest.mark.slow
 def test_who_is_named_is_drawn_by_the_best_run_of_it(drive):
     for name, token in (("Rex", "ohwx"), ("Mia", "flwx")):
         save_subject(drive, Subject(name, "dog", token))
@@ -167,6 +172,7 @@ def test_who_is_named_is_drawn_by_the_best_run_of_it(drive):
     assert both.prompt.text == "a flwx dog with a dog"
 
 
+@pytest.mark.slow
 def test_newest_run_draws_until_somebody_is_named_and_a_chosen_model_always(drive):
     save_subject(drive, Subject("Rex", "dog"))
     finished_run(drive, "rex/pocket-01", value=0.5)

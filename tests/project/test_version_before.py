@@ -56,6 +56,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
     }
 
 
+@pytest.mark.slow
 def test_a_dataset_is_read_and_built_again_around_the_crop_made_by_hand(drive, run):
     before = load_dataset(drive, "Racer")
     assert [path.name for path in before.images] == ["00.png", "01.png", "02.png"]
@@ -76,6 +77,7 @@ def test_runs_are_listed_with_what_they_say_of_themselves(run):
     assert found == {"racer/pocket-01": ("finished", 4), "racer/cut-short": ("training", 2)}
 
 
+@pytest.mark.slow
 def test_a_picture_is_listed_and_made_again_with_its_run(drive, run):
     [listed] = run("gallery", "--subject", "Racer")
     picture = next(drive.creations.glob("*.png"))
@@ -87,6 +89,7 @@ def test_a_picture_is_listed_and_made_again_with_its_run(drive, run):
     assert np.abs(before - again).mean() < 2
 
 
+@pytest.mark.slow
 def test_a_run_draws_under_the_name_of_its_subject(drive, run):
     records = run("draw", "Racer on a red background", "--run", "racer", "--steps", 1)
     [path] = set(drive.creations.glob("*red-background*.json"))

@@ -30,6 +30,7 @@ def correlation(ours: np.ndarray, theirs: np.ndarray) -> float:
     return float(np.corrcoef(a, b)[0, 1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_file_sounds_the_same(kind, speech, tmp_path):
     path = make(kind, speech, tmp_path)
@@ -134,6 +135,7 @@ BAD = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", BAD)
 def test_bad_input_is_refused_in_one_paragraph(kind, speech, tmp_path):
     build, expected = BAD[kind]

@@ -23,6 +23,7 @@ NAMES = [row[0].split("|")[0] for row in ROWS[1:]]
 PLACES = NAMES[NAMES.index("three") + 1 :]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("language", "text", "words"),
     [

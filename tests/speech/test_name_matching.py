@@ -36,6 +36,7 @@ def names_in(text, sentence):
     return [mention.subject.name for mention in find_names(text, subjects)]
 
 
+@pytest.mark.slow
 def test_names_are_found_in_what_whisper_typically_writes():
     written = [sentence for sentence in SENTENCES if sentence["set"] != "spoken"]
     assert len(written) >= 150
@@ -118,6 +119,7 @@ def test_mentions_do_not_overlap_and_keep_their_place():
     assert [m.is_possessive for m in mentions] == [False, False, True]
 
 
+@pytest.mark.slow
 def test_every_rule_of_the_table_decides_about_some_sentence():
     """The sentences that were collected, and six for what does not occur in them."""
     own = {

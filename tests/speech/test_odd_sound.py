@@ -106,6 +106,7 @@ LENGTHS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", LENGTHS)
 def test_a_recording_is_as_long_as_what_can_be_decoded_of_it(kind, wish, tmp_path):
     path, length_s = LENGTHS[kind](tmp_path, wish)
@@ -272,6 +273,7 @@ def test_recordings_with_technical_faults_are_heard(fault, wish):
     assert quiet > -30, "an offset must not take the room of the speech"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_channels", [8, 16, 24])
 def test_recorders_of_many_tracks_are_heard_without_a_crash(n_channels, wish, tmp_path):
     """One microphone of many is on. PyAV read beyond the last, which ended the process."""

@@ -229,6 +229,7 @@ SAID = """a the Rex Luna rex's um please draw me picture of without no cars and 
 beach on wrecks you know so can my"""
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.sampled_from(SAID.split()), max_size=14))
 def test_any_sentence_gives_a_prompt_or_is_refused(words):

@@ -40,6 +40,7 @@ def say(tmp_path):
     return _say
 
 
+@pytest.mark.slow
 def test_what_was_heard_of_a_name_counts_as_the_name_until_it_is_forgotten(say, drive, listener):
     """Their Bella is not written so by tiny.en, nor twice the same: it samples what it doubts."""
     bella = Subject("Bella", "dog")
@@ -62,6 +63,7 @@ def test_a_whole_sentence_and_silence_teach_nothing_and_say_why(say, drive, list
     assert not drive.subjects.exists()
 
 
+@pytest.mark.slow
 def test_a_name_in_another_script_says_that_english_speech_needs_its_sound(
     say, tmp_path, monkeypatch, capsys
 ):

@@ -34,6 +34,7 @@ def listener(request, tmp_path_factory):
     return Listener(HearOptions(engine=request.param, model="tiny.en"), drive).load()
 
 
+@pytest.mark.slow
 def test_kennedys_sentence_is_heard(listener):
     transcript = listener.hear(JFK)
     assert plain(transcript.text) == JFK_WORDS
@@ -47,6 +48,7 @@ def test_shipped_clip_is_heard(listener):
     assert plain(listener.hear(RED_CAR).text) == "a red car on a yellow background"
 
 
+@pytest.mark.slow
 def test_words_carry_times_on_request(listener):
     options = HearOptions(engine=listener.options.engine, model="tiny.en", word_times=True)
     transcript = hear(JFK, options, listener.drive)
@@ -57,6 +59,7 @@ def test_words_carry_times_on_request(listener):
     assert 5.5 < country.start_s < 6.5  # as the recording has it
 
 
+@pytest.mark.slow
 def test_speech_lost_in_noise_is_doubted(listener):
     """At -5 dB tiny.en makes up sentences; they must not pass for what was said."""
     clip = load_audio(JFK)
@@ -87,6 +90,7 @@ def test_a_long_clip_in_noise_takes_no_more_than_three_decodes(listener, length_
     assert transcript.doubts
 
 
+@pytest.mark.slow
 def test_loudness_of_the_recording_does_not_matter(listener):
     clip = load_audio(JFK)
     assert plain(listener.hear(clip * 0.002, RATE_HZ).text) == JFK_WORDS

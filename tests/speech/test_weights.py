@@ -160,6 +160,7 @@ def halves(tmp_path, monkeypatch):
 TINY_EN = packaged.PACKAGED["tiny.en"].sha256
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["openai-whisper", "faster-whisper"])
 def test_weights_in_two_packages_are_joined_once_for_both_engines(engine, halves, tmp_path):
     folder = find_weights(engine, "base", Drive(tmp_path), download=False)
@@ -181,6 +182,7 @@ def test_damaged_parts_are_named_and_leave_nothing_behind(halves, tmp_path):
     assert not list((tmp_path / "local").rglob("model.bin*"))
 
 
+@pytest.mark.slow
 def test_only_where_nothing_else_can_be_had_is_english_alone_heard_and_said_once(drive):
     """The tests have no network, so base cannot be downloaded."""
     if packaged.package_folders("base"):
@@ -196,6 +198,7 @@ def test_only_where_nothing_else_can_be_had_is_english_alone_heard_and_said_once
     assert asked.notes == ()  # whoever says English has what was asked for
 
 
+@pytest.mark.slow
 def test_a_multilingual_model_that_is_here_is_taken_before_tiny_en(halves, drive):
     listener = Listener(HearOptions(engine="faster-whisper", device="cpu"), drive)
     first = listener.hear(JFK)

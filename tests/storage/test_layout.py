@@ -50,6 +50,7 @@ def test_the_document_names_the_folders_that_the_code_knows():
     assert known | {"code"} == {pattern.split("/")[0] for pattern in PATTERNS}
 
 
+@pytest.mark.slow
 def test_every_file_that_is_written_is_in_the_document(drive, pocket):
     subject = sample_subject(drive)
     build_dataset(subject, drive)

@@ -54,6 +54,7 @@ def test_a_holder_on_another_machine_is_watched_for_a_beat(holder, tmp_path):
     assert "sign of life" in said[0]
 
 
+@pytest.mark.slow
 def test_a_lease_without_beats_goes_stale_and_its_late_owner_writes_no_more(tmp_path):
     said = []
     sleeper = Lease(tmp_path, said.append, beat_s=1.0).acquire()

@@ -42,6 +42,7 @@ def test_scores_of_another_base_do_not_count_beside_those_of_the_newest_run(driv
     assert find_run(drive, "Rex").name == "newer"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "card",
     ["[]", "{", '{"step": null, "scores": null}', '{"step": "x", "scores": {"value": null}}',

@@ -24,6 +24,7 @@ def make(kind, shape, seed):
 TENSORS = st.tuples(st.sampled_from(list(_NAMES)), SHAPES)
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.text(min_size=1, max_size=8), TENSORS))
 def test_safetensors_reads_back_what_was_written(tmp_path_factory, made):
     path = tmp_path_factory.mktemp("file") / "a.safetensors"
@@ -71,6 +72,7 @@ print(peak_mib() - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["state", "weights"])
 def test_saving_holds_a_few_tensors_in_memory_and_not_a_second_model(what):
     command = [sys.executable, "-c", MEASURE, what]

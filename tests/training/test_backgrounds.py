@@ -91,6 +91,7 @@ def test_thing_in_a_ground_is_painted_over():
     assert bare(plain).tobytes() == plain.tobytes()
 
 
+@pytest.mark.slow
 def test_thing_on_a_ground_of_two_colours_is_painted_over_and_they_stay():
     """A sea below a sky: what lies at the border is the ground, whatever its colour."""
     ground = Image.new("RGB", (128, 128), (120, 190, 250))

@@ -47,6 +47,7 @@ def plain(colour: str, count: int = 2) -> list[Image.Image]:
     return [Image.new("RGB", (64, 64), colour)] * count
 
 
+@pytest.mark.slow
 def test_prompts_with_the_identifier_are_the_subject_and_the_others_the_class(scorer):
     validation = Validation(scorer, CAR, plain("red"))
     point = validation.add(0, {"a sks car": plain("red"), "a car": plain("blue")})
@@ -62,6 +63,7 @@ def toy_on(ground: str, colour: str = "red") -> Image.Image:
     return image
 
 
+@pytest.mark.slow
 def test_likeness_is_of_the_subject_and_the_leak_of_its_surroundings(scorer):
     """The same toy on another ground is as alike; another toy on the photos' ground is a leak."""
     validation = Validation(scorer, CAR, [toy_on("green")])
@@ -71,6 +73,7 @@ def test_likeness_is_of_the_subject_and_the_leak_of_its_surroundings(scorer):
     assert other.surroundings > 0.9 > moved.surroundings
 
 
+@pytest.mark.slow
 def test_a_prompt_that_asks_for_nothing_more_is_scored_only_where_there_is_no_other(scorer):
     drawn = {"a sks car": plain("red"), "a sks car on a red background": plain("blue")}
     point = Validation(scorer, CAR, plain("red")).add(0, drawn)
@@ -86,6 +89,7 @@ def test_without_photos_only_fidelity_is_scored(scorer):
     assert point.fidelity is not None
 
 
+@pytest.mark.slow
 def test_a_step_that_is_scored_again_after_a_resume_takes_the_old_ones_place(scorer):
     validation = Validation(scorer, CAR, plain("red"))
     validation.resume([Point(0, 0.1, 0.1, 0.1).to_json(), Point(20, 0.2, 0.1, 0.1).to_json()])
@@ -170,6 +174,7 @@ def test_a_scorer_for_a_gpu_waits_in_half_precision(drive, monkeypatch):
         assert make_validation(shipped, setup).scorer.network.dtype == dtype
 
 
+@pytest.mark.slow
 def test_a_scorer_is_awake_for_each_sampling_alone(drive, tmp_path, train_state):
     scorer = load_clip(str(PACKAGE / "pocket" / "scorer"), drive, dtype=torch.float16)
     with awake(scorer.network, torch.device("cpu")):
@@ -184,6 +189,7 @@ def test_a_scorer_is_awake_for_each_sampling_alone(drive, tmp_path, train_state)
     assert set(seen) == {torch.float32} and scorer.network.dtype == torch.float16
 
 
+@pytest.mark.slow
 def test_a_scorer_that_finds_no_room_on_a_gpu_computes_where_it_is(drive):
     half = load_clip(str(PACKAGE / "pocket" / "scorer"), drive, dtype=torch.float16)
     whole = half.network.to
@@ -217,6 +223,7 @@ def judged(scorer, tmp_path, train_state, points=()):
     return best
 
 
+@pytest.mark.slow
 def test_training_goes_on_where_the_scorer_breaks(scorer, tmp_path, caplog):
     train_state = make_train_state(make_pipeline(), FinetuneOptions())
     best = judged(scorer, tmp_path, train_state, [(0, "blue"), (10, "red")])
@@ -255,6 +262,7 @@ def kept_value(folder) -> float:
     return value
 
 
+@pytest.mark.slow
 def test_the_best_steps_weights_are_what_the_run_ends_with(scorer, tmp_path, train_state):
     from s2i_lib.training.checkpoint import save_weights
 
@@ -269,6 +277,7 @@ def test_the_best_steps_weights_are_what_the_run_ends_with(scorer, tmp_path, tra
     assert not (tmp_path / "folder" / BEST).exists()
 
 
+@pytest.mark.slow
 def test_the_best_survives_a_session_that_lost_its_disk(scorer, tmp_path, train_state):
     from s2i_lib.training.checkpoint import save_weights
 
@@ -280,6 +289,7 @@ def test_the_best_survives_a_session_that_lost_its_disk(scorer, tmp_path, train_
     assert kept_value(again.choose(last)[0]) == 0.25
 
 
+@pytest.mark.slow
 def test_a_finished_run_that_goes_on_still_has_its_best_step(scorer, tmp_path, train_state):
     from s2i_lib.training.checkpoint import save_weights
 
@@ -295,6 +305,7 @@ def test_a_finished_run_that_goes_on_still_has_its_best_step(scorer, tmp_path, t
     assert kept_value(path) == 0.25
 
 
+@pytest.mark.slow
 def test_a_last_step_that_was_not_scored_still_ends_the_run(scorer, tmp_path, train_state):
     from s2i_lib.training.checkpoint import save_weights
 
@@ -307,6 +318,7 @@ def test_a_last_step_that_was_not_scored_still_ends_the_run(scorer, tmp_path, tr
     assert again.choose(last) == (last, {"kept_step": 75, "best_step": 25, "scores": {}})
 
 
+@pytest.mark.slow
 def test_the_points_of_the_session_that_came_farthest_count(scorer, tmp_path, train_state):
     """Another machine has trained on over the same Drive since this disk was written."""
     judged(scorer, tmp_path, train_state, [(0, "blue"), (10, "blue")])
@@ -317,6 +329,7 @@ def test_the_points_of_the_session_that_came_farthest_count(scorer, tmp_path, tr
     assert [point.step for point in again.validation.points] == [0, 10, 20, 30]
 
 
+@pytest.mark.slow
 def test_best_weights_that_are_gone_leave_the_last_and_the_record_says_so(
     scorer, tmp_path, train_state
 ):
@@ -331,6 +344,7 @@ def test_best_weights_that_are_gone_leave_the_last_and_the_record_says_so(
     assert kept_value(path) == 0.5
 
 
+@pytest.mark.slow
 def test_best_weights_that_cannot_be_copied_whole_leave_the_last_as_they_were(
     scorer, tmp_path, train_state, faulty_drive
 ):

@@ -39,6 +39,7 @@ def test_training_goes_on_unscored_where_the_hub_is_not_reached(drive, dataset, 
     assert "best step" not in plan_said, "no room is kept for what will not be written"
 
 
+@pytest.mark.slow
 def test_a_run_without_sample_prompts_draws_none_and_ends_all_the_same(drive, dataset, tiny):
     run, _, events = start(drive, dataset, tiny, steps=4, sample_prompts=())
     assert read_card(run)["status"] == "finished" and not (run / "samples").exists()
@@ -211,6 +212,7 @@ LONGER = {"steps": 4, "most_steps": 7, "learning_rate": 1e-3, "save_every": 2}
 LONGER |= {"rises": lambda points: True}  # whatever its samples are like
 
 
+@pytest.mark.slow
 def test_run_goes_on_while_likeness_rises_and_a_killed_one_ends_the_same(drive, dataset, tiny):
     whole, said, events = start(drive, dataset, tiny, name="whole", **LONGER)
     assert read_card(whole)["step"] == read_card(whole)["options"]["steps"] == 7

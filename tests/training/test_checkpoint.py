@@ -42,6 +42,7 @@ VARIANTS = {
 SLOW = {"mean of weights", "schedule", "accumulation"}  # the others are the four kinds of state
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "variant", [pytest.param(v, marks=[pytest.mark.slow] * (v in SLOW)) for v in VARIANTS]
 )
@@ -82,6 +83,7 @@ def test_a_state_is_written_from_the_learners_own_tensors(data, tmp_path):
     assert all(torch.equal(saved[name], p) for name, p in train_state.parameters.items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["trained.safetensors", "optimizer.safetensors", "state.json"])
 def test_a_state_changed_by_one_byte_is_noticed_and_the_one_before_is_used(data, tmp_path, name):
     train_state, _ = run(make_pipeline(), data, OPTIONS, until=1)
@@ -174,6 +176,7 @@ def test_options_that_the_state_cannot_follow_are_refused(change):
 # ---- Weights ----
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_a_pipeline_with_the_saved_weights_predicts_what_the_learner_does(data, tmp_path, method):
     changes = {"method": method, "lora_rank": 2, "lora_alpha": 6, "learning_rate": 1e-2}
@@ -195,6 +198,7 @@ FROM_WEIGHTS = {"full": {}, "lora": VARIANTS["lora"], "text encoder": VARIANTS["
                 "mean of weights": VARIANTS["mean of weights"]}  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", FROM_WEIGHTS)
 def test_a_run_goes_on_from_its_weights_in_fp16_with_a_fresh_optimizer(data, tmp_path, variant):
     options = dataclasses.replace(OPTIONS, **FROM_WEIGHTS[variant])

@@ -36,6 +36,7 @@ def manager(run):
     return make_keeper(run, Waits(patience_s=0.3))
 
 
+@pytest.mark.slow
 def test_a_card_that_waited_for_the_drive_does_not_say_finished_before_the_weights(run, manager):
     """The Drive takes small files again, but not the weights: a file has their name there."""
     gate = threading.Event()
@@ -57,6 +58,7 @@ def save_state(folder, step):
     return checkpoint.save_state(state, folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("keeps_state", "left"), [(False, []), (True, ["state-00000020"])])
 def test_states_go_once_the_weights_are_there_whole_and_a_small_one_stays(run, keeps_state, left):
     """At first a file has the weights' name on the Drive, so that they cannot be written."""
@@ -78,6 +80,7 @@ def test_states_go_once_the_weights_are_there_whole_and_a_small_one_stays(run, k
             (run.folder / WEIGHTS).unlink()
 
 
+@pytest.mark.slow
 def test_states_reach_a_drive_that_is_slower_than_they_are_saved(run, faulty_drive):
     run = Run(faulty_drive.path / "runs" / "violet" / "tiny-01", run.local)
     said: list[str] = []
@@ -139,6 +142,7 @@ def wait_until_lost(manager):
     raise AssertionError("the lease was never noticed to be lost")
 
 
+@pytest.mark.slow
 def test_what_is_queued_when_another_takes_the_run_over_is_never_written(run):
     """A laptop that slept: its states must not push out those of the notebook that went on."""
     manager = make_keeper(run, Waits(patience_s=20, beat_s=0.5))

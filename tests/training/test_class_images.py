@@ -184,6 +184,7 @@ def test_whatever_they_depend_on_gives_them_another_folder(pipe, change):
     assert images_of(pipe, prompts, options, seed).name != before
 
 
+@pytest.mark.slow
 def test_images_of_several_prompts_are_each_what_its_own_prompt_gives(pipe, tmp_path):
     """Also where a batch ends within a round, and where more are wanted later."""
     prompts = ("a cat", "a red dog", "trees")

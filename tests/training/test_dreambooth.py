@@ -138,6 +138,7 @@ def test_instance_and_prior_losses_are_those_of_a_step_written_out(pipe, data):
     assert prior == pytest.approx(float(expected[2:].mean()), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_the_prior_weight_scales_only_the_class_images_gradient(pipe, data):
     """Without weight the class images leave no trace, as if there were none."""
     weights = {}
@@ -267,6 +268,7 @@ def test_a_step_encodes_only_the_prompts_of_its_batch_and_each_once(data, pipe):
     assert rows == [len(set(batch.prompts.tolist())) for batch in batches_]
 
 
+@pytest.mark.slow
 def test_the_empty_prompt_drifts_less_where_class_images_are_shown_with_it(pipe, data):
     """What guidance compares with: its loss on class images after training either way."""
     with_empty = dataclasses.replace(
@@ -362,6 +364,7 @@ def test_gradients_are_clipped_to_the_norm_that_the_options_give(pipe, data):
     assert min(norms[1e6]) > 0.01
 
 
+@pytest.mark.slow
 def test_accumulated_parts_give_the_weights_of_the_whole_batch(data):
     options = dataclasses.replace(OPTIONS, batch_size=4, steps=3)
     whole, _ = run(make_pipeline(), data, options)
@@ -398,6 +401,7 @@ def test_the_text_encoder_is_trained_when_asked_for_and_only_then(data):
         assert changed is is_trained
 
 
+@pytest.mark.slow
 def test_the_mean_of_weights_trails_behind_them(pipe, data):
     train_state, _ = run(pipe, data, dataclasses.replace(OPTIONS, ema_decay=0.9))
     start = weights_of(make_train_state(make_pipeline(), OPTIONS))

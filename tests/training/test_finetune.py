@@ -25,6 +25,7 @@ from s2i_lib.training.finetune import FinetuneRun, make_accelerator
 pytestmark = pytest.mark.usefixtures("local_disk")
 
 
+@pytest.mark.slow
 def test_a_run_leaves_everything_that_is_promised_and_nothing_else(drive, dataset, tiny, capsys):
     run, _, _ = start(drive, dataset, tiny)
     bar = capsys.readouterr().err.rpartition("Training:")[2]
@@ -69,6 +70,7 @@ def test_a_run_leaves_everything_that_is_promised_and_nothing_else(drive, datase
     }
 
 
+@pytest.mark.slow
 def test_class_images_can_be_looked_at_before_and_are_drawn_once(drive, dataset, tiny):
     seen = []
 
@@ -95,6 +97,7 @@ def test_class_images_can_be_looked_at_before_and_are_drawn_once(drive, dataset,
     assert json.loads((run / "run.json").read_text())["class_images"] == kept.name
 
 
+@pytest.mark.slow
 def test_class_images_of_several_prompts_are_one_set_which_is_forgotten_with_its_subject(
     drive, dataset, tiny
 ):
@@ -111,6 +114,7 @@ def test_class_images_of_several_prompts_are_one_set_which_is_forgotten_with_its
     assert {path.name for path in found} == {kept.name}, "on the Drive and on this disk"
 
 
+@pytest.mark.slow
 def test_class_images_are_shown_where_the_drive_takes_nothing(drive, dataset, tiny, local_disk):
     drive.root.mkdir(parents=True, exist_ok=True)
     (drive.root / "class_images").write_text("in the way")
@@ -121,6 +125,7 @@ def test_class_images_are_shown_where_the_drive_takes_nothing(drive, dataset, ti
     assert "Not on the Drive yet" in said[-1]
 
 
+@pytest.mark.slow
 def test_a_plan_has_measured_the_time_and_changes_nothing(drive, dataset, tiny):
     short = {key: value for key, value in SHORT.items() if key != "steps"}
     made = FinetuneRun(drive, dataset, model=str(tiny), steps=1000, **short).plan()
@@ -129,6 +134,7 @@ def test_a_plan_has_measured_the_time_and_changes_nothing(drive, dataset, tiny):
     assert not drive.runs.exists()
 
 
+@pytest.mark.slow
 def test_a_run_on_a_cpu_says_the_time_once_steps_have_been_made(drive, dataset, tiny):
     _, said, _ = start(drive, dataset, tiny)
     (row,) = [line for line in said if line.startswith("Time")]

@@ -18,6 +18,7 @@ from s2i_lib.training.train_state import find_8bit_fault
 pytestmark = pytest.mark.usefixtures("local_disk")
 
 
+@pytest.mark.slow
 def test_a_run_of_before_an_option_was_there_is_still_the_same_run(drive, dataset, tiny):
     run, _, _ = start(drive, dataset, tiny)
     card = json.loads((run / "run.json").read_text())
@@ -30,6 +31,7 @@ def test_a_run_of_before_an_option_was_there_is_still_the_same_run(drive, datase
     assert other != run
 
 
+@pytest.mark.slow
 def test_a_run_killed_before_its_first_file_leaves_its_name_free(drive, dataset, tiny):
     husk = drive.runs / "violet" / "tiny-01"
     husk.mkdir(parents=True)
@@ -223,6 +225,7 @@ def test_a_damaged_state_is_passed_over_for_the_one_before(
     assert "violet/tiny-01 goes on at step 3 of 8." in said
 
 
+@pytest.mark.slow
 def test_a_card_that_lacks_a_field_is_an_error_that_names_it(drive, dataset, tiny, local_disk):
     """As a card is that was copied in part, or cut down by hand."""
     with pytest.raises(KilledError):

@@ -82,6 +82,7 @@ def test_a_step_that_is_not_tried_is_a_rung_down_and_that_is_said():
     assert "A step would leave less than 1 GiB of memory" in sentence
 
 
+@pytest.mark.slow
 def test_steps_are_tried_with_what_this_machine_has_free(model):
     setup = setup_of(model, OPTIONS)
     tried, seconds = trial.try_steps(setup)
@@ -112,6 +113,7 @@ def test_other_errors_than_memory_are_not_swallowed():
         trial.descend(OPTIONS, probe, Accelerator(cpu=True), pytest.fail)
 
 
+@pytest.mark.slow
 def test_a_probe_of_real_steps_leaves_the_model_as_it_was(model):
     before = {k: v.clone() for k, v in model.pipeline.unet.state_dict().items()}
     seconds = trial.probe_steps(model, OPTIONS, Accelerator(cpu=True))

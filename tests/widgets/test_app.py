@@ -58,6 +58,7 @@ def test_form_that_lacks_something_is_refused_in_words(page, drive, change):
     assert not list(drive.root.rglob("*.json"))
 
 
+@pytest.mark.slow
 def test_consent_is_asked_once_and_outlives_the_kernel(page, drive):
     page.faces._told({**ADA, "by": "yes"})
     assert "Consent needs the name" in page.faces.data["complaint"]
@@ -72,6 +73,7 @@ def test_consent_is_asked_once_and_outlives_the_kernel(page, drive):
     assert manifest["consent"]["by"] == "Ada"
 
 
+@pytest.mark.slow
 def test_one_photo_is_enough_to_try_and_is_shown_as_training_sees_it(page, drive):
     page.faces._told(MUG)
     page._store.add("a.jpg", (SAMPLES / "00.jpg").read_bytes())
@@ -86,6 +88,7 @@ def test_one_photo_is_enough_to_try_and_is_shown_as_training_sees_it(page, drive
     assert max(abs(a - b) for a, b in zip(corner, GROUND, strict=True)) < 12, "cut away is green"
 
 
+@pytest.mark.slow
 def test_photos_that_cannot_be_used_say_why_and_nothing_can_be_taught(page):
     page.faces._told(MUG)
     stream = io.BytesIO()
@@ -113,6 +116,7 @@ def test_a_name_that_is_taken_changes_nothing_of_who_has_it(page, drive, form):
     assert card.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_photos_come_to_whom_they_were_dropped_for_whoever_is_looked_at(page, drive):
     """Forty take a while; another name is typed meanwhile."""
     page.faces._told(MUG)
@@ -141,6 +145,7 @@ def test_what_is_still_sent_for_one_who_was_forgotten_comes_too_late(page, drive
     assert late.comm is None and not drive.subject("Cuppa").exists()
 
 
+@pytest.mark.slow
 def test_verdicts_come_one_by_one_with_what_training_will_see(page):
     page.faces._told(MUG)
     seen = []
@@ -159,6 +164,7 @@ def test_verdicts_come_one_by_one_with_what_training_will_see(page):
     assert seen[:5] == [1, 2, 3, 4, 5] and messages(page.heads["photos"]) == ["app_checked"]
 
 
+@pytest.mark.slow
 def test_photos_of_two_people_are_said_and_whose_face_is_taken(page, drive):
     from skimage.data import astronaut
 
@@ -175,6 +181,7 @@ def test_photos_of_two_people_are_said_and_whose_face_is_taken(page, drive):
     assert any("more than one face" in line for line in page.heads["photos"].data["advice"])
 
 
+@pytest.mark.slow
 def test_page_says_how_long_weights_are_on_their_way_to_google(google_drive, drive, monkeypatch):
     """Notebook 0 has no cell that waits for the upload, as notebook 2 has."""
     monkeypatch.setattr(disk, "UPLOAD_BYTES_S", 1000)
@@ -206,6 +213,7 @@ def taught(tmp_path_factory, tiny):
         yield page
 
 
+@pytest.mark.slow
 def test_taught_by_one_press_it_shows_before_and_now_and_opens_speak(taught):
     teach = taught.heads["teach"].data
     assert teach["complaint"] == "" and teach["state"] == "done"
@@ -215,6 +223,7 @@ def test_taught_by_one_press_it_shows_before_and_now_and_opens_speak(taught):
     assert teach["chosen"]["run"].startswith("racer/")
 
 
+@pytest.mark.slow
 def test_opened_again_nothing_is_trained_twice(taught, tiny):
     [run] = finished_runs(taught.drive)
     before = (run / "run.json").read_bytes()
@@ -225,6 +234,7 @@ def test_opened_again_nothing_is_trained_twice(taught, tiny):
     assert [*finished_runs(taught.drive)] == [run] and (run / "run.json").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_another_subject_shows_nothing_of_the_one_before(taught, tmp_path, tiny):
     page = App(Drive(shutil.copytree(taught.drive.root, tmp_path / "copy")), **short(tiny))
     assert page.wait(PATIENCE_S) and page.heads["teach"].data["now"]
@@ -239,6 +249,7 @@ def test_another_subject_shows_nothing_of_the_one_before(taught, tmp_path, tiny)
     assert (speak["name"], speak["is_taught"]) == ("Rex", False)
 
 
+@pytest.mark.slow
 def test_trained_on_or_with_more_photos_it_has_been_learned_all_the_same(taught, tmp_path, tiny):
     """The studio draws with the run that is there; the page said that it knew nobody."""
     page = App(Drive(shutil.copytree(taught.drive.root, tmp_path / "copy")), **short(tiny))
@@ -249,6 +260,7 @@ def test_trained_on_or_with_more_photos_it_has_been_learned_all_the_same(taught,
     assert page.heads["speak"].data["is_taught"]
 
 
+@pytest.mark.slow
 def test_one_who_waited_is_planned_once_the_other_has_been_taught(
     taught, tmp_path, local_disk, tiny
 ):
@@ -269,6 +281,7 @@ def test_one_who_waited_is_planned_once_the_other_has_been_taught(
     assert messages(page.heads["teach"])[0].startswith("app_plan")
 
 
+@pytest.mark.slow
 def test_stopped_in_the_middle_it_waits_and_after_a_kill_it_goes_on_by_itself(
     taught, tmp_path, local_disk, tiny
 ):
@@ -309,6 +322,7 @@ def test_another_is_not_taught_meanwhile(drive):
     assert not (drive.subject("Rex") / NOTE).exists()
 
 
+@pytest.mark.slow
 def test_newer_photos_take_the_place_of_a_check_that_runs(drive):
     ended = []
     checking = Checking(lambda said: None, lambda name, look: None, ended.append, pytest.fail)
@@ -331,6 +345,7 @@ def draw_of(drive: Drive, name: str, colour: str) -> None:
     save(Picture(Image.new("RGB", (64, 64), colour), record), drive.creations)
 
 
+@pytest.mark.slow
 def test_page_to_show_has_photos_only_where_asked_and_forget_finds_them(taught):
     drive = taught.drive
     with pytest.raises(InputError, match="no picture of Racer yet"):
@@ -349,6 +364,7 @@ def test_page_to_show_has_photos_only_where_asked_and_forget_finds_them(taught):
     assert without(with_photos, is_racer) == ""
 
 
+@pytest.mark.slow
 def test_forgetting_lists_first_and_leaves_nothing(taught, tmp_path, local_disk, tiny):
     drive = Drive(shutil.copytree(taught.drive.root, tmp_path / "copy"))
     page = App(drive, **short(tiny))

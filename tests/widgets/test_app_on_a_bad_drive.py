@@ -54,6 +54,7 @@ def until(is_so) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
 def test_photos_and_their_check_go_on_when_the_drive_is_back(page, mount, fault):
     page.faces._told(MUG)
@@ -74,6 +75,7 @@ def test_photos_and_their_check_go_on_when_the_drive_is_back(page, mount, fault)
     assert page.heads["teach"].data["state"] == "ready"
 
 
+@pytest.mark.slow
 def test_every_press_says_that_the_drive_is_away_and_works_once_it_is_back(page, mount):
     page.faces._told(MUG)
     send(page._widgets[1], "a.jpg", small_photo())
@@ -101,6 +103,7 @@ def test_every_press_says_that_the_drive_is_away_and_works_once_it_is_back(page,
     assert page.heads["teach"].data["state"] == "done"
 
 
+@pytest.mark.slow
 def test_taught_while_the_drive_is_away_says_so_and_start_brings_it_there(page, mount):
     page.faces._told(MUG)
     send(page._widgets[1], "a.jpg", small_photo())
@@ -122,6 +125,7 @@ def test_taught_while_the_drive_is_away_says_so_and_start_brings_it_there(page, 
     assert teach.data["state"] == "done" and not teach.data["complaint"]
 
 
+@pytest.mark.slow
 def test_full_at_start_leaves_nothing_half_begun(page, mount):
     page.faces._told(MUG)
     send(page._widgets[1], "a.jpg", small_photo())

@@ -120,6 +120,7 @@ def test_subject_of_a_run_is_chosen_and_marked_in_the_prompt(tmp_path):
     assert studio.prompt["marks"] == [[13, 20]]
 
 
+@pytest.mark.slow
 def test_two_subjects_with_one_identifier_are_marked_once(drive, pocket):
     for name in ("Rex", "Bello"):
         save_subject(drive, Subject(name, "dog", "sks"))
@@ -178,6 +179,7 @@ def test_typed_wish_is_drawn_kept_and_can_be_deleted(tmp_path):
     assert set(studio.seconds[0]) == {"load model", "draw", "save"}
 
 
+@pytest.mark.slow
 def test_prompt_drawn_again_leaves_out_what_its_words_and_the_control_say_now(drive, pocket):
     studio = quick_studio(drive, pocket)
     studio.say("a red car without wheels")
@@ -216,6 +218,7 @@ def test_another_model_brings_its_own_negative_prompt_unless_it_was_changed(driv
         assert studio.settings["negative"] == "snow"
 
 
+@pytest.mark.slow
 def test_prompt_drawn_again_keeps_what_was_said_and_of_whom(drive, pocket):
     save_subject(drive, Subject("Rex", "dog", "sks"))
     heard = Transcript("Rex im Schnee", "de", 0.9, "Rex in the snow", (), "e", "m", 1.0, 1.0)
@@ -295,6 +298,7 @@ def test_who_did_not_come_out_is_asked_for_again_with_one_press(drive, pocket, m
     assert studio.answer["absent"] == "Rex"
 
 
+@pytest.mark.slow
 def test_picture_is_held_and_its_files_lie_go_and_come_back_with_it(drive, pocket):
     kept = save_render("cat", make_folder(drive.creations))
     studio = quick_studio(drive, pocket)
@@ -317,6 +321,7 @@ def test_picture_is_held_and_its_files_lie_go_and_come_back_with_it(drive, pocke
     assert set(drive.creations.iterdir()) == files
 
 
+@pytest.mark.slow
 def test_what_cannot_be_held_is_one_sentence_and_asks_on(drive, pocket):
     heard = Transcript(
         "a red cow", "en", 0.9, "a red cow", (), "e", "m", 1.0, 1.0, ("Whisper was unsure.",)
@@ -339,6 +344,7 @@ def test_what_cannot_be_held_is_one_sentence_and_asks_on(drive, pocket):
     assert studio.wait(240) and len(studio.strip) == 2
 
 
+@pytest.mark.slow
 def test_picture_in_which_nothing_stands_out_is_held_as_a_relief(drive, pocket):
     write_depth(drive.models / folder_name(DEPTH))
     kept = save_landscape(make_folder(drive.creations))
@@ -351,6 +357,7 @@ def test_picture_in_which_nothing_stands_out_is_held_as_a_relief(drive, pocket):
     assert kept.with_suffix(".glb").is_file() and kept.with_suffix(".usdz").is_file()
 
 
+@pytest.mark.slow
 def test_picture_that_nobody_kept_is_held_and_leaves_no_files(drive, pocket):
     save_render("cat", make_folder(drive.creations))
     studio = quick_studio(drive, pocket)
@@ -404,6 +411,7 @@ def pocket_picture() -> PIL.Image.Image:
     return PIL.Image.new("RGB", (64, 64), "red")
 
 
+@pytest.mark.slow
 def test_what_was_stopped_or_refused_leaves_nothing_above_the_picture_that_is_there(drive, pocket):
     studio = quick_studio(drive, pocket)
     studio.say("a red car")
@@ -454,6 +462,7 @@ def test_two_studios_on_one_drive_lose_nothing_of_each_other(drive, pocket):
     assert len(list(drive.creations.glob("*.png"))) == 1
 
 
+@pytest.mark.slow
 def test_ten_minutes_of_talk_are_one_sentence_and_what_comes_after_is_heard(drive, pocket):
     minutes = np.random.default_rng(0).normal(0, 0.05, 600 * 16_000).astype(np.float32)
     studio = Studio(drive, settings={"model": "pocket", "steps": 1}, classroom=False, model=pocket)
@@ -470,6 +479,7 @@ def test_ten_minutes_of_talk_are_one_sentence_and_what_comes_after_is_heard(driv
     assert studio.wait(240) and len(studio.strip) == 1 and studio.complaint == ""
 
 
+@pytest.mark.slow
 def test_change_says_what_it_was_taken_for_and_is_had_the_other_way(drive, pocket):
     studio = quick_studio(drive, pocket)
     studio.say("a red car")
@@ -483,6 +493,7 @@ def test_change_says_what_it_was_taken_for_and_is_had_the_other_way(drive, pocke
     assert studio.prompt["text"] != "a blue car"
 
 
+@pytest.mark.slow
 def test_pictures_of_the_last_time_are_there_after_a_restart_and_can_be_changed(drive, pocket):
     before = quick_studio(drive, pocket)
     before.say("a red car")
@@ -514,6 +525,7 @@ def test_new_seed_of_an_older_picture_draws_its_own_prompt(drive, pocket):
     assert newest["prompt"] == "a red car" and newest["transcript"] == heard.to_json()
 
 
+@pytest.mark.slow
 def test_control_changed_as_a_picture_is_finished_stays_changed(drive, pocket):
     studio = quick_studio(drive, pocket)
     change = {"type": "set", "name": "count", "value": 4}
@@ -527,6 +539,7 @@ def test_control_changed_as_a_picture_is_finished_stays_changed(drive, pocket):
     assert (studio.settings["count"], studio.settings["seed"]) == (4, 7)
 
 
+@pytest.mark.slow
 def test_what_one_thread_says_waits_while_another_holds_back(drive, pocket):
     studio = quick_studio(drive, pocket)
     wait_until(lambda: studio.state == "ready")
@@ -540,6 +553,7 @@ def test_what_one_thread_says_waits_while_another_holds_back(drive, pocket):
     assert not other.is_alive() and studio._states_to_send == set()
 
 
+@pytest.mark.slow
 def test_chosen_model_loads_at_once_and_says_so_but_not_while_one_draws(drive, pocket):
     settings = {"model": "auto", "steps": 1}
     studio = Studio(drive, settings=settings, classroom=False, listener=NO_LISTENER, model=pocket)

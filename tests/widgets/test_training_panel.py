@@ -59,6 +59,7 @@ def test_the_first_and_the_newest_samples_stand_side_by_side(panel, tmp_path):
     assert "<b>sks" not in shown and "&lt;b&gt;sks" in shown
 
 
+@pytest.mark.slow
 def test_a_large_grid_is_sent_as_a_small_picture(panel, tmp_path):
     """The panel goes to the browser again every ten steps."""
     noise = np.random.default_rng(0).integers(0, 256, (2048, 1024, 3), np.uint8)
