@@ -36,6 +36,7 @@ PAIRS = frozenset({
 })  # fmt: skip
 # Nouns that end like a plural and are none.
 ENDING_IN_S = frozenset({"news", "series", "species", "gas", "lens"})
+# Nouns that are said without an article.
 UNCOUNTED = frozenset({
     "bread", "cheese", "broccoli", "popcorn", "chocolate", "candy", "corn", "fire", "lightning",
     "santa", "news",
