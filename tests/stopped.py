@@ -6,13 +6,13 @@ works is copied; and once more with what was written since the last change cut i
 in the midst of writing. `run` can also be killed in earnest at a step, which shows that a copy and
 a kill are one.
 
-The processes are forks of the test's, so that a hundred of them need not load the libraries each.
+The processes come from a fork server (`fork_server.py`), so that a hundred of them need not load
+the libraries each.
 """
 
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import os
 import random
 import shutil
@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
+from fork_server import processes
 
 from s2i_lib.cli import main as command_line
 
@@ -118,7 +119,7 @@ def work(root: Path, words: list[str], log: Path, hook: Callable | None) -> None
 
 
 class Shell:
-    """Runs commands in forks of this process, in one folder."""
+    """Runs commands in processes of their own, in one folder."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -128,7 +129,7 @@ class Shell:
 
     def start(self, *words, hook: Callable | None = None):
         options = (self.root, list(map(str, words)), self.log, hook)
-        process = multiprocessing.get_context("fork").Process(target=work, args=options)
+        process = processes().Process(target=work, args=options)
         process.start()
         return process
 

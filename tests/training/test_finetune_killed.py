@@ -1,14 +1,12 @@
-"""Killed at any moment, the end is the same: real processes, SIGKILL, weights bit by bit."""
+"""Killed at any moment, the end is the same: real SIGKILL, weights bit by bit."""
 
-import multiprocessing
-import os
 import random
 import signal
 import time
-from pathlib import Path
 
 import killed_run
 import pytest
+from fork_server import processes
 from tiny_run import digest
 
 from s2i_lib.storage.run_card import read_card
@@ -38,23 +36,13 @@ N_MOMENTS_FULL = 24
 
 
 @pytest.fixture(scope="module")
-def processes():
-    # The fork server finds what it preloads by this variable only, and says nothing if it does not.
-    here = Path(__file__).parents[1]
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(here), str(here.parent)])
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["killed_run"])
-    return context
-
-
-@pytest.fixture(scope="module")
-def whole(processes, tiny, tmp_path_factory):
+def whole(tiny, tmp_path_factory):
     """An uninterrupted run: the digest of its weights, and how long it took in seconds."""
     root = tmp_path_factory.mktemp("whole")
-    finish(processes, root, tiny)
+    finish(root, tiny)
     began = time.monotonic()
     second = tmp_path_factory.mktemp("again")
-    finish(processes, second, tiny)
+    finish(second, tiny)
     seconds = time.monotonic() - began
     assert digest(run_in(root)) == digest(run_in(second))
     return digest(run_in(root)), seconds
@@ -64,14 +52,14 @@ def run_in(root):
     return root / "drive" / "runs" / "violet" / "tiny-01"
 
 
-def launch(processes, root, *arguments):
-    process = processes.Process(target=killed_run.run, args=(str(root), *arguments))
+def launch(root, *arguments):
+    process = processes().Process(target=killed_run.run, args=(str(root), *arguments))
     process.start()
     return process
 
 
-def finish(processes, root, tiny):
-    process = launch(processes, root, tiny)
+def finish(root, tiny):
+    process = launch(root, tiny)
     process.join(240)
     assert process.exitcode == 0, (root / "log").read_text()
 
@@ -88,18 +76,16 @@ def check_whole(root, whole):
 
 
 @pytest.mark.parametrize(("phase", "count"), PHASES)
-def test_killed_in_a_phase_and_started_again_it_ends_the_same(
-    processes, tiny, whole, tmp_path, phase, count
-):
-    process = launch(processes, tmp_path, tiny, phase, count)
+def test_killed_in_a_phase_and_started_again_it_ends_the_same(tiny, whole, tmp_path, phase, count):
+    process = launch(tmp_path, tiny, phase, count)
     process.join(240)
     assert process.exitcode == -signal.SIGKILL
-    finish(processes, tmp_path, tiny)
+    finish(tmp_path, tiny)
     check_whole(tmp_path, whole)
 
 
 @pytest.mark.timeout(4 * 3600)  # so many pairs of runs, on a busy machine
-def test_killed_at_random_moments_it_ends_the_same(processes, tiny, whole, tmp_path, full):
+def test_killed_at_random_moments_it_ends_the_same(tiny, whole, tmp_path, full):
     moments, seconds = random.Random(0), whole[1]
     killed = attempt = 0
     while killed < (N_MOMENTS_FULL if full else N_MOMENTS):
@@ -107,7 +93,7 @@ def test_killed_at_random_moments_it_ends_the_same(processes, tiny, whole, tmp_p
         root = tmp_path / str(attempt)
         root.mkdir()
         began = time.monotonic()
-        process = launch(processes, root, tiny)
+        process = launch(root, tiny)
         process.join(moments.uniform(0, seconds))
         if process.is_alive():
             killed += 1
@@ -115,14 +101,14 @@ def test_killed_at_random_moments_it_ends_the_same(processes, tiny, whole, tmp_p
             seconds = min(seconds, time.monotonic() - began)
         process.kill()
         process.join()
-        finish(processes, root, tiny)
+        finish(root, tiny)
         check_whole(root, whole)
 
 
-def test_killed_again_and_again_it_still_gets_there(processes, tiny, whole, tmp_path):
+def test_killed_again_and_again_it_still_gets_there(tiny, whole, tmp_path):
     for phase in ("class_images", "saved", "renaming", "pointing", "finishing"):
-        process = launch(processes, tmp_path, tiny, phase)
+        process = launch(tmp_path, tiny, phase)
         process.join(240)
         assert process.exitcode == -signal.SIGKILL, phase
-    finish(processes, tmp_path, tiny)
+    finish(tmp_path, tiny)
     check_whole(tmp_path, whole)
