@@ -51,17 +51,15 @@ def measure(pipe, count: int, steps: int) -> tuple[dict[str, float], list[tuple]
 
     pairs = asked("on", count)
     pictures, said = draw([words.on_background(n, c) for n, c in pairs])
-    table["noun, held-out grounds"] = share([one.nouns[0] for one in said], [n for n, _ in pairs])
+    table["noun, held-out grounds"] = share([one.noun for one in said], [n for n, _ in pairs])
     table["plain background"] = share([background_of(p) for p in pictures], [c for _, c in pairs])
     pairs = asked("at", count)
     _, said = draw([words.at_place(n, p) for n, p in pairs])
-    table["noun, held-out places"] = share([one.nouns[0] for one in said], [n for n, _ in pairs])
+    table["noun, held-out places"] = share([one.noun for one in said], [n for n, _ in pairs])
     table["place"] = share([one.place for one in said], [p for _, p in pairs])
     pairs = asked("wearing", count, living)
     _, said = draw([words.wearing(n, a) for n, a in pairs])
-    table["noun that wears something"] = share(
-        [one.nouns[0] for one in said], [n for n, _ in pairs]
-    )
+    table["noun that wears something"] = share([one.noun for one in said], [n for n, _ in pairs])
     table["accessory"] = share([one.accessory for one in said], [a for _, a in pairs])
     pairs = asked("in", count, paintable)
     grounds = ["white" if c != "white" else "green" for _, c in pairs]
@@ -72,7 +70,7 @@ def measure(pipe, count: int, steps: int) -> tuple[dict[str, float], list[tuple]
     both = [tuple(rng.choice(living, 2, replace=False)) for _ in range(count)]
     prompts = [f"{words.with_article(a)} and {words.with_article(b)}" for a, b in both]
     _, said = draw(prompts)
-    table["both of two nouns"] = share([set(one.nouns) for one in said], [set(w) for w in both])
+    table["both of two nouns"] = share([set(one.pair) for one in said], [set(w) for w in both])
     wanted = [words.COUNTS[i % 3] for i in range(count)]
     nouns = [str(n) for n in rng.choice(living, count)]
     prompts = [

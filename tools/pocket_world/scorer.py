@@ -26,7 +26,7 @@ from transformers import (
 )
 
 from tools.pocket_world import data, individuals, words, world
-from tools.pocket_world.judge import ANSWERS, Renders, _scene, halved, truths
+from tools.pocket_world.judge import ANSWERS, Renders, _scene, resized, truths
 from tools.pocket_world.tokenizer import MAX_LENGTH
 from tools.pocket_world.training import as_tensor, cosine, load_state, save_state, work_folder
 
@@ -193,7 +193,9 @@ def who_loss(features: Features, views: torch.Tensor) -> torch.Tensor:
 
 def draw_individuals(rng: np.random.Generator, nouns: int = individuals.NOUNS) -> torch.Tensor:
     """Return two views each of some individuals, in [-1, 1]: shape = (2, n, 3, side, side)."""
-    return torch.stack([halved(as_tensor(some)) for some in individuals.pairs(rng, nouns)])
+    return torch.stack(
+        [resized(as_tensor(some), SEEN_PX) for some in individuals.pairs(rng, nouns)]
+    )
 
 
 @torch.no_grad()
@@ -211,7 +213,7 @@ def report(features: Features) -> dict[str, float]:
     features.model.eval()
     seen = torch.cat(
         [
-            features.of_pictures(halved(as_tensor(np.array(pictures[i : i + 100]))))
+            features.of_pictures(resized(as_tensor(np.array(pictures[i : i + 100])), SEEN_PX))
             for i in range(0, len(records), 100)
         ]
     )
@@ -241,7 +243,7 @@ def save(features: Features) -> None:
     processor = CLIPImageProcessor(
         size={"shortest_edge": SEEN_PX},
         crop_size={"height": SEEN_PX, "width": SEEN_PX},
-        resample=Image.Resampling.BOX,  # as `halved` does
+        resample=Image.Resampling.BOX,  # as `resized` does
         image_mean=[0.5] * 3,
         image_std=[0.5] * 3,
     )
@@ -256,7 +258,7 @@ def named_by(guides: torch.nn.ModuleDict, features: Features) -> float:
     features.model.eval(), guides.eval()
     right = []
     for some in np.array_split(plain, 5):
-        pixels = halved(as_tensor(np.array(pictures[some])))
+        pixels = resized(as_tensor(np.array(pictures[some])), SEEN_PX)
         pooled = features.model.vision_model(pixel_values=pixels).pooler_output
         nouns = torch.tensor([words.NOUNS.index(records[i]["noun"]) for i in some])
         right.append(guides["noun"](pooled).argmax(1) == nouns)
@@ -268,7 +270,7 @@ def train(steps: int) -> None:
     """Train the vision tower alone, then both, from where it was stopped; `steps` of both."""
     tokenizer = CLIPTokenizer.from_pretrained(work_folder() / "tokenizer")
     model = make_model(tokenizer).train()
-    features, renders = Features(model, tokenizer), Renders(data.LEARNED)
+    features, renders = Features(model, tokenizer), Renders(data.LEARNED, SEEN_PX)
     width = model.config.vision_config.hidden_size
     guides = torch.nn.ModuleDict(
         {
@@ -292,7 +294,7 @@ def train(steps: int) -> None:
         at, total = (step, LED_STEPS) if step < LED_STEPS else (step - LED_STEPS, steps)
         for group in optimizer.param_groups:
             group["lr"] = PEAK_LR * cosine(at, total)
-        pixels, records = renders.batch(rng, BATCH)
+        pixels, records, _ = renders.batch(rng, BATCH)
         if step < LED_STEPS:
             with torch.autocast("cpu", torch.bfloat16):
                 pooled = model.vision_model(pixel_values=pixels).pooler_output.float()

@@ -295,7 +295,7 @@ def train(steps: int) -> None:
         with torch.autocast("cpu", torch.bfloat16):
             error = vae.decode(found).sample.float() - real
         edges = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
-        loss = error.abs().mean() + error.pow(2).mean() + 0.5 * edges
+        loss = error.abs().mean() + 4 * error.pow(2).mean() + 0.5 * edges
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
