@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
+from diffusers.models.attention_processor import AttnProcessor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from tools.pocket_world import data, vae
@@ -321,6 +322,9 @@ def work(rank: int, shared: Shared, plan: Plan, step: int, fork: int, meet: Barr
     held_back = Examples([data.HELD_BACK] if rank == 0 else [], factor)
     examples = Examples(range(int(shared.shards)), factor)
     scheduler = DDPMScheduler(**SCHEDULE)
+    # Torch's fused attention took a third of a step: in bf16 its backward pass is slow here.
+    shared.modules["unet"].set_attn_processor(AttnProcessor())
+    shared.modules["text"].set_attn_implementation("eager")
     named = list(shared.modules.named_parameters())
     for (_, parameter), gradient in zip(named, shared.gradients[rank], strict=True):
         parameter.grad = gradient
