@@ -39,9 +39,16 @@ ENDING_IN_S = frozenset({"news", "series", "species", "gas", "lens"})
 # Nouns that are said without an article.
 UNCOUNTED = frozenset({
     "bread", "cheese", "broccoli", "popcorn", "chocolate", "candy", "corn", "fire", "lightning",
-    "santa", "news",
+    "santa", "claus", "news",
 })  # fmt: skip
+_O = r"(tomat|potat|her|volcan|mosquit|torped|buffal)o"  # those that become -oes
+_MAN = r"(?<=[a-z]{2})(?<!\bhu)(?<!\bger)(?<!\bro)(?<!\bsha)(?<!\btalis)man$"  # as in snowman
 SINGULARS = (
+    (rf"{_O}es$", r"\1o"),
+    (r"(?<=[a-z]{2})(?<!\bspeci)(?<!\babdo)(?<!\bra)(?<!\bsta)men$", "man"),
+    (r"(\bb|cact|octop|potam|walr)uses$", r"\1us"),
+    (r"(rhinocer)oses$", r"\1os"),
+    (r"\b(tax|sk)is$", r"\1i"),
     (r"(cook|zomb|mov|pix|hood|brown)ies$", r"\1ie"),
     (r"ies$", "y"),
     (r"(x|z|ch|sh|ss)es$", r"\1"),
@@ -206,9 +213,11 @@ def _singular(noun: str) -> str:
 def plural_of(noun: str) -> str:
     """Return the plural of a class noun, by its last word: "toy car" is "toy cars"."""
     *before, last = noun.split()
-    several = last if last in PAIRS else IRREGULAR.get(last)
+    several = last if last in PAIRS | UNCOUNTED else IRREGULAR.get(last)
+    if several is None and re.search(_MAN, last):
+        several = last[:-3] + "men"
     if several is None:
-        is_es = re.search(r"(?:s|x|z|ch|sh)$", last)
+        is_es = re.search(rf"(?:s|x|z|ch|sh|{_O})$", last)
         several = last + "es" if is_es else re.sub(r"(?<=[^aeiou])y$", "ie", last) + "s"
     return " ".join([*before, several])
 

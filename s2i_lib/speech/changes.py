@@ -95,7 +95,8 @@ def _read_bare(scene: Scene, words: str) -> Edit | None:
     if re.match(rf"(?:and|plus|also) {DET} ", words, re.IGNORECASE) and is_thing(words):
         return "add", scene.insert(Part("with", re.sub("^also ", "and ", words)))
     if re.fullmatch(rf"(?:an? |the )?(?:in )?{COLOURS}", value, re.IGNORECASE) or re.match(
-        rf"(?:{PLACE}|wearing|dressed|as|during|by) |{SET_PLACE}$|{SIZE}\b|\w+ of them|[a-z]+er\b|"
+        rf"(?:{PLACE}|wearing|holding|dressed|as|during|by) |{SET_PLACE}$|{SIZE}\b|\w+ of them|"
+        rf"[a-z]+er\b|"
         rf"(?:(?:have|get|draw|make|see|show) )?an? (?:[a-z]+er|{COLOURS})$|{DOING}$|"
         rf"(?:{'|'.join(NUMBERS[1:])})$|(?:a (?:bit|little)|much|even) |half |twice ",
         value,

@@ -13,7 +13,15 @@ from dataclasses import dataclass, replace
 
 import regex as re
 
-from s2i_lib.photos.subject import ENDING_IN_S, IRREGULAR, PAIRS, SINGULARS, Subject, plural_of
+from s2i_lib.photos.subject import (
+    ENDING_IN_S,
+    IRREGULAR,
+    PAIRS,
+    SINGULARS,
+    UNCOUNTED,
+    Subject,
+    plural_of,
+)
 from s2i_lib.speech.templates import article_for
 
 NUMBERS = (
@@ -71,7 +79,7 @@ _CUTS = re.compile(
 _STYLE_AHEAD = re.compile(
     rf"^(?:(?:an?|the|some)\s+)?(?:[\w-]+\s+){{0,2}}?{STYLE_NOUN} (?:of|showing) ", re.IGNORECASE
 )
-_GROUND = re.compile(
+GROUND = re.compile(
     r"(?:on|with|in front of|against) (?:an? |the )?(?:(?:[\w-]+) ){0,2}background$",
     re.IGNORECASE,
 )
@@ -134,7 +142,7 @@ def _role(text: str, is_first: bool) -> str:
         return "time"
     if re.match(rf"in the style of\b|(?:in|as) (?:an? )?{STYLE_NOUN}\b", low):
         return "style"
-    if _GROUND.match(low) or re.match(rf"{SET_PLACE}$", low):
+    if GROUND.match(low) or re.match(rf"{SET_PLACE}$", low):
         return "place"
     for role, ahead in (
         ("wears", rf"wearing|dressed|in (?:{DET} )?(?:[\w-]+ )?{CLOTHES}$"),
@@ -168,7 +176,12 @@ def parse_head(text: str, subjects: Sequence[Subject] = ()) -> Head:
     core, tail = words[:end], " ".join(words[end:])
     at = 0
     identifiers = {subject.identifier for subject in subjects}
-    while at < len(core) - 1 and core[at] not in identifiers and _is_adjective(core[at]):
+    while (
+        at < len(core) - 1
+        and core[at] not in identifiers
+        and _is_adjective(core[at])
+        and not _COMPOUND.match(" ".join(core[at:]))
+    ):
         at += 1
     is_subject = core[at : at + 1] != [] and core[at] in identifiers
     return Head(det, tuple(core[:at]), " ".join(core[at:]), tail, is_subject)
@@ -179,6 +192,14 @@ _ADJECTIVE = re.compile(
     r"sleepy|wet|dirty|brave|fat|thin|good|bad|beautiful|pretty|lovely|fluffy|scared|proud|grumpy|"
     r"tired|muddy|snowy|tall|short|long|round|shiny|fancy|fast|slow|furry|hairy|wooden|metal|"
     r"glass|plastic|golden|magic|evil|friendly|broken|very|really|[a-z]{3,}ing|[a-z]{3,}ed),?$",
+    re.IGNORECASE,
+)
+# Nouns that begin with what is an adjective elsewhere: a blue light bulb, no light blue bulb.
+_COMPOUND = re.compile(
+    r"(?:light bulb|magic (?:wand|carpet|lamp)|flying (?:saucer|fish|carpet)|golden retriever|"
+    r"stuffed (?:animal|toy)|swimming pool|washing machine|sewing machine|sleeping bag|red panda|"
+    r"rocking (?:chair|horse)|shooting star|fishing rod|wedding (?:cake|dress|ring)|snowy owl|"
+    r"building block|orange (?:juice|tree))s?$",
     re.IGNORECASE,
 )
 
@@ -261,6 +282,8 @@ def with_size(head: Head, size: str) -> Head:
 
 def with_noun(head: Head, new: Head) -> Head:
     """Return a phrase with another noun, and with what is said of that one."""
+    if not new.det and new.noun.split()[-1].lower() in PAIRS | UNCOUNTED:
+        head = replace(head, det="")
     size = next((word for word in new.words if word.lower() in _STEP), "")
     colour = re.search(rf"\b{COLOURS}\b", " ".join(new.words), re.IGNORECASE)
     count = count_of(new) if new.det.lower() not in ("a", "an", "the", "") else None

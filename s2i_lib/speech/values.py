@@ -11,11 +11,13 @@ from dataclasses import replace
 import regex as re
 
 from s2i_lib.errors import InputError
+from s2i_lib.photos.subject import PAIRS, UNCOUNTED
 from s2i_lib.speech.phrases import (
     BESIDE,
     CLOTHES,
     COLOURS,
     DET,
+    GROUND,
     NUMBERS,
     PLACE,
     SET_PLACE,
@@ -44,6 +46,9 @@ _TIMES = {
     "rain": "in the rain", "raining": "in the rain", "rainy": "in the rain",
     "sunset": "at sunset", "sunrise": "at sunrise", "foggy": "in the fog", "dawn": "at dawn",
 }  # fmt: skip
+_WEATHER = r"\b(?:rain|storm|fog|thunderstorm|snowstorm|mist)$"
+_BARE_NOUNS = PAIRS | UNCOUNTED
+"""Nouns that need no article to be things: "make it bread"."""
 _GERUNDS = {
     "fly": "flying", "sleep": "sleeping", "run": "running", "jump": "jumping", "smile": "smiling",
     "laugh": "laughing", "dance": "dancing", "swim": "swimming", "sit": "sitting",
@@ -75,7 +80,8 @@ def read_value(scene: Scene, said: str, *, is_framed: bool) -> Edit | None:
             return edit
     if re.match(rf"{PLACE} |{SET_PLACE}$", low):
         return _place(scene, value)
-    if is_framed and re.match(rf"{DET} |[\w-]+s$", low) and is_thing(value):
+    is_noun = re.match(rf"{DET} |[\w-]+s$", low) or low.split()[-1] in _BARE_NOUNS
+    if is_framed and is_noun and is_thing(value):
         return _replace(scene, value)
     if is_framed and re.fullmatch(r"(?:more )?[a-z-]+", low):
         adjective = re.sub(r"^more ", "", low)
@@ -127,7 +133,13 @@ def _number(scene: Scene, value: str) -> Edit | None:
 
 def _time(scene: Scene, value: str) -> Edit | None:
     time = _TIMES.get(value.lower(), value.lower())
-    return ("time", scene.exchange(Part("time", time))) if re.fullmatch(TIME, time) else None
+    if not re.fullmatch(TIME, time):
+        return None
+    for i, part in enumerate(scene.parts[1:], start=1):  # it does not rain on a red background
+        if GROUND.match(part.text) and re.search(_WEATHER, time):
+            put = replace(part, text=time)
+            return "place", scene.join([*scene.parts[:i], put, *scene.parts[i + 1 :]])
+    return "time", scene.exchange(Part("time", time))
 
 
 def _style(scene: Scene, value: str) -> Edit | None:
@@ -148,6 +160,8 @@ def _clothes(scene: Scene, value: str) -> Edit | None:
     if re.match(rf"wear(?:ing)? |dressed (?:in|as) |in (?:{DET} )?(?:[\w-]+ )?{CLOTHES}$", low):
         clothes = re.sub(r"^wear ", "wearing ", value, flags=re.IGNORECASE)
         return "worn", scene.exchange(Part("wears", clothes))
+    if re.match(r"hold(?:ing)? ", low) and is_thing(value):
+        return "add", scene.insert(Part("with", f"holding {value.split(' ', 1)[1]}"))
     return read_with(scene, value) if re.match(r"with(?:out)? ", low) else None
 
 

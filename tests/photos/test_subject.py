@@ -154,6 +154,8 @@ def test_dataset_without_an_identifier_keeps_the_cards(drive):
         ("puppies", "puppy"), ("boxes", "box"), ("an owl", "owl"), ("glass", "glass"),
         ("bus", "bus"), ("glasses", "glasses"), ("people", "people"),
         ("action figure", "action figure"), ("cookies", "cookie"), ("horses", "horse"),
+        ("snowmen", "snowman"), ("ramen", "ramen"), ("tomatoes", "tomato"), ("shoes", "shoes"),
+        ("octopuses", "octopus"), ("houses", "house"), ("roses", "rose"), ("taxis", "taxi"),
         ("dog.", "dog"), ('"dog"', "dog"), ("women", "woman"), ("mice", "mouse"),
         ("T-shirt", "T-shirt"),
         ("black and white cat", "black and white cat"), ("cats'", "cat"), ("गाय", "गाय"),
@@ -163,7 +165,23 @@ def test_a_class_noun_is_a_noun_in_the_singular(given, noun, drive, caplog):
     assert Subject.parse(f"Rex:{given}").class_noun == noun
     assert Subject.choose(drive, "Rex", given).class_noun == noun
     assert ("in the singular" in caplog.text) == (
-        given in ("dogs", "puppies", "boxes", "cookies", "horses", "women", "mice", "cats'")
+        given
+        in (
+            "dogs",
+            "puppies",
+            "boxes",
+            "cookies",
+            "horses",
+            "women",
+            "mice",
+            "cats'",
+            "snowmen",
+            "tomatoes",
+            "octopuses",
+            "houses",
+            "roses",
+            "taxis",
+        )
     )
 
 

@@ -56,7 +56,7 @@ remove the background | a red car
 in the snow | a red car in the snow
 at night | a red car on a yellow background at night
 make it night | a red car on a yellow background at night
-make it rain | a red car on a yellow background in the rain
+make it rain | a red car in the rain
 bigger | a big red car on a yellow background
 A bit smaller, please | a small red car on a yellow background
 make it huge | a huge red car on a yellow background
@@ -137,6 +137,22 @@ a dog | make the background the clouds | a dog in the clouds
 a dog holding a balloon on a red background | remove the balloon | a dog on a red background
 a dog with headphones in the snow | take off the headphones | a dog in the snow
 a dog in a cape on a beach | take off the cape | a dog on a beach
+a dog on a beach | make it rain | a dog on a beach in the rain
+a dog in the snow | holding a balloon | a dog holding a balloon in the snow
+a dog | let it hold a balloon | a dog holding a balloon
+a dog on a beach | make it bread | bread on a beach
+a dog | turn it into santa claus | santa claus
+a dog in the snow | make it scissors | scissors in the snow
+a big dog | make it broccoli | big broccoli
+bread on a beach | make it a dog | a dog on a beach
+a light bulb | make it blue | a blue light bulb
+a red magic wand on a beach | make it green | a green magic wand on a beach
+two flying saucers | make them red | two red flying saucers
+a superhero | make it two | two superheroes
+a snowman on a beach | two of them | two snowmen on a beach
+three tomatoes | make it one | a tomato
+two buses | make it one | a bus
+a human | make it two | two humans
 """
 COMMANDS_SAID = """
 undo | undo
