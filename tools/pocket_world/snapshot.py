@@ -1,4 +1,4 @@
-"""Write a small snapshot of the training (fp16 weights), or make the state anew from one.
+"""Write a small snapshot of all that was trained (fp16 weights), or make the state anew from one.
 
 python -m tools.pocket_world.snapshot save FOLDER
 python -m tools.pocket_world.snapshot restore FOLDER
@@ -17,23 +17,27 @@ from safetensors.torch import load_file, save_file
 from tools.pocket_world import data, unet, vae
 from tools.pocket_world.training import load_state, save_state, work_folder
 
+JUDGE = "judge.safetensors"
+
 
 def save(folder: Path) -> None:
-    """Write raw and averaged weights, VAE, PCA, tokenizer and where the training stands."""
+    """Write averaged weights, VAE, PCA, tokenizer, judge, scorer and where the training stands."""
     work, state = work_folder(), load_state(work_folder() / "unet_trunk.pt")
     if not state:
         raise SystemExit(f"No training in {work}: unet_trunk.pt is missing.")
     folder.mkdir(parents=True, exist_ok=True)
     names = [name for name, _ in _modules().named_parameters()]
-    raw = {n: state["modules"][n].half().contiguous() for n in names}
     averages = zip(names, state["ema"], strict=True)
-    save_file(raw, folder / "raw.safetensors")
     save_file({n: e.half().contiguous() for n, e in averages}, folder / "ema.safetensors")
     vae.load().half().save_pretrained(folder / "vae")
     shutil.copytree(work / "tokenizer", folder / "tokenizer", dirs_exist_ok=True)
-    for part in ("pca.npz", "judge.pt"):
-        if (work / part).exists():
-            shutil.copy(work / part, folder / part)
+    shutil.copy(work / "pca.npz", folder / "pca.npz")
+    if trained := load_state(work / "judge.pt"):  # finished: its optimizer is as large twice over
+        _save_half(trained["judge"], folder / JUDGE)
+    if (work / "scorer").exists():
+        shutil.copytree(work / "scorer", folder / "scorer", dirs_exist_ok=True)
+        weights = folder / "scorer" / "model.safetensors"
+        _save_half(load_file(weights), weights)
     about = {
         "step": state["step"],
         "pictures": state["seen"],
@@ -49,6 +53,11 @@ def save(folder: Path) -> None:
     print(f"{about} -> {folder}, {size / 1e6:.1f} MB")
 
 
+def _save_half(weights: dict[str, torch.Tensor], file: Path) -> None:
+    small = {n: w.half() if w.is_floating_point() else w for n, w in weights.items()}
+    save_file({n: w.contiguous() for n, w in small.items()}, file, {"format": "pt"})
+
+
 def _modules() -> torch.nn.ModuleDict:
     made, text = unet.make_models()
     return torch.nn.ModuleDict({"unet": made, "text": text})
@@ -57,16 +66,17 @@ def _modules() -> torch.nn.ModuleDict:
 def restore(folder: Path) -> None:
     """Write `unet_trunk.pt` with the snapshot's weights and an optimizer that remembers nothing."""
     work, about = work_folder(), json.loads((folder / "about.json").read_text())
-    for part in ("vae", "tokenizer"):
-        shutil.copytree(folder / part, work / part, dirs_exist_ok=True)
-    for part in ("pca.npz", "judge.pt"):
+    for part in ("vae", "tokenizer", "scorer"):
         if (folder / part).exists():
-            shutil.copy(folder / part, work / part)
+            shutil.copytree(folder / part, work / part, dirs_exist_ok=True)
+    shutil.copy(folder / "pca.npz", work / "pca.npz")
+    if (folder / JUDGE).exists():
+        save_state({"judge": load_file(folder / JUDGE)}, work / "judge.pt")
     shared = unet.make_shared(1)
-    raw, averages = load_file(folder / "raw.safetensors"), load_file(folder / "ema.safetensors")
+    averages = load_file(folder / "ema.safetensors")
     with torch.no_grad():
         for i, (name, p) in enumerate(shared.modules.named_parameters()):
-            p.copy_(raw[name])
+            p.copy_(averages[name])
             shared.ema[i].copy_(averages[name])
     state = {"modules": shared.modules.state_dict(), "step": about["step"], "fork": about["step"]}
     state |= {"seen": about["pictures"], "momentum": shared.momentum, "squares": shared.squares}

@@ -40,7 +40,7 @@ STILL = 100.0  # the constant channels; the signal is of order 1, so the norm mo
 LOG_VARIANCE = -8.0  # posterior: standard deviation 0.018 beside latents of order 1
 WHITENING = 0.5  # latent k is divided by sd_k ** 0.5: what matters most keeps most of the variance
 
-STEPS, BATCH, PHOTOS, PEAK_LR, WARMUP = 4000, 8, 2, 1e-3, 100
+STEPS, BATCH, PHOTOS, PEAK_LR, WARMUP = 6000, 8, 2, 1e-3, 100
 
 
 def patches(pictures: torch.Tensor, side: int) -> torch.Tensor:
