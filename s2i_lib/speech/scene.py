@@ -73,6 +73,12 @@ class Scene:
         kept[at[0]] = replace(new, gap=kept[at[0]].gap)
         return self.join(kept)
 
+    def put(self, at: int, text: str) -> str:
+        """Put other words where a part stands."""
+        return self.join(
+            [*self.parts[:at], replace(self.parts[at], text=text), *self.parts[at + 1 :]]
+        )
+
     def insert(self, new: Part) -> str:
         """Add a part behind those that usually stand before it."""
         rank = {role: i for i, role in enumerate(_ORDER)}

@@ -46,7 +46,10 @@ _TIMES = {
     "rain": "in the rain", "raining": "in the rain", "rainy": "in the rain",
     "sunset": "at sunset", "sunrise": "at sunrise", "foggy": "in the fog", "dawn": "at dawn",
 }  # fmt: skip
-_WEATHER = r"\b(?:rain|storm|fog|thunderstorm|snowstorm|mist)$"
+_SKY = r"\b(?:rain|storm|fog|thunderstorm|snowstorm|mist|stars)$"
+"""Times that are places as well: in the rain there is no red background, and no kitchen."""
+_UNDER_NO_SKY = re.compile(rf"{GROUND.pattern}|in the snow$", re.IGNORECASE)
+"""Places that give way to such a time."""
 _BARE_NOUNS = PAIRS | UNCOUNTED
 """Nouns that need no article to be things: "make it bread"."""
 _GERUNDS = {
@@ -135,11 +138,21 @@ def _time(scene: Scene, value: str) -> Edit | None:
     time = _TIMES.get(value.lower(), value.lower())
     if not re.fullmatch(TIME, time):
         return None
-    for i, part in enumerate(scene.parts[1:], start=1):  # it does not rain on a red background
-        if GROUND.match(part.text) and re.search(_WEATHER, time):
-            put = replace(part, text=time)
-            return "place", scene.join([*scene.parts[:i], put, *scene.parts[i + 1 :]])
+    for i, part in enumerate(scene.parts[1:], start=1):
+        if re.search(_SKY, time) and _UNDER_NO_SKY.match(part.text):
+            return "place", scene.put(i, time)
+        if time == "by day" and part.text.lower() == "at night":  # day is what nobody says
+            return "time", scene.join([*scene.parts[:i], *scene.parts[i + 1 :]])
     return "time", scene.exchange(Part("time", time))
+
+
+def _move(scene: Scene, where: str) -> Edit:
+    """Put everything elsewhere, out of the rain, too."""
+    roles = [part.role for part in scene.parts]
+    for i, part in enumerate(scene.parts):
+        if "place" not in roles and part.role == "time" and re.search(_SKY, part.text.lower()):
+            return "place", scene.put(i, where)
+    return "place", scene.exchange(Part("place", where))
 
 
 def _style(scene: Scene, value: str) -> Edit | None:
@@ -184,7 +197,7 @@ def _place(scene: Scene, value: str) -> Edit | None:
         return None
     if re.match(rf"(?!{SET_PLACE}$){BESIDE} ", value, re.IGNORECASE):
         return "place", scene.exchange(Part("beside", value))
-    return "place", scene.exchange(Part("place", value))
+    return _move(scene, value)
 
 
 def read_ground(scene: Scene, what: str) -> Edit | None:
@@ -194,8 +207,7 @@ def read_ground(scene: Scene, what: str) -> Edit | None:
         return _place(scene, what)
     bare = re.sub(r"^(?:an?|the) | background$", "", what)
     if re.fullmatch(COLOURS + r"|[a-z]+(?: [a-z]+)?", bare) and not re.match(f"{DET} ", what):
-        ground = f"on {article_for(bare)} {bare} background"
-        return "place", scene.exchange(Part("place", ground))
+        return _move(scene, f"on {article_for(bare)} {bare} background")
     return _place(scene, f"in {what}" if _is_inside(what) else f"on {what}")
 
 

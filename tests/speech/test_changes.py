@@ -138,6 +138,13 @@ a dog holding a balloon on a red background | remove the balloon | a dog on a re
 a dog with headphones in the snow | take off the headphones | a dog in the snow
 a dog in a cape on a beach | take off the cape | a dog on a beach
 a dog on a beach | make it rain | a dog on a beach in the rain
+a cat in the rain | put it in the kitchen | a cat in the kitchen
+a cat in the rain | on a red background | a cat on a red background
+a dog in the snow | in the rain | a dog in the rain
+a dog in the rain | in the snow | a dog in the snow
+a cat on a red background | under the stars | a cat under the stars
+a dog on a beach at night | make it day | a dog on a beach
+a dog on a beach | make it day | a dog on a beach by day
 a dog in the snow | holding a balloon | a dog holding a balloon in the snow
 a dog | let it hold a balloon | a dog holding a balloon
 a dog on a beach | make it bread | bread on a beach
