@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from itertools import islice
 
 import numpy as np
 import torch
@@ -36,7 +37,7 @@ SEEN_PX = world.SIZE_PX // 2  # side of the pictures that it sees
 INDIVIDUALS_EVERY = 2  # steps: they take longer to draw than all else of a step
 SCALE_LIMIT = 40.0  # of the logits: a cosine of 0.1 decides by 4 nats
 LED = ("noun", "place", "accessory", "colour")  # what a classifier teaches the vision tower
-QUESTIONS = 16  # scenes of a batch that a question with all its answers is asked about
+QUESTIONS = 8  # scenes of a batch that a question of each kind is asked about, with all its answers
 SHARPNESS = 10.0  # of the choice among individuals: a cosine of 0.1 decides by one nat
 
 
@@ -162,12 +163,9 @@ def loss_of(
     target = torch.arange(len(records))
     pairs = (F.cross_entropy(likeness, target) + F.cross_entropy(likeness.T, target)) / 2
     asked = []
-    for i in rng.permutation(len(records)):
-        found = question(_scene(records[i]), str(rng.choice(KINDS)))
-        if found:
-            asked.append((i, *found))
-        if len(asked) == QUESTIONS:
-            break
+    for kind in KINDS:  # of each as many: in one scene of six something is worn
+        found = ((i, question(_scene(records[i]), kind)) for i in rng.permutation(len(records)))
+        asked += islice(((i, *one) for i, one in found if one), QUESTIONS)
     vectors = features.of_texts([t for _, options, _ in asked for t in options])
     parts, at = [], 0
     for i, options, answer in asked:
