@@ -30,6 +30,10 @@ def save(folder: Path) -> None:
     averages = zip(names, state["ema"], strict=True)
     save_file({n: e.half().contiguous() for n, e in averages}, folder / "ema.safetensors")
     vae.load().half().save_pretrained(folder / "vae")
+    config = folder / "vae" / "config.json"
+    known = json.loads(config.read_text())
+    known.pop("_name_or_path", None)  # a folder of this machine
+    config.write_text(json.dumps(known, indent=2) + "\n")
     shutil.copytree(work / "tokenizer", folder / "tokenizer", dirs_exist_ok=True)
     shutil.copy(work / "pca.npz", folder / "pca.npz")
     if trained := load_state(work / "judge.pt"):  # finished: its optimizer is as large twice over
