@@ -282,7 +282,7 @@ def with_size(head: Head, size: str) -> Head:
 
 def with_noun(head: Head, new: Head) -> Head:
     """Return a phrase with another noun, and with what is said of that one."""
-    if not new.det and new.noun.split()[-1].lower() in PAIRS | UNCOUNTED:
+    if not new.det and new.noun.lower().rpartition(" ")[2] in PAIRS | UNCOUNTED:
         head = replace(head, det="")
     size = next((word for word in new.words if word.lower() in _STEP), "")
     colour = re.search(rf"\b{COLOURS}\b", " ".join(new.words), re.IGNORECASE)

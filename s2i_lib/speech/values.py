@@ -83,7 +83,7 @@ def read_value(scene: Scene, said: str, *, is_framed: bool) -> Edit | None:
             return edit
     if re.match(rf"{PLACE} |{SET_PLACE}$", low):
         return _place(scene, value)
-    is_noun = re.match(rf"{DET} |[\w-]+s$", low) or low.split()[-1] in _BARE_NOUNS
+    is_noun = re.match(rf"{DET} |[\w-]+s$", low) or low.rpartition(" ")[2] in _BARE_NOUNS
     if is_framed and is_noun and is_thing(value):
         return _replace(scene, value)
     if is_framed and re.fullmatch(r"(?:more )?[a-z-]+", low):
