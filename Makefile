@@ -7,7 +7,7 @@
 # make screenshots   takes the pictures of the studio in docs/ anew
 # make docs    builds the documentation site, with the notebooks' own pictures; six minutes, then seconds
 # make badges REPO=owner/name   writes the repository's address into the README and the notebooks
-# make pocket  trains the pocket model from nothing; needs npm; took 88 minutes on two cores, resumable
+# make pocket  trains the pocket model from nothing; needs npm; five hours on two idle cores, resumable
 
 SHELL := /bin/bash
 AUDIO ?= s2i_lib/samples/red_car.wav
@@ -99,17 +99,23 @@ badges: .venv/bin/python
 
 # Each script goes on where it was stopped, and leaves alone what is finished; the state is in
 # tools/pocket/.work (S2I_POCKET_WORK). The emoji sets come by npm (Node.js). The weights that ship
-# had these many steps, and a branch of 600; more go on from there, with a new branch.
-POCKET_STEPS ?= 1500
+# had these many shards of 5,000 scenes and steps of the trunk; more go on from there, with a new
+# branch.
+SHARDS ?= 24
+POCKET_STEPS ?= 3354
 pocket: .venv/.test
 	$(PIP) --quiet -e '.[pocket]'
-	$(BIN)/python -m tools.pocket.tokenizer
 	$(BIN)/python -m tools.pocket.icons
-	$(BIN)/python -m tools.pocket.data
-	$(BIN)/python -m tools.pocket.vae
-	$(BIN)/python -m tools.pocket.scorer
+	$(BIN)/python -m tools.pocket.tokenizer
+	$(BIN)/python -m tools.pocket.places
+	$(BIN)/python -m tools.pocket.data pixels
+	$(BIN)/python -m tools.pocket.vae start
+	$(BIN)/python -m tools.pocket.data 0 $(SHARDS)
 	$(BIN)/python -m tools.pocket.unet trunk --until $(POCKET_STEPS)
-	$(BIN)/python -m tools.pocket.unet branch
+	$(BIN)/python -m tools.pocket.vae
+	$(BIN)/python -m tools.pocket.judge
+	$(BIN)/python -m tools.pocket.scorer
+	$(BIN)/python -m tools.pocket.unet branch --steps 700
 	$(BIN)/python -m tools.pocket.assemble
 
 clean:

@@ -6,7 +6,7 @@ Whisper heard in it, and the picture that the run drew of them. It was made by
     python -m s2i_lib dataset s2i_lib/samples/rc_car --subject Racer --class-noun car
     python -m s2i_lib finetune --subject Racer --model pocket --name lead \
         --option sample_every=0 --option sample_prompts= --option keep=last
-    flite -voice slt -t "Racer on a blue background." -o racer.wav
+    flite -voice slt -t "Racer on a beach." -o racer.wav
     python -m tools.lead_picture racer/lead racer.wav --seed 1
 """
 
@@ -65,19 +65,19 @@ def lay_out(photos: list[Image.Image], samples: np.ndarray, wish: Wish) -> plt.F
     parts = np.array_split(samples, 90)  # a bar for each: its loudest sample
     height = np.array([np.abs(part).max() for part in parts])
     sound.bar(range(len(height)), 2 * height, bottom=-height, width=0.6, color=BLUE)
-    panel(0.71, 0.14, 0.27, 0.78).imshow(wish.pictures[0].image, interpolation="lanczos")
+    image, model = wish.pictures[0].image, wish.pictures[0].record["model"]
+    panel(0.71, 0.14, 0.27, 0.78).imshow(image, interpolation="lanczos")
     for left, right in ((0.285, 0.335), (0.645, 0.695)):
         arrow = FancyArrowPatch((left, 0.53), (right, 0.53), arrowstyle="-|>", mutation_scale=16,
                                 transform=figure.transFigure, color=GREY)  # fmt: skip
         figure.add_artist(arrow)
     assert wish.transcript is not None
-    model = wish.pictures[0].record["model"]
     say(0.145, 0.84, "photograph it", weight="bold")
     say(0.49, 0.84, "say it", weight="bold")
     say(0.49, 0.33, f"“{wish.transcript.text.strip().rstrip('.')}”", size=11, style="italic")
     say(0.145, 0.06, f"{len(photos)} photos, trained on", size=8, color=GREY)
     say(0.49, 0.06, f"heard by Whisper {wish.transcript.model}", size=8, color=GREY)
-    say(0.845, 0.06, f"drawn by the {model} model, 64 px, on a CPU", size=8, color=GREY)
+    say(0.845, 0.06, f"drawn by the {model} model, {image.width} px, on a CPU", size=8, color=GREY)
     return figure
 
 

@@ -1,13 +1,14 @@
-"""The new pocket world: properties of its words, its painting and its encoder."""
+"""The pocket model's world: properties of its words and of how it is painted."""
 
+import json
 import zlib
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from tools.pocket_world import dress, icons, individuals, judge, places, training, vae, words, world
+from tools.pocket import dress, icons, individuals, judge, places, words, world
+from tools.pocket.training import SHIPPED
 
 
 @pytest.fixture
@@ -61,6 +62,10 @@ def test_no_word_means_two_things():
     assert nouns & set(known["colours"]) == {"orange"}  # the fruit
 
 
+def test_words_json_is_the_world():
+    assert json.loads((SHIPPED / "words.json").read_text()) == words.known_words()
+
+
 @pytest.mark.slow
 def test_held_out_pairs_are_one_in_twenty_and_never_drawn(drawn):
     rng = np.random.default_rng(0)
@@ -77,7 +82,7 @@ def test_held_out_pairs_are_one_in_twenty_and_never_drawn(drawn):
         assert not (s.accessory and words.is_held_out(s.noun, "wearing", s.accessory))
 
 
-def test_the_old_worlds_rule_for_grounds_holds():
+def test_a_pair_of_noun_and_ground_is_held_out_by_its_names_alone():
     expected = zlib.crc32(b"cat|blue") % 20 == 0
     assert words.is_held_out("cat", "on", "blue") is expected
 
@@ -171,34 +176,6 @@ def test_plurals_and_articles():
     assert words.with_article("unicorn") == "a unicorn"
     assert words.with_article("owl") == "an owl"
     assert words.with_article("red scissors") == "red scissors"
-
-
-def test_the_encoder_is_the_pca_it_was_given():
-    g = torch.Generator().manual_seed(0)
-    first = torch.linalg.qr(torch.randn(192, vae.HALF, generator=g))[0].T
-    second = torch.linalg.qr(torch.randn(4 * vae.HALF, vae.LATENTS, generator=g))[0].T
-    p = {
-        "first": first,
-        "offset": torch.randn(vae.HALF, generator=g) * 0.1,
-        "second": second * 0.5,
-        "shift": torch.randn(vae.LATENTS, generator=g) * 0.1,
-    }
-    pictures = torch.rand(2, 3, 128, 128, generator=g) * 2 - 1
-    expected = vae.encode(pictures, p)
-    with torch.no_grad():
-        made = vae.build(p).eval().encode(pictures).latent_dist
-    assert made.mean.shape == (2, vae.LATENTS, 8, 8)
-    assert (made.mean - expected).abs().max() < 0.03  # of 1: the norm is not quite still
-
-
-def test_a_checkpoint_is_there_even_between_two_renamings(tmp_path):
-    path = tmp_path / "state.pt"
-    assert training.load_state(path) is None
-    training.save_state({"step": 1}, path)
-    training.save_state({"step": 2}, path)
-    assert training.load_state(path) == {"step": 2}
-    path.unlink()
-    assert training.load_state(path) == {"step": 1}
 
 
 def test_own_colours_are_named_as_people_would():

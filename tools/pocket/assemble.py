@@ -1,6 +1,10 @@
-"""Put the trained parts together in `s2i_lib/pocket`, as fp16 safetensors, with checksums.
+"""Put the trained parts together as fp16 safetensors with checksums: a model to load.
 
-python -m tools.pocket.assemble [--unet FOLDER] [--out FOLDER]
+python -m tools.pocket.assemble                       # what ships: s2i_lib/pocket, of the branch
+python -m tools.pocket.assemble OUT [--unet FOLDER]   # a folder to try, of the trunk so far
+
+OUT is drawn with as any folder is (``python -m s2i_lib speak ... --model OUT``). What is not
+trained yet is left out of it (the scorer) or as it begins (the decoder, which shows a thumbnail).
 """
 
 from __future__ import annotations
@@ -11,13 +15,14 @@ import shutil
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-from transformers import CLIPTextModel, CLIPTokenizer, VisionTextDualEncoderModel
+from diffusers import StableDiffusionPipeline
+from transformers import VisionTextDualEncoderModel
 
 from s2i_lib.storage.hub import write_checksums
-from tools.pocket import world
+from tools.pocket import samples, words
 from tools.pocket.training import SHIPPED, work_folder
-from tools.pocket.unet import SCHEDULE
+
+PARTS = ("scheduler", "text_encoder", "tokenizer", "unet", "vae", "scorer")
 
 
 def say_float32(config_file: Path) -> None:
@@ -53,7 +58,6 @@ def write_parts(pipeline: StableDiffusionPipeline, tokenizer: Path, out: Path) -
 
 def write_scorer(work: Path, out: Path) -> None:
     """Write the scorer, which has a tokenizer of its own, so it fits whatever lies beside it."""
-    shutil.rmtree(out / "scorer", ignore_errors=True)
     shutil.copytree(work / "scorer", out / "scorer")
     scorer = VisionTextDualEncoderModel.from_pretrained(work / "scorer")
     scorer.to(torch.float16).save_pretrained(out / "scorer")
@@ -61,42 +65,35 @@ def write_scorer(work: Path, out: Path) -> None:
     copy_classic_files(work / "tokenizer", out / "scorer")
 
 
+def is_shipped(out: Path) -> bool:
+    return out.resolve() == SHIPPED
+
+
 def assemble(unet_folder: Path, out: Path) -> None:
+    """Write the model to ``out``, in place of the parts that lie there; a model card stays."""
     work = work_folder()
-    # Trailing steps: the first is t = 999, where training ends; SD's "leading" ones start at 951.
-    scheduler = DDIMScheduler(
-        **SCHEDULE, clip_sample=False, set_alpha_to_one=False, timestep_spacing="trailing"
-    )
-    pipeline = StableDiffusionPipeline(
-        vae=AutoencoderKL.from_pretrained(work / "vae"),
-        text_encoder=CLIPTextModel.from_pretrained(unet_folder / "text_encoder"),
-        tokenizer=CLIPTokenizer.from_pretrained(work / "tokenizer"),
-        unet=UNet2DConditionModel.from_pretrained(unet_folder / "unet"),
-        scheduler=scheduler,
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
+    has_scorer = (work / "scorer").exists()
+    if is_shipped(out) and not has_scorer:
+        raise SystemExit(f"No scorer in {work}. Train it first: python -m tools.pocket.scorer")
+    pipeline = samples.parts(unet_folder)
+    for part in PARTS:
+        shutil.rmtree(out / part, ignore_errors=True)
     write_parts(pipeline, work / "tokenizer", out)
-    write_scorer(work, out)
-    # What was trained here was trained on the whole world, so no word of it is unseen.
-    (out / "words.json").write_text(json.dumps(world.known_words(), indent=1) + "\n")
+    if has_scorer:
+        write_scorer(work, out)
+    (out / "words.json").write_text(json.dumps(words.known_words(), indent=1) + "\n")
     write_checksums(out, "the package")
     size = sum(f.stat().st_size for f in out.rglob("*") if f.is_file())
     print(f"{out}: {size / 1e6:.1f} MB")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--unet", type=Path, default=work_folder() / "unet_branch")
-    parser.add_argument("--out", type=Path, default=SHIPPED)
-    parser.add_argument("--scorer-only", action="store_true")
-    options = parser.parse_args()
-    if options.scorer_only:
-        write_scorer(work_folder(), options.out)
-        write_checksums(options.out, "the package")
-    else:
-        assemble(options.unet, options.out)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("out", type=Path, nargs="?", default=SHIPPED)
+    parser.add_argument("--unet", type=Path, help="folder of U-Net and text encoder")
+    o = parser.parse_args()
+    trained = "unet_branch" if is_shipped(o.out) else "unet_trunk"
+    assemble(o.unet or work_folder() / trained, o.out)
 
 
 if __name__ == "__main__":

@@ -12,12 +12,12 @@ from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
 
-from tools.pocket import world
+from tools.pocket import words as the_world
 from tools.pocket.training import work_folder
 
-MAX_LENGTH = 32  # tokens; the longest caption of the world has 14, and attention to padding costs
+MAX_LENGTH = 32  # tokens; the longest caption of the world has some 24
 LEARNED_SIZE = 3000  # tokens of the BPE itself, before the whole words are added
-COMMON_WORDS = 1000  # the most spoken English words, whole
+COMMON_WORDS = 1500  # the most spoken English words, whole
 ASKING = ["please", "draw", "show", "me", "make", "see", "want", "paint"]
 BOS, EOS, PAD = "<|startoftext|>", "<|endoftext|>", "!"  # "!" is id 0, SD 2's padding
 SPLIT = r"""'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"""
@@ -32,19 +32,22 @@ def english(count: int) -> list[str]:
 
 def whole_words() -> list[str]:
     """Return every word that must be one token, each once."""
-    known = world.known_words()
+    known = the_world.known_words()
     said: list[str] = []
-    for key in ("nouns", "colours", "sizes", "counts", "identifiers", "other"):
+    for key in (
+        "nouns",
+        "colours",
+        "sizes",
+        "counts",
+        "patterns",
+        "accessories",
+        "identifiers",
+        "other",
+    ):
         said += list(known[key])
-    said += known["plurals"].values()
+    said += [*known["plurals"].values(), *known["places"]]
     said += ASKING + english(COMMON_WORDS)
     return list(dict.fromkeys(w for phrase in said for w in phrase.split()))
-
-
-def aside_words() -> list[str]:
-    """Return common words to be read past (for `world.words`); 40 of them the world does use."""
-    known = set(whole_words()) - set(english(COMMON_WORDS))
-    return [w for w in english(2500) if len(w) > 2 and w not in known]
 
 
 def byte_letters() -> list[str]:

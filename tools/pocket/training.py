@@ -21,14 +21,24 @@ def work_folder() -> Path:
 
 
 def save_state(state: dict, path: Path) -> None:
-    """Write a checkpoint so that a kill at any moment leaves a whole one behind."""
+    """Write a checkpoint so that a kill at any moment leaves a whole one behind; keep two."""
     temporary = path.with_suffix(".tmp")
     torch.save(state, temporary)
+    if path.exists():
+        path.replace(_before(path))
     temporary.replace(path)
 
 
+def _before(path: Path) -> Path:
+    return path.with_suffix(".before" + path.suffix)
+
+
 def load_state(path: Path) -> dict | None:
-    return torch.load(path, weights_only=True, mmap=False) if path.exists() else None
+    """Return the newest checkpoint; between two renamings that is the one before."""
+    for file in (path, _before(path)):
+        if file.exists():
+            return torch.load(file, weights_only=True, mmap=False)
+    return None
 
 
 def cosine(step: int, total: int, warmup: int = 50, floor: float = 0.02) -> float:
@@ -41,12 +51,6 @@ def as_tensor(pictures: np.ndarray) -> torch.Tensor:
     """Turn uint8 pictures (n, height, width, 3) into floats in [-1, 1], (n, 3, height, width)."""
     batch = torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2)
     return batch.float().div_(127.5).sub_(1)
-
-
-def as_pictures(batch: torch.Tensor) -> np.ndarray:
-    """Turn floats in [-1, 1], (n, 3, height, width), into uint8 pictures (n, height, width, 3)."""
-    pixels = batch.float().clamp(-1, 1).add(1).mul(127.5).round().permute(0, 2, 3, 1)
-    return pixels.numpy().astype(np.uint8)
 
 
 def psnr_db(made: torch.Tensor, real: torch.Tensor) -> float:

@@ -2,7 +2,8 @@
 
 The schedule is warm-up, stable, decay: a trunk at a constant learning rate that can be resumed and
 prolonged for ever (`unet.py trunk --until STEP`), and short branches in which the rate falls to
-zero, each of which gives a model to ship (`unet.py branch --steps N`).
+zero, each of which gives a model to ship (`unet.py branch --steps N`). A file named `stop` in the
+work folder ends either at its next step, saved.
 """
 
 from __future__ import annotations
@@ -19,17 +20,18 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
+from diffusers.models.attention_processor import AttnProcessor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from tools.pocket import data, vae
 from tools.pocket.tokenizer import MAX_LENGTH
 from tools.pocket.training import load_state, save_state, work_folder
 
-CHANNELS, TEXT_WIDTH, TEXT_LAYERS = (128, 256), 192, 2
-BATCH = 64
+CHANNELS, TEXT_WIDTH, TEXT_LAYERS = (160, 256), 256, 2
+BATCH = 128
 MATRIX_LR, VECTOR_LR, EMBEDDING_LR = 1e-3, 6e-4, 2e-3
 DECAY = 0.01  # weight decay of the matrices
-WARMUP, PLAIN_UNTIL = 60, 600  # steps; until then plain scenes (one, as it is) come more often
+WARMUP, PLAIN_UNTIL = 60, 1500  # steps; until then plain scenes (one thing) come more often
 NO_PROMPT = 0.1  # share of captions dropped, for classifier-free guidance
 EMA = {"trunk": 0.998, "branch": 0.99}  # a branch ends where its rate is 0: look back less far
 SCHEDULE = {  # SD 2's own noise schedule; trailing steps begin where training ends, at t = 999
@@ -54,18 +56,21 @@ def orthogonalised(matrix: torch.Tensor, steps: int = 4) -> torch.Tensor:
     return x if wide else x.T
 
 
-def make_models() -> tuple[UNet2DConditionModel, CLIPTextModel]:
+def make_models(
+    channels: tuple[int, ...] = CHANNELS,
+) -> tuple[UNet2DConditionModel, CLIPTextModel]:
+    """Return the U-Net and the text encoder with random weights."""
     torch.manual_seed(0)
     unet = UNet2DConditionModel(
         sample_size=8,
         in_channels=vae.LATENTS,
         out_channels=vae.LATENTS,
-        block_out_channels=CHANNELS,
+        block_out_channels=channels,
         layers_per_block=1,
         down_block_types=("CrossAttnDownBlock2D",) * 2,
         up_block_types=("CrossAttnUpBlock2D",) * 2,
         cross_attention_dim=TEXT_WIDTH,
-        attention_head_dim=tuple(c // 32 for c in CHANNELS),
+        attention_head_dim=tuple(c // 32 for c in channels),
         norm_num_groups=16,
         use_linear_projection=True,
     )
@@ -77,7 +82,7 @@ def make_models() -> tuple[UNet2DConditionModel, CLIPTextModel]:
             intermediate_size=4 * TEXT_WIDTH,
             projection_dim=TEXT_WIDTH,
             num_hidden_layers=TEXT_LAYERS,
-            num_attention_heads=6,
+            num_attention_heads=8,
             max_position_embeddings=MAX_LENGTH,
             hidden_act="gelu",
             bos_token_id=tokenizer.bos_token_id,
@@ -101,6 +106,8 @@ class Shared:
     squares: list[torch.Tensor]  # second moments, for what Adam trains; else empty
     ema: list[torch.Tensor]
     loss: torch.Tensor  # of each worker, at this step
+    seen: torch.Tensor  # pictures so far
+    shards: torch.Tensor  # how many are in use: more are taken in as they are drawn
 
 
 def make_shared(workers: int) -> Shared:
@@ -120,6 +127,8 @@ def make_shared(workers: int) -> Shared:
         ],
         ema=[p.clone().share_memory_() for p in parameters],
         loss=torch.zeros(workers).share_memory_(),
+        seen=torch.zeros((), dtype=torch.long).share_memory_(),
+        shards=torch.zeros((), dtype=torch.long).share_memory_(),
     )
 
 
@@ -132,15 +141,17 @@ def kind_of(name: str, parameter: torch.Tensor) -> str:
 
 
 @torch.no_grad()
-def update(shared: Shared, index: int, kind: str, share: float, step: int, ema: float) -> None:
+def update(
+    shared: Shared, p: torch.Tensor, index: int, kind: str, share: float, step: int, ema: float
+) -> None:
     """Move one parameter by its gradient, the mean over the workers, and its running average.
 
     Muon (momentum, then orthogonalised, so that a matrix moves equally in all directions) takes a
     convolution as a matrix (out, in * height * width); torch.optim.Muon takes 2-D parameters only.
     Source: Jordan et al. 2024, scaled as in arXiv:2502.16982 so that learning rates are Adam's.
     """
-    p = list(shared.modules.parameters())[index]
-    gradient = torch.stack([g[index] for g in shared.gradients]).mean(0)
+    gradient = sum(g[index] for g in shared.gradients[1:]) + shared.gradients[0][index]
+    gradient /= len(shared.gradients)
     mean = shared.momentum[index]
     if kind == "matrix":
         mean.lerp_(gradient, 0.05)
@@ -159,45 +170,68 @@ def update(shared: Shared, index: int, kind: str, share: float, step: int, ema: 
 
 
 class Examples:
-    """All latents and captions of some shards, in memory."""
+    """All latents and captions of some shards; the latents stay on the disk, in its cache."""
 
     def __init__(self, shards: Iterable[int], scaling_factor: float):
-        tokenizer = CLIPTokenizer.from_pretrained(work_folder() / "tokenizer")
-        latents, captions, plain = [], [], []
+        self.tokenizer = CLIPTokenizer.from_pretrained(work_folder() / "tokenizer")
+        self.factor, self.latents, self.starts = scaling_factor, [], [0]
+        self.no_prompt = self.tokens = self._tokens([""])
+        self.tokens, self.plain = self.tokens[:0], torch.zeros(0, dtype=torch.long)
         for number in shards:
-            pictures, records = data.shard(number)
-            latents.append(vae.latents(pictures))
-            captions += [r["caption"] for r in records]
-            plain += [r["count"] == 1 and not r["size"] and not r["painted"] for r in records]
-        self.latents = torch.cat(latents) * scaling_factor
-        tokens = tokenizer(["", *captions], padding="max_length", truncation=True)["input_ids"]
-        self.no_prompt, self.tokens = torch.tensor(tokens[:1]), torch.tensor(tokens[1:])
-        self.plain = torch.tensor(plain).nonzero()[:, 0]
+            self.add(number)
+
+    def _tokens(self, captions: list[str]) -> torch.Tensor:
+        made = self.tokenizer(captions, padding="max_length", truncation=True)["input_ids"]
+        return torch.tensor(made)
+
+    def add(self, number: int) -> None:
+        """Take a shard in."""
+        found, records = data.shard(number)
+        self.latents.append(vae.latents(found).numpy() if found.shape[-1] == 3 else found)
+        plain = torch.tensor([r["plain"] for r in records]).nonzero()[:, 0]
+        self.plain = torch.cat([self.plain, plain + self.starts[-1]])
+        self.starts.append(self.starts[-1] + len(records))
+        self.tokens = torch.cat([self.tokens, self._tokens([r["caption"] for r in records])])
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def scaled(self, chosen: torch.Tensor) -> torch.Tensor:
+        """Return the scaled latents of some scenes."""
+        rows = []
+        for i in chosen.tolist():
+            shard = int(np.searchsorted(self.starts, i, side="right")) - 1
+            rows.append(self.latents[shard][i - self.starts[shard]])
+        return torch.from_numpy(np.stack(rows)).float() * self.factor
 
     def batch(self, step: int, size: int, plain_share: float) -> dict[str, torch.Tensor]:
-        """Return the batch of a step, which depends on nothing but the step."""
+        """Return the batch of a step, which depends on nothing but the step and the shards."""
         g = torch.Generator().manual_seed(step * 2 + 1)
-        chosen = torch.randint(len(self.latents), (size,), generator=g)
+        chosen = torch.randint(len(self), (size,), generator=g)
         plain = self.plain[torch.randint(len(self.plain), (size,), generator=g)]
         chosen = torch.where(torch.rand(size, generator=g) < plain_share, plain, chosen)
         drop = torch.rand(size, 1, generator=g) < NO_PROMPT
         # One timestep from each of `size` equal strata: less noise in the loss and its gradient.
         share = (torch.arange(size) + torch.rand(size, generator=g)) / size
-        x = self.latents[chosen].float()
         return {
-            "latents": x,
+            "chosen": chosen,
             "tokens": torch.where(drop, self.no_prompt, self.tokens[chosen]),
-            "noise": torch.randn(x.shape, generator=g),
+            "noise": torch.randn((size, vae.LATENTS, 8, 8), generator=g),
             # Leaning to high noise, where it is settled what the object is.
             "timesteps": (share**0.75 * 1000).long().clamp(max=999),
         }
+
+    def part(self, batch: dict[str, torch.Tensor], rank: int, workers: int) -> dict:
+        """Return a worker's share of a batch, with its latents read."""
+        mine = {key: value[rank::workers] for key, value in batch.items()}
+        return mine | {"latents": self.scaled(mine["chosen"])}
 
 
 def losses(modules: torch.nn.ModuleDict, batch: dict, scheduler: DDPMScheduler) -> torch.Tensor:
     """Return the mean squared error of v for each example of the batch."""
     x, noise, t = batch["latents"], batch["noise"], batch["timesteps"]
     noisy = scheduler.add_noise(x, noise, t).contiguous(memory_format=torch.channels_last)
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast(x.device.type, torch.bfloat16):
         words = modules["text"](batch["tokens"]).last_hidden_state
         made = modules["unet"](noisy, t, words).sample
     return (made.float() - scheduler.get_velocity(x, noise, t)).pow(2).mean((1, 2, 3))
@@ -207,7 +241,7 @@ def losses(modules: torch.nn.ModuleDict, batch: dict, scheduler: DDPMScheduler) 
 def validate(modules: torch.nn.ModuleDict, examples: Examples, scheduler: DDPMScheduler) -> str:
     each = []
     for k in range(4):
-        batch = examples.batch(10**6 + k, 100, 0.0)
+        batch = examples.part(examples.batch(10**6 + k, 100, 0.0), 0, 1)
         each.append(losses(modules, batch, scheduler).reshape(5, 20).mean(1))
     fifths = torch.stack(each).mean(0)
     said = " ".join(f"{x:.3f}" for x in fifths.tolist())
@@ -230,10 +264,11 @@ class Plan:
     """A run: the trunk until a step, or a branch of some steps from where the trunk is."""
 
     mode: str = "trunk"
-    until: int = 30_000
+    until: int = 6_000
     branch_steps: int = 600
     minutes: float = 1e6
-    shards: int = 8
+    shards: int = 0  # of latents to use; 0: all that are there, and those to come
+    batch: int = BATCH
     workers: int = 2
 
     def end(self, fork: int) -> int:
@@ -263,11 +298,13 @@ def restore(shared: Shared, plan: Plan) -> tuple[int, int]:
     for key in ("momentum", "squares", "ema"):
         for mine, saved in zip(getattr(shared, key), state[key], strict=True):
             mine.copy_(saved)
+    shared.seen.fill_(state["seen"])
     return state["step"], state["fork"] if state is branch else state["step"]
 
 
 def save(shared: Shared, plan: Plan, step: int, fork: int) -> None:
     state = {"modules": shared.modules.state_dict(), "step": step, "fork": fork}
+    state["seen"] = int(shared.seen)
     state |= {key: getattr(shared, key) for key in ("momentum", "squares", "ema")}
     # The state last: one that says "finished" is not gone on from, so its models must be there.
     save_models(shared.ema, work_folder() / f"unet_{plan.mode}")
@@ -281,9 +318,13 @@ def work(rank: int, shared: Shared, plan: Plan, step: int, fork: int, meet: Barr
     cores is busy with something else.
     """
     torch.set_num_threads(1)
-    factor = vae.load().config.scaling_factor
-    examples, held_back = Examples(range(plan.shards), factor), Examples([data.HELD_BACK], factor)
+    factor = vae.scaling_factor()
+    held_back = Examples([data.HELD_BACK] if rank == 0 else [], factor)
+    examples = Examples(range(int(shared.shards)), factor)
     scheduler = DDPMScheduler(**SCHEDULE)
+    # Torch's fused attention took a third of a step: in bf16 its backward pass is slow here.
+    shared.modules["unet"].set_attn_processor(AttnProcessor())
+    shared.modules["text"].set_attn_implementation("eager")
     named = list(shared.modules.named_parameters())
     for (_, parameter), gradient in zip(named, shared.gradients[rank], strict=True):
         parameter.grad = gradient
@@ -294,17 +335,15 @@ def work(rank: int, shared: Shared, plan: Plan, step: int, fork: int, meet: Barr
         loads[least] += costs[i]
         if least == rank:
             mine.append((i, kind_of(*named[i])))
-    end = plan.end(fork)
+    end, stop_file = plan.end(fork), work_folder() / "stop"
     began = saved_at = time.time()
     first, recent = step, []
     if rank == 0:
         size = sum(p.numel() for p in shared.modules["unet"].parameters()) / 1e6
-        print(
-            f"U-Net {size:.1f} M, {len(examples.latents)} scenes, step {step} to {end}", flush=True
-        )
+        print(f"U-Net {size:.1f} M, {len(examples)} scenes, step {step} to {end}", flush=True)
     while step < end:
-        batch = examples.batch(step, BATCH, max(0.0, 1 - step / PLAIN_UNTIL))
-        part = {key: value[rank :: plan.workers] for key, value in batch.items()}
+        batch = examples.batch(step, plan.batch, max(0.0, 1 - step / PLAIN_UNTIL))
+        part = examples.part(batch, rank, plan.workers)
         for gradient in shared.gradients[rank]:
             gradient.zero_()
         loss = losses(shared.modules, part, scheduler).mean()
@@ -312,23 +351,31 @@ def work(rank: int, shared: Shared, plan: Plan, step: int, fork: int, meet: Barr
         shared.loss[rank] = loss.detach()
         meet.wait()
         for i, kind in mine:
-            update(shared, i, kind, plan.share(step, fork), step, EMA[plan.mode])
+            update(shared, named[i][1], i, kind, plan.share(step, fork), step, EMA[plan.mode])
         step += 1
-        stop = time.time() - began > plan.minutes * 60
+        stop = time.time() - began > plan.minutes * 60 or stop_file.exists()
         if rank == 0:
             recent.append(float(shared.loss.mean()))
+            shared.seen += plan.batch
             shared.loss[0] = float("nan") if stop else 0.0  # how rank 0 tells the others to stop
         meet.wait()
         stop = bool(shared.loss[0].isnan())
         if rank == 0 and step % 50 == 0:
-            rate = (step - first) * BATCH / (time.time() - began)
-            print(f"step {step} loss {np.mean(recent[-50:]):.4f} {rate:.1f} pictures/s", flush=True)
-        if rank == 0 and (step % 250 == 0 or step == end or stop):
+            rate = (step - first) * plan.batch / (time.time() - began)
+            print(
+                f"step {step} loss {np.mean(recent[-50:]):.4f} {rate:.1f} pictures/s, "
+                f"{int(shared.seen)} pictures",
+                flush=True,
+            )
+        if rank == 0 and (step % 500 == 0 or step == end or stop):
             print("  ", validate(shared.modules, held_back, scheduler), flush=True)
         if rank == 0 and (time.time() - saved_at > 300 or step == end or stop):
             save(shared, plan, step, fork)
+            shared.shards.fill_(plan.shards or len(data.ready()))
             saved_at = time.time()
         meet.wait()  # nobody changes what is being written
+        while len(examples.latents) < int(shared.shards):
+            examples.add(len(examples.latents))
         if stop:
             return
 
@@ -364,9 +411,11 @@ def watch(crew: list[BaseProcess]) -> None:
 def train(plan: Plan) -> None:
     shared = make_shared(plan.workers)
     step, fork = restore(shared, plan)
+    shared.shards.fill_(plan.shards or len(data.ready()))
     if step >= plan.end(fork):
         print(f"unet_{plan.mode} is at step {step} of {plan.end(fork)}: nothing left to train.")
         return
+    (work_folder() / "stop").unlink(missing_ok=True)
     context = torch.multiprocessing.get_context("spawn")
     meet = context.Barrier(plan.workers)
     crew = [
@@ -384,10 +433,11 @@ def main() -> None:
     parser.add_argument("--until", type=int, default=Plan.until, help="last step of the trunk")
     parser.add_argument("--steps", type=int, default=Plan.branch_steps, help="of the branch")
     parser.add_argument("--minutes", type=float, default=Plan.minutes, help="then save and stop")
-    parser.add_argument("--shards", type=int, default=Plan.shards, help="of scenes to use")
+    parser.add_argument("--shards", type=int, default=Plan.shards, help="to use; 0: all drawn")
+    parser.add_argument("--batch", type=int, default=Plan.batch, help="pictures a step")
     parser.add_argument("--workers", type=int, default=Plan.workers, help="processes")
     o = parser.parse_args()
-    train(Plan(o.mode, o.until, o.steps, o.minutes, o.shards, o.workers))
+    train(Plan(o.mode, o.until, o.steps, o.minutes, o.shards, o.batch, o.workers))
 
 
 if __name__ == "__main__":

@@ -1,242 +1,41 @@
-"""The pocket model's world: 64 px sticker scenes of things that people say, with their captions.
+"""The pocket model's world: 128 px scenes of somebody, somewhere, wearing something; and captions.
 
-One kind of object in one of two appearances, on one of ten background colours, sometimes small or
-big, sometimes two or three of them, sometimes in another colour. Little else varies: with two
-cores, every variation that nobody asks for is paid for with shapes that are not learned.
+[one, two, three] [small, big] [pattern] [colour] noun [wearing something | with or and another
+noun] [on a coloured background | at a place] [at night]. Nothing varies that is not said but
+light, shade, place in the picture, and a place's variant.
 """
 
 from __future__ import annotations
 
 import functools
-import zlib
-from collections.abc import Collection
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFilter
 
+from tools.pocket import dress, places, words
+from tools.pocket.icons import ICON_PX, LOOKS
 from tools.pocket.training import work_folder
+from tools.pocket.words import BY_NOUN, BY_PLACE, COLOUR_NAMES, COLOURS, NOUNS, is_held_out
 
-SIZE_PX = 64
+SIZE_PX = 128
 
-COLOURS: dict[str, tuple[int, int, int]] = {
-    "white": (245, 245, 245),
-    "black": (22, 22, 24),
-    "gray": (135, 135, 138),
-    "red": (205, 38, 42),
-    "orange": (245, 140, 30),
-    "yellow": (248, 218, 60),
-    "green": (60, 160, 70),
-    "blue": (45, 95, 205),
-    "purple": (125, 60, 170),
-    "pink": (247, 160, 190),
-}
-COLOUR_NAMES = list(COLOURS)
-SAME_COLOUR = {"grey": "gray", "violet": "purple"}  # what is heard -> what is painted
-SIZES = {"small": ["small", "little", "tiny"], "big": ["big", "large", "huge"]}
-COUNTS = ["one", "two", "three"]
-# Identifiers for DreamBooth: rare letters, whole tokens, each with an embedding of its own.
-# The last eleven are, like "ohwx", whole in CLIP's vocabulary, too. The tokenizer that ships got
-# them afterwards (tools/pocket/identifiers.py).
-IDENTIFIERS = [
-    "sks", "ohwx", "zwx", "ukj", "qvz", "xjy", "vlk", "wuf",
-    "flwx", "gawx", "okwx", "alwx", "miwx", "scwx", "wiwx", "arwx", "ilwx", "wawx", "azwx",
-]  # fmt: skip
+# Black and white things have shade and shine, so their paint is not as far out as the grounds are.
+PAINTS = COLOURS | {"black": (44, 44, 48), "white": (240, 240, 244), "brown": (140, 86, 48)}
 
 
 @dataclass(frozen=True)
-class Thing:
-    """A noun, the icon that shows it, the two emoji sets it is taken from, and how it is said."""
+class Icons:
+    """The drawn icons, by noun and look."""
 
-    noun: str
-    icon: str
-    sets: str  # two of: n(oto), f(luent), t(wemoji); the pair whose shapes agree best
-    also: tuple[str, ...] = ()  # other words for it, as often said
-    recolour: str = ""  # "vivid": its saturated parts take a colour; "pale": its light parts do
-
-
-def _things() -> list[Thing]:
-    # noun: icon sets [recolour] [=other words]
-    table = """
-    cat: cat-face nt vivid =kitten,kitty
-    dog: dog-face nt vivid =puppy
-    mouse: mouse-face nt
-    rabbit: rabbit-face nt pale =bunny
-    fox: fox nf vivid
-    bear: bear nf vivid
-    panda: panda nf
-    tiger: tiger-face nf
-    lion: lion nf
-    cow: cow-face nf
-    pig: pig-face nt vivid
-    frog: frog nt vivid
-    chicken: chicken nf =hen
-    penguin: penguin nt
-    bird: bird nt vivid
-    duck: duck nt
-    owl: owl nf
-    horse: horse-face nt vivid =pony
-    bee: honeybee nf
-    turtle: turtle nt
-    snake: snake ft vivid
-    whale: whale ft
-    fish: fish nf vivid
-    elephant: elephant ft
-    dinosaur: t-rex nf vivid
-    butterfly: butterfly nt vivid
-    spider: spider nt
-    apple: red-apple nf
-    orange: tangerine nt
-    lemon: lemon nt
-    banana: banana nt
-    watermelon: watermelon nt
-    strawberry: strawberry nf
-    pineapple: pineapple ft
-    carrot: carrot nf
-    mushroom: mushroom ft vivid
-    burger: hamburger nf =hamburger
-    pizza: pizza nf
-    hot dog: hot-dog nf
-    ice cream: soft-ice-cream nt
-    donut: doughnut ft =doughnut
-    cake: birthday-cake nt
-    egg: egg nf
-    cheese: cheese-wedge nt
-    rose: rose nt vivid
-    sunflower: sunflower nf
-    flower: hibiscus nf vivid
-    cactus: cactus nf
-    tree: deciduous-tree nt
-    sun: sun nt
-    moon: crescent-moon nf
-    star: star nf vivid
-    cloud: cloud nf
-    rainbow: rainbow nt
-    snowflake: snowflake ft
-    car: automobile nt vivid
-    bus: bus nf vivid
-    truck: delivery-truck ft vivid
-    bicycle: bicycle ft vivid =bike
-    train: locomotive nt
-    airplane: airplane nf =plane
-    helicopter: helicopter nf vivid
-    rocket: rocket nf =spaceship
-    sailboat: sailboat ft =boat
-    balloon: balloon nt vivid
-    house: house nf vivid =home
-    chair: chair nf vivid
-    clock: alarm-clock nt vivid
-    phone: telephone nf vivid =telephone
-    camera: camera nt
-    book: closed-book nf vivid
-    pencil: pencil nt
-    key: key nf
-    umbrella: umbrella nt vivid
-    gift: wrapped-gift nt vivid =present
-    crown: crown nf
-    hat: top-hat nt
-    glasses: glasses nt
-    sunglasses: sunglasses nf
-    shirt: t-shirt nt vivid
-    dress: dress nt vivid
-    shoe: running-shoe nt vivid =sneaker
-    backpack: backpack nf vivid =bag
-    ball: soccer-ball nt =football
-    teddy bear: teddy-bear nf vivid =stuffed animal
-    guitar: guitar nf vivid
-    robot: robot nt
-    ghost: ghost nt pale
-    pumpkin: jack-o-lantern nt
-    snowman: snowman ft
-    heart: red-heart nf vivid
-    mug: hot-beverage nt pale =cup,coffee
-    teapot: teapot nf vivid
-    bowl: bowl-with-spoon nf vivid
-    vase: amphora nf vivid
-    candle: candle nt
-    plant: potted-plant nt
-    man: man nf
-    woman: woman nf
-    baby: baby nf
-    """
-    things = []
-    for line in filter(None, map(str.strip, table.splitlines())):
-        line, _, also = line.partition(" =")
-        noun, _, rest = line.partition(": ")
-        icon, sets, *recolour = rest.split()
-        words = tuple(filter(None, also.split(",")))
-        things.append(Thing(noun, icon, sets, words, recolour[0] if recolour else ""))
-    return things
-
-
-THINGS = _things()
-NOUNS = [t.noun for t in THINGS]
-BY_NOUN = {t.noun: t for t in THINGS}
-
-# Words for several things at once; drawn as any of them.
-KINDS = {
-    "animal": "cat dog mouse rabbit fox bear panda tiger lion pig frog penguin bird duck horse",
-    "pet": "cat dog rabbit bird fish",
-    "fruit": "apple orange lemon banana strawberry pineapple",
-    "food": "pizza burger cake donut",
-    "toy": "teddy_bear ball robot car",
-    "vehicle": "car bus truck bicycle train",
-    "person": "man woman baby",
-    "face": "man woman baby",
-}
-KINDS_OF = {
-    k: [w.replace("_", " ") for w in v.split() if w.replace("_", " ") in BY_NOUN]
-    for k, v in KINDS.items()
-}
-
-_PLURALS = {
-    "mouse": "mice", "fish": "fish", "wolf": "wolves", "leaf": "leaves", "knife": "knives",
-    "man": "men", "woman": "women", "person": "people", "grapes": "grapes", "scissors": "scissors",
-    "glasses": "glasses", "sunglasses": "sunglasses", "corn": "corn", "bread": "bread",
-    "cheese": "cheese", "fire": "fire", "coffee": "coffees", "food": "food",
-}  # fmt: skip
-NO_ARTICLE = {"grapes", "scissors", "glasses", "sunglasses", "corn", "bread", "cheese", "fire"}
-NO_ARTICLE |= {"food"}
-
-TEMPLATES = [
-    "a picture of {}", "a photo of {}", "a drawing of {}", "a sticker of {}", "an image of {}",
-    "an emoji of {}", "an icon of {}", "a painting of {}", "a photograph of {}",
-]  # fmt: skip
-
-
-def plural(word: str) -> str:
-    """Return the plural of a noun of the world."""
-    if word in _PLURALS:
-        return _PLURALS[word]
-    if word.endswith(("s", "sh", "ch", "x")):
-        return word + "es"
-    if word.endswith("y") and word[-2] not in "aeiou":
-        return word[:-1] + "ies"
-    return word + ("es" if word in ("tomato", "potato") else "s")
-
-
-def with_article(words: str) -> str:
-    if words in NO_ARTICLE:
-        return words
-    return ("an " if words[0] in "aeiou" and not words.startswith(("uni", "uk")) else "a ") + words
-
-
-def on_background(noun: str, colour: str) -> str:
-    """Return the plain prompt for a noun on a background, as the benchmark asks for it."""
-    return f"{with_article(noun)} on {with_article(colour)} background"
-
-
-def is_held_out(noun: str, colour: str) -> bool:
-    """Say whether this noun on this background is never trained on (one pair in twenty)."""
-    return zlib.crc32(f"{noun}|{colour}".encode()) % 20 == 0
-
-
-HELD_OUT = [(n, c) for n in NOUNS for c in COLOURS if is_held_out(n, c)]
+    rgba: np.ndarray  # uint8, (nouns, looks, ICON_PX, ICON_PX, 4)
+    masks: np.ndarray  # uint8, which parts take a colour
+    own: np.ndarray  # names of their own colours, "" where none can be told
 
 
 @functools.cache
-def icons() -> np.ndarray:
-    """Return the drawn icons: uint8 RGBA, shape (nouns, 2, ICON_PX, ICON_PX, 4)."""
+def icons() -> Icons:
     file = work_folder() / "icons.npz"
     if not file.exists():
         raise FileNotFoundError(
@@ -244,196 +43,419 @@ def icons() -> np.ndarray:
             "python -m tools.pocket.icons"
         )
     with np.load(file) as drawn:
-        return drawn["rgba"]
-
-
-def recolour(rgba: np.ndarray, colour: str, which: str = "vivid") -> np.ndarray:
-    """Return the icon with its saturated ("vivid") or its light ("pale") parts in `colour`."""
-    pixels = rgba.astype(np.float32) / 255
-    rgb = pixels[..., :3]
-    value = rgb.max(-1)
-    saturation = (value - rgb.min(-1)) / np.maximum(value, 1e-5)
-    chosen = saturation > 0.25 if which == "vivid" else (saturation <= 0.25) & (value > 0.3)
-    if not (chosen & (pixels[..., 3] > 0.5)).any():
-        return rgba
-    # Keep the light and shade of the icon, stretched so that its lightest part is the colour.
-    light = value / max(float(np.quantile(value[chosen & (pixels[..., 3] > 0.5)], 0.9)), 1e-5)
-    tint = np.array(COLOURS[colour], np.float32) / 255
-    out = pixels.copy()
-    out[..., :3] = np.where(chosen[..., None], np.minimum(light[..., None] * tint, 1), rgb)
-    return (out * 255).round().astype(np.uint8)
-
-
-def background(rng: np.random.Generator, colour: str) -> Image.Image:
-    """Return a square of nearly one colour: a slight tone, and a slight slope half of the time."""
-    tone = np.array(COLOURS[colour], np.float32) + rng.normal(0, 4, 3)
-    angle, slope = rng.uniform(0, 2 * np.pi), rng.choice([0, 14])
-    y, x = np.mgrid[0:SIZE_PX, 0:SIZE_PX] / (SIZE_PX - 1) - 0.5
-    ramp = (np.cos(angle) * x + np.sin(angle) * y) * slope
-    return Image.fromarray(np.clip(tone + ramp[..., None], 0, 255).astype(np.uint8))
-
-
-def paste(
-    onto: Image.Image, rgba: np.ndarray, size_px: int, x: float, y: float, flip: bool
-) -> None:
-    """Put an icon of `size_px` with its centre at (x, y) pixels."""
-    icon = Image.fromarray(rgba)
-    if flip:
-        icon = icon.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    icon = icon.resize((size_px, size_px), Image.Resampling.LANCZOS)
-    onto.paste(icon, (round(x - size_px / 2), round(y - size_px / 2)), icon)
-
-
-# Where the centres are, in pixels, and how large each object is.
-PLACES = {1: [(32, 32)], 2: [(17, 32), (47, 32)], 3: [(32, 17), (17, 46), (47, 46)]}
-SIZES_PX = {1: 49, 2: 30, 3: 28}
-SMALL_PX, BIG_PX = 26, 61
+        return Icons(drawn["rgba"], drawn["masks"], drawn["own"])
 
 
 @dataclass(frozen=True)
 class Scene:
-    """What is to be seen, apart from its jitter; `words()` says it, `paint()` draws it."""
+    """What is to be seen, apart from its jitter; `caption()` says it, `paint()` draws it."""
 
     noun: str
-    look: int = 0  # which of the two appearances
-    colour: str = "white"  # of the background
-    size: str = ""  # "", "small" or "big"
+    look: int = 0  # which of the three appearances
     count: int = 1
+    size: str = ""  # "", "small" or "big"
     painted: str = ""  # colour of the object; "" is its own
+    pattern: str = ""  # "", "striped" or "spotted"
+    accessory: str = ""
+    accessory_colour: str = ""
+    second: str = ""  # another noun
+    link: str = "and"  # "and": beside it, as large; "with": before it, smaller
+    colour: str = "white"  # of the background, unless there is a place
+    place: str = ""
+    night: bool = False
+
+    @property
+    def is_plain(self) -> bool:
+        """Say whether it is one thing and nothing more, wherever it is."""
+        return not (self.accessory or self.second or self.size or self.count > 1 or self.pattern)
+
+
+def shown_colour(scene: Scene) -> str:
+    """Return the colour that the object shows, painted or its own; "" if none can be told."""
+    if scene.painted:
+        return scene.painted
+    own = BY_NOUN[scene.noun].colour
+    return own if own is not None else str(icons().own[NOUNS.index(scene.noun), scene.look])
+
+
+def own_colours(noun: str) -> set[str]:
+    """Return the colours that a thing has unpainted, in any look; those that can be told."""
+    return {shown_colour(Scene(noun, look)) for look in range(len(LOOKS))} - {""}
+
+
+WEIGHTS = np.array(
+    [{"animal": 1.5, "person": 1.2, "toy": 1.3}.get(t.kind, 1.0) for t in words.THINGS]
+)
+WEIGHTS /= WEIGHTS.sum()
+COMPANIONS = [t.noun for t in words.THINGS if t.kind in ("thing", "music", "food", "toy")]
 
 
 def random_scene(
     rng: np.random.Generator,
     noun: str = "",
-    colour: str = "",
     variety: float = 1.0,
-    second_look: float = 0.5,
+    looks=(0.62, 0.24, 0.14),
+    **asked,
 ) -> Scene:
-    """Draw a scene at random.
+    """Draw a scene at random; `asked` are parts of it that are settled, held out or not.
 
-    `variety` scales how often it is more than one plain object, `second_look` is how often the
-    other of the two appearances is taken.
+    `variety` scales how often it is more than one thing as it is, `looks` are the shares of the
+    three appearances.
     """
-    while True:
-        n = noun or NOUNS[rng.integers(len(NOUNS))]
-        c = colour or COLOUR_NAMES[rng.integers(len(COLOUR_NAMES))]
-        if (noun and colour) or not is_held_out(n, c):
-            break
-    size, count, painted = "", 1, ""
-    roll = rng.random() / max(variety, 1e-9)
-    if roll < 0.06:
-        size = "small"
-    elif roll < 0.12:
-        size = "big"
-    elif roll < 0.19:
-        count = 2
-    elif roll < 0.26:
-        count = 3
-    if BY_NOUN[n].recolour and rng.random() < 0.3 * variety:
-        painted = str(rng.choice([x for x in COLOUR_NAMES if x not in (c, "gray")]))
-    look = int(rng.random() < second_look)
-    return Scene(n, look, c, size, count, painted)
+    n = noun or NOUNS[rng.choice(len(NOUNS), p=WEIGHTS)]
+    thing = BY_NOUN[n]
+    s: dict = {"noun": n, "look": int(rng.choice(len(LOOKS), p=looks))}
+    free = not ({"accessory", "second", "size", "count"} & set(asked))
+    roll = rng.random() / max(variety, 1e-9) if free else 1.0
+    if roll < 0.24:
+        while True:
+            s["accessory"] = str(rng.choice(words.ACCESSORY_NAMES))
+            if not is_held_out(n, "wearing", s["accessory"]):
+                break
+    elif roll < 0.40:
+        s["link"], s["second"] = random_second(rng, n)
+    elif roll < 0.48:
+        s["size"] = str(rng.choice(["small", "big"]))
+    elif roll < 0.58 and n not in words.NO_ARTICLE:
+        s["count"] = int(rng.integers(2, 4))
+    # Only what lives wears things as a rule; a hat on a car is rarer, but known.
+    if s.get("accessory") and thing.kind not in words.LIVING and rng.random() < 0.7 and not noun:
+        return random_scene(rng, noun, variety, looks, **asked)
+    if n in dress.NO_HEAD:
+        s.pop("accessory", None)
+    if "place" not in asked and "colour" not in asked:
+        if rng.random() < 0.5:
+            while True:
+                s["place"] = str(rng.choice(words.PLACE_NAMES))
+                if not is_held_out(n, "at", s["place"]):
+                    break
+        else:
+            while True:
+                s["colour"] = str(rng.choice(COLOUR_NAMES))
+                if not is_held_out(n, "on", s["colour"]):
+                    break
+    s |= asked
+    if s.get("place") and "night" not in asked and s["place"] not in words.NO_NIGHT:
+        s["night"] = bool(rng.random() < 0.14 * variety)
+    if "painted" not in asked and thing.part != "-" and rng.random() < 0.36:
+        ground = "" if s.get("place") else s.get("colour", "")
+        options = [c for c in COLOUR_NAMES if c != ground and not is_held_out(n, "in", c)]
+        s["painted"] = str(rng.choice(options))
+        if rng.random() < 0.1 * variety and "pattern" not in asked:
+            s["pattern"] = str(rng.choice(list(words.PATTERNS)))
+    made = Scene(**s)
+    if not made.place and "colour" not in asked and shown_colour(made) == made.colour:
+        return random_scene(rng, noun, variety, looks, **asked)  # it would not be seen
+    if s.get("accessory") and "accessory_colour" not in asked and rng.random() < 0.3:
+        ground = "" if s.get("place") else s.get("colour", "")
+        s["accessory_colour"] = str(rng.choice([c for c in COLOUR_NAMES if c != ground]))
+    return Scene(**s)
+
+
+def random_second(rng: np.random.Generator, noun: str) -> tuple[str, str]:
+    """Draw at random how a second thing is linked to one ("and", "with"), and its noun."""
+    link, second = str(rng.choice(["and", "with"])), noun
+    while second == noun:
+        choices = COMPANIONS if link == "with" and rng.random() < 0.7 else NOUNS
+        second = str(rng.choice(choices))
+    return link, second
+
+
+def bare_ground(rng: np.random.Generator) -> Scene:
+    """Draw a scene without a thing at random: cut-outs are set into what is drawn for these."""
+    if rng.random() < 0.4:
+        return Scene("", count=0, colour=str(rng.choice(COLOUR_NAMES)))
+    place = str(rng.choice(words.PLACE_NAMES))
+    night = place not in words.NO_NIGHT and rng.random() < 0.2
+    return Scene("", count=0, place=place, night=bool(night))
+
+
+def recoloured(rgba: np.ndarray, mask: np.ndarray, colour: str) -> np.ndarray:
+    """Return the icon with its paintable parts in `colour`, its light and shade kept."""
+    whole = Image.fromarray(rgba)
+    luma, chosen = whole.convert("RGB").convert("L"), mask > 128
+    if not chosen.any():
+        return rgba
+    usual = max(float(np.quantile(np.asarray(luma)[chosen][::7], 0.7)), 12.0)
+    light = np.arange(256, dtype=np.float32)[:, None] / usual
+    tint = np.array(PAINTS[colour], np.float32)
+    shade = np.clip(light, 0.25, 1) * tint + np.clip(light - 1, 0, 0.8) * (255 - tint) * 0.6
+    if colour == "black":
+        shade += np.clip(light - 0.85, 0, 0.5) * 70
+    table = shade.clip(0, 255).astype(np.uint8)
+    painted = Image.merge("RGB", [luma.point(table[:, c].tolist()) for c in range(3)])
+    painted.putalpha(whole.getchannel("A"))
+    return np.asarray(Image.composite(painted, whole, Image.fromarray(mask)))
+
+
+def patterned(
+    rng: np.random.Generator, rgba: np.ndarray, mask: np.ndarray, pattern: str
+) -> np.ndarray:
+    """Return the icon with stripes or spots on its paintable parts."""
+    y, x = np.mgrid[0:ICON_PX, 0:ICON_PX] / ICON_PX
+    chosen = mask > 128
+    if not chosen.any():
+        return rgba
+    angle = rng.choice([0, np.pi / 2, np.pi / 4])
+    if pattern == "striped":
+        wave = np.sin(2 * np.pi * 5.5 * (x * np.cos(angle) + y * np.sin(angle)) + rng.uniform(0, 6))
+        second = np.clip(wave * 4 + 0.4, 0, 1)
+    else:
+        turn = rng.uniform(0, np.pi)
+        u = x * np.cos(turn) + y * np.sin(turn)
+        v = y * np.cos(turn) - x * np.sin(turn)
+        dots = np.cos(2 * np.pi * 5 * u) + np.cos(2 * np.pi * 5 * v)
+        second = np.clip((dots - 0.75) * 4, 0, 1)
+    rgb = rgba[..., :3].astype(np.float32)
+    is_dark = rgb[chosen].mean() < 110
+    light = rgb.max(-1, keepdims=True) / max(float(rgb[chosen].max(-1).mean()), 30)
+    other = np.clip(light, 0, 1.1) * (240 if is_dark else 60)
+    if not is_dark and rgb[chosen].mean() < 190:
+        other = np.clip(light, 0, 1.05) * 240
+    share = (second * mask / 255)[..., None]
+    out = rgba.copy()
+    out[..., :3] = (rgb * (1 - share) + other * share).clip(0, 255).astype(np.uint8)
+    return out
+
+
+@functools.cache
+def accessory_mask(name: str) -> np.ndarray:
+    from tools.pocket.icons import paintable
+
+    part = "pale" if name in ("hat", "headphones") else "vivid"
+    rgba = dress.worn()[name]
+    mask = paintable(rgba, part)
+    if (mask > 128).sum() < 0.3 * (rgba[..., 3] > 128).sum():  # dark things: all of it
+        mask = rgba[..., 3].copy()
+    return mask
+
+
+@functools.lru_cache(512)
+def painted_accessory(name: str, colour: str) -> np.ndarray:
+    rgba = dress.worn()[name]
+    return recoloured(rgba, accessory_mask(name), colour) if colour else rgba
+
+
+def actor(rng: np.random.Generator, scene: Scene, noun: str, is_first: bool) -> Image.Image:
+    """Return a thing as it is painted and dressed, cut to its outline."""
+    row = NOUNS.index(noun)
+    look = scene.look
+    rgba, mask = icons().rgba[row, look], icons().masks[row, look]
+    if is_first and scene.painted:
+        rgba = recoloured(rgba, mask, scene.painted)
+    if is_first and scene.pattern:
+        rgba = patterned(rng, rgba, mask, scene.pattern)
+    if is_first and scene.accessory:
+        item = painted_accessory(scene.accessory, scene.accessory_colour)
+        rgba = dress.dressed(
+            rgba, noun, look, scene.accessory, item, rng.normal(0, 1, 4).clip(-1.5, 1.5)
+        )
+    made = Image.fromarray(rgba)
+    return made.crop(made.getchannel("A").getbbox())
+
+
+@functools.cache
+def _ellipse() -> Image.Image:
+    y, x = np.mgrid[-1:1:64j, -1:1:64j]
+    return Image.fromarray((np.clip(1.15 - np.hypot(x, y), 0, 1) ** 0.8 * 150).astype(np.uint8))
+
+
+@functools.cache
+def _rain() -> list[Image.Image]:
+    rng = np.random.default_rng(5)
+    return [places.streaks(rng, SIZE_PX, 70) for _ in range(12)]
+
+
+def background(rng: np.random.Generator, scene: Scene) -> Image.Image:
+    """Return the ground that things are set on."""
+    if scene.place:
+        bank = places.bank()[scene.place, scene.night]
+        variant = bank[rng.integers(len(bank))]
+        room = places.BANK_PX - SIZE_PX
+        x, y = rng.integers(0, room + 1), rng.integers(4, room - 3)
+        crop = variant[y : y + SIZE_PX, x : x + SIZE_PX]
+        return Image.fromarray(np.ascontiguousarray(crop[:, :: rng.choice([-1, 1])]))
+    tone = np.array(COLOURS[scene.colour], np.float32) + rng.normal(0, 4, 3)
+    angle, slope = rng.uniform(0, 2 * np.pi), rng.choice([0, 16])
+    if not slope:
+        shade = tuple(tone.clip(0, 255).round().astype(int).tolist())
+        return Image.new("RGB", (SIZE_PX, SIZE_PX), shade)
+    across = np.linspace(-0.5, 0.5, SIZE_PX, dtype=np.float32) * slope
+    ramp = np.float32(np.cos(angle)) * across[None] + np.float32(np.sin(angle)) * across[:, None]
+    pixels = tone.astype(np.float32) + ramp[..., None]
+    return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
+
+
+# How large, in pixels, things are: on a plain ground, at a place.
+SINGLE_PX, SMALL_PX, BIG_PX = (96, 82), (46, 42), (120, 108)
+SEVERAL_PX = {2: (60, 54), 3: (56, 48)}
+
+
+def _spots(scene: Scene, stands: float) -> list[tuple]:
+    """Return for each thing (is it the first noun, size, x, y); y is its foot where it stands."""
+    if not scene.noun:
+        return []
+    k = int(bool(scene.place))
+    middle, foot = 64, stands * SIZE_PX
+    if scene.second:
+        if scene.link == "and":
+            px = (62, 54)[k]
+            return [(True, px, 34, foot or middle), (False, px, 94, foot or middle)]
+        back, front = (84, 74)[k], (50, 44)[k]
+        low = foot + 5 if foot else middle + 24
+        return [(True, back, 52, foot or middle - 4), (False, front, 97, low)]
+    if scene.count == 2:
+        px = SEVERAL_PX[2][k]
+        return [(True, px, x, foot or middle) for x in (34, 94)]
+    if scene.count == 3:
+        px = SEVERAL_PX[3][k]
+        if foot:
+            return [(True, px, 64, foot - 24), (True, px, 32, foot + 3), (True, px, 96, foot + 3)]
+        return [(True, px, 64, 34), (True, px, 33, 92), (True, px, 95, 92)]
+    px = {"small": SMALL_PX, "big": BIG_PX, "": SINGLE_PX}[scene.size][k]
+    if scene.accessory and not scene.size:
+        px = (106, 94)[k]
+    return [(True, px, 64, foot or middle)]
 
 
 def paint(rng: np.random.Generator, scene: Scene, loose: bool = False) -> np.ndarray:
-    """Draw the scene: uint8 RGB, shape (64, 64, 3).
+    """Draw the scene: uint8 RGB, shape (128, 128, 3).
 
     `loose` places, sizes and turns things more freely than the scenes that the U-Net learns, so
     that whoever judges pictures does not depend on where exactly things are.
     """
-    rgba = icons()[NOUNS.index(scene.noun), scene.look]
-    if scene.painted:
-        rgba = recolour(rgba, scene.painted, BY_NOUN[scene.noun].recolour)
-    canvas = background(rng, scene.colour)
-    flip = False
-    if loose:
-        angle, flip = rng.uniform(-12, 12), rng.random() < 0.5
-        rgba = np.asarray(Image.fromarray(rgba).rotate(angle, Image.Resampling.BICUBIC))
-    size_px = SIZES_PX[scene.count] + int(rng.integers(-1, 2))
-    if scene.size:
-        size_px = BIG_PX if scene.size == "big" else SMALL_PX + int(rng.integers(-1, 2))
-    reach = 0 if scene.size == "big" else 1
-    if loose:
-        size_px, reach = round(size_px * rng.uniform(0.88, 1.1)), reach + 3
-    for x, y in PLACES[scene.count]:
-        dx, dy = rng.integers(-reach, reach + 1, 2)
-        paste(canvas, rgba, size_px, x + dx, y + dy, flip)
-    return np.asarray(canvas)
+    canvas = background(rng, scene)
+    place = BY_PLACE[scene.place] if scene.place else None
+    stands = place.ground if place else 0.0
+    is_shaded = scene.look == 0 or rng.random() < 0.4
+    made = {True: actor(rng, scene, scene.noun, True)} if scene.noun else {}
+    if scene.second:
+        made[False] = actor(rng, scene, scene.second, False)
+    lean, strength = rng.uniform(0, 2 * np.pi), rng.uniform(0.05, 0.4) * is_shaded
+    has_shadow = stands > 0 or rng.random() < 0.5
+    for is_first, px, x, y in _spots(scene, stands):
+        icon = made[is_first]
+        if loose:
+            if rng.random() < 0.5:
+                icon = icon.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+            icon = icon.rotate(rng.uniform(-10, 10), Image.Resampling.BICUBIC, expand=True)
+            px, x, y = px * rng.uniform(0.86, 1.1), x + rng.uniform(-5, 5), y + rng.uniform(-5, 5)
+        px += rng.uniform(-2.5, 2.5) if px < 112 else 0
+        x, y = x + rng.uniform(-2.5, 2.5), y + rng.uniform(-2, 2)
+        scale = px / max(icon.size)
+        wide, high = max(4, round(icon.width * scale)), max(4, round(icon.height * scale))
+        icon = icon.resize((wide, high), Image.Resampling.BICUBIC, reducing_gap=2.0)
+        pixels = np.asarray(icon).astype(np.float32)
+        if strength:
+            u = np.linspace(-0.5, 0.5, wide, dtype=np.float32)[None] * np.float32(np.cos(lean))
+            v = np.linspace(-0.5, 0.5, high, dtype=np.float32)[:, None] * np.float32(
+                abs(np.sin(lean))
+            )
+            pixels[..., :3] *= (1 + np.float32(strength) * (u - v - 0.1))[..., None]
+        if scene.night:
+            pixels[..., :3] *= np.array((0.62, 0.66, 0.86), np.float32)
+        elif scene.place == "under water":
+            pixels[..., :3] = pixels[..., :3] * 0.84 + np.array((10, 110, 160), np.float32) * 0.16
+        if scene.place == "sea":  # it swims
+            v = np.linspace(0, 1, high, dtype=np.float32)[:, None]
+            pixels[..., 3] *= np.clip((0.98 - v) / 0.16, 0.12, 1)
+        icon = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+        left = round(x - wide / 2)
+        upper = round(y - high) if stands else round(y - high / 2)
+        upper = max(upper, 2 - round(0.04 * high))
+        if has_shadow and stands and scene.place != "sea":
+            flat = _ellipse().resize((round(wide * 1.04) + 2, max(4, round(wide * 0.2))))
+            at = (left - round(wide * 0.02) - 1, upper + high - flat.height // 2 - 1)
+            canvas.paste((18, 18, 26), at, flat)
+        elif has_shadow and not stands and scene.place == "":
+            soft = icon.getchannel("A").reduce(3).filter(ImageFilter.GaussianBlur(1.2))
+            soft = soft.resize((wide, high), Image.Resampling.BILINEAR).point(lambda a: a * 0.34)
+            canvas.paste((10, 10, 20), (left + 3, upper + 4), soft)
+        canvas.paste(icon, (left, upper), icon)
+    if scene.place == "rain":
+        canvas.paste((206, 218, 230), (0, 0), _rain()[rng.integers(12)])
+    if not is_shaded:
+        return np.asarray(canvas)
+    if rng.random() < 0.25:
+        canvas = canvas.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 0.8)))
+    pixels = np.asarray(canvas).astype(np.float32)
+    if rng.random() < 0.4:  # light of another colour, another exposure
+        pixels *= (rng.normal(1, 0.025, 3) * rng.uniform(0.92, 1.06)).astype(np.float32)
+    if rng.random() < 0.25:
+        pixels += rng.uniform(1, 4) * rng.standard_normal(pixels.shape, dtype=np.float32)
+    return pixels.clip(0, 255).astype(np.uint8)
 
 
-def words(rng: np.random.Generator, scene: Scene, aside: list[str] | None = None) -> str:
-    """Say the scene in one of the ways that people do.
-
-    `aside` are words that mean nothing here; now and then one is put in as an adjective, so that
-    the model learns to read past what it does not know. Identifiers are never said: DreamBooth is
-    to find tokens that mean nothing yet, not tokens that the model has learned to pass over.
-    """
+def caption(rng: np.random.Generator, scene: Scene) -> str:
+    """Say the scene in one of the ways that people do."""
+    if not scene.noun:
+        return "nothing" + _where(rng, scene)
     thing = BY_NOUN[scene.noun]
-    noun = scene.noun
-    if thing.also and rng.random() < 0.3:
-        noun = str(rng.choice(list(thing.also)))
-    if rng.random() < 0.02:
-        noun = str(rng.choice([k for k, v in KINDS_OF.items() if scene.noun in v] or [noun]))
+
+    def name(noun: str) -> str:
+        also = BY_NOUN[noun].also
+        return str(rng.choice(list(also))) if also and rng.random() < 0.25 else noun
+
+    noun = name(scene.noun)
+    if rng.random() < 0.02 and not scene.second:
+        noun = str(rng.choice(words.KINDS_OF[scene.noun] or [noun]))
     before = []
-    if aside and rng.random() < 0.04:
-        before.append(str(rng.choice(aside)))
     if scene.size:
-        before.append(str(rng.choice(SIZES[scene.size])))
-    if scene.painted:
-        same = [k for k, v in SAME_COLOUR.items() if v == scene.painted]
-        before.append(str(rng.choice([scene.painted] * 4 + same)))
+        before.append(str(rng.choice(words.SIZES[scene.size])))
+    if scene.pattern:
+        before.append(scene.pattern)
+    shown = shown_colour(scene)
+    if scene.painted or (shown and rng.random() < 0.45):
+        # The colour shown is said, but where things come in any colour not always.
+        is_free = thing.kind in ("vehicle", "clothes", "thing", "toy", "building", "music")
+        if not (scene.painted and is_free and rng.random() < 0.15):
+            same = [k for k, v in words.SAME_COLOUR.items() if v == shown]
+            before.append(str(rng.choice([shown] * 4 + same)))
     if scene.count > 1:
-        said = " ".join([COUNTS[scene.count - 1], *before, plural(noun)])
+        said = " ".join([words.COUNTS[scene.count - 1], *before, words.plural(noun)])
     else:
         said = " ".join([*before, noun])
         roll = rng.random()
-        if roll < 0.88:
-            said = with_article(said)
-        elif roll < 0.94:
-            said = ("one " if roll < 0.91 and noun not in NO_ARTICLE else "the ") + said
-    if rng.random() < 0.75:
-        colour = scene.colour
-        if rng.random() < 0.3:
-            colour = str(rng.choice([k for k, v in SAME_COLOUR.items() if v == colour] or [colour]))
-        where = rng.choice(["on", "on", "on", "with", ","])
-        article = "" if where == "," else (" an" if colour[0] in "aeiou" else " a")
-        said += (where if where == "," else f" {where}") + f"{article} {colour} background"
+        if roll < 0.9 or scene.second:
+            said = words.with_article(said)
+        elif roll < 0.95:
+            said = ("one " if noun not in words.NO_ARTICLE else "the ") + said
+        else:
+            said = "the " + said
+    if scene.accessory:
+        worn = words.BY_ACCESSORY[scene.accessory]
+        item = worn.name
+        if worn.also and rng.random() < 0.2:
+            item = str(rng.choice(list(worn.also)))
+        if scene.accessory_colour:
+            item = f"{scene.accessory_colour} {item}"
+        said += " " + str(rng.choice(list(worn.ways))).format(words.with_article(item))
+    if scene.second:
+        said += f" {scene.link} {words.with_article(name(scene.second))}"
+    if scene.place or rng.random() < 0.75:
+        said += _where(rng, scene)
     if rng.random() < 0.2:
-        said = TEMPLATES[rng.integers(len(TEMPLATES))].format(said)
+        kind = "shaded" if scene.look == 0 else "flat"
+        said = str(rng.choice(words.TEMPLATES[kind])).format(said)
     return said
 
 
-def known_words(unseen: Collection[str] = ()) -> dict:
-    """Return what the library needs to know about the vocabulary (`words.json`).
-
-    `unseen` are those of its nouns that the weights beside it were never shown; weights that were
-    trained on this world have none.
-    """
-    said = [w for t in THINGS for w in (t.noun, *t.also)] + list(KINDS_OF)
-    other = {w for t in TEMPLATES for w in t.replace("{}", "").split()}
-    other |= {"a", "an", "the", "one", "on", "with", "background"}
-    colours = {**COLOURS, **{k: COLOURS[v] for k, v in SAME_COLOUR.items()}}
-    return {
-        "nouns": said,
-        "plurals": {w: plural(w) for w in said},
-        "colours": {k: list(v) for k, v in colours.items()},
-        "sizes": [w for words in SIZES.values() for w in words],
-        "counts": COUNTS,
-        "identifiers": IDENTIFIERS,
-        "other": sorted(other),
-        "unseen": sorted(unseen),
-    }
+def _where(rng: np.random.Generator, scene: Scene) -> str:
+    """Say where it is."""
+    if scene.place:
+        way = str(rng.choice(list(BY_PLACE[scene.place].ways)))
+        return f" {way} at night" if scene.night else f" {way}"
+    colour = scene.colour
+    if rng.random() < 0.3:
+        same = [k for k, v in words.SAME_COLOUR.items() if v == colour]
+        colour = str(rng.choice(same or [colour]))
+    return f" {words.on_ground(colour)}"
 
 
-def contact_sheet(
-    pictures: list[np.ndarray] | np.ndarray, columns: int, zoom: int = 1
-) -> Image.Image:
-    """Lay pictures of one size out in rows."""
-    height, width = pictures[0].shape[:2]
-    rows = -(-len(pictures) // columns)
-    sheet = np.full((rows * (height + 2), columns * (width + 2), 3), 255, np.uint8)
+def contact_sheet(pictures: Sequence[np.ndarray], columns: int) -> Image.Image:
+    """Lay pictures out in rows, edge to edge; what is left of the last one is white."""
+    sheet = np.full((-(-len(pictures) // columns), columns, SIZE_PX, SIZE_PX, 3), 255, np.uint8)
     for i, picture in enumerate(pictures):
-        y, x = divmod(i, columns)
-        sheet[y * (height + 2) :, x * (width + 2) :][:height, :width] = picture
-    made = Image.fromarray(sheet)
-    return made.resize((made.width * zoom, made.height * zoom), Image.Resampling.NEAREST)
+        sheet[divmod(i, columns)] = picture
+    rows = sheet.swapaxes(1, 2).reshape(-1, columns * SIZE_PX, 3)
+    return Image.fromarray(rows)

@@ -14,8 +14,8 @@ import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageEnhance, ImageFilter
 
 from s2i_lib.photos.cut_out import MARGIN, NEUTRAL
-from tools.pocket_world import words, world
-from tools.pocket_world.icons import ICON_PX, LOOKS
+from tools.pocket import words, world
+from tools.pocket.icons import ICON_PX, LOOKS
 
 NOUNS, EACH = 6, 3  # nouns of a batch, and individuals of each
 

@@ -1,7 +1,7 @@
 """Write a small snapshot of all that was trained (fp16 weights), or make the state anew from one.
 
-python -m tools.pocket_world.snapshot save FOLDER
-python -m tools.pocket_world.snapshot restore FOLDER
+python -m tools.pocket.snapshot save FOLDER
+python -m tools.pocket.snapshot restore FOLDER
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from tools.pocket_world import data, unet, vae
-from tools.pocket_world.training import load_state, save_state, work_folder
+from tools.pocket import data, unet, vae
+from tools.pocket.training import load_state, save_state, work_folder
 
 JUDGE = "judge.safetensors"
 

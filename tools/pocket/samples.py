@@ -1,6 +1,6 @@
 """Draw prompts with what the trainer saved last, to a sheet of pictures to be looked at.
 
-python -m tools.pocket_world.samples OUT.png [--unet FOLDER] [--steps 8] [PROMPT ...]
+python -m tools.pocket.samples OUT.png [--unet FOLDER] [--steps 8] [PROMPT ...]
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from diffusers import (
 from PIL import Image, ImageDraw
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from tools.pocket_world.training import work_folder
-from tools.pocket_world.unet import SCHEDULE
+from tools.pocket.training import work_folder
+from tools.pocket.unet import SCHEDULE
 
 SEED, BATCH = 1234, 20
 PROMPTS = [

@@ -333,6 +333,7 @@ THINGS = _things()
 NOUNS = [t.noun for t in THINGS]
 BY_NOUN = {t.noun: t for t in THINGS}
 LIVING = {"animal", "person", "toy"}  # who wears things, plays, and stands somewhere
+PAINTABLE = [t.noun for t in THINGS if t.part != "-"]
 
 # Words for several things at once; drawn as any of them.
 KINDS = {
@@ -359,6 +360,7 @@ NO_ARTICLE = {
     "pancakes", "fries", "french fries", "jeans", "pants", "lightning",
     "candy", "glasses", "sunglasses", "headphones", "santa", "santa claus",
 }  # fmt: skip
+COUNTABLE = [noun for noun in NOUNS if noun not in NO_ARTICLE]
 
 
 @dataclass(frozen=True)
@@ -452,9 +454,14 @@ def with_article(words: str) -> str:
     return ("an " if is_vowel else "a ") + words
 
 
+def on_ground(colour: str) -> str:
+    """Return how one says that a ground has a colour: "on a white background"."""
+    return f"on {with_article(colour)} background"
+
+
 def on_background(noun: str, colour: str) -> str:
     """Return the plain prompt for a noun on a background, as the benchmark asks for it."""
-    return f"{with_article(noun)} on {with_article(colour)} background"
+    return f"{with_article(noun)} {on_ground(colour)}"
 
 
 def at_place(noun: str, place: str) -> str:
@@ -464,8 +471,12 @@ def at_place(noun: str, place: str) -> str:
 
 def wearing(noun: str, accessory: str) -> str:
     """Return the plain prompt for a noun that wears or holds something."""
-    way = BY_ACCESSORY[accessory].ways[0]
-    return f"{with_article(noun)} {way.format(with_article(accessory))}"
+    return f"{with_article(noun)} {way_of_wearing(accessory)}"
+
+
+def way_of_wearing(accessory: str) -> str:
+    """Return how one says that something is worn or held: "wearing a hat"."""
+    return BY_ACCESSORY[accessory].ways[0].format(with_article(accessory))
 
 
 @functools.cache

@@ -1,6 +1,6 @@
 """Train the U-Net and the text encoder on one GPU for some minutes, while scenes are rendered.
 
-    python -m tools.pocket_world.gpu OUT --minutes 8 [--channels 160,320] [--from FOLDER]
+    python -m tools.pocket.gpu OUT --minutes 8 [--channels 160,320] [--from FILE]
 
 `on_gpu.sh` renders beside it. Latents are taken onto the device as shards appear; the rate falls
 to zero over the last part of the time. Written to OUT: `ema.safetensors` (fp16, what is shipped),
@@ -19,8 +19,8 @@ from diffusers import DDPMScheduler
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTokenizer
 
-from tools.pocket_world import data, unet, vae
-from tools.pocket_world.training import work_folder
+from tools.pocket import data, unet, vae
+from tools.pocket.training import work_folder
 
 FALL = 0.3  # share of the time in which the rate falls to zero
 SAVE_EVERY_S = 60

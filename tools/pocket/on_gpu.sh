@@ -1,9 +1,9 @@
 #!/bin/bash
 # Trains the pocket model on a rented GPU for some minutes, from packed icons and nothing else.
 #
-#   tools/pocket_world/on_gpu.sh pack PACK.tgz             here: icons, tokenizer, encoder (< 60 MiB)
-#   OUT=folder tools/pocket_world/on_gpu.sh PACK.tgz [MINUTES] [options of gpu.py]   there
-#   tools/pocket_world/on_gpu.sh join folder               here: the pieces made whole again
+#   tools/pocket/on_gpu.sh pack PACK.tgz             here: icons, tokenizer, encoder (< 60 MiB)
+#   OUT=folder tools/pocket/on_gpu.sh PACK.tgz [MINUTES] [options of gpu.py]   there
+#   tools/pocket/on_gpu.sh join folder               here: the pieces made whole again
 #
 # There: Python with torch, diffusers, transformers, safetensors, numpy and Pillow; what is missing is
 # installed from WHEELS, a folder of wheels that was carried along. Left in OUT: the
@@ -15,7 +15,7 @@ cd "$(dirname "$0")/../.."
 PYTHON=${PYTHON:-python3}
 
 if [ "${1:-}" = pack ]; then
-    tar -C "${S2I_POCKET_WORK:-tools/pocket_world/.work}" -czf "$2" \
+    tar -C "${S2I_POCKET_WORK:-tools/pocket/.work}" -czf "$2" \
         icons.npz tokenizer pca.npz vae/config.json
     ls -l "$2"
     exit
@@ -45,12 +45,12 @@ if [ -n "${WHEELS:-}" ]; then
 fi
 $PYTHON -c "import diffusers, transformers, safetensors, PIL"  # before minutes are spent
 
-$PYTHON -m tools.pocket_world.places
-$PYTHON -m tools.pocket_world.data 0 "${SHARDS:-800}" > "$S2I_POCKET_WORK/data.log" 2>&1 &
+$PYTHON -m tools.pocket.places
+$PYTHON -m tools.pocket.data 0 "${SHARDS:-800}" > "$S2I_POCKET_WORK/data.log" 2>&1 &
 renders=$!
 trap 'kill $renders 2> /dev/null || true' EXIT
 whole=$S2I_POCKET_WORK/trained
-$PYTHON -m tools.pocket_world.gpu "$whole" --minutes "$minutes" "$@" 2>&1 | tee "$out/log.txt"
+$PYTHON -m tools.pocket.gpu "$whole" --minutes "$minutes" "$@" 2>&1 | tee "$out/log.txt"
 tail -n 3 "$S2I_POCKET_WORK/data.log"
 
 cp "$whole/run.json" "$out"

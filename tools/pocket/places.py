@@ -16,8 +16,8 @@ from multiprocessing import Pool
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from tools.pocket_world import words
-from tools.pocket_world.training import work_folder
+from tools.pocket import words
+from tools.pocket.training import work_folder
 
 BANK_PX = 144  # a scene is a crop of 128 px, mirrored or not
 PX = 2 * BANK_PX

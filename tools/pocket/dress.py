@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
-from tools.pocket_world import words
-from tools.pocket_world.icons import ICON_PX
-from tools.pocket_world.places import scenery
+from tools.pocket import words
+from tools.pocket.icons import ICON_PX
+from tools.pocket.places import scenery
 
 # noun: head's middle x, its top y, its width, the eyes' y
 HEADS = {
@@ -57,6 +57,7 @@ FRONTS = {
 }  # fmt: skip
 # What these wear already, or how they hang, leaves no head for more.
 NO_HEAD = {"crocodile", "sloth"}
+WEARERS = [t.noun for t in words.THINGS if t.kind in words.LIVING and t.noun not in NO_HEAD]
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class Head:
 @functools.cache
 def head_of(noun: str, look: int) -> Head:
     """Return where the head of a noun's look is."""
-    from tools.pocket_world.world import icons
+    from tools.pocket.world import icons
 
     alpha = icons().rgba[words.NOUNS.index(noun), look, ..., 3] > 128
     rows, columns = alpha.any(1).nonzero()[0], alpha.any(0).nonzero()[0]
