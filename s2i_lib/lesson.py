@@ -25,6 +25,7 @@ from s2i_lib.models.schedulers import SCHEDULERS
 from s2i_lib.photos.cut_out import split
 from s2i_lib.photos.reading import encode_image
 from s2i_lib.speech.alignment import hear_inside
+from s2i_lib.speech.templates import with_article
 from s2i_lib.storage.layout import local_folder
 from s2i_lib.training.recipes import RECIPES
 
@@ -56,10 +57,11 @@ __all__ = [
     "show_figure",
     "snr",
     "split",
+    "with_article",
 ]  # fmt: skip
 
 FLIP_PX = 288  # side of a flip-book's pictures
-BORDER = 8  # the border is an eighth of the side wide: background in nearly every sticker
+BORDER = 8  # the border is an eighth of the side wide: one thing on a plain ground leaves it free
 
 
 # --- showing -------------------------------------------------------------------------------------
@@ -174,6 +176,8 @@ def difference(one: Image, other: Image) -> float:
 
 def border_share(image: Image, colour: str) -> float:
     """Return the share of the border's pixels that are nearest to ``colour`` of the known ones.
+
+    On a plain background that is how far it is as asked; a place has several colours.
 
     Raises
     ------

@@ -262,8 +262,10 @@ def runs(
 def _emit_run(run: RunSummary) -> None:
     scores = ", ".join(f"{key} {value:.2f}" for key, value in run.scores.items())
     record = {"run": run.name, "status": run.status, "step": run.step, "scores": run.scores}
+    record |= {"bytes": run.size_bytes, "state_bytes": run.state_bytes, "outdated": run.outdated}
     emit(
-        {**record, "bytes": run.size_bytes, "state_bytes": run.state_bytes},
+        record,
         f"{run.name:30} {run.status:10} step {run.step:5}  {run.size_bytes / 1e6:9.1f} MB"
         f" ({run.state_bytes / 1e6:.1f} in states)  {scores}",
+        *([f"    of {run.outdated}: train it again to draw with it"] if run.outdated else []),
     )

@@ -66,7 +66,7 @@ def read(
     if change.is_explicit or change.kind in ("again", "size"):  # "bigger" shows nothing by itself
         raise InputError(
             f"There is no picture yet that “{english.strip()}” could change. Say first what "
-            "you want to see, for instance: a red car on a yellow background."
+            "you want to see, for instance: a dog wearing a hat in the snow."
         )
     return None  # "on a beach" alone is a wish, too
 

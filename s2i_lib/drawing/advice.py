@@ -3,36 +3,40 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from s2i_lib.errors import InputError
 from s2i_lib.models.loading import Model
 from s2i_lib.models.registry import BaseModel, known_words
 from s2i_lib.speech.prompt import Prompt
 from s2i_lib.storage.layout import Drive, folder_name
-from s2i_lib.storage.run_card import find_run
+from s2i_lib.storage.run_card import EditionError, find_run
 
 
 def unknown_words(base: BaseModel, text: str, taught: str = "") -> list[str]:
     """Return the words of ``text`` that a small model was never trained on, in order, each once.
 
-    They may be in its vocabulary: weights can be older than the words they ship with. The words of
+    A phrase that it knows counts word by word: in "on a beach", "beach" is known. The words of
     ``taught`` are known, too: those that a run was fine-tuned with.
     """
     words = known_words(base)
     if words is None:
         return []
-    plurals = words["plurals"]
-    unseen = {form for noun in words["unseen"] for form in (noun, plurals[noun])}
-    known = set(taught.lower().split())
-    for kind in words.values():
-        entries = [*kind.keys(), *kind.values()] if isinstance(kind, dict) else kind
-        for entry in entries:
-            if isinstance(entry, str) and entry not in unseen:
-                known.update(entry.lower().split())
+    known = {word for entry in _entries([*words.values()]) for word in entry.lower().split()}
+    known.update(taught.lower().split())
     said = re.findall(r"[^\W\d_]+(?:['-][^\W\d_]+)*", text.lower())
     return [
         word for word in dict.fromkeys(said) if word not in known and word.rstrip("s") not in known
     ]
+
+
+def _entries(words: object) -> Iterator[str]:
+    """All words and phrases in lists and tables of them, the names in a table among them."""
+    if isinstance(words, str):
+        yield words
+    elif isinstance(words, (list, dict)):
+        for entry in (*words, *words.values()) if isinstance(words, dict) else words:
+            yield from _entries(entry)
 
 
 def explain_unknown_words(base: BaseModel, text: str, taught: str = "") -> str | None:
@@ -40,12 +44,13 @@ def explain_unknown_words(base: BaseModel, text: str, taught: str = "") -> str |
     strange, words = unknown_words(base, text, taught), known_words(base)
     if not strange or words is None:
         return None
-    nouns = [noun for noun in words["nouns"] if noun not in words["unseen"]]
+    nouns = words["nouns"]
     return (
         f"The {base.name} model has never seen the word{'s'[: len(strange) > 1]} "
-        f"{', '.join(strange)}, so the picture is a guess. It knows {len(nouns)} things "
-        f"({', '.join(nouns[:: max(1, len(nouns) // 12)][:12])}, ...) and the colours "
-        f"{', '.join(words['colours'])}."
+        f"{', '.join(strange)}, so the picture is a guess. It knows {len(nouns)} words for things "
+        f"({', '.join(nouns[:: max(1, len(nouns) // 12)][:12])}, ...), the places "
+        f"{', '.join(words['places'])}, the things worn {', '.join(words['accessories'])}, and the "
+        f"colours {', '.join(words['colours'])}."
     )
 
 
@@ -61,6 +66,8 @@ def explain_untaught(model: Model, prompt: Prompt, drive: Drive) -> str | None:
             try:
                 run = find_run(drive, folder_name(subject.name))
                 remedy = f"Draw with its run: {run.parent.name}/{run.name}."
+            except EditionError as error:
+                remedy = str(error)
             except InputError:
                 remedy = "Teach it first, with notebooks/2_finetune_dreambooth.ipynb."
             return (

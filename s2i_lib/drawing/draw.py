@@ -43,7 +43,7 @@ PRECISIONS = ("float32", "float16", "bfloat16")
 
 EMPTY_PROMPT = (
     "The prompt is empty, so there is nothing to draw. "
-    'Say or type what the picture shows, for instance "a red car on a yellow background".'
+    'Say or type what the picture shows, for instance "a dog wearing a hat in the snow".'
 )
 
 

@@ -33,10 +33,11 @@ if TYPE_CHECKING:
 SUBJECT, SURROUNDINGS = "subject", "surroundings"
 """What may stay of a picture."""
 BEGIN = 0.4  # share of the steps before a changed subject is looked for: by then it has a shape
-# In parts of the picture's side, chosen on the pocket model's 64 pixels (benchmarks/README.md):
-GROWN = 2 / 64  # around a subject that changes: its soft edge and its shadow go with it
+# In parts of the picture's side, chosen on pictures of the 64 px model and good for 128 px, too
+# (benchmarks/README.md, changes by voice):
+GROWN = 1 / 32  # around a subject that changes: its soft edge and its shadow go with it
 SHRUNK = 1 / 64  # within one that stays, for what the sampler keeps: the old ground is in its edge
-FEATHER = 2 / 64  # over which what is laid back fades in
+FEATHER = 1 / 32  # over which what is laid back fades in
 BLUR = 1 / 64  # over which two pictures are compared: not pixel by pixel
 # Mean difference of a colour channel, 0 to 255, up to which all of the last picture is laid back,
 # and from which on nothing is. Around a subject that stays all else changes, so more is allowed.

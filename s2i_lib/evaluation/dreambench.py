@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from s2i_lib.drawing.advice import unknown_words
 from s2i_lib.drawing.draw import draw
 from s2i_lib.drawing.records import Picture
 from s2i_lib.drawing.sampling import DrawOptions
@@ -66,25 +66,49 @@ def dreambench() -> dict[str, Any]:
 def choose_prompts(base: BaseModel, subject: Subject, count: int) -> tuple[list[str], list[str]]:
     """Return the first ``count`` DreamBench prompts for this kind of subject, and notes on them.
 
-    A model that knows few words is asked what it can draw: DreamBench prompts of known words only,
-    then backgrounds of every colour it knows.
+    A model that knows few words is asked what it can draw: the DreamBench prompts that it knows,
+    then each place, things worn where the subject lives, and backgrounds of one colour.
     """
-    protocol = dreambench()["object" if subject.kind == "object" else "live"]
+    is_live = subject.kind != "object"
+    protocol = dreambench()["live" if is_live else "object"]
     words = known_words(base)
     if words is None:
         return [p.format(subject=subject.phrase) for p in protocol[:count]], []
-    known = [p for p in protocol if not unknown_words(base, p.format(subject=""))]
+    known = {p: name for p in protocol if (name := _asked_for(words, p)) is not None}
+    others = [
+        f"a {{subject}} {ways[0]}"
+        for kind in (("places", "accessories") if is_live else ("places",))
+        for name, ways in words[kind].items()
+        if name not in known.values()
+    ]
     colours = list({str(rgb): name for name, rgb in reversed(words["colours"].items())}.values())
     colours.reverse()  # of two names for a colour the first
     grounds = [f"a {{subject}} on {article_for(c)} {c} background" for c in colours]
-    chosen = [*known, *grounds][:count]
+    chosen = [*known, *others, *grounds][:count]
+    n_others = len(chosen) - min(len(known), count)
     note = (
-        f"{base.name} knows the words of {len(known)} of DreamBench's {len(protocol)} prompts for "
-        "this kind of subject; plain backgrounds stand in for the others "
-        f"({len(chosen) - len(known[:count])} of {len(chosen)} here). These scores compare runs of "
-        "this model, not papers."
+        f"{base.name} knows {len(known)} of DreamBench's {len(protocol)} prompts for this kind of "
+        f"subject; {'places, things worn' if is_live else 'places'} and plain backgrounds stand in "
+        f"for the others ({n_others} of {len(chosen)} here). These scores compare runs of this "
+        "model, not papers."
     )
     return [p.format(subject=subject.phrase) for p in chosen], [note]
+
+
+def _asked_for(words: dict[str, Any], prompt: str) -> str | None:
+    """The place or the thing worn that a prompt asks for, "" for a colour alone, None for others.
+
+    It goes by the phrases that a model has learned: words that it knows singly say nothing
+    together, as in "with a city in the background".
+    """
+    phrases = {
+        way: name
+        for kind in ("places", "accessories")
+        for name, ways in words[kind].items()
+        for way in ways
+    }
+    said = re.sub(rf"\b(?:{'|'.join(words['colours'])}) ", "", prompt)
+    return ({"": ""} | phrases).get(said.removeprefix("a {subject}").strip())
 
 
 def batches(options: EvaluateOptions, count: int) -> Iterator[DrawOptions]:

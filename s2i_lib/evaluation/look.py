@@ -1,14 +1,15 @@
 """Look at a picture with the scorer: does it show what was asked, and if not, what does it show?
 
-Of what was asked, the thing, its colour and the colour of its ground can be compared with others of
-their kind: the scorer is asked which it sees. What it has no words for, it says nothing of.
+Of what was asked, the thing, its colour, what it wears or holds, and its place or the colour of its
+ground can be compared with others of their kind: the scorer is asked which it sees. What it has no
+words for, it says nothing of.
 """
 
 from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ import numpy as np
 from s2i_lib.drawing.told import Seen
 from s2i_lib.errors import S2iError
 from s2i_lib.models.registry import REGISTRY, known_words
-from s2i_lib.speech.templates import article_for
+from s2i_lib.speech.templates import with_article
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -40,10 +41,16 @@ class Asked:
     noun: str
     colour: str = ""
     ground: str = ""
+    """Colour of a plain background."""
+    place: str = ""
+    worn: str = ""
+    """What is worn or held, whatever its colour."""
 
     @classmethod
     def read(cls, prompt: str, nouns: Iterable[str] = ()) -> Asked | None:
-        """Return what a prompt asks for, of everyday things, colours and grounds; else None.
+        """Return what a prompt asks for of the things, colours, places and so on that are everyday.
+
+        None where it names no such thing.
 
         Parameters
         ----------
@@ -51,20 +58,49 @@ class Asked:
             Further things that are known, such as a subject's class noun.
         """
         known = _words()
-        text = prompt.lower()
-        named = "|".join(sorted(map(re.escape, {*known["nouns"], *nouns}), key=len, reverse=True))
         colours = "|".join(known["colours"])
-        ground = re.search(rf"\bon an? ({colours}) background\b", text)
-        thing = text[: ground.start()] if ground else text
-        found = re.search(rf"\b(?:({colours})\s+)?(?:\w+\s+)??({named})\b", thing)
-        if found is None:
-            return None
-        return cls(found[2], found[1] or "", ground[1] if ground else "")
+        grounds = {rf"on an? {colour} background": colour for colour in known["colours"]}
+        places = {re.escape(way): name for name, way in _ways("places")}
+        items = {_in_any_colour(way, colours): name for name, way in _ways("accessories")}
+        ground, rest = _take(prompt.lower(), grounds)
+        place, rest = _take(rest, places)
+        worn, rest = _take(rest, items)
+        named = "|".join(sorted(map(re.escape, {*known["nouns"], *nouns}), key=len, reverse=True))
+        found = re.search(rf"\b(?:({colours})\s+(?:\w+\s+)??)?({named})\b", rest)
+        return cls(found[2], found[1] or "", ground, place, worn) if found else None
 
     def __str__(self) -> str:
-        thing = f"{self.colour} {self.noun}".strip()
-        ground = f" on {article_for(self.ground)} {self.ground} background" if self.ground else ""
-        return f"{article_for(thing)} {thing}{ground}"
+        known = _words()
+        said = with_article(f"{self.colour} {self.noun}".strip())
+        if self.worn:
+            said += f" {known['accessories'][self.worn][0]}"
+        if self.ground:
+            said += f" on {with_article(self.ground)} background"
+        return f"{said} {known['places'][self.place][0]}" if self.place else said
+
+
+def _ways(kind: str) -> list[tuple[str, str]]:
+    """Each place, or thing worn, with each of the ways to say it: ("beach", "on a beach")."""
+    return [(name, way) for name, ways in _words()[kind].items() for way in ways]
+
+
+def _in_any_colour(way: str, colours: str) -> str:
+    """A pattern for "wearing a hat" that finds "wearing the red hat", too."""
+    return re.sub(r"^(\w+) (?:an? )?", rf"\1 (?:an? |the )?(?:(?:{colours}) )?", way)
+
+
+def _take(text: str, names: Mapping[str, str]) -> tuple[str, str]:
+    """Find which of some patterns stands first in a text; its name, and the text without it.
+
+    Of several at one place it is the longest: "in the night sky", not "in the night".
+    """
+    found = [
+        (match, name) for way, name in names.items() if (match := re.search(rf"\b{way}\b", text))
+    ]
+    if not found:
+        return "", text
+    match, name = min(found, key=lambda one: (one[0].start(), -one[0].end()))
+    return name, f"{text[: match.start()]},{text[match.end() :]}"
 
 
 class Looker:
@@ -106,29 +142,35 @@ def look(scorer: ClipScorer, image: Image, record: dict[str, Any]) -> Seen | Non
     if asked is None:
         return None
     picture = scorer.images([image])[0]
-    colours = _colours()
     noun = asked.noun
     names = list(dict.fromkeys([*_words()["nouns"], noun]))
-    nearest = _nearest(scorer, picture, [f"{article_for(one)} {one}" for one in names])
+    nearest = _nearest(scorer, picture, [with_article(one) for one in names])
     if nearest.tolist().index(names.index(noun)) >= AMONG:
         noun = names[nearest[0]]
-    texts = [f"{article_for(one)} {one} {noun}" for one in colours]
-    colour = _choose(scorer, picture, colours, texts, asked.colour)
-    grounds = [f"{article_for(noun)} {noun} on {article_for(c)} {c} background" for c in colours]
-    ground = _choose(scorer, picture, colours, grounds, asked.ground)
-    seen = Asked(noun, colour, ground)
+    thing, colours = with_article(noun), _colours()
+    choices = {
+        "colour": {one: with_article(f"{one} {noun}") for one in colours},
+        "ground": {one: f"{thing} on {with_article(one)} background" for one in colours},
+        "place": {one: f"{thing} {ways[0]}" for one, ways in _words()["places"].items()},
+        "worn": {one: f"{thing} {ways[0]}" for one, ways in _words()["accessories"].items()},
+    }
+    seen = Asked(noun, **{
+        kind: _choose(scorer, picture, getattr(asked, kind), texts)
+        for kind, texts in choices.items()
+    })  # fmt: skip
     return Seen(seen == asked, str(seen))
 
 
-def _choose(
-    scorer: ClipScorer, picture: np.ndarray, names: Sequence[str], texts: list[str], asked: str
-) -> str:
-    """Return which of ``names`` is seen, where one was asked for; by its own name if it is that."""
+def _choose(scorer: ClipScorer, picture: np.ndarray, asked: str, texts: Mapping[str, str]) -> str:
+    """Return the name of the text that is seen, where one was asked for.
+
+    A colour that was asked for by another of its names keeps that one.
+    """
     if not asked:
         return ""
-    found = names[_nearest(scorer, picture, texts)[0]]
+    found = list(texts)[_nearest(scorer, picture, list(texts.values()))[0]]
     colours = _words()["colours"]
-    return asked if colours[asked] == colours[found] else found
+    return asked if colours.get(asked, asked) == colours.get(found, found) else found
 
 
 def _nearest(scorer: ClipScorer, picture: np.ndarray, texts: list[str]) -> np.ndarray:

@@ -112,6 +112,9 @@ class ModelFolder:
     token_limit: int
     """Length of a prompt in tokens, begin and end included."""
     prediction_type: Literal["epsilon", "v_prediction"]
+    shape: tuple[Any, Any]
+    """Channels of its latents and width of the text that it reads: models of one kind share them,
+    whatever the size of their pictures."""
 
 
 def check_model(folder: Path) -> ModelFolder:
@@ -148,7 +151,8 @@ def check_model(folder: Path) -> ModelFolder:
         if not is_right:
             raise _refusal(folder / "model_index.json", f"{name} is {found!r}")
     size_px = side * 2 ** (len(widths) - 1)
-    return ModelFolder(folder, classes["scheduler"], size_px, tokens, kind)
+    shape = unet.get("in_channels"), unet.get("cross_attention_dim")
+    return ModelFolder(folder, classes["scheduler"], size_px, tokens, kind, shape)
 
 
 def _is_count(value: Any) -> bool:

@@ -63,6 +63,9 @@ class BaseModel:
     a model that was trained on nothing but harmless things."""
     words: str | None = None
     """File below ``folder`` with the words it was trained on, for a model that knows few."""
+    shape: tuple[int, int] | None = None
+    """Channels of its latents and width of the text that it reads, where a folder from elsewhere
+    that has the same is of its kind (`ModelFolder.shape`)."""
 
 
 # Of the flaws that the makers name in the examples of their release (Stability AI, "Stable
@@ -81,21 +84,23 @@ DEPTH = "depth-anything/Depth-Anything-V2-Small-hf"
 
 _POCKET = BaseModel(
     name="pocket",
-    summary="64 px stickers in seconds on a CPU; ships with this package",
-    size_px=64,
+    summary="128 px scenes in seconds on a CPU; ships with this package",
+    size_px=128,
     prediction_type="v_prediction",
     token_limit=32,
-    guidance_scale=4.0,  # a run's likeness is highest at 4 and 5; at 5 grounds are lost
-    # Above noise level 0.8 alone, guidance draws the base model's prompts as well for three
-    # quarters of the time, but a run's subject loses likeness (0.64 to 0.49): so always.
+    guidance_scale=4.0,  # 3 draws as well, 6 worse (tools/pocket/NOTES.md)
+    # Above noise level 0.8 alone, the model before it drew its prompts as well in three quarters of
+    # the time, but a run's subject lost likeness (0.71 to 0.66): so always.
     guidance_interval=(0.0, 1.0),
-    steps=8,  # where the curve bends, of its own pictures and of its runs' (benchmarks/README.md)
+    # where the curve bends, of its own pictures (benchmarks/README.md)
+    steps=8,
     licence="Apache-2.0 (icons: Apache-2.0, MIT, CC BY 4.0; see the model card)",
     sources=(),
     folder=PACKAGE / "pocket",
     family="pocket",
     scorer=str(PACKAGE / "pocket" / "scorer"),
     words="words.json",
+    shape=(48, 256),
 )
 _SD21_BASE = BaseModel(
     name="sd2.1-base",
@@ -198,9 +203,13 @@ def choose_for_machine() -> tuple[BaseModel, str]:
 
 
 def _describe_folder(folder: Path) -> BaseModel:
-    """Say what a diffusers folder from elsewhere can do; what measures it is never its own."""
+    """Say what a diffusers folder from elsewhere can do; what measures it is never its own.
+
+    It is like pocket if it is built as pocket is: small pictures alone are no sign of that.
+    """
     said = check_model(folder)
-    like = next((base for base in REGISTRY.values() if base.size_px == said.size_px), _SD21_BASE)
+    of_size = (base for base in (_SD21_BASE, _SD21) if base.size_px == said.size_px)
+    like = _POCKET if said.shape == _POCKET.shape else next(of_size, _SD21_BASE)
     return replace(
         like,
         name=folder.name,

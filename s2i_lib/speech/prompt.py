@@ -118,7 +118,7 @@ def _read(
     if not any(character.isalnum() for character in text):
         raise InputError(
             f"Nothing is left to draw of {said.strip()!r}. Say what the picture shows, for "
-            "instance: a red car on a yellow background."
+            "instance: a dog wearing a hat in the snow."
         )
     return text, used, notes, near_names
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,11 @@ RUN_CARD = "run.json"  # options, base model, scores
 WEIGHTS = "weights"  # what was trained, in fp16
 LORA = "pytorch_lora_weights.safetensors"
 
+# Editions of base models whose weights were replaced by others under the same name. What a run
+# learned goes with the edition that it was made from; a card that does not say is of the first.
+EDITIONS = {"pocket": 2}
+_NAMES = {("pocket", 1): "the 64 px pocket model of an earlier version"}
+
 CARD_SHAPE = {
     "status": str,
     "step": int,
@@ -24,7 +29,7 @@ CARD_SHAPE = {
     "class_prompt": TEXT_OR_NONE,
     "class_images": TEXT_OR_NONE,
     "dataset": {"sha256": str, "images": int},
-    "base": {"name": str, "source": str, "fingerprint": str, "licence": str},
+    "base": {"name": str, "edition": int, "source": str, "fingerprint": str, "licence": str},
     "options": dict,
     "wanted": dict,
     "scores": {"*": NUMBER},
@@ -48,16 +53,21 @@ def find_run(drive: Drive, run: str, instead: Collection[str] = ()) -> Path:
     ------
     InputError
         When there is none; the runs on the Drive are listed.
+    EditionError
+        When it was made from another edition of its base model than this version's.
     """
     if Path(run).is_file():
-        return Path(run)
+        return _check_path(Path(run))
     for folder in (Path(run), drive.runs / run):
         if any((folder / name).is_file() for name in (RUN_CARD, "model_index.json", LORA)):
-            return folder
+            return _check_path(folder)
     done = finished_runs(drive)
-    own = best_run(done, drive.subject(run).name) if any(map(str.isalnum, run)) else None
-    if own:
-        return own
+    if any(map(str.isalnum, run)):
+        subject = drive.subject(run).name
+        if own := best_run(done, subject):
+            return own
+        for folder in outdated_runs(drive, subject):
+            check_edition(folder, read_card(folder))
     names = ", ".join(sorted(f.relative_to(drive.runs).as_posix() for f in done))
     raise InputError(
         f"There is no run {run!r}: neither a folder of weights nor a run in {drive.runs} "
@@ -68,16 +78,82 @@ def find_run(drive: Drive, run: str, instead: Collection[str] = ()) -> Path:
 
 
 def finished_runs(drive: Drive) -> list[Path]:
-    """Return the folders of all runs on the Drive that have weights and a card.
+    """Return the folders of all runs on the Drive that have weights and a card, and can be used.
+
+    Runs of another edition of their base model are not among them (`fits`).
 
     Raises
     ------
     OSError
         When the runs cannot be listed: that is not to have none.
     """
+    cards = {folder: read_card(folder) for folder in _with_weights(drive)}
+    return [folder for folder, card in cards.items() if card and fits(card)]
+
+
+def outdated_runs(drive: Drive, subject: str) -> list[Path]:
+    """Return the folders of a subject's runs that have weights and can no longer be used.
+
+    They are of another edition of their base model (`fits`). ``subject`` is the name of its folder.
+    """
+    return [run for run in _with_weights(drive, subject) if not fits(read_card(run))]
+
+
+def _with_weights(drive: Drive, subject: str = "[!.]*") -> list[Path]:
     # No half of one that is being deleted.
-    weights = list_matching(drive.runs, f"[!.]*/[!.]*/{WEIGHTS}")
-    return [path.parent for path in weights if read_card(path.parent)]
+    return [path.parent for path in list_matching(drive.runs, f"{subject}/[!.]*/{WEIGHTS}")]
+
+
+def fits(card: Mapping[str, Any]) -> bool:
+    """Return whether a run was made from the edition of its base model that this version has."""
+    name, edition = _base_of(card)
+    return name not in EDITIONS or edition == EDITIONS[name]
+
+
+def name_base(card: Mapping[str, Any]) -> str:
+    """Return what a run was made from, in words: "the 64 px pocket model of an earlier version"."""
+    name, edition = _base_of(card)
+    return _NAMES.get((name, edition), f"edition {edition} of the {name} model")
+
+
+class EditionError(InputError):
+    """A run was made from another edition of its base model."""
+
+
+def check_edition(run: Path, card: Mapping[str, Any]) -> None:
+    """Check that a run was made from the edition of its base model that this version has.
+
+    Raises
+    ------
+    EditionError
+        When it was made from another one.
+    """
+    if fits(card):
+        return
+    name, _ = _base_of(card)
+    subject = card.get("subject", {}).get("name") or run.parent.name
+    raise EditionError(
+        f"The run {name_run(run)} was trained on {name_base(card)}; this version has another "
+        f"{name} model (edition {EDITIONS[name]}) and needs a run of that one. Nothing else is "
+        f"affected: photos and pictures stay as they are. Train {subject} again from its photos "
+        "with notebooks/2_finetune_dreambooth.ipynb or "
+        f'`python -m s2i_lib finetune --subject "{subject}"`.'
+    )
+
+
+def _check_path(path: Path) -> Path:
+    """The path, if the card of the run whose folder, weights or export it is does not forbid it."""
+    own = [] if path.is_file() else [path.absolute()]
+    for folder in (*own, *path.absolute().parents[:2]):
+        if card := read_card(folder):
+            check_edition(folder, card)
+            break
+    return path
+
+
+def _base_of(card: Mapping[str, Any]) -> tuple[str, int]:
+    base = card.get("base", {})
+    return base.get("name", ""), base.get("edition", 1)
 
 
 def best_run(runs: Iterable[Path], subject: str, base: str | None = None) -> Path | None:

@@ -1,9 +1,9 @@
 """Backgrounds of its own: the subject, cut out, set into what the model itself draws.
 
 A handful of photos show the subject in a handful of places, and a model that learns from them whole
-learns the places, too: "on a blue background" gives the sofa. Here the model draws bare grounds,
-the cut-out is set into them, and each such picture has the prompt that says where it is. What the
-subject is stays the only thing that all of them share.
+learns the places, too: "on a blue background" gives the sofa. Here the model draws grounds with
+nothing on them, the cut-out is set into them, and each such picture has the prompt that says where
+it is. What the subject is stays the only thing that all of them share.
 
 Source: copy-paste augmentation (Ghiasi et al. 2021, arXiv:2012.07177), with the model's own
 pictures as prior preservation has them (Ruiz et al. 2023, arXiv:2208.12242).
@@ -17,19 +17,16 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from s2i_lib.photos.cut_out import without_subject
-from s2i_lib.photos.mask import Mask, find_mask
-
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-# Longer side of the subject, in the middle, in parts of the picture's: one size and place, since a
-# toy at sizes from 0.65 on and at places that varied was a blur on pocket (benchmarks/README.md).
-SIZE = 0.85
+# In parts of the picture's side: the subject's longer one, in the middle of a plain background and
+# at a place, and how far down its foot is there. So are the pocket model's own things
+# (tools/pocket/world.py), and no other model has any of its own. At sizes and places that varied
+# a toy was a blur (seen with 64 px).
+SIZE, SIZE_AT_PLACE, FOOT = 0.75, 0.64, 0.86
 FEATHER = 0.006  # blur of the cut-out's edge, in parts of the picture's side
 TIMES = 2  # that each ground is used: drawing one takes longer than setting a subject into it
-BORDER = 1 / 16  # of a ground's side: where a plain one shows its colour
-APART = 20  # levels from that colour, of 255, that a plain ground's border has at most
 
 
 class CutOut(NamedTuple):
@@ -48,54 +45,43 @@ def cut_out(crop: Image, mask: Image) -> CutOut:
     return CutOut(crop.crop(box), alpha.crop(box))
 
 
-def set_into(ground: Image, subject: CutOut) -> Image:
-    """Set a subject into the middle of a square ground; its edge is feathered."""
+def set_into(ground: Image, subject: CutOut, where: str) -> Image:
+    """Set a subject into a square ground, as large and as high as ``where`` says; feather its edge.
+
+    Parameters
+    ----------
+    where
+        How a prompt says it: on a background of a colour it is in the middle, elsewhere it stands.
+    """
     from PIL import Image as Pillow
     from PIL import ImageFilter
 
-    side = ground.width
-    scale = SIZE * side / max(subject.pixels.size)
+    side, is_plain = ground.width, where.endswith(" background")
+    scale = (SIZE if is_plain else SIZE_AT_PLACE) * side / max(subject.pixels.size)
     width, height = (max(1, round(edge * scale)) for edge in subject.pixels.size)
     pixels = subject.pixels.resize((width, height), Pillow.Resampling.LANCZOS)
     alpha = subject.alpha.resize((width, height), Pillow.Resampling.LANCZOS)
     alpha = alpha.filter(ImageFilter.GaussianBlur(FEATHER * side))
     picture = ground.copy()
-    picture.paste(pixels, ((side - width) // 2, (side - height) // 2), alpha)
+    upper = (side - height) // 2 if is_plain else round(FOOT * side) - height
+    picture.paste(pixels, ((side - width) // 2, upper), alpha)
     return picture
 
 
-def bare(picture: Image) -> Image:
-    """Paint over what stands out in a drawn ground: small models draw a thing for every prompt.
-
-    On a plain one that is whatever has another colour than its border, which tells more than the
-    network that finds a photo's subject, in a hundredth of its time.
-    """
-    thing = _on_plain(picture)
-    return without_subject(picture, find_mask(picture) if thing is None else thing)
-
-
-def _on_plain(ground: Image) -> Mask | None:
-    """What has another colour than a plain ground; None where its border has several."""
-    pixels = np.asarray(ground, np.float32)
-    width = max(1, round(BORDER * ground.width))
-    border = np.ones(pixels.shape[:2], bool)
-    border[width:-width, width:-width] = False
-    is_other = np.abs(pixels - np.median(pixels[border], axis=0)).max(axis=2) > APART
-    return None if is_other[border].any() else Mask(is_other.astype(np.float32))
-
-
 def compose(
-    subjects: Sequence[CutOut], grounds: Sequence[Image], count: int, seed: int
+    subjects: Sequence[CutOut], grounds: Sequence[Image], where: Sequence[str], seed: int
 ) -> list[Image]:
-    """Make ``count`` pictures of subjects on grounds.
+    """Make a picture of a subject for each of ``where``, on the grounds in their order.
 
     Both take turns: every ground comes once before any comes again, and so does every subject.
     """
+    count = len(where)
     rng = np.random.default_rng([seed, count])
     rounds = -(-count // len(subjects))
     turns = [turn for _ in range(rounds) for turn in rng.permutation(len(subjects))]
-    bared = [bare(ground) for ground in grounds]
-    return [set_into(bared[i % len(bared)], subjects[turns[i]]) for i in range(count)]
+    return [
+        set_into(grounds[i % len(grounds)], subjects[turns[i]], one) for i, one in enumerate(where)
+    ]
 
 
 def read_cut_out(image: Path, mask: Path) -> CutOut:

@@ -83,12 +83,13 @@ class FinetuneOptions:
     class_prompts: tuple[str, ...] = ("a {noun}",)
     """What class images are drawn for and shown with; {noun} is filled in. Several prompts take
     turns, as do those of one that are parted by |. The paper has one prompt; a model that draws
-    each car red should see others, too, or it takes red for a part of every car."""
+    most cars red should see others, too, or it takes red for a part of every car."""
     background_prompts: tuple[str, ...] = ()
     """Where the cut-out subject is shown, such as "on a beach"; prompts parted by | take turns, as
     do the rows. Without any, photos are learnt as they are."""
-    ground_prompt: str = "{where}"
-    """What the model draws these grounds for, without a thing in them."""
+    ground_prompt: str = "an empty scene {where}"
+    """What the model draws these grounds for, without a thing in them; {where} is filled in. "On a
+    beach" alone may well show somebody there, beside whom the subject would be."""
     background_count: int = 64
     """Pictures of the subject on such grounds."""
     background_share: float = 0.75

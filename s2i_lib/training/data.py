@@ -321,20 +321,20 @@ def draw_scenes(setup: Setup, manager: CheckpointManager) -> tuple[list[Any], li
     shown = max(options.steps, options.most_steps) * options.batch_size
     count = min(options.background_count, shown)
     n_grounds = -(-count // TIMES)
-    where = prompts_in_turn(options.background_prompts, n_grounds) * TIMES
+    where = (prompts_in_turn(options.background_prompts, n_grounds) * TIMES)[:count]
     rows = [" | ".join(options.ground_prompt.format(where=one.strip()) for one in row.split("|"))
             for row in options.background_prompts]  # fmt: skip
     grounds = ClassImages(setup.model, rows, options.seed)
     latents = get_latents(setup, manager, grounds, n_grounds, "Backgrounds")
     with devices.visiting(setup.model.pipeline.vae, setup.device):
         pictures = decode(setup.model, latents)
-    scenes = compose(subjects, pictures, count, options.seed)
+    scenes = compose(subjects, pictures, where, options.seed)
     if setup.is_main:
         sheet = manager.run.local / SCENES
         sheet.parent.mkdir(parents=True, exist_ok=True)
         mark = mark_of_model(setup.model, is_composite=True)
         sheet.write_bytes(encode_marked(grid(scenes[:SHEET_COUNT], columns=5), "PNG", mark))
-    return scenes, [f"a {dataset.subject.phrase} {one}" for one in where[:count]]
+    return scenes, [f"a {dataset.subject.phrase} {one}" for one in where]
 
 
 def get_class_latents(setup: Setup, manager: CheckpointManager) -> torch.Tensor:

@@ -38,9 +38,9 @@ from s2i_lib.training.data import (
 )
 from s2i_lib.training.memory import leaving_nothing_in_memory
 from s2i_lib.training.plan import Plan, SayTime, make_plan
-from s2i_lib.training.recipes import AUTO, RECIPES, Wanted, suit, want
+from s2i_lib.training.recipes import AUTO, Wanted, recipes_for, suit, want
 from s2i_lib.training.resources import fit_drive, settle_options
-from s2i_lib.training.resume import begun, find_save, resume
+from s2i_lib.training.resume import begun, find_save, newest_step, resume
 from s2i_lib.training.run import (
     Callback,
     Report,
@@ -273,7 +273,12 @@ class FinetuneRun:
 
     def _plan(self, setup: Setup, seconds: float | None, prepared: Prepared) -> Plan:
         plan = make_plan(setup, prepared.run.folder)
-        return replace(plan, recipe=prepared.wanted.sentence, seconds_a_step=seconds)
+        return replace(
+            plan,
+            recipe=prepared.wanted.sentence,
+            seconds_a_step=seconds,
+            from_step=newest_step(prepared.run),
+        )
 
     def _train_and_keep(
         self,
@@ -323,9 +328,10 @@ def choose_recipe(
             "Run notebooks/1_capture_dataset.ipynb, or `python -m s2i_lib dataset`."
         )
     base = choose(model)
-    recipes, n_photos = RECIPES[base.family], len(dataset.images)
+    kind, n_photos = dataset.subject.kind, len(dataset.images)
+    recipes = recipes_for(base.family, kind)
     n_cut_out = sum(dataset.mask_of(image) is not None for image in dataset.images)
-    suited = suit(recipes, dataset.subject.kind, n_cut_out / n_photos)
+    suited = suit(recipes, kind, n_cut_out / n_photos)
     return base, want(recipes, recipe, suited, n_photos, dataset.mirror, changes)
 
 

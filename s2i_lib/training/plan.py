@@ -49,6 +49,8 @@ class Plan:
     size_px: int = 512
     recipe: str = ""
     """Which one the options are from, and where it has its numbers from."""
+    from_step: int = 0
+    """That of the newest save that it goes on from; 0 where there is none."""
     notes: tuple[str, ...] = ()
     """Sentences that come before: what was changed so that it fits."""
 

@@ -11,7 +11,7 @@ from s2i_lib.training.config import FinetuneOptions
 
 AUTO = "auto"  # the recipe that is called as the subject's kind
 WHOLE = "whole"  # the recipe of a model whose others cut the subject out, where that cannot be
-BEFORE = ("classic", WHOLE)  # what runs had before their cards named a recipe
+BEFORE = "classic"  # what runs had before their cards named a recipe
 
 
 @dataclass(frozen=True)
@@ -119,12 +119,55 @@ STABLE_DIFFUSION_2: Mapping[str, Recipe] = {
 
 # ---- The pocket model ----
 
-# It reads past words that mean nothing to it, identifiers among them: the U-Net alone gives "a cat"
-# as much of the subject as "a sks cat" (likeness 0.41 and 0.42), with the text encoder much less
-# (0.37 and 0.93): tools/pocket/NOTES.md.
-# Each car that it draws is red. Where all class images are, red is what every car is, and guidance
-# takes it away from a toy that is red: hence class images in ten colours. With them, and so many
-# steps, a photo's ground wins over "on a blue background" at a constant rate, or from 2e-4.
+# Prompts in words that it knows, which each take turns. Nobody dresses an object, and people were
+# never painted: "a red woman" was not said once in its training (tools/pocket/words.py).
+_CLASS = (
+    "a red {noun} | a {noun} on a beach | a yellow {noun} | a {noun} in the snow"
+    " | a blue {noun} | a {noun} in the forest | a black {noun} | a {noun} on the street"
+    " | a white {noun} | a {noun} in a room"
+)
+_LIVE_CLASS = (
+    "a red {noun} | a {noun} on a beach | a {noun} wearing a hat | a {noun} in the snow"
+    " | a blue {noun} | a {noun} in the forest | a {noun} wearing sunglasses"
+    " | a {noun} on the street | a white {noun} | a {noun} in a room"
+)
+_PERSON_CLASS = (
+    "a {noun} on a beach | a {noun} wearing a hat | a {noun} in the snow"
+    " | a {noun} wearing sunglasses | a {noun} in the forest | a {noun} wearing a scarf"
+    " | a {noun} on the street | a {noun} wearing a crown | a {noun} in a room"
+    " | a {noun} holding a balloon"
+)
+# The best step is chosen by these. Of the model before it four of twelve prompts chose worse.
+_SAMPLES = (
+    "a {subject}",
+    "a red {subject} | a purple {subject}"
+    " | a {subject} on a white background | a {subject} on a black background",
+    "a {subject} on the beach | a {subject} in the snow"
+    " | a {subject} in the forest | a {subject} on the street",
+    "a {subject} on a blue background | a {subject} on a green background"
+    " | a {subject} on the moon | a {subject} in a room",
+    "a {noun}",
+)
+_LIVE_SAMPLES = (
+    _SAMPLES[0],
+    "a red {subject} | a purple {subject}"
+    " | a {subject} wearing a hat | a {subject} on a black background",
+    *_SAMPLES[2:],
+)
+_PERSON_SAMPLES = (
+    _SAMPLES[0],
+    "a {subject} wearing a hat | a {subject} wearing sunglasses"
+    " | a {subject} on a white background | a {subject} on a black background",
+    *_SAMPLES[2:],
+)
+
+# It reads past words that mean nothing to it, identifiers among them: of the model before it the
+# U-Net alone gave "a cat" as much of the subject as "a sks cat" (likeness 0.41 and 0.42), with the
+# text encoder much less (0.37 and 0.93): tools/pocket/NOTES.md.
+# Half of the class images are for the plain prompt, the others of several colours and places: were
+# all cars red at home, red would be what every car is, and guidance would take it away from a toy.
+# With them, and so many steps, a photo's ground won over "on a blue background" at a constant rate,
+# or from 2e-4. Rates, steps and counts are those that were measured with that model.
 _POCKET_WHOLE = Recipe(
     method="full",
     learning_rate=1.5e-4,
@@ -134,30 +177,15 @@ _POCKET_WHOLE = Recipe(
     schedule="linear",
     with_text_encoder=True,
     class_dropout=0.3,
-    class_prompts=(
-        "a {noun}",
-        "a red {noun} | an orange {noun} | a yellow {noun} | a green {noun}"
-        " | a blue {noun} | a purple {noun} | a pink {noun} | a black {noun}"
-        " | a white {noun} | a gray {noun}",
-    ),
-    # In words that it knows, and as many prompts as the evaluation has: the best step is chosen by
-    # them, and four of twelve chose worse (benchmarks/README.md).
-    sample_prompts=(
-        "a {subject}",
-        "a red {subject} | a purple {subject}"
-        " | a {subject} on a white background | a {subject} on a black background",
-        "a {subject} on a red background | a {subject} on an orange background"
-        " | a {subject} on a yellow background | a {subject} on a green background",
-        "a {subject} on a blue background | a {subject} on a pink background"
-        " | a {subject} on a gray background | a {subject} on a purple background",
-        "a {noun}",
-    ),
+    class_prompts=("a {noun}", _CLASS),
+    ground_prompt="nothing {where}",  # as it was shown them
+    sample_prompts=_SAMPLES,
     sample_every=75,
 )
 # The subject, cut out, on grounds that the model draws: most grounds are as asked, and what is
 # learned is the subject. Where all instance images had a ground in their prompt, "a ohwx duck"
 # without one drew an ordinary duck: hence a tenth of them are photos.
-_POCKET = replace(
+_POCKET_OBJECT = replace(
     _POCKET_WHOLE,
     learning_rate=2e-4,
     steps=500,
@@ -169,15 +197,22 @@ _POCKET = replace(
         " | on a green background | on a blue background | on a purple background"
         " | on a pink background | on a black background | on a white background"
         " | on a gray background",
+        "on a beach | in the snow | in the forest | in the desert | in the city | on the street"
+        " | in a meadow | on the moon | in a room | on stage",
     ),
-    ground_prompt="a plain scene {where}",
     background_count=80,
     background_share=0.9,
     surroundings_weight=0.1,
     sample_every=167,
 )
 POCKET: Mapping[str, Recipe] = {
-    **dict.fromkeys(("person", "animal", "object"), _POCKET),
+    "person": replace(
+        _POCKET_OBJECT, class_prompts=("a {noun}", _PERSON_CLASS), sample_prompts=_PERSON_SAMPLES
+    ),
+    "animal": replace(
+        _POCKET_OBJECT, class_prompts=("a {noun}", _LIVE_CLASS), sample_prompts=_LIVE_SAMPLES
+    ),
+    "object": _POCKET_OBJECT,
     WHOLE: _POCKET_WHOLE,
 }
 
@@ -226,10 +261,9 @@ class Wanted:
         the user names another recipe it goes on with that.
         """
         begun = card.get("recipe")
-        if card and begun is None:
-            name = next((name for name in BEFORE if name in self.recipes), self.name)
-            recipe = self.recipes[name]
-            begun = {"name": name, "source": recipe.source, "options": recipe.as_options(0)}
+        if card and begun is None and BEFORE in self.recipes:
+            recipe = self.recipes[BEFORE]
+            begun = {"name": BEFORE, "source": recipe.source, "options": recipe.as_options(0)}
         if not begun or self.asked not in (AUTO, begun["name"]):
             return self
         mirror = {"with_mirror": self.defaults["with_mirror"]}  # the dataset's, not the recipe's
@@ -243,6 +277,22 @@ class Wanted:
     def to_json(self) -> dict[str, Any]:
         """Return what run.json says of it."""
         return {"name": self.name, "source": self.source, "options": dict(self.defaults)}
+
+
+def recipes_for(family: str, kind: str) -> Mapping[str, Recipe]:
+    """Return the recipes of a family of models for a kind of subject.
+
+    The one for whole photos asks for what the kind's own does: what can be said of somebody does
+    not go by whether their photos could be cut out.
+    """
+    recipes = RECIPES[family]
+    if WHOLE not in recipes:
+        return recipes
+    own = recipes[kind]
+    whole = replace(
+        recipes[WHOLE], class_prompts=own.class_prompts, sample_prompts=own.sample_prompts
+    )
+    return {**recipes, WHOLE: whole}
 
 
 def suit(recipes: Mapping[str, Recipe], kind: str, share_cut_out: float) -> str:

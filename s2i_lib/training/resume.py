@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,18 @@ def begun(earlier: dict[str, Any], wanted: FinetuneOptions) -> FinetuneOptions:
     if asked.get("with_text_encoder") and not used.get("with_text_encoder"):
         return replace(wanted, with_text_encoder=False)
     return wanted
+
+
+def newest_step(run: Run) -> int:
+    """Return the step of the run's newest save on this disk or the Drive; 0 where there is none.
+
+    Whether it is whole, `find_save` finds out, who reads it.
+    """
+    steps = [0]
+    for place in (run.local, run.folder):
+        with suppress(OSError):
+            steps += [saves.age(save)[0] for save in saves.list_saves(place)]
+    return max(steps)
 
 
 def find_save(run: Run, setup: Setup) -> Path | None:

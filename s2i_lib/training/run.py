@@ -21,7 +21,16 @@ from s2i_lib.storage.json_file import load_lines
 from s2i_lib.storage.layout import Drive, folder_name, local_folder
 from s2i_lib.storage.lease import LEASE, Lease
 from s2i_lib.storage.removal import remove
-from s2i_lib.storage.run_card import RUN_CARD, WEIGHTS, read_card
+from s2i_lib.storage.run_card import (
+    EDITIONS,
+    RUN_CARD,
+    WEIGHTS,
+    check_edition,
+    fits,
+    name_base,
+    name_run,
+    read_card,
+)
 from s2i_lib.training.class_images import ClassImages
 from s2i_lib.training.config import FinetuneOptions, as_json
 from s2i_lib.training.recipes import Wanted
@@ -74,7 +83,7 @@ class Run:
 
     @property
     def name(self) -> str:
-        return f"{self.folder.parent.name}/{self.folder.name}"
+        return name_run(self.folder)
 
     def card(self) -> dict[str, Any]:
         return read_card(self.folder)
@@ -89,7 +98,13 @@ class Run:
 
 
 def choose_run(setup: Setup, name: str | None) -> Run:
-    """Choose the run to work on: the named one, else the newest that can go on, else a new one."""
+    """Choose the run to work on: the named one, else the newest that can go on, else a new one.
+
+    Raises
+    ------
+    InputError
+        When the named one is of another edition of its base model.
+    """
     subject = setup.dataset.subject.name
     parent = setup.drive.runs / setup.drive.subject(subject).name
 
@@ -97,7 +112,9 @@ def choose_run(setup: Setup, name: str | None) -> Run:
         return Run(folder, local_folder(setup.drive, folder))
 
     if name is not None:
-        return run_at(parent / folder_name(name))
+        named = run_at(parent / folder_name(name))
+        check_edition(named.folder, named.card() or read_card(named.local))
+        return named
     stem = folder_name(setup.model.base.name)
     try:
         there = list_folder(parent)
@@ -120,7 +137,7 @@ def choose_run(setup: Setup, name: str | None) -> Run:
             continue
         if card.get("dataset", {}).get("sha256") != setup.dataset.sha256:
             why = "its photos have changed"
-        elif card.get("base", {}).get("fingerprint") != fingerprint(setup.model.pipeline):
+        elif not _is_of_base(card, setup.model):
             why = "of other base weights"
         else:
             return run
@@ -141,8 +158,13 @@ def is_finished(run: Run, setup: Setup) -> bool:
         run.is_over
         and wants(card, setup.options)
         and card.get("dataset", {}).get("sha256") == setup.dataset.sha256
-        and card.get("base", {}).get("fingerprint") == fingerprint(setup.model.pipeline)
+        and _is_of_base(card, setup.model)
     )
+
+
+def _is_of_base(card: dict[str, Any], model: Model) -> bool:
+    """Whether a run was made from these base weights."""
+    return fits(card) and card.get("base", {}).get("fingerprint") == fingerprint(model.pipeline)
 
 
 def run_card(setup: Setup, wanted: Wanted) -> dict[str, Any]:
@@ -160,6 +182,7 @@ def run_card(setup: Setup, wanted: Wanted) -> dict[str, Any]:
         "dataset": {"sha256": dataset.sha256, "images": len(dataset.images)},
         "base": {
             "name": model.base.name,
+            "edition": EDITIONS.get(model.base.name, 1),
             "source": model.source,
             "fingerprint": fingerprint(model.pipeline),
             "licence": model.base.licence,
@@ -202,10 +225,13 @@ def read_lines(folders: Sequence[Path], name: str, up_to: float = math.inf) -> l
 def wants(card: dict[str, Any], options: FinetuneOptions) -> bool:
     """Check whether a run was begun with these options; older cards lack later ones.
 
-    How often it is saved changes nothing of what it learns.
+    How often it is saved changes nothing of what it learns, nor how grounds would be asked for
+    where there are none.
     """
     wanted = card.get("wanted")
-    own = {"save_every": options.save_every}
+    own: dict[str, Any] = {"save_every": options.save_every}
+    if not options.background_prompts:
+        own["ground_prompt"] = options.ground_prompt
     return wanted is not None and as_json(FinetuneOptions()) | wanted | own == as_json(options)
 
 
@@ -220,10 +246,12 @@ class RunSummary:
     size_bytes: int
     scores: dict[str, Any]
     states: tuple[Path, ...]
+    outdated: str = ""
+    """What it was made from, if this version has another edition of that and cannot use the run."""
 
     @property
     def name(self) -> str:
-        return f"{self.folder.parent.name}/{self.folder.name}"
+        return name_run(self.folder)
 
     @property
     def state_bytes(self) -> int:
@@ -253,6 +281,7 @@ def list_runs(drive: Drive) -> list[RunSummary]:
                     if isinstance(value, int | float)
                 },
                 own,
+                "" if fits(card) else name_base(card),
             )
         )
     return summaries
@@ -267,8 +296,15 @@ def prunable(runs: list[RunSummary], with_unfinished: bool = False) -> list[tupl
     meaning = {"finished": "is finished; without {} more steps go on from its weights alone"}
     if with_unfinished:
         meaning["training"] = "is unfinished; without {} it cannot go on from there"
+    outdated = "is of {}, so it cannot go on here with or without {}"
+
+    def say(run: RunSummary, state: str) -> str:
+        if run.outdated:
+            return outdated.format(run.outdated, state)
+        return meaning[run.status].format(state)
+
     return [
-        (state, f"{run.name} {meaning[run.status].format(state.name)}")
+        (state, f"{run.name} {say(run, state.name)}")
         for run in runs
         if run.status in meaning
         for state in run.states

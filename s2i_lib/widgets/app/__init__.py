@@ -316,7 +316,9 @@ class App(ipywidgets.VBox):
                 log=progress.log,
                 chosen=progress.chosen,
             )
-            self.heads["speak"].show(name=name, is_taught=progress.is_taught)
+            self.heads["speak"].show(
+                name=name, is_taught=progress.is_taught, is_outdated=progress.is_outdated
+            )
             if progress.state == "done":
                 self._open("photos", is_open=False)
                 self._open("teach", is_open=True)

@@ -52,7 +52,8 @@ export function makeSpeakHead(tools) {
     body: [base, unnamed],
     show(data) {
       head.show(data.is_open);
-      base.textContent = data.is_taught ? "" : say("app_not_taught", { name: data.name });
+      const untaught = data.is_outdated ? "app_outdated" : "app_not_taught";
+      base.textContent = data.is_taught ? "" : say(untaught, { name: data.name });
       base.hidden = !data.is_open || !base.textContent;
       unnamed.textContent = data.is_unnamed ? say("app_unnamed", { name: data.name }) : "";
       unnamed.hidden = !data.is_open || !data.is_unnamed;

@@ -20,7 +20,14 @@ from s2i_lib.storage.disk import say_fault, upload_left_s
 from s2i_lib.storage.files import data_uri, write_json
 from s2i_lib.storage.json_file import read_json
 from s2i_lib.storage.layout import Drive, folder_name
-from s2i_lib.storage.run_card import WEIGHTS, best_run, finished_runs, read_card
+from s2i_lib.storage.run_card import (
+    WEIGHTS,
+    best_run,
+    finished_runs,
+    fits,
+    outdated_runs,
+    read_card,
+)
 from s2i_lib.widgets.app.part import Message, drop_what_is_displayed
 from s2i_lib.widgets.studio.worker import Worker
 
@@ -62,6 +69,8 @@ class Progress:
     """What was chosen for the user: words of the library, and what they are here."""
     is_taught: bool = False
     """Whether a run of it is there to draw with, of these photos or of earlier ones."""
+    is_outdated: bool = False
+    """Whether there are runs of it, and all of them are of an earlier version's model."""
 
     @property
     def is_busy(self) -> bool:
@@ -110,7 +119,8 @@ class Teaching:
         try:
             dataset = load_dataset(self.drive, name)
             own = self._runs_of(name)
-            self._set(name, is_taught=bool(own))
+            has_old = bool(outdated_runs(self.drive, folder_name(name)))
+            self._set(name, is_taught=bool(own), is_outdated=has_old and not own)
             if run := _best_that_knows(dataset, own):
                 self._show_done(name, run)
                 return
@@ -173,8 +183,12 @@ class Teaching:
         note = self._note(name)
         if self.busy or not note.get("goes_on"):
             return False
+        run = note.get("run", "")
+        if run and not fits(read_card(self.drive.runs / folder_name(name) / run)):
+            self._note_end(name)  # it is of a model that is no longer there
+            return False
         try:
-            self.start(name, note.get("run", ""), note.get("steps", 0))
+            self.start(name, run, note.get("steps", 0))
         except (S2iError, OSError) as error:
             self._set(name, state="failed", messages=(), complaint=say_fault(error))
         return True
@@ -198,14 +212,15 @@ class Teaching:
             self._set(name, state="failed", messages=(), complaint=say_fault(error))
             return
         if self.of(name).state == "planning":  # Start may have been pressed meanwhile
-            was = self._note(name)
-            stopped: list[Message] = []
-            if was and not was.get("goes_on"):
-                stopped.append(("app_was_stopped", {}))
+            before: list[Message] = []
+            if plan.from_step:
+                before.append(("app_was_stopped", {}))
+            elif self.of(name).is_outdated:
+                before.append(("app_outdated", {"name": name}))
             self._set(
                 name,
                 state="ready",
-                messages=(*stopped, *describe(plan, dataset)),
+                messages=(*before, *describe(plan, dataset)),
                 chosen=choices_of(plan, dataset),
             )
 
@@ -298,6 +313,7 @@ class Teaching:
             share=1.0,
             complaint="",
             is_taught=True,
+            is_outdated=False,
             before=tuple(first_row(samples[0])) if samples else (),
             now=tuple(first_row(samples[-1])) if samples else (),
             likeness=span_of([p["likeness"] for p in lines if p.get("likeness") is not None]),
