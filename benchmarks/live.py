@@ -28,9 +28,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks.hearing import speak, write
-from benchmarks.speech_to_image import USUAL, Referee, Side, make_weights, make_wishes
+from benchmarks.pocket import Asked
+from benchmarks.speech_to_image import USUAL, Side, judge, make_weights, make_wishes
 from s2i_lib.speech.audio import RATE_HZ, load_audio
 from s2i_lib.storage.layout import Drive
+from tools.pocket import words
 
 MARKS = ("<!-- live: made by benchmarks/live.py -->", "<!-- end of live -->")
 PIECE_S = 0.25  # as the studio's page sends them
@@ -42,8 +44,7 @@ AFTER = {WHOLE: 0.0, PRESSED: 0.0, SILENT: SILENCE_S}
 
 def end_of_noun_s(noun: str, sentence: str) -> float:
     """Return when the noun of "a NOUN on ..." has been said, by the voice that says it."""
-    first = "an" if noun[0] in "aeiou" else "a"
-    n_sounds = len(sounds(f"{first} {noun}"))
+    n_sounds = len(sounds(words.with_article(noun)))
     return sounds(sentence)[n_sounds - 1]
 
 
@@ -135,7 +136,7 @@ def measure(folder: Path, options: argparse.Namespace) -> str:
     """Ask every side for every sentence in turn, and return the table of it."""
     wishes = make_wishes(options.prompts)
     (folder / "clips").mkdir()
-    clips = [speak(f"{text}.", folder / "clips") for _, _, text in wishes]
+    clips = [speak(f"{wish.prompt}.", folder / "clips") for wish in wishes]
     usual = Side(USUAL, make_weights(folder), options.threads)
     ours = LiveSide(folder, options.threads)
     answers: dict[str, list[dict[str, Any]]] = {name: [] for name in (USUAL, *AFTER)}
@@ -150,8 +151,8 @@ def measure(folder: Path, options: argparse.Namespace) -> str:
     ours.stop()
     delays = [
         delay
-        for (noun, _, text), one in zip(wishes, answers[SILENT], strict=True)
-        if (delay := first_draft_s(noun, f"{text}.", one["drafts"])) is not None
+        for wish, one in zip(wishes, answers[SILENT], strict=True)
+        if (delay := first_draft_s(wish.noun, f"{wish.prompt}.", one["drafts"])) is not None
     ]
     return write_table(wishes, answers, delays, options.threads)
 
@@ -163,24 +164,18 @@ def first_draft_s(noun: str, sentence: str, drafts: list[tuple[float, str]]) -> 
 
 
 def write_table(
-    wishes: list[tuple[str, str, str]],
+    wishes: list[Asked],
     answers: dict[str, list[dict[str, Any]]],
     delays: list[float],
     threads: int,
 ) -> str:
-    referee = Referee()
     seconds = {way: np.array([one["seconds"] for one in some]) for way, some in answers.items()}
     rows = []
     for way, some in answers.items():
         heard = np.mean(
-            [n in one["text"].lower() for (n, _, _), one in zip(wishes, some, strict=True)]
+            [wish.noun in one["text"].lower() for wish, one in zip(wishes, some, strict=True)]
         )
-        right = np.mean(
-            [
-                referee.background(one["picture"]) == referee.colours[colour]
-                for (_, colour, _), one in zip(wishes, some, strict=True)
-            ]
-        )
+        right = judge([one["picture"] for one in some], wishes)["background or place"]
         ratio = np.median(seconds[way] / seconds[USUAL])
         rows.append(
             f"| {way} | {np.median(seconds[way]):.2f} | {np.quantile(seconds[way], 0.9):.2f} | "
@@ -191,7 +186,7 @@ def write_table(
             f"{len(wishes)} sentences, {threads} threads. From the end of the recording to the "
             "picture:",
             "",
-            "| | median, s | ninth tenth, s | of the usual | noun heard | background right |",
+            "| | median, s | ninth tenth, s | of the usual | noun heard | background or place |",
             "|---|---|---|---|---|---|",
             *rows,
             "",

@@ -3,8 +3,8 @@
     python -m benchmarks.photo_checker PHOTOS...     # folders of harmless photos, searched through
 
 Beside these: the sample photos, what scikit-image carries (people among them, and a hundred faces),
-squares and half-size crops of all, the pocket model's stickers, and plain and shaded skin colours.
-How many unfit pictures it finds is not measured: nobody may fetch any for this.
+squares and half-size crops of all, scenes of the pocket model's world, and plain and shaded skin
+colours. How many unfit pictures it finds is not measured: nobody may fetch any for this.
 
 Prints markdown.
 """
@@ -21,6 +21,7 @@ import skimage.data
 from PIL import Image, ImageOps
 
 from s2i_lib.photos.photo_checker import UNFIT, PhotoChecker
+from tests.renders import renders
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = ("astronaut", "camera", "chelsea", "coffee", "coins", "rocket", "hubble_deep_field",
@@ -58,15 +59,13 @@ def main() -> None:
     photos = [ImageOps.exif_transpose(Image.open(path)).convert("RGB") for path in paths]
     carried = [Image.fromarray(getattr(skimage.data, name)()).convert("RGB") for name in SHIPPED]
     faces = [Image.fromarray((face * 255).astype(np.uint8)) for face in skimage.data.lfw_subset()]
-    sheet = Image.open(ROOT / "tests" / "data" / "pocket_renders.png")
-    corners = [(x, y) for y in range(0, sheet.height, 64) for x in range(0, sheet.width, 64)]
     kinds = {
         "photos": photos,
         "crops of these": [crop for photo in photos for crop in crops(photo)],
         "scikit-image's pictures": carried,
         "crops of these ": [crop for picture in carried for crop in crops(picture)],
         "faces, 25 px": faces[:100],  # the others are no faces
-        "stickers, 64 px": [sheet.crop((x, y, x + 64, y + 64)) for x, y in corners],
+        "scenes of the pocket world": renders(),
         "skin colours, plain and shaded": list(skin()),
     }
     checker = PhotoChecker()

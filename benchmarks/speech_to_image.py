@@ -9,9 +9,9 @@ with its defaults (50 steps, guidance 7.5), with the same weights: OpenAI's tiny
 model. Each side runs in a process of its own and gets the clips in turn with the other, so that a
 busy machine is busy for both. Needs Debian's flite for the clips.
 
-The pictures are judged by the classifier of benchmarks/pocket.py, which tells the noun (of the
-hundred that have pictures of their own; what it needs stands there), and by the colour of the
-border; whoever mishears draws the wrong thing, and it counts.
+Half of the wishes are for a coloured background, half for a place. The pictures are judged as in
+benchmarks/pocket.py (what it needs stands there): the noun and the place by the judge, a background
+by the border; whoever mishears draws the wrong thing, and it counts.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks.hearing import error_rate, speak, write
-from benchmarks.pocket import verdicts
-from s2i_lib.models.registry import REGISTRY, known_words
+from benchmarks.pocket import Asked, look, shows_on
+from s2i_lib.models.registry import REGISTRY
 from s2i_lib.speech import packaged
 from s2i_lib.storage.layout import Drive
-from tools.pocket import world
+from tools.pocket import words
 
 MARKS = ("<!-- speech to image: made by benchmarks/speech_to_image.py -->", "<!-- end of it -->")
 POCKET = REGISTRY["pocket"]
@@ -64,54 +64,33 @@ pipe(text).images[0].save(out)
 # --- the wishes, and what became of them --------------------------------------------------------
 
 
-def make_wishes(count: int) -> list[tuple[str, str, str]]:
-    """``count`` times a noun, a colour and "a NOUN on a COLOUR background"; always the same."""
-    words = known_words(POCKET)
-    assert words is not None
-    shades = {tuple(rgb): name for name, rgb in reversed(words["colours"].items())}
-    pairs = [(n, c) for n in world.NOUNS for c in shades.values() if n != c]
-    np.random.default_rng(0).shuffle(pairs)
-    return [(n, c, f"{'an' if n[0] in 'aeiou' else 'a'} {n} on {'an' if c[0] in 'aeiou' else 'a'} "
-             f"{c} background") for n, c in pairs[:count]]  # fmt: skip
+def make_wishes(count: int) -> list[Asked]:
+    """Return ``count`` wishes, for a background and for a place in turn; always the same.
+
+    Nobody is asked for on a background of its own colour: it would not be seen.
+    """
+    rng = np.random.default_rng(0)
+    grounds = [(n, c) for n in words.NOUNS for c in words.COLOURS if shows_on(n, c)]
+    places = [(n, p) for n in words.NOUNS for p in words.PLACE_NAMES if n != p]
+    rng.shuffle(grounds)
+    rng.shuffle(places)
+    wishes = []
+    for (noun, ground), (other, place) in zip(grounds, places, strict=False):
+        wishes.append(Asked(words.on_background(noun, ground), noun, ground=ground))
+        wishes.append(Asked(words.at_place(other, place), other, place=place))
+    return wishes[:count]
 
 
-class Referee:
-    """Says whether a picture has the noun and the background that were asked for."""
-
-    def __init__(self) -> None:
-        words = known_words(POCKET)
-        assert words is not None
-        self.colours = words["colours"]
-
-    def judge(self, pictures: list[Any], wishes: list[tuple[str, str, str]]) -> dict[str, float]:
-        """Shares of pictures whose noun is the likeliest, among the five likeliest, and colour."""
-        nouns, _ = verdicts(np.stack([np.asarray(picture) for picture in pictures]))
-        ranks = [
-            [world.NOUNS[i] for i in row].index(noun)
-            for row, (noun, _, _) in zip(nouns.argsort(1, descending=True), wishes, strict=True)
-        ]
-        right = [
-            self.background(p) == self.colours[c]
-            for p, (_, c, _) in zip(pictures, wishes, strict=False)
-        ]
-        return {
-            "noun": float(np.mean([rank == 0 for rank in ranks])),
-            "noun in five": float(np.mean([rank < 5 for rank in ranks])),
-            "background": float(np.mean(right)),
-            "both": float(
-                np.mean(
-                    [rank == 0 and is_right for rank, is_right in zip(ranks, right, strict=False)]
-                )
-            ),
-        }
-
-    def background(self, picture: Any) -> list[int]:
-        """The colour of the vocabulary that is nearest to the median of the border."""
-        pixels = np.asarray(picture, float)
-        inside = np.zeros(pixels.shape[:2], bool)
-        inside[3:-3, 3:-3] = True
-        median = np.median(pixels[~inside], 0)
-        return min(self.colours.values(), key=lambda rgb: float(np.square(median - rgb).sum()))
+def judge(pictures: list[Any], wishes: list[Asked]) -> dict[str, float]:
+    """Return the shares of pictures with the noun, with the background or place, and with both."""
+    rights = look(wishes, np.stack([np.asarray(picture) for picture in pictures]))
+    nouns = [one["noun"] for one in rights]
+    where = [one["place" if "place" in one else "ground"] for one in rights]
+    return {
+        "noun": float(np.mean(nouns)),
+        "background or place": float(np.mean(where)),
+        "both": float(np.mean(np.logical_and(nouns, where))),
+    }
 
 
 # --- the two sides ------------------------------------------------------------------------------
@@ -210,18 +189,18 @@ def make_weights(folder: Path) -> Path:
 def warm_table(folder: Path, options: argparse.Namespace) -> str:
     wishes = make_wishes(options.prompts)
     (folder / "clips").mkdir()
-    clips = [speak(f"{text}.", folder / "clips") for _, _, text in wishes]
+    clips = [speak(f"{wish.prompt}.", folder / "clips") for wish in wishes]
     weights = make_weights(folder)
     sides = {name: Side(name, weights, options.threads) for name in (USUAL, OURS)}
     answers: dict[str, list[dict[str, Any]]] = {name: [] for name in sides}
     for seed, clip in enumerate(clips):
         for name, side in sides.items():
             answers[name].append(side.ask(clip, seed))
-    referee, rows, totals = Referee(), [], {}
+    rows, totals = [], {}
     for name, some in answers.items():
         hear, paint = (np.array([a[part] for a in some]) for part in ("hear", "draw"))
-        scores = referee.judge([a["picture"] for a in some], wishes)
-        errors = error_rate([w for _, _, w in wishes], [a["text"] for a in some])
+        scores = judge([a["picture"] for a in some], wishes)
+        errors = error_rate([wish.prompt for wish in wishes], [a["text"] for a in some])
         totals[name] = hear + paint
         rows.append(
             f"| {name} | {np.median(hear[:, 0]):.2f} | {np.median(paint[:, 0]):.2f} | "
@@ -232,17 +211,17 @@ def warm_table(folder: Path, options: argparse.Namespace) -> str:
         )
     wall, cpu = np.median(totals[OURS] / totals[USUAL], 0)
     misheard = [
-        f"“{wish}” as “{a['text'].strip()}”"
-        for (_, _, wish), a in zip(wishes, answers[OURS], strict=True)
-        if error_rate([wish], [a["text"]]) > 0
+        f"“{wish.prompt}” as “{a['text'].strip()}”"
+        for wish, a in zip(wishes, answers[OURS], strict=True)
+        if error_rate([wish.prompt], [a["text"]]) > 0
     ]
     return "\n".join(
         [
             f"### End of speech to picture, warm: {len(wishes)} prompts, {options.threads} threads",
             "",
-            "| | hear, s | draw, s | both, s | CPU s | word errors | noun | noun in five | "
-            "background | noun and background | peak GiB |",
-            "|---|---|---|---|---|---|---|---|---|---|---|",
+            "| | hear, s | draw, s | both, s | CPU s | word errors | noun | background or place | "
+            "noun, and where it is | peak GiB |",
+            "|---|---|---|---|---|---|---|---|---|---|",
             *rows,
             "",
             f"**{wall:.2f}** of the usual recipe's time (median of the clips' ratios), {cpu:.2f} "
@@ -307,18 +286,18 @@ def intervals_table(folder: Path, options: argparse.Namespace) -> str:
 
     torch.set_num_threads(options.threads)
     wishes = make_wishes(options.prompts)
-    model, referee = load("pocket", drive=Drive(folder / "drive")), Referee()
+    model = load("pocket", drive=Drive(folder / "drive"))
     pictures: dict[tuple[float, float], list[Any]] = {interval: [] for interval in INTERVALS}
     cpu = dict.fromkeys(INTERVALS, 0.0)
-    for seed, (_, _, text) in enumerate(wishes):
+    for seed, wish in enumerate(wishes):
         for interval in INTERVALS:  # in turn: a busy machine is busy for all
             began = time.process_time()
-            [picture] = draw(model, text, DrawOptions(seed=seed, guidance_interval=interval))
+            [picture] = draw(model, wish.prompt, DrawOptions(seed=seed, guidance_interval=interval))
             cpu[interval] += time.process_time() - began
             pictures[interval].append(picture.image)
     rows = []
     for interval in INTERVALS:
-        scores = referee.judge(pictures[interval], wishes)
+        scores = judge(pictures[interval], wishes)
         rows.append(
             f"| {interval[0]:g} to {interval[1]:g} | {cpu[interval] / cpu[INTERVALS[0]]:.2f} | "
             + " | ".join(f"{score:.3f}" for score in scores.values())
@@ -326,12 +305,12 @@ def intervals_table(folder: Path, options: argparse.Namespace) -> str:
         )
     return "\n".join(
         [
-            f"### Where guidance pays: {len(wishes)} prompts, 20 steps, guidance "
+            f"### Where guidance pays: {len(wishes)} prompts, {POCKET.steps} steps, guidance "
             f"{POCKET.guidance_scale:g}",
             "",
-            "| noise levels with guidance | CPU seconds, of always | noun | noun in five | "
-            "background | noun and background |",
-            "|---|---|---|---|---|---|",
+            "| noise levels with guidance | CPU seconds, of always | noun | background or place | "
+            "noun, and where it is |",
+            "|---|---|---|---|---|",
             *rows,
             "",
             "The same seeds in every row. The default is in `s2i_lib/models/loading.py`.",
