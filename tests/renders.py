@@ -12,14 +12,23 @@ from s2i_lib.drawing import gallery
 from s2i_lib.drawing.records import Picture
 
 DATA = Path(__file__).parent / "data"
+SHOWN: list[dict[str, str]] = json.loads((DATA / "pocket_renders.json").read_text())
+"""What each scene of pocket_renders.webp shows: first every noun on a plain ground, then places."""
+NOUNS = [one["noun"] for one in SHOWN if one["ground"]]
+SIDE_PX, COLUMNS = 128, 16
+
+
+def renders() -> list[Image.Image]:
+    """Return all scenes, in the order of `SHOWN`."""
+    with Image.open(DATA / "pocket_renders.webp") as sheet:
+        pixels = sheet.convert("RGB")
+    corners = [(SIDE_PX * (i % COLUMNS), SIDE_PX * (i // COLUMNS)) for i in range(len(SHOWN))]
+    return [pixels.crop((x, y, x + SIDE_PX, y + SIDE_PX)) for x, y in corners]
 
 
 def save_render(noun: str, folder: Path, **record: object) -> Path:
-    """Save the render of a thing, 64 px, with a record, and return its path."""
-    nouns = json.loads((DATA / "pocket_renders.json").read_text())
-    y, x = divmod(nouns.index(noun), 10)
-    with Image.open(DATA / "pocket_renders.png") as sheet:
-        tile = sheet.convert("RGB").crop((64 * x, 64 * y, 64 * x + 64, 64 * y + 64))
+    """Save the render of a thing on a plain ground, with a record, and return its path."""
+    tile = renders()[NOUNS.index(noun)]
     return gallery.save(Picture(tile, _record(f"a {noun}", **record)), folder)
 
 

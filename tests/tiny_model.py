@@ -3,6 +3,7 @@
 It has the pocket model's tokenizer and its own odd shapes, so that nothing can depend on either's.
 """
 
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,9 +27,16 @@ class DrawnDataset:
 
 
 def make_pipeline(
-    seed: int = 0, prediction_type: str = "v_prediction", widths: tuple[int, ...] = (8, 16)
+    seed: int = 0,
+    prediction_type: str = "v_prediction",
+    widths: tuple[int, ...] = (8, 16),
+    is_like_pocket: bool = False,
 ):
-    """A StableDiffusionPipeline with random weights, 16 px pictures, 8 px latents."""
+    """A StableDiffusionPipeline with random weights, 16 px pictures, 8 px latents.
+
+    It has shapes of its own, or those by which the library knows a model of the pocket model's
+    kind.
+    """
     import torch
     from diffusers import (
         AutoencoderKL,
@@ -38,12 +46,16 @@ def make_pipeline(
     )
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+    ours = json.loads((PACKAGE / "pocket" / "unet" / "config.json").read_text())
+    channels, text_width = 3, 12
+    if is_like_pocket:
+        channels, text_width = ours["in_channels"], ours["cross_attention_dim"]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         tokenizer = CLIPTokenizer.from_pretrained(PACKAGE / "pocket" / "tokenizer")
         text = CLIPTextConfig(
             vocab_size=len(tokenizer),
-            hidden_size=12,
+            hidden_size=text_width,
             intermediate_size=16,
             num_hidden_layers=1,
             num_attention_heads=2,
@@ -53,15 +65,15 @@ def make_pipeline(
         )
         unet = UNet2DConditionModel(
             sample_size=8,
-            in_channels=3,
-            out_channels=3,
+            in_channels=channels,
+            out_channels=channels,
             block_out_channels=widths,
             down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
             up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
             layers_per_block=1,
             norm_num_groups=4,
             attention_head_dim=2,
-            cross_attention_dim=12,
+            cross_attention_dim=text_width,
         )
         vae = AutoencoderKL(
             sample_size=16,
@@ -69,7 +81,7 @@ def make_pipeline(
             down_block_types=("DownEncoderBlock2D",) * 2,
             up_block_types=("UpDecoderBlock2D",) * 2,
             norm_num_groups=4,
-            latent_channels=3,
+            latent_channels=channels,
             mid_block_add_attention=False,
             scaling_factor=0.7,
         )

@@ -100,7 +100,12 @@ def write_run(drive, base, name, **options):
         "status": "finished",
         "subject": {"name": "Violet", "class_noun": "cat", "identifier": "sks", "kind": "animal"},
         "instance_prompt": "a sks cat",
-        "base": {"name": model.base.name, "source": model.source, "licence": "none"},
+        "base": {
+            "name": model.base.name,
+            "edition": run_card.EDITIONS.get(model.base.name, 1),
+            "source": model.source,
+            "licence": "none",
+        },
         "options": as_json(options),
     }
     (folder / run_card.RUN_CARD).write_text(json.dumps(card))

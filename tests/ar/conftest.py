@@ -25,7 +25,7 @@ const validator = require('gltf-validator'), fs = require('fs');
 
 @pytest.fixture
 def render(tmp_path):
-    """``render(noun)`` saves a render of a thing, 64 px, with a record, and gives its path."""
+    """``render(noun)`` saves a render of a thing, with a record, and gives its path."""
     return lambda noun, folder=tmp_path, **record: save_render(noun, folder, **record)
 
 

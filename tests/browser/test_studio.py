@@ -90,7 +90,7 @@ def test_spoken_wish_becomes_a_picture_in_the_page_and_on_the_drive(
     assert alt.endswith("nobody has checked the picture.")
     image = frame.get_by_role("img", name=alt, exact=True)
     page.wait_for_function(
-        "() => [...document.querySelectorAll('.s2i-gallery img')].some(i => i.naturalWidth === 64)"
+        "() => [...document.querySelectorAll('.s2i-gallery img')].some(i => i.naturalWidth === 128)"
     )
     assert image.count() == 1
     look(frame, f"studio-done-{theme}")
@@ -156,12 +156,12 @@ def test_restarted_kernel_is_said_and_the_next_one_has_the_pictures(
     fill_in(said, "a red car")
     said.press("Enter")
     state(frame, "done")
-    page.wait_for_function("() => document.querySelector('.s2i-gallery img').naturalWidth === 64")
+    page.wait_for_function("() => document.querySelector('.s2i-gallery img').naturalWidth === 128")
     page.evaluate(
         "() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()"
     )
     frame.locator("[role=alert]", has_text="If the kernel was restarted").wait_for()  # no press
-    assert frame.locator(".s2i-gallery img").evaluate("(image) => image.naturalWidth") == 64
+    assert frame.locator(".s2i-gallery img").evaluate("(image) => image.naturalWidth") == 128
     look(frame, "studio-restarted")
     assert_accessible(page)
     notebook.run_all()
@@ -170,7 +170,7 @@ def test_restarted_kernel_is_said_and_the_next_one_has_the_pictures(
     notebook.wait_for("studio.pictures and studio.pictures[0]['said'] == 'a red car'")
     page.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
     lab.reopen(page, "test.ipynb")
-    page.wait_for_function("() => document.querySelector('.s2i-gallery img')?.naturalWidth === 64")
+    page.wait_for_function("() => document.querySelector('.s2i-gallery img')?.naturalWidth === 128")
 
 
 def test_new_wish_takes_the_place_of_the_running_one_and_stop_stops(

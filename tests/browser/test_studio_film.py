@@ -74,7 +74,7 @@ def test_everything_is_seen_from_the_press_to_the_picture(lab, chromium, voice):
         film_until(lambda now, after_s: now in ends or after_s > PATIENCE / SECONDS)
 
     until_understood(frame, speak)
-    page.wait_for_function("() => document.querySelector('.s2i-gallery img').naturalWidth === 64")
+    page.wait_for_function("() => document.querySelector('.s2i-gallery img').naturalWidth === 128")
     film_until(lambda now, after_s: True)
 
     seen = page.evaluate("() => window.seen")

@@ -76,7 +76,7 @@ def test_several_pictures_of_one_wish(
     alt = notebook.python("studio.pictures[0]['alt']")
     page.wait_for_function(  # a large one, and each small
         "(count) => [...document.querySelectorAll('.s2i-gallery img')]"
-        ".filter((image) => image.naturalWidth === 64).length === count + 1",
+        ".filter((image) => image.naturalWidth === 128).length === count + 1",
         arg=count,
     )
     assert frame.locator(".s2i-gallery").get_by_role("img", name=alt, exact=True).count() == 1

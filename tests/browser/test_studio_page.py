@@ -54,10 +54,10 @@ WIDER = """() => [...document.querySelectorAll('.s2i, .s2i *')]
   }).map((each) => each.outerHTML.slice(0, 90))"""
 ALL_DRAWN = """() => {
   const images = [...document.querySelectorAll('.s2i-gallery img')];
-  return images.length === 5 && images.every((image) => image.naturalWidth === 64);
+  return images.length === 5 && images.every((image) => image.naturalWidth === 128);
 }"""
 DARK = "() => document.body.classList.add('vscode-dark')"  # how a notebook says so
-DRAWN = "() => document.querySelector('.s2i-gallery img')?.naturalWidth === 64"
+DRAWN = "() => document.querySelector('.s2i-gallery img')?.naturalWidth === 128"
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ def look_at(show, look, assert_accessible, studio, layouts) -> None:
     for language, width, appearance in layouts:
         _, page, frame = show(studio, locale=language, width=width, **appearance)
         page.wait_for_function(
-            "() => document.querySelector('.s2i-gallery img').naturalWidth === 64"
+            "() => document.querySelector('.s2i-gallery img').naturalWidth === 128"
         )
         text = TEXTS[language]
         assert frame.get_attribute("dir") == ("rtl" if language == "ar" else "ltr")

@@ -12,6 +12,7 @@ from s2i_lib.cli.evaluate import report_folder
 from s2i_lib.errors import InputError
 from s2i_lib.evaluation.runs import evaluate_run
 from s2i_lib.models.registry import PACKAGE
+from s2i_lib.storage.run_card import EDITIONS
 
 WEIGHTS = PACKAGE / "pocket"  # a diffusers folder like any from elsewhere
 QUICK = ("--prompts", 1, "--seeds", 2, "--steps", 2, "--subject", "Racer:car:sks")
@@ -42,7 +43,7 @@ def unfinished(drive_root: Path) -> str:
     card = {
         "status": "training",
         "subject": {"name": "Racer", "class_noun": "car"},
-        "base": {"name": "pocket", "source": "the package"},
+        "base": {"name": "pocket", "edition": EDITIONS["pocket"], "source": "the package"},
     }
     (folder / "run.json").write_text(json.dumps(card))
     return "racer/begun"
@@ -84,7 +85,7 @@ def finished(drive_root: Path) -> str:
     shutil.copytree(WEIGHTS / "unet", folder / "weights" / "unet")
     card = {
         "subject": {"name": "Racer", "class_noun": "car"},
-        "base": {"name": "pocket", "source": "the package"},
+        "base": {"name": "pocket", "edition": EDITIONS["pocket"], "source": "the package"},
     }
     (folder / "run.json").write_text(json.dumps(card))
     return "racer/done"

@@ -65,7 +65,7 @@ def test_latents_that_stay_are_those_of_the_last_picture(pocket, car, scheduler)
 
 @pytest.mark.slow
 def test_picture_in_which_nothing_stands_out_is_drawn_as_without(pocket):
-    plain = PIL.Image.new("RGB", (64, 64), "gray")
+    plain = PIL.Image.new("RGB", (pocket.base.size_px,) * 2, "gray")
     [without] = draw(pocket, CAR, DrawOptions(steps=1, seed=7))
     [kept] = draw(pocket, CAR, DrawOptions(steps=1, seed=7), kept=[Kept(plain, SUBJECT)])
     assert kept.image.tobytes() == without.image.tobytes()

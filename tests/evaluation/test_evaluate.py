@@ -13,7 +13,7 @@ from s2i_lib.evaluation.dreambench import EvaluateOptions, choose_prompts, dream
 from s2i_lib.evaluation.evaluate import MEANING, evaluate
 from s2i_lib.models.encoders import Scorers, load_scorers
 from s2i_lib.models.loading import load
-from s2i_lib.models.registry import REGISTRY
+from s2i_lib.models.registry import REGISTRY, known_words
 from s2i_lib.photos.subject import Subject
 from s2i_lib.storage.layout import Drive
 
@@ -66,11 +66,34 @@ def test_the_protocol_fits_the_kind_of_subject(kind, only):
     assert all("sks thing" in prompt for prompt in prompts)
 
 
-def test_a_model_of_few_words_is_asked_only_what_it_knows():
-    prompts, [note] = choose_prompts(REGISTRY["pocket"], CAR, 25)
-    assert len(prompts) == len(set(prompts)) >= 10
-    assert not any(unknown_words(REGISTRY["pocket"], prompt) for prompt in prompts)
+@pytest.mark.parametrize("kind", ["object", "animal", "person"])
+def test_a_model_of_few_words_is_asked_only_what_it_knows(kind):
+    base = REGISTRY["pocket"]
+    prompts, [note] = choose_prompts(base, Subject("X", "thing", "sks", kind), 25)
+    assert len(prompts) == len(set(prompts)) == 25
+    assert not any(unknown_words(base, prompt, taught="sks thing") for prompt in prompts)
     assert "not papers" in note
+
+
+def test_a_model_of_few_words_is_asked_for_places_then_things_worn_then_plain_grounds():
+    """Words that it knows singly say nothing together: a city in the background is no place."""
+    base, words = REGISTRY["pocket"], known_words(REGISTRY["pocket"])
+    asked = {
+        kind: [p.removeprefix("a sks dog ") for p in choose_prompts(base, subject, 99)[0]]
+        for kind in ("object", "animal")
+        for subject in [Subject("X", "dog", "sks", kind)]
+    }
+    of_dreambench = ["in the snow", "on the beach", "a red sks dog", "a purple sks dog"]
+    assert asked["object"][:4] == of_dreambench
+    assert asked["animal"][:6] == [
+        *of_dreambench[:2], "wearing a red hat", "wearing pink glasses", *of_dreambench[2:]
+    ]  # fmt: skip
+    places = [ways[0] for name, ways in words["places"].items() if name not in ("beach", "snow")]
+    worn = [w[0] for name, w in words["accessories"].items() if name not in ("hat", "glasses")]
+    assert asked["object"][4:22] == asked["animal"][6:24] == places
+    assert asked["animal"][24:33] == worn
+    for left in (asked["object"][22:], asked["animal"][33:]):
+        assert left[:2] == ["on a white background", "on a black background"] and len(left) == 11
 
 
 @pytest.mark.parametrize("bad", [{"prompts": 0}, {"seeds": 0}, {"class_pictures": 1}])

@@ -1,35 +1,52 @@
 """The shipped scorer, on renders that it never saw."""
 
-import itertools
-import json
-
 import numpy as np
-import torch
-from PIL import Image
+import pytest
 
-from s2i_lib.models.registry import PACKAGE
+from s2i_lib.models.encoders import load_clip
+from s2i_lib.models.registry import REGISTRY
+from s2i_lib.storage.layout import Drive
+from tests.renders import NOUNS, SHOWN, renders
+from tools.pocket import words
 
-FOLDER = PACKAGE / "pocket"
+
+@pytest.fixture(scope="module")
+def scorer(tmp_path_factory):
+    return load_clip(str(REGISTRY["pocket"].scorer), Drive(tmp_path_factory.mktemp("drive")))
 
 
-def test_the_scorer_names_fresh_renders(request):
-    """tests/data/pocket_renders.png: one render of every noun, in the order of words.json."""
-    from transformers import AutoModel, AutoProcessor
+@pytest.fixture(scope="module")
+def seen(scorer):
+    """The vector of each render, in the order of `SHOWN`."""
+    return scorer.images(renders())
 
-    nouns = json.loads((request.path.parents[1] / "data" / "pocket_renders.json").read_text())
-    with Image.open(request.path.parents[1] / "data" / "pocket_renders.png") as sheet:
-        pixels = np.asarray(sheet.convert("RGB"))
-    tiles = [
-        Image.fromarray(pixels[y * 64 : y * 64 + 64, x * 64 : x * 64 + 64])
-        for y, x in itertools.product(range(10), range(10))
-    ]
-    scorer = AutoModel.from_pretrained(FOLDER / "scorer").eval()
-    processor = AutoProcessor.from_pretrained(FOLDER / "scorer")
-    texts = [("an " if n[0] in "aeiou" else "a ") + n for n in nouns]
-    with torch.no_grad():
-        given = processor(text=texts, images=tiles, return_tensors="pt", padding=True)
-        logits = scorer(
-            input_ids=given["input_ids"], pixel_values=given["pixel_values"]
-        ).logits_per_image
-    right = (logits.argmax(1) == torch.arange(len(nouns))).float().mean()
-    assert right >= 0.85
+
+def share_right(scorer, seen, key, options, phrase) -> float:
+    """Return how often the phrase of the right option is the nearest, where there is one."""
+    right = []
+    for vector, one in zip(seen, SHOWN, strict=True):
+        if one[key]:
+            texts = scorer.texts([phrase(one["noun"], option) for option in options])
+            right.append(options[int((texts @ vector).argmax())] == one[key])
+    assert len(right) >= 50
+    return float(np.mean(right))
+
+
+def test_the_scorer_names_the_noun_of_a_fresh_render(scorer, seen):
+    texts = scorer.texts([words.with_article(noun) for noun in NOUNS])
+    named = (seen[: len(NOUNS)] @ texts.T).argmax(1)
+    assert (named == np.arange(len(NOUNS))).mean() >= 0.9
+
+
+@pytest.mark.parametrize(
+    ("key", "options", "phrase"),
+    [
+        ("ground", words.COLOUR_NAMES, words.on_background),
+        ("place", words.PLACE_NAMES, words.at_place),
+        ("accessory", words.ACCESSORY_NAMES, words.wearing),
+        ("colour", words.COLOUR_NAMES, lambda noun, c: words.with_article(f"{c} {noun}")),
+    ],
+    ids=["ground", "place", "accessory", "colour"],
+)
+def test_the_scorer_tells_where_and_how_things_are(scorer, seen, key, options, phrase):
+    assert share_right(scorer, seen, key, options, phrase) >= 0.9

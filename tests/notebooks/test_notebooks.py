@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import papermill
@@ -25,7 +26,12 @@ from tiny_run import digest
 from s2i_lib.drawing.draw import draw
 from s2i_lib.drawing.gallery import read_record
 from s2i_lib.drawing.sampling import DrawOptions
+from s2i_lib.photos.subject import Subject
+from s2i_lib.speech.templates import with_article
 from s2i_lib.storage.layout import Drive
+from s2i_lib.storage.run_card import EDITIONS
+from s2i_lib.training.run import choose_run
+from tools.pocket import words
 
 REPOSITORY = Path(__file__).parents[2]
 START = REPOSITORY / "notebooks" / "0_start_here.ipynb"  # one page, without forms
@@ -339,7 +345,7 @@ def test_notebook_3_draws_a_first_picture_and_a_page_without_a_click(tmp_path):
     outputs = [o for c in code_cells(tmp_path / "ran.ipynb") for o in c.outputs]
     shown = [o for o in outputs if "image/png" in o.get("data", {})]
     assert len(shown) == 4, "picture, conversation, the bar chart of how it went, all that was made"
-    assert "make it red: Taken as a change: with “red”." in said
+    assert "give it a hat: Taken as a change: with “with a hat”." in said
 
 
 @pytest.mark.slow
@@ -401,7 +407,7 @@ def test_notebook_4_measures_a_first_try_where_there_is_no_run_yet(tmp_path):
     path = REPOSITORY / "notebooks" / "4_evaluate.ipynb"
     said = run(path, tmp_path, {"S2I_DRIVE": str(root)}, PROMPTS=2, SEEDS=1, STEPS=3)
     assert "heard  A red car on a yellow background" in said
-    [page] = root.glob("runs/racer/first-try/evaluations/*.html")
+    [page] = root.glob("runs/racer/first-try-*/evaluations/*.html")
     [numbers] = page.parent.glob("*.json")
     before, after = json.loads(numbers.read_text())["runs"]
     assert "not fine-tuned" in before["name"]
@@ -410,6 +416,53 @@ def test_notebook_4_measures_a_first_try_where_there_is_no_run_yet(tmp_path):
     outputs = [o for c in code_cells(tmp_path / "ran.ipynb") for o in c.outputs]
     shown = [o for o in outputs if "image/png" in o.get("data", {})]
     assert len(shown) == 2, "the chart of the scores, and the worst pictures"
+
+
+def test_notebook_4_passes_over_a_first_try_of_an_earlier_model_and_makes_another_once(
+    drive, capsys
+):
+    """What it made before has its name, which no other run may take."""
+    write_card(drive.runs / "racer" / "first-try", {"name": "pocket"})
+    sources = [cell.source for cell in read(NOTEBOOKS[3]).cells]
+    begin, end = (
+        next(i for i, source in enumerate(sources) if source.startswith(title))
+        for title in ("## The run", "## Before and after")
+    )
+    cells = [c.source for c in read(NOTEBOOKS[3]).cells[begin:end] if c.cell_type == "code"]
+    trained = []
+
+    class Training:
+        """Takes its folder as a training does, and leaves what one does."""
+
+        def __init__(self, drive, dataset, *, name, **options):
+            setup = SimpleNamespace(drive=drive, dataset=dataset)
+            self.folder = choose_run(setup, name).folder
+
+        def train(self):
+            trained.append(self.folder)
+            write_card(self.folder, {"name": "pocket", "edition": EDITIONS["pocket"]})
+            return self.folder
+
+    sample = Subject("Racer", "car")
+    library = SimpleNamespace(
+        sample_subject=lambda drive: sample,
+        build_dataset=lambda subject, drive: SimpleNamespace(subject=subject),
+        FinetuneRun=Training,
+    )
+    for _ in range(2):
+        scope = {"s2i": library, "drive": drive, "RUN": ""}
+        for source in cells:
+            exec(source, scope)
+        assert trained == [Path(scope["run"])]
+        [line] = [line for line in capsys.readouterr().out.splitlines() if "Passed over" in line]
+        assert "racer/first-try (of the 64 px pocket model of an earlier version)" in line
+        assert "train its subject again with notebook 2" in line
+
+
+def write_card(folder: Path, base: dict) -> None:
+    """A finished run, as far as its card tells."""
+    (folder / "weights").mkdir(parents=True)
+    (folder / "run.json").write_text(json.dumps({"status": "finished", "base": base}))
 
 
 ADDRESS = "https://github.invalid/OWNER/s2i/archive/main.zip"
@@ -592,8 +645,8 @@ def test_notebook_2_shows_no_class_images_of_other_runs(tmp_path):
     for folder in sheets:
         folder.mkdir(parents=True)
         PIL.Image.new("RGB", (8, 8)).save(folder / "sheet.png")
-    tiny = make_pipeline()
-    tiny.unet.register_to_config(sample_size=32)
+    tiny = make_pipeline(is_like_pocket=True)
+    tiny.unet.register_to_config(sample_size=64)
     tiny.save_pretrained(tmp_path / "tiny")
     environment = {"S2I_DRIVE": str(tmp_path / "drive"), "S2I_LOCAL": str(tmp_path / "local")}
     forms = {"MODEL": str(tmp_path / "tiny"), "STEPS": 2, "WITH_PRIOR": False}
@@ -616,11 +669,11 @@ def test_notebook_2_trains_no_toy_car_where_the_subjects_own_crops_are_damaged(t
 @pytest.mark.slow
 def test_notebook_2_whose_kernel_was_killed_goes_on_and_ends_as_if_it_had_not(tmp_path):
     """As when Colab takes the runtime away while it trains: SIGKILL, and Run all once more."""
-    tiny = make_pipeline()
-    tiny.unet.register_to_config(sample_size=32)  # 64 px: what is shipped, so with its defaults
+    tiny = make_pipeline(is_like_pocket=True)
+    tiny.unet.register_to_config(sample_size=64)  # 128 px, as what is shipped
     tiny.save_pretrained(tmp_path / "tiny")
-    # The tiny model's grounds are noise, in which a network looks for a thing, for half a second
-    # each: that such a run ends to the same bits is for tests/training/test_backgrounds.py.
+    # Photos as they are: that a run with grounds of its own ends to the same bits is for
+    # tests/training/test_backgrounds.py.
     forms = {"MODEL": str(tmp_path / "tiny"), "STEPS": 150, "RECIPE": "whole"}
 
     def home(name: str) -> dict[str, str]:
@@ -648,16 +701,28 @@ def test_notebook_2_whose_kernel_was_killed_goes_on_and_ends_as_if_it_had_not(tm
     assert ends[0] == ends[1]
 
 
+def test_notebook_5_asks_for_grounds_that_the_pocket_model_was_shown_with_their_article():
+    """A red car was never on a red ground, and it is "an orange background"."""
+    source = "\n".join(cell.source for cell in code_cells(NOTEBOOKS[4]))
+    [wish] = re.findall(r'plain = \{\}, "([^"]+)"', source)
+    noun = wish.removeprefix("a ").partition(" on ")[0]
+    assert words.BY_NOUN[noun].colour == "", "it has a colour of its own"
+    for colour in words.COLOUR_NAMES:
+        assert wish.format(with_article(colour)) == words.on_background(noun, colour)
+        assert not words.is_held_out(noun, "on", colour)
+    assert set(re.findall(r"plain\.format\((\w+)", source)) == {"with_article"}
+
+
 # One answer to each exercise of notebook 5, in place of what its cell begins with.
 ANSWERS = {
     "coarseness = 0.01": "coarseness = next(c for c in np.geomspace(0.02, 8, 60) if 4.5 < "
     "difference(decode(model, (latents[:1] / c).round() * c)[0], back[0]) < 9.5)",
     "t = 100": "t = min(range(1000), key=lambda t: abs(snr(model, t) - 1))",
-    '"a red car on a yellow background", "car"': "PROMPT, max(words, key=lambda w: "
-    "looked.of(w)[0].mean() / looked.of(w).mean())",
+    '"a dog wearing a hat in the snow", "dog"': "PROMPT, max(words, key=lambda w: "
+    "(lambda m: np.mean([m[0], m[-1], m[:, 0], m[:, -1]]) / m.mean())(looked.of(w)))",
     "guidance, colour = 0.0, BACKGROUND": "colour, guidance = 'blue', next(g for g in "
     "(0.25, 0.5, 1, 2, 4, 8) if np.mean([border_share(one.image, 'blue') for one in "
-    "s2i.draw(model, PROMPT.replace(BACKGROUND, 'blue'), "
+    "s2i.draw(model, plain.format('a blue'), "
     "DrawOptions(12, g, count=4, seed=SEED + 50))]) >= 0.9)",
     'scheduler, steps = "euler", 3': "steps, scheduler = min(((n, s) for s, n in kinds if "
     "difference(by_kind[s, n], goal) < 4), default=(60, 'dpm++')); steps = next(n for n in "

@@ -24,6 +24,7 @@ from s2i_lib.pipeline import (
     SpeechToImage,
     Understood,
 )
+from s2i_lib.storage.run_card import EDITIONS
 
 CLIP = PACKAGE / "samples" / "red_car.wav"
 
@@ -55,7 +56,7 @@ def test_recording_becomes_a_saved_picture_and_every_step_of_the_way_is_told(dri
 def test_picture_in_five_lines_of_python(drive, pocket):
     speech = SpeechToImage(drive, model=pocket)
     wish = speech.say("a red car on a yellow background")
-    assert wish.pictures[0].image.size == (64, 64) and wish.paths[0].is_file()
+    assert wish.pictures[0].image.size == (128, 128) and wish.paths[0].is_file()
 
 
 @pytest.mark.slow
@@ -142,12 +143,15 @@ def test_picture_that_finds_no_room_is_there_all_the_same(pocket, faulty_drive):
     assert isinstance(wish.failures[0], S2iError) and "No space left" in str(wish.failures[0])
 
 
-def finished_run(drive, name: str, *, value: float, base: str = "pocket") -> str:
+def finished_run(
+    drive, name: str, *, value: float, base: str = "pocket", edition: int | None = None
+) -> str:
     """A run as training leaves it, with the base model's own U-Net for weights."""
     folder = drive.runs / name
     (folder / "weights").mkdir(parents=True)
     (folder / "weights" / "unet").symlink_to(PACKAGE / "pocket" / "unet")
-    card = {"base": {"name": base, "source": base}, "scores": {"value": value}}
+    made_from = {"name": base, "edition": edition or EDITIONS.get(base, 1), "source": base}
+    card = {"base": made_from, "scores": {"value": value}}
     card |= {"status": "finished", "subject": {"name": name.split("/")[0], "class_noun": "dog"}}
     (folder / "run.json").write_text(json.dumps(card))
     return name
@@ -181,3 +185,18 @@ def test_newest_run_draws_until_somebody_is_named_and_a_chosen_model_always(driv
     speech.choose("pocket")
     assert speech.say("Rex in the snow").pictures[0].record["run"] is None
     assert SpeechToImage(drive, model="pocket").say("Rex").pictures[0].record["run"] is None
+
+
+@pytest.mark.slow
+def test_run_of_another_edition_draws_nothing_and_who_was_taught_to_it_is_to_be_taught_again(drive):
+    save_subject(drive, Subject("Rex", "dog"))
+    finished_run(drive, "rex/pocket-01", value=0.9, edition=1)
+    speech = SpeechToImage(drive, options=DrawOptions(steps=1))
+    wish = speech.say("Rex on a blue background")
+    assert speech.run is None is wish.pictures[0].record["run"]
+    [note] = [note for note in wish.notes if "was not taught Rex and draws any dog" in note]
+    assert "rex/pocket-01 was trained on the 64 px pocket model of an earlier version" in note
+    assert "Train rex again from its photos" in note and "Teach it first" not in note
+    speech.choose("auto", "rex/pocket-01")
+    with pytest.raises(InputError, match="64 px pocket model of an earlier version"):
+        speech.say("Rex on a blue background")

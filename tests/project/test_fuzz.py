@@ -35,6 +35,7 @@ from s2i_lib.photos.subject import Subject
 from s2i_lib.speech.audio import read_audio
 from s2i_lib.speech.prompt import find_negatives, make_prompt
 from s2i_lib.storage.layout import Drive
+from s2i_lib.storage.run_card import EDITIONS
 from s2i_lib.storage.tensor_file import read_head
 from tests.photo_files import encode, exif, photo
 from tests.sounds import JFK, KINDS
@@ -322,7 +323,8 @@ def whole_drive(tmp_path_factory) -> Path:
     (run / "weights").mkdir(parents=True)
     (run / "weights" / "step.json").write_text('{"step": 3}')
     subject = json.loads((drive.subjects / "racer" / "subject.json").read_text())
-    base = {"name": "pocket", "source": "pocket", "fingerprint": "0", "licence": "MIT"}
+    base = {"name": "pocket", "edition": EDITIONS["pocket"], "source": "pocket"}
+    base |= {"fingerprint": "0", "licence": "MIT"}
     card = {
         "status": "finished", "step": 3, "subject": subject, "instance_prompt": "a ohwx car",
         "class_prompt": "a car", "class_images": None, "base": base, "options": {"steps": 3},

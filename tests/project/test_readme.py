@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tools import badges
+from tools.pocket import words
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -59,6 +60,15 @@ def test_python_on_pages_takes_names_of_the_face():
     used = set(re.findall(r"\bs2i\.(\w+)", code))
     assert used >= {"FinetuneRun", "SpeechToImage"}
     assert used <= set(dir(s2i))
+
+
+def test_what_the_pocket_model_can_draw_is_counted_in_its_own_table():
+    """People and some food are never painted."""
+    assert (
+        f"{len(words.THINGS)} things, {len(words.PAINTABLE)} of them in any of "
+        f"{len(words.COLOURS)} colours, {len(words.PLACES)} places, "
+        f"{len(words.ACCESSORIES)} things worn"
+    ) in README
 
 
 def test_lessons_last_as_long_as_they_say():

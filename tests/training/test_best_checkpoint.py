@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageDraw
+from renders import NOUNS, renders
 from tiny_model import draw_dataset, make_pipeline
 
 from s2i_lib.evaluation.model_selection import Point, Validation
@@ -206,27 +207,31 @@ def test_a_scorer_that_finds_no_room_on_a_gpu_computes_where_it_is(drive):
     assert half.network.dtype == torch.float16 and half.network.device.type == "cpu"
 
 
+def shown(noun: str) -> list[Image.Image]:
+    return [renders()[NOUNS.index(noun)]] * 2
+
+
 def judged(scorer, tmp_path, train_state, points=()):
     local, folder = tmp_path / "local", tmp_path / "folder"
     local.mkdir(exist_ok=True)
     folder.mkdir(exist_ok=True)
-    validation = Validation(scorer, CAR, plain("red"))
+    validation = Validation(scorer, CAR, shown("car"))
     options = FinetuneOptions()
     manager = SimpleNamespace(
         run=Run(folder, local), storage=Storage(), submit=lambda name, job: job()
     )
     best = BestCheckpoint(validation, train_state, options, manager)
-    for step, colour in points:
+    for step, noun in points:
         train_state.step = step
         with_step(train_state, step)
-        best.validate(step, {"a sks car": plain(colour)})
+        best.validate(step, {"a sks car": shown(noun)})
     return best
 
 
 @pytest.mark.slow
 def test_training_goes_on_where_the_scorer_breaks(scorer, tmp_path, caplog):
     train_state = make_train_state(make_pipeline(), FinetuneOptions())
-    best = judged(scorer, tmp_path, train_state, [(0, "blue"), (10, "red")])
+    best = judged(scorer, tmp_path, train_state, [(0, "banana"), (10, "car")])
     broken = next(scorer.network.vision_model.parameters())
     kept = broken.detach().clone()
     try:
@@ -266,7 +271,7 @@ def kept_value(folder) -> float:
 def test_the_best_steps_weights_are_what_the_run_ends_with(scorer, tmp_path, train_state):
     from s2i_lib.training.checkpoint import save_weights
 
-    best = judged(scorer, tmp_path, train_state, [(0, "blue"), (25, "red"), (50, "blue")])
+    best = judged(scorer, tmp_path, train_state, [(0, "banana"), (25, "car"), (50, "banana")])
     last = save_weights(train_state, FinetuneOptions(), tmp_path / "weights")
     assert kept_value(last) == 0.5
     path, record = best.choose(last)
@@ -281,7 +286,7 @@ def test_the_best_steps_weights_are_what_the_run_ends_with(scorer, tmp_path, tra
 def test_the_best_survives_a_session_that_lost_its_disk(scorer, tmp_path, train_state):
     from s2i_lib.training.checkpoint import save_weights
 
-    judged(scorer, tmp_path, train_state, [(0, "blue"), (25, "red"), (50, "blue")])
+    judged(scorer, tmp_path, train_state, [(0, "banana"), (25, "car"), (50, "banana")])
     shutil.rmtree(tmp_path / "local")
     again = judged(scorer, tmp_path, train_state)
     assert [point.step for point in again.validation.points] == [0, 25, 50]
@@ -293,12 +298,12 @@ def test_the_best_survives_a_session_that_lost_its_disk(scorer, tmp_path, train_
 def test_a_finished_run_that_goes_on_still_has_its_best_step(scorer, tmp_path, train_state):
     from s2i_lib.training.checkpoint import save_weights
 
-    best = judged(scorer, tmp_path, train_state, [(0, "blue"), (25, "red"), (50, "blue")])
+    best = judged(scorer, tmp_path, train_state, [(0, "banana"), (25, "car"), (50, "banana")])
     best.choose(save_weights(train_state, FinetuneOptions(), tmp_path / "weights"))
     best.drop()
     (tmp_path / "weights").rename(tmp_path / "folder" / "weights")
     shutil.rmtree(tmp_path / "local")
-    again = judged(scorer, tmp_path, train_state, [(75, "blue")])
+    again = judged(scorer, tmp_path, train_state, [(75, "banana")])
     last = save_weights(train_state, FinetuneOptions(), tmp_path / "weights")
     path, record = again.choose(last)
     assert (record["kept_step"], record["best_step"]) == (25, 25)
@@ -309,7 +314,7 @@ def test_a_finished_run_that_goes_on_still_has_its_best_step(scorer, tmp_path, t
 def test_a_last_step_that_was_not_scored_still_ends_the_run(scorer, tmp_path, train_state):
     from s2i_lib.training.checkpoint import save_weights
 
-    judged(scorer, tmp_path, train_state, [(0, "blue"), (25, "red")])
+    judged(scorer, tmp_path, train_state, [(0, "banana"), (25, "car")])
     for path in (*(tmp_path / "local").glob("best-*"), tmp_path / "folder" / BEST):
         shutil.rmtree(path)
     train_state.step = 75
@@ -321,9 +326,9 @@ def test_a_last_step_that_was_not_scored_still_ends_the_run(scorer, tmp_path, tr
 @pytest.mark.slow
 def test_the_points_of_the_session_that_came_farthest_count(scorer, tmp_path, train_state):
     """Another machine has trained on over the same Drive since this disk was written."""
-    judged(scorer, tmp_path, train_state, [(0, "blue"), (10, "blue")])
+    judged(scorer, tmp_path, train_state, [(0, "banana"), (10, "banana")])
     old = (tmp_path / "local" / SCORES).read_bytes()
-    judged(scorer, tmp_path, train_state, [(20, "red"), (30, "blue")])
+    judged(scorer, tmp_path, train_state, [(20, "car"), (30, "banana")])
     (tmp_path / "local" / SCORES).write_bytes(old)
     again = judged(scorer, tmp_path, train_state)
     assert [point.step for point in again.validation.points] == [0, 10, 20, 30]
@@ -335,7 +340,7 @@ def test_best_weights_that_are_gone_leave_the_last_and_the_record_says_so(
 ):
     from s2i_lib.training.checkpoint import save_weights
 
-    best = judged(scorer, tmp_path, train_state, [(0, "blue"), (25, "red"), (50, "blue")])
+    best = judged(scorer, tmp_path, train_state, [(0, "banana"), (25, "car"), (50, "banana")])
     for path in (*(tmp_path / "local").glob("best-*"), tmp_path / "folder" / BEST):
         shutil.rmtree(path)
     last = save_weights(train_state, FinetuneOptions(), tmp_path / "weights")
@@ -350,7 +355,7 @@ def test_best_weights_that_cannot_be_copied_whole_leave_the_last_as_they_were(
 ):
     from s2i_lib.training.checkpoint import save_weights
 
-    best = judged(scorer, tmp_path, train_state, [(0, "blue"), (25, "red"), (50, "blue")])
+    best = judged(scorer, tmp_path, train_state, [(0, "banana"), (25, "car"), (50, "banana")])
     for path in (tmp_path / "local").glob("best-*"):
         shutil.rmtree(path)  # only the Drive has them
     last = save_weights(train_state, FinetuneOptions(), faulty_drive.path / "weights")

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -17,7 +16,6 @@ from s2i_lib.training.recipes import RECIPES, want
 from s2i_lib.training.run import wants
 
 STABLE_DIFFUSION = ("sd2.1-base", "sd2.1")
-DATA = Path(__file__).parents[1] / "data"
 
 
 def chosen(model="sd2.1-base", kind="object", n_photos=5, asked="auto", **changes):
@@ -139,18 +137,13 @@ def test_a_run_keeps_its_recipe_when_recipes_change():
     assert named.name == "classic" and named.options.learning_rate == 1e-6, "unless it is named"
 
 
-@pytest.mark.parametrize("named", [True, False])
-def test_a_run_of_the_pocket_model_of_the_version_before_goes_on_as_well(named):
-    """What it was begun with, as its own run.json has it; with the recipe's name or without."""
-    old = json.loads((DATA / "version_before/drive/runs/racer/cut-short/run.json").read_text())
-    same = ("schedule", "class_dropout", "class_prompts", "sample_prompts")
-    recipe = {key: old["wanted"][key] for key in same}
-    recipe |= {"method": "full", "learning_rate": old["wanted"]["learning_rate"] / 2}  # of a LoRA
-    old |= {"recipe": {"name": "object", "source": "", "options": recipe}} if named else {}
-    asked = ("method", "steps", "class_image_count", "lora_rank", "lora_targets", "sample_every")
-    changes = {key: old["wanted"][key] for key in asked}
-    assert not wants(old, chosen("pocket", **changes).options), "the defaults have moved"
-    assert wants(old, chosen("pocket", **changes).for_run(old).options)
+def test_how_grounds_are_asked_for_makes_another_run_only_where_there_are_some():
+    """Stable Diffusion has none unless it is told to: its finished runs stay what is wanted."""
+    for changes, is_same in (({}, True), ({"background_prompts": ("on a beach",)}, False)):
+        wanted = chosen(**changes)
+        card = card_of(wanted)
+        card["wanted"]["ground_prompt"] = "{where}"  # of the version before
+        assert wants(card, wanted.options) == is_same
 
 
 def test_a_run_that_begins_has_the_present_recipe():

@@ -10,7 +10,7 @@ from tiny_run import SHORT, KilledError, digest, kill_at, start
 from s2i_lib.errors import InputError
 from s2i_lib.storage.layout import Drive
 from s2i_lib.storage.lease import LEASE, Lease
-from s2i_lib.storage.run_card import read_card
+from s2i_lib.storage.run_card import EDITIONS, read_card
 from s2i_lib.training import checkpoint, resources, saves
 from s2i_lib.training.finetune import FinetuneRun
 from s2i_lib.training.train_state import find_8bit_fault
@@ -29,6 +29,24 @@ def test_a_run_of_before_an_option_was_there_is_still_the_same_run(drive, datase
     assert again == run and "finished already" in said[-1] and not events
     other, _, _ = start(drive, dataset, tiny, class_dropout=0.5)
     assert other != run
+
+
+@pytest.mark.slow
+def test_a_run_of_another_edition_of_its_base_does_not_go_on_and_is_not_written_over(
+    drive, dataset, tiny, monkeypatch
+):
+    with pytest.raises(KilledError):
+        start(drive, dataset, tiny, callback=kill_at(5))
+    [old] = (drive.runs / "violet").iterdir()
+    before = (old / "run.json").read_bytes()
+    assert read_card(old)["base"]["edition"] == 1
+    monkeypatch.setitem(EDITIONS, "tiny", 2)
+    with pytest.raises(InputError, match=r"violet/tiny-01 was trained on edition 1 of the tiny m"):
+        start(drive, dataset, tiny, name=old.name)
+    assert (old / "run.json").read_bytes() == before
+    new, said, _ = start(drive, dataset, tiny)
+    assert new.name == "tiny-02" and read_card(new)["base"]["edition"] == 2
+    assert "violet/tiny-01 is unfinished, but of other base weights: a new run begins." in said
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ from s2i_lib.photos.dataset import build_dataset, sample_subject
 from s2i_lib.photos.subject import Subject, load_subject, save_subject
 from s2i_lib.storage import disk
 from s2i_lib.storage.layout import Drive
-from s2i_lib.storage.run_card import WEIGHTS, finished_runs, read_card
+from s2i_lib.storage.run_card import EDITIONS, WEIGHTS, finished_runs, read_card
 from s2i_lib.widgets import app as app_module
 from s2i_lib.widgets.app import App, open_app
 from s2i_lib.widgets.app.checking import GROUND, Checking
@@ -258,6 +258,27 @@ def test_trained_on_or_with_more_photos_it_has_been_learned_all_the_same(taught,
     assert page.wait(PATIENCE_S)
     assert page.heads["teach"].data["state"] == "ready"
     assert page.heads["speak"].data["is_taught"]
+    said = messages(page.heads["teach"])
+    assert said[0].startswith("app_plan"), "nothing was stopped, and nothing goes on"
+
+
+@pytest.mark.slow
+def test_taught_with_an_earlier_versions_model_it_is_to_be_taught_again_which_is_said(
+    taught, tmp_path, tiny, monkeypatch
+):
+    """It ended, so there is nothing to go on with, as the page said that there was."""
+    monkeypatch.setitem(EDITIONS, tiny.name, 2)
+    page = App(Drive(shutil.copytree(taught.drive.root, tmp_path / "copy")), **short(tiny))
+    assert page.wait(PATIENCE_S)
+    said = page.heads["teach"].data["messages"]
+    assert said[0] == ("app_outdated", {"name": "Racer"}) and said[1][0].startswith("app_plan")
+    assert "app_was_stopped" not in messages(page.heads["teach"])
+    speak = page.heads["speak"].data
+    assert speak["is_outdated"] and not speak["is_taught"]
+    page.heads["teach"]._told({"type": "start"})
+    assert page.wait(PATIENCE_S)
+    assert messages(page.heads["teach"]) == ["app_learned"]
+    assert not page.heads["speak"].data["is_outdated"]
 
 
 @pytest.mark.slow
@@ -304,6 +325,9 @@ def test_stopped_in_the_middle_it_waits_and_after_a_kill_it_goes_on_by_itself(
     assert json.loads(note.read_text())["goes_on"] is False
     [card] = drive.runs.glob("racer/*/run.json")
     assert read_card(card.parent)["status"] == "training"
+    waiting = App(drive, **{**short(tiny), "steps": 400})
+    assert waiting.wait(PATIENCE_S)
+    assert messages(waiting.heads["teach"])[0] == "app_was_stopped"
     # A kernel that dies cannot write that it has stopped:
     note.write_text(json.dumps({"goes_on": True, "run": "", "steps": 0}))
     again = App(drive, **{**short(tiny), "steps": 400, "most_steps": 0})
@@ -311,6 +335,19 @@ def test_stopped_in_the_middle_it_waits_and_after_a_kill_it_goes_on_by_itself(
     again.teaching.stop("Racer")
     assert again.wait(PATIENCE_S)
     assert any("goes on at step" in line for line in again.heads["teach"].data["log"])
+
+
+def test_what_was_trained_further_before_a_new_model_came_does_not_go_on_by_itself(drive):
+    """It could not: the run that the note names is refused, whenever the page is opened."""
+    save_subject(drive, Subject("Rex", "dog"))
+    note = drive.subject("Rex") / NOTE
+    note.write_text(json.dumps({"goes_on": True, "run": "pocket-01", "steps": 1000}))
+    run = drive.runs / "rex" / "pocket-01"
+    run.mkdir(parents=True)
+    (run / "run.json").write_text(json.dumps({"base": {"name": "pocket"}}))
+    teaching = Teaching(drive, lambda name: None)
+    assert not teaching.go_on("Rex") and teaching.busy == ""
+    assert json.loads(note.read_text())["goes_on"] is False
 
 
 def test_another_is_not_taught_meanwhile(drive):

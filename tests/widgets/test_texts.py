@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import re
+from types import SimpleNamespace
 
 import pytest
 
+from s2i_lib.conversation.reading import read
+from s2i_lib.drawing.advice import unknown_words
+from s2i_lib.drawing.draw import EMPTY_PROMPT
+from s2i_lib.errors import InputError
+from s2i_lib.models.registry import REGISTRY
+from s2i_lib.speech.glossary import find_words
+from s2i_lib.speech.prompt import make_prompt
 from s2i_lib.widgets import FOLDER, join_modules
 from s2i_lib.widgets.texts import catalogue, in_english
 
@@ -36,6 +44,25 @@ def test_scripts_are_those_of_the_languages():
         texts = catalogue()[language]
         lacking = [key for key, text in texts.items() if not any(first <= c <= last for c in text)]
         assert lacking == ["obeyed"], language
+
+
+@pytest.mark.parametrize("language", catalogue())
+def test_example_is_one_that_is_understood(language):
+    """Every word that counts is found in the language, and the small model knows the English."""
+    example = re.split("[:：]", catalogue()[language]["hint"])[1].strip(" .。।")
+    if language == "en":
+        assert unknown_words(REGISTRY["pocket"], example) == []
+    else:
+        assert set(find_words(example, language)) == {"dog", "hat", "snow"}
+
+
+def test_errors_give_the_same_example_as_the_page():
+    example = ENGLISH["hint"].partition(": ")[2].strip(" .")
+    assert example in EMPTY_PROMPT
+    nobody = SimpleNamespace(subjects=[], taught=None)
+    for fails in (lambda: make_prompt("..."), lambda: read(nobody, "make it blue", None)):
+        with pytest.raises(InputError, match=example):
+            fails()
 
 
 def test_every_key_is_used_and_every_used_key_is_there():
