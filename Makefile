@@ -5,7 +5,7 @@
 # make newest  the quick tests with the newest of every package, in an environment of its own
 # make cuda    the tests that need a CUDA GPU, with one; minutes
 # make screenshots   takes the pictures of the studio in docs/ anew
-# make docs    builds the documentation site, with the notebooks' own pictures; six minutes, then seconds
+# make docs    builds the documentation site, with the notebooks' own pictures; eight minutes, then seconds
 # make badges REPO=owner/name   writes the repository's address into the README and the notebooks
 # make pocket  trains the pocket model from nothing; needs npm; five hours on two idle cores, resumable
 

@@ -313,7 +313,7 @@ def intervals_table(folder: Path, options: argparse.Namespace) -> str:
             "|---|---|---|---|---|",
             *rows,
             "",
-            "The same seeds in every row. The default is in `s2i_lib/models/loading.py`.",
+            "The same seeds in every row. The default is in `s2i_lib/models/registry.py`.",
         ]
     )
 

@@ -1,9 +1,9 @@
 """What the pictures' models know best, in the twenty most spoken languages: pure functions on text.
 
-``words/many_languages.tsv`` has the nouns, colours, sizes, counts and places of the pocket model in
-the languages that most people speak besides English. They help a small Whisper twice: told the
-colours and places beforehand, it hears "pommes" for "points"; told which of the words were said, it
-translates "un chien rouge" as "a red dog" and not as "a red light".
+``words/many_languages.tsv`` has the things, what is worn, colours, patterns, sizes, counts and
+places of the pocket model in the languages that most people speak besides English. They help a
+small Whisper twice: told the colours and places beforehand, it hears "pommes" for "points"; told
+which of the words were said, it translates "un chien rouge" as "a red dog", not as "a red light".
 """
 
 from __future__ import annotations
