@@ -126,10 +126,15 @@ _CLASS = (
     " | a blue {noun} | a {noun} in the forest | a black {noun} | a {noun} on the street"
     " | a white {noun} | a {noun} in a room"
 )
+# All that can be worn: with hat and sunglasses alone a dog wore what was asked for in 0.36 of its
+# pictures, with all of it in 0.64 and 0.82, and was as much itself (benchmarks/README.md).
 _LIVE_CLASS = (
-    "a red {noun} | a {noun} on a beach | a {noun} wearing a hat | a {noun} in the snow"
+    "a red {noun} | a {noun} on a beach | a {noun} wearing a hat | a {noun} wearing a scarf"
     " | a blue {noun} | a {noun} in the forest | a {noun} wearing sunglasses"
-    " | a {noun} on the street | a white {noun} | a {noun} in a room"
+    " | a {noun} wearing headphones | a {noun} in the snow | a {noun} wearing a crown"
+    " | a {noun} wearing a bow | a {noun} wearing glasses | a white {noun} | a {noun} on the street"
+    " | a {noun} wearing a cape | a {noun} wearing a party hat | a {noun} holding a balloon"
+    " | a {noun} wearing a cap | a {noun} in a room | a {noun} in a meadow"
 )
 _PERSON_CLASS = (
     "a {noun} on a beach | a {noun} wearing a hat | a {noun} in the snow"

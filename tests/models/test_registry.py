@@ -129,7 +129,11 @@ def test_a_small_model_is_asked_for_colours_of_what_it_saw_painted(kind, name):
     things = [t for t in pocket_words.THINGS if (t.kind if t.kind in KINDS else "object") == kind]
     painted = sum(thing.noun in pocket_words.PAINTABLE for thing in things) / len(things)
     assert is_asked == (painted > 0.9), f"{painted:.0%} of each {kind}"
-    worn = {word for row in rows for word in re.findall(r"(?:wearing|holding) (?:an? )?(\w+)", row)}
+    worn = {
+        word
+        for row in rows
+        for word in re.findall(r"(?:wearing|holding) (?:an? )?((?:party )?\w+)", row)
+    }
     assert worn <= set(pocket_words.ACCESSORY_NAMES) and bool(worn) == (kind != "object")
 
 
