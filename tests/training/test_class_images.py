@@ -187,14 +187,14 @@ def test_whatever_they_depend_on_gives_them_another_folder(pipe, change):
 @pytest.mark.slow
 def test_images_of_several_prompts_are_each_what_its_own_prompt_gives(pipe, tmp_path):
     """Also where a batch ends within a round, and where more are wanted later."""
-    prompts = ("a cat", "a red dog", "trees")
+    prompts = ("a red dog", "Paris", "a dog wearing a hat in the snow")  # far apart for random weights
     mixed, _ = get(pipe, tmp_path, 4, prompts=prompts)
     mixed, sampled = get(pipe, tmp_path, 8, prompts=prompts)
     assert sampled == 4
     alone = [get(pipe, tmp_path, 8, prompts=(prompt,))[0] for prompt in prompts]
     for image in range(8):
         torch.testing.assert_close(mixed[image], alone[image % 3][image], rtol=1e-3, atol=1e-3)
-        assert not torch.allclose(mixed[image], alone[(image + 1) % 3][image], rtol=0.01, atol=0.01)
+        assert not torch.allclose(mixed[image], alone[(image + 1) % 3][image], rtol=0.1, atol=0.1)
 
 
 def test_stray_files_in_the_cache_do_no_harm(pipe, tmp_path):
