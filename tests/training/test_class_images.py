@@ -187,7 +187,7 @@ def test_whatever_they_depend_on_gives_them_another_folder(pipe, change):
 @pytest.mark.slow
 def test_images_of_several_prompts_are_each_what_its_own_prompt_gives(pipe, tmp_path):
     """Also where a batch ends within a round, and where more are wanted later."""
-    prompts = ("a red dog", "Paris", "a dog wearing a hat in the snow")  # far apart for random weights
+    prompts = ("a red dog", "Paris", "a dog wearing a hat in the snow")  # far apart, untrained
     mixed, _ = get(pipe, tmp_path, 4, prompts=prompts)
     mixed, sampled = get(pipe, tmp_path, 8, prompts=prompts)
     assert sampled == 4
