@@ -119,16 +119,11 @@ STABLE_DIFFUSION_2: Mapping[str, Recipe] = {
 
 # ---- The pocket model ----
 
-# Prompts in words that it knows, which each take turns. Nobody dresses an object, and people were
-# never painted: "a red woman" was not said once in its training (tools/pocket/words.py).
+# Prompts in words that it knows, which each take turns. All that can be worn is among them: with
+# hat and sunglasses alone a dog wore what was asked for in 0.36 of its pictures, with all of it in
+# 0.64 and 0.82; a toy car, with nothing worn, in 0.45, with all of it in 0.91. Both were as much
+# themselves (benchmarks/README.md).
 _CLASS = (
-    "a red {noun} | a {noun} on a beach | a yellow {noun} | a {noun} in the snow"
-    " | a blue {noun} | a {noun} in the forest | a black {noun} | a {noun} on the street"
-    " | a white {noun} | a {noun} in a room"
-)
-# All that can be worn: with hat and sunglasses alone a dog wore what was asked for in 0.36 of its
-# pictures, with all of it in 0.64 and 0.82, and was as much itself (benchmarks/README.md).
-_LIVE_CLASS = (
     "a red {noun} | a {noun} on a beach | a {noun} wearing a hat | a {noun} wearing a scarf"
     " | a blue {noun} | a {noun} in the forest | a {noun} wearing sunglasses"
     " | a {noun} wearing headphones | a {noun} in the snow | a {noun} wearing a crown"
@@ -136,28 +131,22 @@ _LIVE_CLASS = (
     " | a {noun} wearing a cape | a {noun} wearing a party hat | a {noun} holding a balloon"
     " | a {noun} wearing a cap | a {noun} in a room | a {noun} in a meadow"
 )
+# People were never painted: its training never said "a red woman" (tools/pocket/words.py).
 _PERSON_CLASS = (
-    "a {noun} on a beach | a {noun} wearing a hat | a {noun} in the snow"
-    " | a {noun} wearing sunglasses | a {noun} in the forest | a {noun} wearing a scarf"
-    " | a {noun} on the street | a {noun} wearing a crown | a {noun} in a room"
-    " | a {noun} holding a balloon"
+    _CLASS.replace("a red {noun}", "a {noun} in the city")
+    .replace("a blue {noun}", "a {noun} on the moon")
+    .replace("a white {noun}", "a {noun} on stage")
 )
 # The best step is chosen by these. Of the model before it four of twelve prompts chose worse.
 _SAMPLES = (
     "a {subject}",
     "a red {subject} | a purple {subject}"
-    " | a {subject} on a white background | a {subject} on a black background",
+    " | a {subject} wearing a hat | a {subject} on a black background",
     "a {subject} on the beach | a {subject} in the snow"
     " | a {subject} in the forest | a {subject} on the street",
     "a {subject} on a blue background | a {subject} on a green background"
     " | a {subject} on the moon | a {subject} in a room",
     "a {noun}",
-)
-_LIVE_SAMPLES = (
-    _SAMPLES[0],
-    "a red {subject} | a purple {subject}"
-    " | a {subject} wearing a hat | a {subject} on a black background",
-    *_SAMPLES[2:],
 )
 _PERSON_SAMPLES = (
     _SAMPLES[0],
@@ -214,9 +203,7 @@ POCKET: Mapping[str, Recipe] = {
     "person": replace(
         _POCKET_OBJECT, class_prompts=("a {noun}", _PERSON_CLASS), sample_prompts=_PERSON_SAMPLES
     ),
-    "animal": replace(
-        _POCKET_OBJECT, class_prompts=("a {noun}", _LIVE_CLASS), sample_prompts=_LIVE_SAMPLES
-    ),
+    "animal": _POCKET_OBJECT,
     "object": _POCKET_OBJECT,
     WHOLE: _POCKET_WHOLE,
 }
