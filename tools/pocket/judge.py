@@ -7,7 +7,6 @@ noun's colour.
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections import defaultdict
 from collections.abc import Iterable
@@ -19,7 +18,14 @@ import torch.nn.functional as F
 from torch import nn
 
 from tools.pocket import data, words, world
-from tools.pocket.training import as_tensor, cosine, load_state, save_state, work_folder
+from tools.pocket.training import (
+    as_tensor,
+    cosine,
+    load_state,
+    save_state,
+    steps_asked,
+    work_folder,
+)
 
 STEPS, BATCH, PEAK_LR = 7500, 96, 1.5e-3
 SEEN_PX = 96  # side of the pictures that it sees; at 64 it missed one in five of the things worn
@@ -298,13 +304,6 @@ def train(steps: int, shards: Iterable[int] = data.LEARNED) -> Judge:
     return judge.eval()
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("steps", type=int, nargs="?", default=STEPS)
-    o = parser.parse_args()
-    torch.set_num_threads(1)
-    train(o.steps)
-
-
 if __name__ == "__main__":
-    main()
+    torch.set_num_threads(1)
+    train(steps_asked(__doc__, STEPS))

@@ -8,7 +8,6 @@ tower a small CLIPTextModel; together they are transformers' own `VisionTextDual
 
 from __future__ import annotations
 
-import argparse
 import time
 from itertools import islice
 
@@ -29,7 +28,14 @@ from transformers import (
 from tools.pocket import data, individuals, words, world
 from tools.pocket.judge import ANSWERS, WORN, Renders, _scene, resized, truths
 from tools.pocket.tokenizer import MAX_LENGTH
-from tools.pocket.training import as_tensor, cosine, load_state, save_state, work_folder
+from tools.pocket.training import (
+    as_tensor,
+    cosine,
+    load_state,
+    save_state,
+    steps_asked,
+    work_folder,
+)
 
 LED_STEPS, STEPS, BATCH, PEAK_LR = 6000, 8000, 96, 1.5e-3
 TEXT_WIDTH, FEATURES = 192, 128
@@ -328,13 +334,6 @@ def train(steps: int) -> None:
     save(features)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("steps", type=int, nargs="?", default=STEPS)
-    o = parser.parse_args()
-    torch.set_num_threads(1)
-    train(o.steps)
-
-
 if __name__ == "__main__":
-    main()
+    torch.set_num_threads(1)
+    train(steps_asked(__doc__, STEPS))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import math
 import os
 from pathlib import Path
@@ -18,6 +19,13 @@ def work_folder() -> Path:
     folder = Path(os.environ.get("S2I_POCKET_WORK", HERE / ".work"))
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def steps_asked(about: str | None, default: int) -> int:
+    """Return how many steps the command line of a script asks for."""
+    parser = argparse.ArgumentParser(description=about)
+    parser.add_argument("steps", type=int, nargs="?", default=default)
+    return parser.parse_args().steps
 
 
 def save_state(state: dict, path: Path) -> None:
