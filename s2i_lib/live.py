@@ -85,6 +85,7 @@ class Live:
         self._began_s = time.perf_counter()
         self._agreement = LocalAgreement()
         self._heard: tuple[np.ndarray, Transcript] | None = None
+        self._notes: tuple[str, ...] = ()  # a listener tells them once, with its first hearing
         self.sketch: Sketch | None = None
         """The newest pictures, for `SpeechToImage.ready`."""
         self._thread = threading.Thread(target=self._work, name="live", daemon=True)
@@ -114,8 +115,10 @@ class Live:
         if self._heard and isinstance(samples, np.ndarray) and self._is_all_heard(samples):
             transcript = self._heard[1]
             self.speech.callback(Heard(transcript))
-            return transcript
-        return self.speech.hear(samples)
+        else:
+            transcript = self.speech.hear(samples)
+        notes = dict.fromkeys((*self._notes, *transcript.notes))
+        return replace(transcript, notes=tuple(notes))
 
     def finish(self, recording: Recording | None = None) -> Wish:
         """End, and draw what was said; see `SpeechToImage.__call__` for what is raised."""
@@ -159,6 +162,7 @@ class Live:
         if before is None or not self._is_all_heard(samples):
             with self.speech.use_listener() as listener:
                 transcript = listener.hear(samples, RATE_HZ)
+            self._notes += transcript.notes
             is_same = before and before[1].text == transcript.text
             self._heard = samples, before[1] if before and is_same else transcript
             self._tell(self._agreement.add(transcript.text))

@@ -103,6 +103,16 @@ def test_silence_at_the_end_is_time_enough_to_hear_the_last_syllable(speech):
 
 
 @pytest.mark.slow
+def test_what_a_listener_says_once_of_itself_is_with_the_wish(speech):
+    """It goes with its first hearing, which was of the first syllables."""
+    with speech.use_listener() as listener:
+        listener._untold = ("Only English is heard now.",)
+    wish = listen_live(speech, spoken(1.0), drafts=False)
+    assert wish.notes[0] == "Only English is heard now."
+    assert not listen_live(speech, spoken(1.0, rate=0), drafts=False).notes
+
+
+@pytest.mark.slow
 def test_end_of_speech_ends_the_draft_that_is_drawn(speech):
     speech.options = DrawOptions(steps=1000, seed=7)  # minutes
     live = Live(speech)
