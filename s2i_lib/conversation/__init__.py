@@ -10,23 +10,30 @@ picture's record holds what was said from the first wish on, so `redo` makes eac
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from s2i_lib.conversation.history import History
-from s2i_lib.conversation.reading import change_prompt, english_of, find_what_stays, read
-from s2i_lib.conversation.turns import AS_CHANGE, AS_NEW, WISH, Answer, Turn
+from s2i_lib.conversation.reading import (
+    change_prompt,
+    changed,
+    english_of,
+    find_what_stays,
+    read,
+    say_who_became_any,
+)
+from s2i_lib.conversation.turns import AS_CHANGE, AS_NEW, WISH, Answer, Turn, Unfinished
 from s2i_lib.drawing.draw import EMPTY_PROMPT
 from s2i_lib.drawing.gallery import save
 from s2i_lib.drawing.records import Chain, Picture, prompt_of
 from s2i_lib.drawing.sampling import SEEDS, DrawOptions
 from s2i_lib.errors import InputError
-from s2i_lib.pipeline import SpeechToImage, Taken, Wish
+from s2i_lib.pipeline import Cancelled, SpeechToImage, Taken, Wish
 from s2i_lib.speech.commands import COMMANDS, NEW_WISH, Change
-from s2i_lib.speech.name_matching import find_names
-from s2i_lib.speech.prompt import Prompt
+from s2i_lib.speech.prompt import Prompt, make_prompt
 from s2i_lib.speech.transcript import Transcript
 from s2i_lib.storage.files import make_folder
 
@@ -64,6 +71,8 @@ class Conversation:
         self.answer: Answer | None = None
         """Last answer; what `otherwise` takes the other way."""
         self._before = self.history.snapshot()  # the last sentence
+        self.unfinished: Unfinished | None = None
+        """Wish that was given up while it was drawn; a change that comes then is one of it."""
 
     @property
     def position(self) -> int | None:
@@ -121,20 +130,22 @@ class Conversation:
         InputError
             When nothing would be drawn.
         """
-        turn = self.turn
-        change = read(self.speech, transcript.english, self._last_prompt)
+        last = self._last_prompt
+        change = read(self.speech, transcript.english, last)
         if change is None:
             return self.speech.prompt(transcript), None
         if change.kind in COMMANDS:
             raise InputError(f"{transcript.text!r} draws nothing.")
-        assert turn is not None
-        prompt = change_prompt(self.speech, turn.wish.prompt, change, transcript)
-        return prompt, turn.wish.options.seed
+        assert last is not None
+        prompt = change_prompt(self.speech, last, change, transcript)
+        seed = self.turn.wish.options.seed if self.turn and not self.unfinished else None
+        return prompt, seed
 
     def draw(self, prompt: Prompt) -> Answer:
         """Draw a prompt as it is, as a new wish."""
         self._before, before = self.history.snapshot(), dict(self.speech.seconds)
-        wish = self.speech.draw(prompt, chain=Chain(prompt.text, WISH))
+        with self._remember_if_given_up(prompt.text, lambda: prompt):
+            wish = self.speech.draw(prompt, chain=Chain(prompt.text, WISH))
         return self._append(wish, prompt.text, (WISH, NEW_WISH, None, ""), before)
 
     def say(self, words: str | Transcript, as_new: bool | None = None) -> Answer:
@@ -197,19 +208,39 @@ class Conversation:
             answer = self._obey(change)
             self.answer = replace(answer, said=said, words=words, other=AS_NEW)
             return self.answer
-        self.speech.callback(Taken(change.taken if change else NEW_WISH))
+        meaning: tuple[str, str, int | None, str]
         if change is None:
-            wish = self.speech.say(words, notes=notes, chain=Chain(english, WISH))
-            kind, taken, parent = WISH, NEW_WISH, None
-            other = AS_CHANGE if self.turn else ""
+            meaning = WISH, NEW_WISH, None, AS_CHANGE if self.turn else ""
+        elif self.unfinished:
+            said = f"{self.unfinished.said}; {said}"
+            meaning = WISH, change.taken, None, AS_NEW
         else:
-            wish = self._draw_change(change, words, notes)
-            kind, taken, parent, other = change.kind, change.taken, self.position, AS_NEW
-        answer = self._append(
-            replace(wish, recording=recording), said, (kind, taken, parent, other), before
-        )
+            meaning = change.kind, change.taken, self.position, AS_NEW
+        with self._remember_if_given_up(said, lambda: self._prompt_of(words, change, last)):
+            self.speech.callback(Taken(meaning[1]))
+            if change is None:
+                wish = self.speech.say(words, notes=notes, chain=Chain(english, WISH))
+            else:
+                wish = self._draw_change(change, words, notes)
+        answer = self._append(replace(wish, recording=recording), said, meaning, before)
         self.answer = replace(answer, words=words)
         return self.answer
+
+    @contextmanager
+    def _remember_if_given_up(self, said: str, prompt: Callable[[], Prompt]) -> Iterator[None]:
+        try:
+            yield
+        except Cancelled:
+            self.unfinished = Unfinished(said, prompt())
+            raise
+
+    def _prompt_of(
+        self, words: str | Transcript, change: Change | None, last: Prompt | None
+    ) -> Prompt:
+        """Return what words ask for, however long; no model is waited for."""
+        if change is None or last is None:
+            return make_prompt(words, self.speech.subjects, chosen=self.speech.chosen)
+        return changed(self.speech, last, change, words)
 
     def adopt(self, picture: Picture, path: Path) -> Answer:
         """Go on from a picture that was drawn before this conversation.
@@ -244,13 +275,23 @@ class Conversation:
         return self._show(Answer(said, kind, taken, self.turn, other, said, is_drawn=True))
 
     def _draw_change(self, change: Change, words: str | Transcript, notes: Sequence[str]) -> Wish:
-        """Draw the changed prompt from the same noise; "again" the same from another."""
-        turn, speech = self.turn, self.speech
-        assert turn is not None
-        english = english_of(words)
-        if find_names(english, speech.subjects):
-            notes = [*notes, *speech.take_run(words)]
-        prompt = change_prompt(speech, turn.wish.prompt, change, words)
+        """Draw the changed prompt from the same noise; "again" the same from another.
+
+        Of a wish that was given up there is no noise: the changed prompt is drawn as a wish.
+        """
+        turn, speech, last = self.turn, self.speech, self._last_prompt
+        assert last is not None
+        english, wanted = english_of(words), changed(speech, last, change, words)
+        taken = speech.take_run_of([one for one in wanted.subjects if one.phrase in wanted.text])
+        became = say_who_became_any(speech, words, wanted)
+        # Whose run it is, is news only where somebody was named.
+        notes = [*notes, *(taken if wanted.subjects != last.subjects else ()), *became]
+        prompt = change_prompt(speech, last, change, words)
+        if self.unfinished or turn is None:
+            chain = Chain(
+                f"{self.unfinished.said}; {english}" if self.unfinished else english, WISH
+            )
+            return speech.draw(prompt, notes=notes, chain=chain)
         seed = turn.wish.options.seed
         if change.kind == "again":
             after = [(one.wish.options.seed or 0) + one.wish.options.count for one in self.turns]
@@ -262,14 +303,19 @@ class Conversation:
 
     def _show(self, answer: Answer) -> Answer:
         """Remember an answer, and what is drawn again by `SpeechToImage.again` from now on."""
-        self.answer = answer
+        self.answer, self.unfinished = answer, None
         self.speech.last = answer.turn.wish if answer.turn else None
         return answer
 
     # ---- What is pressed, or said as a command ----
 
     def undo(self) -> Answer:
-        """Go back to how it was before the last wish, change, deletion or jump."""
+        """Go back to how it was before the last wish, change, deletion or jump.
+
+        Where one was given up while it was drawn, that was the last: nothing else is undone.
+        """
+        if self.unfinished:
+            return self._tell("undo", f"Given up. Back at {self._where()}.")
         self.history.undo()
         return self._tell("undo", f"One step back, to {self._where()}.")
 
@@ -366,6 +412,8 @@ class Conversation:
 
     @property
     def _last_prompt(self) -> Prompt | None:
+        if self.unfinished:
+            return self.unfinished.prompt
         return self.turn.wish.prompt if self.turn else None
 
     def _where(self) -> str:

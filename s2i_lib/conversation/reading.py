@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import regex as re
 
@@ -14,7 +15,7 @@ from s2i_lib.speech.changes import read_change
 from s2i_lib.speech.commands import COMMANDS, Change
 from s2i_lib.speech.name_matching import find_names
 from s2i_lib.speech.phrases import split_parts
-from s2i_lib.speech.prompt import Prompt, fit, replace_names
+from s2i_lib.speech.prompt import Prompt, fit, replace_names, say_became_any
 from s2i_lib.speech.transcript import Transcript
 from s2i_lib.storage.layout import composed
 
@@ -50,15 +51,15 @@ def read(
     InputError
         When it is a change that cannot be made, or there is nothing to change.
     """
-    subjects, chosen = speech.subjects, speech.taught
-    before = last or Prompt("a picture")
-    sentence = _name_subjects(english, subjects, chosen)
-    change = read_change(sentence, before.text, subjects, is_forced=is_forced)
+    subjects, before = speech.subjects, last or Prompt("a picture")
+    # One picture knows one subject by looks: the one that is there, else whoever takes its place.
     own = next((s for s in before.subjects if s.phrase in before.text), None)
-    if change and own and chosen is None and _count_identifiers(change.text, subjects) > 1:
-        # One picture knows one subject by looks: the one that is there.
-        sentence = _name_subjects(english, subjects, own)
-        change = read_change(sentence, before.text, subjects, is_forced=is_forced)
+    sentence = _name_subjects(english, subjects, speech.chosen or own)
+    change = read_change(sentence, before.text, subjects, is_forced=is_forced)
+    if change and own and speech.chosen is None and own.phrase not in (change.text or before.text):
+        named = [mention.subject for mention in find_names(english, subjects)]
+        if other := next((one for one in named if one != own), None):
+            change = replace(change, text=_show_by_looks(other, change.text))
     if change is None or last is not None:
         return change
     if change.kind in COMMANDS and change.kind != "again":
@@ -75,16 +76,35 @@ def change_prompt(
     speech: SpeechToImage, last: Prompt, change: Change, words: str | Transcript
 ) -> Prompt:
     """Return the changed prompt, as long as the model takes it, with the subjects in it."""
-    named = find_names(english_of(words), speech.subjects)
+    prompt = changed(speech, last, change, words)
     with speech.use_model() as model:
-        text, notes = fit(change.text or last.text, model.count_tokens, model.base.token_limit)
+        text, notes = fit(prompt.text, model.count_tokens, model.base.token_limit)
+    return replace(prompt, text=text, notes=tuple(notes))
+
+
+def changed(speech: SpeechToImage, last: Prompt, change: Change, words: str | Transcript) -> Prompt:
+    """Return the changed prompt, however long; who is in it by looks comes first."""
+    text = change.text or last.text
+    named = find_names(english_of(words), speech.subjects)
     known = dict.fromkeys([*(mention.subject for mention in named), *last.subjects])
     return Prompt(
         text,
         subjects=tuple(sorted(known, key=lambda subject: subject.phrase not in text)),
         transcript=words if isinstance(words, Transcript) else None,
-        notes=tuple(notes),
     )
+
+
+def say_who_became_any(speech: SpeechToImage, words: str | Transcript, prompt: Prompt) -> list[str]:
+    """Say of whom ``words`` name, but ``prompt`` has any other of its kind, that it is so."""
+    first = next((one for one in prompt.subjects if one.phrase in prompt.text), None)
+    named = dict.fromkeys(m.subject for m in find_names(english_of(words), speech.subjects))
+    plain = [
+        one
+        for one in named
+        if one.phrase not in prompt.text
+        and re.search(rf"\b{re.escape(one.class_noun)}\b", prompt.text)
+    ]
+    return [say_became_any(one, first) for one in plain if first]
 
 
 def find_what_stays(change: Change, before: str) -> str:
@@ -105,10 +125,12 @@ def _places_in(text: str) -> list[str]:
     return [part.text for part in split_parts(text)[1] if part.role == "place"]
 
 
+def _show_by_looks(subject: Subject, text: str) -> str:
+    """Put a subject's identifier before its class noun."""
+    marked = re.sub(rf"\b{re.escape(subject.class_noun)}\b", subject.phrase, text, count=1)
+    return marked.replace(f"an {subject.phrase}", f"a {subject.phrase}")  # as runs are taught it
+
+
 def _name_subjects(english: str, subjects: Sequence[Subject], chosen: Subject | None) -> str:
     words = composed(english)
     return replace_names(words, find_names(words, subjects), chosen)[0]
-
-
-def _count_identifiers(text: str, subjects: Sequence[Subject]) -> int:
-    return sum(subject.phrase in text for subject in subjects)

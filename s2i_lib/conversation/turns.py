@@ -6,12 +6,21 @@ from dataclasses import dataclass, replace
 
 from s2i_lib.drawing.pages import Section
 from s2i_lib.pipeline import Wish
+from s2i_lib.speech.prompt import Prompt
 from s2i_lib.speech.transcript import Transcript
 
 WISH = "wish"
 """Kind of a sentence that is a new wish; all others are those of `Change`."""
 AS_NEW, AS_CHANGE = "Take it as a new wish", "Change the last picture instead"
 """Labels for what `Conversation.otherwise` does."""
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """A wish that was given up before its picture was there."""
+
+    said: str
+    prompt: Prompt
 
 
 @dataclass(frozen=True)

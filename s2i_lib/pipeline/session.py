@@ -198,7 +198,11 @@ class SpeechToImage:
         if not self._model.is_auto:
             return []
         named = make_prompt(words, self.subjects, chosen=self.chosen).subjects
-        return self._model.take_best([*filter(None, [self.chosen]), *named])
+        return self.take_run_of([*filter(None, [self.chosen]), *named])
+
+    def take_run_of(self, subjects: Sequence[Subject]) -> list[str]:
+        """Where nobody chose a model, take the best run of the first that has one; a note of it."""
+        return self._model.take_best(subjects) if self._model.is_auto else []
 
     # ---- The way of a wish ----
 

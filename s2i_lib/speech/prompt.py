@@ -223,12 +223,17 @@ def replace_names(
         seen.add(subject)
     for subject in named:
         if subject != chosen and chosen is not None:
-            notes.append(
-                f"{subject.name} became {article_for(subject.class_noun)} {subject.class_noun}: "
-                f"one picture knows one subject by looks, and that is {chosen.name}."
-            )
+            notes.append(say_became_any(subject, chosen))
     used = [s for s in named if s == chosen] + [s for s in named if s != chosen]
     return "".join(parts) + text[at:], used, notes
+
+
+def say_became_any(subject: Subject, chosen: Subject) -> str:
+    """Say that a subject who was named is any of its kind in a picture of another."""
+    return (
+        f"{subject.name} became {article_for(subject.class_noun)} {subject.class_noun}: "
+        f"one picture knows one subject by looks, and that is {chosen.name}."
+    )
 
 
 def _phrase_start(text: str, mention: Mention) -> tuple[int, list[str], bool]:

@@ -18,6 +18,7 @@ from s2i_lib.errors import InputError
 from s2i_lib.photos.subject import Subject, save_subject
 from s2i_lib.pipeline import Cancelled, Drawing, SpeechToImage, Taken
 from s2i_lib.speech.changes import read_change
+from tests.pipeline.test_session import finished_run
 
 CAR = "a red car on a yellow background"
 
@@ -180,6 +181,64 @@ def test_cancelled_change_leaves_everything_as_it_was(talk):
         talk.say("make it blue")
     assert told[0] == Taken("Taken as a change: “blue” in place of “red”.")
     assert talk.turn is first.turn and len(talk.turns) == 1 and not talk.can_redo
+
+
+def give_up(talk, said: str) -> None:
+    """Say something that a newer wish ends while it is drawn."""
+
+    def stop(event):
+        if isinstance(event, Drawing):
+            raise Cancelled
+
+    talk.speech.callback, before = stop, talk.speech.callback
+    with pytest.raises(Cancelled):
+        talk.say(said)
+    talk.speech.callback = before
+
+
+def test_change_of_what_was_given_up_while_it_was_drawn_is_one_of_that(talk):
+    first = talk.say("a dog")
+    give_up(talk, "a red car")
+    give_up(talk, "on a green background")
+    blue = talk.say("make it blue")
+    assert text_of(blue) == "a blue car on a green background"
+    assert (blue.kind, blue.turn.parent) == (WISH, None) and blue.taken.startswith("Taken as a ch")
+    assert blue.turn.said == "a red car; on a green background; make it blue"
+    steps = steps_of(blue.turn.wish.pictures[0].record)
+    assert [step["said"] for step in steps] == [blue.turn.said]
+    give_up(talk, "a cat")
+    assert text_of(talk.say("undo")) == text_of(blue), "what was given up is no step"
+    give_up(talk, "a cat")
+    assert text_of(talk.say("an owl")) == "an owl"
+    talk.undo()
+    assert talk.undo().turn is first.turn
+
+
+@pytest.mark.slow
+def test_run_that_draws_a_change_is_of_who_is_in_the_picture(drive):
+    """The best run of a named subject draws; a change may name one who is in the picture or not."""
+    for name, noun, token in (("Rex", "dog", "ohwx"), ("Bella", "cat", "flwx")):
+        save_subject(drive, Subject(name, noun, token))
+        finished_run(drive, f"{name.lower()}/pocket-01", value=0.5)
+    talk = Conversation(SpeechToImage(drive, options=DrawOptions(steps=1)))
+
+    def drawn(said: str) -> tuple[str, str]:
+        answer = talk.say(said)
+        return answer.turn.wish.prompt.text, answer.turn.wish.pictures[0].record["run"]
+
+    rex, bella = "rex/pocket-01", "bella/pocket-01"
+    assert drawn("Rex on a beach") == ("a ohwx dog on a beach", rex)
+    assert drawn("add Bella") == ("a ohwx dog with a cat on a beach", rex)
+    notes = talk.turn.wish.notes
+    assert "Bella became a cat: one picture knows one subject by looks, and that is Rex." in notes
+    talk.undo()
+    for said in ("make it Bella", "replace Rex with Bella"):
+        assert drawn(said) == ("a flwx cat on a beach", bella)
+        assert "Drawn with Bella's run bella/pocket-01." in talk.turn.wish.notes
+        assert not any("became" in note for note in talk.turn.wish.notes)
+        talk.undo()
+    assert drawn("in the snow") == ("a ohwx dog in the snow", rex), "after a jump back, too"
+    assert not any("Drawn with" in note for note in talk.turn.wish.notes)
 
 
 @pytest.mark.slow

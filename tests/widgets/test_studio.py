@@ -29,6 +29,7 @@ from s2i_lib.widgets.studio import Studio
 from s2i_lib.widgets.studio.controls import find_chosen
 from s2i_lib.widgets.studio.takes import MOST_PIECES, Takes
 from s2i_lib.widgets.studio.worker import Worker
+from tests.pipeline.test_session import finished_run
 from tests.renders import save_landscape, save_render
 from tests.studios import Bridge, listener_that_hears, quick_studio, records, wait_until
 from tests.twin.repositories import write_depth
@@ -118,6 +119,77 @@ def test_subject_of_a_run_is_chosen_and_marked_in_the_prompt(tmp_path):
     assert find_chosen(studio.settings, [rex], "/elsewhere/rex") is None
     studio._show_prompt(Prompt("a photo of a sks dog on grass", subjects=(rex,)))
     assert studio.prompt["marks"] == [[13, 20]]
+
+
+@pytest.mark.slow
+def test_who_is_named_is_drawn_by_a_run_of_theirs_whatever_was_loaded_first(drive):
+    """Nobody chose a model: the newest run is loaded at the start, and is no choice."""
+    for name, token in (("Rex", "ohwx"), ("Bella", "flwx")):
+        save_subject(drive, Subject(name, "dog", token))
+        finished_run(drive, f"{name.lower()}/pocket-01", value=0.5)
+    studio = Studio(drive, settings={"steps": 1}, classroom=False, listener=NO_LISTENER)
+    wait_until(lambda: studio.state == "ready")
+    studio.say("Rex on a beach")
+    assert studio.wait(240)
+    studio.say("Bella on a beach")
+    drawn = [(one["prompt"], one["run"]) for one in records(studio)][-2:]
+    assert drawn == [
+        ("a ohwx dog on a beach", "rex/pocket-01"),
+        ("a flwx dog on a beach", "bella/pocket-01"),
+    ]
+    assert not any("became" in note or "not named" in note for note in studio.prompt["notes"])
+
+
+def begin_to_draw(studio: Studio, said: str) -> None:
+    """Say what takes minutes to draw, and go on as soon as it is being drawn."""
+    studio.settings = {**studio.settings, "steps": 1000}
+    studio.say(said)
+    wait_until(lambda: studio.state == "drawing")
+    studio.settings = {**studio.settings, "steps": 1}
+
+
+def test_change_said_while_something_is_drawn_is_one_of_that(drive, pocket):
+    studio = quick_studio(drive, pocket)
+    studio.say("a dog")
+    assert studio.wait(240)
+    begin_to_draw(studio, "a red car")
+    studio.say("make it blue")
+    assert [record["prompt"] for record in records(studio)] == ["a dog", "a blue car"]
+    begin_to_draw(studio, "a cat")
+    studio._told({"type": "cancel_wish"})
+    assert studio.wait(240) and studio.state == "stopped"
+    studio.say("make it green")
+    assert records(studio)[-1]["prompt"] == "a green car", "what was stopped is not meant"
+
+
+@pytest.mark.parametrize(
+    ("kind", "left"), [("undo", "a dog"), ("redo", "an owl"), ("show", "a dog")]
+)
+def test_what_is_drawn_ends_before_one_goes_elsewhere(drive, pocket, kind, left):
+    """Its picture would come after what was pressed, and the page said that all was done."""
+    studio = quick_studio(drive, pocket)
+    for said in ("a dog", "an owl"):
+        studio.say(said)
+        assert studio.wait(240)
+    first = studio.strip[-1]["id"]
+    if kind != "show":
+        studio._told({"type": "undo"})
+    begin_to_draw(studio, "make it black")
+    studio._told({"type": kind, "id": first})
+    assert studio.status == "Stopping after this step."
+    assert studio.wait(240) and studio.state == "done" and studio.prompt["text"] == left
+    assert len(studio.strip) == 2
+
+
+def test_picture_deleted_while_another_is_drawn_is_gone_and_the_other_comes(drive, pocket):
+    studio = quick_studio(drive, pocket)
+    studio.say("a dog")
+    assert studio.wait(240)
+    begin_to_draw(studio, "a red car")
+    studio._told({"type": "delete", "id": studio.strip[0]["id"]})
+    assert studio.state == "drawing" and studio.strip == [] and studio.complaint == ""
+    studio._told({"type": "cancel_wish"})
+    assert studio.wait(240) and not list(drive.creations.glob("*.png"))
 
 
 @pytest.mark.slow

@@ -174,6 +174,9 @@ class Studio(StudioPage):
             is_waiting = self.state == "waiting"
             self._say(("stopping_loaded" if is_waiting else "stopping", {}))
             self._worker.cancel()
+        elif kind in ("show", "undo", "redo") and self._worker.is_busy:
+            self._say(("stopping", {}))  # what is drawn ends first: it may not come after this
+            self._wish(lambda: self._press(kind, str(message.get("id", "")), message))
         elif kind in ("show", "keep", "delete", "undo", "redo"):
             self.complaint = ""
             try:
@@ -333,7 +336,8 @@ class Studio(StudioPage):
         language = settings["language"] or None
         if speech.hearing.language != language:
             speech.hearing = replace(speech.hearing, language=language)
-        speech.chosen = find_chosen(settings, speech.subjects, speech.run)
+        run = None if settings["model"] == "auto" else speech.run  # "auto" goes by who is named
+        speech.chosen = find_chosen(settings, speech.subjects, run)
         speech.negative = settings["negative"]
         speech.folder = self.drive.creations if self._keeps_this else None
         speech.recordings = self.drive.recordings if settings["keep_recordings"] else None
@@ -386,6 +390,9 @@ class Studio(StudioPage):
     def _answer(self, answer: Answer) -> None:
         """Show where the conversation is now, after something was pressed or obeyed."""
         with self.hold_sync():
+            if self._worker.is_busy and not self._worker.is_mine:  # what is drawn goes on
+                self._show_pictures()
+                return
             self._show_answer(answer)
             self._show("done", ("obeyed", {"what": answer.taken}))
 
@@ -492,6 +499,8 @@ class Studio(StudioPage):
 
     def _report(self, error: Exception) -> None:
         if isinstance(error, Cancelled):
+            if not self._worker.is_overtaken:  # somebody pressed Stop
+                self._talk.unfinished = None
             with self.hold_sync():
                 self._show_what_is_left()
                 self._show("stopped", ("stopped", {}))

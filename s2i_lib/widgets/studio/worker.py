@@ -48,9 +48,20 @@ class Worker:
         with self._condition:
             return self._is_running or self._next is not None
 
+    @property
+    def is_mine(self) -> bool:
+        """Whether the thread that asks is the one that runs wishes."""
+        return threading.current_thread() is self._thread
+
+    @property
+    def is_overtaken(self) -> bool:
+        """Whether a newer wish waits."""
+        with self._condition:
+            return self._next is not None
+
     def check(self) -> None:
         """Raise `Cancelled` in a wish that is no longer wanted; on other threads do nothing."""
-        if self._is_cancelled and threading.current_thread() is self._thread:
+        if self._is_cancelled and self.is_mine:
             raise Cancelled
 
     def wait(self, timeout_s: float | None = None) -> bool:
