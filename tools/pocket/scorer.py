@@ -26,7 +26,7 @@ from transformers import (
 )
 
 from tools.pocket import data, individuals, words, world
-from tools.pocket.judge import ANSWERS, WORN, Renders, _scene, resized, truths
+from tools.pocket.judge import ANSWERS, Renders, _scene, resized, truths
 from tools.pocket.tokenizer import MAX_LENGTH
 from tools.pocket.training import (
     as_tensor,
@@ -37,7 +37,7 @@ from tools.pocket.training import (
     work_folder,
 )
 
-LED_STEPS, STEPS, BATCH, PEAK_LR = 6000, 8000, 96, 1.5e-3
+LED_STEPS, STEPS, BATCH, PEAK_LR = 6000, 5000, 96, 1.5e-3
 TEXT_WIDTH, FEATURES = 192, 128
 SEEN_PX = world.SIZE_PX // 2  # side of the pictures that it sees
 INDIVIDUALS_EVERY = 2  # steps: they take longer to draw than all else of a step
@@ -298,7 +298,7 @@ def train(steps: int) -> None:
         at, total = (step, LED_STEPS) if step < LED_STEPS else (step - LED_STEPS, steps)
         for group in optimizer.param_groups:
             group["lr"] = PEAK_LR * cosine(at, total)
-        pixels, records, _ = renders.batch(rng, BATCH, WORN)
+        pixels, records, _ = renders.batch(rng, BATCH)
         if step < LED_STEPS:
             with torch.autocast("cpu", torch.bfloat16):
                 pooled = model.vision_model(pixel_values=pixels).pooler_output.float()
