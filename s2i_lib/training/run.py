@@ -123,12 +123,8 @@ def choose_run(setup: Setup, name: str | None) -> Run:
             f"The runs of {subject} cannot be listed: {name_fault(error)}. "
             "Nothing was changed. When the Drive is back, start the same again."
         ) from error
-    taken = sorted(
-        path
-        for path in there
-        if path.name.startswith(f"{stem}-") and path.name[len(stem) + 1 :].isdigit()
-    )
-    for folder in reversed(taken):
+    taken = sorted((n, path) for path in there if (n := _number_of(path, stem)) is not None)
+    for _, folder in reversed(taken):
         run = run_at(folder)
         card = run.card() or read_card(run.local)  # a Drive that failed may have a cut one, or none
         if is_finished(run, setup) or _is_empty(folder):
@@ -142,8 +138,14 @@ def choose_run(setup: Setup, name: str | None) -> Run:
         else:
             return run
         setup.report(f"{run.name} is unfinished, but {why}: a new run begins.")
-    number = int(taken[-1].name[len(stem) + 1 :]) + 1 if taken else 1
-    return run_at(parent / f"{stem}-{number:02}")
+    newest, _ = taken[-1] if taken else (0, None)
+    return run_at(parent / f"{stem}-{newest + 1:02}")
+
+
+def _number_of(run: Path, stem: str) -> int | None:
+    """The number in a run's name, pocket-07 or pocket-7; None where it is called otherwise."""
+    before, _, number = run.name.rpartition("-")
+    return int(number) if before == stem and number.isdecimal() else None
 
 
 def _is_empty(folder: Path) -> bool:

@@ -3,16 +3,20 @@
 import dataclasses
 import json
 import os
+from types import SimpleNamespace
 
 import pytest
-from tiny_run import SHORT, KilledError, digest, kill_at, start
+from tiny_run import SHORT, KilledError, digest, kill_at, setup_of, start
 
 from s2i_lib.errors import InputError
+from s2i_lib.photos.subject import Subject
 from s2i_lib.storage.layout import Drive
 from s2i_lib.storage.lease import LEASE, Lease
 from s2i_lib.storage.run_card import EDITIONS, read_card
 from s2i_lib.training import checkpoint, resources, saves
+from s2i_lib.training.config import FinetuneOptions
 from s2i_lib.training.finetune import FinetuneRun
+from s2i_lib.training.run import choose_run
 from s2i_lib.training.train_state import find_8bit_fault
 
 pytestmark = pytest.mark.usefixtures("local_disk")
@@ -61,6 +65,22 @@ def test_a_run_killed_before_its_first_file_leaves_its_name_free(drive, dataset,
     (husk / LEASE).write_text(json.dumps(held))
     run, _, _ = start(drive, dataset, tiny)
     assert run == husk and not (husk / LEASE).exists()
+
+
+@pytest.mark.parametrize(
+    ("names", "new"),
+    [((), "pocket-01"), (("pocket-1", "pocket-02"), "pocket-03"), (("pocket-²",), "pocket-01"),
+     (("pocket-99", "pocket-100"), "pocket-101"), (("pocket-base-07",), "pocket-01")],
+)  # fmt: skip
+def test_a_new_run_has_a_number_that_no_other_has(drive, model, names, new):
+    for name in names:
+        weights = drive.runs / "violet" / name / "weights"
+        weights.mkdir(parents=True)
+        (weights / "unet.safetensors").write_bytes(b"weights")
+        (weights.parent / "run.json").write_text('{"status": "finished"}')
+    subject = SimpleNamespace(subject=Subject("Violet", "cat"))
+    setup = dataclasses.replace(setup_of(model, FinetuneOptions(), drive), dataset=subject)
+    assert choose_run(setup, None).folder.name == new
 
 
 @pytest.mark.slow

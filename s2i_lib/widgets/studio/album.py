@@ -62,7 +62,7 @@ class Album:
             return self._earlier[key]
         number, _, place = key.removeprefix("picture-").partition("-")
         turns = self._talk.turns
-        if number.isdigit() and place.isdigit() and int(number) < len(turns):
+        if number.isdecimal() and place.isdecimal() and int(number) < len(turns):
             turn, i = turns[int(number)], int(place)
             if i < len(turn.wish.pictures) and not self._talk.is_deleted(turn.number, i):
                 return Shown(turn.wish.pictures[i], turn.wish.paths[i], turn.said, turn.number, i)
