@@ -63,8 +63,10 @@ def sweep(folder: Path) -> None:
 
 
 def abandoned_parts(folder: Path) -> Iterator[Path]:
-    """Find what was half written in a folder by processes that have been killed."""
+    """Find what was half written in a folder by processes of ours that have been killed."""
     for part in folder.glob(".*.part"):
+        if whole_name(part) == part:
+            continue  # another program's, such as a download: not called as `part_of` does
         newest = time.time()
         with suppress(OSError):  # another process deletes it, too
             newest = max(file.lstat().st_mtime for file in (part, *part.rglob("*")))
@@ -219,8 +221,9 @@ def is_abandoned(scratch: Path) -> bool:
     """Return whether the process is dead that made a scratch folder; False where none is named."""
     import psutil
 
-    pid = scratch.name.split("-")[-2]
-    return pid.isdigit() and not psutil.pid_exists(int(pid))
+    # What tempfile adds is eight letters; a folder of another form is somebody's own.
+    found = re.fullmatch(rf"{SCRATCH}.+-([0-9]{{1,9}})-[a-z0-9_]{{8}}", scratch.name)
+    return found is not None and not psutil.pid_exists(int(found[1]))
 
 
 def data_uri(media_type: str, data: bytes) -> str:

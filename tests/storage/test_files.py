@@ -1,6 +1,8 @@
 """Files are written whole, under a name that is free, and what was half written is found."""
 
 import os
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +14,7 @@ from s2i_lib.storage.files import (
     free_path,
     make_folder,
     part_of,
+    scratch_folder,
     whole_name,
     write_new,
     written_whole,
@@ -49,6 +52,30 @@ def test_what_a_killed_process_left_goes_when_nobody_can_be_at_work_on_it(tmp_pa
     assert list(abandoned_parts(tmp_path)) == [old]
     make_folder(tmp_path)
     assert not old.exists() and new.exists()
+
+
+def test_half_a_file_of_another_program_stays_however_old_it_is(tmp_path):
+    for name in (".holiday.mkv.part", ".notes.12345678.old.part", ".0a1b2c3d.part"):
+        (tmp_path / name).write_bytes(b"theirs")
+        os.utime(tmp_path / name, (0, 0))
+    make_folder(tmp_path)
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_scratch_of_dead_processes_goes_and_folders_that_only_look_like_it_stay(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    dead = 99999999  # above the highest number that Linux gives
+    ours = tmp_path / f"s2i-dataset-mr-whiskers-{dead}-a_c4e6g8"
+    alive = tmp_path / f"s2i-weights-{os.getpid()}-a_c4e6g8"
+    numbers = ("²", 10**30)
+    names = ("s2i-2026-08-19", f"s2i-backup-{dead}-photos")
+    theirs = [tmp_path / name for name in (*names, *(f"s2i-x-{n}-a_c4e6g8" for n in numbers))]
+    for folder in (ours, alive, *theirs):
+        folder.mkdir()
+    with scratch_folder("weights") as new:
+        assert set(tmp_path.iterdir()) == {alive, *theirs, Path(new)}
 
 
 def test_a_folder_is_there_whole_or_not_at_all(tmp_path):
