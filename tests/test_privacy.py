@@ -164,6 +164,14 @@ def test_a_subject_may_be_called_like_the_folder_of_runs():
     assert gallery.is_of({"run": "/home/runs/drive/runs/rex/pocket-01/export"}, "rex")
 
 
+def test_a_picture_is_of_whom_the_run_was_taught_wherever_its_weights_lie():
+    """Typed, "a ohwx dog" names nobody; an export may have been taken to any folder."""
+    elsewhere = {"run": "/home/me/exports/a", "subjects": [], "run_subject": "Mr. Whiskers"}
+    assert gallery.is_of(elsewhere, "mr-whiskers") and not gallery.is_of(elsewhere, "rex")
+    for odd in ({"run_subject": "..."}, {"run_subject": ["rex"]}, {"run_subject": None}):
+        assert not gallery.is_of(odd, "rex")
+
+
 def test_class_images_that_another_run_was_made_with_stay(drive, shared):
     card = drive.runs / "luna" / "20260101" / "run.json"
     card.write_text(json.dumps({"class_prompt": "a dog"}))

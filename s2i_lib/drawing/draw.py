@@ -109,6 +109,7 @@ def _draw_seeds(
         "model": model.base.name,
         "source": model.source,
         "run": model.run,
+        "run_subject": model.run_subject,
         "hashes": model.hashes(),
         "subjects": [subject.to_record() for subject in prompt.subjects],
         "transcript": prompt.transcript.to_json() if prompt.transcript else None,

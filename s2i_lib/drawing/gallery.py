@@ -45,6 +45,7 @@ RECORD_SHAPE = {
     "model": str,
     "source": str,
     "run": TEXT_OR_NONE,
+    "run_subject": TEXT_OR_NONE,
     "hashes": dict,
     "subjects": [
         {"name": str, "class_noun": str, "identifier": str, "kind": str, "spellings": [str]}
@@ -248,9 +249,10 @@ def same_pixels(one: Path, other: Path) -> bool:
 def is_of(record: Any, slug: str, folders: Collection[str] = ()) -> bool:
     """Return whether a record is of the subject whose folders are called ``slug``.
 
-    It is where the subject was named, or a run of it drew: ``run`` says rex/pocket-01, or where
-    weights lie that were exported from that run, such as runs/rex/pocket-01/export, with the path
-    to the Drive before it or without. Its runs may lie in other ``folders``, too.
+    It is where the subject was named, or a run of it drew: ``run_subject`` says whose, and ``run``
+    rex/pocket-01, or where weights lie that were exported from that run, such as
+    runs/rex/pocket-01/export, with the path to the Drive before it or without. Its runs may lie in
+    other ``folders``, too.
     """
     if not isinstance(record, dict):
         return False
@@ -262,12 +264,13 @@ def is_of(record: Any, slug: str, folders: Collection[str] = ()) -> bool:
         is_path = len(parts) > 2 and parts[0] == "runs"
         drawn_by = set(parts[1:2] if is_path else parts[:1])
     is_drawn_by = not drawn_by.isdisjoint({slug, *folders})
-    return is_drawn_by or slug in _folders_named(record.get("subjects"))
+    return is_drawn_by or slug in _folders_named(record)
 
 
-def _folders_named(subjects: Any) -> Iterator[str]:
-    """Find what the folders of a record's subjects are called."""
-    for subject in subjects if isinstance(subjects, list) else []:
+def _folders_named(record: dict[str, Any]) -> Iterator[str]:
+    """Find what the folders of a record's subjects are called, of its run's, too."""
+    named = record.get("subjects")
+    for subject in [*(named if isinstance(named, list) else []), record.get("run_subject")]:
         name = subject.get("name") if isinstance(subject, dict) else subject
         if isinstance(name, str):
             with suppress(InputError):  # a name of signs alone has no folder

@@ -11,6 +11,7 @@ from s2i_lib.errors import InputError
 from s2i_lib.models.loading import Model, load
 from s2i_lib.models.original_layout import check_layout, write_single_file
 from s2i_lib.models.schedulers import USUAL, make_scheduler
+from s2i_lib.models.single_file import SUBJECT_KEY
 from s2i_lib.storage.files import refuse_taken, written_whole
 from s2i_lib.storage.json_file import load_object, parse_object
 from s2i_lib.storage.layout import Drive, cut_name
@@ -159,6 +160,7 @@ def _model_spec(run: Path, card: dict[str, Any]) -> dict[str, str]:
         "modelspec.title": f"{run.parent.name}/{run.name}",
         "modelspec.trigger_phrase": card["instance_prompt"],
         "modelspec.license": card["base"]["licence"],
+        SUBJECT_KEY: card["subject"]["name"],
     }
 
 

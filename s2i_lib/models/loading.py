@@ -42,6 +42,8 @@ class Model:
     """Fine-tuned run whose weights are in it, as SUBJECT/RUN or a path."""
     taught: str = ""
     """Prompt that the run was fine-tuned with, such as "a ohwx dog"."""
+    run_subject: str | None = None
+    """Name of the subject that the run was fine-tuned on, as it says itself, wherever it lies."""
     embeddings: dict[str, torch.Tensor] = field(default_factory=dict)
     """Prompt embeddings by text, so that a prompt is encoded once."""
     latent_to_rgb: tuple[torch.Tensor, torch.Tensor] | None = None
@@ -158,6 +160,7 @@ def _load_run(run: Path, card: dict[str, Any], name: str, where: _Where) -> Mode
         model.run = f"{run.parent.name}/{run.name}"
     taught = card.get("instance_prompt")
     model.taught = taught if isinstance(taught, str) else ""
+    model.run_subject = card.get("subject", {}).get("name")
     return model
 
 
@@ -223,7 +226,7 @@ def _load_external(path: Path, name: str, where: _Where) -> Model:
             pipeline = single_file.load_checkpoint(found, config, where.dtype)
         model = Model(base, pipeline.to(where.device), str(found.path.resolve()))
     model.digests["run"] = digest_in_background(found.path)
-    model.run = str(found.path.resolve())
+    model.run, model.run_subject = str(found.path.resolve()), found.subject
     return model
 
 

@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 PICKLES = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
 UNET = "model.diffusion_model."  # how names begin in a checkpoint of Stable Diffusion 1, 2 and XL
 LORA_PARTS = (".lora_down.", ".lora_A.", ".lora.down.", "_lora.down.", "lora_linear_layer.down.")
+SUBJECT_KEY = "s2i.subject"  # in the metadata of a file that was exported from a run
 OTHER_ADAPTERS = ("hada_w1", "lokr_w1", "oft_blocks", "dora_scale")
 
 
@@ -37,6 +38,8 @@ class WeightsFile:
     """Length of the text embeddings that it reads: 768 for SD 1, 1024 for SD 2; None: not said."""
     layers: int
     """Number of layers that a LoRA changes; 0 for a checkpoint."""
+    subject: str | None = None
+    """Name of the subject that it was fine-tuned on, where `s2i_lib.models.export` wrote it."""
 
 
 def inspect(path: Path) -> WeightsFile:
@@ -54,7 +57,8 @@ def inspect(path: Path) -> WeightsFile:
             f"{path} is a pickle: opening it can run whatever code somebody has put there, so it "
             "is not opened. Take the .safetensors version of it; most places offer both."
         )
-    shapes = read_head(path).shapes
+    head = read_head(path)
+    shapes, subject = head.shapes, head.metadata.get(SUBJECT_KEY)
     if unknown := next((name for name in shapes if name.endswith(OTHER_ADAPTERS)), None):
         raise InputError(
             f"{path} is a LoHa, LoKr, OFT or DoRA (it has {unknown}), which diffusers does not "
@@ -62,7 +66,7 @@ def inspect(path: Path) -> WeightsFile:
         )
     layers = sum(any(part in name for part in LORA_PARTS) for name in shapes)
     if layers:
-        return WeightsFile(path, "lora", None, layers)
+        return WeightsFile(path, "lora", None, layers, subject)
     if any(name.startswith("conditioner.") for name in shapes):
         raise InputError(
             f"{path} is a checkpoint of Stable Diffusion XL, which is not supported here. Take "
@@ -76,7 +80,7 @@ def inspect(path: Path) -> WeightsFile:
             "cannot draw. Give a LoRA, a checkpoint, or a diffusers folder."
         )
     widths = [s[1] for n, s in shapes.items() if n.endswith("attn2.to_k.weight") and len(s) == 2]
-    return WeightsFile(path, "checkpoint", widths[0] if widths else None, 0)
+    return WeightsFile(path, "checkpoint", widths[0] if widths else None, 0, subject)
 
 
 def load_lora(pipeline: StableDiffusionPipeline, file: WeightsFile, base_name: str) -> None:

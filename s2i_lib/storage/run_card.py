@@ -43,11 +43,12 @@ CARD_SHAPE = {
 def find_run(drive: Drive, run: str, instead: Collection[str] = ()) -> Path:
     """Return the folder of a fine-tuned run: a path, or SUBJECT/RUN or SUBJECT on the Drive.
 
-    A path may also be a file or a folder of weights from elsewhere. Of a subject with several runs
-    it is the one that scored best while it was trained, by the rule that chose its best step
-    (`s2i_lib.evaluation.model_selection`), else the newest. Scorers of two base models cannot be
-    compared: only runs of the newest one's base count. ``instead`` are the models that may be named
-    in place of a run.
+    A path may also be a file or a folder of weights from elsewhere. A bare name is first of all a
+    subject's: what lies in the working folder under that name is an older export of it, perhaps. Of
+    a subject with several runs it is the one that scored best while it was trained, by the rule
+    that chose its best step (`s2i_lib.evaluation.model_selection`), else the newest. Scorers of two
+    base models cannot be compared: only runs of the newest one's base count. ``instead`` are the
+    models that may be named in place of a run.
 
     Raises
     ------
@@ -56,25 +57,36 @@ def find_run(drive: Drive, run: str, instead: Collection[str] = ()) -> Path:
     EditionError
         When it was made from another edition of its base model than this version's.
     """
+    is_bare = run == Path(run).name
+    if is_bare and (own := _run_of(drive, run)):
+        return own
     if Path(run).is_file():
         return _check_path(Path(run))
     for folder in (Path(run), drive.runs / run):
         if any((folder / name).is_file() for name in (RUN_CARD, "model_index.json", LORA)):
             return _check_path(folder)
-    done = finished_runs(drive)
-    if any(map(str.isalnum, run)):
-        subject = drive.subject(run).name
-        if own := best_run(done, subject):
-            return own
-        for folder in outdated_runs(drive, subject):
-            check_edition(folder, read_card(folder))
-    names = ", ".join(sorted(f.relative_to(drive.runs).as_posix() for f in done))
+    if not is_bare and (own := _run_of(drive, run)):
+        return own
+    known = [folder.relative_to(drive.runs).as_posix() for folder in finished_runs(drive)]
+    names = ", ".join(sorted(known))
     raise InputError(
         f"There is no run {run!r}: neither a folder of weights nor a run in {drive.runs} "
         f"(known: {names or 'none yet'}). Fine-tune one with "
         "notebooks/2_finetune_dreambooth.ipynb or `python -m s2i_lib finetune`, or draw without "
         f"one: MODEL, or --model and no --run, may be {', '.join(instead) or 'auto'}."
     )
+
+
+def _run_of(drive: Drive, name: str) -> Path | None:
+    """The best run of the subject of that name; EditionError where all of its are outdated."""
+    if not any(map(str.isalnum, name)):
+        return None
+    subject = drive.subject(name).name
+    if own := best_run(finished_runs(drive), subject):
+        return own
+    for folder in outdated_runs(drive, subject):
+        check_edition(folder, read_card(folder))
+    return None
 
 
 def finished_runs(drive: Drive) -> list[Path]:

@@ -295,8 +295,8 @@ def test_redo_draws_in_the_precision_of_then_and_leaves_the_model_as_it_was(pock
 
 RECORD = {
     "prompt", "negative", "subjects", "transcript", "steps", "guidance_scale", "guidance_interval",
-    "scheduler", "size_px", "seed", "seeds", "index", "count", "model", "source", "run", "hashes",
-    "precision", "device", "versions", "is_panorama", "kept",
+    "scheduler", "size_px", "seed", "seeds", "index", "count", "model", "source", "run",
+    "run_subject", "hashes", "precision", "device", "versions", "is_panorama", "kept",
 }  # fmt: skip
 
 

@@ -233,6 +233,15 @@ def test_a_lora_file_with_kohyas_names_draws_what_the_run_does(trained, tmp_path
     check_same_pictures(trained, pipe, "violet/lora")
 
 
+@pytest.mark.parametrize(("run", "form"), [("full", "diffusers"), ("lora", "lora")])
+def test_an_export_says_whom_it_was_taught_wherever_it_lies(trained, tmp_path, run, form):
+    base, path = base_of(trained), tmp_path / ("a" if form == "diffusers" else "a.safetensors")
+    export(trained, f"violet/{run}", form, path, base)
+    model = loading.load(base, drive=trained, run=str(path))
+    [picture] = draw(model, "a sks cat", DrawOptions(steps=1))
+    assert picture.record["run"] == str(path) and picture.record["run_subject"] == "Violet"
+
+
 def kohya_keys():
     """Those of a LoRA on the attention of Stable Diffusion 1 and 2, as kohya's scripts name them.
 

@@ -65,6 +65,20 @@ def test_the_best_run_of_a_subject_is_chosen_by_the_rule_that_chose_its_step(dri
     assert find_run(drive, "Rex").name == "good"
 
 
+def test_a_bare_name_is_the_subjects_although_an_export_of_that_name_lies_here(
+    drive, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    run = write_run(drive, "pocket-01", "pocket", 10, {})
+    for name in ("rex", "luna"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model_index.json").write_text("{}")
+    (tmp_path / "Rex").write_bytes(b"a file, where capitals count")
+    assert find_run(drive, "rex") == find_run(drive, "Rex") == run
+    assert find_run(drive, "./rex") == Path("rex") == find_run(drive, "rex/")
+    assert find_run(drive, "luna") == Path("luna"), "of no subject on the Drive"
+
+
 def test_scores_of_another_base_do_not_count_beside_those_of_the_newest_run(drive):
     write_run(drive, "small", "pocket", 10, {"value": 0.9})
     write_run(drive, "older", "sd2.1-base", 20, {})
