@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from s2i_lib.drawing.credentials import Signer
+    from s2i_lib.models.loading import Model
     from s2i_lib.photos.subject import Subject
     from s2i_lib.speech.transcript import Transcript
 
@@ -78,22 +79,31 @@ def save(picture: Picture, folder: Path, mark: str = "", *, root: Path | None = 
 
 
 def save_recording(
-    sound: np.ndarray, transcript: Transcript, subjects: Sequence[Subject], folder: Path
+    sound: np.ndarray,
+    transcript: Transcript,
+    subjects: Sequence[Subject],
+    folder: Path,
+    model: Model | None = None,
+    root: Path | None = None,
 ) -> Path:
     """Write a recording as WAV and, beside it, what was heard and which ``subjects`` were named.
 
-    The names are what `s2i_lib.privacy` finds a subject's recordings by.
+    The names, and whose run in ``model`` draws it, are what `s2i_lib.privacy` finds a subject's
+    recordings by. ``root`` as in `save`.
 
     Raises
     ------
     S2iError
         When the disk does not take both. Neither is left behind then.
     """
-    record = {
+    record: dict[str, Any] = {
         "transcript": transcript.to_json(),
         "subjects": [subject.to_record() for subject in subjects],
         "saved_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+    if model:
+        record |= {"run": model.run, "run_subject": model.run_subject}
+    record = _to_drive(record, root) if root else record
     path = folder / f"{file_stem(transcript.text)}.wav"
     # By the record `s2i_lib.privacy` finds whose voice it is: it is there before that.
     return _write_with_record(path, wav_bytes(sound), record, record_first=True)

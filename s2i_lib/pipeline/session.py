@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -425,9 +425,13 @@ class SpeechToImage:
             return []
         samples = load_audio(recording) if isinstance(recording, (str, Path, bytes)) else recording
         named = {m.subject.name: m.subject for m in find_names(transcript.english, self.subjects)}
+        model = None
+        if not (named and self._model.is_auto):  # whose run is taken is who was named
+            with suppress(S2iError), self._stage("load model"), self.use_model() as model:
+                pass  # the wish says why it cannot be loaded
         try:
-            folder = make_folder(self.recordings)
-            save_recording(samples, transcript, list(named.values()), folder)
+            folder, root = make_folder(self.recordings), self.drive.root
+            save_recording(samples, transcript, list(named.values()), folder, model, root)
         except S2iError as error:  # the picture can be drawn all the same
             return [f"Your recording is not kept: {error}"]
         return []

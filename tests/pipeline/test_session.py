@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from s2i_lib.drawing.gallery import read_record
+from s2i_lib.drawing.gallery import is_of, read_record
 from s2i_lib.drawing.sampling import DrawOptions
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.models.registry import PACKAGE
@@ -24,6 +24,8 @@ from s2i_lib.pipeline import (
     SpeechToImage,
     Understood,
 )
+from s2i_lib.speech.transcript import Transcript
+from s2i_lib.storage.json_file import load_object
 from s2i_lib.storage.run_card import EDITIONS
 
 CLIP = PACKAGE / "samples" / "red_car.wav"
@@ -174,6 +176,19 @@ def test_who_is_named_is_drawn_by_the_best_run_of_it(drive):
     both = speech.say("Mia with Rex")
     assert both.pictures[0].record["run"] == "mia/pocket-01"
     assert both.prompt.text == "a flwx dog with a dog"
+
+
+@pytest.mark.parametrize("heard", ["Wrecks on the beach", "Luna on the beach"])
+def test_a_recording_says_whose_run_draws_it_where_the_name_was_misheard(drive, pocket, heard):
+    save_subject(drive, Subject("Luna", "cat"))
+    exported = drive.root.parent / "exports" / "a"
+    model = replace(pocket, run=str(exported), run_subject="Rex")
+    speech = pipeline(drive, model)
+    speech.recordings = drive.recordings
+    transcript = Transcript(heard, "en", 1.0, heard, (), "faster-whisper", "tiny.en", 1.0, 0.1)
+    assert speech.keep_recording(np.zeros(160, np.float32), transcript) == []
+    [record] = map(load_object, drive.recordings.glob("*.json"))
+    assert is_of(record, "rex") and is_of(record, "luna") == heard.startswith("Luna")
 
 
 @pytest.mark.slow
