@@ -22,7 +22,14 @@ from s2i_lib.drawing.pages import is_readable_page, without
 from s2i_lib.errors import InputError, S2iError, first_line
 from s2i_lib.photos.dataset import STAGED
 from s2i_lib.storage.disk import list_folder, name_fault, size_of
-from s2i_lib.storage.files import abandoned_parts, free_path, is_abandoned, whole_name, write_file
+from s2i_lib.storage.files import (
+    abandoned_parts,
+    free_path,
+    is_abandoned,
+    whole_name,
+    without_ending,
+    write_file,
+)
 from s2i_lib.storage.json_file import load_object, read_json
 from s2i_lib.storage.layout import (
     Drive,
@@ -339,7 +346,7 @@ def _kept_with(search: _Search, folder: Path) -> Iterator[Path]:
     beside: dict[Path, list[Path]] = defaultdict(list)
     for file in _files_below(search, folder):
         if file.suffix.lower() != ".html":
-            beside[whole_name(file).with_suffix("")].append(file)
+            beside[without_ending(whole_name(file))].append(file)
     for _, files in sorted(beside.items()):
         records = [record for file in files if (record := _record_of(file))]
         if any(search.shows(record) for record in records):

@@ -158,6 +158,17 @@ def test_a_page_called_like_a_picture_of_one_keeps_the_others(drive, shared):
     assert files(drive) == shared["Luna"] | shared["nobody"] | {rest}
 
 
+def test_two_views_of_a_picture_go_with_it(drive, shared):
+    """`ar --stereo` writes them under the picture's name, with two endings."""
+    [mine] = gallery.list_pictures(drive.creations, subject="Rex")
+    [hers] = gallery.list_pictures(drive.creations, subject="Luna")
+    views = [path.with_suffix(".stereo.jpg") for path in (mine, hers)]
+    for view in views:
+        view.write_bytes(b"two views")
+    forget(find_traces(drive, "Rex"))
+    assert [view.exists() for view in views] == [False, True]
+
+
 def test_a_subject_may_be_called_like_the_folder_of_runs():
     assert gallery.is_of({"run": "runs/pocket-01"}, "runs")
     assert not gallery.is_of({"run": "/home/runs/drive/runs/luna/pocket-01/export"}, "rex")

@@ -24,7 +24,7 @@ from s2i_lib.errors import InputError, S2iError
 from s2i_lib.photos.mask import Mask, find_mask
 from s2i_lib.photos.own_png import open_png
 from s2i_lib.storage.disk import list_folder
-from s2i_lib.storage.files import make_folder, write_file
+from s2i_lib.storage.files import STEREO, make_folder, write_file
 from s2i_lib.storage.layout import Drive, open_drive
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class Held:
                 written[".stl"] = files.to_stl(relief.to_relief(heights, edge_mm))
             if with_stereo:
                 pair = relief.stereo_pair(self.image, heights)
-                written[".stereo.jpg"] = encode_marked(pair, "JPEG", self.mark, quality=92)
+                written[STEREO] = encode_marked(pair, "JPEG", self.mark, quality=92)
         stem = _free_stem(folder, stem, [*written, ".html"])
         written[".html"] = self.page(stem, address).encode()
         if self.record and not (folder / f"{stem}.json").exists():

@@ -30,6 +30,7 @@ except ImportError:  # Windows
 
 log = logging.getLogger(__name__)
 
+STEREO = ".stereo.jpg"  # of a picture's two views, the one kind of file with two endings
 PART_LIVES_S = 3600.0  # what is half written and untouched for so long, a killed process left
 
 
@@ -76,8 +77,15 @@ def abandoned_parts(folder: Path) -> Iterator[Path]:
 
 def files_beside(path: Path) -> list[Path]:
     """Return a file and those of the same name with other endings: a picture's record, figure."""
-    found = path.parent.glob(f"{glob.escape(path.stem)}.*")
-    return sorted(file for file in found if file.stem == path.stem and file.is_file())
+    whole, found = without_ending(path), path.parent.glob(f"{glob.escape(path.stem)}.*")
+    return sorted(file for file in found if without_ending(file) == whole and file.is_file())
+
+
+def without_ending(path: Path) -> Path:
+    """Return what a file is called without its ending: of X.png and of X.stereo.jpg it is X."""
+    if path.name.endswith(STEREO):
+        return path.with_name(path.name.removesuffix(STEREO))
+    return path.with_suffix("")
 
 
 def free_path(path: Path, beside: str = "") -> Path:

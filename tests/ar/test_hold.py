@@ -174,7 +174,7 @@ def test_a_name_that_is_taken_is_never_written_over_and_forget_finds_all(render,
     who = [{"name": "Rex", "class_noun": "cat", "identifier": "ohwx", "kind": "animal"}]
     path = render("cat", drive.creations, subjects=who)
     held = hold(path)
-    first = held.write(drive.creations, path.stem)
+    first = held.write(drive.creations, path.stem, with_relief=True, with_stereo=True)
     before = {one: one.read_bytes() for one in first}
     second = held.write(drive.creations, path.stem)
     assert not set(first) & set(second)

@@ -30,10 +30,10 @@ def test_nothing_is_written_over_whatever_case_its_name_has(tmp_path):
 
 
 def test_what_belongs_to_a_picture_lies_beside_it_under_its_name(tmp_path):
-    for name in ("a[1].png", "a[1].json", "a[1].glb", "a.png", "a1.png", "a[1].room.html"):
+    own = ["a[1].glb", "a[1].json", "a[1].png", "a[1].stereo.jpg"]
+    for name in (*own, "a.png", "a1.png", "a[1].room.html", "a[1].stereo.png"):
         (tmp_path / name).write_bytes(b"x")
-    beside = [path.name for path in files_beside(tmp_path / "a[1].png")]
-    assert beside == ["a[1].glb", "a[1].json", "a[1].png"]
+    assert [path.name for path in files_beside(tmp_path / "a[1].png")] == own
 
 
 def test_a_half_written_file_says_what_it_is_of(tmp_path):
