@@ -165,6 +165,7 @@ def _look(drive: Drive, name: str) -> tuple[list[Trace], list[Doubt]]:
         if os.path.lexists(path := folder.with_name(name))
     ]
     traces += [Trace("crops left by a kill", path) for path in _staged_crops(search)]
+    _doubt_what_is_linked(search, traces)
     _doubt_folders_like(search, older_folder_names(name))
     spoilt = _left_by_kills(search) if traces else set()
     traces += [Trace("left by a kill", path) for path in sorted(spoilt)
@@ -226,6 +227,23 @@ def _doubt_what_cannot_be_listed(search: _Search) -> None:
             continue
         except OSError as error:
             search.doubt(folder, f"it cannot be listed ({name_fault(error)})")
+
+
+def _doubt_what_is_linked(search: _Search, traces: list[Trace]) -> None:
+    """Doubt what links among the traces lead to, such as a larger disk: it is not deleted."""
+    gone = [Path(os.path.realpath(trace.path.parent), trace.path.name) for trace in traces]
+    for link in (link for trace in traces for link in _links_in(trace.path)):
+        target = Path(os.path.realpath(link))
+        if os.path.lexists(target) and not any(target.is_relative_to(path) for path in gone):
+            search.doubt(target, f"{link} is a link to it, and links are not followed")
+
+
+def _links_in(path: Path) -> Iterator[Path]:
+    if path.is_symlink():
+        yield path
+        return
+    for place, folders, names in os.walk(path):
+        yield from (one for name in (*folders, *names) if (one := Path(place, name)).is_symlink())
 
 
 def _doubt_folders_like(search: _Search, older: set[str]) -> None:

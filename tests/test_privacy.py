@@ -158,6 +158,24 @@ def test_a_page_called_like_a_picture_of_one_keeps_the_others(drive, shared):
     assert files(drive) == shared["Luna"] | shared["nobody"] | {rest}
 
 
+def test_what_links_lead_to_stays_and_is_named(drive, shared, tmp_path, monkeypatch):
+    """runs/rex and subjects/rex/photos may be links to a larger disk."""
+    large = [tmp_path / "large" / name for name in ("runs", "photos")]
+    for folder, place in zip((drive.runs / "rex", drive.subject("Rex") / "photos"), large,
+                             strict=True):  # fmt: skip
+        place.parent.mkdir(exist_ok=True)
+        folder.rename(place)
+        folder.symlink_to(place)
+    (drive.subject("Rex") / "nowhere").symlink_to(tmp_path / "gone")
+    (drive.subject("Rex") / "card").symlink_to("subject.json")
+    monkeypatch.chdir(tmp_path)
+    doubts = {doubt.path: doubt.why for doubt in find_doubts(Drive(Path("drive")), "Rex")}
+    assert set(large) <= set(doubts) and doubts[large[0]].startswith("drive/runs/rex is a link")
+    assert not doubts.keys() & {tmp_path / "gone", drive.subject("Rex") / "subject.json"}
+    forget(find_traces(drive, "Rex"))
+    assert all(place.is_dir() for place in large) and not (drive.runs / "rex").is_symlink()
+
+
 def test_two_views_of_a_picture_go_with_it(drive, shared):
     """`ar --stereo` writes them under the picture's name, with two endings."""
     [mine] = gallery.list_pictures(drive.creations, subject="Rex")
