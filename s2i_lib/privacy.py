@@ -247,11 +247,14 @@ def _links_in(path: Path) -> Iterator[Path]:
 
 
 def _doubt_folders_like(search: _Search, older: set[str]) -> None:
-    """Doubt folders without a card that older versions, or Drive ("rex (1)"), may have named so."""
+    """Doubt folders without a card that may be the subject's by their name.
+
+    A hand ("Rex"), an older version or Drive ("rex (1)") may have given it.
+    """
     drive = search.drive
     for folder in sorted([*_glob(drive.subjects, "*"), *_glob(drive.runs, "*")]):
         title = re.sub(r" \(\d+\)$", "", composed(folder.name))
-        is_like = title in search.folders or title in older
+        is_like = title in search.folders | older or _slug_of(title) == search.slug
         if is_like and folder.name not in search.folders and not _whose(folder):
             search.doubt(folder, f"it is called like a folder of {search.slug}, and has no card")
     parts = (drive.subjects, drive.runs, drive.creations, drive.recordings)

@@ -230,12 +230,14 @@ def test_a_second_folder_of_one_title_is_found_by_its_card_or_named(drive):
     """Drive shows two folders of one title as "rex" and "rex (1)"."""
     add_subject(drive, "Rex")
     second, cardless = add_subject(drive, "Rex", "rex (1)"), drive.subjects / "rex (2)"
+    by_hand = [drive.subjects / "Rex", drive.runs / "REX!"]
     other = add_subject(drive, "Rex Junior", "rex (3)")
-    (cardless / "photos").mkdir(parents=True)
+    for folder in (cardless, *by_hand):
+        (folder / "photos").mkdir(parents=True)
     (drive.root / "creations (1)").mkdir()
     picture = add_picture(drive, "a dog", subjects=[], run="rex (1)/pocket-01")
     named = {doubt.path for doubt in find_doubts(drive, "Rex")}
-    assert named == {cardless, drive.root / "creations (1)"}
+    assert named == {cardless, *by_hand, drive.root / "creations (1)"}
     forget(find_traces(drive, "Rex"))
     assert not second.exists() and not (drive.runs / "rex (1)").exists() and not picture.exists()
     assert other.exists() and cardless.exists()
