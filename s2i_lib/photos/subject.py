@@ -16,7 +16,7 @@ from s2i_lib.models.registry import REGISTRY
 from s2i_lib.storage.disk import list_folder, name_fault
 from s2i_lib.storage.files import write_json
 from s2i_lib.storage.json_file import check_fields, load_object
-from s2i_lib.storage.layout import Drive, composed
+from s2i_lib.storage.layout import Drive, composed, folder_name
 
 logger = logging.getLogger(__name__)
 
@@ -325,15 +325,23 @@ def find_subject(drive: Drive, text: str) -> Subject:
 
 def known_subjects(drive: Drive, first: Sequence[Subject] = ()) -> list[Subject]:
     """Return every subject whose name may be spoken: ``first``, then those on the Drive."""
-    names = {subject.name for subject in first}
+    names = {_key_of(subject) for subject in first}
     first = with_spellings(drive, first)
-    return [*first, *(subject for subject in list_subjects(drive) if subject.name not in names)]
+    return [*first, *(one for one in list_subjects(drive) if _key_of(one) not in names)]
 
 
 def with_spellings(drive: Drive, subjects: Sequence[Subject]) -> list[Subject]:
     """Return subjects with the spellings on their cards where they have none themselves."""
-    on_cards = {subject.name: subject.spellings for subject in list_subjects(drive)}
-    return [replace(s, spellings=s.spellings or on_cards.get(s.name, ())) for s in subjects]
+    on_cards = {_key_of(subject): subject.spellings for subject in list_subjects(drive)}
+    return [replace(s, spellings=s.spellings or on_cards.get(_key_of(s), ())) for s in subjects]
+
+
+def _key_of(subject: Subject) -> str:
+    """What "Rex" and "rex" have in common: their folder; a name of signs alone has none."""
+    try:
+        return folder_name(subject.name)
+    except InputError:
+        return subject.name
 
 
 def list_subjects(drive: Drive) -> list[Subject]:

@@ -1,7 +1,7 @@
 """Names that were nearly said are offered; names that were taught by saying them are found."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -81,5 +81,10 @@ def test_spellings_stay_on_the_card_and_reach_every_subject_of_that_name(drive):
     [known] = known_subjects(drive, [Subject.parse("Bella:dog:ohwx")])
     assert known.spellings == TAUGHT.spellings
     assert Subject.from_record(json.loads(json.dumps(asdict(TAUGHT)))).spellings == TAUGHT.spellings
+    other_case = replace(BELLA, name="bella")  # `dataset --subject bella`
+    [known, _] = known_subjects(drive, [other_case, Subject("...", "dog")])
+    assert (known.name, known.spellings) == ("bella", TAUGHT.spellings)
+    save_subject(drive, other_case)
+    assert load_subject(drive, "Bella").spellings == TAUGHT.spellings
     with pytest.raises(ValueError, match="spellings"):
         Subject.from_record(asdict(BELLA) | {"spellings": "Bell"})
