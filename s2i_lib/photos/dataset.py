@@ -228,17 +228,34 @@ def sample_subject(drive: Drive) -> Subject:
     """Put the sample photos that ship with this package on the Drive, if they are not there yet.
 
     A card that is there stays as it is: runs were taught its identifier.
+
+    Raises
+    ------
+    InputError
+        When a subject of the user's own has that name. Nothing is written then.
     """
     source = Path(__file__).parents[1] / "samples"
     (card,) = source.glob("*/subject.json")
     subject = Subject.from_record(load_object(card))
-    photos = make_folder(drive.subject(subject.name) / "photos")
-    for path in sorted(card.parent.glob("*.jpg")):
-        keep_photo(path.read_bytes(), path.name, photos)
-    if card_path(drive, subject.name).is_file():
-        return load_subject(drive, subject.name)
-    save_subject(drive, subject)
-    return subject
+    samples = {path.name: path.read_bytes() for path in sorted(card.parent.glob("*.jpg"))}
+    is_known = card_path(drive, subject.name).is_file()
+    there = load_subject(drive, subject.name) if is_known else subject
+    photos = drive.subject(subject.name) / "photos"
+    own = [(photos / name).read_bytes() for name in _list_photos(photos)[0]]
+    is_anothers = bool(own) or there.class_noun != subject.class_noun
+    if is_anothers and not set(own) & set(samples.values()):
+        raise InputError(
+            f"{photos.parent} is that of a subject of your own ({there.phrase}, {len(own)} "
+            f"photos), and the sample photos, of a toy car called {subject.name}, would be put "
+            "among its photos. Nothing was changed. Go on with your own subject, or name another "
+            "Drive folder for the sample (S2I_DRIVE)."
+        )
+    make_folder(photos)
+    for name, data in samples.items():
+        keep_photo(data, name, photos)
+    if not is_known:
+        save_subject(drive, subject)
+    return there
 
 
 def _check_folder_is_its_own(subject: Subject, drive: Drive) -> None:

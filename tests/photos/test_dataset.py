@@ -12,7 +12,8 @@ from s2i_lib.photos.consent import Consent
 from s2i_lib.photos.crop import Box
 from s2i_lib.photos.dataset import build_dataset, sample_subject
 from s2i_lib.photos.manifest import load_dataset, read_earlier
-from s2i_lib.photos.subject import Subject, check_identifier
+from s2i_lib.photos.subject import Subject, check_identifier, save_subject
+from s2i_lib.storage.files import make_folder
 from s2i_lib.storage.layout import Drive
 
 SAMPLE = Path(__file__).parents[2] / "s2i_lib" / "samples" / "rc_car" / "00.jpg"
@@ -61,6 +62,26 @@ def test_crop_by_hand_lasts_until_it_is_taken_back(drive):
     assert build_dataset(subject, drive, crops={"00.jpg": wanted}).verdicts[0].crop == wanted
     assert build_dataset(subject, drive).verdicts[0].crop == wanted
     assert build_dataset(subject, drive, crops={"00.jpg": None}).verdicts[0].crop == found
+
+
+@pytest.mark.parametrize("noun", ["mug", "car"])
+def test_the_sample_is_not_put_among_photos_of_anothers_subject_of_its_name(drive, noun):
+    save_subject(drive, Subject("Racer", noun))
+    if noun == "car":
+        Image.new("RGB", (9, 9)).save(make_folder(drive.subject("Racer") / "photos") / "own.png")
+    before = snapshot(drive)
+    with pytest.raises(InputError, match="subject of your own"):
+        sample_subject(drive)
+    assert snapshot(drive) == before and not (drive.subject("Racer") / "photos" / "00.jpg").exists()
+    assert noun == "car" or not (drive.subject("Racer") / "photos").exists()
+
+
+def test_the_sample_is_itself_again_with_photos_that_were_added_or_taken_away(drive):
+    photos = drive.subject(sample_subject(drive).name) / "photos"
+    (photos / "00.jpg").unlink()
+    Image.new("RGB", (9, 9)).save(photos / "mine.png")
+    assert sample_subject(drive) == Subject("Racer", "car")
+    assert len(list(photos.iterdir())) == 6
 
 
 def test_an_identifier_that_a_tokenizer_cuts_up_is_refused(drive):
