@@ -12,6 +12,7 @@ from s2i_lib.cli import evaluate, pictures, speak, train
 from s2i_lib.cli.app import command
 from s2i_lib.cli.output import complain, log_to_stderr
 from s2i_lib.errors import InputError, S2iError
+from s2i_lib.storage.disk import say_fault
 
 app = typer.Typer(
     help="Speak a sentence, see the picture.",
@@ -52,8 +53,11 @@ def main() -> int:
         complain(str(error))
         return error.exit_status
     except OSError as error:
-        if error.errno != errno.ENAMETOOLONG or "--debug" in sys.argv:
+        if "--debug" in sys.argv:
             raise
+        if error.errno != errno.ENAMETOOLONG:  # a Drive that is away, or a folder for a file
+            complain(say_fault(error))
+            return S2iError.exit_status
         complain(f"The name {error.filename} is longer than any file's (255 bytes at most, and a "
                  "letter may have four). Give a shorter one.")  # fmt: skip
         return InputError.exit_status

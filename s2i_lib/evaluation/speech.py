@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from s2i_lib.errors import InputError, S2iError
+from s2i_lib.errors import InputError, S2iError, first_line
 from s2i_lib.evaluation.dreambench import EvaluateOptions, batches
 from s2i_lib.evaluation.metrics import (
     bootstrap,
@@ -70,12 +70,13 @@ def read_clips(folder: Path) -> list[Clip]:
     Raises
     ------
     InputError
-        When there is no recording, or one has no words, or none that could be drawn.
+        When there is no recording, or one has no words, none that can be read, or none that could
+        be drawn.
     """
     clips = []
     for path in list_recordings(folder):
         words = path.with_suffix(".txt")
-        text = words.read_text(encoding="utf-8").strip() if words.is_file() else ""
+        text = _read_words(words) if words.is_file() else ""
         if not text:
             raise InputError(
                 f"{path.name} has no {words.name} with the words that are said, so what is heard "
@@ -87,6 +88,16 @@ def read_clips(folder: Path) -> list[Clip]:
             raise InputError(f"{words}: {error}") from error
         clips.append(Clip(path, text))
     return clips
+
+
+def _read_words(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig").strip()  # Windows puts a mark before the text
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path} cannot be read ({first_line(error)}). Expected the words that are said, as "
+            "text in UTF-8. Save it again as that."
+        ) from error
 
 
 def evaluate_speech(

@@ -405,6 +405,8 @@ def _publish(
 ) -> None:
     """Make ``folder`` hold the new files; what a user put or changed there is set aside."""
     for path in sorted(folder.glob("*.png")):
+        if path.is_dir():
+            continue  # somebody's own
         found = sha256_of(path)
         if path.name in new and found == sha256_of(new[path.name]):
             del new[path.name]

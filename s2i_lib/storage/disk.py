@@ -30,7 +30,8 @@ def name_fault(error: OSError | S2iError) -> str:
     if cause is None:
         return str(error).rstrip(".")
     remedy = REMEDIES.get(cause.errno or 0)
-    named = f"{cause.strerror or cause} (errno {cause.errno})"
+    number = f" (errno {cause.errno})" if cause.errno else ""  # a library's own error has none
+    named = f"{cause.strerror or cause}{number}"
     return f"{named}. {remedy}" if remedy else named
 
 

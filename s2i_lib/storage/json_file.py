@@ -57,9 +57,10 @@ def load_object(path: Path) -> dict[str, Any]:
     Raises
     ------
     OSError
-        When it cannot be read, or is no regular file (reading a pipe would wait for ever).
+        When it cannot be read.
     ValueError
-        As `parse_object` does.
+        As `parse_object` does, and where it is no regular file (reading a pipe would wait for
+        ever).
     """
     return parse_object(read_limited(path))
 
@@ -67,7 +68,7 @@ def load_object(path: Path) -> dict[str, Any]:
 def read_limited(path: Path) -> bytes:
     """Return the bytes of a regular file, one more than `MAX_BYTES` at most."""
     if not stat.S_ISREG(path.stat().st_mode):
-        raise OSError("it is no regular file")
+        raise ValueError("it is no regular file")
     with path.open("rb") as file:
         return file.read(MAX_BYTES + 1)
 

@@ -239,11 +239,35 @@ def test_a_changed_byte_in_the_weights_ends_with_status_2(run, tmp_path):
     assert "SHA-256" in err
 
 
-def test_debug_shows_the_traceback(run):
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["runs"], "runs"),
+        (["draw", "a cat", "--run", "rex"], "runs"),
+        (["export", "rex", "--format", "lora"], "runs"),
+        (["evaluate", "rex"], "runs"),
+        (["gallery"], "creations"),
+        (["hear", CLIP, "--model", "pocket"], "subjects"),
+    ],
+)
+def test_a_drive_that_cannot_be_read_is_one_sentence(run, tmp_path, words, named):
+    """As one that is away; here what should be folders are files."""
+    (tmp_path / "d").mkdir()
+    for name in ("runs", "creations", "subjects"):
+        (tmp_path / "d" / name).write_text("no folder")
+    status, out, err = run(*words, "--drive", "d")
+    assert (status, out) == (1, "")
+    assert err == f"Error: d/{named} cannot be read or written: Not a directory (errno 20).\n"
+
+
+def test_debug_shows_the_traceback(run, tmp_path):
     from s2i_lib.errors import InputError
 
     with pytest.raises(InputError):
         run("draw", "a cat", "--steps", 0, "--debug")
+    (tmp_path / "runs").write_text("no folder")
+    with pytest.raises(NotADirectoryError):
+        run("runs", "--drive", ".", "--debug")
 
 
 @pytest.mark.slow

@@ -37,6 +37,12 @@ def test_clips_need_their_words(tmp_path):
     (tmp_path / "one.txt").write_text("a red car\n")
     [clip] = read_clips(tmp_path)
     assert clip.text == "a red car"
+    (tmp_path / "one.txt").write_text("a red car", encoding="utf-8-sig")
+    assert read_clips(tmp_path) == [clip], "as Windows saves it"
+    for odd in ("a café".encode("latin-1"), "a red car".encode("utf-16")):
+        (tmp_path / "one.txt").write_bytes(odd)
+        with pytest.raises(InputError, match=r"one\.txt cannot be read .* text in UTF-8"):
+            read_clips(tmp_path)
     (tmp_path / "one.txt").write_text("um, please\n")
     with pytest.raises(InputError, match=r"one\.txt: Nothing is left to draw"):
         read_clips(tmp_path)

@@ -55,6 +55,13 @@ def test_crops_are_square_rgb_and_as_large_as_the_manifest_says(drive):
 
 
 @pytest.mark.slow
+def test_a_folder_among_the_crops_is_left_alone(drive):
+    theirs = drive.subject("Racer") / "dataset" / "old.png"
+    theirs.mkdir(parents=True)
+    assert len(build_dataset(sample_subject(drive), drive).images) == 5 and theirs.is_dir()
+
+
+@pytest.mark.slow
 def test_crop_by_hand_lasts_until_it_is_taken_back(drive):
     subject = sample_subject(drive)
     found = build_dataset(subject, drive).verdicts[0].crop

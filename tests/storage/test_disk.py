@@ -50,6 +50,7 @@ def test_only_a_mounted_drive_uploads_later_and_a_large_file_takes_its_time(tmp_
 def test_a_fault_is_named_by_its_number_and_with_what_helps():
     full = OSError(errno.ENOSPC, "No space left on device")
     assert disk.name_fault(full).endswith("empty its bin") and "errno 28" in disk.name_fault(full)
+    assert disk.name_fault(OSError("no image")) == "no image"
     wrapped = S2iError("The page could not be written.")
     assert disk.name_fault(wrapped) == "The page could not be written"
     wrapped.__cause__ = full

@@ -72,3 +72,5 @@ def test_a_lease_without_beats_goes_stale_and_its_late_owner_writes_no_more(tmp_
 def test_a_lease_file_that_cannot_be_read_holds_nobody_up(tmp_path):
     (tmp_path / "lease.json").write_text("{")
     Lease(tmp_path, pytest.fail).acquire().release()
+    (tmp_path / "lease.json").mkdir()
+    Lease(tmp_path, pytest.fail).refuse_if_held()
