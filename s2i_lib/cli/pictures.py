@@ -95,9 +95,9 @@ def gallery(
     from s2i_lib.drawing.gallery import grid_png, list_pictures, read_record
     from s2i_lib.drawing.gallery import share as share_pictures
 
-    if (certificate is None) != (key is None):
-        raise InputError("To sign, give both: --certificate and --key, and where to: --share.")
-    signer = Signer(certificate, key) if certificate and key else None
+    signer = Signer(certificate, key) if certificate and key and share else None
+    if signer is None and (certificate or key):
+        raise InputError("To sign, give all of --certificate, --key and, where to, --share FOLDER.")
     pictures = list_pictures(drive.creations, subject=subject, prompt=prompt)
     for path in pictures:
         record = read_record(path)

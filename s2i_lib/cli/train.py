@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -81,6 +81,8 @@ def dataset(
         who = Subject.choose(drive, subject, class_noun, identifier=identifier, kind=kind)
     else:  # a known one, built again
         who = load_subject(drive, subject)
+        changed: dict[str, Any] = {"identifier": identifier, "kind": kind}
+        who = replace(who, **{name: said for name, said in changed.items() if said})
     if say_name:
         from s2i_lib.speech.taught_names import teach_name
 

@@ -202,6 +202,8 @@ def test_classroom_refuses_what_was_heard_by_the_list_on_the_drive(run, tmp_path
         (["draw", "a NAKED cat", "--classroom"], 2, "“naked” is on the list"),
         (["draw"], 2, "Missing argument"),
         (["finetune", "--subject", "rex"], 2, "There is no subject 'rex'"),
+        (["gallery", "--certificate", "a.pem", "--key", "b.pem"], 2, "where to, --share"),
+        (["gallery", "--key", "b.pem", "--share", "s"], 2, "give all of --certificate"),
     ],
 )
 def test_bad_input_gets_one_paragraph(run, tmp_path, words, status, message):

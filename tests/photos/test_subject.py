@@ -22,6 +22,7 @@ from s2i_lib.photos.subject import (
     check_identifier,
     choose_identifier,
     load_subject,
+    save_subject,
 )
 from tests.twin import clip_vocabulary
 
@@ -145,6 +146,24 @@ def test_dataset_without_an_identifier_keeps_the_cards(drive):
     for given, kept in (([], RARE_TOKENS[0]), (["--identifier", RIFLE], RIFLE), ([], RIFLE)):
         assert CliRunner().invoke(app, [*words, *given, *root]).exit_code == 0
         assert load_subject(drive, "Rex").identifier == kept
+
+
+@pytest.mark.slow
+def test_a_known_subject_gets_what_is_given_without_its_class_noun(drive):
+    from typer.testing import CliRunner
+
+    from s2i_lib.cli.main import app
+
+    save_subject(drive, Subject("Rex", "mascot", kind="animal"))
+    words = ["dataset", str(PACKAGE / "samples" / "rc_car"), "--subject", "rex"]
+    for given, known in (
+        (["--identifier", "gawx"], Subject("Rex", "mascot", "gawx", "animal")),
+        (["--kind", "object"], Subject("Rex", "mascot", "gawx", "object")),
+        ([], Subject("Rex", "mascot", "gawx", "object")),
+    ):
+        asked = [*words, *given, "--drive", str(drive.root)]
+        assert CliRunner().invoke(app, asked).exit_code == 0
+        assert load_subject(drive, "Rex") == known
 
 
 @pytest.mark.parametrize(
