@@ -267,7 +267,9 @@ def test_the_command_lists_asks_and_deletes(drive, shared, monkeypatch, capsys):
 
     everything = files(drive)
     _, listed = run("Rex", "--json")
-    assert {json.loads(line)["deleted"] for line in listed.splitlines()} == {False}
+    *traces, doubt = map(json.loads, listed.splitlines())
+    assert {trace["deleted"] for trace in traces} == {False}
+    assert doubt["doubt"] == str(drive.creations / "notes.json") and "no record" in doubt["why"]
     assert files(drive) == everything
     monkeypatch.setattr(sys, "stdin", io.StringIO("n\n"))
     status, listed = run("Rex")
@@ -293,7 +295,8 @@ def test_json_says_deleted_only_of_what_is_gone(drive, shared, monkeypatch, caps
     lease.release()
     with pytest.raises(SystemExit, match="0"):
         main()
-    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    *lines, doubt = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert Path(doubt["doubt"]).exists()
     assert lines and all(line["deleted"] and not Path(line["path"]).exists() for line in lines)
 
 

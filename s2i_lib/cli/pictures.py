@@ -206,6 +206,7 @@ def forget(
     for trace in traces:
         emit({"what": trace.what, "path": str(trace.path), "deleted": yes})
     for doubt in doubts:
+        emit({"doubt": str(doubt.path), "why": doubt.why})
         complain(f"{doubt.path}: {doubt.why}", "Cannot tell whose")
     if not yes:
         complain("Nothing was deleted. Answer y, or give --yes, to delete what is listed.")

@@ -280,13 +280,19 @@ def _report(
     S2iError
         When the disk did not take each of the pictures.
     """
-    paths = [path for path in wish.paths if path]
+    kept = [(one.record, path) for one, path in zip(wish.pictures, wish.paths, strict=True) if path]
+    paths = [path for _, path in kept]
     if paths:
         sections.append(wish.section())
     remarks = [*wish.doubts, *wish.notes, *_offers(wish.prompt)]
     record = {**(more or {}), "clip": clip, "prompt": wish.prompt.to_json(), "notes": remarks}
     emit(
-        {**record, "pictures": [str(path) for path in paths]},
+        {
+            **record,
+            "pictures": [str(path) for path in paths],
+            "alt": [alt_text(one) for one, _ in kept],
+            "seen": [one.get("seen") for one, _ in kept],
+        },
         *(_heard(wish.transcript, clip) if wish.transcript else []),
         *lines,
         f"Drawn     {wish.prompt.text}  (by {wish.pictures[0].record['model']})",

@@ -283,8 +283,8 @@ def save_subject(drive: Drive, subject: Subject) -> Path:
     return write_json(path, subject.to_record())
 
 
-def load_subject(drive: Drive, name: str) -> Subject:
-    """Read a subject's card.
+def load_subject(drive: Drive, name: str, instead: str = "") -> Subject:
+    """Read a subject's card; ``instead`` is what else may be given where there is none.
 
     Raises
     ------
@@ -300,8 +300,8 @@ def load_subject(drive: Drive, name: str) -> Subject:
         known = ", ".join(subject.name for subject in list_subjects(drive)) or "none yet"
         raise InputError(
             f"There is no subject {name!r} in {drive.subjects} (known: {known}). "
-            "Make one with notebooks/1_capture_dataset.ipynb or `python -m s2i_lib dataset`, "
-            "or give NAME:CLASS_NOUN:IDENTIFIER, for instance Rex:dog:ohwx."
+            "Make one with notebooks/1_capture_dataset.ipynb, or with `python -m s2i_lib dataset "
+            f'PHOTOS --subject "{name}" --class-noun NOUN`{instead}.'
         ) from None
     except OSError as error:  # the Drive's fault: the card itself may be whole
         raise S2iError(f"The card {path} cannot be read: {name_fault(error)}.") from error
@@ -320,7 +320,11 @@ def find_subject(drive: Drive, text: str) -> Subject:
     InputError
         When ``text`` is neither.
     """
-    return Subject.parse(text) if ":" in text else load_subject(drive, text)
+    if ":" in text:
+        return Subject.parse(text)
+    return load_subject(
+        drive, text, ", or give NAME:CLASS_NOUN:IDENTIFIER, for instance Rex:dog:ohwx"
+    )
 
 
 def known_subjects(drive: Drive, first: Sequence[Subject] = ()) -> list[Subject]:

@@ -17,6 +17,7 @@ from tiny_model import make_pipeline
 
 from s2i_lib.cli import main as command_line
 from s2i_lib.drawing.gallery import read_record
+from s2i_lib.drawing.told import alt_text
 
 ROOT = Path(__file__).parents[2]
 CLIP = ROOT / "s2i_lib" / "samples" / "red_car.wav"
@@ -98,12 +99,16 @@ def test_speech_becomes_a_picture_and_a_page(run, tmp_path):
 @pytest.mark.slow
 def test_json_is_all_there_is_on_standard_output(run):
     status, out, _ = run(
-        "draw", "a cat", "--model", "pocket", "--count", 2, "--steps", 2, "--json", "--drive", "d"
-    )
+        "draw", "a cat", "--model", "pocket", "--count", 2, "--steps", 2, "--json", "--drive", "d",
+        "--check",
+    )  # fmt: skip
     wish, end = map(json.loads, out.splitlines())
     assert status == 0
     assert len(wish["pictures"]) == 2
     assert all(Path(picture).is_file() for picture in wish["pictures"])
+    records = list(map(read_record, map(Path, wish["pictures"])))
+    assert wish["seen"] == [record["seen"] for record in records]
+    assert wish["alt"] == [alt_text(record) for record in records]
     assert all(Path(picture).parent == Path("d/creations") for picture in wish["pictures"])
     assert Path(end["page"]).is_file()
 
@@ -201,7 +206,9 @@ def test_classroom_refuses_what_was_heard_by_the_list_on_the_drive(run, tmp_path
         (["draw", "a cat", "--model", "sd2.1-base"], 1, "Manojb/stable-diffusion-2-1-base: "),
         (["draw", "a NAKED cat", "--classroom"], 2, "“naked” is on the list"),
         (["draw"], 2, "Missing argument"),
+        (["draw", "a cat", "--subject", "rex"], 2, "NOUN`, or give NAME:CLASS_NOUN:IDENTIFIER"),
         (["finetune", "--subject", "rex"], 2, "There is no subject 'rex'"),
+        (["dataset", "--subject", "rex"], 2, '--subject "rex" --class-noun NOUN`.$'),
         (["gallery", "--certificate", "a.pem", "--key", "b.pem"], 2, "where to, --share"),
         (["gallery", "--key", "b.pem", "--share", "s"], 2, "give all of --certificate"),
     ],
