@@ -125,6 +125,7 @@ def _emit_dataset(built: Dataset) -> None:
         "kept": len(built.images),
         "ignored": built.ignored,
         "advice": built.advice,
+        "consent": built.consent and built.consent.record(built.subject.name),
         "dataset": str(built.folder),
         "contact_sheet": str(built.contact_sheet),
         "manifest": str(built.manifest),

@@ -53,6 +53,17 @@ def test_a_path_that_a_shell_left_alone_between_quotes_is_at_home(run, tmp_path,
     assert status == 0 and not (tmp_path / "~").exists()
 
 
+@pytest.mark.slow
+def test_a_dataset_tells_programs_of_the_consent_too(run):
+    photo = ROOT / "s2i_lib" / "samples" / "rc_car" / "00.jpg"
+    given = ("--subject", "Racer", "--class-noun", "car", "--drive", "d")
+    by = ("--consent-by", "Ada Lovelace", "--consent-on", "2026-01-19")
+    for asked, who in ((given, None), ((*given, *by), "Ada Lovelace")):
+        status, out, _ = run("dataset", photo, *asked, "--json")
+        consent = json.loads(out.splitlines()[-1])["consent"]
+        assert status == 0 and (consent and consent["by"]) == who
+
+
 def test_a_terminal_that_lacks_letters_is_told_all_the_same(run, tmp_path, monkeypatch):
     """As Python's standard output is where LANG=C, or in a console of Windows."""
     drive = tmp_path / "d"
