@@ -100,7 +100,14 @@ def _move(scene: Scene, said: dict[str, str]) -> Edit | None:
 
 
 def _instead(scene: Scene, said: dict[str, str]) -> Edit | None:
-    return read_value(scene, said["thing"], is_framed=True)
+    """Read what stands before "instead" in a frame of its own, or as what the thing is to be."""
+    thing = re.sub(rf"^{_VERB} (?:(?:me|us) )?", "", said["thing"], flags=re.IGNORECASE)
+    return read_framed(scene, said["thing"]) or read_value(scene, thing, is_framed=True)
+
+
+def _rather(scene: Scene, said: dict[str, str]) -> Edit | None:
+    """Leave out what a change is in place of: "put it in a forest instead of on the beach"."""
+    return read_framed(scene, said["thing"])
 
 
 def _wear(scene: Scene, said: dict[str, str]) -> Edit | None:
@@ -149,6 +156,10 @@ def _remove(scene: Scene, said: dict[str, str]) -> Edit | None:
 
 _Read: TypeAlias = Callable[[Scene, dict[str, str]], "Edit | None"]
 _FRAMES: tuple[tuple[_Read, str], ...] = (
+    (_instead, rf"{_THING},? instead"),
+    (_swap, rf"(?:(?:{_VERB}|give) (?:{_PRONOUN} (?:{_BE} )*)?)?{_THING},? "
+             r"(?:instead of|rather than|in place of|not|and not) (?P<target>[^,]+)"),
+    (_rather, rf"{_THING},? (?:instead of|rather than|in place of) .+"),
     (_remove, rf"(?:take|leave|cut) {_TARGET} (?:off|away|out)"),
     (_remove, rf"(?:remove|delete|take away|take off|leave out|lose|drop|erase|get rid of|cut out|"
                rf"without|no more|no(?! \w+ing\b)|not|hide) (?:any )?{_THING}(?: please)?"),
@@ -170,10 +181,8 @@ _FRAMES: tuple[tuple[_Read, str], ...] = (
     (_add, rf"(?:add|include|put in|insert|throw in|also add|append) (?:in )?{_THING}"),
     (_swap, rf"(?:replace|swap|exchange|switch|change|turn) {_TARGET} "
              rf"(?:with|for|by|into|to) {_THING}"),
-    (_swap, rf"{_THING},? (?:instead of|rather than|in place of|not|and not) (?P<target>[^,]+)"),
     (_swap, rf"(?:instead of|in place of|rather than|not) (?P<target>(?:{DET} )?[\w'-]+"
              rf"(?: [\w'-]+)?)(?:, but|,| but|(?= an? )) (?:{_VERB} )?{_THING}"),
-    (_instead, rf"(?:{_VERB} )?{_THING} instead"),
     (_set, rf"(?:change|set|make|turn) (?:the |its |their )?colou?r (?:of {_TARGET} )?"
             rf"(?:to |into |be )?{_THING}"),
     (_set, r"(?:change|set|turn|make|paint) (?:the |its )?(?:background|ground)(?: colou?r)? "

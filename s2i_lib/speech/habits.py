@@ -281,7 +281,7 @@ def _without_um(match: re.Match[str]) -> str:
 _FILLERS = (
     r"(?:please|okay|ok|alright|all right|yes|yeah|yep|so|well|oh|actually|maybe|perhaps|hey|"
     r"i (?:said|meant|mean)|i think|thanks|thank you|(?:very )?(?:great|nice|good|cool)(?=[,.!])|"
-    r"perfect|wow|hmm|that's (?:nice|good|great)|and now|now|no(?=[,.!])|"
+    r"instead(?! of\b)|perfect|wow|hmm|that's (?:nice|good|great)|and now|now|no(?=[,.!])|"
     r"(?:can|could|would|will) (?:you|we|i)(?: please| just| maybe| also| now)*(?! ?$)|"
     r"(?:i|we)(?:'d| would| really)* (?:want|like|love|wish|need) (?:you )?to(?= )|"
     r"(?:i'd|we'd|i would|we would|i|we) (?:like|love|want|prefer|rather have)"

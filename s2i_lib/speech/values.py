@@ -233,6 +233,8 @@ def _replace(scene: Scene, value: str) -> Edit | None:
 def read_part(scene: Scene, at: int, thing: str) -> Edit | None:
     """Change what stands in a later part: "make the hat blue"."""
     part = scene.parts[at]
+    if part.role == "place" and re.match(rf"{PLACE} ", thing):
+        return _place(scene, thing)
     if part.role == "place" and _is_inside(thing) and not re.match(rf"{DET} ", thing):
         return _place(scene, f"in {thing}")  # "the beach by snow"
     lead = re.match(rf"(?:wearing|dressed in|without|with|and|plus|{PLACE}) ", part.text)

@@ -160,6 +160,20 @@ a snowman on a beach | two of them | two snowmen on a beach
 three tomatoes | make it one | a tomato
 two buses | make it one | a bus
 a human | make it two | two humans
+a red car on a beach | Make it blue instead. | a blue car on a beach
+a red car on a beach | Make it a cat instead. | a red cat on a beach
+a red car on a beach | Make it two instead. | two red cars on a beach
+a red car on a beach | Put it in a forest instead. | a red car in a forest
+a red car on a beach | Could it be blue instead? | a blue car on a beach
+a red car on a beach | Instead, make it blue. | a blue car on a beach
+a red car on a beach | Make it blue instead of red. | a blue car on a beach
+a red car on a beach | Show me a cat instead. | a red cat on a beach
+a red car on a beach | Draw it at night instead. | a red car on a beach at night
+a red car on a beach | Make the background green instead. | a red car on a green background
+a red car on a beach | Put it in a forest instead of on the beach. | a red car in a forest
+a dog with a hat on a beach | Make the hat blue instead. | a dog with a blue hat on a beach
+a dog with a hat on a beach | Make the hat a crown instead. | a dog with a crown on a beach
+a dog with a hat on a beach | Give it a crown instead of the hat. | a dog with a crown on a beach
 """
 COMMANDS_SAID = """
 undo | undo
@@ -233,6 +247,9 @@ a smaller house
 flying fish in the sea
 reading room of a library
 turn the car around
+a dog eating a bone instead of a carrot
+a snowman with a banana instead of a nose
+draw a man with a flower instead of a head
 """
 
 
