@@ -57,6 +57,7 @@ PLACE = (
 # Places that are said with a word for being beside something.
 SET_PLACE = r"(?:under ?water|under the (?:sea|water|ocean)|above the (?:clouds|city|sea))"
 BESIDE = r"(?:next to|close to|beside|near|by|in front of|behind|on top of|under|above|between)"
+WITHOUT = r"(?:without|(?:(?:with|and|but) )?no)(?: any)?"
 TIME = (
     r"(?:at (?:night|noon|midnight|dawn|dusk|sunrise|sunset|daytime|christmas)|"
     r"(?:in|during) (?:the )?(?:early |late )?(?:morning|evening|afternoon|dark|daytime|night|"
@@ -72,8 +73,8 @@ CLOTHES = (
 )
 _CUTS = re.compile(
     rf"(?<=\S)(?:,\s*|\s+)(?=(?:wearing|dressed in|dressed as|with|holding|without|{PLACE})\s|"
-    rf"(?:and|plus)\s+{DET}\s|in the style of\b|(?:in|as) (?:an? )?{STYLE_NOUN}\b|"
-    rf"(?:{TIME}|{SET_PLACE})(?:$|[\s,.]))|(?<=\S),\s*",
+    rf"(?:and|plus)\s+{DET}\s|(?:and|but)\s+no\s|in the style of\b|"
+    rf"(?:in|as) (?:an? )?{STYLE_NOUN}\b|(?:{TIME}|{SET_PLACE})(?:$|[\s,.]))|(?<=\S),\s*",
     re.IGNORECASE,
 )
 _STYLE_AHEAD = re.compile(
@@ -146,7 +147,7 @@ def _role(text: str, is_first: bool) -> str:
         return "place"
     for role, ahead in (
         ("wears", rf"wearing|dressed|in (?:{DET} )?(?:[\w-]+ )?{CLOTHES}$"),
-        ("without", r"without"),
+        ("without", WITHOUT),
         ("with", r"with|holding|and|plus"),
         ("beside", BESIDE),
         ("place", PLACE),
@@ -211,10 +212,10 @@ def _is_adjective(word: str) -> bool:
 def noun_of(part: Part, subjects: Sequence[Subject] = ()) -> str:
     """Return the noun of a part without what leads to it: "with a red hat" is "hat"."""
     inside = re.sub(
-        rf"^(?:wearing|dressed in|dressed as|without|with|and|plus|{PLACE})\s+", "", part.text,
+        rf"^(?:wearing|dressed in|dressed as|{WITHOUT}|with|and|plus|{PLACE})\s+", "", part.text,
         flags=re.IGNORECASE,
     )  # fmt: skip
-    return parse_head(inside, subjects).noun
+    return parse_head(split_parts(inside)[1][0].text, subjects).noun
 
 
 def singular_of(noun: str) -> str:

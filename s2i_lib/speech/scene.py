@@ -18,6 +18,7 @@ from s2i_lib.speech.phrases import (
     COLOURS,
     DET,
     PLACE,
+    WITHOUT,
     Head,
     Part,
     is_same_noun,
@@ -52,7 +53,7 @@ class Scene:
         if is_same_noun(wanted, self.head.noun):
             return 0
         for i, part in enumerate(self.parts[1:], start=1):
-            if is_same_noun(wanted, noun_of(part, self.subjects)):
+            if part.role != "without" and is_same_noun(wanted, noun_of(part, self.subjects)):
                 return i
         return None
 
@@ -60,16 +61,36 @@ class Scene:
         """Return the prompt with other parts, in the same style."""
         return join_parts(self.style, parts)
 
+    def allow(self, wanted: str) -> Scene:
+        """Return the scene where nothing leaves out a thing, or a colour, that is wanted now."""
+        parts = [self._allow(wanted, p) if p.role == "without" else p for p in self.parts]
+        return Scene(self.join([part for part in parts if part.text]), self.subjects)
+
+    def _allow(self, wanted: str, part: Part) -> Part:
+        """Take what is wanted out of "without cars or people"."""
+        noun = noun_of(Part("", wanted), self.subjects)
+        lead = re.match(WITHOUT, part.text, re.IGNORECASE).group()
+        left_out = re.split(r"\s+(?:or|and|nor)\s+", part.text[len(lead) :].strip())
+        kept = [
+            what
+            for what in left_out
+            if not is_same_noun(what, noun) and not re.search(rf"\b{re.escape(what)}\b", wanted)
+        ]
+        if kept == left_out:
+            return part
+        return replace(part, text=f"{lead} {' or '.join(kept)}" if kept else "")
+
     def with_head(self, head: Head) -> str:
         """Return the prompt with another thing in the first place."""
         return self.join([replace(self.parts[0], text=head.text), *self.parts[1:]])
 
     def exchange(self, new: Part) -> str:
         """Put a part where those of its role stand, or where such a one belongs."""
-        at = [i for i, part in enumerate(self.parts) if part.role == new.role]
+        parts = self.allow(new.text).parts
+        at = [i for i, part in enumerate(parts) if part.role == new.role]
         if not at:
             return self.insert(new)
-        kept = [part for i, part in enumerate(self.parts) if i not in at[1:]]
+        kept = [part for i, part in enumerate(parts) if i not in at[1:]]
         kept[at[0]] = replace(new, gap=kept[at[0]].gap)
         return self.join(kept)
 
@@ -81,12 +102,13 @@ class Scene:
 
     def insert(self, new: Part) -> str:
         """Add a part behind those that usually stand before it."""
+        parts = self.allow(new.text).parts
         rank = {role: i for i, role in enumerate(_ORDER)}
         place = rank.get(new.role, len(rank))
-        at = len(self.parts)
-        while at > 1 and rank.get(self.parts[at - 1].role, 0) > place:
+        at = len(parts)
+        while at > 1 and rank.get(parts[at - 1].role, 0) > place:
             at -= 1
-        return self.join([*self.parts[:at], new, *self.parts[at:]])
+        return self.join([*parts[:at], new, *parts[at:]])
 
     def count(self, count: int) -> Edit:
         """Show so many of the first thing."""

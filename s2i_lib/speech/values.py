@@ -77,7 +77,7 @@ def read_value(scene: Scene, said: str, *, is_framed: bool) -> Edit | None:
     low = value.lower()
     if re.fullmatch(rf"(?:the )?{COLOURS}|(?:an? |the )?{COLOURS} ones?", low):
         colour = re.sub(r"^(?:an?|the) | ones?$", "", low)
-        return "colour", scene.with_head(with_colour(scene.head, colour))
+        return "colour", scene.allow(colour).with_head(with_colour(scene.head, colour))
     for read in (_size, _number, _time, _style, _clothes, _doing):
         if edit := read(scene, value):
             return edit
@@ -219,7 +219,7 @@ def _replace(scene: Scene, value: str) -> Edit | None:
     is_noun = is_noun or value.lower() == "an orange"
     if not is_noun or not is_thing(value):
         return None
-    text = scene.with_head(with_noun(scene.head, head))
+    text = scene.allow(head.noun).with_head(with_noun(scene.head, head))
     if style:  # "make it a sticker of a cat"
         text = join_parts(style, Scene(text, scene.subjects).parts)
     for part in parts[1:]:
@@ -248,7 +248,7 @@ def read_part(scene: Scene, at: int, thing: str) -> Edit | None:
             elif _is_inside(inner.text):  # from a forest to a beach, but from a box into a bag
                 ahead = "on "
         parts[at] = replace(part, text=ahead + edit[1])
-        return edit[0], scene.join(parts)
+        return edit[0], Scene(scene.join(parts), scene.subjects).allow(thing).text
     return None
 
 

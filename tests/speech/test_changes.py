@@ -174,6 +174,22 @@ a red car on a beach | Put it in a forest instead of on the beach. | a red car i
 a dog with a hat on a beach | Make the hat blue instead. | a dog with a blue hat on a beach
 a dog with a hat on a beach | Make the hat a crown instead. | a dog with a crown on a beach
 a dog with a hat on a beach | Give it a crown instead of the hat. | a dog with a crown on a beach
+a dog without hat | Put a hat on it. | a dog with a hat
+a dog without hat | wearing a hat | a dog wearing a hat
+a dog without hat | make the hat blue | a dog with a blue hat
+a dog without hat | without a hat | a dog without hat
+a dog without hat | add a scarf | a dog with a scarf without hat
+a dog without snow | in the snow | a dog in the snow
+a dog without cat | put a cat next to it | a dog with a cat next to it
+a street without cars | Add a red car. | a street with a red car
+a street without cars or people | add people | a street with people without cars
+a street without any cars and dogs | add a tree | a street with a tree without any cars and dogs
+a house with no windows | add windows | a house with windows
+a house but no garden | make it red | a red house but no garden
+a man with no hat on a beach | give him a hat | a man with a hat on a beach
+a red car without blue | Make it blue. | a blue car
+a red car without dogs | make it a dog | a red dog
+a cat with a hat without blue | make the hat blue | a cat with a blue hat
 """
 COMMANDS_SAID = """
 undo | undo
