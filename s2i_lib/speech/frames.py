@@ -12,7 +12,17 @@ from typing import TypeAlias
 import regex as re
 
 from s2i_lib.errors import InputError
-from s2i_lib.speech.phrases import BESIDE, COLOURS, DET, SIZE, Part, count_of, is_same_noun
+from s2i_lib.speech.phrases import (
+    BESIDE,
+    COLOURS,
+    DET,
+    FAR,
+    SIZE,
+    Part,
+    count_of,
+    is_same_noun,
+    split_parts,
+)
 from s2i_lib.speech.scene import Edit, Scene, is_thing
 from s2i_lib.speech.templates import article_for
 from s2i_lib.speech.values import NO_ADJECTIVES, THIRD_PERSON, read_ground, read_part, read_value
@@ -125,6 +135,15 @@ def _beside(scene: Scene, said: dict[str, str]) -> Edit | None:
     return "add", scene.insert(Part("with", f"with {thing} {where}"))
 
 
+def _far(scene: Scene, said: dict[str, str]) -> Edit | None:
+    """Put one thing behind it all: "mountains in the background", but no scene of its own."""
+    thing = said["thing"]
+    is_there = re.match(rf"the |{_PRONOUN}$", thing, re.IGNORECASE)
+    if is_there or len(split_parts(thing)[1]) > 1:
+        return None
+    return scene.add(f"{thing} {said['where']}")
+
+
 def _more(scene: Scene, said: dict[str, str]) -> Edit | None:
     thing = said["thing"].lower()
     one_more = ("more", "another", "one more", "one", "of them", "of those")
@@ -172,6 +191,8 @@ _FRAMES: tuple[tuple[_Read, str], ...] = (
     (_wear, rf"(?:i(?:'d| would) like |i want |{_VERB} )?{_THING} on (?P<target>it|them|him|her)"),
     (_beside, rf"(?:put|place|add|set|draw|paint|show)? ?{_THING} "
                rf"(?P<where>{BESIDE} (?:it|them|him|her))"),
+    (_far, rf"(?:(?:put|place|add|set|draw|paint|show|there should be) )?{_THING} "
+            rf"(?P<where>{FAR})"),
     (_more, r"(?:add )?(?:another|one more|an extra|an additional) (?P<thing>[\w' -]+)|"
              r"(?P<thing>more) of (?:them|those|these)|more (?P<thing>[\w' -]+)|"
              r"add (?P<thing>another|one more)"),

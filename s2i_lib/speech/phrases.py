@@ -47,6 +47,20 @@ STYLE_NOUN = (
     r"sticker|icon|emoji|logo|render|poster|portrait|woodcut|mosaic|statue|sculpture|"
     r"water ?colou?r|pixel art))"
 )
+IN_STYLE = (
+    rf"(?:in the style of\b|(?:in|as) (?:an? )?{STYLE_NOUN}\b|in (?:an? |the )?[\w'’ -]+ style$)"
+)
+QUALITY = (
+    r"in (?:[\w-]+ ){0,3}(?:quality|resolution|definition|details?|colou?rs?|3d|4k|8k|hd|focus|"
+    r"motion|mood)"
+)
+# Where in the picture something is, wherever the picture is.
+FAR = r"in the (?:background|foreground|distance)"
+WITHIN = (
+    rf"(?:{FAR}|(?:on|in|at|to) the (?:(?:far|very|upper|lower|other|top|bottom|left|right) )*"
+    r"(?:left|right|top|bottom|middle|cent(?:er|re)|corner|edge|side)"
+    r"(?: of (?:it|the (?:picture|image)))?)"
+)
 DET = r"(?:an?|the|some|my|our|your|his|her|their|its|another|many|several|one|two|three|four|" \
       r"five|six|seven|eight|nine|ten|eleven|twelve|\d+)"  # fmt: skip
 PLACE = (
@@ -71,8 +85,11 @@ CLOTHES = (
     r"glasses|sunglasses|uniform|tie|tuxedo|sweater|gown|armou?r|skirt|apron|headphones|bow|"
     r"ribbon|cape)"
 )
+# "With mountains in the background" is one part.
+_ITS = rf"(?<=\b(?:with|(?:and|plus) {DET}) [^,]+ )"
 _CUTS = re.compile(
-    rf"(?<=\S)(?:,\s*|\s+)(?=(?:wearing|dressed in|dressed as|with|holding|without|{PLACE})\s|"
+    rf"(?<=\S)(?:,\s*|\s+)(?!{_ITS}{FAR}\b)"
+    rf"(?=(?:wearing|dressed in|dressed as|with|holding|without|{PLACE})\s|"
     rf"(?:and|plus)\s+{DET}\s|(?:and|but)\s+no\s|in the style of\b|"
     rf"(?:in|as) (?:an? )?{STYLE_NOUN}\b|(?:{TIME}|{SET_PLACE})(?:$|[\s,.]))|(?<=\S),\s*",
     re.IGNORECASE,
@@ -91,7 +108,7 @@ class Part:
     """A piece of a prompt, with what stood between it and the one before."""
 
     role: str
-    """head, wears, with, beside, place, time, style, without, or other."""
+    """head, wears, with, beside, within, place, time, style, quality, without, or other."""
     text: str
     gap: str = " "
 
@@ -141,8 +158,12 @@ def _role(text: str, is_first: bool) -> str:
         return "head"
     if re.match(rf"{TIME}$", low):
         return "time"
-    if re.match(rf"in the style of\b|(?:in|as) (?:an? )?{STYLE_NOUN}\b", low):
+    if re.match(IN_STYLE, low):
         return "style"
+    if re.fullmatch(WITHIN, low):
+        return "within"
+    if re.fullmatch(QUALITY, low):
+        return "quality"
     if GROUND.match(low) or re.match(rf"{SET_PLACE}$", low):
         return "place"
     for role, ahead in (

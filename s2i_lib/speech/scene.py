@@ -17,6 +17,7 @@ from s2i_lib.photos.subject import Subject
 from s2i_lib.speech.phrases import (
     COLOURS,
     DET,
+    FAR,
     PLACE,
     WITHOUT,
     Head,
@@ -34,7 +35,8 @@ from s2i_lib.speech.phrases import (
 Edit: TypeAlias = tuple[str, str]
 """Kind of a change, and the new prompt."""
 
-_ORDER = ("head", "other", "wears", "with", "beside", "place", "time", "without", "style")
+_ORDER = ("head", "other", "wears", "with", "beside", "within", "place", "time", "without", "style",
+          "quality")  # fmt: skip
 
 
 class Scene:
@@ -169,7 +171,8 @@ def is_place(text: str) -> bool:
     """Return whether a text is a place alone: "in a forest", but not "in a forest a fox sleeps"."""
     _, parts = split_parts(text)
     for part in parts:
-        words = re.sub(rf"^(?:{PLACE}|with|and)\s+", "", part.text, flags=re.IGNORECASE).split()
+        text = re.sub(rf" {FAR}$", "", part.text)
+        words = re.sub(rf"^(?:{PLACE}|with|and)\s+", "", text, flags=re.IGNORECASE).split()
         ahead = [i for i, word in enumerate(words) if re.fullmatch(DET, word, re.IGNORECASE)]
         ahead = [i for i in ahead if i == 0 or words[i - 1] not in ("of", "to")]
         n_most = 4 if ahead == [0] else 2

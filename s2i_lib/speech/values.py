@@ -20,11 +20,13 @@ from s2i_lib.speech.phrases import (
     GROUND,
     NUMBERS,
     PLACE,
+    QUALITY,
     SET_PLACE,
     SIZE,
     SIZES,
     STYLE_NOUN,
     TIME,
+    WITHIN,
     Part,
     join_parts,
     parse_head,
@@ -67,6 +69,12 @@ THIRD_PERSON = {
 }
 DOING = f"(?:{'|'.join(_GERUNDS.values())})"
 
+_FOR_INSTANCE = {
+    "colour": "make it blue", "color": "make it blue", "style": "as a painting",
+    "place": "on a beach", "size": "make it bigger",
+}  # fmt: skip
+"""What somebody may say who wants another one of these."""
+
 
 def read_value(scene: Scene, said: str, *, is_framed: bool) -> Edit | None:
     """Understand what the picture's first thing is to be."""
@@ -74,7 +82,9 @@ def read_value(scene: Scene, said: str, *, is_framed: bool) -> Edit | None:
     much = r"^(?:much|a lot|a bit|a little|slightly|even|really|very|way)\s+"
     value = re.sub(much, "", value, flags=re.IGNORECASE)
     value = re.sub(r"^more\s+(?=" + COLOURS + "$)", "", value)
+    value = re.sub(rf"^in (?:an? |the )?({COLOURS}) colou?rs?$", r"\1", value)
     low = value.lower()
+    _refuse_other(low)
     if re.fullmatch(rf"(?:the )?{COLOURS}|(?:an? |the )?{COLOURS} ones?", low):
         colour = re.sub(r"^(?:an?|the) | ones?$", "", low)
         return "colour", scene.allow(colour).with_head(with_colour(scene.head, colour))
@@ -92,6 +102,19 @@ def read_value(scene: Scene, said: str, *, is_framed: bool) -> Edit | None:
             words = (*scene.head.words, adjective)
             return "attribute", scene.with_head(replace(scene.head, words=words))
     return None
+
+
+def _refuse_other(value: str) -> None:
+    """Ask which one it is to be: somebody wants "a different colour"."""
+    what = "|".join(_FOR_INSTANCE)
+    found = re.fullmatch(
+        rf"(?:in |with )?(?:another|(?:an? )?(?:different|new|other)) (?P<what>{what})s?", value
+    )
+    if found:
+        raise InputError(
+            f"“{value}” does not say which {found['what']}. Say it, for instance: "
+            f"{_FOR_INSTANCE[found['what']]}."
+        )
 
 
 def _size(scene: Scene, value: str) -> Edit | None:
@@ -163,8 +186,12 @@ def _style(scene: Scene, value: str) -> Edit | None:
             style += " picture"
         kept = [part for part in scene.parts if part.role != "style"]
         return "style", join_parts(f"{article_for(style)} {style} of ", kept)
-    if re.match(r"in the style of \S|like a (?:van gogh|picasso|monet)", low):
+    if re.fullmatch(r"(?!in |has |have )(?:an? )?[\w'’-]+(?: [\w'’-]+)? style", low):
+        value = low = f"in {value}"  # "make it anime style"
+    if re.match(r"in the style of \S|in [\w'’ -]+ style$|like a (?:van gogh|picasso|monet)", low):
         return "style", scene.exchange(Part("style", value, ", "))
+    if re.fullmatch(QUALITY, low):
+        return "style", scene.insert(Part("quality", value, ", "))
     return None
 
 
@@ -182,7 +209,7 @@ def read_with(scene: Scene, value: str) -> Edit | None:
     """Read "with a hat", "without the hat", "with a green background"."""
     if re.match(r"without ", value, re.IGNORECASE):
         return scene.remove(value.split(" ", 1)[1])
-    if found := re.fullmatch(r"with (?:an? |the )?(?P<what>.+?) background", value):
+    if found := re.fullmatch(r"with (?:an? |the )?(?P<what>.+?)(?<! in the) background", value):
         return read_ground(scene, found["what"])
     thing = value.split(" ", 1)[1]
     return scene.add(thing) if is_thing(thing) else None
@@ -193,6 +220,8 @@ def _place(scene: Scene, value: str) -> Edit | None:
     ground = re.fullmatch(rf"(?:on|against) (?:an? )?(?P<what>{COLOURS})", value.lower())
     if ground:
         return read_ground(scene, ground["what"])
+    if re.fullmatch(WITHIN, value.lower()):
+        return "place", scene.exchange(Part("within", value))
     if not is_place(value):
         return None
     if re.match(rf"(?!{SET_PLACE}$){BESIDE} ", value, re.IGNORECASE):

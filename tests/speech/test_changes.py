@@ -190,6 +190,29 @@ a man with no hat on a beach | give him a hat | a man with a hat on a beach
 a red car without blue | Make it blue. | a blue car
 a red car without dogs | make it a dog | a red dog
 a cat with a hat without blue | make the hat blue | a cat with a blue hat
+a dog on ice | With hills in the background. | a dog with hills in the background on ice
+a dog on ice | With a castle in the background. | a dog with a castle in the background on ice
+a dog on ice | put a castle in the background | a dog with a castle in the background on ice
+a dog on ice | There should be hills in the distance. | a dog with hills in the distance on ice
+a dog on ice | in a city with hills in the background | a dog in a city with hills in the background
+a red car on a beach | put it in the background | a red car in the background on a beach
+a dog with hills in the background on ice | on a bed | a dog with hills in the background on a bed
+a dog with hills in the background | make the hills red | a dog with red hills in the background
+a dog with hills in the background | remove the hills | a dog
+a dog with a hat on a beach | In cartoon style. | a dog with a hat on a beach, in cartoon style
+a dog with a hat on a beach | In anime style. | a dog with a hat on a beach, in anime style
+a dog with a hat on a beach | make it a Lego style | a dog with a hat on a beach, in a Lego style
+a dog on a beach, in anime style | in Van Gogh's style | a dog on a beach, in Van Gogh's style
+a dog on a beach, in anime style | in a forest | a dog in a forest, in anime style
+a dog with a hat on a beach | In high quality. | a dog with a hat on a beach, in high quality
+a dog on a beach, in anime style | in more detail | a dog on a beach, in anime style, in more detail
+a dog on a beach, in high quality | in the snow | a dog in the snow, in high quality
+a dog on a beach | in 3D | a dog on a beach, in 3D
+a dog on a beach | in pastel colours | a dog on a beach, in pastel colours
+a red car on a beach | in a blue colour | a blue car on a beach
+a dog on a beach | on the left | a dog on the left on a beach
+a dog on the left on a beach | on the right | a dog on the right on a beach
+a dog on a beach | in the middle of a road | a dog in the middle of a road
 """
 COMMANDS_SAID = """
 undo | undo
@@ -266,6 +289,9 @@ turn the car around
 a dog eating a bone instead of a carrot
 a snowman with a banana instead of a nose
 draw a man with a flower instead of a head
+a man with a horse in the background
+a man on a horse in the background
+it has style
 """
 
 
@@ -320,6 +346,8 @@ def test_parts_of_any_prompt_are_the_prompt(said):
         ("a tiny car", "smaller", "no word for still smaller"),
         ("a car on a hill", "remove the car", "nothing would be left"),
         ("a car", "one less", "at least one"),
+        ("a red car on a beach", "In a different colour.", "does not say which colour"),
+        ("a red car on a beach", "make it another style", "does not say which style"),
     ],
 )
 def test_change_that_cannot_be_made_is_one_sentence_with_what_to_do(last, said, hint):
