@@ -17,10 +17,14 @@ from s2i_lib.speech.phrases import (
     COLOURS,
     DET,
     FAR,
+    PLACE,
     SIZE,
+    SIZES,
     Part,
     count_of,
     is_same_noun,
+    parse_head,
+    size_of,
     split_parts,
 )
 from s2i_lib.speech.scene import Edit, Scene, is_thing
@@ -39,6 +43,16 @@ _VERB = r"(?:make|paint|colou?r|dye|turn|draw|put|place|set|move|change|have|wan
 _BE = r"(?:(?:to )?(?:be|become|look|stand|sit|appear|get|turn)|into|to|as|all|look like)"
 _SHOULD = r"(?:should|must|could|can|has to|have to|needs to|ought to|is now|are now)(?: rather)?"
 _THING = r"(?P<thing>.+?)"
+_NOT = r"(?:n['’]?t| not)"
+# What stands before a thing that is not wanted.
+_UNWANTED = (
+    rf"(?:i do{_NOT} (?:want|like|need)(?: {_PRONOUN}(?: to (?:have|wear|be))?| to see)?|"
+    rf"(?P<who>{_PRONOUN}|the [\w' -]+?) (?:(?:should|must|do|does|can|is|are){_NOT}"
+    r"(?: (?:have|has|wear|need|want|be|get))?|(?:has|have|(?:should|must) (?:have|wear)) no)|"
+    rf"it['’]s not|there should(?:{_NOT} be| be no)|"
+    rf"do{_NOT} (?:draw|paint|show|put|add|make it|give (?:it|him|her|them))|"
+    rf"(?:{_VERB} {_PRONOUN} )?not)(?: (?:so|too|that|as|quite|with))?"
+)
 
 
 def read_framed(scene: Scene, words: str) -> Edit | None:
@@ -95,11 +109,15 @@ def _swap(scene: Scene, said: dict[str, str]) -> Edit | None:
     target = said["target"]
     if re.fullmatch(_PRONOUN, target, re.IGNORECASE):
         return read_value(scene, said["thing"], is_framed=True)
-    is_word = re.search(rf"\b{re.escape(target)}\b", scene.text, re.IGNORECASE)
-    if is_word and re.fullmatch(rf"{COLOURS}|{SIZE}", target, re.IGNORECASE):
-        if re.search(rf"\b{re.escape(target)}\b", scene.head.text, re.IGNORECASE):
-            return read_value(scene, said["thing"], is_framed=True)  # "not red, blue"
-        return read_ground(scene, said["thing"])
+    if re.fullmatch(rf"{COLOURS}|{SIZE}", target, re.IGNORECASE):
+        word = rf"\b{re.escape(target)}\b"
+        is_grounds = re.search(word, scene.text, re.IGNORECASE) and not re.search(
+            word, scene.head.text, re.IGNORECASE
+        )
+        is_clause = re.search(r"\b(?:is|are)$", said["thing"])  # "the sky is not blue"
+        if is_grounds:
+            return read_ground(scene, said["thing"])
+        return None if is_clause else read_value(scene, said["thing"], is_framed=True)
     return _set(scene, said) if scene.find(target) is not None or "ground" in target else None
 
 
@@ -173,6 +191,21 @@ def _remove(scene: Scene, said: dict[str, str]) -> Edit | None:
     return scene.remove(said.get("thing") or said["target"])
 
 
+def _unwanted(scene: Scene, said: dict[str, str]) -> Edit | None:
+    """Take out what somebody does not want; "not so big" is smaller."""
+    thing, who = said["thing"], said.get("who", "")
+    thing = re.sub(r" (?:on|in|to) (?:it|them|him|her)$", "", thing)
+    if who.startswith("the ") and scene.find(who) is None:
+        return None
+    if thing == "there":
+        thing = who
+    if re.fullmatch(SIZE, thing, re.IGNORECASE):
+        is_big = size_of(parse_head(f"a {thing} thing")) > SIZES.index("")
+        return read_value(scene, "smaller" if is_big else "bigger", is_framed=True)
+    is_none = rf"(?:{_PRONOUN}|to|for)\b|one$|\w+ing$|.+ (?:but|for)\b"
+    return None if re.match(is_none, thing, re.IGNORECASE) else scene.remove(thing)
+
+
 _Read: TypeAlias = Callable[[Scene, dict[str, str]], "Edit | None"]
 _FRAMES: tuple[tuple[_Read, str], ...] = (
     (_instead, rf"{_THING},? instead"),
@@ -181,7 +214,10 @@ _FRAMES: tuple[tuple[_Read, str], ...] = (
     (_rather, rf"{_THING},? (?:instead of|rather than|in place of) .+"),
     (_remove, rf"(?:take|leave|cut) {_TARGET} (?:off|away|out)"),
     (_remove, rf"(?:remove|delete|take away|take off|leave out|lose|drop|erase|get rid of|cut out|"
-               rf"without|no more|no(?! \w+ing\b)|not|hide) (?:any )?{_THING}(?: please)?"),
+               rf"without|no more|no(?! \w+ing\b)|hide) (?:any )?{_THING}(?: please)?"),
+    (_unwanted, rf"{_UNWANTED} (?:any )?{_THING}(?: please)?"),
+    (_unwanted, rf"(?:(?:it|he|she|that|they)(?:['’]s| is| are|['’]re) )?(?:\w+ )?too "
+                 rf"(?P<thing>{SIZE})"),
     (_wear, rf"put {_THING} on (?P<target>it|them|him|her|the [\w' -]+)"),
     (_wear, rf"(?P<target>{_PRONOUN}|the [\w' -]+?) (?:should|must|has to|needs to) "
              rf"(?:wear|have) {_THING}"),
@@ -202,8 +238,9 @@ _FRAMES: tuple[tuple[_Read, str], ...] = (
     (_add, rf"(?:add|include|put in|insert|throw in|also add|append) (?:in )?{_THING}"),
     (_swap, rf"(?:replace|swap|exchange|switch|change|turn) {_TARGET} "
              rf"(?:with|for|by|into|to) {_THING}"),
-    (_swap, rf"(?:instead of|in place of|rather than|not) (?P<target>(?:{DET} )?[\w'-]+"
-             rf"(?: [\w'-]+)?)(?:, but|,| but|(?= an? )) (?:{_VERB} )?{_THING}"),
+    (_swap, rf"(?:{_PRONOUN}(?:['’]s| is| are| should be) )?"
+             rf"(?:instead of|in place of|rather than|not|no) (?:{PLACE} )?(?P<target>(?:{DET} )?"
+             rf"[\w'-]+(?: [\w'-]+)??)(?:, but|,| but|(?= an? )) (?:{_VERB} )?{_THING}"),
     (_set, rf"(?:change|set|make|turn) (?:the |its |their )?colou?r (?:of {_TARGET} )?"
             rf"(?:to |into |be )?{_THING}"),
     (_set, r"(?:change|set|turn|make|paint) (?:the |its )?(?:background|ground)(?: colou?r)? "

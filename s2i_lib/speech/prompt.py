@@ -301,8 +301,11 @@ _STOP = (
     r"through|and (?:an?|the|with|without|no|my|one|two|some))\b)"
 )
 _WITHOUT = re.compile(
-    rf"\b(?:without|with no|but no|and no|has no|have no|are no|is no|there's no|(?<=, )no)\s+"
-    r"(?!(?:longer|more|matter|doubt)\b)"
+    rf"\b(?:without|(?:with|but|and|has|have|are|is|there's|should be|wearing|wears|holding) no|"
+    rf"(?<=, )no|(?:do|does|should|must)(?:n['’]t| not) (?:have|wear|show)|"
+    rf"(?<=\bI )do(?:n['’]t| not) want|should(?:n['’]t| not) be(?= any?\b)|"
+    rf"not (?:wearing|holding|carrying))\s+"
+    r"(?!(?:longer|more|matter|doubt|to)\b)"
     rf"(?P<what>\S.*?){_STOP}",
     re.IGNORECASE,
 )

@@ -28,6 +28,7 @@ from s2i_lib.speech.phrases import (
     parse_head,
     singular_of,
     split_parts,
+    with_article,
     with_colour,
     with_count,
 )
@@ -128,9 +129,12 @@ class Scene:
 
     def remove(self, thing: str) -> Edit | None:
         """Take a thing, a colour or the background out; what is not there is drawn without."""
-        thing = re.sub(rf"^(?:{DET}|any) ", "", thing)
+        thing = re.sub(rf"^(?:{PLACE} )?(?:(?:{DET}|any) )?", "", thing)
         if re.fullmatch(COLOURS, thing, re.IGNORECASE) and thing in self.head.words:
             return "remove", self.with_head(with_colour(self.head, ""))
+        if thing in self.head.words:
+            words = tuple(word for word in self.head.words if word != thing)
+            return "remove", self.with_head(with_article(replace(self.head, words=words)))
         if thing in ("background", "ground"):
             kept = [part for part in self.parts if part.role != "place"]
             return "remove", self.join(kept)

@@ -213,6 +213,30 @@ a red car on a beach | in a blue colour | a blue car on a beach
 a dog on a beach | on the left | a dog on the left on a beach
 a dog on the left on a beach | on the right | a dog on the right on a beach
 a dog on a beach | in the middle of a road | a dog in the middle of a road
+a dog with a hat on a beach | I don't want a hat. | a dog on a beach
+a dog with a hat on a beach | I do not want any hat on it. | a dog on a beach
+a dog with a hat on a beach | I don't like the hat. | a dog on a beach
+a dog with a hat on a beach | It shouldn't have a hat. | a dog on a beach
+a dog with a hat on a beach | He should not wear a hat. | a dog on a beach
+a dog with a hat on a beach | The dog doesn't need a hat. | a dog on a beach
+a dog with a hat on a beach | There should be no hat. | a dog on a beach
+a dog with a hat on a beach | It has no hat. | a dog on a beach
+a dog with a hat on a beach | Don't put a hat on it. | a dog on a beach
+a dog with a hat on a beach | The hat should not be there. | a dog on a beach
+a dog with a hat on a beach | It shouldn't be on a beach. | a dog with a hat
+a dog | I don't want people in it. | a dog without people
+a red car on a beach | Not red but blue. | a blue car on a beach
+a dog on a beach | Not red, but blue. | a blue dog on a beach
+a dog on a beach | It is not a dog but a cat. | a cat on a beach
+a dog on a beach | No dog, a cat. | a cat on a beach
+a dog on a beach | not on a beach but in a forest | a dog in a forest
+a red car on a yellow background | not yellow but green | a red car on a green background
+a huge car | Not so big. | a big car
+a car | It's too big. | a small car
+a car | not so small | a big car
+a car | Make it not so big. | a small car
+a happy red dog | not so happy | a red dog
+a happy red dog | it shouldn't be red | a happy dog
 """
 COMMANDS_SAID = """
 undo | undo
@@ -292,6 +316,14 @@ draw a man with a flower instead of a head
 a man with a horse in the background
 a man on a horse in the background
 it has style
+a man who doesn't want a hat
+I don't want to go home
+the girl does not want to eat her soup
+the boy should have no fear
+not a cloud in the sky
+not for sale
+The sky is not blue
+do not disturb sign
 """
 
 
