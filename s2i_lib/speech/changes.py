@@ -21,7 +21,7 @@ import regex as re
 from s2i_lib.photos.subject import Subject
 from s2i_lib.speech.commands import Change, read_command
 from s2i_lib.speech.frames import read_framed
-from s2i_lib.speech.habits import strip_habits, strip_politeness
+from s2i_lib.speech.habits import MARKER, put_right, strip_habits, strip_politeness
 from s2i_lib.speech.phrases import COLOURS, DET, NUMBERS, PLACE, SET_PLACE, SIZE, Part
 from s2i_lib.speech.scene import Edit, Scene, is_thing
 from s2i_lib.speech.values import DOING, read_ground, read_value, read_with
@@ -51,9 +51,9 @@ def read_change(
             words = re.sub(rf"\ba (?=(?:[\w-]+ )?{re.escape(subject.phrase)}\b)", "the ", words)
     if not words:
         return None
+    words = _put_right(Scene(last, subjects), words[0].lower() + words[1:])
     if command := read_command(words):
         return command
-    words = words[0].lower() + words[1:]
     for said in dict.fromkeys((words, re.sub(r"^(?:and|but|then|now|just|only) ", "", words))):
         if edit := _read(Scene(last, subjects), said):
             kind, text, is_explicit = edit
@@ -66,6 +66,44 @@ def read_change(
         f"{last}, {words}",
     )
     return _make_change(kind, last, text, True)
+
+
+_ALIKE = (COLOURS, "|".join([r"\d+", *NUMBERS]), "bigger|smaller")
+"""Kinds of words of which one puts another right without a comma: "red, no blue"."""
+_NO = "|".join(rf"(?<=\b(?:{kind})[,.] )no(?= (?:{kind})$)" for kind in _ALIKE)
+_PUT_RIGHT = re.compile(
+    rf"(?P<wrong>.+?)[\s,.?!…-]+(?:(?:{MARKER}|actually\b,?|{_NO})\s+)+(?P<right>.+)", re.IGNORECASE
+)
+
+
+def _put_right(scene: Scene, words: str) -> str:
+    """Return a change as it was meant: "make it red, no, blue" is "make it blue"."""
+    found = _PUT_RIGHT.fullmatch(words)
+    if not found or _read(scene, found["wrong"]) is None:
+        return put_right(words)
+    right = _put_right(scene, strip_politeness(found["right"]))
+    if read_command(right):  # "make it blue, no, go back"
+        return right
+    for pattern in _what_goes(right):
+        goes = re.search(pattern, found["wrong"], re.IGNORECASE)
+        meant = goes and goes.string[: goes.start()] + right + goes.string[goes.end() :]
+        if meant and _read(scene, meant):
+            return meant
+    return right if _read(scene, right) else words
+
+
+def _what_goes(right: str) -> tuple[str, ...]:
+    """Return patterns for what is said anew: from the same word on, or the last word."""
+    if re.fullmatch(rf"{COLOURS}|[\w'-]+", right, re.IGNORECASE):
+        return (rf"(?:{COLOURS}|[\w'-]+)$",)
+    if re.match(rf"{DET} ", right, re.IGNORECASE):
+        return (rf"\b{DET} (?:(?!\b{DET} ).)+?(?= on (?:it|them|him|her)$|$)", r"[\w'-]+$")
+    first = (
+        PLACE
+        if re.match(rf"{PLACE} ", right, re.IGNORECASE)
+        else re.escape(right.partition(" ")[0])
+    )
+    return (rf"\b{first} (?!.*\b{first} ).+",)
 
 
 def _make_change(kind: str, last: str, text: str, is_explicit: bool) -> Change:

@@ -227,13 +227,13 @@ def _begins_anew(text: str) -> bool:
     )
 
 
-_MARKER = (
+MARKER = (
     r"(?:(?:oh |uh )?(?:no|sorry|wait|no wait|wait no|no sorry|oops)\b"
     r"(?:,? (?:i (?:mean|meant)|sorry))?[,.…!]+|"
     r"(?:no,? )?(?:i mean|i meant|or rather|make that|scratch that|correction)\b[,.…]*)"
 )
 _PUT_RIGHT = re.compile(
-    rf"(?P<wrong>[^.?!…]*?[^\s,.?!…])[\s,.?!…-]+{_MARKER}\s+"
+    rf"(?P<wrong>[^.?!…]*?[^\s,.?!…])[\s,.?!…-]+{MARKER}\s+"
     rf"(?P<right>(?P<first>an?|the|two|three|four|five|some|my|on|in|at|under|with)\b[^.?!]*)",
     re.IGNORECASE,
 )
@@ -305,12 +305,16 @@ _POLITE_END = re.compile(
 )
 
 
+# "Make it red, I mean, blue" is no aside: it puts right.
+_ASIDE_IN_CHANGE = re.compile(rf"(?!,\s*(?:i mean|actually)\b){_ASIDE.pattern}", re.IGNORECASE)
+
+
 def strip_politeness(text: str) -> str:
     """Leave of a sentence what it asks for, verb and all: "Could you make it blue, please?".
 
     Unlike `strip_habits`, which leaves what a picture shows.
     """
-    text = " ".join(_ASIDE.sub("", _UM.sub(_without_um, text)).split()).strip(" ,.;!?…")
+    text = " ".join(_ASIDE_IN_CHANGE.sub("", _UM.sub(_without_um, text)).split()).strip(" ,.;!?…")
     while (shorter := _POLITE_END.sub("", text)) != text:
         text = shorter
     while (shorter := _POLITE.sub("", text)) != text and shorter:

@@ -164,7 +164,8 @@ def is_thing(text: str) -> bool:
     """Return whether a text names things and is no clause of its own."""
     is_clause = re.search(
         r"\b(?:and|then) (?:put|make|add|draw|turn|paint|remove|take|give|at|in|on)\b|"
-        r"\b(?:is|are|was|it|them|i|you|we|please|there)\b(?!$)|\band$",
+        r"\b(?:is|are|was|it|them|i|you|we|please|there)\b(?!$)|\band$|"
+        r"(?<!\b(?:Mr|Mrs|Ms|Dr|St))[.!?] ",
         text,
         re.IGNORECASE,
     )

@@ -27,8 +27,10 @@ from s2i_lib.speech.phrases import (
     STYLE_NOUN,
     TIME,
     WITHIN,
+    WITHOUT,
     Part,
     join_parts,
+    noun_of,
     parse_head,
     size_of,
     split_parts,
@@ -39,7 +41,21 @@ from s2i_lib.speech.phrases import (
 from s2i_lib.speech.scene import Edit, Scene, is_place, is_thing
 from s2i_lib.speech.templates import article_for
 
-NO_ADJECTIVES = ("around", "back", "over", "up", "down", "off", "out", "on", "again", "work")
+NO_ADJECTIVES = (
+    "around",
+    "back",
+    "over",
+    "up",
+    "down",
+    "off",
+    "out",
+    "on",
+    "again",
+    "work",
+    "no",
+    "sorry",
+    "wait",
+)
 """Words behind "make it" that are no adjectives."""
 _TIMES = {
     "night": "at night", "night-time": "at night", "nighttime": "at night", "day": "by day",
@@ -255,7 +271,10 @@ def _replace(scene: Scene, value: str) -> Edit | None:
         new = Scene(text, scene.subjects)
         is_single = part.role in ("place", "time", "wears", "beside")
         put = new.exchange if is_single else new.insert
-        text = put(replace(part, gap=" "))
+        words = re.sub(rf"^{WITHOUT}", "without", part.text, flags=re.IGNORECASE)
+        is_out = part.role == "without" and new.find(noun_of(part))
+        edit = new.remove(noun_of(part)) if is_out else None  # "make it a cat without a hat"
+        text = edit[1] if edit else put(replace(part, text=words, gap=" "))
     return "replace", text
 
 

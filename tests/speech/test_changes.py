@@ -95,6 +95,27 @@ make the sky dark | a red car with a dark sky on a yellow background
 make it blue and bigger | a big blue car on a yellow background
 make it two and blue | two blue cars on a yellow background
 make it blue and put it on a beach | a blue car on a beach
+Make it red, no, blue. | {COLOUR}
+Make it green. No, blue. | {COLOUR}
+Make it red, no blue. | {COLOUR}
+Make it red, I mean blue. | {COLOUR}
+Make it red, I mean, blue. | {COLOUR}
+Make it red, actually blue. | {COLOUR}
+Make it red, sorry, I meant blue. | {COLOUR}
+Make it red, um, no, make it blue. | {COLOUR}
+Green. No, blue. | {COLOUR}
+Make it red, no, green, no, blue. | {COLOUR}
+make it two, no three | three red cars on a yellow background
+make it bigger, no, smaller | a small red car on a yellow background
+Make it a dog, no, a cat. | a red cat on a yellow background
+Put it in a forest, no, on a beach. | a red car on a beach
+Put a scarf on it, no, a hat. | a red car with a hat on a yellow background
+Put a scarf on it, no, put a hat on it. | a red car with a hat on a yellow background
+with a scarf, no, with a hat | a red car with a hat on a yellow background
+Add a cat. No, a dog. | a red car with a dog on a yellow background
+make it blue, no hat | {COLOUR} without hat
+Make it a cat, no hat. | a red cat on a yellow background without hat
+Add a dog. No people. | a red car with a dog on a yellow background without people
 Make it blue. Put it on a beach. | a blue car on a beach
 """
 OF_OTHERS = """
@@ -237,6 +258,9 @@ a car | not so small | a big car
 a car | Make it not so big. | a small car
 a happy red dog | not so happy | a red dog
 a happy red dog | it shouldn't be red | a happy dog
+a dog with a hat on a beach | make the hat red, no, blue | a dog with a blue hat on a beach
+a dog with a hat on a beach | Make the hat a crown, no, a scarf. | a dog with a scarf on a beach
+a dog with a hat on a beach | make it a cat without a hat | a cat on a beach
 """
 COMMANDS_SAID = """
 undo | undo
@@ -324,6 +348,9 @@ not a cloud in the sky
 not for sale
 The sky is not blue
 do not disturb sign
+a dog, no, blue
+a red car, no, a blue car
+a boy says no, sorry, to a girl
 """
 
 
