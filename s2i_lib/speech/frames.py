@@ -20,6 +20,7 @@ from s2i_lib.speech.phrases import (
     PLACE,
     SIZE,
     SIZES,
+    WITHIN,
     Part,
     count_of,
     is_same_noun,
@@ -29,7 +30,14 @@ from s2i_lib.speech.phrases import (
 )
 from s2i_lib.speech.scene import Edit, Scene, is_thing
 from s2i_lib.speech.templates import article_for
-from s2i_lib.speech.values import NO_ADJECTIVES, THIRD_PERSON, read_ground, read_part, read_value
+from s2i_lib.speech.values import (
+    NO_ADJECTIVES,
+    THIRD_PERSON,
+    read_ground,
+    read_part,
+    read_value,
+    where,
+)
 
 _PRONOUN = (
     r"(?:it|all of (?:it|them)|both of them|them|this|that|these|those|him|her|everything|"
@@ -66,15 +74,21 @@ def read_framed(scene: Scene, words: str) -> Edit | None:
     return None
 
 
+def _is_pronoun(target: str) -> bool:
+    return re.fullmatch(_PRONOUN, target, re.IGNORECASE) is not None
+
+
 def _set(scene: Scene, said: dict[str, str]) -> Edit | None:
     if ground := said.get("ground"):
         return read_ground(scene, ground)
     target, thing = said.get("target", ""), said["thing"]
-    if not target or re.fullmatch(_PRONOUN, target, re.IGNORECASE):
+    if not target or _is_pronoun(target):
         return read_value(scene, thing, is_framed=True)
     if re.search(r"\b(?:back)?ground$", target):
         return read_ground(scene, thing)
     at = scene.find(target)
+    if at is not None and re.fullmatch(WITHIN, thing, re.IGNORECASE):
+        return "place", scene.attach(at, Part("within", thing))
     if at == 0:
         return read_value(scene, thing, is_framed=True)
     return None if at is None else read_part(scene, at, thing)
@@ -107,7 +121,7 @@ def _is(scene: Scene, said: dict[str, str]) -> Edit | None:
 
 def _swap(scene: Scene, said: dict[str, str]) -> Edit | None:
     target = said["target"]
-    if re.fullmatch(_PRONOUN, target, re.IGNORECASE):
+    if _is_pronoun(target):
         return read_value(scene, said["thing"], is_framed=True)
     if re.fullmatch(rf"{COLOURS}|{SIZE}", target, re.IGNORECASE):
         word = rf"\b{re.escape(target)}\b"
@@ -122,9 +136,14 @@ def _swap(scene: Scene, said: dict[str, str]) -> Edit | None:
 
 
 def _move(scene: Scene, said: dict[str, str]) -> Edit | None:
-    """Read "take it to the beach"."""
-    is_first = re.fullmatch(_PRONOUN, said["target"]) or scene.find(said["target"]) == 0
-    return read_ground(scene, said["thing"]) if is_first else None
+    """Read "take it to the beach", "move the cat to the left"."""
+    target, place = said["target"], where(said["thing"])
+    at = 0 if _is_pronoun(target) else scene.find(target)
+    if at is None or scene.parts[at].role == "place":
+        return None
+    if re.fullmatch(WITHIN, place, re.IGNORECASE) and not _is_pronoun(target):
+        return "place", scene.attach(at, Part("within", place))
+    return read_part(scene, at, place) if at else read_ground(scene, said["thing"])
 
 
 def _instead(scene: Scene, said: dict[str, str]) -> Edit | None:
@@ -139,18 +158,27 @@ def _rather(scene: Scene, said: dict[str, str]) -> Edit | None:
 
 
 def _wear(scene: Scene, said: dict[str, str]) -> Edit | None:
+    """Put something on what the sentence names: of a dog and a cat on one of them."""
     target = said.get("target") or "it"
-    if not re.fullmatch(_PRONOUN, target, re.IGNORECASE) and scene.find(target) is None:
+    at = None if _is_pronoun(target) else scene.find(target)
+    is_there = at is not None or _is_pronoun(target)
+    if not is_there or not re.match(rf"{DET}\b|[\w-]+s$", said["thing"]):
         return None
-    return scene.add(said["thing"]) if re.match(rf"{DET}\b|[\w-]+s$", said["thing"]) else None
+    return scene.add(said["thing"], at)
 
 
 def _beside(scene: Scene, said: dict[str, str]) -> Edit | None:
-    thing = said["thing"]
+    """Put something next to what is there; "the cat", where it is there, goes there."""
+    thing, target, beside = said["thing"], said["target"], said["where"]
     if not is_thing(thing) or not re.match(rf"{DET}\b", thing):
         return None
-    where = re.sub(r"\w+$", "it", said["where"])
-    return "add", scene.insert(Part("with", f"with {thing} {where}"))
+    if _is_pronoun(target):
+        beside = re.sub(r"\w+$", "it", beside)
+    elif scene.find(target) is None:
+        return None
+    if thing.startswith("the ") and (at := scene.find(thing)):
+        return "place", scene.attach(at, Part("beside", beside))
+    return "add", scene.insert(Part("with", f"with {thing} {beside}"))
 
 
 def _far(scene: Scene, said: dict[str, str]) -> Edit | None:
@@ -212,21 +240,26 @@ _FRAMES: tuple[tuple[_Read, str], ...] = (
     (_swap, rf"(?:(?:{_VERB}|give) (?:{_PRONOUN} (?:{_BE} )*)?)?{_THING},? "
              r"(?:instead of|rather than|in place of|not|and not) (?P<target>[^,]+)"),
     (_rather, rf"{_THING},? (?:instead of|rather than|in place of) .+"),
-    (_remove, rf"(?:take|leave|cut) {_TARGET} (?:off|away|out)"),
+    (_remove, rf"(?:take|leave|cut) {_TARGET} (?:off|away|out)"
+               rf"(?: (?:of )?(?:{_PRONOUN}|the [\w' -]+))?"),
     (_remove, rf"(?:remove|delete|take away|take off|leave out|lose|drop|erase|get rid of|cut out|"
                rf"without|no more|no(?! \w+ing\b)|hide) (?:any )?{_THING}(?: please)?"),
     (_unwanted, rf"{_UNWANTED} (?:any )?{_THING}(?: please)?"),
     (_unwanted, rf"(?:(?:it|he|she|that|they)(?:['’]s| is| are|['’]re) )?(?:\w+ )?too "
                  rf"(?P<thing>{SIZE})"),
-    (_wear, rf"put {_THING} on (?P<target>it|them|him|her|the [\w' -]+)"),
+    (_wear, rf"(?:put|add) {_THING} (?:on|(?<!next |close )to) (?:(?:its|his|her|their) heads?|"
+             rf"(?P<target>{_PRONOUN}|the [\w' -]+?)(?:['’]s heads?)?)"),
     (_wear, rf"(?P<target>{_PRONOUN}|the [\w' -]+?) (?:should|must|has to|needs to) "
              rf"(?:wear|have) {_THING}"),
     (_wear, rf"(?:give|let) (?P<target>it|them|him|her|the [\w' -]+?) (?:wear |have )?"
              rf"(?={DET}\b|[\w-]+s$){_THING}"),
-    (_wear, rf"(?P<target>it|he|she|they) (?:needs?|wants?|could use|gets?) {_THING}"),
+    (_wear, rf"(?P<target>it|he|she|they|the [\w' -]+?) (?:needs?|wants?|could use|gets?) "
+             rf"{_THING}"),
     (_wear, rf"(?:i(?:'d| would) like |i want |{_VERB} )?{_THING} on (?P<target>it|them|him|her)"),
     (_beside, rf"(?:put|place|add|set|draw|paint|show)? ?{_THING} "
-               rf"(?P<where>{BESIDE} (?:it|them|him|her))"),
+               rf"(?P<where>{BESIDE} (?P<target>it|them|him|her))"),
+    (_beside, rf"(?:put|place|add|set|draw|paint|show|move) {_THING} "
+               rf"(?P<where>{BESIDE} (?P<target>the [\w' -]+))"),
     (_far, rf"(?:(?:put|place|add|set|draw|paint|show|there should be) )?{_THING} "
             rf"(?P<where>{FAR})"),
     (_more, r"(?:add )?(?:another|one more|an extra|an additional) (?P<thing>[\w' -]+)|"

@@ -113,19 +113,28 @@ class Scene:
             at -= 1
         return self.join([*parts[:at], new, *parts[at:]])
 
+    def attach(self, at: int, new: Part) -> str:
+        """Add a part right behind the one that it is said of, where it stands anew."""
+        after = self.parts[at + 1 :]
+        if after and after[0].role == new.role == "within":
+            after = after[1:]
+        parts = [*self.parts[: at + 1], new, *after]
+        return Scene(self.join(parts), self.subjects).allow(new.text).text
+
     def count(self, count: int) -> Edit:
         """Show so many of the first thing."""
         return "count", self.with_head(with_count(self.head, count))
 
-    def add(self, thing: str) -> Edit | None:
-        """Add a thing; None for what is none."""
+    def add(self, thing: str, to: int | None = None) -> Edit | None:
+        """Add a thing, to one of the parts or to it all; None for what is none."""
         thing = re.sub(r"^(?:also|in|with|wearing) ", "", thing)
         thing = re.sub(r" (?:too|as well|to (?:it|them|the picture))$", "", thing)
         if not is_thing(thing):
             return None
         if not re.match(rf"{DET}\b|[\w-]+s\b|some\b", thing) and " " not in thing:
             thing = f"a {thing}" if singular_of(thing) == thing else thing
-        return "add", self.insert(Part("with", f"with {thing}"))
+        new = Part("with", f"with {thing}")
+        return "add", self.insert(new) if to is None else self.attach(to, new)
 
     def remove(self, thing: str) -> Edit | None:
         """Take a thing, a colour or the background out; what is not there is drawn without."""

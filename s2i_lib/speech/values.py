@@ -253,7 +253,12 @@ def read_ground(scene: Scene, what: str) -> Edit | None:
     bare = re.sub(r"^(?:an?|the) | background$", "", what)
     if re.fullmatch(COLOURS + r"|[a-z]+(?: [a-z]+)?", bare) and not re.match(f"{DET} ", what):
         return _move(scene, f"on {article_for(bare)} {bare} background")
-    return _place(scene, f"in {what}" if _is_inside(what) else f"on {what}")
+    return _place(scene, where(what))
+
+
+def where(what: str) -> str:
+    """Return a place with the word that leads to it: "in a forest", "on the left"."""
+    return f"in {what}" if _is_inside(what) else f"on {what}"
 
 
 def _replace(scene: Scene, value: str) -> Edit | None:
@@ -281,6 +286,8 @@ def _replace(scene: Scene, value: str) -> Edit | None:
 def read_part(scene: Scene, at: int, thing: str) -> Edit | None:
     """Change what stands in a later part: "make the hat blue"."""
     part = scene.parts[at]
+    if part.role == "with" and re.match(rf"{PLACE} ", thing):
+        return "place", scene.attach(at, Part("place", thing))
     if part.role == "place" and re.match(rf"{PLACE} ", thing):
         return _place(scene, thing)
     if part.role == "place" and _is_inside(thing) and not re.match(rf"{DET} ", thing):
@@ -303,5 +310,5 @@ def read_part(scene: Scene, at: int, thing: str) -> Edit | None:
 def _is_inside(what: str) -> bool:
     return re.search(r"\b(?:forest|wood|city|kitchen|room|street|desert|garden|sea|ocean|snow|rain|"
                      r"park|jungle|space|town|village|house|school|castle|cave|sky|cloud|meadow|"
-                     r"field|mountain)s?$",
+                     r"field|mountain|middle|cent(?:er|re)|corner|foreground|distance)s?$",
                      what) is not None  # fmt: skip

@@ -261,6 +261,24 @@ a happy red dog | it shouldn't be red | a happy dog
 a dog with a hat on a beach | make the hat red, no, blue | a dog with a blue hat on a beach
 a dog with a hat on a beach | Make the hat a crown, no, a scarf. | a dog with a scarf on a beach
 a dog with a hat on a beach | make it a cat without a hat | a cat on a beach
+a dog and a cat | Put a hat on the dog. | a dog with a hat and a cat
+a dog and a cat | Put a hat on the cat. | a dog and a cat with a hat
+a dog and a cat | Add a hat to the dog. | a dog with a hat and a cat
+a dog and a cat | Put a hat on the dog's head. | a dog with a hat and a cat
+a dog and a cat | The dog needs a hat. | a dog with a hat and a cat
+a dog and a cat | Put a hat on both of them. | a dog and a cat with a hat
+a ohwx dog and a cat | Give a ohwx dog a hat. | a ohwx dog with a hat and a cat
+a cat and a ohwx dog | Put a hat on a ohwx dog. | a cat and a ohwx dog with a hat
+a dog and a cat | Move the cat to the left. | a dog and a cat on the left
+a dog and a cat on the left | Move the cat to the right. | a dog and a cat on the right
+a dog and a cat | Put the dog on the left. | a dog on the left and a cat
+a dog with a hat on a beach | Move the hat to the left. | a dog with a hat on the left on a beach
+a dog with a hat on a beach | move it to the right | a dog with a hat on the right on a beach
+a dog and a cat | Put a cat next to the dog. | a dog and a cat with a cat next to the dog
+a dog and a cat | Put a bird on top of the cat. | a dog and a cat with a bird on top of the cat
+a dog and a cat | Put the cat behind the dog. | a dog and a cat behind the dog
+a dog with a hat on a beach | Take the hat off the dog. | a dog on a beach
+a dog in the garden | add a tree to the garden | a dog in the garden with a tree
 """
 COMMANDS_SAID = """
 undo | undo
@@ -351,6 +369,11 @@ do not disturb sign
 a dog, no, blue
 a red car, no, a blue car
 a boy says no, sorry, to a girl
+a bird next to the dog
+put a bird next to the horse
+put a hat on the bird
+the king wants a crown
+Draw a cat under the bridge
 """
 
 
