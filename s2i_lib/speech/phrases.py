@@ -189,10 +189,9 @@ def parse_head(text: str, subjects: Sequence[Subject] = ()) -> Head:
         det, text = found.group().strip(), text[found.end() :]
     words = text.split()
     end = len(words)
-    for i, word in enumerate(words):  # "two cats sleeping", but "a sleeping cat"
-        is_verb = re.match(r"[a-z]{2,}ing$", word) and not re.match(rf"{_NO_ADJECTIVE}$", word)
+    for i, word in enumerate(words):
         is_clause = re.match(r"(?:that|who|which|is|are|of|to|and|from|for|like|made)$", word)
-        if i and ((is_verb and not _is_adjective(words[i - 1])) or is_clause):
+        if i and (is_doing(words[i - 1], word) or is_clause):
             end = i
             break
     core, tail = words[:end], " ".join(words[end:])
@@ -207,6 +206,16 @@ def parse_head(text: str, subjects: Sequence[Subject] = ()) -> Head:
         at += 1
     is_subject = core[at : at + 1] != [] and core[at] in identifiers
     return Head(det, tuple(core[:at]), " ".join(core[at:]), tail, is_subject)
+
+
+def is_doing(before: str, word: str) -> bool:
+    """Return whether a word says what the one before does: "cats sleeping", no "sleeping cat"."""
+    is_verb = re.match(r"(?:[a-z]{2,}ing|painted|dressed|covered|filled)$", word)
+    if not is_verb or re.match(rf"{_NO_ADJECTIVE}$", word):
+        return False
+    is_noun = re.match(rf"{_NO_ADJECTIVE}$", before)
+    leads = _is_adjective(before) or re.match(rf"(?:{DET}|any|single)$", before, re.IGNORECASE)
+    return bool(is_noun) or not leads
 
 
 _ADJECTIVE = re.compile(

@@ -15,7 +15,7 @@ from s2i_lib.photos.subject import Subject, plural_of
 from s2i_lib.speech.habits import find_wanted, strip_habits, write_marks
 from s2i_lib.speech.name_matching import Mention, find_names
 from s2i_lib.speech.near_names import NearName, find_near_names
-from s2i_lib.speech.phrases import NUMBERS
+from s2i_lib.speech.phrases import NUMBERS, is_doing
 from s2i_lib.speech.templates import article_for
 from s2i_lib.speech.transcript import Transcript
 from s2i_lib.speech.words import POSSESSIVES, tokenize, word_set
@@ -315,7 +315,7 @@ def find_negatives(text: str) -> str:
     """Return what was said not to be there: "a street without cars or people" -> "cars, people"."""
     found: list[str] = []
     for match in _WITHOUT.finditer(text):
-        for part in re.split(r"\s+(?:or|and|nor)\s+", match["what"]):
+        for part in _without_doings(match["what"]):
             part = re.sub(
                 r"^(?:any|a|an|the|a single|even|much|many|its|his|her|their)\s+",
                 "",
@@ -326,6 +326,16 @@ def find_negatives(text: str) -> str:
             if part and part not in found:
                 found.append(part)
     return ", ".join(found)
+
+
+def _without_doings(what: str) -> list[str]:
+    """Return what is left out without what somebody does: "shoes playing football" -> shoes."""
+    found = []
+    for part in re.split(r"\s+(?:or|nor)\s+", what):
+        words = part.split()
+        ends = [i for i, word in enumerate(words) if i and is_doing(words[i - 1], word)]
+        found += re.split(r"\s+and\s+", " ".join(words[: min(ends, default=len(words))]))
+    return found
 
 
 # Words that colour speech but not pictures, in the order in which they may go.
