@@ -77,11 +77,13 @@ class Scene:
         kept = [
             what
             for what in left_out
-            if not is_same_noun(what, noun) and not re.search(rf"\b{re.escape(what)}\b", wanted)
+            if not is_same_noun(parse_head(what).noun, noun)
+            and not re.search(rf"\b{re.escape(what)}\b", wanted)
         ]
         if kept == left_out:
             return part
-        return replace(part, text=f"{lead} {' or '.join(kept)}" if kept else "")
+        doing = parse_head(left_out[-1]).tail  # "with no shoes playing football"
+        return replace(part, text=f"{lead} {' or '.join(kept)}" if kept else doing)
 
     def with_head(self, head: Head) -> str:
         """Return the prompt with another thing in the first place."""

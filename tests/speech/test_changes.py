@@ -279,6 +279,8 @@ a dog and a cat | Put a bird on top of the cat. | a dog and a cat with a bird on
 a dog and a cat | Put the cat behind the dog. | a dog and a cat behind the dog
 a dog with a hat on a beach | Take the hat off the dog. | a dog on a beach
 a dog in the garden | add a tree to the garden | a dog in the garden with a tree
+a boy with no shoes playing football | give him shoes | a boy playing football with shoes
+a house painted red | make it a boat | a boat painted red
 """
 COMMANDS_SAID = """
 undo | undo
