@@ -18,6 +18,7 @@ from difflib import SequenceMatcher
 
 import regex as re
 
+from s2i_lib.errors import InputError
 from s2i_lib.photos.subject import Subject
 from s2i_lib.speech.commands import Change, read_command
 from s2i_lib.speech.frames import read_framed
@@ -56,16 +57,34 @@ def read_change(
         return command
     for said in dict.fromkeys((words, re.sub(r"^(?:and|but|then|now|just|only) ", "", words))):
         if edit := _read(Scene(last, subjects), said):
+            _refuse_cut_short(said)
             kind, text, is_explicit = edit
             return _make_change(kind, last, text, is_explicit)
     if not is_forced:
         return None
+    _refuse_cut_short(words)
     words = strip_habits(sentence).strip(" ,.;!?…") or words
     kind, text = read_value(Scene(last, subjects), words, is_framed=True) or (
         "add",
         f"{last}, {words}",
     )
     return _make_change(kind, last, text, True)
+
+
+_CUT_SHORT = re.compile(
+    r"\b(?:very|really|quite|so|much|(?<=it )more|(?<=it )a (?:bit|little)|an?|the|my|with|"
+    r"without|to|of|in|and|or)$",
+    re.IGNORECASE,
+)
+
+
+def _refuse_cut_short(words: str) -> None:
+    """Ask for the end of a change that stops before it: "make it very"."""
+    if found := _CUT_SHORT.search(words):
+        raise InputError(
+            f"“{words}” stops at “{found.group()}”. Say it to its end, for instance: "
+            "make it very small."
+        )
 
 
 _ALIKE = (COLOURS, "|".join([r"\d+", *NUMBERS]), "bigger|smaller")

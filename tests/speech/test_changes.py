@@ -430,6 +430,9 @@ def test_parts_of_any_prompt_are_the_prompt(said):
         ("a tiny car", "smaller", "no word for still smaller"),
         ("a car on a hill", "remove the car", "nothing would be left"),
         ("a car", "one less", "at least one"),
+        ("a car", "make it very", "stops at “very”"),
+        ("a car", "make it a", "stops at “a”"),
+        ("a car", "add a dog with a", "stops at “a”"),
         ("a red car on a beach", "In a different colour.", "does not say which colour"),
         ("a red car on a beach", "make it another style", "does not say which style"),
     ],
@@ -445,6 +448,11 @@ def test_new_wish_can_be_forced_to_be_a_change():
     assert cat is not None and cat.text == "a red cat on a yellow background"
     odd = read_change("lots of confetti everywhere", CAR, is_forced=True)
     assert odd is not None and odd.text == f"{CAR}, lots of confetti everywhere"
+
+
+def test_change_cut_short_is_refused_when_forced_too():
+    with pytest.raises(InputError, match="stops at “the”"):
+        read_change("put a hat on the", CAR, is_forced=True)
 
 
 def test_what_it_was_taken_for_is_said_in_one_line():
