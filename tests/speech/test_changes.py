@@ -358,6 +358,7 @@ a dog eating a bone instead of a carrot
 a snowman with a banana instead of a nose
 draw a man with a flower instead of a head
 a man with a horse in the background
+Mountains in the background and a lake in the foreground
 a man on a horse in the background
 it has style
 a man who doesn't want a hat
