@@ -229,7 +229,7 @@ def _unwanted(scene: Scene, said: dict[str, str]) -> Edit | None:
         thing = who
     if re.fullmatch(SIZE, thing, re.IGNORECASE):
         is_big = size_of(parse_head(f"a {thing} thing")) > SIZES.index("")
-        return read_value(scene, "smaller" if is_big else "bigger", is_framed=True)
+        return _set(scene, {"target": who or "it", "thing": "smaller" if is_big else "bigger"})
     is_none = rf"(?:{_PRONOUN}|to|for)\b|one$|\w+ing$|.+ (?:but|for)\b"
     return None if re.match(is_none, thing, re.IGNORECASE) else scene.remove(thing)
 
@@ -245,7 +245,7 @@ _FRAMES: tuple[tuple[_Read, str], ...] = (
     (_remove, rf"(?:remove|delete|take away|take off|leave out|lose|drop|erase|get rid of|cut out|"
                rf"without|no more|no(?! \w+ing\b)|hide) (?:any )?{_THING}(?: please)?"),
     (_unwanted, rf"{_UNWANTED} (?:any )?{_THING}(?: please)?"),
-    (_unwanted, rf"(?:(?:it|he|she|that|they)(?:['’]s| is| are|['’]re) )?(?:\w+ )?too "
+    (_unwanted, rf"(?:(?P<who>{_PRONOUN}|the [\w' -]+?)(?:['’]s| is| are|['’]re) )?(?:\w+ )?too "
                  rf"(?P<thing>{SIZE})"),
     (_wear, rf"(?:put|add) {_THING} (?:on|(?<!next |close )to) (?:(?:its|his|her|their) heads?|"
              rf"(?P<target>{_PRONOUN}|the [\w' -]+?)(?:['’]s heads?)?)"),

@@ -281,6 +281,8 @@ a dog with a hat on a beach | Take the hat off the dog. | a dog on a beach
 a dog in the garden | add a tree to the garden | a dog in the garden with a tree
 a boy with no shoes playing football | give him shoes | a boy playing football with shoes
 a house painted red | make it a boat | a boat painted red
+a dog with a hat | The hat is too big. | a dog with a small hat
+a dog with a hat | The dog shouldn't be so small. | a big dog with a hat
 """
 COMMANDS_SAID = """
 undo | undo
