@@ -260,7 +260,8 @@ _FRAMES: tuple[tuple[_Read, str], ...] = (
                rf"(?P<where>{BESIDE} (?P<target>it|them|him|her))"),
     (_beside, rf"(?:put|place|add|set|draw|paint|show|move) {_THING} "
                rf"(?P<where>{BESIDE} (?P<target>the [\w' -]+))"),
-    (_far, rf"(?:put|place|add|set|draw|paint|show|there should be) {_THING} "
+    (_far, rf"(?:put|place|add|set|draw|paint|show|i want|i(?:['’]d| would) like|"
+            rf"there should be) {_THING} "
             rf"(?P<where>{FAR})"),
     (_more, r"(?:add )?(?:another|one more|an extra|an additional) (?P<thing>[\w' -]+)|"
              r"(?P<thing>more) of (?:them|those|these)|more (?P<thing>[\w' -]+)|"

@@ -202,9 +202,10 @@ def _style(scene: Scene, value: str) -> Edit | None:
             style += " picture"
         kept = [part for part in scene.parts if part.role != "style"]
         return "style", join_parts(f"{article_for(style)} {style} of ", kept)
-    if re.fullmatch(r"(?!in |has |have )(?:an? )?[\w'’-]+(?: [\w'’-]+)? style", low):
-        value = low = f"in {value}"  # "make it anime style"
-    if re.match(r"in the style of \S|in [\w'’ -]+ style$|like a (?:van gogh|picasso|monet)", low):
+    named = r"(?!in |has |have )(?:(?:an?|the) )?[\w'’-]+(?: [\w'’-]+)? style$"
+    if re.match(named, low):  # "make it anime style"
+        value = low = f"in {value}"
+    if re.match(rf"in the style of \S|in {named}|like a (?:van gogh|picasso|monet)", low):
         return "style", scene.exchange(Part("style", value, ", "))
     if re.fullmatch(QUALITY, low):
         return "style", scene.insert(Part("quality", value, ", "))

@@ -283,6 +283,8 @@ a boy with no shoes playing football | give him shoes | a boy playing football w
 a house painted red | make it a boat | a boat painted red
 a dog with a hat | The hat is too big. | a dog with a small hat
 a dog with a hat | The dog shouldn't be so small. | a big dog with a hat
+a dog on ice | I'd like a castle in the background. | a dog with a castle in the background on ice
+a red car on a beach | in a forest in anime style | a red car in a forest in anime style
 """
 COMMANDS_SAID = """
 undo | undo
