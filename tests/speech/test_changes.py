@@ -285,6 +285,10 @@ a dog with a hat | The hat is too big. | a dog with a small hat
 a dog with a hat | The dog shouldn't be so small. | a big dog with a hat
 a dog on ice | I'd like a castle in the background. | a dog with a castle in the background on ice
 a red car on a beach | in a forest in anime style | a red car in a forest in anime style
+a black and white dog | make it a cat | a black and white cat
+a black and white dog | make it two | two black and white dogs
+a black and white dog | make it blue | a blue dog
+two black and white cats on a sofa | make them dogs | two black and white dogs on a sofa
 """
 COMMANDS_SAID = """
 undo | undo
