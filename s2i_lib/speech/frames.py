@@ -51,6 +51,7 @@ _VERB = r"(?:make|paint|colou?r|dye|turn|draw|put|place|set|move|change|have|wan
 _BE = r"(?:(?:to )?(?:be|become|look|stand|sit|appear|get|turn)|into|to|as|all|look like)"
 _SHOULD = r"(?:should|must|could|can|has to|have to|needs to|ought to|is now|are now)(?: rather)?"
 _THING = r"(?P<thing>.+?)"
+_SOMETHING = rf"(?:{DET}\b|(?!to |be )[\w' -]+s$)"
 _NOT = r"(?:n['’]?t| not)"
 # What stands before a thing that is not wanted.
 _UNWANTED = (
@@ -162,7 +163,7 @@ def _wear(scene: Scene, said: dict[str, str]) -> Edit | None:
     target = said.get("target") or "it"
     at = None if _is_pronoun(target) else scene.find(target)
     is_there = at is not None or _is_pronoun(target)
-    if not is_there or not re.match(rf"{DET}\b|[\w-]+s$", said["thing"]):
+    if not is_there or not re.match(_SOMETHING, said["thing"]):
         return None
     return scene.add(said["thing"], at)
 
@@ -253,6 +254,7 @@ _FRAMES: tuple[tuple[_Read, str], ...] = (
              rf"(?:wear|have) {_THING}"),
     (_wear, rf"(?:give|let) (?P<target>it|them|him|her|the [\w' -]+?) (?:wear |have )?"
              rf"(?={DET}\b|[\w-]+s$){_THING}"),
+    (_wear, rf"give (?P<target>{_PRONOUN}|the [\w' -]+?) (?={_SOMETHING}){_THING}"),
     (_wear, rf"(?P<target>it|he|she|they|the [\w' -]+?) (?:needs?|wants?|could use|gets?) "
              rf"{_THING}"),
     (_wear, rf"(?:i(?:'d| would) like |i want |{_VERB} )?{_THING} on (?P<target>it|them|him|her)"),

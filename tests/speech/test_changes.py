@@ -289,6 +289,10 @@ a black and white dog | make it a cat | a black and white cat
 a black and white dog | make it two | two black and white dogs
 a black and white dog | make it blue | a blue dog
 two black and white cats on a sofa | make them dogs | two black and white dogs on a sofa
+a dog and a cat | Put red shoes on the dog. | a dog with red shoes and a cat
+a dog | give him red shoes | a dog with red shoes
+a dog | let him eat apples | a dog eating apples
+a dog | give it wings and boots | a dog with wings and boots
 """
 COMMANDS_SAID = """
 undo | undo
