@@ -4,11 +4,12 @@
     read_change("undo", ...).kind == "undo"
     read_change("a cat on a sofa", ...) is None        # a new wish
 
-A sentence is read in three steps. Politeness goes ("could you please ... now?"). A frame says what
-is changed and how ("make the car ...", "add ...", "take off ...", "... instead"); without a frame
-only what could not be a wish of its own is a change ("blue", "on a beach", "bigger"). What the
-frame holds is a value: a colour, a size, a number, a place, a time, a style, something worn, or a
-thing in place of another. Everything else is a new wish: so a scene is never taken for a change.
+A sentence is read in four steps. Politeness goes ("could you please ... now?"). What its speaker
+put right is as it was meant ("make it red, no, blue"). A frame says what is changed and how ("make
+the car ...", "add ...", "I don't want ...", "... instead"); without a frame only what could not be
+a wish of its own is a change ("blue", "on a beach", "bigger"). What the frame holds is a value: a
+colour, a size, a number, a place, a time, a style, something worn, or a thing in place of another.
+Everything else is a new wish: so a scene is never taken for a change.
 """
 
 from __future__ import annotations

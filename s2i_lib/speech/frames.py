@@ -51,6 +51,7 @@ _VERB = r"(?:make|paint|colou?r|dye|turn|draw|put|place|set|move|change|have|wan
 _BE = r"(?:(?:to )?(?:be|become|look|stand|sit|appear|get|turn)|into|to|as|all|look like)"
 _SHOULD = r"(?:should|must|could|can|has to|have to|needs to|ought to|is now|are now)(?: rather)?"
 _THING = r"(?P<thing>.+?)"
+# What somebody may wear or get: "a hat", "red shoes", but not "to fly over houses".
 _SOMETHING = rf"(?:{DET}\b|(?!to |be )[\w' -]+s$)"
 _NOT = r"(?:n['’]?t| not)"
 # What stands before a thing that is not wanted.
