@@ -191,7 +191,8 @@ def parse_head(text: str, subjects: Sequence[Subject] = ()) -> Head:
     end = len(words)
     for i, word in enumerate(words):
         is_clause = re.match(r"(?:that|who|which|is|are|of|to|and|from|for|like|made)$", word)
-        joins = word == "and" and _is_adjective(words[i - 1])  # "a black and white dog"
+        around = (*words[max(i - 1, 0) : i], *words[i + 1 : i + 2])
+        joins = word == "and" and all(map(_is_adjective, around))  # "a black and white dog"
         if i and (is_doing(words[i - 1], word) or (is_clause and not joins)):
             end = i
             break

@@ -293,6 +293,7 @@ a dog and a cat | Put red shoes on the dog. | a dog with red shoes and a cat
 a dog | give him red shoes | a dog with red shoes
 a dog | let him eat apples | a dog eating apples
 a dog | give it wings and boots | a dog with wings and boots
+Snowy and Arlo chasing a ball | make it a cat | a cat and Arlo chasing a ball
 """
 COMMANDS_SAID = """
 undo | undo
