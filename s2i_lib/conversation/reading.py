@@ -14,7 +14,7 @@ from s2i_lib.pipeline import SpeechToImage
 from s2i_lib.speech.changes import read_change
 from s2i_lib.speech.commands import COMMANDS, Change
 from s2i_lib.speech.name_matching import find_names
-from s2i_lib.speech.phrases import split_parts
+from s2i_lib.speech.phrases import FAR, split_parts
 from s2i_lib.speech.prompt import Prompt, fit, replace_names, say_became_any
 from s2i_lib.speech.transcript import Transcript
 from s2i_lib.storage.layout import composed
@@ -111,12 +111,13 @@ def find_what_stays(change: Change, before: str) -> str:
     """Return what of the last picture, drawn from the prompt ``before``, a change leaves as it is.
 
     That is its subject, its surroundings, or "": where the number, the light or the style changes,
-    subject and place together, or the subject's place within the picture.
+    subject and place together, the subject's place within the picture, or what is behind it.
     """
     stays = STAYS.get(change.kind, "")
     if stays == SUBJECT and _WITHIN.search(change.text):
         return ""
-    if stays == SURROUNDINGS and _places_in(before) != _places_in(change.text):
+    is_behind = re.search(FAR, " ".join((*change.old_words, "|", *change.new_words)))
+    if stays == SURROUNDINGS and (is_behind or _places_in(before) != _places_in(change.text)):
         return ""
     return stays
 

@@ -154,6 +154,7 @@ def test_kept_picture_tells_the_chain_and_each_step_is_made_again_bit_for_bit(ta
         ("make it a cat", SURROUNDINGS),
         ("make it wear a hat", SURROUNDINGS),
         ("add a tree", SURROUNDINGS),
+        ("put a castle in the background", ""),
         ("make it a blue cat on a green background", ""),
         ("remove the background", ""),
         ("make it two", ""),
