@@ -7,7 +7,7 @@
 # make screenshots   takes the pictures of the studio in docs/ anew
 # make docs    builds the documentation site, with the notebooks' own pictures; eight minutes, then seconds
 # make badges REPO=owner/name   writes the repository's address into the README and the notebooks
-# make pocket  trains the pocket model from nothing; needs npm; five hours on two idle cores, resumable
+# make pocket  trains the pocket model from nothing; needs npm; six hours on two idle cores, resumable
 
 SHELL := /bin/bash
 AUDIO ?= s2i_lib/samples/red_car.wav
@@ -102,7 +102,7 @@ badges: .venv/bin/python
 # had these many shards of 5,000 scenes and steps of the trunk; more go on from there, with a new
 # branch.
 SHARDS ?= 24
-POCKET_STEPS ?= 3354
+POCKET_STEPS ?= 5737
 pocket: .venv/.test
 	$(PIP) --quiet -e '.[pocket]'
 	$(BIN)/python -m tools.pocket.icons
