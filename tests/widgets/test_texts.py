@@ -59,7 +59,7 @@ def test_example_is_one_that_is_understood(language):
 def test_errors_give_the_same_example_as_the_page():
     example = ENGLISH["hint"].partition(": ")[2].strip(" .")
     assert example in EMPTY_PROMPT
-    nobody = SimpleNamespace(subjects=[], taught=None)
+    nobody = SimpleNamespace(subjects=[], chosen=None)
     for fails in (lambda: make_prompt("..."), lambda: read(nobody, "make it blue", None)):
         with pytest.raises(InputError, match=example):
             fails()
