@@ -163,8 +163,7 @@ class Live:
             with self.speech.use_listener() as listener:
                 transcript = listener.hear(samples, RATE_HZ)
             self._notes += transcript.notes
-            is_same = before and before[1].text == transcript.text
-            self._heard = samples, before[1] if before and is_same else transcript
+            self._heard = samples, transcript
             self._tell(self._agreement.add(transcript.text))
         elif not self._agreement.is_whole:
             self._tell(self._agreement.add(before[1].text))

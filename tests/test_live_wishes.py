@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from s2i_lib.models.registry import PACKAGE
 from s2i_lib.pipeline import Hearing, SpeechToImage
 from s2i_lib.speech.audio import RATE_HZ, load_audio
 from s2i_lib.speech.live import LocalAgreement, Partial, is_all_heard
+from s2i_lib.speech.transcript import Transcript
 from tests.studios import wait_until
 
 CLIP = PACKAGE / "samples" / "red_car.wav"
@@ -110,6 +112,20 @@ def test_what_a_listener_says_once_of_itself_is_with_the_wish(speech):
     wish = listen_live(speech, spoken(1.0), drafts=False)
     assert wish.notes[0] == "Only English is heard now."
     assert not listen_live(speech, spoken(1.0, rate=0), drafts=False).notes
+
+
+def test_doubts_of_words_half_heard_go_when_they_are_heard_whole(speech, monkeypatch):
+    """The same words were heard of a recording that ended within the last syllable."""
+    whole = Transcript("a red car", "en", 1.0, "a red car", (), "test", "none", 1.0, 0.1)
+    heard = [replace(whole, doubts=("Whisper was unsure of the words.",)), whole]
+    with speech.use_listener() as listener:
+        monkeypatch.setattr(listener, "hear", lambda *_: heard.pop(0))
+    live, clip = Live(speech, drafts=False), load_audio(CLIP)
+    live.add(clip[:RATE_HZ])
+    wait_until(lambda: live._heard is not None)
+    live.add(clip[RATE_HZ:])
+    wait_until(lambda: len(live._heard[0]) == len(clip))
+    assert live.hear() == whole and heard == []
 
 
 @pytest.mark.slow
