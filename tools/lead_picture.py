@@ -1,13 +1,14 @@
 """Draw docs/lead.png, the promise in one picture: photos of a subject, a sentence, what is drawn.
 
-Everything in it is real: the sample photos that a run was trained on, a recording, the words that
-Whisper heard in it, and the picture that the run drew of them. It was made by
+Everything in it is real: photos that a run was trained on, a recording, the words that Whisper
+heard in it, and the picture that the run drew of them. It was made, with duck_toy of the DreamBooth
+dataset (github.com/google/dreambooth, CC BY 4.0), by
 
-    python -m s2i_lib dataset s2i_lib/samples/rc_car --subject Racer --class-noun car
-    python -m s2i_lib finetune --subject Racer --model pocket --name lead \
+    python -m s2i_lib dataset duck_toy --subject Daisy --class-noun duck --kind object
+    python -m s2i_lib finetune --subject Daisy --model pocket --name lead \
         --option sample_every=0 --option sample_prompts= --option keep=last
-    flite -voice slt -t "Racer on a beach." -o racer.wav
-    python -m tools.lead_picture racer/lead racer.wav --seed 1
+    flite -voice slt -t "Daisy on a beach." -o daisy.wav
+    python -m tools.lead_picture daisy/lead daisy.wav --seed 1
 """
 
 from __future__ import annotations
