@@ -27,6 +27,13 @@ _MARK = re.compile(
     rf"(?P<before>\b[\w'-]+\b)?[\s,.]*\b(?P<mark>{'|'.join(_MARKS)})\b[,.]?", re.IGNORECASE
 )
 
+_BACKGROUND = re.compile(r"\bback[\s-]+(?=grounds?\b)", re.IGNORECASE)
+
+
+def join_background(text: str) -> str:
+    """Write "background" as one word: Whisper hears "on a blue back ground" as well."""
+    return _BACKGROUND.sub(lambda match: match.group()[:4], text)
+
 
 def write_marks(text: str) -> str:
     """Write marks that were said: "a cat comma a dog full stop" -> "a cat, a dog."
@@ -116,7 +123,7 @@ def strip_habits(text: str, names: Sequence[str] = ()) -> str:
     if names:
         one = "|".join(re.escape(name) for name in names)
         request = re.compile(_REQUEST.pattern.replace("NAME", f"(?:{one})"), re.IGNORECASE)
-    text = _STUTTER.sub("", _UM.sub(_without_um, text))
+    text = _STUTTER.sub("", _UM.sub(_without_um, join_background(text)))
     text = without_repeats(_ASIDE.sub("", put_right(text)).strip(" ,"))
     cuts = [0, *(cut.end() for cut in _CLAUSE_END.finditer(text)), len(text)]
     clauses = [text[a:b].strip() for a, b in pairwise(cuts)]
@@ -314,7 +321,8 @@ def strip_politeness(text: str) -> str:
 
     Unlike `strip_habits`, which leaves what a picture shows.
     """
-    text = " ".join(_ASIDE_IN_CHANGE.sub("", _UM.sub(_without_um, text)).split()).strip(" ,.;!?…")
+    text = _ASIDE_IN_CHANGE.sub("", _UM.sub(_without_um, join_background(text)))
+    text = " ".join(text.split()).strip(" ,.;!?…")
     while (shorter := _POLITE_END.sub("", text)) != text:
         text = shorter
     while (shorter := _POLITE.sub("", text)) != text and shorter:

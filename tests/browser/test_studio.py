@@ -9,6 +9,7 @@ import pytest
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
 from s2i_lib.drawing.gallery import read_record
+from s2i_lib.speech.habits import join_background
 from tests.browser.lab import Notebook, fill_in
 from tests.browser.test_capture import drop
 from tests.browser.voices import CLIP, put_quiet_around, speak
@@ -52,7 +53,7 @@ def open_more(frame) -> None:
 
 
 def words_of(text: str) -> set[str]:
-    return set(re.findall(r"\w+", text.lower()))
+    return set(re.findall(r"\w+", join_background(text.lower())))
 
 
 THEMES = pytest.mark.parametrize("is_dark", [False, True], ids=["light", "dark"])

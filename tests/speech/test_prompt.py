@@ -132,6 +132,7 @@ def test_habits_go_and_meaning_stays(said, asked):
         ("3.5 cats", "3.5 cats"),
         ("a cat comma a dog full stop", "a cat, a dog"),
         ("a comma butterfly", "a comma butterfly"),
+        ("A tree on a blue back ground.", "A tree on a blue background"),
     ],
 )
 def test_numbers_and_marks_behave(said, asked):
