@@ -76,6 +76,29 @@ def test_wishes_that_wait_are_dropped_but_the_last():
     assert worker.wait(5) and done == [4]
 
 
+def test_wishes_that_are_not_dropped_begin_in_turn_and_end_at_the_first_check_but_the_last():
+    done, gate, began = [], threading.Event(), threading.Event()
+    worker = Worker(lambda error: done.append(type(error)))
+
+    def first():
+        began.set()
+        gate.wait(5)
+        worker.check()
+
+    def wish(number):
+        done.append(number)
+        worker.check()
+        done.append("drawn")
+
+    worker.submit(first)
+    assert began.wait(5)
+    for number in range(3):
+        worker.submit(lambda number=number: wish(number), drops=False)
+    gate.set()
+    assert worker.wait(5)
+    assert done == [Cancelled, 0, Cancelled, 1, Cancelled, 2, "drawn"]
+
+
 def test_thread_outlives_a_wish_that_fails():
     errors, done = [], []
     worker = Worker(errors.append)
@@ -564,6 +587,25 @@ def test_change_says_what_it_was_taken_for_and_is_had_the_other_way(drive, pocke
     studio._told({"type": "other"})
     assert studio.wait(240) and studio.answer["other"] == "as_change"
     assert studio.prompt["text"] != "a blue car"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_spoken", [False, True])
+def test_changes_that_wait_while_a_model_loads_are_all_of_one_picture(drive, pocket, is_spoken):
+    said = ["a red car", "make it blue", "on the beach"]
+    heard = [Transcript(one, "en", 0.9, one, (), "e", "m", 1.0, 1.0) for one in said]
+    listener = listener_that_hears()
+    listener.hear = lambda *_: heard.pop(0)
+    settings = {"model": "pocket", "steps": 1}
+    studio = Studio(drive, settings=settings, classroom=False, listener=listener, model=pocket)
+    gate, loads = threading.Event(), threading.Event()
+    studio._worker.submit(lambda: loads.set() or gate.wait(60))
+    assert loads.wait(60)
+    for one in said:
+        studio.hear(SILENCE) if is_spoken else studio.say(one)
+    gate.set()
+    [record] = records(studio)
+    assert record["prompt"] == "a blue car on the beach"
 
 
 @pytest.mark.slow

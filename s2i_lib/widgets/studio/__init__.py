@@ -266,7 +266,8 @@ class Studio(StudioPage):
                 self._show("waiting", ("waiting", {}))
             work()
 
-        self._worker.submit(run)
+        # One that waits while a model loads is read, too: the next may be a change of it.
+        self._worker.submit(run, drops=False)
 
     def _listen(self) -> Live:
         """Begin to hear, and sketch, what is being spoken."""
@@ -345,7 +346,9 @@ class Studio(StudioPage):
 
     def _on_event(self, event: Event) -> None:
         """Show what goes on, wherever it goes on; a wish that nobody wants any more ends here."""
-        self._worker.check()
+        is_heard = isinstance(event, Hearing | Heard) or event == Loading("Whisper")
+        if not (is_heard and self._worker.is_overtaken):  # the newer one may be a change of it
+            self._worker.check()
         if isinstance(event, Loading):
             self._show_loading(event.what)
         elif isinstance(event, Loaded):

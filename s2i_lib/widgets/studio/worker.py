@@ -1,9 +1,10 @@
-"""A thread with a queue of one: a new wish takes the place of the one that runs."""
+"""A thread with a queue: a new wish takes the place of the one that runs."""
 
 from __future__ import annotations
 
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable
 
 from s2i_lib.pipeline import Cancelled
@@ -12,7 +13,7 @@ log = logging.getLogger(__name__)
 
 
 class Worker:
-    """Runs one wish at a time, the newest first; older ones that wait are dropped.
+    """Runs one wish at a time; a newer one takes the place of those that run or wait.
 
     A wish is a function without arguments that calls ``check`` often; there it ends with
     `Cancelled` when a newer wish has come or ``cancel`` was called.
@@ -21,15 +22,23 @@ class Worker:
     def __init__(self, on_error: Callable[[Exception], object]) -> None:
         self._on_error = on_error
         self._condition = threading.Condition()
-        self._next: Callable[[], object] | None = None
+        self._waiting = deque[Callable[[], object]]()
         self._is_running = False
         self._is_cancelled = False
         self._thread: threading.Thread | None = None
 
-    def submit(self, wish: Callable[[], object]) -> None:
-        """Run ``wish`` as soon as the one that runs has stopped."""
+    def submit(self, wish: Callable[[], object], *, drops: bool = True) -> None:
+        """Run ``wish`` as soon as the one that runs has stopped.
+
+        Parameters
+        ----------
+        wish : what to run
+        drops : forget those that wait; else each is begun, to end at its first ``check``
+        """
         with self._condition:
-            self._next = wish
+            if drops:
+                self._waiting.clear()
+            self._waiting.append(wish)
             self._is_cancelled = True
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="studio", daemon=True)
@@ -37,16 +46,16 @@ class Worker:
             self._condition.notify_all()
 
     def cancel(self) -> None:
-        """Stop the running wish between two steps, and drop the one that waits."""
+        """Stop the running wish between two steps, and drop those that wait."""
         with self._condition:
-            self._next = None
+            self._waiting.clear()
             self._is_cancelled = True
 
     @property
     def is_busy(self) -> bool:
         """Whether a wish runs or waits."""
         with self._condition:
-            return self._is_running or self._next is not None
+            return self._is_running or bool(self._waiting)
 
     @property
     def is_mine(self) -> bool:
@@ -57,7 +66,7 @@ class Worker:
     def is_overtaken(self) -> bool:
         """Whether a newer wish waits."""
         with self._condition:
-            return self._next is not None
+            return bool(self._waiting)
 
     def check(self) -> None:
         """Raise `Cancelled` in a wish that is no longer wanted; on other threads do nothing."""
@@ -68,17 +77,16 @@ class Worker:
         """Wait until nothing runs or waits; whether that came to be in time."""
         with self._condition:
             return self._condition.wait_for(
-                lambda: self._next is None and not self._is_running, timeout_s
+                lambda: not self._waiting and not self._is_running, timeout_s
             )
 
     def _work(self) -> None:
         while True:
             with self._condition:
-                self._condition.wait_for(lambda: self._next is not None)
-                wish, self._next = self._next, None
-                self._is_running, self._is_cancelled = True, False
+                self._condition.wait_for(lambda: self._waiting)
+                wish = self._waiting.popleft()
+                self._is_running, self._is_cancelled = True, bool(self._waiting)
             try:
-                assert wish is not None
                 wish()
             except Exception as error:  # the thread must outlive any wish
                 self._on_error(error)
