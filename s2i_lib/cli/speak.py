@@ -17,7 +17,7 @@ from s2i_lib.drawing.draw import EMPTY_PROMPT
 from s2i_lib.drawing.pages import Section, write_page
 from s2i_lib.drawing.told import alt_text
 from s2i_lib.errors import InputError, S2iError
-from s2i_lib.storage.files import make_folder, write_new
+from s2i_lib.storage.files import ROOM, make_folder, write_new
 from s2i_lib.storage.layout import Drive
 
 if TYPE_CHECKING:
@@ -301,7 +301,7 @@ def _report(
         *(f"Alt text  {alt_text(one.record)}" for one in wish.pictures if "seen" in one.record),
     )
     for path in paths if wish.options.is_panorama else []:
-        room = write_new(path.with_suffix(".room.html"), room_page(path).encode())
+        room = write_new(path.with_suffix(ROOM), room_page(path).encode())
         emit({"room": str(room)}, f"Room      {room}")
     if wish.failures:
         raise S2iError(

@@ -30,7 +30,7 @@ except ImportError:  # Windows
 
 log = logging.getLogger(__name__)
 
-STEREO = ".stereo.jpg"  # of a picture's two views, the one kind of file with two endings
+STEREO, ROOM = ".stereo.jpg", ".room.html"  # a picture's two views, its room: with two endings
 PART_LIVES_S = 3600.0  # what is half written and untouched for so long, a killed process left
 
 
@@ -83,8 +83,9 @@ def files_beside(path: Path) -> list[Path]:
 
 def without_ending(path: Path) -> Path:
     """Return what a file is called without its ending: of X.png and of X.stereo.jpg it is X."""
-    if path.name.endswith(STEREO):
-        return path.with_name(path.name.removesuffix(STEREO))
+    for ending in (STEREO, ROOM):
+        if path.name.endswith(ending):
+            return path.with_name(path.name.removesuffix(ending))
     return path.with_suffix("")
 
 

@@ -30,8 +30,8 @@ def test_nothing_is_written_over_whatever_case_its_name_has(tmp_path):
 
 
 def test_what_belongs_to_a_picture_lies_beside_it_under_its_name(tmp_path):
-    own = ["a[1].glb", "a[1].json", "a[1].png", "a[1].stereo.jpg"]
-    for name in (*own, "a.png", "a1.png", "a[1].room.html", "a[1].stereo.png"):
+    own = ["a[1].glb", "a[1].json", "a[1].png", "a[1].room.html", "a[1].stereo.jpg"]
+    for name in (*own, "a.png", "a1.png", "a[1].loom.html", "a[1].stereo.png"):
         (tmp_path / name).write_bytes(b"x")
     assert [path.name for path in files_beside(tmp_path / "a[1].png")] == own
 
