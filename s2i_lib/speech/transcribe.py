@@ -205,7 +205,7 @@ def _load_auto(
             find_weights(engine, name, drive, download=download)
         except S2iError as error:
             if download and not reason:
-                reason = getattr(error, "last", str(error).rstrip("."))
+                reason = getattr(error, "reason", str(error).rstrip("."))
             continue
         loaded = load_engine(engine, name, device, drive, options.beam_size)
         return loaded, (_english_only(name, reason),) if name in rest else ()
@@ -214,8 +214,9 @@ def _load_auto(
 
 def _english_only(model: str, reason: str) -> str:
     return (
-        f"Only English is heard now, by {model}: a Whisper for all languages is not on this "
-        f"computer and could not be downloaded ({reason}). {OFFLINE_ADVICE}"
+        f"Only English is heard now, by {model}. For other languages connect to the internet, or "
+        "install them once: pip install 's2i_lib[multilingual]'. Their Whisper could not be "
+        f"downloaded ({reason})."
     )
 
 

@@ -102,13 +102,13 @@ def choose_models(language: str | None, device: str, memory_gib: float) -> list[
 class WeightsNotFoundError(S2iError):
     """No place has a model's weights."""
 
-    def __init__(self, model: str, engine: str, tried: Sequence[str]):
+    def __init__(self, model: str, engine: str, tried: Sequence[str], reason: str):
         super().__init__(
             f"The weights of Whisper {model} for {engine} were found nowhere. Tried: "
             f"{'; '.join(tried)}. {OFFLINE_ADVICE}"
         )
-        self.last = tried[-1]
-        """Place that was tried last, and why it has none."""
+        self.reason = reason
+        """Why the place that was tried last has none, in its own words."""
 
 
 def find_weights(engine: str, model: str, drive: Drive, *, download: bool = True) -> Path:
@@ -133,19 +133,21 @@ def find_weights(engine: str, model: str, drive: Drive, *, download: bool = True
             "or the path of weights (a CTranslate2 folder, or openai-whisper's .pt file)."
         )
     places = _openai_places if engine == "openai-whisper" else _faster_places
-    tried = []
+    tried, reason = [], ""
     for place, look in places(model, drive).items():
         if place.startswith("http") and not download:
             continue
         try:
             if found := look():
                 return found
-            tried.append(f"{place} (not there)")
+            reason = "not there"
+            tried.append(f"{place} ({reason})")
         except S2iError:
             raise
         except Exception as error:  # whatever the network or the hub's client can raise
-            tried.append(f"{place} ({type(error).__name__}: {first_line(error)})")
-    raise WeightsNotFoundError(model, engine, tried)
+            reason = first_line(error)
+            tried.append(f"{place} ({type(error).__name__}: {reason})")
+    raise WeightsNotFoundError(model, engine, tried, reason)
 
 
 Places = dict[str, Callable[[], Path | None]]
