@@ -279,7 +279,7 @@ class Conversation:
 
         Of a wish that was given up there is no noise: the changed prompt is drawn as a wish.
         """
-        turn, speech, last = self.turn, self.speech, self._last_prompt
+        speech, last = self.speech, self._last_prompt
         assert last is not None
         english, wanted = english_of(words), changed(speech, last, change, words)
         taken = speech.take_run_of([one for one in wanted.subjects if one.phrase in wanted.text])
@@ -287,11 +287,11 @@ class Conversation:
         # Whose run it is, is news only where somebody was named.
         notes = [*notes, *(taken if wanted.subjects != last.subjects else ()), *became]
         prompt = change_prompt(speech, last, change, words)
-        if self.unfinished or turn is None:
-            chain = Chain(
-                f"{self.unfinished.said}; {english}" if self.unfinished else english, WISH
-            )
+        if self.unfinished:
+            chain = Chain(f"{self.unfinished.said}; {english}", WISH)
             return speech.draw(prompt, notes=notes, chain=chain)
+        turn = self.turn
+        assert turn is not None, "there is a last prompt"
         seed = turn.wish.options.seed
         if change.kind == "again":
             after = [(one.wish.options.seed or 0) + one.wish.options.count for one in self.turns]
