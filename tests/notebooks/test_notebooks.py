@@ -670,17 +670,18 @@ def test_notebook_2_trains_no_toy_car_where_the_subjects_own_crops_are_damaged(t
 def test_notebook_2_whose_kernel_was_killed_goes_on_and_ends_as_if_it_had_not(tmp_path):
     """As when Colab takes the runtime away while it trains: SIGKILL, and Run all once more."""
     tiny = make_pipeline(is_like_pocket=True)
-    tiny.unet.register_to_config(sample_size=64)  # 128 px, as what is shipped
+    tiny.unet.register_to_config(sample_size=16)  # 32 px: a kill asks for no size
     tiny.save_pretrained(tmp_path / "tiny")
     # Photos as they are: that a run with grounds of its own ends to the same bits is for
     # tests/training/test_backgrounds.py.
-    forms = {"MODEL": str(tmp_path / "tiny"), "STEPS": 150, "RECIPE": "whole"}
+    forms = {"MODEL": str(tmp_path / "tiny"), "STEPS": 120, "RECIPE": "whole"}
+    notebook = with_few_images(NOTEBOOKS[1], tmp_path)
 
     def home(name: str) -> dict[str, str]:
         folder = tmp_path / name
         return {"S2I_DRIVE": str(folder / "drive"), "S2I_LOCAL": str(folder / "local")}
 
-    killed = launch(NOTEBOOKS[1], tmp_path, home("killed"), **forms)
+    killed = launch(notebook, tmp_path, home("killed"), **forms)
     trained = tmp_path / "killed/drive/runs/racer/tiny-01"
     while not list(trained.glob("state-*")):
         assert killed.poll() is None, killed.stderr.read()[-3000:]
@@ -693,10 +694,10 @@ def test_notebook_2_whose_kernel_was_killed_goes_on_and_ends_as_if_it_had_not(tm
     assert not (trained / "weights").exists(), "it was killed too late to prove anything"
     shutil.rmtree(tmp_path / "killed" / "local")  # Colab's own disk goes with the runtime
 
-    said = run(NOTEBOOKS[1], tmp_path, home("killed"), **forms)
-    assert re.search(r"racer/tiny-01 goes on at step 100 of 150", said)
+    said = run(notebook, tmp_path, home("killed"), **forms)
+    assert re.search(r"racer/tiny-01 goes on at step 100 of 120", said)
     assert "runs/racer/tiny-01 is finished." in said
-    run(NOTEBOOKS[1], tmp_path, home("whole"), **forms)
+    run(notebook, tmp_path, home("whole"), **forms)
     ends = [digest(tmp_path / name / "drive/runs/racer/tiny-01") for name in ("killed", "whole")]
     assert ends[0] == ends[1]
 
