@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 # x and y of white, red, green and blue, by their number in ITU-T H.273, table 2, which HEIF, AVIF
 # (nclx) and PNG (cICP) use.
-D65, D50 = (0.3127, 0.3290), (0.3457, 0.3585)
+D65 = (0.3127, 0.3290)
 PRIMARIES = {
     1: (*D65, 0.640, 0.330, 0.300, 0.600, 0.150, 0.060),  # BT.709: those of sRGB
     4: (0.310, 0.316, 0.670, 0.330, 0.210, 0.710, 0.140, 0.080),  # NTSC of 1953
