@@ -94,7 +94,7 @@ def render_page(evaluations: Sequence[Evaluation], made_at: str) -> str:
 
 def _mark_of(evaluation: Evaluation) -> Mark:
     """Return the mark of the pictures that were scored."""
-    is_base = evaluation.name.startswith(evaluation.base)
+    is_base = evaluation.name.partition(",")[0] == evaluation.base
     return mark_of_record({"model": evaluation.base, "run": not is_base})
 
 

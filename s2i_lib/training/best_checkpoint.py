@@ -124,6 +124,9 @@ class BestCheckpoint:
         self.submit, self.is_on_drive = manager.submit, manager.storage.with_best
         # Of an earlier session, up to the step that training goes on from.
         validation.resume(read_lines((self.local, self.folder), SCORES, state.step))
+        if manager.compares_anew:  # what other photos were like says nothing of these
+            validation.points = [point for point in validation.points if not point.step]
+            self._write_scores()
 
     def validate(self, step: int, drawn: Mapping[str, Sequence[Image]]) -> Point | None:
         """Score one sampling; where it is the best so far, keep the weights."""
@@ -136,13 +139,16 @@ class BestCheckpoint:
         except S2iError as error:  # training is worth more than its scores
             log.warning("The samples of step %d are not scored: %s", step, error)
             return None
+        self._write_scores()
+        if step and self.validation.is_best:
+            self._keep(step)
+        return point
+
+    def _write_scores(self) -> None:
         lines = "".join(json.dumps(p.to_json()) + "\n" for p in self.validation.points)
         # Jobs hold paths, not this object: one that hangs would hold the model with it.
         path, target = write_file(self.local / SCORES, lines.encode()), self.folder / SCORES
         self.submit(SCORES, lambda: publish(path, target))
-        if step and self.validation.is_best:
-            self._keep(step)
-        return point
 
     def choose(self, last: Path) -> tuple[Path, dict[str, Any]]:
         """Put the best step's weights, if found, in the place of the ``last``, with a record.

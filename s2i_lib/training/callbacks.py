@@ -131,6 +131,7 @@ class Recorder:
         self.metrics = manager.run.local / "metrics.jsonl"
         self._unread: list[tuple[int, Losses]] = []
         self._saved_at, self._looked_at = state.step, 0
+        self._sampling_s: list[float] = []  # how long each sampling took
 
     def start(self) -> None:
         """Continue the log of an earlier session up to the step it resumes at; sample step 0."""
@@ -142,7 +143,7 @@ class Recorder:
             )
             if self.state.step == 0:
                 self.sample(0)
-                self._began = time.monotonic()
+                self._began, self._sampling_s = time.monotonic(), []
             else:
                 self._show_scores()
 
@@ -157,34 +158,39 @@ class Recorder:
             return
         self.bar.update()
         self.manager.check()
+        goes_on = False
         if is_sampled or is_last:
             self.sample(step)
-            is_last = is_last and not self.go_on(step)
+            goes_on = is_last and self.go_on(step)
         is_over = is_sampled and self.is_past_peak
         if is_saved or is_over:
-            self.save(is_last=is_last or is_over)
+            self.save(is_last=(is_last and not goes_on) or is_over)
+        if goes_on:  # after the state: whoever resumed before it would have other rates up to here
+            self.manager.write_card(self.manager.card | {"options": asdict(self.options)})
         if is_over:
             raise EarlyStop(f"Training ends at step {step}: it has been better before.")
 
     def sample(self, step: int) -> None:
+        began = time.monotonic()
         with with_mean_weights(self.state):
             drawn = self.sampler.draw(step)
         self._looked_at = step
         if self.best is not None:
             self.best.validate(step, drawn)
             self._show_scores()
+        self._sampling_s.append(time.monotonic() - began)
 
     def go_on(self, step: int) -> bool:
-        """Set the last step farther off where likeness still rises; ``options.steps`` has it."""
+        """Set the last step farther off, once, where likeness still rises: ``options.steps``."""
         points = self.best.validation.points if self.best else []
-        if step >= self.options.most_steps or not self.rises(points):
+        has_gone_on = self.options.steps > self.manager.card["wanted"]["steps"]
+        if has_gone_on or step >= self.options.most_steps or not self.rises(points):
             return False
-        seconds = (time.monotonic() - self._began) / max(1, step - self._first)
+        seconds = self._seconds_a_step(step)
         more = min(self.options.most_steps - step, int(LONGER_S / seconds))
         if more < 1:
             return False
         self.options = replace(self.options, steps=step + more)
-        self.manager.write_card(self.manager.card | {"options": asdict(self.options)})
         sentence = (
             f"Likeness still rises at step {step}: training goes on to step {step + more}, for "
             f"about {max(1, round(more * seconds / 60))} min."
@@ -193,6 +199,13 @@ class Recorder:
         self.callback("longer", {"steps": step + more, "sentence": sentence})
         self.bar.total = step + more
         return True
+
+    def _seconds_a_step(self, step: int) -> float:
+        """Return what a step takes with its share of a sampling, however few were made so far."""
+        sampling_s = sum(self._sampling_s)
+        seconds = (time.monotonic() - self._began - sampling_s) / max(1, step - self._first)
+        every = self.options.sample_every or self.options.steps
+        return seconds + sampling_s / max(1, len(self._sampling_s)) / every
 
     def _show_scores(self) -> None:
         if self.best is not None and self.best.validation.points:

@@ -20,6 +20,7 @@ from s2i_lib.storage.removal import remove
 from s2i_lib.storage.run_card import RUN_CARD, WEIGHTS, read_card
 from s2i_lib.training import checkpoint, saves
 from s2i_lib.training.run import Run, Setup, read_lines
+from s2i_lib.training.saves import has_weights
 from s2i_lib.training.storage_plan import USABLE, Storage
 
 STATE_JOB = "the run's state"
@@ -53,6 +54,8 @@ class CheckpointManager:
         self.report, self.callback, self.is_main = setup.report, setup.callback, setup.is_main
         self.card: dict[str, Any] = {}
         """What run.json said of it as training began."""
+        self.compares_anew = False
+        """Whether scores of an earlier session are of other photos, or of other prompts."""
         self._lease: Lease | None = None
         self._copying: int | None = None  # the step whose saves are on their way to the Drive
         self._lock = threading.Lock()  # for what is being copied and what is being deleted
@@ -75,13 +78,33 @@ class CheckpointManager:
                     f"{self.run.name} was made from {base['name']} with other weights than "
                     f"{card['base']['name']} has here. Start a new run with --name."
                 )
-            if earlier["dataset"]["sha256"] != card["dataset"]["sha256"]:
+            has_new_photos = earlier["dataset"]["sha256"] != card["dataset"]["sha256"]
+            if has_new_photos:
                 self.report(
                     f"The photos have changed since {self.run.name} began: from here on it learns "
                     "the new ones. For a run of the new ones only, give another --name."
                 )
-        self.card = card
-        self.write_card(card)
+            # A card that was cut short, or is of an earlier version, may not say these.
+            before, now = (one.get("instance_prompt") for one in (earlier, card))
+            is_renamed = before is not None and before != now
+            if is_renamed:
+                self.report(
+                    f"{self.run.name} has learned {before!r}: from here on it learns {now!r}. For "
+                    "a run of that only, give another --name."
+                )
+            drawn = [[*one.get("options", {}).get("sample_prompts", ())] for one in (earlier, card)]
+            self.compares_anew = has_new_photos or is_renamed or drawn[0] != drawn[1]
+        self.card = card | self._of_its_weights()
+        self.write_card(self.card)
+
+    def _of_its_weights(self) -> dict[str, Any]:
+        """Return what run.json says of the weights that a run ended with: true until it has others.
+
+        Whoever trains it on may be killed before the first save.
+        """
+        there = self.run.card() if has_weights(self.run.folder / WEIGHTS) else {}
+        told = ("step", "kept_step", "best_step", "scores")
+        return {name: there[name] for name in told if name in there}
 
     def check(self) -> None:
         """End this process's training when another one has taken the run over."""

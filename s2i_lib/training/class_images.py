@@ -143,6 +143,11 @@ class ClassImages:
             mine = missing[first : first + n_processes][accelerator.process_index :][:1]
             drawn = [(index, self._sample(index, accelerator)) for index in mine]
             for index, latents in gather_object(drawn) if n_processes > 1 else drawn:
+                if not latents.isfinite().all():  # nothing of it is kept: it would be found again
+                    raise S2iError(
+                        "The class images are not numbers (NaN): this model does not work in this "
+                        "precision here. Choose precision fp32."
+                    )
                 found[index] = latents
                 if is_main:
                     publish(_write(latents, places[0] / _batch_name(index)))
@@ -150,13 +155,7 @@ class ClassImages:
             callback(len(missing) * size, len(missing) * size)
         # On another machine the kept ones may not be there to read.
         whole = torch.cat([found[i] for i in range(n_batches)])[:count] if is_main else None
-        latents = from_main(accelerator, whole)
-        if not latents.isfinite().all():
-            raise S2iError(
-                "The class images are not numbers (NaN): this model does not work in this "
-                "precision here. Choose precision fp32."
-            )
-        return latents
+        return from_main(accelerator, whole)
 
     def _sample(self, index: int, accelerator: Accelerator) -> torch.Tensor:
         """One batch, each image from the noise of a seed of its own."""
@@ -177,7 +176,8 @@ class ClassImages:
                     digest = (file.metadata() or {}).get("sha256")
             except (OSError, InputError):
                 continue
-            if len(latents) == self.batch_size and digest == _digest(latents):
+            is_whole = len(latents) == self.batch_size and digest == _digest(latents)
+            if is_whole and latents.isfinite().all():  # earlier versions kept what was not
                 return latents
         return None
 

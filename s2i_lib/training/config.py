@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 from s2i_lib.errors import InputError
+from s2i_lib.models.lora import MOST_RANK
 from s2i_lib.storage.json_file import parse_object
 
 METHODS = ("full", "lora")
@@ -180,17 +181,31 @@ class FinetuneOptions:
                 f"A batch of {self.batch_size} cannot be computed in {self.accumulation} equal "
                 "parts. Choose accumulation so that it divides batch_size."
             )
-        self._check_class_prompts()
+        self._check_prompts()
         for name in AT_MOST_1:
             if getattr(self, name) > 1:
                 raise InputError(f"{name} is {getattr(self, name)}; expected 0 to 1.")
         if not 0 <= self.ema_decay < 1:
             raise InputError(f"ema_decay is {self.ema_decay}; expected 0 (off) to below 1.")
+        if self.lora_rank > MOST_RANK:
+            raise InputError(f"lora_rank is {self.lora_rank}; expected 1 to {MOST_RANK}.")
+        if self.method == "lora" and not self.lora_targets:
+            raise InputError(
+                "lora_targets is empty, so nothing would be trained. Leave it out for attention's "
+                f"layers ({', '.join(ATTENTION)}), or choose method full."
+            )
         if self.with_text_encoder and self.method == "lora":
             raise InputError(
                 "The text encoder is trained with method full only. "
                 "Leave with_text_encoder off, or choose method full."
             )
+
+    def _check_prompts(self) -> None:
+        self._check_class_prompts()
+        for row in self.sample_prompts:
+            _check_braces("sample prompt", row, ("subject", "noun"), "of nothing else is it told")
+        why = "it asks for a ground and nothing on it"
+        _check_braces("ground prompt", self.ground_prompt, ("where",), why)
 
     def _check_class_prompts(self) -> None:
         rows = self.class_prompts
@@ -200,13 +215,8 @@ class FinetuneOptions:
                 " To train without class images switch with_prior off."
             )
         for row in rows:
-            try:
-                row.format(noun="")
-            except (KeyError, IndexError, ValueError) as error:
-                raise InputError(
-                    f"The class prompt {row!r} cannot be filled in ({error}). Only {{noun}} may "
-                    "stand in braces: class images are of other ones of the subject's kind."
-                ) from error
+            why = "class images are of other ones of the subject's kind"
+            _check_braces("class prompt", row, ("noun",), why)
             if not all(any(c.isalnum() for c in prompt) for prompt in row.split("|")):
                 raise InputError(
                     f"One of the class prompts in {row!r} has no words. Give each some, and put a "
@@ -230,6 +240,18 @@ class FinetuneOptions:
             if isinstance(value, list):  # as it comes from JSON
                 values[name] = tuple(value)
         return cls(**values)
+
+
+def _check_braces(what: str, prompt: str, known: Sequence[str], why: str) -> None:
+    """Refuse a prompt in which something else than the known names stands in braces."""
+    try:
+        prompt.format(**dict.fromkeys(known, ""))
+    except (KeyError, IndexError, ValueError, AttributeError) as error:
+        names = " and ".join(f"{{{name}}}" for name in known)
+        raise InputError(
+            f"The {what} {prompt!r} cannot be filled in ({error}). Only {names} may stand in "
+            f"braces: {why}."
+        ) from error
 
 
 def as_json(options: FinetuneOptions) -> dict[str, Any]:

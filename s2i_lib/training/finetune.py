@@ -78,7 +78,7 @@ class Prepared:
 
         What an earlier session could not copy to the Drive is on this disk still, and goes there.
         """
-        return is_finished(self.run, self.setup) and not self.run.local.exists()
+        return is_finished(self.run, self.setup) and not self.run.is_ahead_here
 
 
 class FinetuneRun:
@@ -236,10 +236,14 @@ class FinetuneRun:
         return load_for_training(base, self.drive)
 
     def longer(self, run: Path) -> FinetuneRun:
-        """Return what trains a run of this subject on, to twice the steps that it has."""
-        again = copy.copy(self)
+        """Return what trains a run of this subject on, to twice the steps that it has.
+
+        One that has not ended yet goes on to the steps that it was to have.
+        """
+        again, card = copy.copy(self), read_card(run)
         again.name = run.name
-        again.changes = self.changes | {"steps": 2 * read_card(run)["step"]}
+        steps = 2 * card["step"] or card["options"]["steps"]
+        again.changes = self.changes | {"steps": steps}
         return again
 
     def _prepare(self, report: Report) -> Prepared:

@@ -14,6 +14,7 @@ from s2i_lib.training import checkpoint, saves
 from s2i_lib.training.config import FinetuneOptions
 from s2i_lib.training.resources import as_lora
 from s2i_lib.training.run import Run, Setup, wants
+from s2i_lib.training.saves import has_weights
 from s2i_lib.training.train_state import TrainState
 
 
@@ -36,7 +37,7 @@ def begun(earlier: dict[str, Any], wanted: FinetuneOptions) -> FinetuneOptions:
 
 
 def newest_step(run: Run) -> int:
-    """Return the step of the run's newest save on this disk or the Drive; 0 where there is none.
+    """Return the step that the run goes on from, by what lies on this disk or the Drive; 0: none.
 
     Whether it is whole, `find_save` finds out, who reads it.
     """
@@ -44,14 +45,25 @@ def newest_step(run: Run) -> int:
     for place in (run.local, run.folder):
         with suppress(OSError):
             steps += [saves.age(save)[0] for save in saves.list_saves(place)]
+    if ended_after(run, max(steps)):
+        return weights_step(run.folder / WEIGHTS, run)
     return max(steps)
+
+
+def ended_after(run: Run, step: int) -> bool:
+    """Return whether the run has ended once, with the weights it has, after the step of a save.
+
+    What trains it on may have been killed before it saved anything; and a save that is older is
+    what another machine left here.
+    """
+    return has_weights(run.folder / WEIGHTS) and step < run.card().get("step", 0)
 
 
 def find_save(run: Run, setup: Setup) -> Path | None:
     """Find the newest whole save of the run that all processes see, if it fits the options.
 
-    That is one on this disk or the Drive; for several machines one on the Drive. A finished run
-    that keeps no state goes on from its weights.
+    That is one on this disk or the Drive; for several machines one on the Drive. A run that has
+    ended once and keeps no state of its end goes on from its weights.
     """
     from accelerate.utils import gather_object
 
@@ -64,7 +76,7 @@ def find_save(run: Run, setup: Setup) -> Path | None:
     save = None
     if setup.is_main:
         save = saves.newest_save(places, setup.report)
-        if save is None and run.is_over:
+        if ended_after(run, saves.age(save)[0] if save else -1):
             save = run.folder / WEIGHTS
     save = from_main(accelerator, save)
     if save is not None:

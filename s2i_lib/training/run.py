@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 import platform
@@ -16,6 +17,7 @@ from s2i_lib.errors import InputError, S2iError
 from s2i_lib.models.digests import fingerprint
 from s2i_lib.models.loading import Model
 from s2i_lib.photos.manifest import Dataset
+from s2i_lib.photos.subject import Subject
 from s2i_lib.storage.disk import list_folder, list_matching, name_fault, size_of
 from s2i_lib.storage.json_file import load_lines
 from s2i_lib.storage.layout import Drive, folder_name, local_folder
@@ -96,6 +98,18 @@ class Run:
         """
         return self.card().get("status") == "finished" and has_weights(self.folder / WEIGHTS)
 
+    @property
+    def is_ahead_here(self) -> bool:
+        """Whether this disk has what the Drive, where the run is over, has not.
+
+        Not where class images or grounds were looked at, nor what was saved here before another
+        machine ended the run.
+        """
+        card = read_card(self.local)
+        if not card or card.get("status") == "finished":
+            return bool(card)
+        return any(age(save)[0] > self.card().get("step", 0) for save in list_saves(self.local))
+
 
 def choose_run(setup: Setup, name: str | None) -> Run:
     """Choose the run to work on: the named one, else the newest that can go on, else a new one.
@@ -133,13 +147,17 @@ def choose_run(setup: Setup, name: str | None) -> Run:
             continue
         if card.get("dataset", {}).get("sha256") != setup.dataset.sha256:
             why = "its photos have changed"
+        elif not _teaches(card, setup):
+            why = f"it learns {card['instance_prompt']!r}"
         elif not _is_of_base(card, setup.model):
             why = "of other base weights"
         else:
             return run
         setup.report(f"{run.name} is unfinished, but {why}: a new run begins.")
     newest, _ = taken[-1] if taken else (0, None)
-    return run_at(parent / f"{stem}-{newest + 1:02}")
+    new = (run_at(parent / f"{stem}-{number:02}") for number in itertools.count(newest + 1))
+    # What this disk has of a run that somebody deleted from the Drive is not of the next one.
+    return next(run for run in new if not read_card(run.local))
 
 
 def _number_of(run: Path, stem: str) -> int | None:
@@ -160,8 +178,20 @@ def is_finished(run: Run, setup: Setup) -> bool:
         run.is_over
         and wants(card, setup.options)
         and card.get("dataset", {}).get("sha256") == setup.dataset.sha256
+        and _teaches(card, setup)
         and _is_of_base(card, setup.model)
     )
+
+
+def instance_prompt(subject: Subject) -> str:
+    """Return what photos of a subject are shown with, as the paper has it: "a ohwx dog"."""
+    return f"a {subject.phrase}"
+
+
+def _teaches(card: dict[str, Any], setup: Setup) -> bool:
+    """Whether a run learns the subject under the words that it has now."""
+    wanted = instance_prompt(setup.dataset.subject)
+    return card.get("instance_prompt", wanted) == wanted
 
 
 def _is_of_base(card: dict[str, Any], model: Model) -> bool:
@@ -178,7 +208,7 @@ def run_card(setup: Setup, wanted: Wanted) -> dict[str, Any]:
         "status": "training",
         "step": 0,
         "subject": subject.to_record(),
-        "instance_prompt": f"a {subject.phrase}",
+        "instance_prompt": instance_prompt(subject),
         "class_prompt": images.card["prompt"],
         "class_images": images.name if options.with_prior else None,
         "dataset": {"sha256": dataset.sha256, "images": len(dataset.images)},

@@ -12,7 +12,14 @@ from s2i_lib.evaluation.dreambench import EvaluateOptions
 from s2i_lib.evaluation.evaluate import Evaluation, PictureScore
 from s2i_lib.evaluation.metrics import Score
 from s2i_lib.evaluation.model_selection import Point
-from s2i_lib.evaluation.report import draw_curve, draw_scores, render_page, smooth, write_report
+from s2i_lib.evaluation.report import (
+    _mark_of,
+    draw_curve,
+    draw_scores,
+    render_page,
+    smooth,
+    write_report,
+)
 from s2i_lib.evaluation.runs import read_curve
 from s2i_lib.photos.subject import Subject
 
@@ -65,6 +72,12 @@ def test_a_copy_is_said_with_the_photo_it_is_of():
     page = render_page([evaluation()], "now")
     assert page.count("copy of photo") == 1
     assert "copy of photo 2?" in page
+
+
+def test_pictures_of_a_subject_called_as_its_model_are_marked_as_tuned():
+    made = evaluation("pocket-watch/pocket-01")
+    plain = evaluation("pocket, not fine-tuned")
+    assert [_mark_of(one).model for one in (made, plain)] == ["pocket, fine-tuned", "pocket"]
 
 
 def test_several_runs_lie_side_by_side():

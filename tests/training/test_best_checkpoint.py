@@ -211,14 +211,17 @@ def shown(noun: str) -> list[Image.Image]:
     return [renders()[NOUNS.index(noun)]] * 2
 
 
-def judged(scorer, tmp_path, train_state, points=()):
+def judged(scorer, tmp_path, train_state, points=(), *, compares_anew=False):
     local, folder = tmp_path / "local", tmp_path / "folder"
     local.mkdir(exist_ok=True)
     folder.mkdir(exist_ok=True)
     validation = Validation(scorer, CAR, shown("car"))
     options = FinetuneOptions()
     manager = SimpleNamespace(
-        run=Run(folder, local), storage=Storage(), submit=lambda name, job: job()
+        run=Run(folder, local),
+        storage=Storage(),
+        submit=lambda name, job: job(),
+        compares_anew=compares_anew,
     )
     best = BestCheckpoint(validation, train_state, options, manager)
     for step, noun in points:
@@ -308,6 +311,23 @@ def test_a_finished_run_that_goes_on_still_has_its_best_step(scorer, tmp_path, t
     path, record = again.choose(last)
     assert (record["kept_step"], record["best_step"]) == (25, 25)
     assert kept_value(path) == 0.25
+
+
+@pytest.mark.slow
+def test_scores_of_other_photos_choose_no_weights_that_never_saw_these(
+    scorer, tmp_path, train_state
+):
+    from s2i_lib.training.checkpoint import save_weights
+
+    judged(scorer, tmp_path, train_state, [(0, "banana"), (25, "car"), (50, "banana")])
+    more = [(75, "banana"), (100, "banana")]
+    anew = judged(scorer, tmp_path, train_state, more, compares_anew=True)
+    last = save_weights(train_state, FinetuneOptions(), tmp_path / "weights")
+    _, record = anew.choose(last)
+    assert record["kept_step"] == 75 and kept_value(last) == 0.75
+    for place in ("local", "folder"):  # so that the next session does not count them either
+        lines = (tmp_path / place / SCORES).read_text().splitlines()
+        assert [json.loads(line)["step"] for line in lines] == [0, 75, 100]
 
 
 @pytest.mark.slow

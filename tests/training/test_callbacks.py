@@ -16,7 +16,7 @@ from s2i_lib.errors import S2iError
 from s2i_lib.models import loading
 from s2i_lib.speech.prompt import Prompt
 from s2i_lib.storage.run_card import read_card
-from s2i_lib.training import checkpoint, saves
+from s2i_lib.training import callbacks, checkpoint, saves
 from s2i_lib.training.callbacks import SAMPLE_SEED, SAMPLES_A_ROW
 from s2i_lib.training.recipes import POCKET, want
 
@@ -227,6 +227,39 @@ def test_run_goes_on_while_likeness_rises_and_a_killed_one_ends_the_same(drive, 
     assert digest(killed) == digest(whole)
     _, said, _ = start(drive, dataset, tiny, name="whole", **LONGER)
     assert any("finished already" in text for text in said)
+
+
+@pytest.mark.slow
+def test_run_goes_on_once_for_five_minutes_and_not_again_and_again(
+    drive, dataset, tiny, monkeypatch
+):
+    monkeypatch.setattr(callbacks, "LONGER_S", 1.0)
+    monkeypatch.setattr(callbacks.Recorder, "_seconds_a_step", lambda self, step: 0.4)
+    run, _, events = start(drive, dataset, tiny, **LONGER | {"most_steps": 60})
+    assert [info["steps"] for event, info in events if event == "longer"] == [6]
+    assert read_card(run)["step"] == 6
+
+
+@pytest.mark.slow
+def test_one_killed_as_it_goes_on_has_the_rates_of_an_unbroken_one(
+    drive, dataset, tiny, monkeypatch
+):
+    """The rate of a schedule goes by the steps: before the state is kept they may not be more."""
+    linear = LONGER | {"schedule": "linear"}
+    whole, _, _ = start(drive, dataset, tiny, name="whole", **linear)
+    save = callbacks.Recorder.save
+
+    def die_at_4(self, is_last):
+        if self.state.step == 4:
+            raise KilledError
+        save(self, is_last)
+
+    with monkeypatch.context() as patch, pytest.raises(KilledError):
+        patch.setattr(callbacks.Recorder, "save", die_at_4)
+        start(drive, dataset, tiny, name="killed", **linear)
+    killed, said, _ = start(drive, dataset, tiny, name="killed", **linear)
+    assert any("goes on at step 2 of 4" in text for text in said)
+    assert read_card(killed)["step"] == 7 and digest(killed) == digest(whole)
 
 
 def test_run_whose_steps_were_named_has_those():

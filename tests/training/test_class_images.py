@@ -10,8 +10,10 @@ from accelerate import Accelerator
 from tiny_model import as_model, make_pipeline
 
 from s2i_lib.drawing.sampling import DrawOptions, decode, sample_latents
+from s2i_lib.errors import S2iError
 from s2i_lib.photos.subject import Subject
 from s2i_lib.speech.prompt import Prompt
+from s2i_lib.training import class_images
 from s2i_lib.training.class_images import SAMPLING, ClassImages
 from s2i_lib.training.config import FinetuneOptions
 
@@ -127,6 +129,23 @@ def test_a_stopped_sampling_goes_on_and_ends_the_same(pipe, tmp_path):
         get(pipe, tmp_path / "parts", 12, publish=stop)
     rest, sampled = get(pipe, tmp_path / "parts", 12)
     assert sampled == 4 and torch.equal(whole, rest)
+
+
+def test_what_is_not_a_number_is_never_kept_and_what_was_is_sampled_anew(
+    pipe, tmp_path, monkeypatch
+):
+    """As SD 2.1 in fp16 at 768 px: with fp32, as the error says, it has to work."""
+    whole, _ = get(pipe, tmp_path / "whole", 8)
+    sampled = ClassImages._sample
+    with monkeypatch.context() as patch:
+        patch.setattr(ClassImages, "_sample", lambda *given: sampled(*given) * torch.nan)
+        with pytest.raises(S2iError, match=r"not numbers \(NaN\).*Choose precision fp32"):
+            get(pipe, tmp_path / "made", 8)
+    assert not [*(tmp_path / "made").rglob("latents-*")]
+    (folder,) = (tmp_path / "made").iterdir()
+    class_images._write(torch.full_like(whole[:4], torch.nan), folder / "latents-000.safetensors")
+    again, sampled = get(pipe, tmp_path / "made", 8)
+    assert sampled == 8 and torch.equal(whole, again)
 
 
 @pytest.mark.parametrize("damage", ["cut", "byte", "gone"])

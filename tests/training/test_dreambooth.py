@@ -14,6 +14,7 @@ from tiny_model import as_model, draw_dataset, make_pipeline
 from s2i_lib.drawing.sampling import encode_prompts, token_ids
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.models import devices
+from s2i_lib.models.lora import MOST_RANK
 from s2i_lib.models.registry import REGISTRY
 from s2i_lib.training import dreambooth
 from s2i_lib.training.config import FinetuneOptions, learning_rate_at, parse_options
@@ -470,6 +471,10 @@ def test_half_precision_is_for_the_way_forward_alone(pipe, data):
         {"class_prompts": "a {noun}"},
         {"class_prompts": ("a {noun}", "a red {subject}")},
         {"class_prompts": ("a {noun}", "a red {noun} | ")},
+        {"ground_prompt": "an empty {place}"},
+        {"sample_prompts": ("a {subject}", "a {dog}")},
+        {"method": "lora", "lora_targets": ()},
+        {"lora_rank": MOST_RANK + 1},
     ],
 )
 def test_options_that_cannot_work_are_refused(wrong):

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -10,13 +11,14 @@ from tiny_run import SHORT, KilledError, digest, kill_at, setup_of, start
 
 from s2i_lib.errors import InputError
 from s2i_lib.photos.subject import Subject
-from s2i_lib.storage.layout import Drive
+from s2i_lib.storage.layout import Drive, local_folder
 from s2i_lib.storage.lease import LEASE, Lease
 from s2i_lib.storage.run_card import EDITIONS, read_card
-from s2i_lib.training import checkpoint, resources, saves
+from s2i_lib.training import checkpoint, plan, resources, saves
 from s2i_lib.training.config import FinetuneOptions
 from s2i_lib.training.finetune import FinetuneRun
 from s2i_lib.training.run import choose_run
+from s2i_lib.training.storage_plan import Storage
 from s2i_lib.training.train_state import find_8bit_fault
 
 pytestmark = pytest.mark.usefixtures("local_disk")
@@ -296,3 +298,77 @@ def test_weights_whose_step_cannot_be_read_are_of_the_step_on_the_card(tmp_path,
     (weights / checkpoint.STEP).write_text(step)
     (weights.parent / "run.json").write_text('{"kept_step": 5}')
     assert weights_step(weights, Run(weights.parent, tmp_path / "local")) == 5
+
+
+# ---- Runs that end, and are trained on ----
+
+TIGHT = Storage(keeps_state=False, states=0, slots_so_far=1)  # as Stable Diffusion has it
+
+
+@pytest.fixture
+def keeps_no_state(monkeypatch):
+    monkeypatch.setattr(plan, "choose_storage", lambda *_, **__: TIGHT)
+
+
+@pytest.mark.slow
+def test_training_on_that_dies_before_its_first_save_goes_on_from_the_finished_weights(
+    drive, dataset, tiny, keeps_no_state
+):
+    run, _, _ = start(drive, dataset, tiny)
+    before, card = digest(run), read_card(run)
+    assert not saves.list_saves(run)
+    more = {"name": run.name, "steps": 16, "save_every": 8}
+    with pytest.raises(KilledError):
+        start(drive, dataset, tiny, callback=kill_at(10), **more)
+    killed = read_card(run)
+    assert killed["status"] == "training" and digest(run) == before
+    assert killed["step"] == card["step"] == 8 and killed["kept_step"] == card["kept_step"]
+    training = FinetuneRun(drive, dataset, model=str(tiny))
+    assert training.longer(run).changes["steps"] == 16, "pressed once more it is the same goal"
+    again, said, _ = start(drive, dataset, tiny, **more)
+    assert again == run and any("goes on at step 8 of 16, from that" in line for line in said)
+    assert read_card(run)["step"] == 16
+
+
+@pytest.mark.slow
+def test_a_finished_run_is_not_trained_again_as_something_of_it_lies_here(
+    drive, dataset, tiny, keeps_no_state, local_disk
+):
+    run, _, _ = start(drive, dataset, tiny)
+    local = local_folder(drive, run)
+    local.mkdir(parents=True)  # as looking at its grounds leaves it
+    _, said, events = start(drive, dataset, tiny)
+    assert "finished already" in said[-1] and not events
+    # ... and what this machine had of it, before another one ended it
+    (local / "run.json").write_text(json.dumps(read_card(run) | {"status": "training"}))
+    (local / "state-00000003").mkdir()
+    _, said, events = start(drive, dataset, tiny)
+    assert "finished already" in said[-1] and not events
+    _, said, _ = start(drive, dataset, tiny, name=run.name, steps=10)
+    assert any("goes on at step 8 of 10" in line for line in said)
+
+
+@pytest.mark.slow
+def test_another_noun_or_identifier_begins_a_new_run_and_that_is_said(drive, dataset, tiny):
+    old = start(drive, dataset, tiny)[0]
+    subject = dataclasses.replace(dataset.subject, class_noun="dog")
+    other = dataclasses.replace(dataset, subject=subject)
+    with pytest.raises(KilledError):
+        start(drive, other, tiny, callback=kill_at(5))
+    new, said, _ = start(drive, dataclasses.replace(
+        dataset, subject=dataclasses.replace(subject, identifier="flwx")), tiny)  # fmt: skip
+    assert (old.name, new.name) == ("tiny-01", "tiny-03")
+    assert read_card(new)["instance_prompt"] == "a flwx dog"
+    assert any("tiny-02 is unfinished, but it learns 'a sks dog'" in line for line in said)
+    _, said, _ = start(drive, dataset, tiny, name=new.name, steps=9)
+    assert any("from here on it learns 'a sks cat'" in line for line in said)
+
+
+@pytest.mark.slow
+def test_a_run_that_was_deleted_by_hand_begins_at_its_beginning(drive, dataset, tiny):
+    with pytest.raises(KilledError):
+        start(drive, dataset, tiny, callback=kill_at(5))
+    [run] = (drive.runs / "violet").iterdir()
+    shutil.rmtree(run)
+    again, said, _ = start(drive, dataset, tiny)
+    assert again.name == "tiny-02" and "violet/tiny-02 begins." in said
