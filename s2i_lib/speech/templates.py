@@ -20,7 +20,7 @@ def fill_in(prompts: Sequence[str], subject: Subject) -> list[str]:
     names = {"subject": subject.phrase, "noun": subject.class_noun}
     try:
         return [prompt.format(**names) for prompt in prompts]
-    except (KeyError, IndexError, ValueError) as error:
+    except (KeyError, IndexError, ValueError, TypeError, AttributeError) as error:
         raise InputError(
             f"A sample or class prompt cannot be filled in ({error}). "
             "Only {subject} and {noun} may stand in braces."

@@ -31,7 +31,7 @@ from s2i_lib.storage.removal import remove
 from s2i_lib.storage.run_card import WEIGHTS
 from s2i_lib.training import checkpoint
 from s2i_lib.training.checkpoint import STEP
-from s2i_lib.training.checkpoint_manager import CheckpointManager
+from s2i_lib.training.checkpoint_manager import SCORES, CheckpointManager
 from s2i_lib.training.run import Setup, read_lines
 
 if TYPE_CHECKING:
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SCORES = "scores.jsonl"
 BEST = "best"
 # Of the kept step, in the run's card:
 SCORED = ("likeness", "fidelity", "class_likeness", "surroundings", "prior_drift", "leak", "value")

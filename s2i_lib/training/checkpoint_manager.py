@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 import threading
@@ -12,18 +13,24 @@ from typing import Any
 
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.storage.disk import free_bytes, has_had_time, size_of, upload_left_s
-from s2i_lib.storage.files import make_folder, write_json
+from s2i_lib.storage.files import make_folder, write_file, write_json
 from s2i_lib.storage.lease import BEAT_S, STALE_S, Lease
 from s2i_lib.storage.publisher import Publisher
 from s2i_lib.storage.publishing import publish, tidy
 from s2i_lib.storage.removal import remove
 from s2i_lib.storage.run_card import RUN_CARD, WEIGHTS, read_card
 from s2i_lib.training import checkpoint, saves
-from s2i_lib.training.run import Run, Setup, read_lines
+from s2i_lib.training.run import Run, Setup, learned_by, read_lines
 from s2i_lib.training.saves import has_weights
 from s2i_lib.training.storage_plan import USABLE, Storage
 
 STATE_JOB = "the run's state"
+SCORES = "scores.jsonl"
+# What run.json says of weights, and not of the session that trains.
+OF_WEIGHTS = (
+    "step", "kept_step", "best_step", "scores",
+    "subject", "instance_prompt", "class_prompt", "dataset",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -67,44 +74,72 @@ class CheckpointManager:
             tidy(run.local)
             self._drive = Publisher(self.report, waits.retry_s, 12 * waits.retry_s)
 
-    def begin(self, card: dict[str, Any]) -> None:
+    def begin(self, card: dict[str, Any], from_step: int = 0) -> None:
+        """Compare a run with what it was, and write down that it is trained.
+
+        Raises
+        ------
+        InputError
+            When it is of another base, or would learn nothing of what has changed.
+        """
         if not self.is_main:
             return
-        earlier = read_card(self.run.local) or self.run.card()
-        if earlier:
+        cards = [one for one in (read_card(self.run.local), self.run.card()) if one]
+        for earlier in cards[:1]:
             base = earlier["base"]
             if base["fingerprint"] != card["base"]["fingerprint"]:
                 raise InputError(
                     f"{self.run.name} was made from {base['name']} with other weights than "
                     f"{card['base']['name']} has here. Start a new run with --name."
                 )
-            has_new_photos = earlier["dataset"]["sha256"] != card["dataset"]["sha256"]
-            if has_new_photos:
-                self.report(
-                    f"The photos have changed since {self.run.name} began: from here on it learns "
-                    "the new ones. For a run of the new ones only, give another --name."
-                )
-            # A card that was cut short, or is of an earlier version, may not say these.
-            before, now = (one.get("instance_prompt") for one in (earlier, card))
-            is_renamed = before is not None and before != now
-            if is_renamed:
-                self.report(
-                    f"{self.run.name} has learned {before!r}: from here on it learns {now!r}. For "
-                    "a run of that only, give another --name."
-                )
-            drawn = [[*one.get("options", {}).get("sample_prompts", ())] for one in (earlier, card)]
-            self.compares_anew = has_new_photos or is_renamed or drawn[0] != drawn[1]
-        self.card = card | self._of_its_weights()
+            self._report_what_has_changed(earlier, card, from_step)
+        # Both: the one on this disk is written first.
+        self.compares_anew = any(learned_by(one) != learned_by(card) for one in cards)
+        if self.compares_anew:
+            self._drop_scores()
+        self.card = card | self._of_its_weights(card)
         self.write_card(self.card)
 
-    def _of_its_weights(self) -> dict[str, Any]:
+    def _report_what_has_changed(
+        self, earlier: dict[str, Any], card: dict[str, Any], from_step: int
+    ) -> None:
+        before, now = learned_by(earlier), learned_by(card)
+        changes = []
+        if before["dataset"] != now["dataset"]:
+            changes.append(f"The photos have changed since {self.run.name} began")
+        # A card that was cut short, or is of an earlier version, may not say it.
+        if before["instance_prompt"] not in (None, now["instance_prompt"]):
+            changes.append(
+                f"{self.run.name} has learned {before['instance_prompt']!r}, which is now "
+                f"{now['instance_prompt']!r}"
+            )
+        steps = card.get("options", {}).get("steps", math.inf)
+        if changes and from_step >= steps:
+            raise InputError(
+                f"{'. '.join(changes)}. It has all its {steps} steps, so it would learn nothing of "
+                "that. Give it more --steps, or another --name for a new run."
+            )
+        for change in changes:
+            self.report(
+                f"{change}: from here on it learns the new ones. For a run of the new ones only, "
+                "give another --name."
+            )
+
+    def _drop_scores(self) -> None:
+        """Forget what was scored against other photos or prompts, but for the untrained model."""
+        there = read_lines((self.run.local, self.run.folder), SCORES)
+        lines = "".join(json.dumps(line) + "\n" for line in there if not line["step"])
+        if there:
+            self.put(write_file(self.run.local / SCORES, lines.encode()))
+
+    def _of_its_weights(self, card: dict[str, Any]) -> dict[str, Any]:
         """Return what run.json says of the weights that a run ended with: true until it has others.
 
-        Whoever trains it on may be killed before the first save.
+        Whoever trains it on may be killed before that.
         """
         there = self.run.card() if has_weights(self.run.folder / WEIGHTS) else {}
-        told = ("step", "kept_step", "best_step", "scores")
-        return {name: there[name] for name in told if name in there}
+        told = {name: there[name] for name in OF_WEIGHTS if name in there}
+        return told | {"learns": learned_by(card)} if told else {}
 
     def check(self) -> None:
         """End this process's training when another one has taken the run over."""

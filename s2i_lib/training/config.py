@@ -246,7 +246,7 @@ def _check_braces(what: str, prompt: str, known: Sequence[str], why: str) -> Non
     """Refuse a prompt in which something else than the known names stands in braces."""
     try:
         prompt.format(**dict.fromkeys(known, ""))
-    except (KeyError, IndexError, ValueError, AttributeError) as error:
+    except (KeyError, IndexError, ValueError, TypeError, AttributeError) as error:
         names = " and ".join(f"{{{name}}}" for name in known)
         raise InputError(
             f"The {what} {prompt!r} cannot be filled in ({error}). Only {names} may stand in "

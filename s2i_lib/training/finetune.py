@@ -40,7 +40,7 @@ from s2i_lib.training.memory import leaving_nothing_in_memory
 from s2i_lib.training.plan import Plan, SayTime, make_plan
 from s2i_lib.training.recipes import AUTO, Wanted, recipes_for, suit, want
 from s2i_lib.training.resources import fit_drive, settle_options
-from s2i_lib.training.resume import begun, find_save, newest_step, resume
+from s2i_lib.training.resume import begun, find_save, newest_step, read_earlier, resume
 from s2i_lib.training.run import (
     Callback,
     Report,
@@ -51,6 +51,7 @@ from s2i_lib.training.run import (
     ignore,
     is_finished,
     run_card,
+    steps_to_train_on,
 )
 from s2i_lib.training.train_state import TrainState, make_train_state
 from s2i_lib.training.trial import try_steps
@@ -240,10 +241,9 @@ class FinetuneRun:
 
         One that has not ended yet goes on to the steps that it was to have.
         """
-        again, card = copy.copy(self), read_card(run)
+        again = copy.copy(self)
         again.name = run.name
-        steps = 2 * card["step"] or card["options"]["steps"]
-        again.changes = self.changes | {"steps": steps}
+        again.changes = self.changes | {"steps": steps_to_train_on(read_card(run))}
         return again
 
     def _prepare(self, report: Report) -> Prepared:
@@ -262,7 +262,7 @@ class FinetuneRun:
             report if accelerator.is_main_process else (lambda text: None),
         )
         run = from_main(accelerator, choose_run(setup, self.name))
-        earlier = from_main(accelerator, read_card(run.local) or run.card())
+        earlier = from_main(accelerator, read_earlier(run))
         wanted = present.for_run(earlier)
         return Prepared(replace(setup, options=wanted.options), run, wanted, earlier)
 
@@ -295,7 +295,7 @@ class FinetuneRun:
         """Train from the newest save to the end, and keep what comes of it."""
         run, options, accelerator = manager.run, setup.options, setup.accelerator
         save = find_save(run, setup)
-        manager.begin(card)
+        manager.begin(card, newest_step(run))
         data = prepare_data(setup, manager)
         state = make_train_state(setup.model.pipeline, options, setup.device)
         resume(state, run, save, setup)

@@ -50,7 +50,7 @@ class Plan:
     recipe: str = ""
     """Which one the options are from, and where it has its numbers from."""
     from_step: int = 0
-    """That of the newest save that it goes on from; 0 where there is none."""
+    """That of the newest save, or of the weights that it has ended with once; 0: it begins."""
     notes: tuple[str, ...] = ()
     """Sentences that come before: what was changed so that it fits."""
 

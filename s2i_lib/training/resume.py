@@ -45,18 +45,33 @@ def newest_step(run: Run) -> int:
     for place in (run.local, run.folder):
         with suppress(OSError):
             steps += [saves.age(save)[0] for save in saves.list_saves(place)]
-    if ended_after(run, max(steps)):
-        return weights_step(run.folder / WEIGHTS, run)
-    return max(steps)
+    return max(*steps, ended_at(run))
 
 
-def ended_after(run: Run, step: int) -> bool:
-    """Return whether the run has ended once, with the weights it has, after the step of a save.
+def ended_at(run: Run) -> int:
+    """Return the step of the weights that the run has ended with once; 0: it has not.
 
     What trains it on may have been killed before it saved anything; and a save that is older is
     what another machine left here.
     """
-    return has_weights(run.folder / WEIGHTS) and step < run.card().get("step", 0)
+    weights = run.folder / WEIGHTS
+    return weights_step(weights, run) if has_weights(weights) else 0
+
+
+def read_earlier(run: Run) -> dict[str, Any]:
+    """Return run.json of an earlier session, on this disk or the Drive; empty where it begins.
+
+    A run that goes on past its steps by itself says so in the state of the last one first.
+    """
+    card = read_card(run.local) or run.card()
+    for place in (run.local, run.folder):
+        with suppress(OSError, ValueError, LookupError):
+            newest = saves.list_states(place)[-1]
+            steps = card["options"]["steps"]
+            if card["status"] == "training" and saves.age(newest)[0] == steps:
+                card["options"]["steps"] = load_object(newest / "state.json")["options"]["steps"]
+                break
+    return card
 
 
 def find_save(run: Run, setup: Setup) -> Path | None:
@@ -76,7 +91,7 @@ def find_save(run: Run, setup: Setup) -> Path | None:
     save = None
     if setup.is_main:
         save = saves.newest_save(places, setup.report)
-        if ended_after(run, saves.age(save)[0] if save else -1):
+        if (saves.age(save)[0] if save else 0) < ended_at(run):
             save = run.folder / WEIGHTS
     save = from_main(accelerator, save)
     if save is not None:

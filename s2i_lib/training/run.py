@@ -145,10 +145,11 @@ def choose_run(setup: Setup, name: str | None) -> Run:
             return run
         if run.is_over or not card:
             continue
-        if card.get("dataset", {}).get("sha256") != setup.dataset.sha256:
+        has_photos = bool(card.get("dataset", {}).get("sha256"))
+        if not has_photos or learned_by(card)["dataset"] != setup.dataset.sha256:
             why = "its photos have changed"
         elif not _teaches(card, setup):
-            why = f"it learns {card['instance_prompt']!r}"
+            why = f"it learns {learned_by(card)['instance_prompt']!r}"
         elif not _is_of_base(card, setup.model):
             why = "of other base weights"
         else:
@@ -191,7 +192,24 @@ def instance_prompt(subject: Subject) -> str:
 def _teaches(card: dict[str, Any], setup: Setup) -> bool:
     """Whether a run learns the subject under the words that it has now."""
     wanted = instance_prompt(setup.dataset.subject)
-    return card.get("instance_prompt", wanted) == wanted
+    return (learned_by(card)["instance_prompt"] or wanted) == wanted
+
+
+def learned_by(card: dict[str, Any]) -> dict[str, Any]:
+    """Return what a run learns from: the photos, the words for them, what it is scored by.
+
+    While it is trained on that is told apart, as run.json goes on to describe the weights it has.
+    """
+    return card.get("learns") or {
+        "dataset": card["dataset"]["sha256"],
+        "instance_prompt": card.get("instance_prompt"),
+        "sample_prompts": [*card.get("options", {}).get("sample_prompts", ())],
+    }
+
+
+def steps_to_train_on(card: dict[str, Any]) -> int:
+    """Return the steps to train a run on to: twice those it has, or those it was to have."""
+    return 2 * card["step"] if card["status"] == "finished" else card["options"]["steps"]
 
 
 def _is_of_base(card: dict[str, Any], model: Model) -> bool:

@@ -1,6 +1,7 @@
 """While a run trains: samples, and the checks that keep a broken one from the good states."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from s2i_lib.speech.prompt import Prompt
 from s2i_lib.storage.run_card import read_card
 from s2i_lib.training import callbacks, checkpoint, saves
 from s2i_lib.training.callbacks import SAMPLE_SEED, SAMPLES_A_ROW
+from s2i_lib.training.config import FinetuneOptions
 from s2i_lib.training.recipes import POCKET, want
 
 pytestmark = pytest.mark.usefixtures("local_disk")
@@ -260,6 +262,15 @@ def test_one_killed_as_it_goes_on_has_the_rates_of_an_unbroken_one(
     killed, said, _ = start(drive, dataset, tiny, name="killed", **linear)
     assert any("goes on at step 2 of 4" in text for text in said)
     assert read_card(killed)["step"] == 7 and digest(killed) == digest(whole)
+
+
+def test_a_step_takes_its_share_of_a_sampling_whenever_the_session_began(monkeypatch):
+    """A session that resumed one step before the end has sampled once, and not for every step."""
+    recorder = SimpleNamespace(
+        _sampling_s=[30.0], _began=0.0, _first=499, options=FinetuneOptions(sample_every=100)
+    )
+    monkeypatch.setattr(callbacks.time, "monotonic", lambda: 32.0)
+    assert callbacks.Recorder._seconds_a_step(recorder, 500) == pytest.approx(2 + 30 / 100)
 
 
 def test_run_whose_steps_were_named_has_those():

@@ -473,6 +473,7 @@ def test_half_precision_is_for_the_way_forward_alone(pipe, data):
         {"class_prompts": ("a {noun}", "a red {noun} | ")},
         {"ground_prompt": "an empty {place}"},
         {"sample_prompts": ("a {subject}", "a {dog}")},
+        {"sample_prompts": ("a {subject[a]}",)},
         {"method": "lora", "lora_targets": ()},
         {"lora_rank": MOST_RANK + 1},
     ],

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import shutil
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -15,9 +16,10 @@ from s2i_lib.storage.layout import Drive, local_folder
 from s2i_lib.storage.lease import LEASE, Lease
 from s2i_lib.storage.run_card import EDITIONS, read_card
 from s2i_lib.training import checkpoint, plan, resources, saves
+from s2i_lib.training.checkpoint_manager import CheckpointManager
 from s2i_lib.training.config import FinetuneOptions
 from s2i_lib.training.finetune import FinetuneRun
-from s2i_lib.training.run import choose_run
+from s2i_lib.training.run import choose_run, steps_to_train_on
 from s2i_lib.training.storage_plan import Storage
 from s2i_lib.training.train_state import find_8bit_fault
 
@@ -331,21 +333,95 @@ def test_training_on_that_dies_before_its_first_save_goes_on_from_the_finished_w
 
 
 @pytest.mark.slow
-def test_a_finished_run_is_not_trained_again_as_something_of_it_lies_here(
-    drive, dataset, tiny, keeps_no_state, local_disk
+def test_a_finished_run_is_not_trained_again_as_somebody_looked_at_its_grounds(
+    drive, dataset, tiny, keeps_no_state
 ):
     run, _, _ = start(drive, dataset, tiny)
     local = local_folder(drive, run)
     local.mkdir(parents=True)  # as looking at its grounds leaves it
     _, said, events = start(drive, dataset, tiny)
     assert "finished already" in said[-1] and not events
-    # ... and what this machine had of it, before another one ended it
-    (local / "run.json").write_text(json.dumps(read_card(run) | {"status": "training"}))
-    (local / "state-00000003").mkdir()
+
+
+@pytest.mark.slow
+def test_what_a_machine_had_of_a_run_that_another_one_ended_does_not_count(
+    drive, dataset, tiny, keeps_no_state, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(plan, "choose_storage", lambda *_, **__: replace(TIGHT, save_every=3))
+    with pytest.raises(KilledError):
+        start(drive, dataset, tiny, callback=kill_at(5))
+    with monkeypatch.context() as patch:
+        patch.setenv("S2I_LOCAL", str(tmp_path / "another"))
+        run, said, _ = start(drive, dataset, tiny)
+    assert any("goes on at step 3 of 8" in line for line in said)
+    assert saves.list_states(local_folder(drive, run))[-1].name == "state-00000003"
     _, said, events = start(drive, dataset, tiny)
     assert "finished already" in said[-1] and not events
     _, said, _ = start(drive, dataset, tiny, name=run.name, steps=10)
     assert any("goes on at step 8 of 10" in line for line in said)
+
+
+@pytest.mark.slow
+def test_training_on_from_an_early_best_step_goes_on_from_its_own_saves(
+    drive, dataset, tiny, keeps_no_state, monkeypatch
+):
+    """The weights are of step 4, the run has had 8: a save at step 6 is of what trains it on."""
+    run, _, _ = start(drive, dataset, tiny)
+    step = run / "weights" / "step.json"
+    step.write_text(json.dumps(json.loads(step.read_text()) | {"step": 4}))
+    monkeypatch.setattr(plan, "choose_storage", lambda *_, **__: replace(TIGHT, save_every=3))
+    more = {"name": run.name, "steps": 16}
+    with pytest.raises(KilledError):
+        start(drive, dataset, tiny, callback=kill_at(7), **more)
+    _, said, _ = start(drive, dataset, tiny, **more)
+    assert any("goes on at step 6 of 16" in line for line in said)
+
+
+@pytest.mark.slow
+def test_a_finished_run_is_not_said_to_have_learned_what_it_has_not(
+    drive, dataset, tiny, keeps_no_state
+):
+    run, _, _ = start(drive, dataset, tiny)
+    before, card = digest(run), (run / "run.json").read_bytes()
+    subject = dataclasses.replace(dataset.subject, class_noun="dog")
+    for other in (dataclasses.replace(dataset, subject=subject), replace(dataset, sha256="new")):
+        with pytest.raises(InputError, match=r"all its 8 steps.*--steps, or another --name"):
+            start(drive, other, tiny, name=run.name)
+        assert digest(run) == before and (run / "run.json").read_bytes() == card
+    with pytest.raises(KilledError):  # until there are other weights, run.json is of these
+        start(drive, other, tiny, callback=kill_at(10), name=run.name, steps=16)
+    killed = read_card(run)
+    assert killed["dataset"] == json.loads(card)["dataset"] and digest(run) == before
+    assert killed["learns"]["dataset"] == "new"
+    again, said, _ = start(drive, other, tiny, name=run.name, steps=16)
+    assert again == run and not any("photos have changed" in line for line in said)
+    assert read_card(run)["dataset"]["sha256"] == "new" and "learns" not in read_card(run)
+
+
+@pytest.mark.slow
+def test_a_run_killed_as_its_card_says_that_it_goes_on_goes_on(drive, dataset, tiny, monkeypatch):
+    """Its state says so first; the card comes after it."""
+    longer = {"steps": 4, "most_steps": 7, "save_every": 2, "rises": lambda points: True}
+    write = CheckpointManager.write_card
+
+    def die(self, card):
+        if card["options"]["steps"] == 7:
+            raise KilledError
+        write(self, card)
+
+    with monkeypatch.context() as patch, pytest.raises(KilledError):
+        patch.setattr(CheckpointManager, "write_card", die)
+        start(drive, dataset, tiny, **longer)
+    run, said, _ = start(drive, dataset, tiny, **longer)
+    assert any("goes on at step 4 of 7" in line for line in said)
+    assert read_card(run)["step"] == 7
+
+
+def test_a_run_is_trained_on_to_twice_its_steps_or_to_those_it_was_to_have():
+    finished = {"status": "finished", "step": 8, "options": {"steps": 8}}
+    assert steps_to_train_on(finished) == 16
+    begun = {"status": "training", "step": 8, "options": {"steps": 40}}
+    assert steps_to_train_on(begun) == 40
 
 
 @pytest.mark.slow
@@ -361,7 +437,7 @@ def test_another_noun_or_identifier_begins_a_new_run_and_that_is_said(drive, dat
     assert read_card(new)["instance_prompt"] == "a flwx dog"
     assert any("tiny-02 is unfinished, but it learns 'a sks dog'" in line for line in said)
     _, said, _ = start(drive, dataset, tiny, name=new.name, steps=9)
-    assert any("from here on it learns 'a sks cat'" in line for line in said)
+    assert any("has learned 'a flwx dog', which is now 'a sks cat'" in line for line in said)
 
 
 @pytest.mark.slow

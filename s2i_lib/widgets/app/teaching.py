@@ -161,10 +161,12 @@ class Teaching:
 
     def train_on(self, name: str) -> None:
         """Teach a subject that has been learned for as long again."""
+        from s2i_lib.training.run import steps_to_train_on
+
         run = _best_that_knows(load_dataset(self.drive, name), self._runs_of(name))
         if run is None:
             raise InputError(f"{name} has not been learned yet, so nothing can go on. Press Start.")
-        self.start(name, run.name, 2 * read_card(run)["step"])
+        self.start(name, run.name, steps_to_train_on(read_card(run)))
 
     def stop(self, name: str, *, for_good: bool = True) -> None:
         """Stop at the next step; what was saved before stays, to go on from.
@@ -300,7 +302,7 @@ class Teaching:
         return [run for run in finished_runs(self.drive) if run.parent.name == folder_name(name)]
 
     def _show_done(self, name: str, run: Path) -> None:
-        from s2i_lib.training.best_checkpoint import SCORES
+        from s2i_lib.training.checkpoint_manager import SCORES
         from s2i_lib.training.run import read_lines
 
         samples = sorted((run / "samples").glob("step-*.png"))

@@ -161,7 +161,7 @@ class Studio(StudioPage):
         elif kind == "hold" and self._worker.is_busy:
             self._say(("hold_later", {}))  # a wish that is being heard must not end for it
         elif kind == "hold":
-            self._worker.submit(lambda: self._hold(str(message["id"])))
+            self._worker.submit(lambda: self._hold(str(message["id"])), drops=False)
         elif kind == "put_down":
             self.held = {}
         elif kind == "yes" and self._doubted:
