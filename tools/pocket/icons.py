@@ -215,7 +215,7 @@ def paintable(rgba: np.ndarray, part: str) -> np.ndarray:
     pale = (saturation <= 0.34) & (high > 0.3) & (alpha > 0.3)
     if part == "-":
         return np.zeros(alpha.shape, np.uint8)
-    if part == "pale" or (part != "vivid" and vivid.sum() < pale.sum() * 0.8):
+    if part == "pale" or (not part and vivid.sum() < pale.sum() * 0.8):
         # Eyes, teeth and the like are as pale: what is as light as most of it counts most.
         usual = np.median(high[pale]) if pale.any() else 1.0
         near = np.clip(1.6 - np.abs(high - usual) / 0.22, 0, 1)
@@ -225,6 +225,8 @@ def paintable(rgba: np.ndarray, part: str) -> np.ndarray:
     hue = np.where(high == r, (g - b) / safe % 6, np.where(high == g, (b - r) / safe + 2, 4))
     hue = np.where((high == b) & (high != r) & (high != g), (r - g) / safe + 4, hue) * 60
     weight = np.where(vivid, chroma * alpha, 0)
+    if part == "warm":
+        weight = np.where((hue < 80) | (hue > 330), weight, 0)
     counts = np.bincount((hue // 10).astype(int).ravel() % 36, weight.ravel(), 36)
     smooth = counts + 0.7 * (np.roll(counts, 1) + np.roll(counts, -1))
     peak = smooth.argmax() * 10 + 5

@@ -36,7 +36,8 @@ IDENTIFIERS = [*RARE_TOKENS, "sks", "zwx", "ukj", "qvz", "xjy", "vlk", "wuf"]
 
 # noun: icon [flags] [=other words for it]
 # Flags: "-" keeps its own colours; "pale" recolours its light parts, "vivid" its saturated ones,
-# otherwise the larger of the two; "no3d", "noflat" and "noother" leave out a look whose shape is
+# "warm" those from red to yellow (no window and no water), otherwise the larger of "pale" and
+# "vivid"; "no3d", "noflat" and "noother" leave out a look whose shape, or whose paint, is
 # another; "is:COLOUR" names its own colour where the rule would be wrong ("is:" for none).
 TABLE = {
     "animal": """
@@ -57,7 +58,7 @@ TABLE = {
         cow: cow-face is:
         pig: pig-face =piglet
         horse: horse-face is:brown =pony
-        unicorn: unicorn is:
+        unicorn: unicorn pale is:
         zebra: zebra is:
         deer: deer is:brown
         sheep: ewe =lamb
@@ -77,7 +78,7 @@ TABLE = {
         frog: frog
         turtle: turtle is:green
         snake: snake
-        lizard: lizard
+        lizard: lizard noother
         crocodile: crocodile =alligator
         dinosaur: t-rex
         dragon: dragon-face
@@ -92,7 +93,7 @@ TABLE = {
         owl: owl is:brown
         eagle: eagle no3d noflat is:brown
         flamingo: flamingo
-        peacock: peacock
+        peacock: peacock -
         whale: spouting-whale
         dolphin: dolphin
         fish: tropical-fish
@@ -135,7 +136,7 @@ TABLE = {
         santa: santa-claus - =santa claus
     """,
     "toy": """
-        robot: robot is:
+        robot: robot pale is:
         alien: alien is:green
         monster: alien-monster
         ghost: ghost
@@ -143,12 +144,12 @@ TABLE = {
         teddy bear: teddy-bear is:brown =teddy,stuffed animal
         skull: skull
         pumpkin: jack-o-lantern is:orange
-        ball: soccer-ball is:white =football,soccer ball
+        ball: soccer-ball pale is:white =football,soccer ball
         basketball: basketball is:orange
         balloon: balloon
-        kite: kite
+        kite: kite -
         dice: game-die
-        skateboard: skateboard
+        skateboard: skateboard noother
     """,
     "food": """
         apple: red-apple
@@ -161,12 +162,12 @@ TABLE = {
         grapes: grapes
         pear: pear
         pineapple: pineapple
-        avocado: avocado
+        avocado: avocado - is:green
         tomato: tomato
         carrot: carrot
         corn: ear-of-corn
         broccoli: broccoli
-        pepper: bell-pepper
+        pepper: bell-pepper noflat
         mushroom: mushroom is:red
         eggplant: eggplant
         bread: bread
@@ -185,9 +186,9 @@ TABLE = {
         donut: doughnut is: =doughnut
         cookie: cookie is:brown
         cake: birthday-cake
-        cupcake: cupcake
+        cupcake: cupcake noother
         chocolate: chocolate-bar is:brown
-        candy: candy
+        candy: candy noother
         lollipop: lollipop -
     """,
     "nature": """
@@ -200,7 +201,7 @@ TABLE = {
         pine tree: evergreen-tree
         christmas tree: christmas-tree
         cactus: cactus
-        plant: potted-plant is:green
+        plant: potted-plant noflat is:green
         leaf: maple-leaf is:red
         sun: sun is:yellow
         moon: crescent-moon is:yellow
@@ -217,32 +218,32 @@ TABLE = {
     """,
     "vehicle": """
         car: automobile
-        bus: bus
+        bus: bus warm noother
         truck: delivery-truck
         taxi: taxi
-        police car: police-car
-        ambulance: ambulance
+        police car: police-car pale
+        ambulance: ambulance pale
         fire truck: fire-engine
-        tractor: tractor
-        motorcycle: motorcycle =motorbike
+        tractor: tractor noother
+        motorcycle: motorcycle vivid =motorbike
         bicycle: bicycle is: =bike
-        train: locomotive
-        airplane: airplane is:white =plane
+        train: locomotive vivid
+        airplane: airplane pale is:white =plane
         helicopter: helicopter
-        rocket: rocket =spaceship
+        rocket: rocket pale =spaceship
         spacecraft: flying-saucer =flying saucer
-        sailboat: sailboat =boat
-        ship: ship is:
+        sailboat: sailboat warm =boat
+        ship: ship pale is:
     """,
     "building": """
-        house: house =home
+        house: house noother =home
         castle: castle is:
         tent: tent is:green
         church: church
     """,
     "thing": """
         chair: chair is:brown
-        bed: bed
+        bed: bed vivid
         couch: couch-and-lamp =sofa
         light bulb: light-bulb =lamp
         bathtub: bathtub
@@ -252,15 +253,15 @@ TABLE = {
         phone: telephone =telephone
         camera: camera is:
         television: television =tv
-        computer: laptop =laptop
+        computer: laptop pale =laptop
         book: closed-book
         pencil: pencil
         pen: pen
-        scissors: scissors
+        scissors: scissors vivid
         key: key
         lock: locked
-        hammer: hammer is:
-        sword: dagger
+        hammer: hammer vivid is:
+        sword: dagger pale noother
         umbrella: umbrella
         gift: wrapped-gift =present
         bell: bell
@@ -276,13 +277,13 @@ TABLE = {
         heart: red-heart
         mirror: mirror
         envelope: envelope =letter
-        magic wand: magic-wand
+        magic wand: magic-wand -
         diamond: gem-stone =gem
         ring: ring is:
     """,
     "music": """
         guitar: guitar is:red
-        drum: drum is:
+        drum: drum vivid is:
         violin: violin is:brown
         trumpet: trumpet
         saxophone: saxophone
@@ -295,7 +296,7 @@ TABLE = {
         coat: coat =jacket
         jeans: jeans =pants
         shoe: running-shoe is: =sneaker
-        sock: socks is:
+        sock: socks noother is:
         backpack: backpack =bag
     """,
 }
@@ -309,7 +310,7 @@ class Thing:
     kind: str
     icon: str
     also: tuple[str, ...] = ()
-    part: str = ""  # "-": never recoloured; "pale", "vivid": these parts; "": the larger of both
+    part: str = ""  # "-": never recoloured; "pale", "vivid", "warm": these; "": the larger
     colour: str | None = None  # its own colour; "": none can be named; None: the rule finds it
     without: tuple[str, ...] = ()  # looks that are left out
 
@@ -321,7 +322,7 @@ def _things() -> list[Thing]:
             said, _, also = line.partition(" =")
             noun, _, rest = said.partition(": ")
             icon, *flags = rest.split()
-            part = next((f for f in flags if f in ("-", "pale", "vivid")), "")
+            part = next((f for f in flags if f in ("-", "pale", "vivid", "warm")), "")
             own = next((f[3:] for f in flags if f.startswith("is:")), None)
             without = tuple(f[2:] for f in flags if f.startswith("no"))
             others = tuple(filter(None, also.split(",")))
