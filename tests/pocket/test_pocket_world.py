@@ -37,10 +37,10 @@ def drawn(tmp_path, monkeypatch):
         (dress, "worn", lambda: worn),
     ):
         monkeypatch.setattr(module, name, value)
-    for cached in (dress.head_of, world.accessory_mask, world.painted_accessory):
+    for cached in (dress.head_of, dress.paintable_part, world.painted_accessory):
         cached.cache_clear()
     yield made
-    for cached in (dress.head_of, world.accessory_mask, world.painted_accessory):
+    for cached in (dress.head_of, dress.paintable_part, world.painted_accessory):
         cached.cache_clear()
 
 
@@ -196,3 +196,20 @@ def test_the_judge_learns_two_nouns_as_half_of_each(drawn):
     assert right["noun"][0, cat] == 1 and right["noun"].sum(1).tolist() == [1, 1]
     assert right["noun"][1, dog] == 0.5
     assert [judge.ANSWERS["place"][i] for i in right["place"]] == ["", "beach"]
+
+
+def test_coloured_sunglasses_have_dark_lenses_still_and_glasses_clear_ones(drawn):
+    plain, red = (world.painted_accessory("sunglasses", colour) for colour in ("", "red"))
+    assert (plain[64, 64] == red[64, 64]).all() and (plain != red).any()
+    made = np.zeros((128, 128, 4), np.uint8)
+    made[30:90, 10:118] = (60, 50, 80, 255)
+    made[38:82, 18:110] = (60, 150, 250, 255)  # blue lenses
+    clear = dress._with_clear_lenses(made)
+    assert (clear[60, 64] == dress.LENS).all()
+    assert (clear[60, 12] == clear[60, 19]).all(), "the rim is broader than it was"
+
+
+def test_what_is_worn_on_the_smallest_heads_can_be_seen(drawn):
+    for noun in dress.HEADS:
+        for look in (0, 1):
+            assert dress.head_of(noun, look).width >= dress.LEAST_WIDTH

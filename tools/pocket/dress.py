@@ -10,10 +10,10 @@ import functools
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFilter
 
 from tools.pocket import words
-from tools.pocket.icons import ICON_PX
+from tools.pocket.icons import ICON_PX, paintable
 from tools.pocket.places import scenery
 
 # noun: head's middle x, its top y, its width, the eyes' y
@@ -57,6 +57,7 @@ FRONTS = {
 }  # fmt: skip
 # What these wear already, or how they hang, leaves no head for more.
 NO_HEAD = {"crocodile", "sloth"}
+LEAST_WIDTH = 0.36  # of a head, by the icon's; what is set on smaller ones could not be seen
 WEARERS = [t.noun for t in words.THINGS if t.kind in words.LIVING and t.noun not in NO_HEAD]
 
 
@@ -81,8 +82,8 @@ def head_of(noun: str, look: int) -> Head:
     top, height = rows[0], rows[-1] - rows[0] + 1
     if noun in HEADS and (look < 2 or words.BY_NOUN[noun].without):
         x, y, width, eyes = HEADS[noun]
-        width = max(width, 0.3)  # smaller things would not be seen
-        return Head(x, y, width, eyes, min(0.95, y + width * 1.05))
+        neck = min(0.95, y + max(width, 0.2) * 1.05)
+        return Head(x, y, max(width, LEAST_WIDTH), eyes, neck)
     upper = alpha[top : top + max(2, height // 2)]
     middle = float(np.average(np.arange(ICON_PX), weights=upper.sum(0)))
     near = alpha[:, max(0, round(middle) - 6) : round(middle) + 7]
@@ -97,7 +98,7 @@ def head_of(noun: str, look: int) -> Head:
     return Head(
         middle / ICON_PX,
         crown / ICON_PX,
-        width / ICON_PX,
+        max(width / ICON_PX, LEAST_WIDTH),
         (top + eyes * height) / ICON_PX,
         (top + neck * height) / ICON_PX,
     )
@@ -112,7 +113,45 @@ def worn() -> dict[str, np.ndarray]:
         "glasses": "glasses", "headphones": "headphone", "bow": "ribbon", "balloon": "balloon",
         "party hat": "party hat", "scarf": "scarf", "cape": "cape",
     }  # fmt: skip
-    return {k: np.asarray(found[v]) for k, v in named.items()}
+    made = {k: np.asarray(found[v]) for k, v in named.items()}
+    return made | {"glasses": _with_clear_lenses(made["glasses"])}
+
+
+LENS = (240, 246, 250, 110)  # so clear that eyes are seen through it
+RIM_PX = 5  # of 128: thinner ones are lost where they are a quarter as large
+
+
+def _within(mask: np.ndarray, px: int) -> np.ndarray:
+    """Return what of a mask is further than some pixels from its edge."""
+    return np.asarray(Image.fromarray(mask).filter(ImageFilter.MinFilter(2 * px + 1))) > 128
+
+
+def _with_clear_lenses(rgba: np.ndarray) -> np.ndarray:
+    """Return the icon's glasses, whose lenses are blue, as anybody's: coloured ones shade."""
+    out, alpha = rgba.copy(), rgba[..., 3]
+    blue = paintable(rgba, "vivid") > 60
+    out[blue, :3] = np.median(rgba[(alpha > 200) & ~blue, :3], 0)
+    out[_within((255 * blue).astype(np.uint8), RIM_PX - 2)] = LENS
+    return out
+
+
+@functools.cache
+def paintable_part(name: str) -> np.ndarray:
+    """Return what of an accessory takes a colour: uint8, 0 to 255.
+
+    Of a hat all but its band; of glasses the frame; of sunglasses the rim, as lenses are dark.
+    """
+    rgba = worn()[name]
+    alpha = rgba[..., 3].copy()
+    if name == "hat":
+        return np.minimum(alpha, 255 - paintable(rgba, "vivid"))
+    if name == "glasses":
+        return np.where(rgba[..., 3] == LENS[3], 0, alpha).astype(np.uint8)
+    if name == "sunglasses":
+        return np.where(_within(alpha, RIM_PX), 0, alpha).astype(np.uint8)
+    mask = paintable(rgba, "pale" if name == "headphones" else "vivid")
+    is_dark = (mask > 128).sum() < 0.3 * (alpha > 128).sum()
+    return alpha if is_dark else mask
 
 
 # Accessory: its width by the head's, where its own (x, y) anchor is, and where that is put:

@@ -218,22 +218,10 @@ def patterned(
     return out
 
 
-@functools.cache
-def accessory_mask(name: str) -> np.ndarray:
-    from tools.pocket.icons import paintable
-
-    part = "pale" if name in ("hat", "headphones") else "vivid"
-    rgba = dress.worn()[name]
-    mask = paintable(rgba, part)
-    if (mask > 128).sum() < 0.3 * (rgba[..., 3] > 128).sum():  # dark things: all of it
-        mask = rgba[..., 3].copy()
-    return mask
-
-
 @functools.lru_cache(512)
 def painted_accessory(name: str, colour: str) -> np.ndarray:
     rgba = dress.worn()[name]
-    return recoloured(rgba, accessory_mask(name), colour) if colour else rgba
+    return recoloured(rgba, dress.paintable_part(name), colour) if colour else rgba
 
 
 def actor(rng: np.random.Generator, scene: Scene, noun: str, is_first: bool) -> Image.Image:
