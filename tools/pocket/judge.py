@@ -27,7 +27,7 @@ from tools.pocket.training import (
     work_folder,
 )
 
-STEPS, BATCH, PEAK_LR = 10_500, 64, 1.5e-3
+STEPS, BATCH, PEAK_LR = 11_500, 64, 1.5e-3
 SEEN_PX = 128  # side of the pictures that it sees; at 64 it missed one in five of the things worn
 WORN = 0.5  # of a batch, beside what chance brings: one scene in six has something worn
 OVERLAP = 1  # columns of features beyond the middle that a half of the picture has
