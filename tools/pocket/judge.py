@@ -190,10 +190,7 @@ class Renders:
 
 
 def resized(pixels: torch.Tensor, side: int) -> torch.Tensor:
-    """Return pictures as small as judge and scorer see them: means of their pixels.
-
-    At 128 px a step takes four times as long as at 64, and after as many minutes they knew less.
-    """
+    """Return pictures as small as judge and scorer see them: means of their pixels."""
     return F.adaptive_avg_pool2d(pixels, side)
 
 
