@@ -7,7 +7,7 @@
 # make screenshots   takes the pictures of the studio in docs/ anew
 # make docs    builds the documentation site, with the notebooks' own pictures; eight minutes, then seconds
 # make badges REPO=owner/name   writes the repository's address into the README and the notebooks
-# make pocket  trains the pocket model from nothing; needs npm; six hours on two idle cores, resumable
+# make pocket  trains the pocket model from nothing; needs npm; seven hours on two idle cores, resumable
 
 SHELL := /bin/bash
 AUDIO ?= s2i_lib/samples/red_car.wav
@@ -101,8 +101,8 @@ badges: .venv/bin/python
 # tools/pocket/.work (S2I_POCKET_WORK). The emoji sets come by npm (Node.js). The weights that ship
 # had these many shards of 5,000 scenes and steps of the trunk; more go on from there, with a new
 # branch.
-SHARDS ?= 24
-POCKET_STEPS ?= 5737
+SHARDS ?= 36
+POCKET_STEPS ?= 6898
 pocket: .venv/.test
 	$(PIP) --quiet -e '.[pocket]'
 	$(BIN)/python -m tools.pocket.icons

@@ -128,7 +128,7 @@ def test_a_small_model_is_asked_for_colours_of_what_it_saw_painted(kind, name):
     is_asked = any(re.search(rf"a (?:{colours}) \{{", row) for row in rows)
     things = [t for t in pocket_words.THINGS if (t.kind if t.kind in KINDS else "object") == kind]
     painted = sum(thing.noun in pocket_words.PAINTABLE for thing in things) / len(things)
-    assert is_asked == (painted > 0.9), f"{painted:.0%} of each {kind}"
+    assert is_asked == (painted > 0.85), f"{painted:.0%} of each {kind}"
     worn = {
         word
         for row in rows
