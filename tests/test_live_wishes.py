@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from s2i_lib.drawing.sampling import DrawOptions
 from s2i_lib.live import Draft, Live, is_loud, listen_live
 from s2i_lib.models.registry import PACKAGE
-from s2i_lib.pipeline import Hearing, SpeechToImage
+from s2i_lib.pipeline import Drawing, Hearing, SpeechToImage
 from s2i_lib.speech.audio import RATE_HZ, load_audio
 from s2i_lib.speech.live import LocalAgreement, Partial, is_all_heard
 from s2i_lib.speech.transcript import Transcript
@@ -126,6 +126,25 @@ def test_doubts_of_words_half_heard_go_when_they_are_heard_whole(speech, monkeyp
     live.add(clip[RATE_HZ:])
     wait_until(lambda: len(live._heard[0]) == len(clip))
     assert live.hear() == whole and heard == []
+
+
+@pytest.mark.slow
+def test_what_was_drawn_is_not_drawn_again_as_the_words_were_heard_once_more(speech, monkeypatch):
+    heard = Transcript("a red car", "en", 1.0, "a red car", (), "test", "none", 1.0, 0.1)
+    each = [replace(heard, took_s=float(number)) for number in range(3)]
+    with speech.use_listener() as listener:
+        monkeypatch.setattr(listener, "hear", lambda *_: each.pop(0))
+    live, clip = Live(speech), np.tile(load_audio(CLIP), 2)
+    for number in range(3):
+        live.add(clip[number * RATE_HZ : (number + 1) * RATE_HZ])
+        wait_until(lambda number=number: len(each) == 2 - number)
+        wait_until(lambda number=number: live.sketch and live._agreement.is_whole == (number > 0))
+    wait_until(lambda: live.sketch.pictures[0].record["steps"] == 6)
+    told: list[object] = []
+    speech.callback = told.append
+    [picture] = live.finish().pictures
+    assert picture.record["transcript"]["took_s"] == 2.0
+    assert not any(isinstance(event, Drawing) for event in told)
 
 
 @pytest.mark.slow

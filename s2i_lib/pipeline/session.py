@@ -363,17 +363,15 @@ class SpeechToImage:
             self.callback(Understood(model, asked, said))
             with self._stage("draw"):
                 kept = kept_of(model, chain, options)
-                if sketch and not kept and sketch.is_of(model, asked, options):
-                    pictures = list(sketch.pictures)
-                else:
-                    pictures = draw(
-                        model,
-                        asked,
-                        options,
-                        on_step=lambda step: self.callback(Drawing(step, model, self.classroom)),
-                        classroom=self.classroom,
-                        kept=kept,
-                    )
+                drawn = sketch.pictures_of(model, asked, options) if sketch and not kept else None
+                pictures = drawn or draw(
+                    model,
+                    asked,
+                    options,
+                    on_step=lambda step: self.callback(Drawing(step, model, self.classroom)),
+                    classroom=self.classroom,
+                    kept=kept,
+                )
                 shown = [picture.image for picture in pictures]
                 absent = self.lookout.find_absent(model, asked, shown)
         if absent:

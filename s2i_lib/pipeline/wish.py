@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -80,6 +80,15 @@ class Sketch:
     options: DrawOptions
     pictures: tuple[Picture, ...]
 
-    def is_of(self, model: Model, prompt: Prompt, options: DrawOptions) -> bool:
-        """Return whether drawing this would give the same pictures and records."""
-        return (self.model, self.prompt, self.options) == (model, prompt, options)
+    def pictures_of(
+        self, model: Model, prompt: Prompt, options: DrawOptions
+    ) -> list[Picture] | None:
+        """Return the pictures, if drawing this would give the same; None if not.
+
+        The same words may have been heard once more since: their records have what was heard last.
+        """
+        as_heard_then = replace(prompt, transcript=self.prompt.transcript)
+        if (self.model, self.prompt, self.options) != (model, as_heard_then, options):
+            return None
+        heard = {"transcript": prompt.transcript.to_json() if prompt.transcript else None}
+        return [replace(one, record=one.record | heard) for one in self.pictures]
