@@ -8,6 +8,7 @@ not the 8-bit one, which takes seconds a step on a CPU: weights are a sixth of a
 import shutil
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -191,6 +192,15 @@ def test_when_the_machine_dies_a_new_one_goes_on(ground, whole, free_gb, is_exac
     assert read_card(run)["status"] == "finished"
 
 
+def listed(folder: Path) -> list[tuple[str, int]] | None:
+    """Return all files below a folder, and their sizes; None where one goes meanwhile."""
+    try:
+        files = [path for path in folder.rglob("*") if path.is_file()]
+        return sorted((str(path), path.stat().st_size) for path in files)
+    except OSError:
+        return None
+
+
 @pytest.mark.parametrize("free_gb", [12.0, 8.0, 4.0])
 def test_at_no_moment_is_the_cloud_without_something_whole(ground, free_gb, tmp_path, monkeypatch):
     """The cloud as it is each time that anything is done; from the first upload on."""
@@ -203,13 +213,16 @@ def test_at_no_moment_is_the_cloud_without_something_whole(ground, free_gb, tmp_
             return
         # Of its own: the thread that trains and the one that publishes may look at once.
         copy = Path(tempfile.mkdtemp(dir=tmp_path)) / "cloud"
-        if cloud.exists():
-            for _ in range(5):  # the uploader renames while this copies
-                try:
+        for _ in range(20):  # a copy of one moment: the uploader renames and deletes meanwhile
+            before = listed(cloud)
+            shutil.rmtree(copy, ignore_errors=True)
+            with suppress(shutil.Error):
+                if cloud.exists():
                     shutil.copytree(cloud, copy)
+                if listed(cloud) == before is not None:
                     break
-                except shutil.Error:
-                    shutil.rmtree(copy, ignore_errors=True)
+        else:
+            return  # too busy to be looked at
         save = saves.newest_save([copy], lambda text: None)
         is_over = read_card(copy).get("status") == "finished"
         has_weights = is_over and saves.has_weights(copy / "weights")
