@@ -85,6 +85,7 @@ class Live:
         self._began_s = time.perf_counter()
         self._agreement = LocalAgreement()
         self._heard: tuple[np.ndarray, Transcript] | None = None
+        self._draft_s: list[float] = []  # what each draft took
         self._notes: tuple[str, ...] = ()  # a listener tells them once, with its first hearing
         self.sketch: Sketch | None = None
         """The newest pictures, for `SpeechToImage.ready`."""
@@ -189,8 +190,10 @@ class Live:
         self.sketch = sketch
         steps = sketch.pictures[0].record["steps"]
         self._tell(Draft(sketch.pictures[0].image, sketch.prompt.text, steps))
-        if steps <= DRAFT_STEPS and time.perf_counter() - began_s > SLOW_DRAFT_S:
-            self.drafts = False
+        if steps <= DRAFT_STEPS:
+            self._draft_s.append(time.perf_counter() - began_s)
+            # The first of a session is slower than the others: it readies what they find ready.
+            self.drafts = len(self._draft_s) < 2 or min(self._draft_s) <= SLOW_DRAFT_S
 
     def _check(self, n_heard: int, *, is_firm: bool) -> None:
         """End what is drawn when the wish has ended, or goes on after it seemed to have."""

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from s2i_lib import live as live_wishes
 from s2i_lib.drawing.sampling import DrawOptions
 from s2i_lib.live import Draft, Live, is_loud, listen_live
 from s2i_lib.models.registry import PACKAGE
@@ -145,6 +146,17 @@ def test_what_was_drawn_is_not_drawn_again_as_the_words_were_heard_once_more(spe
     [picture] = live.finish().pictures
     assert picture.record["transcript"]["took_s"] == 2.0
     assert not any(isinstance(event, Drawing) for event in told)
+
+
+@pytest.mark.slow
+def test_drafts_end_where_the_quickest_is_slow_and_not_for_a_slow_first_one(speech, monkeypatch):
+    """The first of a session readies what the others find ready: seen in a browser."""
+    monkeypatch.setattr(live_wishes, "SLOW_DRAFT_S", -1.0)
+    live = Live(speech)
+    for text, goes_on in (("a red car", True), ("a red car on a beach", False)):
+        live._draft(Transcript(text, "en", 1.0, text, (), "test", "none", 1.0, 0.1), 0)
+        assert live.sketch.prompt.text == text and live.drafts == goes_on
+    live.close()
 
 
 @pytest.mark.slow
