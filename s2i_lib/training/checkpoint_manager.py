@@ -85,7 +85,8 @@ class CheckpointManager:
         if not self.is_main:
             return
         cards = [one for one in (read_card(self.run.local), self.run.card()) if one]
-        for earlier in cards[:1]:
+        if cards:
+            earlier = cards[0]
             base = earlier["base"]
             if base["fingerprint"] != card["base"]["fingerprint"]:
                 raise InputError(
@@ -121,8 +122,8 @@ class CheckpointManager:
             )
         for change in changes:
             self.report(
-                f"{change}: from here on it learns the new ones. For a run of the new ones only, "
-                "give another --name."
+                f"{change}: from here on it learns what is new. For a run of that alone, give "
+                "another --name."
             )
 
     def _drop_scores(self) -> None:

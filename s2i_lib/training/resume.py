@@ -45,7 +45,9 @@ def newest_step(run: Run) -> int:
     for place in (run.local, run.folder):
         with suppress(OSError):
             steps += [saves.age(save)[0] for save in saves.list_saves(place)]
-    return max(*steps, ended_at(run))
+    with suppress(OSError):
+        steps.append(ended_at(run))
+    return max(steps)
 
 
 def ended_at(run: Run) -> int:

@@ -15,11 +15,11 @@ from s2i_lib.photos.subject import Subject
 from s2i_lib.storage.layout import Drive, local_folder
 from s2i_lib.storage.lease import LEASE, Lease
 from s2i_lib.storage.run_card import EDITIONS, read_card
-from s2i_lib.training import checkpoint, plan, resources, saves
+from s2i_lib.training import checkpoint, plan, resources, resume, saves
 from s2i_lib.training.checkpoint_manager import CheckpointManager
 from s2i_lib.training.config import FinetuneOptions
 from s2i_lib.training.finetune import FinetuneRun
-from s2i_lib.training.run import choose_run, steps_to_train_on
+from s2i_lib.training.run import Run, choose_run, steps_to_train_on
 from s2i_lib.training.storage_plan import Storage
 from s2i_lib.training.train_state import find_8bit_fault
 
@@ -415,6 +415,18 @@ def test_a_run_killed_as_its_card_says_that_it_goes_on_goes_on(drive, dataset, t
     run, said, _ = start(drive, dataset, tiny, **longer)
     assert any("goes on at step 4 of 7" in line for line in said)
     assert read_card(run)["step"] == 7
+
+
+def test_a_plan_is_made_where_the_drive_has_gone(drive, monkeypatch):
+    """As a mount that has died answers: what cannot be looked at is not there."""
+    run = Run(drive.runs / "violet" / "tiny-01", drive.root / "local")
+
+    def dead(folder):
+        raise OSError(107, "Transport endpoint is not connected")
+
+    monkeypatch.setattr(resume, "has_weights", dead)
+    monkeypatch.setattr(saves, "list_folder", dead)
+    assert resume.newest_step(run) == 0
 
 
 def test_a_run_is_trained_on_to_twice_its_steps_or_to_those_it_was_to_have():
