@@ -1,5 +1,6 @@
 """How the pocket model is made: properties of the recipe that need neither icons nor training."""
 
+import copy
 import shutil
 import signal
 import sys
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from benchmarks import pocket as benchmark
-from tools.pocket import assemble, icons, judge, unet, vae, world
+from tools.pocket import assemble, gpu, icons, judge, unet, vae, world
 from tools.pocket.training import SHIPPED, load_state, save_state
 
 
@@ -51,6 +52,37 @@ def test_orthogonalising_makes_singular_values_alike():
         assert before.max() > 3 * before.min()
         assert after.max() < 3 * after.min()
         assert after.max() < 1.4
+
+
+def test_a_step_on_a_gpu_moves_what_a_step_on_a_cpu_moves():
+    torch.manual_seed(0)
+    parts = {
+        "unet": torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.Conv2d(3, 8, 3)),
+        "token_embedding": torch.nn.Embedding(5, 4),
+        "narrow": torch.nn.Linear(6, 4),
+    }
+    here = torch.nn.ModuleDict(parts)
+    there = copy.deepcopy(here)
+    zeros = [torch.zeros_like(p) for p in here.parameters()]
+    shared = unet.Shared(
+        here, [[torch.randn_like(z) for z in zeros]], [z.clone() for z in zeros],
+        [z.clone() for z in zeros], [z.clone() for z in zeros],
+        torch.zeros(1), torch.zeros(()), torch.zeros(()),
+    )  # fmt: skip
+    optimizer = gpu.Optimizer(there, torch.device("cpu"))
+    optimizer.set_share(0.5)
+    kinds = set()
+    for step in range(3):
+        for p, gradient in zip(there.parameters(), shared.gradients[0], strict=True):
+            p.grad = gradient.clone()
+        optimizer.step()
+        for i, (name, p) in enumerate(here.named_parameters()):
+            kinds.add(kind := unet.kind_of(name, p))
+            with torch.no_grad():
+                unet.update(shared, p, i, kind, 0.5, step, 0.9)
+    assert kinds == {"matrix", "embedding", "other"}
+    for mine, its in zip(here.parameters(), there.parameters(), strict=True):
+        torch.testing.assert_close(mine, its, atol=2e-5, rtol=1e-3)
 
 
 def test_a_branch_ends_at_a_rate_of_zero_and_the_trunk_keeps_its_own():

@@ -154,12 +154,15 @@ def write_renders(file: Path) -> None:
 def main() -> None:
     """Draw shards: `data.py pixels` those with pixels and the crops, `data.py FROM TO` latents.
 
-    `data.py renders FILE` writes the scenes that tests look at.
+    `data.py learned` draws what judge and scorer learn from, and no more; `data.py renders FILE`
+    writes the scenes that tests look at.
     """
     if sys.argv[1:2] == ["renders"]:
         write_renders(Path(sys.argv[2]))
         return
-    if sys.argv[1:2] == ["pixels"]:
+    if sys.argv[1:2] == ["learned"]:
+        jobs = [HELD_BACK, *LEARNED]
+    elif sys.argv[1:2] == ["pixels"]:
         jobs = [900, HELD_BACK, *LEARNED]
         crops = work_folder() / "photo_crops.npy"
         if not crops.exists():

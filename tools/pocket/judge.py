@@ -171,7 +171,11 @@ class Renders:
         self.worn = np.flatnonzero([bool(record["accessory"]) for record in self.records])
 
     def batch(
-        self, rng: np.random.Generator, size: int, worn: float = 0.0
+        self,
+        rng: np.random.Generator,
+        size: int,
+        worn: float = 0.0,
+        device: torch.device | None = None,
     ) -> tuple[torch.Tensor, list[dict], np.ndarray]:
         """Return pictures in [-1, 1], jittered, what they show, and which ones are mirrored.
 
@@ -185,7 +189,8 @@ class Renders:
             shard = int(np.searchsorted(self.starts, i, side="right")) - 1
             rows.append(self.pictures[shard][i - self.starts[shard]])
         mirrored = rng.random(size) < 0.5
-        pixels = jitter(rng, resized(as_tensor(np.stack(rows)), self.side), mirrored)
+        pixels = resized(as_tensor(np.stack(rows), device), self.side)
+        pixels = jitter(rng, pixels, mirrored)
         return pixels, [self.records[i] for i in chosen], mirrored
 
 
@@ -205,14 +210,15 @@ def jitter(rng: np.random.Generator, pixels: torch.Tensor, mirrored: np.ndarray)
     shift = rng.uniform(-0.1, 0.1, (n, 2))
     cos, sin = np.cos(angle) * scale, np.sin(angle) * scale
     rows = np.stack([cos * mirror, -sin, shift[:, 0], sin * mirror, cos, shift[:, 1]], 1)
-    turn = torch.tensor(rows.reshape(n, 2, 3), dtype=torch.float32)
+    turn = torch.tensor(rows.reshape(n, 2, 3)).to(pixels)
     grid = F.affine_grid(turn, list(pixels.shape), align_corners=False)
     moved = F.grid_sample(pixels, grid, padding_mode="border", align_corners=False)
     blurred = F.avg_pool2d(F.pad(moved, (1, 1, 1, 1), mode="replicate"), 3, 1)
-    soft = torch.tensor(rng.uniform(0, 1, n) * (rng.random(n) < 0.5), dtype=torch.float32)
+    soft = torch.tensor(rng.uniform(0, 1, n) * (rng.random(n) < 0.5)).to(pixels)
     moved = torch.lerp(moved, blurred, soft[:, None, None, None])
-    grain = torch.tensor(rng.uniform(0, 0.08, n) * (rng.random(n) < 0.3), dtype=torch.float32)
-    noise = torch.tensor(rng.standard_normal(moved.shape, dtype=np.float32))
+    grain = torch.tensor(rng.uniform(0, 0.08, n) * (rng.random(n) < 0.3)).to(pixels)
+    seeded = torch.Generator(pixels.device).manual_seed(int(rng.integers(2**62)))
+    noise = torch.randn(moved.shape, generator=seeded, device=pixels.device)
     return moved + grain[:, None, None, None] * noise
 
 

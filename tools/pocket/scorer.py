@@ -8,6 +8,8 @@ tower a small CLIPTextModel; together they are transformers' own `VisionTextDual
 
 from __future__ import annotations
 
+import argparse
+import functools
 import time
 from itertools import islice
 
@@ -15,6 +17,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from torch.utils.data import DataLoader, Dataset
 from transformers import (
     CLIPImageProcessor,
     CLIPTextConfig,
@@ -33,18 +36,20 @@ from tools.pocket.training import (
     cosine,
     load_state,
     save_state,
-    steps_asked,
     work_folder,
 )
 
-LED_STEPS, STEPS, BATCH, PEAK_LR = 6000, 5000, 96, 1.5e-3
+LED_STEPS, STEPS, BATCH, PEAK_LR = 6000, 5000, 160, 1.5e-3
 TEXT_WIDTH, FEATURES = 192, 128
 SEEN_PX = 96  # side of the pictures that it sees; at 64 it missed one in six of the things worn
-WORN = 0.3  # of a batch, beside what chance brings
-INDIVIDUALS_EVERY = 2  # steps: they take longer to draw than all else of a step
+WORN = 0.4  # of a batch, beside what chance brings
+INDIVIDUALS_EVERY = 4  # steps: they take as long to draw as pictures are learned from
 SCALE_LIMIT = 40.0  # of the logits: a cosine of 0.1 decides by 4 nats
 LED = ("noun", "place", "accessory", "colour")  # what a classifier teaches the vision tower
-QUESTIONS = 8  # scenes of a batch that a question of each kind is asked about, with all its answers
+QUESTIONS = (
+    12  # scenes of a batch that a question of each kind is asked about, with all its answers
+)
+REPORT_EVERY = 250  # steps
 SHARPNESS = 10.0  # of the choice among individuals: a cosine of 0.1 decides by one nat
 
 
@@ -102,11 +107,17 @@ class Features:
 
     def __init__(self, model: VisionTextDualEncoderModel, tokenizer: CLIPTokenizer):
         self.model, self.tokenizer = model, tokenizer
+        self.ids = functools.cache(lambda text: tokenizer(text, truncation=True).input_ids)
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.visual_projection.weight.device
 
     def of_texts(self, texts: list[str]) -> torch.Tensor:
-        ids = self.tokenizer(texts, padding=True, truncation=True, return_tensors="pt").input_ids
-        pooled = self.model.text_model(input_ids=ids).pooler_output
-        return F.normalize(self.model.text_projection(pooled), dim=-1)
+        ids = self.tokenizer.pad({"input_ids": [self.ids(t) for t in texts]}, return_tensors="pt")
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.model.training):
+            pooled = self.model.text_model(input_ids=ids.input_ids.to(self.device)).pooler_output
+        return F.normalize(self.model.text_projection(pooled.float()), dim=-1)
 
     def of_pictures(self, pixels: torch.Tensor) -> torch.Tensor:
         pooled = self.model.vision_model(pixel_values=pixels).pooler_output
@@ -142,7 +153,8 @@ def guided(
     Without it each tower waits for the other to tell nouns apart, and only colours are learned; and
     with text from the beginning it takes three times as long (step 2,000: one noun in five).
     """
-    return sum((F.cross_entropy(guides[k](pooled), right[k]) for k in LED), torch.zeros(()))
+    asked = (F.cross_entropy(guides[k](pooled), right[k].to(pooled.device)) for k in LED)
+    return sum(asked, torch.zeros((), device=pooled.device))
 
 
 def loss_of(
@@ -153,21 +165,21 @@ def loss_of(
     rng: np.random.Generator,
 ) -> tuple[torch.Tensor, list[torch.Tensor]]:
     """Return the contrastive loss plus, for sharper verdicts, those of naming what is there."""
-    model = features.model
-    with torch.autocast("cpu", torch.bfloat16):
+    model, device = features.model, features.device
+    with torch.autocast(device.type, torch.bfloat16):
         pooled = model.vision_model(pixel_values=pixels).pooler_output.float()
     seen = F.normalize(model.visual_projection(pooled), dim=-1)
     scale = model.logit_scale.exp().clamp(max=SCALE_LIMIT)
     right = truths(records)
-    nouns = torch.tensor([words.NOUNS.index(record["noun"]) for record in records])
+    nouns = torch.tensor([words.NOUNS.index(r["noun"]) for r in records], device=device)
     led = guided(guides, pooled, right)
     texts = features.of_texts([words.with_article(n) for n in words.NOUNS])
-    wanted = F.cross_entropy(scale * seen @ texts.T, right["noun"])
+    wanted = F.cross_entropy(scale * seen @ texts.T, right["noun"].to(device))
     # The right caption among the batch's; others of the same noun may fit too: left out.
     likeness = scale * seen @ features.of_texts([r["caption"] for r in records]).T
-    same = (nouns[:, None] == nouns[None]) & ~torch.eye(len(nouns), dtype=torch.bool)
+    same = (nouns[:, None] == nouns[None]).fill_diagonal_(False)
     likeness = likeness.masked_fill(same, -1e4)
-    target = torch.arange(len(records))
+    target = torch.arange(len(records), device=device)
     pairs = (F.cross_entropy(likeness, target) + F.cross_entropy(likeness.T, target)) / 2
     asked = []
     for kind in KINDS:  # of each as many: in one scene of six something is worn
@@ -177,7 +189,7 @@ def loss_of(
     parts, at = [], 0
     for i, options, answer in asked:
         logits = scale * vectors[at : at + len(options)] @ seen[i]
-        parts.append(F.cross_entropy(logits[None], torch.tensor([answer])))
+        parts.append(F.cross_entropy(logits[None], torch.tensor([answer], device=device)))
         at += len(options)
     answers = torch.stack(parts).mean()
     return led + wanted + pairs + answers, [led, wanted, pairs, answers]
@@ -188,27 +200,44 @@ def who_loss(features: Features, views: torch.Tensor) -> torch.Tensor:
 
     ``views``, shape = (2, n, 3, side, side), are two of each (NT-Xent, Chen et al. 2020).
     """
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast(views.device.type, torch.bfloat16):
         pooled = features.model.vision_model(pixel_values=views.flatten(0, 1)).pooler_output.float()
     seen = F.normalize(features.model.visual_projection(pooled), dim=-1)
     count = len(seen)
-    logits = SHARPNESS * seen @ seen.T - 1e4 * torch.eye(count)
-    return F.cross_entropy(logits, (torch.arange(count) + count // 2) % count)
+    logits = SHARPNESS * seen @ seen.T - 1e4 * torch.eye(count, device=views.device)
+    return F.cross_entropy(logits, (torch.arange(count, device=views.device) + count // 2) % count)
 
 
-def draw_individuals(rng: np.random.Generator, nouns: int = individuals.NOUNS) -> torch.Tensor:
-    """Return two views each of some individuals, in [-1, 1]: shape = (2, n, 3, side, side)."""
-    return torch.stack(
-        [resized(as_tensor(some), SEEN_PX) for some in individuals.pairs(rng, nouns)]
-    )
+class Individuals(Dataset):
+    """Two views each of some individuals for every step that has some: uint8 pictures."""
+
+    def __init__(self, begin: int, end: int):
+        self.steps = range(begin, end + 1, INDIVIDUALS_EVERY)
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def __getitem__(self, i: int) -> np.ndarray:
+        return individuals.pairs(np.random.default_rng([self.steps[i], 4]))
+
+
+def views_of(pairs: np.ndarray, device: torch.device) -> torch.Tensor:
+    """Return individuals as the scorer sees them, in [-1, 1]: shape = (2, n, 3, side, side)."""
+    return torch.stack([resized(as_tensor(some, device), SEEN_PX) for some in pairs])
+
+
+@functools.cache
+def strangers(nouns: int = 40) -> np.ndarray:
+    """Return two views each of individuals that nothing is trained on, three of each noun."""
+    return individuals.pairs(np.random.default_rng(9), nouns)
 
 
 @torch.no_grad()
-def tell_apart(features: Features, nouns: int = 40) -> float:
+def tell_apart(features: Features) -> float:
     """Return how often an individual's other view is the nearest, among three of each noun."""
-    views = draw_individuals(np.random.default_rng(9), nouns)
+    views = views_of(strangers(), features.device)
     one, other = (torch.cat([features.of_pictures(v) for v in some.split(30)]) for some in views)
-    return float(((one @ other.T).argmax(1) == torch.arange(len(one))).float().mean())
+    return float(((one @ other.T).argmax(1).cpu() == torch.arange(len(one))).float().mean())
 
 
 @torch.no_grad()
@@ -218,11 +247,13 @@ def report(features: Features) -> dict[str, float]:
     features.model.eval()
     seen = torch.cat(
         [
-            features.of_pictures(resized(as_tensor(np.array(pictures[i : i + 100])), SEEN_PX))
+            features.of_pictures(
+                resized(as_tensor(np.array(pictures[i : i + 100]), features.device), SEEN_PX)
+            )
             for i in range(0, len(records), 100)
         ]
     )
-    named = seen @ features.of_texts([words.with_article(n) for n in words.NOUNS]).T
+    named = (seen @ features.of_texts([words.with_article(n) for n in words.NOUNS]).T).cpu()
     nouns = torch.tensor([words.NOUNS.index(r["noun"]) for r in records])
     plain = torch.tensor([r["plain"] for r in records])
     table = {
@@ -263,18 +294,19 @@ def named_by(guides: torch.nn.ModuleDict, features: Features) -> float:
     features.model.eval(), guides.eval()
     right = []
     for some in np.array_split(plain, 5):
-        pixels = resized(as_tensor(np.array(pictures[some])), SEEN_PX)
+        pixels = resized(as_tensor(np.array(pictures[some]), features.device), SEEN_PX)
         pooled = features.model.vision_model(pixel_values=pixels).pooler_output
         nouns = torch.tensor([words.NOUNS.index(records[i]["noun"]) for i in some])
-        right.append(guides["noun"](pooled).argmax(1) == nouns)
+        right.append(guides["noun"](pooled).argmax(1).cpu() == nouns)
     features.model.train(), guides.train()
     return float(torch.cat(right).float().mean())
 
 
-def train(steps: int) -> None:
-    """Train the vision tower alone, then both, from where it was stopped; `steps` of both."""
+def train(o: argparse.Namespace) -> None:
+    """Train the vision tower alone, then both, from where it was stopped; on a GPU if there is."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     tokenizer = CLIPTokenizer.from_pretrained(work_folder() / "tokenizer")
-    model = make_model(tokenizer).train()
+    model = make_model(tokenizer).train().to(device)
     features, renders = Features(model, tokenizer), Renders(data.LEARNED, SEEN_PX)
     width = model.config.vision_config.hidden_size
     guides = torch.nn.ModuleDict(
@@ -284,7 +316,7 @@ def train(steps: int) -> None:
             )
             for k in LED
         }
-    )
+    ).to(device)
     trained = [*model.parameters(), *guides.parameters()]
     optimizer = torch.optim.AdamW(trained, lr=PEAK_LR, betas=(0.9, 0.98), fused=True)
     state_file, begin = work_folder() / "scorer_state.pt", 0
@@ -293,48 +325,68 @@ def train(steps: int) -> None:
         optimizer.load_state_dict(state["optimizer"])
         guides.load_state_dict(state["guides"])
         begin = state["step"]
-    began, parts = time.time(), []
-    for step in range(begin, LED_STEPS + steps):
+    end = o.led + o.steps
+    who = iter(
+        DataLoader(
+            Individuals(max(begin, o.led), end),
+            batch_size=None, collate_fn=np.asarray, num_workers=o.painters,
+        )
+    )  # fmt: skip
+    began, parts, made, step, has_texts = time.time(), [], 0, begin, begin > o.led
+    while step < end:
         rng = np.random.default_rng([step, 3])
-        at, total = (step, LED_STEPS) if step < LED_STEPS else (step - LED_STEPS, steps)
+        at, total = (step, o.led) if step < o.led else (step - o.led, o.steps)
         for group in optimizer.param_groups:
             group["lr"] = PEAK_LR * cosine(at, total)
-        pixels, records, _ = renders.batch(rng, BATCH, WORN)
-        if step < LED_STEPS:
-            with torch.autocast("cpu", torch.bfloat16):
+        pixels, records, _ = renders.batch(rng, o.batch, WORN, device)
+        if step < o.led:
+            with torch.autocast(device.type, torch.bfloat16):
                 pooled = model.vision_model(pixel_values=pixels).pooler_output.float()
             loss = guided(guides, pooled, truths(records))
             each = [loss]
         else:
-            if step == LED_STEPS:
-                spread_features(model, renders.batch(np.random.default_rng(1), 256)[0])
+            if not has_texts:
+                some = renders.batch(np.random.default_rng(1), 256, device=device)[0]
+                spread_features(model, some)
+                parts.clear()
+                has_texts = True
             loss, each = loss_of(features, guides, pixels, records, rng)
-            who = torch.zeros(())
-            if step % INDIVIDUALS_EVERY == 0:
-                who = INDIVIDUALS_EVERY * who_loss(features, draw_individuals(rng))
-            loss, each = loss + who, [*each, who]
+            told = torch.zeros((), device=device)
+            if made % INDIVIDUALS_EVERY == 0:
+                views = views_of(np.asarray(next(who)), device)
+                told = INDIVIDUALS_EVERY * who_loss(features, views)
+            loss, each = loss + told, [*each, told]
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         parts.append([float(x.detach()) for x in each])
-        done = step + 1
-        if done == LED_STEPS:
-            parts.clear()
-        elif done % 50 == 0:
+        made += 1
+        seconds = time.time() - began
+        step = max(step + 1, int(end * seconds / (60 * o.minutes)))  # some are skipped, if late
+        if made % 50 == 0:
             means = " ".join(f"{x:.3f}" for x in np.mean(parts[-50:], 0))
-            rate = (done - begin) * BATCH / (time.time() - began)
-            print(f"step {done} led, noun, pair, asked, who {means} {rate:.0f}/s", flush=True)
-        if done % 250 == 0:
-            is_led = done <= LED_STEPS
-            said = {"noun": named_by(guides, features)} if is_led else report(features)
+            rate = made * o.batch / seconds
+            print(f"step {step} led, noun, pair, asked, who {means} {rate:.0f}/s", flush=True)
+        if made % REPORT_EVERY == 0 or step >= end:
+            said = report(features) if has_texts else {"noun": named_by(guides, features)}
             print("  ", {k: round(v, 3) for k, v in said.items()}, flush=True)
-            state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": done}
+            state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step}
             state["guides"] = guides.state_dict()
             save_state(state, state_file)
     save(features)
 
 
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("steps", type=int, nargs="?", default=STEPS, help="with texts")
+    parser.add_argument("--led", type=int, default=LED_STEPS, help="steps before, without texts")
+    parser.add_argument("--batch", type=int, default=BATCH)
+    parser.add_argument("--minutes", type=float, default=1e6, help="in which it is to be finished")
+    parser.add_argument("--painters", type=int, default=0, help="processes, for the individuals")
+    train(parser.parse_args())
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    train(steps_asked(__doc__, STEPS))
+    main()

@@ -45,7 +45,7 @@ def load_state(path: Path) -> dict | None:
     """Return the newest checkpoint; between two renamings that is the one before."""
     for file in (path, _before(path)):
         if file.exists():
-            return torch.load(file, weights_only=True, mmap=False)
+            return torch.load(file, map_location="cpu", weights_only=True, mmap=False)
     return None
 
 
@@ -55,9 +55,9 @@ def cosine(step: int, total: int, warmup: int = 50, floor: float = 0.02) -> floa
     return min(1.0, (step + 1) / warmup) * (floor + (1 - floor) * fall)
 
 
-def as_tensor(pictures: np.ndarray) -> torch.Tensor:
+def as_tensor(pictures: np.ndarray, device: torch.device | None = None) -> torch.Tensor:
     """Turn uint8 pictures (n, height, width, 3) into floats in [-1, 1], (n, 3, height, width)."""
-    batch = torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2)
+    batch = torch.from_numpy(np.ascontiguousarray(pictures)).to(device).permute(0, 3, 1, 2)
     return batch.float().div_(127.5).sub_(1)
 
 

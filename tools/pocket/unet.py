@@ -259,9 +259,10 @@ def losses(modules: torch.nn.ModuleDict, batch: dict, scheduler: DDPMScheduler) 
 
 @torch.no_grad()
 def validate(modules: torch.nn.ModuleDict, examples: Examples, scheduler: DDPMScheduler) -> str:
-    each = []
+    each, device = [], next(modules.parameters()).device
     for k in range(4):
-        batch = examples.part(examples.batch(10**6 + k, 100, {"plain": 0.0}), 0, 1)
+        made = examples.part(examples.batch(10**6 + k, 100, {"plain": 0.0}), 0, 1)
+        batch = {name: value.to(device) for name, value in made.items()}
         each.append(losses(modules, batch, scheduler).reshape(5, 20).mean(1))
     fifths = torch.stack(each).mean(0)
     said = " ".join(f"{x:.3f}" for x in fifths.tolist())
