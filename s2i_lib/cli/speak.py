@@ -62,8 +62,10 @@ def speak(
     unusable = _check(audio, hearing)
     if len(unusable) < len(set(audio)):
         with processes.main_first():  # it downloads, the others find what it has kept
+            if processes.is_alone:  # it takes longer than Whisper, and most of it is imports
+                speech.load_in_background()
             speech.load_listener()
-            if not processes.is_alone:  # alone it loads the model while it hears the first clip
+            if not processes.is_alone:
                 speech.load_model()
     if conversation:
         _converse(speech, audio, processes, unusable)

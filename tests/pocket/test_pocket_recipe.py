@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from benchmarks import pocket as benchmark
 from tools.pocket import assemble, gpu, icons, judge, unet, vae, world
@@ -136,6 +137,32 @@ def test_a_finished_branch_is_left_alone_until_the_trunk_has_gone_on(tmp_path, m
     assert restored(trunk=20, branch=13, fork=10) == (13, 10, 16)
     assert restored(trunk=10, branch=16, fork=10) == (16, 10, 16)
     assert restored(trunk=20, branch=16, fork=10) == (20, 20, 26)
+
+
+def test_a_branch_begins_with_the_weights_of_a_gpu_and_then_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setenv("S2I_POCKET_WORK", str(tmp_path))
+    of_gpu = torch.nn.ModuleDict({"one": torch.nn.Linear(1, 1)})
+    save_file(of_gpu.state_dict(), tmp_path / "ema.safetensors")
+    begun_from = str(tmp_path / "ema.safetensors")
+    plan = unet.Plan("branch", branch_steps=6, rate=0.5, begin_from=begun_from)
+
+    def restored() -> tuple[int, int, torch.Tensor, torch.Tensor]:
+        one = torch.nn.ModuleDict({"one": torch.nn.Linear(1, 1)})
+        zero = torch.zeros((), dtype=torch.long)
+        ema = [torch.zeros_like(p) for p in one.parameters()]
+        shared = unet.Shared(one, [], [], [], ema, torch.zeros(1), zero.clone(), zero.clone())
+        return *unet.restore(shared, plan), one["one"].weight.detach(), ema[0]
+
+    step, fork, weight, average = restored()
+    assert step == fork
+    assert weight == average == of_gpu["one"].weight
+    assert plan.share(fork, fork) < 0.02, "it warms up"
+    assert max(plan.share(fork + k, fork) for k in range(6)) <= 0.5
+    moved = {"one.weight": torch.full((1, 1), 7.0), "one.bias": torch.zeros(1)}
+    state = {"modules": moved, "step": step + 2, "fork": fork, "seen": 256, "momentum": []}
+    averages = [torch.full((1, 1), 6.0), torch.zeros(1)]
+    save_state(state | {"squares": [], "ema": averages}, tmp_path / "unet_branch.pt")
+    assert restored() == (step + 2, fork, 7.0, 6.0)
 
 
 def test_a_judge_out_of_a_snapshot_is_finished(tmp_path, monkeypatch):

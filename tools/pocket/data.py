@@ -83,12 +83,12 @@ def shard(number: int) -> tuple[np.ndarray, list[dict]]:
     return np.load(file, mmap_mode="r"), json.loads(records_file.read_text())
 
 
-def ready() -> list[int]:
-    """Return the numbers of the latent shards that are there, in unbroken order from 0."""
-    count = 0
-    while (work_folder() / "latents" / f"{count:03}.json").exists():
-        count += 1
-    return list(range(count))
+def ready(first: int = 0) -> range:
+    """Return the numbers of the latent shards that are there, in unbroken order from ``first``."""
+    end = first
+    while (work_folder() / "latents" / f"{end:03}.json").exists():
+        end += 1
+    return range(first, end)
 
 
 def random_crop(rng: np.random.Generator, photo: Image.Image) -> np.ndarray:

@@ -3,7 +3,8 @@
 The schedule is warm-up, stable, decay: a trunk at a constant learning rate that can be resumed and
 prolonged for ever (`unet.py trunk --until STEP`), and short branches in which the rate falls to
 zero, each of which gives a model to ship (`unet.py branch --steps N`). A file named `stop` in the
-work folder ends either at its next step, saved.
+work folder ends either at its next step, saved. Weights that a GPU trained are gone on from with
+`unet.py branch --from ema.safetensors --rate 0.5 --first 100`, on scenes that it has not seen.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import numpy as np
 import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
+from safetensors.torch import load_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from tools.pocket import data, vae
@@ -289,6 +291,9 @@ class Plan:
     branch_steps: int = 600
     minutes: float = 1e6
     shards: int = 0  # of latents to use; 0: all that are there, and those to come
+    first: int = 0  # of the shards
+    rate: float = 1.0  # share of the rates that it begins with
+    begin_from: str = ""  # weights, where there is no state yet
     batch: int = BATCH
     workers: int = 2
 
@@ -298,8 +303,13 @@ class Plan:
 
     def share(self, step: int, fork: int) -> float:
         """Return the share of the learning rate at a step."""
-        warm = min(1.0, (step + 1) / WARMUP)
-        return warm * (1 - (step - fork) / self.branch_steps if self.mode == "branch" else 1.0)
+        warm = min(1.0, (step + 1 - (fork if self.begin_from else 0)) / WARMUP)
+        fall = 1 - (step - fork) / self.branch_steps if self.mode == "branch" else 1.0
+        return self.rate * warm * fall
+
+    def ready(self) -> int:
+        """Return how many shards are to be used by now."""
+        return self.shards or len(data.ready(self.first))
 
 
 def restore(shared: Shared, plan: Plan) -> tuple[int, int]:
@@ -308,11 +318,16 @@ def restore(shared: Shared, plan: Plan) -> tuple[int, int]:
     A finished branch is left alone; where the trunk has gone on since, a new one begins.
     """
     work = work_folder()
-    trunk = load_state(work / "unet_trunk.pt")
+    trunk = load_state(work / "unet_trunk.pt") if not plan.begin_from else {"step": RARE_FROM}
     branch = load_state(work / "unet_branch.pt") if plan.mode == "branch" else None
     is_begun = branch and branch["step"] < plan.end(branch["fork"])
     is_newest = branch and trunk and branch["fork"] == trunk["step"]
     state = branch if is_begun or is_newest else trunk
+    if plan.begin_from and state is trunk:
+        shared.modules.load_state_dict(load_file(plan.begin_from))
+        for average, p in zip(shared.ema, shared.modules.parameters(), strict=True):
+            average.copy_(p.detach())
+        return RARE_FROM, RARE_FROM  # past what only a beginning needs
     if not state:
         return 0, 0
     shared.modules.load_state_dict(state["modules"])
@@ -341,7 +356,7 @@ def work(rank: int, shared: Shared, plan: Plan, step: int, fork: int, meet: Barr
     torch.set_num_threads(1)
     factor = vae.scaling_factor()
     held_back = Examples([data.HELD_BACK] if rank == 0 else [], factor)
-    examples = Examples(range(int(shared.shards)), factor)
+    examples = Examples(range(plan.first, plan.first + int(shared.shards)), factor)
     scheduler = DDPMScheduler(**SCHEDULE)
     # Torch's fused attention took a third of a step: in bf16 its backward pass is slow here.
     shared.modules["unet"].set_attn_processor(AttnProcessor())
@@ -392,11 +407,11 @@ def work(rank: int, shared: Shared, plan: Plan, step: int, fork: int, meet: Barr
             print("  ", validate(shared.modules, held_back, scheduler), flush=True)
         if rank == 0 and (time.time() - saved_at > 300 or step == end or stop):
             save(shared, plan, step, fork)
-            shared.shards.fill_(plan.shards or len(data.ready()))
+            shared.shards.fill_(plan.ready())
             saved_at = time.time()
         meet.wait()  # nobody changes what is being written
         while len(examples.latents) < int(shared.shards):
-            examples.add(len(examples.latents))
+            examples.add(plan.first + len(examples.latents))
         if stop:
             return
 
@@ -432,7 +447,7 @@ def watch(crew: list[BaseProcess]) -> None:
 def train(plan: Plan) -> None:
     shared = make_shared(plan.workers)
     step, fork = restore(shared, plan)
-    shared.shards.fill_(plan.shards or len(data.ready()))
+    shared.shards.fill_(plan.ready())
     if step >= plan.end(fork):
         print(f"unet_{plan.mode} is at step {step} of {plan.end(fork)}: nothing left to train.")
         return
@@ -455,10 +470,18 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=Plan.branch_steps, help="of the branch")
     parser.add_argument("--minutes", type=float, default=Plan.minutes, help="then save and stop")
     parser.add_argument("--shards", type=int, default=Plan.shards, help="to use; 0: all drawn")
+    parser.add_argument("--first", type=int, default=Plan.first, help="number of the first shard")
+    parser.add_argument("--rate", type=float, default=Plan.rate, help="share of the usual rates")
+    parser.add_argument("--from", dest="begin_from", default="", help="weights that gpu.py wrote")
     parser.add_argument("--batch", type=int, default=Plan.batch, help="pictures a step")
     parser.add_argument("--workers", type=int, default=Plan.workers, help="processes")
     o = parser.parse_args()
-    train(Plan(o.mode, o.until, o.steps, o.minutes, o.shards, o.batch, o.workers))
+    train(
+        Plan(
+            o.mode, o.until, o.steps, o.minutes, o.shards, o.first, o.rate, o.begin_from,
+            o.batch, o.workers,
+        )
+    )  # fmt: skip
 
 
 if __name__ == "__main__":
