@@ -93,7 +93,7 @@ _POCKET = BaseModel(
     # the time, but a run's subject lost likeness (0.71 to 0.66): so always.
     guidance_interval=(0.0, 1.0),
     # where the curve bends, of its own pictures (benchmarks/README.md)
-    steps=8,
+    steps=6,
     licence="Apache-2.0 (icons: Apache-2.0, MIT, CC BY 4.0; see the model card)",
     sources=(),
     folder=PACKAGE / "pocket",

@@ -15,7 +15,7 @@ from s2i_lib.drawing.panorama import going_around
 from s2i_lib.drawing.sampling import DrawOptions
 
 pytestmark = pytest.mark.slow  # each needs what takes seconds to make
-OPTIONS = DrawOptions(steps=4, seed=5, count=10, is_panorama=True)
+OPTIONS = DrawOptions(seed=5, count=10, is_panorama=True)
 LATENTS = 8  # a side, of the pocket model
 PROMPT = "a tree on a green background"
 

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from benchmarks import pocket as benchmark
 from tools.pocket import assemble, gpu, icons, judge, unet, vae, world
@@ -163,6 +163,21 @@ def test_a_branch_begins_with_the_weights_of_a_gpu_and_then_goes_on(tmp_path, mo
     averages = [torch.full((1, 1), 6.0), torch.zeros(1)]
     save_state(state | {"squares": [], "ema": averages}, tmp_path / "unet_branch.pt")
     assert restored() == (step + 2, fork, 7.0, 6.0)
+
+
+def test_two_models_are_mixed_by_their_share(tmp_path):
+    for name, value in (("one", 1.0), ("other", 3.0)):
+        for part in ("unet/diffusion_pytorch_model", "text_encoder/model"):
+            file = tmp_path / name / f"{part}.safetensors"
+            file.parent.mkdir(parents=True)
+            (file.parent / "config.json").write_text("{}")
+            weights = {"w": torch.full((2,), value), "ids": torch.arange(2)}
+            save_file(weights, file, {"format": "pt"})
+    unet.mixed(tmp_path / "one", tmp_path / "other", 0.25, tmp_path / "mixed")
+    made = load_file(tmp_path / "mixed" / "unet" / "diffusion_pytorch_model.safetensors")
+    assert made["w"].tolist() == [1.5, 1.5]
+    assert made["ids"].tolist() == [0, 1]
+    assert (tmp_path / "mixed" / "text_encoder" / "config.json").exists()
 
 
 def test_a_judge_out_of_a_snapshot_is_finished(tmp_path, monkeypatch):
