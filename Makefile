@@ -98,9 +98,9 @@ badges: .venv/bin/python
 	@$(BIN)/python tools/badges.py "$(REPO)"
 
 # Each script goes on where it was stopped, and leaves alone what is finished; the state is in
-# tools/pocket/.work (S2I_POCKET_WORK). The emoji sets come by npm (Node.js). The weights that ship
-# had these many shards of 5,000 scenes and steps of the trunk; more go on from there, with a new
-# branch.
+# tools/pocket/.work (S2I_POCKET_WORK). The emoji sets come by npm (Node.js). The best that two cores
+# made had these many shards of 5,000 scenes and steps of the trunk; more go on from there, with a new
+# branch. The U-Net that ships saw eight times as many pictures, on a GPU: tools/pocket/NOTES.md.
 SHARDS ?= 36
 POCKET_STEPS ?= 6898
 pocket: .venv/.test

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from benchmarks import pocket as benchmark
-from tools.pocket import assemble, gpu, icons, judge, unet, vae, world
+from tools.pocket import assemble, gpu, icons, judge, mix, unet, vae, world
 from tools.pocket.training import SHIPPED, load_state, save_state
 
 
@@ -165,19 +165,18 @@ def test_a_branch_begins_with_the_weights_of_a_gpu_and_then_goes_on(tmp_path, mo
     assert restored() == (step + 2, fork, 7.0, 6.0)
 
 
-def test_two_models_are_mixed_by_their_share(tmp_path):
-    for name, value in (("one", 1.0), ("other", 3.0)):
-        for part in ("unet/diffusion_pytorch_model", "text_encoder/model"):
-            file = tmp_path / name / f"{part}.safetensors"
-            file.parent.mkdir(parents=True)
-            (file.parent / "config.json").write_text("{}")
-            weights = {"w": torch.full((2,), value), "ids": torch.arange(2)}
-            save_file(weights, file, {"format": "pt"})
-    unet.mixed(tmp_path / "one", tmp_path / "other", 0.25, tmp_path / "mixed")
-    made = load_file(tmp_path / "mixed" / "unet" / "diffusion_pytorch_model.safetensors")
-    assert made["w"].tolist() == [1.5, 1.5]
-    assert made["ids"].tolist() == [0, 1]
-    assert (tmp_path / "mixed" / "text_encoder" / "config.json").exists()
+def test_weights_are_mixed_by_their_share(tmp_path):
+    gpus = {"unet.w": torch.full((2,), 1.0).half(), "text.w": torch.full((2,), 5.0).half()}
+    save_file(gpus, tmp_path / "ema.safetensors")
+    for file in mix.FILES.values():
+        (tmp_path / "on" / file).parent.mkdir(parents=True)
+        weights = {"w": torch.full((2,), 3.0), "ids": torch.arange(2)}
+        save_file(weights, tmp_path / "on" / file, {"format": "pt"})
+    mix.mix(tmp_path / "ema.safetensors", tmp_path / "on", 0.25, tmp_path / "out")
+    unet_made, text_made = (load_file(tmp_path / "out" / file) for file in mix.FILES.values())
+    assert unet_made["w"].tolist() == [1.5, 1.5]
+    assert text_made["w"].tolist() == [4.5, 4.5]
+    assert unet_made["ids"].tolist() == [0, 1]
 
 
 def test_a_judge_out_of_a_snapshot_is_finished(tmp_path, monkeypatch):

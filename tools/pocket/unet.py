@@ -10,7 +10,6 @@ work folder ends either at its next step, saved. Weights that a GPU trained are 
 from __future__ import annotations
 
 import argparse
-import shutil
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ import numpy as np
 import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from tools.pocket import data, vae
@@ -136,21 +135,6 @@ def make_shared(workers: int) -> Shared:
         seen=torch.zeros((), dtype=torch.long).share_memory_(),
         shards=torch.zeros((), dtype=torch.long).share_memory_(),
     )
-
-
-def mixed(one: Path, other: Path, share: float, out: Path) -> None:
-    """Write the weighted mean of two models of one training, of which `other` has a share.
-
-    Source: Wortsman et al. 2022 (arXiv:2109.01903), there of a model before and after fine-tuning.
-    """
-    for part in ("unet/diffusion_pytorch_model", "text_encoder/model"):
-        name = f"{part}.safetensors"
-        mine, its = load_file(one / name), load_file(other / name)
-        shutil.copytree((one / name).parent, (out / name).parent, dirs_exist_ok=True)
-        made = {
-            k: torch.lerp(w, its[k], share) if w.is_floating_point() else w for k, w in mine.items()
-        }
-        save_file(made, out / name, {"format": "pt"})
 
 
 def kind_of(name: str, parameter: torch.Tensor) -> str:
