@@ -211,6 +211,14 @@ def shown(noun: str) -> list[Image.Image]:
     return [renders()[NOUNS.index(noun)]] * 2
 
 
+def drawn(noun: str) -> list[Image.Image]:
+    """The same on another ground: on its own, all of a photo's surroundings would have leaked."""
+    pixels = np.array(shown(noun)[0]).astype(int)
+    is_ground = np.abs(pixels - pixels[0, 0]).sum(-1) < 40
+    pixels[is_ground] = (60, 140, 70)
+    return [Image.fromarray(pixels.astype(np.uint8))] * 2
+
+
 def judged(scorer, tmp_path, train_state, points=(), *, compares_anew=False):
     local, folder = tmp_path / "local", tmp_path / "folder"
     local.mkdir(exist_ok=True)
@@ -227,7 +235,7 @@ def judged(scorer, tmp_path, train_state, points=(), *, compares_anew=False):
     for step, noun in points:
         train_state.step = step
         with_step(train_state, step)
-        best.validate(step, {"a sks car": shown(noun)})
+        best.validate(step, {"a sks car": drawn(noun)})
     return best
 
 
@@ -279,7 +287,7 @@ def test_the_best_steps_weights_are_what_the_run_ends_with(scorer, tmp_path, tra
     assert kept_value(last) == 0.5
     path, record = best.choose(last)
     assert (record["kept_step"], record["best_step"]) == (25, 25)
-    assert record["scores"]["likeness"] == pytest.approx(1, abs=1e-5)
+    assert record["scores"]["likeness"] == best.validation.points[1].likeness > 0.9
     assert kept_value(path) == 0.25
     best.drop()
     assert not (tmp_path / "folder" / BEST).exists()
@@ -400,6 +408,7 @@ def test_a_run_of_the_pocket_model_ends_with_its_best_step_to_the_bit(drive, tmp
 
     dataset = draw_dataset(tmp_path / "photos")
     few = {"class_image_count": 8, "sample_every": 1, "learning_rate": 3e-4, "seed": 1}
+    few |= {"schedule": "constant"}  # a rate that falls would be another in the shorter run
     prompts, seen = ("a {subject}", "a {noun}"), []
 
     def note(event, info):
