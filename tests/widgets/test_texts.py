@@ -15,6 +15,7 @@ from s2i_lib.models.registry import REGISTRY
 from s2i_lib.speech.glossary import find_words
 from s2i_lib.speech.prompt import make_prompt
 from s2i_lib.widgets import FOLDER, join_modules
+from s2i_lib.widgets.studio.controls import what_came
 from s2i_lib.widgets.texts import catalogue, in_english
 
 ENGLISH = catalogue()["en"]
@@ -78,6 +79,22 @@ def test_every_key_is_used_and_every_used_key_is_there():
     )
     said |= set(re.findall(r' button\("(\w+)"', scripts)) | CHECKBOXES
     assert said <= set(ENGLISH), said - set(ENGLISH)
+
+
+@pytest.mark.parametrize(
+    ("came", "said"),
+    [
+        ((1, 0, 0.04), "Done: the picture was there when you had spoken."),
+        ((1, 0, 0.06), "Done: the picture is here after 0.1 seconds."),
+        ((4, 0, 0.0), "Done: 4 pictures are here after 0.0 seconds."),
+        (
+            (3, 1, 2.04),
+            "Done: 3 pictures are here after 2.0 seconds. The safety checker held 1 more back.",
+        ),
+    ],
+)
+def test_a_picture_that_was_there_already_is_said_to_have_been(came, said):
+    assert in_english(*what_came(*came)) == said
 
 
 def test_python_says_it_in_english():

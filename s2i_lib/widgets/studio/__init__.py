@@ -39,6 +39,7 @@ from s2i_lib.widgets.studio.controls import (
     draw_options,
     find_chosen,
     list_models,
+    what_came,
 )
 from s2i_lib.widgets.studio.figure import FigureMaker
 from s2i_lib.widgets.studio.page import StudioPage
@@ -380,13 +381,8 @@ class Studio(StudioPage):
         with self.hold_sync():
             self._show_answer(answer)
             self._set("seed", wish.pictures[0].record["seed"])
-            count = len(wish.pictures)
-            seconds = f"{sum(wish.seconds.values()):.1f}"
-            key = "done" if count == 1 else "done_many"
-            done = [(key, {"count": str(count), "seconds": seconds})]
-            if held_back := wish.options.count - count:
-                done.append(("held_back", {"count": str(held_back)}))
-            self._show("done", *done)
+            count, seconds = len(wish.pictures), sum(wish.seconds.values())
+            self._show("done", *what_came(count, wish.options.count - count, seconds))
             if wish.failures:
                 self.complaint = _explain_unkept(self.pictures, str(wish.failures[0]))
 

@@ -81,6 +81,17 @@ def list_models(drive: Drive, chosen: str) -> list[str]:
     return list(dict.fromkeys(["auto", *REGISTRY, *_list_runs(drive), chosen]))
 
 
+def what_came(count: int, held_back: int, seconds: float) -> list[tuple[str, dict[str, str]]]:
+    """Say what came of a wish, as `s2i_lib.widgets.texts.in_english` takes it."""
+    key = "done" if count == 1 else "done_many"
+    if count == 1 and seconds < 0.05:  # "0.0": it was drawn while the silence was waited for
+        key = "done_at_once"
+    said = [(key, {"count": str(count), "seconds": f"{seconds:.1f}"})]
+    if held_back:
+        said.append(("held_back", {"count": str(held_back)}))
+    return said
+
+
 def _list_runs(drive: Drive) -> list[str]:
     """All finished runs on the Drive as SUBJECT/RUN, the newest first."""
     from s2i_lib.storage.run_card import finished_runs
