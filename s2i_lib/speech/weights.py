@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from s2i_lib.errors import InputError, S2iError, first_line
+from s2i_lib.errors import InputError, S2iError
 from s2i_lib.speech.packaged import PACKAGED, checked_folder
 from s2i_lib.storage import hub
 from s2i_lib.storage.layout import Drive
@@ -145,7 +145,7 @@ def find_weights(engine: str, model: str, drive: Drive, *, download: bool = True
         except S2iError:
             raise
         except Exception as error:  # whatever the network or the hub's client can raise
-            reason = first_line(error)
+            reason = hub.why_not(error)
             tried.append(f"{place} ({type(error).__name__}: {reason})")
     raise WeightsNotFoundError(model, engine, tried, reason)
 

@@ -13,6 +13,7 @@ import functools
 import json
 import logging
 import re
+import socket
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -34,6 +35,8 @@ TIMEOUT_S = 20.0
 # in all: there the hub, which is as quick, keeps the downloads.
 ROOM_FOR_A_RUN_GIB = 13.0
 SMALL_SHARE = 0.01  # of the free space: what takes no more is kept on any Drive
+
+_NO_CONNECTION = (ConnectionError, TimeoutError, socket.gaierror)
 
 Choose = Callable[[Collection[str]], list[str]]
 """Which files of a repository are wanted; raises S2iError where it lacks some that are needed."""
@@ -102,12 +105,27 @@ def download_first(wanted: Wanted, tried: Collection[str] = ()) -> tuple[Path, s
         try:
             folder, commit = download(source, wanted.choose)
         except Exception as error:  # the hub's client raises a dozen unrelated kinds
-            reasons.append(f"{source}: {first_line(error)}")
+            reasons.append(f"{source}: {why_not(error)}")
             continue
         return folder, f"{source}@{commit[:12]}"
     raise S2iError(
         f"{wanted.what} could not be found. Tried: {'; '.join(reasons)}. {wanted.remedy}"
     )
+
+
+def why_not(error: BaseException) -> str:
+    """Say in a few words why a download failed: a network that is not there has many names.
+
+    "[Errno -2] Name or service not known", "[Errno 111] Connection refused" and a dozen more, under
+    errors of httpx, urllib and the hub's client, mean the same to people.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        reason = getattr(cause, "reason", None)  # urllib keeps what happened there
+        if any(isinstance(one, _NO_CONNECTION) for one in (cause, reason)):
+            return "no connection"
+        cause = cause.__cause__ or cause.__context__
+    return first_line(error)
 
 
 def is_whole(folder: Path, choose: Choose) -> bool:

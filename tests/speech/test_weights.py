@@ -1,7 +1,6 @@
 """Weights are found, checked, kept, and chosen to fit the machine."""
 
 import hashlib
-import re
 import shutil
 from dataclasses import replace
 
@@ -194,8 +193,7 @@ def test_only_where_nothing_else_can_be_had_is_english_alone_heard_and_said_once
     [note] = first.notes
     assert note.startswith("Only English is heard now, by tiny.en. ")
     assert "s2i_lib[multilingual]" in note and len(note) < 260
-    [why] = re.findall(r"could not be downloaded \((.+)\)\.$", note)
-    assert why and "http" not in why
+    assert note.endswith("could not be downloaded (no connection).")
     assert listener.hear(JFK).notes == ()
     asked = hear(JFK, HearOptions(engine="faster-whisper", device="cpu", language="en"), drive)
     assert asked.notes == ()  # whoever says English has what was asked for

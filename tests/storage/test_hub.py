@@ -11,8 +11,11 @@ import os
 import shutil
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
+import httpx
+import huggingface_hub
 import pytest
 
 from s2i_lib.drawing.draw import draw
@@ -171,6 +174,25 @@ def test_without_a_network_the_hubs_cache_serves(serve_hub, repositories, drive,
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     again, same = loading.find_weights(base, drive)
     assert same == source and again == folder
+
+
+@pytest.mark.parametrize("fetch", [
+    lambda: urllib.request.urlopen("https://nobody.invalid/x", timeout=5),
+    lambda: urllib.request.urlopen("http://127.0.0.1:9/x", timeout=5),
+    lambda: httpx.get("https://nobody.invalid/x", timeout=5),
+    lambda: huggingface_hub.snapshot_download("somebody/something"),
+])  # fmt: skip
+def test_no_network_is_called_so_whichever_library_met_it(fetch):
+    """The tests have none: these are the libraries' own errors."""
+    with pytest.raises(Exception) as met:
+        fetch()
+    assert hub_module.why_not(met.value) == "no connection"
+
+
+def test_a_disk_that_fails_is_no_missing_network(tmp_path):
+    with pytest.raises(OSError, match="No such file") as met:
+        (tmp_path / "gone").read_bytes()
+    assert "No such file" in hub_module.why_not(met.value)
 
 
 def test_a_download_that_was_cut_off_is_not_taken_for_whole(serve_hub, repositories, monkeypatch):
