@@ -24,6 +24,7 @@ from s2i_lib.drawing.sampling import (
     is_black,
     n_steps_of,
     sample_latents,
+    subject_guidance_of,
     token_ids,
 )
 from s2i_lib.errors import InputError, S2iError, first_line
@@ -104,6 +105,7 @@ def _draw_seeds(
         "steps": n_steps_of(model, options),
         "guidance_scale": guidance_of(model, options),
         "guidance_interval": list(guidance_interval_of(model, options)),
+        "subject_guidance": subject_guidance_of(model, prompt, options),
         "kept": kept.stays if kept else "",
         "size_px": model.base.size_px,
         "model": model.base.name,
@@ -227,6 +229,7 @@ def _redo(
             seed=record["seed"],
             scheduler=record["scheduler"],
             guidance_interval=tuple(record["guidance_interval"]),
+            subject_guidance=float(record.get("subject_guidance", 0.0)),  # older ones had none
             is_panorama=record.get("is_panorama") is True,  # older versions drew none
         )
         # Another machine gives other bits anyway, and half precision is a GPU's; older records say

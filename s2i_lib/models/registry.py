@@ -45,6 +45,8 @@ class BaseModel:
     """Free memory that drawing on a GPU needs; 0 when a CPU does."""
     guidance_interval: tuple[float, float] = (0.0, 1.0)
     """Noise levels between which guidance pays."""
+    subject_guidance: float = 0.0
+    """What `s2i_lib.drawing.sampling.DrawOptions.subject_guidance` is where it is not given."""
     steps: int = 20
     """Steps from which on its pictures hardly change: DPM-Solver++ of order 2 converges in 15 to 20
     (Lu et al. 2022, arXiv:2211.01095)."""
@@ -92,6 +94,7 @@ _POCKET = BaseModel(
     # Above noise level 0.8 alone, the model before it drew its prompts as well in three quarters of
     # the time, but a run's subject lost likeness (0.71 to 0.66): so always.
     guidance_interval=(0.0, 1.0),
+    subject_guidance=0.5,  # a learned duck's and car's things worn: 0.61 to 0.75 (the same page)
     # where the curve bends, of its own pictures (benchmarks/README.md)
     steps=6,
     licence="Apache-2.0 (icons: Apache-2.0, MIT, CC BY 4.0; see the model card)",

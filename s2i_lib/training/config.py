@@ -32,6 +32,7 @@ AT_LEAST_0 = (
     "background_share",
     "surroundings_weight",
     "most_steps",
+    "most_photos",
     "warmup_steps",
     "weight_decay",
     "min_snr_gamma",
@@ -65,6 +66,8 @@ class FinetuneOptions:
     most_steps: int = 0
     """Steps that it goes on to by itself while likeness still rises at the last one and a scorer
     says so; 0 never. By no more than five minutes."""
+    most_photos: int = 0
+    """Photos that it learns from: those whose subject, cut out, looks most alike. 0 is all."""
     learning_rate: float = 1e-6
     """For full fine-tuning of SD 2.x: above 5e-6 faces burn in."""
     batch_size: int = 1

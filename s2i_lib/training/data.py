@@ -27,6 +27,7 @@ from s2i_lib.training.checkpoint_manager import CheckpointManager
 from s2i_lib.training.class_images import SHEET, SHEET_COUNT, ClassImages
 from s2i_lib.training.config import FinetuneOptions
 from s2i_lib.training.run import Setup
+from s2i_lib.training.views import learned
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -255,14 +256,18 @@ def prepare_data(setup: Setup, manager: CheckpointManager) -> TrainingData:
         prompts += [""] if options.class_dropout else []
     if lost := setup.dataset.lost_masks:
         setup.report(lost)
-    scenes, said = draw_scenes(setup, manager)
+    photos = learned(setup)
+    if len(photos) < (n := len(setup.dataset.images)):
+        setup.report(_of_these_alone(photos, n))
+    scenes, said = draw_scenes(setup, manager, photos)
     if scenes and setup.is_main:
         manager.put(manager.run.local / SCENES)
         setup.callback("scenes", {"path": manager.run.local / SCENES})
     after_class = len(prompts)
     prompts += dict.fromkeys(said)
     embeddings = encode_prompts(model, prompts)
-    images, vae = read_images(setup.dataset.images, model.base.size_px), model.pipeline.vae
+    images, vae = read_images(photos, model.base.size_px), model.pipeline.vae
+    masks = [setup.dataset.mask_of(photo) for photo in photos]
     with devices.visiting(vae, setup.device):
         instances, mirrored = encode_both(vae, images, options.with_mirror)
         made = encode_both(vae, as_tensor(scenes), options.with_mirror) if scenes else None
@@ -277,23 +282,26 @@ def prepare_data(setup: Setup, manager: CheckpointManager) -> TrainingData:
         tokens,
         embeddings,
         class_rows,
-        weigh(setup, instances.mean.shape[2:]),
-        Scenes(*made, scene_rows, cut_out_of(setup)) if made else None,
+        weigh(masks, options.surroundings_weight, instances.mean.shape[2:]),
+        Scenes(*made, scene_rows, frozenset(i for i, mask in enumerate(masks) if mask))
+        if made
+        else None,
     )
 
 
-def cut_out_of(setup: Setup) -> frozenset[int]:
-    """Return which photos have a mask to cut the subject out with."""
-    dataset = setup.dataset
-    return frozenset(i for i, image in enumerate(dataset.images) if dataset.mask_of(image))
+def _of_these_alone(photos: Sequence[Path], n: int) -> str:
+    *first, last = (photo.name for photo in photos)
+    names = f"{', '.join(first)} and {last}" if first else last
+    return (
+        f"Of {n} photos it learns from {names}, where the subject is most alike: of several sides "
+        "this model would draw the mean. With most_photos=0 it learns from all."
+    )
 
 
-def weigh(setup: Setup, size: Sequence[int]) -> torch.Tensor | None:
+def weigh(masks: Sequence[Path | None], rest: float, size: Sequence[int]) -> torch.Tensor | None:
     """Return how much each place of each photo counts, shape = (photos, 1, *size); None: all."""
     from PIL.Image import Resampling
 
-    rest = setup.options.surroundings_weight
-    masks = [setup.dataset.mask_of(image) for image in setup.dataset.images]
     if rest == 1 or not any(masks):
         return None
     rows = []
@@ -306,14 +314,16 @@ def weigh(setup: Setup, size: Sequence[int]) -> torch.Tensor | None:
     return torch.stack(rows)[:, None]
 
 
-def draw_scenes(setup: Setup, manager: CheckpointManager) -> tuple[list[Any], list[str]]:
+def draw_scenes(
+    setup: Setup, manager: CheckpointManager, photos: Sequence[Path]
+) -> tuple[list[Any], list[str]]:
     """Set the cut-out subject into grounds that the model draws; with each the prompt for it.
 
     Some of them are on a sheet on this disk. It is not on the Drive before training begins: there a
     run's folder that holds anything is taken for a run.
     """
     options, dataset = setup.options, setup.dataset
-    masks = {image: dataset.mask_of(image) for image in dataset.images}
+    masks = {image: dataset.mask_of(image) for image in photos}
     subjects = [read_cut_out(image, mask) for image, mask in masks.items() if mask]
     if not subjects or not options.background_prompts:
         return [], []

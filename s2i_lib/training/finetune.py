@@ -55,6 +55,7 @@ from s2i_lib.training.run import (
 )
 from s2i_lib.training.train_state import TrainState, make_train_state
 from s2i_lib.training.trial import try_steps
+from s2i_lib.training.views import learned
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -183,7 +184,7 @@ class FinetuneRun:
         prepared = self._prepare(self.report)
         setup, run = prepared.setup, prepared.run
         with closing(CheckpointManager(run, setup, waits=self.waits)) as manager:
-            drawn, _ = draw_scenes(setup, manager)
+            drawn, _ = draw_scenes(setup, manager, learned(setup))
         # On this disk while the Drive takes nothing, and until training ends.
         places = (run.folder / SCENES, run.local / SCENES)
         return next((place for place in places if is_there(place)), None) if drawn else None

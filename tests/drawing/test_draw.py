@@ -16,6 +16,7 @@ from s2i_lib.drawing.sampling import (
     estimate_denoised,
     is_black,
     preview,
+    subject_guidance_of,
 )
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.models import loading
@@ -293,10 +294,50 @@ def test_redo_draws_in_the_precision_of_then_and_leaves_the_model_as_it_was(pock
     assert redo(half_precision, older).image.tobytes() == half.image.tobytes()
 
 
+@pytest.fixture
+def learned(pocket):
+    """The shipped model as if "a cat" were a subject that it had been taught."""
+    return replace(pocket, taught="a cat")
+
+
+@pytest.mark.parametrize(
+    ("text", "share"),
+    [
+        ("a cat wearing a hat", 0.5),
+        ("A photo of the cat holding a balloon on a beach", 0.5),
+        ("a cat on a beach", 0.0),
+        ("a dog wearing a hat", 0.0),  # nobody that was learned
+        ("wearing a hat, a cat", 0.0),  # who wears it stands before it
+    ],
+)
+def test_guidance_leads_away_from_who_is_plain_where_they_are_to_wear_something(
+    learned, pocket, text, share
+):
+    prompt = Prompt(text=text)
+    assert subject_guidance_of(learned, prompt, DrawOptions()) == share
+    assert subject_guidance_of(learned, prompt, DrawOptions(subject_guidance=0.2)) == 0.4 * share
+    assert subject_guidance_of(pocket, prompt, DrawOptions()) == 0.0, "nobody was taught to it"
+    elsewhere = replace(learned, base=replace(learned.base, subject_guidance=0.0))
+    assert subject_guidance_of(elsewhere, prompt, DrawOptions()) == 0.0
+
+
+def test_who_is_dressed_is_drawn_so_with_it_and_again_from_the_record(learned, pocket):
+    options = DrawOptions(steps=3, seed=2)
+    [dressed] = draw(learned, "a cat wearing a hat", options)
+    [off] = draw(learned, "a cat wearing a hat", replace(options, subject_guidance=0.0))
+    [plain] = draw(pocket, "a cat wearing a hat", options)
+    assert dressed.record["subject_guidance"] == 0.5
+    assert off.image.tobytes() == plain.image.tobytes() != dressed.image.tobytes()
+    assert redo(learned, dressed.record).image.tobytes() == dressed.image.tobytes()
+    older = {key: value for key, value in off.record.items() if key != "subject_guidance"}
+    assert redo(learned, older).image.tobytes() == off.image.tobytes()
+
+
 RECORD = {
     "prompt", "negative", "subjects", "transcript", "steps", "guidance_scale", "guidance_interval",
     "scheduler", "size_px", "seed", "seeds", "index", "count", "model", "source", "run",
     "run_subject", "hashes", "precision", "device", "versions", "is_panorama", "kept",
+    "subject_guidance",
 }  # fmt: skip
 
 

@@ -349,9 +349,12 @@ SHOWN_OPTIONS = ("method", "steps", "learning_rate", "seed")
 
 def describe(plan: Plan, dataset: Dataset) -> list[Message]:
     """Say a plan in a sentence for everybody, and what draws where that is the small model."""
-    count, minutes = len(dataset.images), minutes_of(plan)
+    from s2i_lib.training.views import count_learned
+
+    n, n_learned = len(dataset.images), count_learned(dataset, plan.options)
+    photos, minutes = str(n) if n_learned == n else f"{n_learned}/{n}", minutes_of(plan)
     key = "app_plan_one" if minutes == "1" else "app_plan"
-    said: list[Message] = [(key, {"photos": str(count), "minutes": minutes})]
+    said: list[Message] = [(key, {"photos": photos, "minutes": minutes})]
     base = REGISTRY.get(plan.model)
     if base and not base.gpu_gib:
         said.append(("app_small", {"size": str(plan.size_px)}))
