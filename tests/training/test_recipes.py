@@ -71,8 +71,9 @@ def test_the_pocket_model_keeps_what_was_measured_whatever_the_kind():
     assert not whole.background_prompts and whole.surroundings_weight == 1
     for kind in KINDS:
         options = chosen("pocket", kind, n_photos=30).options
-        assert (options.learning_rate, options.steps, options.batch_size) == (2e-4, 500, 2)
-        assert options.background_share == 0.9 and options.most_steps == 1000
+        assert (options.learning_rate, options.steps, options.batch_size) == (2e-4, 400, 2)
+        assert options.most_photos == 2
+        assert options.background_share == 0.9 and options.most_steps == 800
 
 
 def test_stable_diffusion_counts_what_is_not_the_subject_as_onetrainer_does_by_default():
