@@ -94,7 +94,7 @@ _POCKET = BaseModel(
     # Above noise level 0.8 alone, the model before it drew its prompts as well in three quarters of
     # the time, but a run's subject lost likeness (0.71 to 0.66): so always.
     guidance_interval=(0.0, 1.0),
-    subject_guidance=0.5,  # a learned duck's and car's things worn: 0.61 to 0.75 (the same page)
+    subject_guidance=0.35,  # more hides who wears it (benchmarks/README.md)
     # where the curve bends, of its own pictures (benchmarks/README.md)
     steps=6,
     licence="Apache-2.0 (icons: Apache-2.0, MIT, CC BY 4.0; see the model card)",

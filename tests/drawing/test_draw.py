@@ -294,6 +294,9 @@ def test_redo_draws_in_the_precision_of_then_and_leaves_the_model_as_it_was(pock
     assert redo(half_precision, older).image.tobytes() == half.image.tobytes()
 
 
+OWN = REGISTRY["pocket"].subject_guidance
+
+
 @pytest.fixture
 def learned(pocket):
     """The shipped model as if "a cat" were a subject that it had been taught."""
@@ -303,8 +306,8 @@ def learned(pocket):
 @pytest.mark.parametrize(
     ("text", "share"),
     [
-        ("a cat wearing a hat", 0.5),
-        ("A photo of the cat holding a balloon on a beach", 0.5),
+        ("a cat wearing a hat", OWN),
+        ("A photo of the cat holding a balloon on a beach", OWN),
         ("a cat on a beach", 0.0),
         ("a dog wearing a hat", 0.0),  # nobody that was learned
         ("wearing a hat, a cat", 0.0),  # who wears it stands before it
@@ -315,7 +318,9 @@ def test_guidance_leads_away_from_who_is_plain_where_they_are_to_wear_something(
 ):
     prompt = Prompt(text=text)
     assert subject_guidance_of(learned, prompt, DrawOptions()) == share
-    assert subject_guidance_of(learned, prompt, DrawOptions(subject_guidance=0.2)) == 0.4 * share
+    assert subject_guidance_of(learned, prompt, DrawOptions(subject_guidance=0.2)) == (
+        0.2 if share else 0
+    )
     assert subject_guidance_of(pocket, prompt, DrawOptions()) == 0.0, "nobody was taught to it"
     elsewhere = replace(learned, base=replace(learned.base, subject_guidance=0.0))
     assert subject_guidance_of(elsewhere, prompt, DrawOptions()) == 0.0
@@ -326,7 +331,7 @@ def test_who_is_dressed_is_drawn_so_with_it_and_again_from_the_record(learned, p
     [dressed] = draw(learned, "a cat wearing a hat", options)
     [off] = draw(learned, "a cat wearing a hat", replace(options, subject_guidance=0.0))
     [plain] = draw(pocket, "a cat wearing a hat", options)
-    assert dressed.record["subject_guidance"] == 0.5
+    assert dressed.record["subject_guidance"] == OWN > 0
     assert off.image.tobytes() == plain.image.tobytes() != dressed.image.tobytes()
     assert redo(learned, dressed.record).image.tobytes() == dressed.image.tobytes()
     older = {key: value for key, value in off.record.items() if key != "subject_guidance"}
