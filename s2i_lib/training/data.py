@@ -268,6 +268,7 @@ def prepare_data(setup: Setup, manager: CheckpointManager) -> TrainingData:
     embeddings = encode_prompts(model, prompts)
     images, vae = read_images(photos, model.base.size_px), model.pipeline.vae
     masks = [setup.dataset.mask_of(photo) for photo in photos]
+    cut_out = frozenset(i for i, mask in enumerate(masks) if mask)
     with devices.visiting(vae, setup.device):
         instances, mirrored = encode_both(vae, images, options.with_mirror)
         made = encode_both(vae, as_tensor(scenes), options.with_mirror) if scenes else None
@@ -283,9 +284,7 @@ def prepare_data(setup: Setup, manager: CheckpointManager) -> TrainingData:
         embeddings,
         class_rows,
         weigh(masks, options.surroundings_weight, instances.mean.shape[2:]),
-        Scenes(*made, scene_rows, frozenset(i for i, mask in enumerate(masks) if mask))
-        if made
-        else None,
+        Scenes(*made, scene_rows, cut_out) if made else None,
     )
 
 
