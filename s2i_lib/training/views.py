@@ -26,13 +26,11 @@ def learned(setup: Setup) -> tuple[Path, ...]:
 
     Cut-outs alone are compared, by the scorer of the base model; without one all are learned.
     """
-    dataset, options = setup.dataset, setup.options
-    if count_learned(dataset, options) == len(dataset.images):
+    dataset, options, scorer = setup.dataset, setup.options, setup.model.base.scorer
+    if scorer is None or count_learned(dataset, options) == len(dataset.images):
         return dataset.images
     try:
-        if not setup.model.base.scorer:
-            return dataset.images
-        clip = load_clip(setup.model.base.scorer, setup.drive)
+        clip = load_clip(scorer, setup.drive)
     except S2iError as error:
         setup.report(f"It learns from all photos, as nothing says which are alike: {error}")
         return dataset.images
