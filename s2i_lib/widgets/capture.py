@@ -9,7 +9,7 @@ from s2i_lib.errors import InputError
 from s2i_lib.photos.importing import import_zip, keep_photo
 from s2i_lib.photos.reading import encode_image, is_photo_name, read_bytes, read_photo
 from s2i_lib.storage.disk import list_folder
-from s2i_lib.storage.layout import COLAB_MOUNT, Drive, is_folder
+from s2i_lib.storage.layout import COLAB_MOUNT, Drive, at_home, is_folder
 
 if TYPE_CHECKING:
     from s2i_lib.photos.manifest import Dataset
@@ -103,7 +103,7 @@ class PhotoFolder:
 
 def _find_folder(folder: str) -> Path:
     """The folder that a person means who types "MyDrive/holiday" or "/content/drive/MyDrive/x"."""
-    given = Path(folder.strip()).expanduser()
+    given = at_home(folder.strip())
     places = [given]
     if not given.is_absolute():
         places += [COLAB_MOUNT.parent / given, COLAB_MOUNT / given]

@@ -51,6 +51,23 @@ def test_name_is_given_once_and_a_noun_in_the_language_of_the_page(page, drive):
     assert page.faces.data["chosen"] == "Cuppa" and page._boxes["photos"].layout.display == ""
 
 
+def test_page_that_is_opened_again_takes_no_complaint_away(page, drive):
+    """Each card says hello when it is drawn, and that took away why teaching had failed."""
+    page.faces._told(MUG)
+    page.heads["teach"].show(complaint="The disk is full.")
+    for part in (page.faces, *page.heads.values(), page.keep):
+        part._told({"type": "hello"})
+    assert page.heads["teach"].data["complaint"] == "The disk is full."
+
+
+def test_what_is_said_of_one_who_was_looked_at_is_not_said_of_the_next(page, drive):
+    page.faces._told(MUG)
+    page.faces.show(messages=[("app_forgotten", {"name": "Rex"})])
+    page.heads["speak"].show(is_unnamed=True)
+    page.faces._told(REX)
+    assert page.faces.data["messages"] == [] and not page.heads["speak"].data["is_unnamed"]
+
+
 @pytest.mark.parametrize("change", [{"name": " "}, {"noun": ""}])
 def test_form_that_lacks_something_is_refused_in_words(page, drive, change):
     page.faces._told({**MUG, **change})
@@ -348,6 +365,16 @@ def test_what_was_trained_further_before_a_new_model_came_does_not_go_on_by_itse
     teaching = Teaching(drive, lambda name: None)
     assert not teaching.go_on("Rex") and teaching.busy == ""
     assert json.loads(note.read_text())["goes_on"] is False
+
+
+def test_run_that_goes_on_shows_what_it_drew_then_as_now(drive):
+    """It draws nothing at step 0 again, and what it drew half-taught was called "before"."""
+    save_subject(drive, Subject("Rex", "dog"))
+    teaching = Teaching(drive, lambda name: None)
+    samples = drive.root / "step-000300.png"
+    Image.new("RGB", (64, 64), "red").save(samples)
+    teaching._happened("Rex", "samples", {"step": 300, "path": samples, "prompts": ["a ohwx dog"]})
+    assert teaching.of("Rex").before == () and len(teaching.of("Rex").now) == 4
 
 
 def test_another_is_not_taught_meanwhile(drive):

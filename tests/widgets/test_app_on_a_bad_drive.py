@@ -104,6 +104,18 @@ def test_every_press_says_that_the_drive_is_away_and_works_once_it_is_back(page,
 
 
 @pytest.mark.slow
+def test_studio_that_opens_once_the_drive_is_back_stands_under_no_complaint(page, mount):
+    page.faces._told(MUG)
+    speak, press = page.heads["speak"], {"type": "open", "part": "speak", "is_open": True}
+    mount.fault("dead mount")
+    speak._told(press)
+    assert FAULTS["dead mount"] in speak.data["complaint"] and page.studio is None
+    mount.fault("")
+    speak._told(press)
+    assert page.studio is not None and speak.data["complaint"] == ""
+
+
+@pytest.mark.slow
 def test_taught_while_the_drive_is_away_says_so_and_start_brings_it_there(page, mount):
     page.faces._told(MUG)
     send(page._widgets[1], "a.jpg", small_photo())

@@ -12,6 +12,7 @@ from PIL import Image
 from s2i_lib.errors import InputError
 from s2i_lib.storage.layout import Drive
 from s2i_lib.widgets.capture import PhotoFolder, photo_folder
+from s2i_lib.widgets.upload import Upload
 
 
 def jpeg(colour: str) -> bytes:
@@ -62,6 +63,20 @@ def test_removed_photo_comes_back_as_it_was(folder):
     kept = (folder.path / "a.jpg").read_bytes()
     folder.add("a.jpg", folder.remove("a.jpg"))
     assert (folder.path / "a.jpg").read_bytes() == kept
+
+
+def test_photo_that_a_full_drive_does_not_take_back_is_kept_for_another_try(faulty_drive):
+    folder = PhotoFolder(faulty_drive.path / "photos")
+    widget = Upload(folder)
+    folder.add("a.jpg", jpeg("red"))
+    folder.add("b.jpg", jpeg("blue"))
+    widget._told({"type": "remove", "name": "b.jpg"})
+    faulty_drive.fault("full")
+    widget._told({"type": "undo"})
+    assert folder.names() == ["a.jpg"]
+    faulty_drive.fault("")
+    widget._told({"type": "undo"})
+    assert folder.names() == ["a.jpg", "b.jpg"]
 
 
 @pytest.mark.parametrize("name", ["../subject.json", "/etc/hostname", "missing.jpg", ""])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import threading
 import time
 from dataclasses import replace
@@ -11,8 +12,9 @@ from types import SimpleNamespace
 import numpy as np
 import PIL.Image
 import pytest
+from PIL.PngImagePlugin import PngInfo
 
-from s2i_lib.drawing.gallery import read_record
+from s2i_lib.drawing.gallery import RECORD_KEY, read_record
 from s2i_lib.drawing.made_by import read_statements
 from s2i_lib.errors import InputError
 from s2i_lib.live import Draft, Live
@@ -624,6 +626,28 @@ def test_pictures_of_the_last_time_are_there_after_a_restart_and_can_be_changed(
     after.say("make it blue")
     changed = records(after)[-1]
     assert changed["prompt"] == "a blue car" and changed["seed"] == first["seed"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["show", "delete"])
+def test_older_picture_that_does_not_say_how_it_was_drawn_says_so_each_time(drive, pocket, kind):
+    before = quick_studio(drive, pocket)
+    before.say("a red car")
+    records(before)
+    [path] = drive.creations.glob("*.png")
+    record = read_record(path)
+    del record["steps"]
+    with PIL.Image.open(path) as picture:
+        info = PngInfo()
+        info.add_itxt(RECORD_KEY, json.dumps(record))
+        picture.save(path, pnginfo=info)
+    after = quick_studio(drive, pocket)
+    wait_until(lambda: after.state == "ready")
+    [entry] = after.earlier
+    for _ in range(2):
+        after._told({"type": kind, "id": entry["id"]})
+        assert "does not say how it was drawn" in after.complaint
+    assert after.earlier == [entry] and path.exists()
 
 
 def test_new_seed_of_an_older_picture_draws_its_own_prompt(drive, pocket):

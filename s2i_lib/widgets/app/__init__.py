@@ -134,7 +134,7 @@ class App(ipywidgets.VBox):
 
     def _told_faces(self, message: dict[str, Any]) -> None:
         kind = message["type"]
-        self.faces.show(complaint="")
+        self.faces.show(complaint="", messages=[])
         if kind == "choose":
             self._choose(load_subject(self.drive, str(message["name"])))
         elif kind == "new":
@@ -172,6 +172,7 @@ class App(ipywidgets.VBox):
         elif photos:
             self._check()
         self._show_progress(subject.name, self.teaching.of(subject.name))
+        self.heads["speak"].show(is_unnamed=False)  # that was said of somebody else's picture
         self._update_studio()
 
     def _show_faces(self, subjects: list[Subject]) -> None:
@@ -330,6 +331,7 @@ class App(ipywidgets.VBox):
         self.heads[part].show(is_open=is_open)
         if part == "speak" and is_open and self.studio is None:
             self._make_studio()
+            self.heads["speak"].show(complaint="")
         if part in self._bodies:
             self._bodies[part].layout.display = "" if is_open else "none"
 

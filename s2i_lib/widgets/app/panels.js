@@ -78,12 +78,10 @@ export function makeTeach(tools) {
       show(addresses = [], name = "") {
         element.hidden = !addresses.length;
         const alt = say(of, { name });
-        if (pictures.children.length === addresses.length)
-          addresses.forEach((src, i) => (pictures.children[i].src = src));
-        else
-          pictures.replaceChildren(
-            ...addresses.map((src, i) => make("img", { src, alt: `${alt} ${i + 1}` })),
-          );
+        if (pictures.children.length !== addresses.length)
+          pictures.replaceChildren(...addresses.map(() => make("img")));
+        addresses.forEach((src, i) =>
+          Object.assign(pictures.children[i], { src, alt: `${alt} ${i + 1}` }));
       },
     };
   };

@@ -53,6 +53,8 @@ class Part(ByteWidget):
             self.data = {**self.data, **changes}
 
     def _told(self, message: dict[str, Any]) -> None:
+        if message["type"] == "hello":
+            return  # a page that is drawn; nothing was pressed
         try:
             self._tell(message)
         except (S2iError, OSError) as error:

@@ -278,7 +278,7 @@ class Teaching:
             self._set(name, **self._how_far(info["lines"][-1]["step"], info["steps"]))
         elif event == "samples":
             shown = tuple(first_row(info["path"]))
-            self._set(name, **({"now": shown} if self.of(name).before else {"before": shown}))
+            self._set(name, **({"now": shown} if info["step"] else {"before": shown}))
         elif event == "scores":
             likeness = [p["likeness"] for p in info["curve"] if p["likeness"] is not None]
             self._set(name, likeness=span_of(likeness))

@@ -50,7 +50,7 @@ function render({ model, el }) {
     if (message.type === "complaint") lines.complain(message.text);
   });
   const strip = makeStrip(model, transport, lines, say);
-  let stream = null, busy = false, stopBurst = false, serial = 0;
+  let stream = null, busy = false, stopBurst = false, serial = 0, isGone = false;
 
   const video = make("video", { muted: true, playsinline: true, "aria-label": say("cam_preview") });
   const number = make("div", { class: "s2i-selftimer", "aria-hidden": "true" });
@@ -110,6 +110,7 @@ function render({ model, el }) {
       transport.tell("problem", { code: error.code || "other", message: error.message });
       return;
     }
+    if (isGone) return release(); // the view was closed while the browser asked
     const track = stream.getVideoTracks()[0];
     track.addEventListener("ended", () => {
       release();
@@ -201,6 +202,7 @@ function render({ model, el }) {
   showState("idle");
   lines.say(say("cam_off"));
   return () => {
+    isGone = true;
     release();
     strip.close();
     transport.close();

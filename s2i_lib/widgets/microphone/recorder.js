@@ -176,7 +176,7 @@ export function makeRecordButton({
   lines, text, options = () => ({}), onState = () => {}, onRecording, onProblem, onPiece = null,
   onCancel = () => {},
 }) {
-  let recorder = null, isBusy = false, isPressed = false, pressedAt = 0, lastSecond = -1;
+  let recorder = null, isBusy = false, isPressed = false, pressedAt = 0, lastSecond = -1, isGone = false;
   const label = make("span", {}, text.say("speak"));
   const button = make(
     "button",
@@ -239,6 +239,7 @@ export function makeRecordButton({
     });
     try {
       await mine.start();
+      if (isGone) return mine.release(); // the view was closed while the browser asked
       recorder = mine;
       show("listening");
       lines.say(text.say("listening"));
@@ -322,6 +323,7 @@ export function makeRecordButton({
     element: make("div", { class: "s2i-row s2i-record" }, button, cancel, meter, time, counted, goOn),
     button,
     close() {
+      isGone = true;
       window.removeEventListener("pointerup", letGo);
       if (recorder) recorder.release();
     },

@@ -85,8 +85,9 @@ class PhotoWidget(ByteWidget):
             if message["type"] == "remove":
                 self._removed[message["name"]] = self.store.remove(message["name"])
             elif message["type"] == "undo" and self._removed:
-                name, data = self._removed.popitem()
-                self.store.add(name, data)
+                name = next(reversed(self._removed))
+                self.store.add(name, self._removed[name])
+                del self._removed[name]
             elif message["type"] == "folder":
                 added = self.store.add_folder(message["folder"])
                 kind = "complaint" if self.store.refused else "said"

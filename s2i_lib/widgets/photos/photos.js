@@ -17,9 +17,12 @@ export function makeStrip(model, transport, lines, say) {
   const items = new Map(); // name -> li
   const urls = [];
 
+  let nRemoved = 0; // each can be undone, the last first
+
   undo.addEventListener("click", () => {
     transport.tell("undo");
-    undo.hidden = true;
+    nRemoved -= 1;
+    undo.hidden = !nRemoved;
     lines.say(say("strip_back"));
   });
 
@@ -45,6 +48,7 @@ export function makeStrip(model, transport, lines, say) {
           const next = item.nextElementSibling || item.previousElementSibling;
           transport.tell("remove", { name });
           lines.say(say("strip_deleted", { name }));
+          nRemoved += 1;
           undo.hidden = false;
           (next ? next.querySelector("button") : undo).focus();
         },

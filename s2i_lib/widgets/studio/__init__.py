@@ -438,10 +438,7 @@ class Studio(StudioPage):
         """Go back to a picture of the strip, and go on from there."""
         shown = self._shown[key]
         if shown.turn is None:
-            try:
-                self._shown.take_over(key)
-            except (LookupError, TypeError, ValueError) as error:
-                raise InputError(f"Its record does not say how it was drawn ({error}).") from error
+            self._shown.take_over(key)
             self._forget_earlier(key)
             assert self._talk.answer is not None
             self._answer(self._talk.answer)

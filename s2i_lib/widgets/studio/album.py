@@ -111,10 +111,20 @@ class Album:
         ]
 
     def take_over(self, key: str) -> None:
-        """Make an earlier picture the last one of the conversation."""
-        shown = self._earlier.pop(key)
+        """Make an earlier picture the last one of the conversation.
+
+        Raises
+        ------
+        InputError
+            When its record does not say how it was drawn.
+        """
+        shown = self._earlier[key]
         assert shown.path is not None
-        self._talk.adopt(shown.picture, shown.path)
+        try:
+            self._talk.adopt(shown.picture, shown.path)
+        except (LookupError, TypeError, ValueError) as error:
+            raise InputError(f"Its record does not say how it was drawn ({error}).") from error
+        del self._earlier[key]
 
     def _entry(self, key: str, said: str, picture: Picture, path: Path | None) -> dict[str, Any]:
         return {

@@ -1,23 +1,21 @@
 // What stands behind "More": every setting, the prompt as it is, a recording from a file.
 import { make } from "../transport/page.js";
 
-// -> {element, show(settings)}. `change(name, value)` is called as soon as a control says something.
+// -> {element, show()}. `change(name, value)` is called as soon as a control says something.
 export function makeControls({ model, say, change }) {
   const inputs = {};
   const control = (key, name, input) => {
     inputs[name] = input;
     return make("label", {}, make("span", {}, say(key)), input);
   };
-  const choice = (key, name, options) =>
-    control(
-      key,
-      name,
-      make(
-        "select",
-        { change: () => change(name, inputs[name].value) },
-        ...options.map(([value, text]) => make("option", { value }, text)),
-      ),
-    );
+  const choice = (key, name, options) => {
+    const input = make("select", { change: () => change(name, inputs[name].value) });
+    const element = control(key, name, input);
+    offer(name, options);
+    return element;
+  };
+  const offer = (name, options) =>
+    inputs[name].replaceChildren(...options.map(([value, text]) => make("option", { value }, text)));
   const number = (key, name, attributes) =>
     control(
       key,
@@ -37,11 +35,13 @@ export function makeControls({ model, say, change }) {
     return make("label", {}, inputs[name], make("span", {}, say(name)));
   };
   const pairs = (names) => names.map((name) => [name, name]);
+  const subjects = () => [["", say("none")], ...pairs(model.get("subjects"))];
+  const models = () => pairs(model.get("models"));
   const fields = make(
     "div",
     { class: "s2i-controls" },
-    choice("subject", "subject", [["", say("none")], ...pairs(model.get("subjects"))]),
-    choice("model", "model", pairs(model.get("models"))),
+    choice("subject", "subject", subjects()),
+    choice("model", "model", models()),
     number("n_steps", "steps", { min: "1", max: "100" }),
     number("guidance", "guidance", { min: "1", max: "50", step: "0.5" }),
     number("count", "count", { min: "1", max: "8", required: true }),
@@ -60,8 +60,13 @@ export function makeControls({ model, say, change }) {
   );
   return {
     element: make("div", {}, fields, checks),
-    show(settings) {
-      for (const [name, value] of Object.entries(settings))
+    offerAgain() {
+      offer("subject", subjects());
+      offer("model", models());
+      this.show();
+    },
+    show() {
+      for (const [name, value] of Object.entries(model.get("settings")))
         if (inputs[name].type === "checkbox") inputs[name].checked = value;
         else if (inputs[name] !== inputs[name].getRootNode().activeElement) inputs[name].value = value ?? "";
     },

@@ -412,7 +412,9 @@ function render({ model, el }) {
     answer: showAnswer,
     held: held.show,
     offers: showOffers,
-    settings: () => controls.show(model.get("settings")),
+    subjects: () => controls.offerAgain(), // somebody may have been taught since
+    models: () => controls.offerAgain(),
+    settings: () => controls.show(),
     state: showState,
     messages: showStatus,
     complaint: showComplaint,

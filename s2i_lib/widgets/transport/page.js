@@ -1,6 +1,6 @@
 // What all widgets do with the page around them.
 
-// An element with attributes (a function is a listener, a property name with a dot is set) and content.
+// An element with attributes (a function is a listener) and content.
 export function make(tag, attributes = {}, ...content) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
@@ -43,8 +43,8 @@ export function makeLines() {
 
 
 // Why a camera or microphone did not open: {code, message}. Each case has its own way out.
-export function explainDevice(error, kind) {
-  const noun = kind; // "camera" or "microphone": also the names of the permission policies
+// `noun` is "camera" or "microphone": also the names of the permission policies.
+export function explainDevice(error, noun) {
   const rules = document.permissionsPolicy || document.featurePolicy;
   if (!window.isSecureContext)
     return {
@@ -52,7 +52,7 @@ export function explainDevice(error, kind) {
       message: `Browsers give the ${noun} only to pages with https, or on localhost; this page ` +
         "came over plain http. Open the notebook with https or through localhost.",
     };
-  if (!navigator.mediaDevices || (rules && !rules.allowsFeature(kind)))
+  if (!navigator.mediaDevices || (rules && !rules.allowsFeature(noun)))
     return {
       code: "blocked",
       message: `The page around this notebook does not let it use the ${noun}, so the browser ` +
