@@ -91,6 +91,14 @@ def _open(*, in_colab: bool) -> tuple[Drive, str]:
     """Return the Drive, and a sentence that says what it is."""
     if os.environ.get("S2I_DRIVE"):
         drive = open_drive()
+        is_googles = in_colab and layout.COLAB_MOUNT in drive.root.absolute().parents
+        # Without the mount the runtime's own disk would be written to, and be gone with it.
+        if is_googles and (reason := mount_google_drive()):
+            raise S2iError(
+                f"S2I_DRIVE says that all is kept in {drive.root}, on Google Drive, which was not "
+                f"opened ({reason}). Run this cell again and allow the Drive, or take the variable "
+                "away."
+            )
         return drive, f"Everything is kept in {drive.root} (the variable S2I_DRIVE says so)."
     if in_colab:
         if (reason := mount_google_drive()) is None:

@@ -422,8 +422,8 @@ def _reports_beside_others(search: _Search) -> Iterator[Trace]:
 def _local_by_another_path(search: _Search) -> Iterator[Path]:
     """Find this computer's work for the same runs, begun when the Drive had another path here."""
     here = local_folder(search.drive, search.drive.root)
-    for run in sorted(path for folder in search.folders
-                      for path in _glob(here.parent, f"*/runs/{_escaped(folder)}/*")):  # fmt: skip
+    patterns = (f"*/runs/{glob.escape(folder)}/*" for folder in search.folders)
+    for run in sorted(path for one in patterns for path in _glob(here.parent, one)):
         if here in run.parents or not run.is_dir():
             continue
         card = read_card(run)
@@ -433,10 +433,6 @@ def _local_by_another_path(search: _Search) -> Iterator[Path]:
             yield run
         else:
             search.doubt(run, "it is of another Drive, or of this one by another path")
-
-
-def _escaped(name: str) -> str:
-    return re.sub(r"([*?[])", r"[\1]", name)
 
 
 def _staged_crops(search: _Search) -> Iterator[Path]:

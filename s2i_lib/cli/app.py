@@ -13,7 +13,7 @@ import typer
 
 from s2i_lib.cli.output import complain, speaking_json
 from s2i_lib.errors import InputError, S2iError
-from s2i_lib.storage.layout import Drive, open_drive
+from s2i_lib.storage.layout import Drive, at_home, open_drive
 
 if TYPE_CHECKING:
     from s2i_lib.distributed import Processes
@@ -156,7 +156,7 @@ def _at_home(value: Any) -> Any:
     if isinstance(value, list):
         return [_at_home(one) for one in value]
     is_path = isinstance(value, Path) or (isinstance(value, str) and value.startswith("~/"))
-    return type(value)(Path(value).expanduser()) if is_path else value
+    return type(value)(at_home(value)) if is_path else value
 
 
 def for_each(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -61,21 +62,10 @@ def evaluate(
     chosen = find_subject(drive, subject) if subject else None
     clips = read_clips(speech) if speech else []
     folder = make_folder(out) if out else report_folder(drive, runs)
-
-    def measure(run: str, is_base: bool = False) -> Evaluation:
-        return evaluate_run(
-            drive,
-            run,
-            options,
-            subject=chosen,
-            is_base=is_base,
-            base=model,
-            clips=clips,
-            clip=clip,
-            dino=dino,
-            lpips=lpips,
-        )
-
+    measure = partial(
+        evaluate_run, drive, options=options, subject=chosen, base=model, clips=clips,
+        clip=clip, dino=dino, lpips=lpips,
+    )  # fmt: skip
     done, refused = _measure_all(runs, measure, with_base=base)
     for each in done:  # before the page, which a full disk may refuse
         hearing = each.speech

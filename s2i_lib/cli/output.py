@@ -39,7 +39,7 @@ def emit(record: Mapping[str, Any] | None, *lines: str) -> None:
 
 def agree(question: str) -> bool:
     """Ask people; a program that reads JSON cannot answer, so it did not agree."""
-    return not _to_programs and typer.confirm(question)
+    return not _to_programs and typer.confirm(question, err=True)
 
 
 def notes(sentences: Sequence[str]) -> list[str]:

@@ -112,6 +112,7 @@ def gallery(
         for path in share_pictures(pictures, make_folder(share), signer):
             emit({"shared": str(path)}, f"Shared    {path}")
     if pictures and grid:
+        make_folder(grid.parent)
         sheet = write_new(grid, grid_png(pictures))
         emit({"grid": str(sheet)}, f"Grid      {sheet}")
 

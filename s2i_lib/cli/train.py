@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from s2i_lib.cli.app import ModelOption
-from s2i_lib.cli.output import emit, wrap
+from s2i_lib.cli.output import agree, emit, wrap
 from s2i_lib.errors import InputError
 from s2i_lib.photos.subject import RARE_TOKENS
 from s2i_lib.storage.disk import size_of
 from s2i_lib.storage.layout import Drive
+from s2i_lib.storage.run_card import name_run
 
 if TYPE_CHECKING:
     from s2i_lib.photos.manifest import Dataset
@@ -198,11 +199,10 @@ def finetune(
     if not Processes().is_main:
         return
     card = read_card(run)
-    where = f"{run.parent.name}/{run.name}"
     emit(
         {"run": str(run), **card},
         f"Run       {run}",
-        f'Draw it   python -m s2i_lib draw "{card.get("instance_prompt", "")}" --run {where}',
+        f'Draw it   python -m s2i_lib draw "{card.get("instance_prompt")}" --run {name_run(run)}',
     )
 
 
@@ -236,7 +236,7 @@ def runs(
     from s2i_lib.training.run import prune as prune_states
 
     def agreed(question: str) -> bool:
-        return yes or typer.confirm(question, err=True)
+        return yes or agree(question)
 
     found = list_runs(drive)
     doomed = select_runs(found, delete or [])

@@ -115,11 +115,7 @@ def square_around(region: Region, frame: Region, width: int, height: int, margin
     holds the region's middle, and of what is too tall the top, where heads are. Both are parts of a
     photo of ``width`` x ``height`` pixels.
     """
-    # However thin the frame and small the photo, it holds a pixel of the photo.
-    left = min(round(frame.left * width), width - 1)
-    top = min(round(frame.top * height), height - 1)
-    right = max(round(frame.right * width), left + 1)
-    bottom = max(round(frame.bottom * height), top + 1)
+    left, top, right, bottom = _pixels(frame, width, height)
     room = min(right - left, bottom - top)
     longer = max(region.width * width, region.height * height)
     size = min(room, max(1, round(longer * (1 + 2 * margin))))
@@ -146,7 +142,7 @@ def find_subject(image: Image, *, look_for_faces: bool) -> Found:
     import numpy as np
 
     frame = without_bars(np.asarray(shrunk(image, ANALYSIS_PX)))
-    edges = _pixels(frame, image)
+    edges = _pixels(frame, *image.size)
     mask = find_mask(image.crop(edges)).placed(image.size, edges[:2])
     if look_for_faces and (heads := find_heads(image)):
         return Found(heads[0], "face", mask, frame, n_others=len(heads) - 1)
@@ -157,11 +153,11 @@ def find_subject(image: Image, *, look_for_faces: bool) -> Found:
     return Found(region, "what stands out", mask, frame, mask.touching)
 
 
-def _pixels(region: Region, image: Image) -> tuple[int, int, int, int]:
+def _pixels(region: Region, width: int, height: int) -> tuple[int, int, int, int]:
     """Return left, top, right and bottom of a region in pixels; at least one lies inside."""
-    left = min(round(region.left * image.width), image.width - 1)
-    top = min(round(region.top * image.height), image.height - 1)
-    right, bottom = round(region.right * image.width), round(region.bottom * image.height)
+    left = min(round(region.left * width), width - 1)
+    top = min(round(region.top * height), height - 1)
+    right, bottom = round(region.right * width), round(region.bottom * height)
     return left, top, max(right, left + 1), max(bottom, top + 1)
 
 

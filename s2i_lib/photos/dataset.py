@@ -37,6 +37,7 @@ from s2i_lib.photos.reading import FORMATS, is_photo_name, no_decoder_warnings, 
 from s2i_lib.photos.subject import (
     Subject,
     card_path,
+    check_folder_is_its_own,
     check_identifier,
     is_latin,
     load_subject,
@@ -55,7 +56,16 @@ from s2i_lib.storage.files import (
     write_json,
 )
 from s2i_lib.storage.json_file import load_object
-from s2i_lib.storage.layout import NAME_BYTES, Drive, as_text, composed, cut_name, folder_name
+from s2i_lib.storage.layout import (
+    NAME_BYTES,
+    Drive,
+    as_text,
+    at_home,
+    composed,
+    cut_name,
+    folder_name,
+    is_there,
+)
 
 log = logging.getLogger(__name__)
 
@@ -103,12 +113,12 @@ def build_dataset(
     check_identifier(subject.identifier, drive)
     [subject] = with_spellings(drive, [subject])
     home = drive.subject(subject.name)
-    _check_folder_is_its_own(subject, drive)
+    check_folder_is_its_own(subject, drive)
     folder = home / "photos"
     with _alone_at(home), no_decoder_warnings(), _staging_folder(subject) as staged:
         earlier = read_earlier(home)
         consent = _settle_consent(subject, consent, earlier)
-        refused, ignored = _take_photos(Path(photos).expanduser(), folder) if photos else ([], [])
+        refused, ignored = _take_photos(at_home(photos), folder) if photos else ([], [])
         _shorten_names(folder)
         names, others = _list_photos(folder)
         if not names and not refused:
@@ -258,19 +268,6 @@ def sample_subject(drive: Drive) -> Subject:
     return there
 
 
-def _check_folder_is_its_own(subject: Subject, drive: Drive) -> None:
-    """Refuse a name that gives another's folder ("Rex!", "Rex"): their photos would mix."""
-    try:
-        other = load_subject(drive, subject.name).name
-    except InputError:  # it has no card yet, or none that can be read
-        return
-    if other.casefold() != subject.name.casefold():
-        raise InputError(
-            f"The folder {drive.subject(subject.name)} is that of {other!r}. Give "
-            f"{subject.name!r} a name that differs in letters or digits, or say {other!r}."
-        )
-
-
 def _settle_consent(
     subject: Subject, consent: Consent | None, earlier: dict[str, Any]
 ) -> Consent | None:
@@ -306,7 +303,7 @@ def _list_photos(folder: Path) -> tuple[list[str], list[str]]:
 
 def _take_photos(source: Path, folder: Path) -> tuple[list[Verdict], list[str]]:
     """Keep the photos of a folder, a zip or one file; return what is unreadable, what no photo."""
-    if not _is_there(source):
+    if not is_there(source):
         raise InputError(f"There is no {source}. Name a folder of photos, a zip, or one photo.")
     if source.resolve() == folder.resolve():
         return [], []
@@ -321,9 +318,8 @@ def _take_photos(source: Path, folder: Path) -> tuple[list[Verdict], list[str]]:
         if not imported.kept and not refused:
             raise _no_photos_in(source, ignored)
         return refused, ignored
-    names, ignored = _list_photos(source if source.is_dir() else source.parent)
-    if source.is_file():
-        names, ignored = [name for name in names if name == source.name], []
+    own = [source.name] if is_photo_name(source.name) else []
+    names, ignored = _list_photos(source) if source.is_dir() else (own, [])
     if not names:
         raise _no_photos_in(source, ignored)
     refused = []
@@ -334,13 +330,6 @@ def _take_photos(source: Path, folder: Path) -> tuple[list[Verdict], list[str]]:
         except InputError as error:
             refused.append(Verdict(as_text(name), "unreadable", str(error)))
     return refused, ignored
-
-
-def _is_there(path: Path) -> bool:
-    try:
-        return path.exists()
-    except OSError:  # its name is longer than any file's
-        return False
 
 
 def _no_photos_in(source: Path, others: list[str]) -> InputError:
@@ -367,7 +356,8 @@ def _without_duplicates(looks: list[Look], options: DatasetOptions) -> list[Look
     result, taken = [], set()
     for look in looks:
         verdict = look.verdict
-        if (twin := duplicates.get(verdict.photo)) is not None:
+        twin = duplicates.get(verdict.photo)
+        if twin is not None and verdict.is_kept:  # one of its name may have been refused
             verdict = replace(
                 verdict,
                 verdict="near-duplicate",

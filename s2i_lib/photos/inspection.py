@@ -153,9 +153,7 @@ def _cut_mask(mask: Mask, box: Box, size: tuple[int, int]) -> Image:
     image = mask.image()
     ratio = image.width / size[0]
     side = min(box.size, MASK_PX)
-    left, top, right, bottom = (edge * ratio for edge in box.corners)
-    edges = (left, top, right, bottom)
-    return image.resize((side, side), Image.Resampling.BICUBIC, box=edges)
+    return image.resize((side, side), Image.Resampling.BICUBIC, box=_scaled(box, ratio))
 
 
 def _is_unfit(images: Sequence[Image]) -> bool:
@@ -180,19 +178,21 @@ def _large_blocks_returned() -> Iterator[None]:
 
     The peak for thirty photos of 12 megapixels is 555 to 565 MB so, in place of 575 to 619.
     """
-    with suppress(OSError, AttributeError):  # glibc alone has it
-        ctypes.CDLL("libc.so.6").mallopt(M_MMAP_THRESHOLD, 8 << 20)
+    _call_libc("mallopt", M_MMAP_THRESHOLD, 8 << 20)
     try:
         yield
     finally:
-        with suppress(OSError, AttributeError):
-            ctypes.CDLL("libc.so.6").mallopt(M_MMAP_THRESHOLD, 32 << 20)
+        _call_libc("mallopt", M_MMAP_THRESHOLD, 32 << 20)
 
 
 def _give_back_memory() -> None:
     """Have the C library return what is free: it would keep 100 MB between photos in scraps."""
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
+    _call_libc("malloc_trim", 0)
+
+
+def _call_libc(name: str, *arguments: int) -> None:
+    with suppress(OSError, AttributeError):  # glibc alone has these
+        getattr(ctypes.CDLL("libc.so.6"), name)(*arguments)
 
 
 def _cut(data: bytes, photo: PhotoFile, box: Box, max_px: int) -> Image:
@@ -204,8 +204,12 @@ def _cut(data: bytes, photo: PhotoFile, box: Box, max_px: int) -> Image:
     if min(photo.image.size) * box.size < wanted * shorter:
         photo = decode_photo(data, photo.name, at_least_px=-(-shorter * wanted // box.size))
     ratio = photo.image.width / photo.width
-    left, top, right, bottom = (edge * ratio for edge in box.corners)
     if ratio == 1 and wanted == box.size:
         return photo.image.crop(box.corners)
     size = (wanted, wanted)
-    return photo.image.resize(size, Image.Resampling.LANCZOS, box=(left, top, right, bottom))
+    return photo.image.resize(size, Image.Resampling.LANCZOS, box=_scaled(box, ratio))
+
+
+def _scaled(box: Box, ratio: float) -> tuple[float, float, float, float]:
+    left, top, right, bottom = (edge * ratio for edge in box.corners)
+    return left, top, right, bottom

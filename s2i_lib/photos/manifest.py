@@ -331,7 +331,8 @@ def choices_of_mask(earlier: dict[str, Any]) -> dict[str, bool]:
     return {
         entry["photo"]: entry["cut_out"]
         for entry in earlier.get("photos", [])
-        if "cut_out" in entry and entry["cut_out"] == bool(entry.get("doubt"))
+        # What was not read has no doubt either, and nobody chose anything.
+        if entry["crop"] and "cut_out" in entry and entry["cut_out"] == bool(entry.get("doubt"))
     }
 
 

@@ -32,10 +32,14 @@ MARKS = " .,;!?\"'“”„‘’«»"  # around a word that was copied out of a
 # Nouns that have no singular, or mean something else in it.
 PAIRS = frozenset({
     "glasses", "sunglasses", "scissors", "trousers", "jeans", "shorts", "pants", "headphones",
-    "binoculars", "goggles", "clothes", "shoes", "grapes", "pancakes", "fries",
+    "binoculars", "goggles", "clothes", "shoes", "grapes", "pancakes", "fries", "pyjamas",
+    "pajamas", "tights", "leggings", "overalls", "pliers", "tongs", "tweezers", "earphones",
 })  # fmt: skip
 # Nouns that end like a plural and are none.
-ENDING_IN_S = frozenset({"news", "series", "species", "gas", "lens"})
+ENDING_IN_S = frozenset({
+    "news", "series", "species", "gas", "lens", "canvas", "atlas", "pancreas", "christmas",
+    "thermos", "rhinoceros", "cosmos", "chaos", "triceratops", "cyclops",
+})  # fmt: skip
 # Nouns that are said without an article.
 UNCOUNTED = frozenset({
     "bread", "cheese", "broccoli", "popcorn", "chocolate", "candy", "corn", "fire", "lightning",
@@ -58,7 +62,7 @@ IRREGULAR = {
     "man": "men", "woman": "women", "child": "children", "person": "people", "mouse": "mice",
     "goose": "geese", "fish": "fish", "goldfish": "goldfish", "sheep": "sheep", "knife": "knives",
     "wolf": "wolves", "foot": "feet", "tooth": "teeth", "leaf": "leaves", "scarf": "scarves",
-    "deer": "deer", "dice": "dice", "spacecraft": "spacecraft",
+    "deer": "deer", "dice": "dice", "spacecraft": "spacecraft", "shelf": "shelves",
 }  # fmt: skip
 Kind = Literal["person", "animal", "object"]
 KINDS: tuple[Kind, ...] = ("person", "animal", "object")
@@ -133,7 +137,8 @@ class Subject:
                 "Expected NAME:CLASS_NOUN:IDENTIFIER, for instance Rex:dog:ohwx."
             )
         name, class_noun, identifier = (*parts, cls.identifier)[:3]
-        return cls(name, check_class_noun(class_noun), identifier)
+        class_noun = check_class_noun(class_noun)
+        return cls(name, class_noun, identifier, guess_kind(class_noun))
 
     @classmethod
     def choose(
@@ -276,11 +281,30 @@ def save_subject(drive: Drive, subject: Subject) -> Path:
     """Write the subject's card to subjects/<name>/subject.json.
 
     Spellings on a card stay where ``subject`` has none.
+
+    Raises
+    ------
+    InputError
+        When the card there is another's.
     """
+    check_folder_is_its_own(subject, drive)
     path = card_path(drive, subject.name)
     subject = with_spellings(drive, [subject])[0]
     path.parent.mkdir(parents=True, exist_ok=True)
     return write_json(path, subject.to_record())
+
+
+def check_folder_is_its_own(subject: Subject, drive: Drive) -> None:
+    """Refuse a name that gives another's folder ("Rex!", "Rex"): their photos would mix."""
+    try:
+        other = load_subject(drive, subject.name).name
+    except InputError:  # it has no card yet, or none that can be read
+        return
+    if other.casefold() != subject.name.casefold():
+        raise InputError(
+            f"The folder {drive.subject(subject.name)} is that of {other!r}. Give "
+            f"{subject.name!r} a name that differs in letters or digits, or say {other!r}."
+        )
 
 
 def load_subject(drive: Drive, name: str, instead: str = "") -> Subject:

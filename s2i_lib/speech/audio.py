@@ -21,6 +21,7 @@ from s2i_lib.speech.tracks import (
     longer_advice,
     too_long,
 )
+from s2i_lib.storage.layout import at_home
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +84,7 @@ def read_audio(source: Recording, *, rate_hz: int | None = None, limit_s: float 
         _check_size(len(data), name, limit_s)
         track = decode_file(io.BytesIO(data), name, limit_s)
     else:
-        path = Path(source).expanduser()
+        path = at_home(source)
         name = str(path)
         with _open_file(path, limit_s) as file:
             track = decode_file(file, name, limit_s)

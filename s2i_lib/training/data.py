@@ -21,7 +21,7 @@ from s2i_lib.drawing.sampling import decode, encode_prompts, token_ids
 from s2i_lib.models import devices
 from s2i_lib.photos.own_png import open_png
 from s2i_lib.speech.templates import fill_in, prompts_in_turn
-from s2i_lib.storage.layout import local_folder
+from s2i_lib.storage.layout import is_there, local_folder
 from s2i_lib.training.backgrounds import TIMES, compose, read_cut_out
 from s2i_lib.training.checkpoint_manager import CheckpointManager
 from s2i_lib.training.class_images import SHEET, SHEET_COUNT, ClassImages
@@ -389,11 +389,3 @@ def get_latents(
             if not is_there(kept / path.name):
                 manager.put(path, kept)
     return latents
-
-
-def is_there(path: Path) -> bool:
-    """Check; where the mount has died it is not, and is copied when that is back."""
-    try:
-        return path.exists()
-    except OSError:
-        return False

@@ -22,7 +22,7 @@ from s2i_lib.models.devices import pick_device
 from s2i_lib.models.loading import Model, load
 from s2i_lib.models.registry import REGISTRY, BaseModel, choose
 from s2i_lib.photos.manifest import Dataset
-from s2i_lib.storage.layout import Drive, local_folder
+from s2i_lib.storage.layout import Drive, is_there, local_folder
 from s2i_lib.storage.run_card import read_card
 from s2i_lib.training import dreambooth
 from s2i_lib.training.best_checkpoint import BestCheckpoint, find_scorer, make_validation
@@ -33,7 +33,6 @@ from s2i_lib.training.data import (
     SCENES,
     draw_scenes,
     get_class_latents,
-    is_there,
     prepare_data,
 )
 from s2i_lib.training.memory import leaving_nothing_in_memory

@@ -53,6 +53,11 @@ def test_a_path_that_a_shell_left_alone_between_quotes_is_at_home(run, tmp_path,
     assert status == 0 and not (tmp_path / "~").exists()
 
 
+def test_a_file_that_is_called_like_a_users_home_is_a_file(run, tmp_path):
+    status, _, err = run("ar", "~nobody.png", "--drive", "d")
+    assert status == 2 and "~nobody.png" in err and "Traceback" not in err
+
+
 @pytest.mark.slow
 def test_a_dataset_tells_programs_of_the_consent_too(run):
     photo = ROOT / "s2i_lib" / "samples" / "rc_car" / "00.jpg"

@@ -262,6 +262,21 @@ def test_set_up_in_colab_says_where_everything_is_kept_each_time(answer, tmp_pat
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("answer", ["allow", "refuse"])
+def test_folder_of_the_users_own_on_google_drive_is_mounted_or_nothing_goes_on(answer, tmp_path):
+    """It was made on the runtime's own disk, which is deleted, and said to be on the Drive."""
+    environment, mydrive = colab(tmp_path, answer)
+    environment["S2I_DRIVE"] = str(mydrive / "mine")
+    running = launch(set_up_twice(tmp_path, SET_UP), tmp_path, environment)
+    _, complaints = running.communicate()
+    assert (mydrive / "mine").is_dir() == (answer == "allow")
+    if answer == "allow":
+        assert running.returncode == 0, complaints[-3000:]
+    else:
+        assert running.returncode and "which was not opened (MessageError" in complaints
+
+
+@pytest.mark.slow
 def test_set_up_mounts_a_drive_anew_whose_mount_has_died(tmp_path):
     """The real thing: a FUSE file system whose process was killed gives errno 107 to everybody."""
     if not (Path("/dev/fuse").exists() and shutil.which("fusermount3")):

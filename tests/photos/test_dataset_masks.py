@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -44,6 +45,28 @@ def test_choice_to_use_a_photo_whole_lasts_and_can_be_taken_back(built, drive):
     assert again.mask_of(first) is None and again.sha256 == whole.sha256
     back = build_dataset(CAR, drive, cut_out={"00.jpg": True})
     assert back.mask_of(first) is not None and back.sha256 == built.sha256
+
+
+def test_photo_that_was_half_copied_is_cut_out_once_it_is_whole(built, drive):
+    """It was "used whole: as chosen" for ever, though nobody had chosen anything."""
+    photo = drive.subject("Racer") / "photos" / "00.jpg"
+    data = photo.read_bytes()
+    photo.write_bytes(data[:2000])
+    assert build_dataset(CAR, drive).verdicts[0].verdict == "unreadable"
+    photo.write_bytes(data)
+    again = build_dataset(CAR, drive)
+    assert again.verdicts[0].cut_out and again.sha256 == built.sha256
+
+
+def test_damaged_copy_of_a_photo_that_is_there_says_that_it_is_damaged(built, drive, tmp_path):
+    source = tmp_path / "camera"
+    source.mkdir()
+    data = (PHOTOS / "00.jpg").read_bytes()
+    (source / "00.jpg").write_bytes(data[:2000])
+    shutil.copy(PHOTOS / "00.jpg", source / "twin.jpg")
+    found = build_dataset(CAR, drive, photos=source).verdicts
+    said = [(one.photo, one.verdict) for one in found if one.photo == "00.jpg"]
+    assert ("00.jpg", "unreadable") in said
 
 
 def test_unknown_photo_is_refused_with_the_known_ones(built, drive):

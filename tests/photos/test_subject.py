@@ -176,7 +176,8 @@ def test_a_known_subject_gets_what_is_given_without_its_class_noun(drive):
         ("snowmen", "snowman"), ("ramen", "ramen"), ("tomatoes", "tomato"), ("shoes", "shoes"),
         ("octopuses", "octopus"), ("houses", "house"), ("roses", "rose"), ("taxis", "taxi"),
         ("dog.", "dog"), ('"dog"', "dog"), ("women", "woman"), ("mice", "mouse"),
-        ("T-shirt", "T-shirt"),
+        ("T-shirt", "T-shirt"), ("rhinoceros", "rhinoceros"), ("thermos", "thermos"),
+        ("white canvas", "white canvas"), ("shelf", "shelf"), ("triceratops", "triceratops"),
         ("black and white cat", "black and white cat"), ("cats'", "cat"), ("गाय", "गाय"),
     ],
 )  # fmt: skip
@@ -202,6 +203,18 @@ def test_a_class_noun_is_a_noun_in_the_singular(given, noun, drive, caplog):
             "taxis",
         )
     )
+
+
+def test_no_noun_of_the_pocket_model_is_taken_for_a_plural(drive):
+    nouns = json.loads((ROOT / "s2i_lib/pocket/words.json").read_text())["nouns"]
+    assert "rhinoceros" in nouns
+    assert [one for one in nouns if Subject.choose(drive, "Rex", one).class_noun != one] == []
+
+
+def test_who_is_given_in_one_word_is_of_the_kind_of_its_noun():
+    """An object, it was judged by prompts that are not a dog's."""
+    assert Subject.parse("Rex:dogs:ohwx").kind == "animal"
+    assert Subject.parse("Ada:woman").kind == "person"
 
 
 @pytest.mark.parametrize(
