@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,9 @@ log = logging.getLogger(__name__)
 AMONG = 3  # the thing asked for is seen where it is among the nearest three: a kitten is a cat
 # The words of the smallest model are everyday ones, so that larger ones are asked by them, too.
 EVERYDAY = REGISTRY["pocket"]
+# Vectors of texts by scorer: CLIP's large one takes seconds for 300 of them, which are always the
+# same.
+_vectors: dict[str, dict[str, np.ndarray]] = defaultdict(dict)
 
 
 @dataclass(frozen=True)
@@ -121,6 +125,7 @@ class Looker:
         return look(scorer, picture.image, picture.record) if scorer else None
 
     def _load(self, name: str) -> ClipScorer | None:
+        from s2i_lib.models.devices import pick_device
         from s2i_lib.models.encoders import load_clip
 
         source = REGISTRY[name].scorer if name in REGISTRY else None
@@ -128,7 +133,7 @@ class Looker:
             log.warning("No scorer is known for the model %s, so nobody looks at pictures.", name)
             return None
         try:
-            return load_clip(source, self.drive)
+            return load_clip(source, self.drive, pick_device())
         except S2iError as error:
             log.warning("Nobody looks whether the pictures show what was asked. %s", error)
             return None
@@ -175,7 +180,10 @@ def _choose(scorer: ClipScorer, picture: np.ndarray, asked: str, texts: Mapping[
 
 def _nearest(scorer: ClipScorer, picture: np.ndarray, texts: list[str]) -> np.ndarray:
     """Return the numbers of the texts, the nearest to the picture first."""
-    return np.argsort(-(scorer.texts(texts) @ picture))
+    known = _vectors[scorer.sha256]
+    if new := [text for text in texts if text not in known]:
+        known.update(zip(new, scorer.texts(new), strict=True))
+    return np.argsort(-(np.stack([known[text] for text in texts]) @ picture))
 
 
 def _words() -> dict[str, Any]:

@@ -290,12 +290,14 @@ def name_recall(
     return bootstrap_ratio(found, [len(spoken) for spoken, _ in pairs], **settings)
 
 
-def speech_gap(spoken: ArrayLike, typed: ArrayLike, *, seed: int = 0) -> Score:
+def speech_gap(spoken: ArrayLike, typed: ArrayLike, **settings: int) -> Score:
     """Return prompt fidelity from speech minus from typing, pair by pair; below 0 speech cost some.
 
     Parameters
     ----------
     spoken, typed : array, shape = (clips, seeds)
         CLIP-T against the text that was meant, with the same seeds.
+    **settings : int
+        Of `bootstrap`.
     """
-    return bootstrap(np.asarray(spoken, float) - np.asarray(typed, float), seed=seed)
+    return bootstrap(np.asarray(spoken, float) - np.asarray(typed, float), **settings)

@@ -143,21 +143,19 @@ def _trained(points: Sequence[Point]) -> Sequence[Point]:
     return [point for point in scored if point.step] or scored
 
 
-def is_past_peak(
-    points: Sequence[Point], *, patience: int = PATIENCE, tolerance: float = TOLERANCE
-) -> bool:
-    """Return whether to stop: the last ``patience`` points all lie ``tolerance`` below the best.
+def is_past_peak(points: Sequence[Point]) -> bool:
+    """Return whether to stop: the last `PATIENCE` points all lie `TOLERANCE` below the best.
 
     Source: early stopping with patience, Prechelt 1998, "Early Stopping - But When?".
     """
     values = [value(point, points[0]) for point in _trained(points)]
-    if len(values) <= patience:
+    if len(values) <= PATIENCE:
         return False
-    return max(values[-patience:]) < (1 - tolerance) * max(values[:-patience])
+    return max(values[-PATIENCE:]) < (1 - TOLERANCE) * max(values[:-PATIENCE])
 
 
-def is_still_rising(points: Sequence[Point], *, tolerance: float = TOLERANCE) -> bool:
-    """Return whether the last point is the best, and its likeness ``tolerance`` above all earlier.
+def is_still_rising(points: Sequence[Point]) -> bool:
+    """Return whether the last point is the best, and its likeness `TOLERANCE` above all earlier.
 
     Then the subject is not learned yet. One point of a trained step says nothing.
     """
@@ -167,7 +165,7 @@ def is_still_rising(points: Sequence[Point], *, tolerance: float = TOLERANCE) ->
     *before, last = [point.likeness for point in trained if point.likeness is not None] or [0.0]
     if trained[-1].likeness is None or not before:
         return False
-    return last > (1 + tolerance) * max(before)
+    return last > (1 + TOLERANCE) * max(before)
 
 
 class Validation:
@@ -212,10 +210,6 @@ class Validation:
         self.points = [p for p in self.points if p.step < step] + [point]
         return point
 
-    def resume(self, lines: Sequence[Mapping[str, Any]]) -> None:
-        """Take up the points of an earlier session, as `read_points` finds them."""
-        self.points = read_points(lines)
-
     @property
     def best(self) -> Point | None:
         """None as long as nothing was scored."""
@@ -225,10 +219,6 @@ class Validation:
     def is_best(self) -> bool:
         """Whether the last point is the best so far: then these weights are the ones to keep."""
         return self.best is self.points[-1]
-
-    @property
-    def is_past_peak(self) -> bool:
-        return is_past_peak(self.points)
 
     def is_own(self, prompt: str) -> bool:
         """Return whether a prompt asks for the subject."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -105,7 +105,6 @@ def evaluate_speech(
     clips: Sequence[Clip],
     clip_scorer: ClipScorer | None,
     options: EvaluateOptions,
-    callback: Callable[[int, int], object] = lambda done, total: None,
 ) -> dict[str, Any]:
     """Hear every clip, draw what was heard and what was typed from the same noise, and compare.
 
@@ -120,8 +119,7 @@ def evaluate_speech(
     rows: list[dict[str, Any]] = []
     listened: dict[str, str] = {}
     spoken, typed = [], []
-    for number, clip in enumerate(clips):
-        callback(number, len(clips))
+    for clip in clips:
         meant, heard = speech.prompt(clip.text), None
         try:
             transcript = speech.hear(clip.audio)
@@ -135,7 +133,6 @@ def evaluate_speech(
         if clip_scorer is not None:
             typed.append(clip_scorer.images(_draw(speech, meant, options)))
             spoken.append(clip_scorer.images(_draw(speech, heard, options)) if heard else None)
-    callback(len(clips), len(clips))
     settings = {"seed": options.bootstrap_seed, "resamples": options.resamples}
     scores: dict[str, Any] = {
         "word_error_rate": word_error_rate(
@@ -149,7 +146,8 @@ def evaluate_speech(
     }
     if clip_scorer is not None:
         captions = [_bare(row["typed_prompt"], speech.subjects) for row in rows]
-        scores |= _fidelity(clip_scorer.texts(captions), captions, spoken, typed, options)
+        texts = clip_scorer.texts(captions)
+        scores |= _fidelity(texts, captions, spoken, typed, options.seeds, settings)
     return scores
 
 
@@ -183,10 +181,10 @@ def _fidelity(
     captions: list[str],
     spoken: list[np.ndarray | None],
     typed: list[np.ndarray],
-    options: EvaluateOptions,
+    seeds: int,
+    settings: dict[str, int],
 ) -> dict[str, Any]:
     """Speech gap and R-precision; a clip that gave no picture counts as 0 and as a miss."""
-    seeds, settings = options.seeds, {"seed": options.bootstrap_seed}
 
     def own(images: np.ndarray, i: int) -> np.ndarray:
         return text_cosines(images, np.repeat(texts[i : i + 1], seeds, axis=0))

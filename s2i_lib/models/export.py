@@ -148,7 +148,8 @@ def _export_single_file(model: Model, run: Path, card: dict[str, Any], target: P
 
     pipe = model.pipeline.to(dtype=torch.float16)
     check_layout(pipe, f"{run.parent.name}/{run.name}")
-    metadata = {"modelspec.prediction_type": pipe.scheduler.config["prediction_type"]}
+    predicts = pipe.scheduler.config["prediction_type"].removesuffix("_prediction")
+    metadata = {"modelspec.prediction_type": predicts}
     if card:
         metadata |= _model_spec(run, card)
     return write_single_file(pipe, target, metadata)

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     import torch
     from diffusers import StableDiffusionPipeline
 
+    from s2i_lib.models.single_file import WeightsFile
+
 log = logging.getLogger(__name__)
 
 
@@ -217,7 +219,7 @@ def _load_external(path: Path, name: str, where: _Where) -> Model:
         model = _load_base(name, where)
         single_file.load_lora(model.pipeline, found, model.base.name)
     else:
-        base = FAMILIES.get(found.text_width or 0) if name not in REGISTRY else None
+        base = _family_of(found) if name not in REGISTRY else None
         base = base or choose(name)
         log.info("%s is taken for the kind of model that %s is.", path, base.name)
         config = _find_config(base, where.drive)
@@ -228,6 +230,13 @@ def _load_external(path: Path, name: str, where: _Where) -> Model:
     model.digests["run"] = digest_in_background(found.path)
     model.run, model.run_subject = str(found.path.resolve()), found.subject
     return model
+
+
+def _family_of(file: WeightsFile) -> BaseModel | None:
+    """Return the model that a checkpoint in one file is of; None where it does not say."""
+    base = FAMILIES.get(file.text_width or 0)
+    is_768 = base is REGISTRY["sd2.1-base"] and file.predicts_v
+    return REGISTRY["sd2.1"] if is_768 else base
 
 
 def _find_config(base: BaseModel, drive: Drive) -> Path:

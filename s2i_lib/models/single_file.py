@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from s2i_lib.models.building import building
 from s2i_lib.models.folder import check_model
 from s2i_lib.models.lora import add_lora, merge_lora
 from s2i_lib.storage.files import scratch_folder
+from s2i_lib.storage.json_file import read_limited
 
 if TYPE_CHECKING:
     import torch
@@ -38,6 +40,8 @@ class WeightsFile:
     """Length of the text embeddings that it reads: 768 for SD 1, 1024 for SD 2; None: not said."""
     layers: int
     """Number of layers that a LoRA changes; 0 for a checkpoint."""
+    predicts_v: bool = False
+    """Whether it says that it predicts v, as Stable Diffusion 2.1 of 768 px does."""
     subject: str | None = None
     """Name of the subject that it was fine-tuned on, where `s2i_lib.models.export` wrote it."""
 
@@ -66,7 +70,7 @@ def inspect(path: Path) -> WeightsFile:
         )
     layers = sum(any(part in name for part in LORA_PARTS) for name in shapes)
     if layers:
-        return WeightsFile(path, "lora", None, layers, subject)
+        return WeightsFile(path, "lora", None, layers, subject=subject)
     if any(name.startswith("conditioner.") for name in shapes):
         raise InputError(
             f"{path} is a checkpoint of Stable Diffusion XL, which is not supported here. Take "
@@ -80,7 +84,19 @@ def inspect(path: Path) -> WeightsFile:
             "cannot draw. Give a LoRA, a checkpoint, or a diffusers folder."
         )
     widths = [s[1] for n, s in shapes.items() if n.endswith("attn2.to_k.weight") and len(s) == 2]
-    return WeightsFile(path, "checkpoint", widths[0] if widths else None, 0, subject)
+    width = widths[0] if widths else None
+    return WeightsFile(path, "checkpoint", width, 0, _predicts_v(path, head.metadata), subject)
+
+
+def _predicts_v(path: Path, metadata: Mapping[str, str]) -> bool:
+    """Read it where programs write it: ModelSpec's entry, or the yaml beside the file."""
+    if said := metadata.get("modelspec.prediction_type"):
+        return said.startswith("v")  # "v" in the specification, "v_prediction" in ours of before
+    try:
+        beside = read_limited(path.with_suffix(".yaml"))
+    except (OSError, ValueError):
+        return False
+    return re.search(rb"\bparameterization:\s*[\"']?v\b", beside) is not None
 
 
 def load_lora(pipeline: StableDiffusionPipeline, file: WeightsFile, base_name: str) -> None:

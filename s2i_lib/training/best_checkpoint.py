@@ -15,10 +15,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from s2i_lib.errors import S2iError
-from s2i_lib.evaluation.model_selection import Point, Validation, as_curve
+from s2i_lib.evaluation.model_selection import Point, Validation, as_curve, read_points
+from s2i_lib.models.devices import pick_dtype
 from s2i_lib.models.encoders import awake, load_clip
 from s2i_lib.models.vision import find_network
 from s2i_lib.photos.manifest import open_photo
@@ -86,9 +85,8 @@ def make_validation(scorer: str, setup: Setup) -> Validation | None:
         The folder of a CLIP (``find_scorer``), which works where the run is trained.
     """
     subject, dataset = setup.dataset.subject, setup.dataset
-    dtype = torch.float16 if setup.device.type == "cuda" else torch.float32
     try:
-        clip = load_clip(scorer, setup.drive, dtype=dtype)
+        clip = load_clip(scorer, setup.drive, dtype=pick_dtype(setup.device))
         with awake(clip.network, setup.device):
             validation = Validation(clip, subject, [open_photo(path) for path in dataset.images])
     except S2iError as error:
@@ -122,7 +120,8 @@ class BestCheckpoint:
         self.local, self.folder = manager.run.local, manager.run.folder
         self.submit, self.is_on_drive = manager.submit, manager.storage.with_best
         # Of an earlier session, up to the step that training goes on from.
-        validation.resume(read_lines((self.local, self.folder), SCORES, state.step))
+        lines = read_lines((self.local, self.folder), SCORES, state.step)
+        validation.points = read_points(lines)
         if manager.compares_anew:  # what other photos were like says nothing of these
             validation.points = [point for point in validation.points if not point.step]
             self._write_scores()
@@ -175,7 +174,9 @@ class BestCheckpoint:
     def _keep(self, step: int) -> None:
         path = checkpoint.save_weights(self.state, self.options, self._place(step))
         local, target = self.local, self.folder / BEST
-        is_on_drive = self.is_on_drive
+        # Those of the last step go there in a moment, as the run's own.
+        is_last = step >= max(self.options.steps, self.options.most_steps)
+        is_on_drive = self.is_on_drive and not is_last
 
         def job() -> None:
             if is_on_drive:

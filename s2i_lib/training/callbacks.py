@@ -17,7 +17,7 @@ from s2i_lib.drawing.gallery import grid
 from s2i_lib.drawing.marks import encode_marked, mark_of_model
 from s2i_lib.drawing.sampling import DrawOptions, decode, encode_prompts, sample_latents
 from s2i_lib.errors import S2iError
-from s2i_lib.evaluation.model_selection import Point, as_curve, is_still_rising
+from s2i_lib.evaluation.model_selection import Point, as_curve, is_past_peak, is_still_rising
 from s2i_lib.models import devices
 from s2i_lib.speech.prompt import Prompt
 from s2i_lib.speech.templates import fill_in, take_turns
@@ -214,7 +214,7 @@ class Recorder:
     @property
     def is_past_peak(self) -> bool:
         may_stop = self.options.with_early_stop and self.accelerator.num_processes == 1
-        return may_stop and self.best is not None and self.best.validation.is_past_peak
+        return may_stop and self.best is not None and is_past_peak(self.best.validation.points)
 
     def _read(self) -> None:
         """Bring the losses since the last reading over from the device, in one go."""

@@ -285,7 +285,7 @@ class CheckpointManager:
                     f"{self.run.local}; run the same again when the Drive is back, and it is "
                     "copied without training again."
                 )
-            elif self.run.card().get("status") == "finished" and not self._is_lost:
+            elif self._is_all_there and not self._is_lost:
                 remove(self.run.local)
                 self._say_what_is_uploaded()
         except BaseException:  # stopped once more: nothing new is begun that the next one tidies
@@ -303,6 +303,15 @@ class CheckpointManager:
                 "from this machine to Google. Leave this tab open until the notebook's last cell "
                 f"says that all is there, or for {math.ceil(left_s / 60)} min."
             )
+
+    @property
+    def _is_all_there(self) -> bool:
+        """Whether the Drive has a finished run, and this disk nothing that came after it.
+
+        One that was trained on while the Drive was away says so on this disk alone.
+        """
+        card = self.run.card()
+        return card.get("status") == "finished" and read_card(self.run.local) in ({}, card)
 
     @property
     def _is_lost(self) -> bool:

@@ -204,6 +204,12 @@ class FinetuneOptions:
             )
 
     def _check_prompts(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, str) and isinstance(field.default, tuple):
+                raise InputError(
+                    f"{field.name} is {value!r}; expected one or more of such, as in ({value!r},)."
+                )
         self._check_class_prompts()
         for row in self.sample_prompts:
             _check_braces("sample prompt", row, ("subject", "noun"), "of nothing else is it told")
@@ -212,7 +218,7 @@ class FinetuneOptions:
 
     def _check_class_prompts(self) -> None:
         rows = self.class_prompts
-        if isinstance(rows, str) or not rows:
+        if not rows:
             raise InputError(
                 f'class_prompts is {rows!r}; expected one or more prompts, such as ("a {{noun}}",).'
                 " To train without class images switch with_prior off."

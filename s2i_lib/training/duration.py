@@ -66,30 +66,37 @@ Drive is in the background. A guess."""
 
 
 def seconds_of_run(
-    options: FinetuneOptions, size_px: int, speed: Speed, seconds_a_step: float | None = None
+    options: FinetuneOptions,
+    size_px: int,
+    speed: Speed,
+    seconds_a_step: float | None = None,
+    from_step: int = 0,
 ) -> dict[str, Range]:
-    """Return the parts of a run that begins, without loading and downloads.
+    """Return the parts of what is left of a run, without loading and downloads.
 
     Parameters
     ----------
     seconds_a_step : float, optional
         Measured; it takes the place of what is on paper.
+    from_step : int, optional
+        That it goes on from; class images are there then, and samples of step 0.
     """
+    n_steps = max(0, options.steps - from_step)
     area = (size_px / 512) ** 2  # attention grows faster than this, and is a small part
-    n_class_images = options.class_image_count if options.with_prior else 0
+    n_class_images = options.class_image_count if options.with_prior and not from_step else 0
     step = _times(_step(options, speed), area)
     if seconds_a_step is not None:
         step = seconds_a_step, seconds_a_step
-    n_samplings = 2 + (options.steps - 1) // (options.sample_every or options.steps)
+    n_samplings = (not from_step) + -(-n_steps // (options.sample_every or options.steps))
     n_samples = n_samplings * SAMPLES_A_ROW * len(options.sample_prompts)
-    sample = _plus(_times(speed.evaluation_s, evaluations(callbacks.SAMPLING)), speed.decode_s)
+    sample = total(_times(speed.evaluation_s, evaluations(callbacks.SAMPLING)), speed.decode_s)
     every = options.save_every or -(-options.steps // 4)  # as storage.py has it for states so large
-    n_saves = -(-options.steps // every) if options.method == "full" else 0
+    n_saves = -(-n_steps // every) if options.method == "full" else 0
     parts = {
         "class images": _times(
             speed.evaluation_s, evaluations(class_images.SAMPLING) * n_class_images * area
         ),
-        "steps": _times(step, options.steps),
+        "steps": _times(step, n_steps),
         "samples": _times(sample, n_samples * area),
         "saves": _times(SAVE_S, n_saves),
     }
@@ -108,12 +115,11 @@ def _step(options: FinetuneOptions, speed: Speed) -> Range:
     """One step of one GPU, in proportion to the images of its batch."""
     share = options.batch_size * (1.0 if options.with_prior else 0.5)
     if options.method == "lora":
-        least, most = speed.lora_step_s
         more = 4 / 3 if options.with_checkpointing else 1.0  # a forward pass more
-        return least * share * more, most * share * more
+        return _times(speed.lora_step_s, share * more)
     step = speed.step_with_checkpointing_s if options.with_checkpointing else speed.step_s
     step = _times(step, share)
-    return _plus(step, speed.text_encoder_s) if options.with_text_encoder else step
+    return total(step, speed.text_encoder_s) if options.with_text_encoder else step
 
 
 def total(*parts: Range) -> Range:
@@ -129,12 +135,18 @@ def in_minutes(span: Range) -> str:
     return f"{low} to {high} minutes"
 
 
-def explain(options: FinetuneOptions, size_px: int, device: str, measured_s: float | None) -> str:
+def explain(
+    options: FinetuneOptions,
+    size_px: int,
+    device: str,
+    measured_s: float | None,
+    from_step: int = 0,
+) -> str:
     """Say for the plan how long it takes on a GPU of which something is known; else nothing."""
     speed = SPEEDS.get(device)
     if speed is None:
         return ""
-    parts = seconds_of_run(options, size_px, speed, measured_s)
+    parts = seconds_of_run(options, size_px, speed, measured_s, from_step)
     listed = ", ".join(f"{name} {in_minutes(span)}" for name, span in parts.items())
     steps = "on paper" if measured_s is None else f"steps measured, {measured_s:.2g} s each"
     kept = "; class images that are kept take none" * ("class images" in parts)
@@ -143,7 +155,3 @@ def explain(options: FinetuneOptions, size_px: int, device: str, measured_s: flo
 
 def _times(span: Range, factor: float) -> Range:
     return span[0] * factor, span[1] * factor
-
-
-def _plus(one: Range, other: Range) -> Range:
-    return one[0] + other[0], one[1] + other[1]

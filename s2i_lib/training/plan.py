@@ -85,15 +85,18 @@ class Plan:
 
     @property
     def time(self) -> str:
-        if known := explain(self.options, self.size_px, self.device, self.seconds_a_step):
+        known = explain(
+            self.options, self.size_px, self.device, self.seconds_a_step, self.from_step
+        )
+        if known:
             return known
         if self.seconds_a_step is None:
             return "said after the first steps"
-        seconds = self.options.steps * self.seconds_a_step
+        seconds = max(0, self.options.steps - self.from_step) * self.seconds_a_step
         whole = f"{seconds / 60:.0f} minutes" if seconds > 90 else f"{seconds:.0f} s"
         return (
-            f"about {whole} for all steps, {self.seconds_a_step:.2g} s each; "
-            "class images and samples come on top"
+            f"about {whole} for {'the steps left' if self.from_step else 'all steps'}, "
+            f"{self.seconds_a_step:.2g} s each; class images and samples come on top"
         )
 
     @property

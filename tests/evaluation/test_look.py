@@ -68,6 +68,10 @@ def test_the_scorer_agrees_with_what_is_there_and_not_with_what_is_not(tmp_path)
             right += is_there and seen.agrees
             wrong += not is_there and seen.agrees
     assert right >= 0.85 * len(picked) and wrong <= 0.1 * len(picked)
+    read = []
+    scorer.network.get_text_features = lambda **_: read.append(_)
+    assert look(scorer, tiles[0], {"prompt": f"{article_for(NOUNS[0])} {NOUNS[0]}"}) is not None
+    assert read == [], "texts are read once, whatever the number of pictures"
     assert look(scorer, tiles[0], {"prompt": "happiness"}) is None
 
 

@@ -11,6 +11,7 @@ from s2i_lib.errors import InputError
 from s2i_lib.models import loading
 from s2i_lib.models.export import export
 from s2i_lib.models.registry import PACKAGE
+from s2i_lib.models.single_file import inspect
 from s2i_lib.speech.prompt import Prompt
 from s2i_lib.storage.layout import Drive
 
@@ -147,6 +148,7 @@ def test_a_run_in_one_file_draws_the_same_in_diffusers(tmp_path, monkeypatch, pr
 
     yaml_text = path.with_suffix(".yaml").read_text()
     assert ("parameterization: v" in yaml_text) == (prediction_type == "v_prediction")
+    assert inspect(path).predicts_v == (prediction_type == "v_prediction")
     path.unlink()  # as if the export had been killed before the weights had their name
     assert export(drive, "violet/one", "single-file", path, str(folder)) == path
     path.unlink()

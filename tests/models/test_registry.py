@@ -56,6 +56,13 @@ def test_the_registry_says_what_the_weights_say():
     assert check_model(POCKET).shape == ours.shape
 
 
+def test_a_folder_that_is_called_like_one_of_ours_is_another_model(tiny, tmp_path):
+    """A run of it was drawn with the registry's model of that name, onto whose weights it fits."""
+    folder = shutil.copytree(tiny, tmp_path / "sd2.1-base")
+    card = {"base": {"name": choose(str(folder)).name}}
+    assert loading.choose_base(tmp_path / "run", card, str(folder)) == str(folder)
+
+
 @pytest.mark.parametrize("size_px", [64, 128, 256])
 def test_small_pictures_alone_make_no_folder_a_model_like_pocket(size_px, tiny, tmp_path):
     """A stranger's small model has no recipe, scorer or words of ours."""

@@ -185,6 +185,32 @@ def test_without_a_named_model_the_file_says_what_it_is(drive, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("metadata", "beside", "base"),
+    [
+        ({"modelspec.prediction_type": "v"}, "", "sd2.1"),  # as Stability's ModelSpec has it
+        ({"modelspec.prediction_type": "v_prediction"}, "", "sd2.1"),  # as we wrote it once
+        ({"modelspec.prediction_type": "epsilon"}, "", "sd2.1-base"),
+        ({}, "model:\n  params:\n    parameterization: v\n", "sd2.1"),
+        (
+            {},
+            'model:\n  params:\n    parameterization: "v"\n',
+            "sd2.1",
+        ),  # as Stability's own has it
+        ({}, "model:\n  params: {}\n", "sd2.1-base"),
+    ],
+)
+def test_checkpoint_that_predicts_v_is_drawn_with_as_such(drive, tmp_path, metadata, beside, base):
+    """It was drawn as one that predicts noise: our own export of sd2.1, too, and noise came out."""
+    name = "model.diffusion_model.input_blocks.2.1.transformer_blocks.0.attn2.to_k.weight"
+    path = tmp_path / "model.safetensors"
+    save_file({name: torch.zeros(8, 1024)}, path, metadata=metadata)
+    if beside:
+        path.with_suffix(".yaml").write_text(beside)
+    with pytest.raises(S2iError, match=f"The configuration of {base},"):
+        loading.load("auto", drive=drive, run=str(path))
+
+
+@pytest.mark.parametrize(
     ("name", "names", "message"),
     [
         ("model.ckpt", None, "is a pickle: opening it can run"),

@@ -53,6 +53,17 @@ def test_a_card_that_waited_for_the_drive_does_not_say_finished_before_the_weigh
     assert (weights / "unet.safetensors").read_bytes() == b"learnt", "it is to be copied later"
 
 
+@pytest.mark.slow
+def test_looking_at_a_run_keeps_what_this_disk_alone_has_of_it(run):
+    """A finished run that was trained on while the Drive was away; notebook 2 looks first."""
+    manager = make_keeper(run, Waits(patience_s=5))
+    manager.begin(CARD | {"status": "training"})
+    (run.folder / "run.json").write_text(json.dumps(CARD | {"status": "finished"}))
+    save_state(run.local, 800)
+    manager.close()
+    assert [state.name for state in saves.list_states(run.local)] == ["state-00000800"]
+
+
 def save_state(folder, step):
     state = checkpoint.Snapshot({}, {"format": checkpoint.FORMAT, "step": step})
     return checkpoint.save_state(state, folder)

@@ -67,6 +67,14 @@ def test_a_measured_step_takes_the_place_of_the_one_on_paper():
     assert "on paper" in explain(OBJECT, 512, "Tesla T4", None) and "on paper" not in said
 
 
+def test_a_run_that_goes_on_takes_what_is_left():
+    whole, left = seconds_of_run(OBJECT, 512, T4), seconds_of_run(OBJECT, 512, T4, from_step=600)
+    assert left["steps"] == pytest.approx([s / 4 for s in whole["steps"]])
+    assert left["samples"] == pytest.approx([s / 5 for s in whole["samples"]]), "of step 800"
+    assert "class images" not in left
+    assert seconds_of_run(OBJECT, 512, T4, from_step=800) == {}
+
+
 def test_what_is_left_out_takes_no_time():
     bare = replace(OBJECT, with_prior=False, method="lora", with_8bit_adam=False)
     assert seconds_of_run(bare, 512, T4).keys() == {"steps", "samples"}

@@ -101,6 +101,8 @@ def test_the_plan_says_the_time_that_measured_steps_add_up_to(model, drive):
         dataclasses.replace(made, seconds_a_step=1.5)
     )
     assert "about 8 s for" in dataclasses.replace(made, seconds_a_step=0.02).time
+    goes_on = dataclasses.replace(made, seconds_a_step=1.5, from_step=200)
+    assert "about 5 minutes for the steps left" in goes_on.time
 
 
 def test_the_second_step_tells_the_time_where_no_trial_did(model, drive):
