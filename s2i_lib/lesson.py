@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from s2i_lib.drawing import sampling
 from s2i_lib.drawing.attention import draw_with_attention
 from s2i_lib.drawing.sampling import (
     DrawOptions,
@@ -211,12 +212,7 @@ def encode(model: Model, images: Sequence[Image]) -> torch.Tensor:
     """
     import torch
 
-    from s2i_lib.training.data import encode_images
-
-    arrays = np.stack([np.asarray(image.convert("RGB"), np.float32) for image in images])
-    pixels = torch.from_numpy(arrays / 127.5 - 1).permute(0, 3, 1, 2)
-    mean = encode_images(model.pipeline.vae, pixels).mean
-    return mean.to(model.device, model.dtype)
+    return torch.cat([sampling.encode(model, image) for image in images])
 
 
 class Guess(NamedTuple):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 import json
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,8 +22,7 @@ from s2i_lib.drawing.told import alt_text
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.photos.mask import Mask, find_mask
 from s2i_lib.photos.own_png import open_png
-from s2i_lib.storage.disk import list_folder
-from s2i_lib.storage.files import STEREO, make_folder, write_file
+from s2i_lib.storage.files import STEREO, free_path, make_folder, write_file
 from s2i_lib.storage.layout import Drive, open_drive
 
 if TYPE_CHECKING:
@@ -105,7 +103,7 @@ class Held:
             if with_stereo:
                 pair = relief.stereo_pair(self.image, heights)
                 written[STEREO] = encode_marked(pair, "JPEG", self.mark, quality=92)
-        stem = _free_stem(folder, stem, [*written, ".html"])
+        stem = free_path(make_folder(folder) / f"{stem}.html", *written).stem
         written[".html"] = self.page(stem, address).encode()
         if self.record and not (folder / f"{stem}.json").exists():
             text = json.dumps(self.record, ensure_ascii=False, indent=1) + "\n"
@@ -196,13 +194,3 @@ def _check(image: Image, name: str) -> None:
             f"{name} is transparent, and no picture of ours is: somebody has changed it. Lay it "
             "over a ground of one colour first, or give the picture as it was saved."
         )
-
-
-def _free_stem(folder: Path, stem: str, endings: Sequence[str]) -> str:
-    """Return ``stem``, or stem-2, stem-3, ... where a file of that name and ending is there."""
-    make_folder(folder)
-    taken = {path.name.lower() for path in list_folder(folder)}
-    free, number = stem, 2
-    while any((free + end).lower() in taken for end in endings):
-        free, number = f"{stem}-{number}", number + 1
-    return free

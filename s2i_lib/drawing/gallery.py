@@ -131,52 +131,41 @@ def _write_with_record(
 _PATHS = ("run", "source")
 
 
-def _at_each_step(
-    record: dict[str, Any], change: Callable[[dict[str, Any]], dict[str, Any]]
-) -> dict[str, Any]:
-    """Return a record that was changed, and with it those of the pictures that it came from."""
-    changed = change(record)
+def _with_paths(record: dict[str, Any], change: Callable[[str], str]) -> dict[str, Any]:
+    """Return a record with other paths, and with it those of the pictures that it came from."""
+    paths = {key: record[key] for key in _PATHS if isinstance(record.get(key), str)}
+    changed = record | {key: change(path) for key, path in paths.items()}
     if steps := record.get("conversation"):
-        changed["conversation"] = [change(step) for step in steps]
+        changed["conversation"] = [_with_paths(step, change) for step in steps]
     return changed
 
 
 def _to_drive(record: dict[str, Any], root: Path) -> dict[str, Any]:
     """Return a record whose paths on the Drive say nothing of where it is mounted."""
     place = str(root.absolute()) + "/"
-
-    def shorten(one: dict[str, Any]) -> dict[str, Any]:
-        return one | {key: value.removeprefix(place) for key in _PATHS
-                      if isinstance(value := one.get(key), str)}  # fmt: skip
-
-    return _at_each_step(record, shorten)
+    return _with_paths(record, lambda path: path.removeprefix(place))
 
 
 def from_drive(record: dict[str, Any], root: Path) -> dict[str, Any]:
     """Return a record with the paths on the Drive at ``root`` as they are here."""
 
-    def lengthen(one: dict[str, Any]) -> dict[str, Any]:
-        return one | {key: str(root.absolute() / value) for key in _PATHS
-                      if isinstance(value := one.get(key), str) and value
-                      and not Path(value).is_absolute() and ".." not in Path(value).parts
-                      and (root / value).exists()}  # fmt: skip
+    def lengthen(path: str) -> str:
+        is_inside = path and not Path(path).is_absolute() and ".." not in Path(path).parts
+        return str(root.absolute() / path) if is_inside and (root / path).exists() else path
 
-    return _at_each_step(record, lengthen)
+    return _with_paths(record, lengthen)
 
 
 def for_others(record: dict[str, Any]) -> dict[str, Any]:
     """Return a record without paths of this machine: from the Drive's runs on, or the name."""
 
     def shorten(path: str) -> str:
+        if not Path(path).is_absolute():
+            return path
         _, runs, run = path.rpartition("/runs/")
         return f"runs/{run}" if runs else Path(path).name
 
-    def for_others(one: dict[str, Any]) -> dict[str, Any]:
-        return one | {key: shorten(value) for key in _PATHS
-                      if isinstance(value := one.get(key), str)
-                      and Path(value).is_absolute()}  # fmt: skip
-
-    return _at_each_step(record, for_others)
+    return _with_paths(record, shorten)
 
 
 def shared_png(path: Path) -> bytes:

@@ -55,15 +55,13 @@ def _load_parts(checked: ModelFolder, dtype: torch.dtype) -> StableDiffusionPipe
     half = "fp16" if any(folder.glob("unet/*.fp16.safetensors")) else None
     with without_quantizers():
         diffusers = quiet_diffusers()
-        from transformers import CLIPTextModel, CLIPTokenizer
+        from transformers import CLIPTextModel
 
         local: dict[str, Any] = {"local_files_only": True}
         weights = local | {"variant": half, "torch_dtype": dtype, "use_safetensors": True}
         scheduler = getattr(diffusers, checked.scheduler)
         return diffusers.StableDiffusionPipeline(
-            tokenizer=CLIPTokenizer.from_pretrained(
-                str(folder / "tokenizer"), trust_remote_code=False, **local
-            ),
+            tokenizer=_load_tokenizer(folder / "tokenizer"),
             text_encoder=CLIPTextModel.from_pretrained(str(folder / "text_encoder"), **weights),
             unet=diffusers.UNet2DConditionModel.from_pretrained(str(folder / "unet"), **weights),
             vae=diffusers.AutoencoderKL.from_pretrained(str(folder / "vae"), **weights),
@@ -72,6 +70,14 @@ def _load_parts(checked: ModelFolder, dtype: torch.dtype) -> StableDiffusionPipe
             feature_extractor=None,
             requires_safety_checker=False,
         )
+
+
+def _load_tokenizer(folder: Path) -> Any:
+    from transformers import CLIPTokenizer
+
+    return CLIPTokenizer.from_pretrained(
+        str(folder), local_files_only=True, trust_remote_code=False
+    )
 
 
 def _align(pipeline: StableDiffusionPipeline) -> None:
@@ -93,15 +99,8 @@ def token_counter(base: BaseModel, drive: Drive) -> Callable[[str], int] | None:
     folder = (base.folder or drive.models / base.name) / "tokenizer"
     if not folder.is_dir():
         return None
-    from transformers import CLIPTokenizer
-
     check_tokenizer(folder)
-    tokenizer = load_or_refuse(
-        folder,
-        lambda: CLIPTokenizer.from_pretrained(
-            str(folder), local_files_only=True, trust_remote_code=False
-        ),
-    )
+    tokenizer = load_or_refuse(folder, lambda: _load_tokenizer(folder))
     return lambda text: len(tokenizer(text, truncation=False, verbose=False).input_ids)
 
 

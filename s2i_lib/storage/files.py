@@ -89,10 +89,10 @@ def without_ending(path: Path) -> Path:
     return path.with_suffix("")
 
 
-def free_path(path: Path, beside: str = "") -> Path:
+def free_path(path: Path, *beside: str) -> Path:
     """Return ``path``, or path-2, path-3, ... where that name is taken (in any case).
 
-    With a suffix ``beside`` the same name with that has to be free, too. Another process may take
+    With suffixes ``beside`` the same name with those has to be free, too. Another process may take
     what was free: ask and write in `alone_in`.
 
     Raises
@@ -105,7 +105,7 @@ def free_path(path: Path, beside: str = "") -> Path:
     except OSError as error:
         raise _not_written(path, error) from error
     free, number = path, 2
-    while taken & {free.name.lower(), free.with_suffix(beside or path.suffix).name.lower()}:
+    while any(free.with_suffix(one).name.lower() in taken for one in (path.suffix, *beside)):
         tail = f"-{number}{path.suffix}"
         stem = cut_name(path.stem, NAME_BYTES - len(tail.encode()))
         free, number = path.with_name(stem + tail), number + 1

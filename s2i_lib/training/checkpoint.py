@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -136,6 +136,12 @@ def restore(state: TrainState, folder: Path, scaler: Any = None) -> dict[str, An
     return meta
 
 
+def _of_part(part: str, weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return one network's weights, by the names that they have there."""
+    found = ((name.partition("."), weight) for name, weight in weights.items())
+    return {own: weight for (where, _, own), weight in found if where == part}
+
+
 @torch.no_grad()
 def restore_weights(state: TrainState, folder: Path, step: int) -> None:
     """Put weights of ``step`` back into ``state``, whose optimizer begins again."""
@@ -144,11 +150,7 @@ def restore_weights(state: TrainState, folder: Path, step: int) -> None:
         files = {LORA: own}
     else:
         files = {
-            path: {
-                name.removeprefix(f"{part}."): parameter
-                for name, parameter in state.parameters.items()
-                if name.startswith(f"{part}.")
-            }
+            path: _of_part(part, state.parameters)
             for part, path in COMPONENTS.items()
             if (folder / path).is_file()
         }
@@ -299,12 +301,8 @@ def save_weights(state: TrainState, options: FinetuneOptions, folder: Path) -> P
             module.config.save_pretrained(folder / part) if part == "text_encoder" else (
                 module.save_config(folder / part)
             )
-            own = {
-                name.removeprefix(f"{part}."): weight
-                for name, weight in weights.items()
-                if name.startswith(f"{part}.")
-            }
             name = COMPONENTS[part]
+            own = _of_part(part, weights)
             digests[name] = write_tensors(own, folder / name, half, {"format": "pt"})
     write_json(folder / STEP, {"step": state.step, "sha256": digests})
     return folder

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from s2i_lib.errors import S2iError
+from s2i_lib.evaluation.metrics import cosines
 from s2i_lib.models.encoders import load_clip
 from s2i_lib.photos.cut_out import alone
 from s2i_lib.photos.manifest import Dataset, open_photo
@@ -57,10 +58,9 @@ def most_alike(features: np.ndarray, count: int) -> list[int]:
     features : np.ndarray
         What a scorer sees in each of them, shape = (pictures, width).
     """
-    rows = features / np.linalg.norm(features, axis=1, keepdims=True)
-    apart = 1 - rows @ rows.T
+    apart = 1 - cosines(features, features)
     np.fill_diagonal(apart, -1)  # the first that is near each is itself
     near = apart.argsort(axis=1, kind="stable")[:, :count]
     spread = np.take_along_axis(apart, near, axis=1).sum(axis=1)
-    middle = min(range(len(rows)), key=lambda i: (spread[i], apart[i].sum()))
+    middle = min(range(len(apart)), key=lambda i: (spread[i], apart[i].sum()))
     return sorted(int(i) for i in near[middle])

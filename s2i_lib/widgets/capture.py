@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from s2i_lib.widgets.name_recorder import NameRecorder
     from s2i_lib.widgets.upload import Upload
 
-FEWEST, MOST = 4, 30  # DreamBooth needs 3 to 5 (Ruiz et al. 2023); past 30, variety stops growing
 THUMBNAIL_PX = 192  # shown at 96, sharp on dense screens
 PREVIEW_PX = 840  # shown at 420 in the crop widget
 
@@ -126,14 +125,14 @@ def camera(drive: Drive, subject: str) -> Camera:
     """Return a widget that photographs the subject with the browser's camera."""
     from s2i_lib.widgets.camera import Camera
 
-    return Camera(photo_folder(drive, subject), fewest=FEWEST, most=MOST)
+    return Camera(photo_folder(drive, subject))
 
 
 def upload(drive: Drive, subject: str) -> Upload:
     """Return a widget that brings photos from the computer, a zip, or a folder on the Drive."""
     from s2i_lib.widgets.upload import Upload
 
-    return Upload(photo_folder(drive, subject), fewest=FEWEST, most=MOST)
+    return Upload(photo_folder(drive, subject))
 
 
 def cropper(drive: Drive, dataset: Dataset) -> Cropper:

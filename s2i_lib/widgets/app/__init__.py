@@ -31,7 +31,6 @@ from s2i_lib.widgets.app.checking import (
 from s2i_lib.widgets.app.naming import make_subject
 from s2i_lib.widgets.app.part import Message, Part
 from s2i_lib.widgets.app.teaching import NOTE, Progress, Teaching
-from s2i_lib.widgets.capture import FEWEST, MOST
 
 if TYPE_CHECKING:
     from s2i_lib.photos.inspection import Look
@@ -207,9 +206,7 @@ class App(ipywidgets.VBox):
 
         if name not in self._pairs:
             store = CheckedPhotos(self.drive.subject(name) / "photos")
-            limits = {"fewest": FEWEST, "most": MOST}
-            camera = Camera(store, shows_strip=False, **limits)
-            self._pairs[name] = [camera, Upload(store, **limits)]
+            self._pairs[name] = [Camera(store, shows_strip=False), Upload(store)]
             for widget in self._pairs[name]:
                 widget.observe(self._photos_changed, "photos")
         for widget in self._pairs[name]:

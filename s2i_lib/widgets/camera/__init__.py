@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import traitlets
 
 from s2i_lib.widgets import join_modules, join_styles
-from s2i_lib.widgets.photos import PhotoStore, PhotoWidget
+from s2i_lib.widgets.photos import PhotoWidget
 
 
 class Camera(PhotoWidget):
@@ -23,6 +21,3 @@ class Camera(PhotoWidget):
     burst = traitlets.Int(5, help="photos in a burst").tag(sync=True)
     countdown_s = traitlets.Int(3, help="seconds before a burst").tag(sync=True)
     pause_s = traitlets.Float(1.5, help="between photos of a burst: time to move").tag(sync=True)
-
-    def __init__(self, store: PhotoStore, **kwargs: Any) -> None:
-        super().__init__(store, **kwargs)

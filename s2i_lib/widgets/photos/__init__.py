@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import traitlets
 
@@ -11,27 +11,8 @@ from s2i_lib.storage.disk import say_fault
 from s2i_lib.widgets.texts import catalogue
 from s2i_lib.widgets.transport import ByteWidget
 
-
-class PhotoStore(Protocol):
-    """Where photos go; ``capture.PhotoFolder`` is one."""
-
-    refused: list[str]
-    """Sentences on what was not kept of the last zip or folder, beside what was."""
-
-    def names(self) -> list[str]:
-        """Return the names of all photos, in the order in which to show them."""
-
-    def add(self, name: str, data: bytes) -> list[str]:
-        """Keep a photo, or those in a zip, under new names; return these."""
-
-    def add_folder(self, folder: str) -> list[str]:
-        """Copy the photos of another folder; return their new names."""
-
-    def remove(self, name: str) -> bytes:
-        """Delete a photo and return its bytes."""
-
-    def thumbnail(self, name: str) -> bytes:
-        """Return a small upright JPEG of it."""
+if TYPE_CHECKING:
+    from s2i_lib.widgets.capture import PhotoFolder
 
 
 class PhotoWidget(ByteWidget):
@@ -39,20 +20,19 @@ class PhotoWidget(ByteWidget):
 
     Parameters
     ----------
-    store : PhotoStore
+    store : PhotoFolder
         Where photos are kept. The widget shows what is in there already, too.
     """
 
     photos = traitlets.List(traitlets.Unicode(), help="names, as in the store").tag(sync=True)
-    fewest = traitlets.Int(4, help="photos that a subject should have; fewer will do").tag(
-        sync=True
-    )
+    # DreamBooth needs 3 to 5 (Ruiz et al. 2023); past 30, variety stops growing.
+    fewest = traitlets.Int(4, help="photos that a subject should have").tag(sync=True)
     most = traitlets.Int(30, help="photos that are of use for a subject").tag(sync=True)
     verdicts = traitlets.Dict(help="photo -> whether it is used (kept), and why").tag(sync=True)
     texts = traitlets.Dict(help="language -> key -> text").tag(sync=True)
     shows_strip = traitlets.Bool(True, help="whether the photos are shown below").tag(sync=True)
 
-    def __init__(self, store: PhotoStore, **kwargs: Any) -> None:
+    def __init__(self, store: PhotoFolder, **kwargs: Any) -> None:
         super().__init__(texts=catalogue(), **kwargs)
         self.store = store
         self._removed: dict[str, bytes] = {}

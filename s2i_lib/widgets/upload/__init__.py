@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import traitlets
 
 from s2i_lib.widgets import join_modules, join_styles
-from s2i_lib.widgets.photos import PhotoStore, PhotoWidget
+from s2i_lib.widgets.photos import PhotoWidget
 
 
 class Upload(PhotoWidget):
@@ -19,6 +17,3 @@ class Upload(PhotoWidget):
     accept = traitlets.Unicode(
         "image/*,.heic,.heif,.avif,.tif,.tiff,.zip", help="what the file dialog offers"
     ).tag(sync=True)
-
-    def __init__(self, store: PhotoStore, **kwargs: Any) -> None:
-        super().__init__(store, **kwargs)
