@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from s2i_lib.errors import S2iError
-from s2i_lib.pipeline import RATE_HZ, Cancelled, Heard, Sketch, SpeechToImage, Wish
+from s2i_lib.pipeline import Cancelled, Heard, Sketch, SpeechToImage, Wish
+from s2i_lib.speech.audio import RATE_HZ
 from s2i_lib.speech.live import LocalAgreement, Partial, is_all_heard
 from s2i_lib.speech.prompt import Prompt
 from s2i_lib.speech.transcript import Transcript
@@ -113,8 +114,8 @@ class Live:
         self.close()
         self.speech.start_wish()
         samples = self._samples() if recording is None else recording
-        if self._heard and isinstance(samples, np.ndarray) and self._is_all_heard(samples):
-            transcript = self._heard[1]
+        transcript = self._all_of(samples) if isinstance(samples, np.ndarray) else None
+        if transcript:
             self.speech.callback(Heard(transcript))
         else:
             transcript = self.speech.hear(samples)
@@ -157,20 +158,19 @@ class Live:
                 continue  # nothing was said yet, or something newer came; the end tells the rest
 
     def _hear_and_sketch(self, samples: np.ndarray, n_heard: int) -> None:
-        before = self._heard
         # Whether speech has ended is asked of the detector that decides it in the end: a last
         # syllable may be no louder than a room.
-        if before is None or not self._is_all_heard(samples):
+        transcript = self._all_of(samples)
+        if transcript is None:
             with self.speech.use_listener() as listener:
                 transcript = listener.hear(samples, RATE_HZ)
             self._notes += transcript.notes
             self._heard = samples, transcript
             self._tell(self._agreement.add(transcript.text))
         elif not self._agreement.is_whole:
-            self._tell(self._agreement.add(before[1].text))
+            self._tell(self._agreement.add(transcript.text))
         if self.drafts and self.speech.can_draw:
-            assert self._heard is not None
-            self._draft(self._heard[1], n_heard)
+            self._draft(transcript, n_heard)
 
     def _draft(self, transcript: Transcript, n_heard: int) -> None:
         """Draw what was understood: four steps, or all of them once the words are firm."""
@@ -200,10 +200,13 @@ class Live:
         if self._is_closed or (is_firm and not self._is_quiet_after(n_heard)):
             raise Cancelled
 
-    def _is_all_heard(self, recording: np.ndarray) -> bool:
-        """Return whether nothing but silence came since the last hearing."""
-        margin_s = self.speech.hearing.margin_s
-        return self._heard is not None and is_all_heard(self._heard[0], recording, margin_s)
+    def _all_of(self, recording: np.ndarray) -> Transcript | None:
+        """Return what was heard last, if nothing but silence came since."""
+        if self._heard is None:
+            return None
+        (heard, transcript), hearing = self._heard, self.speech.hearing
+        is_all = is_all_heard(heard, recording, hearing.margin_s, hearing.limit_s)
+        return transcript if is_all else None
 
     def _is_quiet_after(self, n_pieces: int) -> bool:
         return not any(map(is_loud, self._pieces[n_pieces:]))

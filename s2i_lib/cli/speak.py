@@ -227,7 +227,7 @@ def _converse(
     try:
         for_each(given, handle, what="sentences", unusable=unusable)
     finally:
-        left = [turn for turn in talk.turns if not talk.is_deleted(turn.number)]
+        left = [talk.turns[number] for number in talk.history.left]
         sections = [turn.section() for turn in left if any(turn.wish.paths)]
         _finish(speech, sections, processes)
 

@@ -4,8 +4,8 @@ Each sentence is taken for a new wish or for a change of the last picture (`spee
 the answer says for which; ``otherwise`` takes it the other way. A change is drawn from the same
 noise with the changed prompt, and what it does not speak of is kept (`drawing.keeping`). Every
 picture becomes a turn, and no turn is ever taken out: undo, redo and going back only move the place
-where the next change begins, and what was deleted comes back with undo until it is emptied. Each
-picture's record holds what was said from the first wish on, so `redo` makes each step again.
+where the next change begins, and what was deleted comes back with undo. Each picture's record holds
+what was said from the first wish on, so `redo` makes each step again.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from s2i_lib.conversation.history import History
 from s2i_lib.conversation.reading import (
@@ -83,24 +83,6 @@ class Conversation:
     def turn(self) -> Turn | None:
         """Turn that is shown; None at the beginning."""
         return self.history.turn
-
-    @property
-    def can_undo(self) -> bool:
-        """Whether `undo` has anywhere to go."""
-        return self.history.can_undo
-
-    @property
-    def can_redo(self) -> bool:
-        """Whether `redo` has anywhere to go."""
-        return self.history.can_redo
-
-    def is_deleted(self, number: int, picture: int | None = None) -> bool:
-        """Return whether a picture of a turn, or all of them, were deleted."""
-        return self.history.is_deleted(number, picture)
-
-    def amend(self, number: int, **changes: Any) -> None:
-        """Change fields of a turn's wish: its files, or its recording."""
-        self.history.amend(number, **changes)
 
     # ---- What is said ----
 
@@ -182,13 +164,13 @@ class Conversation:
         after = self.history.snapshot()
         self.history.restore(self._before)
         try:
-            new = self.say(answer.words, as_new=answer.kind != WISH)
+            new = self.say(answer.words, as_new=answer.other == AS_NEW)
         except BaseException:
             self.history.restore(after)
             self.answer = answer
             raise
         if new.turn and answer.turn and answer.is_drawn:
-            self.amend(new.turn.number, recording=answer.turn.wish.recording)
+            self.history.amend(new.turn.number, recording=answer.turn.wish.recording)
             self.answer = new = replace(new, turn=self.turn)
         return new
 
@@ -282,7 +264,7 @@ class Conversation:
         speech, last = self.speech, self._last_prompt
         assert last is not None
         english, wanted = english_of(words), changed(speech, last, change, words)
-        taken = speech.take_run_of([one for one in wanted.subjects if one.phrase in wanted.text])
+        taken = speech.take_run_of(wanted.by_looks)
         became = say_who_became_any(speech, words, wanted)
         # Whose run it is, is news only where somebody was named.
         notes = [*notes, *(taken if wanted.subjects != last.subjects else ()), *became]
@@ -328,9 +310,9 @@ class Conversation:
         """Show a turn again, to go on from there."""
         left = self.history.left
         if number not in left:
+            there = {0: "is none", 1: "is one"}.get(len(left), f"are {len(left)}")
             raise InputError(
-                f"There is no picture number {number + 1} to go to: so far there "
-                f"{'is one' if len(left) == 1 else f'are {len(left)}'}."
+                f"There is no picture number {number + 1} to go to: so far there {there}."
             )
         self.history.show(number)
         return self._tell("go_to", f"Back to {self._where()}.")
@@ -353,17 +335,18 @@ class Conversation:
         turn = self._pick(number, "keep")
         speech, paths = self.speech, [*turn.wish.paths]
         folder = speech.folder or speech.drive.creations
-        unsaved = [i for i, path in enumerate(paths) if path is None and picture in (None, i)]
+        there = [i for i in turn.places if not self.history.is_deleted(turn.number, i)]
+        unsaved = [i for i in there if paths[i] is None and picture in (None, i)]
         for i in unsaved:
             paths[i] = save(
                 turn.wish.pictures[i], make_folder(folder), speech.mark, root=speech.drive.root
             )
-            self.amend(turn.number, paths=tuple(paths))
+            self.history.amend(turn.number, paths=tuple(paths))
         said = f"Kept: {turn.name}." if unsaved else f"Kept already: {turn.name}."
         return self._tell("keep", said)
 
     def delete(self, number: int | None = None, picture: int | None = None) -> Answer:
-        """Delete a turn's pictures, files and all; `undo` brings them back until `empty`.
+        """Delete a turn's pictures, files and all; `undo` brings them back.
 
         Parameters
         ----------
@@ -384,18 +367,13 @@ class Conversation:
         self.history.show(None)
         return self._tell("start_over", "A new beginning. The pictures so far are still there.")
 
-    def empty(self) -> int:
-        """Forget what was deleted for good; return how many pictures those were."""
-        self.answer = None
-        return self.history.empty()
-
     def _obey(self, change: Change) -> Answer:
         """Do what a command says."""
         if change.kind == "go_to":
             left = self.history.left
             assert change.number is not None
-            at = change.number - 1 if change.number > 0 else len(left) - 1
-            return self.go_to(left[at] if 0 <= at < len(left) else change.number - 1)
+            at = change.number - 1 if change.number >= 0 else max(len(left) - 1, 0)
+            return self.go_to(left[at] if 0 <= at < len(left) else at)
         do: Callable[[], Answer] = getattr(self, change.kind)
         return do()
 

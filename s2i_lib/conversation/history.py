@@ -2,7 +2,7 @@
 
 No turn is ever taken out. A state is the turn that is shown and the pictures that are deleted; a
 move goes to another state, undo and redo go along the states that there were, and the files on the
-disk follow the state: what was deleted comes back with undo until it is emptied.
+disk follow the state: what was deleted comes back with undo.
 """
 
 from __future__ import annotations
@@ -119,21 +119,6 @@ class History:
             position = max((number for number in self.left if number < position), default=None)
         self._move(State(position, gone))
 
-    def empty(self) -> int:
-        """Forget what was deleted for good; return how many pictures those were."""
-        gone = self.state.deleted
-        for number in {number for number, _ in gone if self.is_deleted(number)}:
-            self.amend(number, pictures=(), paths=())
-
-        def lasting(states: list[State]) -> list[State]:
-            kept = [replace(state, deleted=state.deleted | gone) for state in states]
-            return [s for s in kept if s.position is None or not self.is_deleted(s.position)]
-
-        self._past, self._future = lasting(self._past), lasting(self._future)
-        n_emptied = len(self._removed)
-        self._removed.clear()
-        return n_emptied
-
     # ---- States ----
 
     def snapshot(self) -> Snapshot:
@@ -164,13 +149,15 @@ class History:
         for key in state.deleted - self.state.deleted:
             self._remove_files(*key)
         for key in self.state.deleted - state.deleted:
-            for path, data in self._removed.pop(key, {}).items():
+            for path, data in self._removed.get(key, {}).items():
                 write_file(path, data)
+            self._removed.pop(key, None)  # not before: the disk may be full
         self.state = state
 
     def _remove_files(self, number: int, place: int) -> None:
         path = self.turns[number].wish.paths[place]
         there = files_beside(path) if path else []
-        self._removed[number, place] = {file: file.read_bytes() for file in there}
+        saved = self._removed.setdefault((number, place), {})  # some, where the last try failed
+        saved.update((file, file.read_bytes()) for file in there)
         for file in there:
             remove(file)

@@ -9,7 +9,7 @@ import regex as re
 
 from s2i_lib.drawing.keeping import SUBJECT, SURROUNDINGS
 from s2i_lib.errors import InputError
-from s2i_lib.photos.subject import Subject
+from s2i_lib.photos.subject import Subject, plural_of
 from s2i_lib.pipeline import SpeechToImage
 from s2i_lib.speech.changes import read_change
 from s2i_lib.speech.commands import COMMANDS, Change
@@ -53,10 +53,10 @@ def read(
     """
     subjects, before = speech.subjects, last or Prompt("a picture")
     # One picture knows one subject by looks: the one that is there, else whoever takes its place.
-    own = next((s for s in before.subjects if s.phrase in before.text), None)
+    own = next(iter(before.by_looks), None)
     sentence = _name_subjects(english, subjects, speech.chosen or own)
     change = read_change(sentence, before.text, subjects, is_forced=is_forced)
-    if change and own and speech.chosen is None and own.phrase not in (change.text or before.text):
+    if change and own and speech.chosen is None and not own.is_in(change.text or before.text):
         named = [mention.subject for mention in find_names(english, subjects)]
         if other := next((one for one in named if one != own), None):
             change = replace(change, text=_show_by_looks(other, change.text))
@@ -89,20 +89,17 @@ def changed(speech: SpeechToImage, last: Prompt, change: Change, words: str | Tr
     known = dict.fromkeys([*(mention.subject for mention in named), *last.subjects])
     return Prompt(
         text,
-        subjects=tuple(sorted(known, key=lambda subject: subject.phrase not in text)),
+        subjects=tuple(sorted(known, key=lambda subject: not subject.is_in(text))),
         transcript=words if isinstance(words, Transcript) else None,
     )
 
 
 def say_who_became_any(speech: SpeechToImage, words: str | Transcript, prompt: Prompt) -> list[str]:
     """Say of whom ``words`` name, but ``prompt`` has any other of its kind, that it is so."""
-    first = next((one for one in prompt.subjects if one.phrase in prompt.text), None)
+    first = next(iter(prompt.by_looks), None)
     named = dict.fromkeys(m.subject for m in find_names(english_of(words), speech.subjects))
     plain = [
-        one
-        for one in named
-        if one.phrase not in prompt.text
-        and re.search(rf"\b{re.escape(one.class_noun)}\b", prompt.text)
+        one for one in named if not one.is_in(prompt.text) and re.search(_noun_of(one), prompt.text)
     ]
     return [say_became_any(one, first) for one in plain if first]
 
@@ -128,8 +125,14 @@ def _places_in(text: str) -> list[str]:
 
 def _show_by_looks(subject: Subject, text: str) -> str:
     """Put a subject's identifier before its class noun."""
-    marked = re.sub(rf"\b{re.escape(subject.class_noun)}\b", subject.phrase, text, count=1)
+    marked = re.sub(_noun_of(subject), rf"{subject.identifier} \g<0>", text, count=1)
     return marked.replace(f"an {subject.phrase}", f"a {subject.phrase}")  # as runs are taught it
+
+
+def _noun_of(subject: Subject) -> str:
+    """Return a pattern for one or several of its class."""
+    one, several = map(re.escape, (subject.class_noun, plural_of(subject.class_noun)))
+    return rf"\b(?:{one}|{several})\b"
 
 
 def _name_subjects(english: str, subjects: Sequence[Subject], chosen: Subject | None) -> str:

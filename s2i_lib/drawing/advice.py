@@ -62,7 +62,7 @@ def explain_untaught(model: Model, prompt: Prompt, drive: Drive) -> str | None:
     if model.run and not model.taught:
         return None
     for subject in prompt.subjects:
-        if subject.phrase in prompt.text and subject.phrase not in model.taught:
+        if subject.is_in(prompt.text) and subject.phrase not in model.taught:
             try:
                 run = find_run(drive, folder_name(subject.name))
                 remedy = f"Draw with its run: {run.parent.name}/{run.name}."

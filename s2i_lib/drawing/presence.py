@@ -67,7 +67,7 @@ class Lookout:
         That is so for a run without scores of cut-outs, without photos on this Drive, and for a
         base model whose scorer does not ship with us: a picture should not wait for a download.
         """
-        asked = (s for s in prompt.subjects if s.phrase in prompt.text and s.phrase in model.taught)
+        asked = (subject for subject in prompt.by_looks if subject.phrase in model.taught)
         subject = next(asked, None)
         if subject is None or not model.run or not pictures:
             return None

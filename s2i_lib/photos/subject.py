@@ -170,6 +170,10 @@ class Subject:
         """Return what stands for it in a prompt: "ohwx dog"."""
         return f"{self.identifier} {self.class_noun}"
 
+    def is_in(self, text: str) -> bool:
+        """Return whether a prompt shows it by looks, one of it or several ("two ohwx puppies")."""
+        return self.phrase in text or plural_of(self.phrase) in text
+
 
 def is_latin(name: str) -> bool:
     """Return whether a name has Latin letters, in which English that was heard is written."""
@@ -204,14 +208,23 @@ def check_class_noun(given: str) -> str:
 
 
 def _singular(noun: str) -> str:
-    last = noun.split()[-1].lower() if noun else ""
-    single = {several: one for one, several in IRREGULAR.items()}.get(last)
-    if single and last != "people":  # a group may be the subject
-        return noun[: -len(last)] + single
-    if last not in PAIRS | ENDING_IN_S | PEOPLE | ANIMALS:
-        for ending, singular in SINGULARS:
-            if re.search(ending, noun):
-                return re.sub(ending, singular, noun)
+    last = noun.lower().rpartition(" ")[2]
+    is_known = last in (PEOPLE | ANIMALS).difference(IRREGULAR.values())
+    if is_known or last == "people":  # a group may be the subject
+        return noun
+    return singular_of(noun)
+
+
+def singular_of(noun: str) -> str:
+    """Return the singular of a noun by its last word; one that is none stays."""
+    *before, last = noun.split() or [""]
+    back = {several: one for one, several in IRREGULAR.items()}
+    if single := back.get(last.lower()):
+        return " ".join([*before, single])
+    if last.lower() not in PAIRS | ENDING_IN_S:
+        for ending, one in SINGULARS:
+            if re.search(ending, last):
+                return " ".join([*before, re.sub(ending, one, last)])
     return noun
 
 

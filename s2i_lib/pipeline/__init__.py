@@ -20,10 +20,10 @@ from s2i_lib.pipeline.events import (
     Understood,
 )
 from s2i_lib.pipeline.session import SpeechToImage
-from s2i_lib.pipeline.wish import RATE_HZ, Recording, Sketch, Wish
+from s2i_lib.pipeline.wish import Sketch, Wish
+from s2i_lib.speech.audio import Recording
 
 __all__ = [
-    "RATE_HZ",
     "Cancelled",
     "Drawing",
     "Event",

@@ -183,9 +183,10 @@ class ListenerChoice:
     def use(self) -> Iterator[Listener]:
         """Have a listener for ``options``, loaded; nobody exchanges it meanwhile."""
         with self._lock:
-            if self._listener is None or self._listener.options != self.options:
+            if self._listener is None or self._listener.options.loads != self.options.loads:
                 self._tell(Loading("Whisper"))
                 self._listener = None
                 self._listener = Listener(self.options, self._drive)
+            self._listener.options = self.options  # the names, for instance, need no other weights
             self._listener.load()
             yield self._listener

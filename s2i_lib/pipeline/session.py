@@ -21,7 +21,8 @@ from s2i_lib.models.loading import Model
 from s2i_lib.photos.subject import Subject, find_subject, known_subjects
 from s2i_lib.pipeline.events import Drawing, Event, Heard, Hearing, Understood
 from s2i_lib.pipeline.loading import ListenerChoice, ModelChoice
-from s2i_lib.pipeline.wish import RATE_HZ, Recording, Sketch, Wish
+from s2i_lib.pipeline.wish import Sketch, Wish
+from s2i_lib.speech.audio import Recording, rate_of, samples_of
 from s2i_lib.speech.prompt import Prompt, find_negatives, make_prompt, with_negative
 from s2i_lib.speech.transcribe import HearOptions, Listener
 from s2i_lib.speech.transcript import Transcript
@@ -253,9 +254,8 @@ class SpeechToImage:
         """Listen to a recording (samples at 16 kHz, a file, or a file's bytes)."""
         with self.use_listener() as listener:
             self.callback(Hearing())
-            rate_hz = None if isinstance(recording, (str, Path, bytes)) else RATE_HZ
             with self._stage("hear"):
-                transcript = listener.hear(recording, rate_hz)
+                transcript = listener.hear(recording, rate_of(recording))
         self.callback(Heard(transcript))
         return transcript
 
@@ -416,12 +416,10 @@ class SpeechToImage:
 
     def keep_recording(self, recording: Recording, transcript: Transcript) -> list[str]:
         """Keep a recording where that is wanted; a note where it could not be."""
-        from s2i_lib.speech.audio import load_audio
         from s2i_lib.speech.name_matching import find_names
 
         if self.recordings is None:
             return []
-        samples = load_audio(recording) if isinstance(recording, (str, Path, bytes)) else recording
         named = {m.subject.name: m.subject for m in find_names(transcript.english, self.subjects)}
         model = None
         if not (named and self._model.is_auto):  # whose run is taken is who was named
@@ -429,7 +427,8 @@ class SpeechToImage:
                 pass  # the wish says why it cannot be loaded
         try:
             folder, root = make_folder(self.recordings), self.drive.root
-            save_recording(samples, transcript, list(named.values()), folder, model, root)
+            samples, subjects = samples_of(recording), list(named.values())
+            save_recording(samples, transcript, subjects, folder, model, root)
         except S2iError as error:  # the picture can be drawn all the same
             return [f"Your recording is not kept: {error}"]
         return []

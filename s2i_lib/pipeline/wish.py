@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeAlias
-
-import numpy as np
 
 from s2i_lib.drawing.pages import Section
 from s2i_lib.drawing.records import Picture
@@ -14,12 +11,9 @@ from s2i_lib.drawing.sampling import DrawOptions
 from s2i_lib.errors import S2iError
 from s2i_lib.models.loading import Model
 from s2i_lib.photos.subject import Subject
+from s2i_lib.speech.audio import Recording, samples_of
 from s2i_lib.speech.prompt import Prompt
 from s2i_lib.speech.transcript import Transcript
-
-Recording: TypeAlias = str | Path | bytes | np.ndarray
-"""A file, a file's bytes, or samples at 16 kHz."""
-RATE_HZ = 16_000  # of a recording's samples
 
 
 @dataclass(frozen=True)
@@ -59,14 +53,11 @@ class Wish:
 
     def section(self) -> Section:
         """Return its part of a page: the saved pictures, the words, the recording."""
-        from s2i_lib.speech.audio import load_audio
-
-        clip = self.recording
         return Section(
             self.prompt.text,
             [path for path in self.paths if path],
             heard=self.transcript.text if self.transcript else None,
-            clip=load_audio(clip) if isinstance(clip, (str, Path, bytes)) else clip,
+            clip=None if self.recording is None else samples_of(self.recording),
             notes=[*self.doubts, *self.notes],
         )
 

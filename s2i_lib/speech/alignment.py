@@ -10,7 +10,7 @@ from typing import cast
 import numpy as np
 
 from s2i_lib.errors import InputError
-from s2i_lib.speech.audio import load_audio
+from s2i_lib.speech.audio import load_audio, rate_of
 from s2i_lib.speech.level import RATE_HZ, normalise
 from s2i_lib.speech.weights import WINDOW_S, shortest_window_s
 from s2i_lib.speech.whisper import DecodeOptions, OpenAIWhisper, Word, has_cuda, load_engine
@@ -48,8 +48,7 @@ def hear_inside(source: str | Path | np.ndarray, drive: Drive, model: str = "tin
     S2iError
         When the weights are found nowhere; every place that was tried is named.
     """
-    # 16 kHz arrays pass as they are
-    samples = load_audio(source, rate_hz=RATE_HZ if isinstance(source, np.ndarray) else None)
+    samples = load_audio(source, rate_hz=rate_of(source))
     duration_s = len(samples) / RATE_HZ
     if duration_s > WINDOW_S - MARGIN_S:
         raise InputError(

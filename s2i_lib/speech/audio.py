@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -89,6 +90,18 @@ def read_audio(source: Recording, *, rate_hz: int | None = None, limit_s: float 
         with _open_file(path, limit_s) as file:
             track = decode_file(file, name, limit_s)
     return Audio(_checked_mono(track.channels, name), track.remarks)
+
+
+def rate_of(recording: Recording) -> int | None:
+    """Return the rate to read a recording with: samples have 16 kHz, and a file knows its own."""
+    return RATE_HZ if isinstance(recording, np.ndarray) else None
+
+
+def samples_of(recording: Recording) -> np.ndarray:
+    """Return the samples of a recording that was heard; how long it may be was asked then."""
+    if isinstance(recording, np.ndarray):
+        return recording
+    return load_audio(recording, limit_s=math.inf)
 
 
 def _open_file(path: Path, limit_s: float) -> BinaryIO:

@@ -49,13 +49,15 @@ def read_change(
     """
     words = strip_politeness(sentence)
     for subject in subjects:
-        if subject.phrase in last:  # the one that is there
+        if subject.is_in(last):  # the one that is there
             words = re.sub(rf"\ba (?=(?:[\w-]+ )?{re.escape(subject.phrase)}\b)", "the ", words)
     if not words:
         return None
     words = _put_right(Scene(last, subjects), words[0].lower() + words[1:])
     if command := read_command(words):
         return command
+    if read_command(f"{words} picture"):  # "keep the"
+        _refuse_cut_short(words)
     for said in dict.fromkeys((words, re.sub(r"^(?:and|but|then|now|just|only) ", "", words))):
         if edit := _read(Scene(last, subjects), said):
             _refuse_cut_short(said)
@@ -171,9 +173,9 @@ def _read_bare(scene: Scene, words: str) -> Edit | None:
 
 def _read_several(scene: Scene, words: str) -> tuple[str, str, bool] | None:
     """Read "make it blue and put it on a beach": each part has to be a change."""
-    for cut in re.finditer(r"(?:[,.;!]\s*(?:and |but |then )?| and (?:then )?)", words):
+    for cut in re.finditer(r"(?:[,.;!]\s*(?:and |but |then )?| (?:and(?: then)?|then) )", words):
         first = _read(scene, words[: cut.start()])
-        rest = re.sub(r"^(?:also|please) ", "", words[cut.end() :], flags=re.IGNORECASE)
+        rest = re.sub(r"^(?:also|please|now) ", "", words[cut.end() :], flags=re.IGNORECASE)
         if first is None:
             continue
         changed = Scene(first[1], scene.subjects)

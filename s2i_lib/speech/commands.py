@@ -62,8 +62,10 @@ NEW_WISH = "Taken as a new wish."
 _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth",
              "tenth")  # fmt: skip
 _NTH = rf"(?P<nth>{'|'.join(_ORDINALS)}|last|latest|newest|beginning|start|original|very first)"
-_ONE = r"(?: (?:one|picture|image|version|try|drawing|photo))?"
-_IT = r"(?:it|this|that|them|these|those|(?:this|that|the last|the)" + _ONE + ")"
+_NOUN = r" (?:one|picture|image|version|try|drawing|photo)"
+_ONE = rf"(?:{_NOUN})?"
+# "The" alone is no picture: "Remove the ..." was cut off.
+_IT = rf"(?:it|this|that|them|these|those|(?:this|that|the last){_ONE}|the{_NOUN})"
 _DO = r"(?:draw|do|try|paint|make|show|give|create|generate)"
 
 # A whole sentence is a command, or none is: "undo", but "an undo button".

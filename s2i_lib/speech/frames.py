@@ -154,11 +154,6 @@ def _instead(scene: Scene, said: dict[str, str]) -> Edit | None:
     return read_framed(scene, said["thing"]) or read_value(scene, thing, is_framed=True)
 
 
-def _rather(scene: Scene, said: dict[str, str]) -> Edit | None:
-    """Leave out what a change is in place of: "put it in a forest instead of on the beach"."""
-    return read_framed(scene, said["thing"])
-
-
 def _wear(scene: Scene, said: dict[str, str]) -> Edit | None:
     """Put something on what the sentence names: of a dog and a cat on one of them."""
     target = said.get("target") or "it"
@@ -213,10 +208,6 @@ def _less(scene: Scene, said: dict[str, str]) -> Edit | None:
     return scene.count(count - 1)
 
 
-def _add(scene: Scene, said: dict[str, str]) -> Edit | None:
-    return scene.add(said["thing"])
-
-
 def _remove(scene: Scene, said: dict[str, str]) -> Edit | None:
     return scene.remove(said.get("thing") or said["target"])
 
@@ -241,7 +232,9 @@ _FRAMES: tuple[tuple[_Read, str], ...] = (
     (_instead, rf"{_THING},? instead"),
     (_swap, rf"(?:(?:{_VERB}|give) (?:{_PRONOUN} (?:{_BE} )*)?)?{_THING},? "
              r"(?:instead of|rather than|in place of|not|and not) (?P<target>[^,]+)"),
-    (_rather, rf"{_THING},? (?:instead of|rather than|in place of) .+"),
+    # What a change is in place of is left out: "put it in a forest instead of on the beach".
+    (lambda scene, said: read_framed(scene, said["thing"]),
+     rf"{_THING},? (?:instead of|rather than|in place of) .+"),
     (_remove, rf"(?:take|leave|cut) {_TARGET} (?:off|away|out)"
                rf"(?: (?:of )?(?:{_PRONOUN}|the [\w' -]+))?"),
     (_remove, rf"(?:remove|delete|take away|take off|leave out|lose|drop|erase|get rid of|cut out|"
@@ -272,7 +265,8 @@ _FRAMES: tuple[tuple[_Read, str], ...] = (
     (_less, r"(?:one )?(?:less|fewer) (?P<thing>[\w' -]+)|one (?:less|fewer)|"
              r"remove one(?: of them)?"),
     (_move, rf"(?:take|bring|move|send|put) {_TARGET} (?:in)?to (?P<thing>(?:the|an?) .+)"),
-    (_add, rf"(?:add|include|put in|insert|throw in|also add|append) (?:in )?{_THING}"),
+    (lambda scene, said: scene.add(said["thing"]),
+     rf"(?:add|include|put in|insert|throw in|also add|append) (?:in )?{_THING}"),
     (_swap, rf"(?:replace|swap|exchange|switch|change|turn) {_TARGET} "
              rf"(?:with|for|by|into|to) {_THING}"),
     (_swap, rf"(?:{_PRONOUN}(?:['’]s| is| are| should be) )?"

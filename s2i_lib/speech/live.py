@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import takewhile
 
 import numpy as np
 
 from s2i_lib.errors import InputError
-from s2i_lib.speech.audio import RATE_HZ, read_audio
+from s2i_lib.speech.audio import LIMIT_S, RATE_HZ, read_audio
 from s2i_lib.speech.windows import find_windows
 
 SAME_S = 0.15  # two ends of the same speech differ by less, as the detector sees them
@@ -47,11 +48,8 @@ class LocalAgreement:
     def add(self, text: str) -> Partial:
         """Take what the newest hearing says; return what is firm now, and what is not."""
         words = text.split()
-        pairs = zip(self._last, words, strict=False)
-        agreed = next(
-            (n for n, (old, new) in enumerate(pairs) if _plain(old) != _plain(new)),
-            min(len(self._last), len(words)),
-        )
+        pairs = zip(map(_plain, self._last), map(_plain, words), strict=False)
+        agreed = len(list(takewhile(lambda pair: pair[0] == pair[1], pairs)))
         if agreed > len(self._firm):
             self._firm += words[len(self._firm) : agreed]
         self._last = words
@@ -63,14 +61,16 @@ def _plain(word: str) -> str:
     return word.strip(".,;:!?…\"'“”").casefold()
 
 
-def is_all_heard(heard: np.ndarray, recording: np.ndarray, margin_s: float) -> bool:
+def is_all_heard(
+    heard: np.ndarray, recording: np.ndarray, margin_s: float, limit_s: float = LIMIT_S
+) -> bool:
     """Check whether all speech of a recording is in what was heard of it, its beginning.
 
     Then nothing but silence came after it, and what was heard is what would be heard now.
     """
     try:
         before, after = (
-            find_windows(read_audio(samples, rate_hz=RATE_HZ), margin_s)
+            find_windows(read_audio(samples, rate_hz=RATE_HZ, limit_s=limit_s), margin_s)
             for samples in (heard, recording)
         )
     except InputError:

@@ -13,15 +13,7 @@ from dataclasses import dataclass, replace
 
 import regex as re
 
-from s2i_lib.photos.subject import (
-    ENDING_IN_S,
-    IRREGULAR,
-    PAIRS,
-    SINGULARS,
-    UNCOUNTED,
-    Subject,
-    plural_of,
-)
+from s2i_lib.photos.subject import PAIRS, UNCOUNTED, Subject, plural_of, singular_of
 from s2i_lib.speech.templates import article_for
 
 NUMBERS = (
@@ -248,19 +240,6 @@ def noun_of(part: Part, subjects: Sequence[Subject] = ()) -> str:
         flags=re.IGNORECASE,
     )  # fmt: skip
     return parse_head(split_parts(inside)[1][0].text, subjects).noun
-
-
-def singular_of(noun: str) -> str:
-    """Return the singular of a noun by its last word; one that is none stays."""
-    *before, last = noun.split() or [""]
-    back = {several: one for one, several in IRREGULAR.items()}
-    if last in back:
-        return " ".join([*before, back[last]])
-    if last not in PAIRS | ENDING_IN_S:
-        for ending, one in SINGULARS:
-            if re.search(ending, last):
-                return " ".join([*before, re.sub(ending, one, last)])
-    return noun
 
 
 def is_same_noun(one: str, other: str) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -19,6 +18,7 @@ from s2i_lib.speech.phrases import NUMBERS, is_doing
 from s2i_lib.speech.templates import article_for
 from s2i_lib.speech.transcript import Transcript
 from s2i_lib.speech.words import POSSESSIVES, tokenize, word_set
+from s2i_lib.storage.layout import composed
 
 TOKEN_LIMIT = 77  # CLIP's, of which two mark the start and the end
 
@@ -42,14 +42,18 @@ class Prompt:
     def marks(self) -> list[tuple[int, int]]:
         """Return where the text names subjects: start and end of each place, once."""
         phrases = {subject.phrase for subject in self.subjects}
-        places = ((self.text.find(phrase), len(phrase)) for phrase in phrases)
-        return sorted((start, start + length) for start, length in places if start >= 0)
+        patterns = [f"{re.escape(plural_of(one))}|{re.escape(one)}" for one in phrases]
+        found = (re.search(pattern, self.text) for pattern in patterns)
+        return sorted(place.span() for place in found if place)
+
+    @property
+    def by_looks(self) -> list[Subject]:
+        """Return the subjects that the text has with their identifiers."""
+        return [subject for subject in self.subjects if subject.is_in(self.text)]
 
     def to_json(self) -> dict[str, Any]:
         """Return all of it, for a report; of a picture `drawing.records.prompt_of` reads it."""
-        record = asdict(self)
-        record["transcript"] = self.transcript.to_json() if self.transcript else None
-        return record
+        return asdict(self)
 
 
 def make_prompt(
@@ -87,7 +91,7 @@ def make_prompt(
             notes.append("That was long, so only what you asked for at the end is drawn.")
         text, more = fit(text, count_tokens, token_limit)
         notes += more
-        used = [s for s in used if s.class_noun.lower() in text.lower()]  # none that was left out
+        used = [s for s in used if _has_noun(text.lower(), s.class_noun.lower())]
     return Prompt(
         text=text,
         negative=find_negatives(text),
@@ -98,12 +102,17 @@ def make_prompt(
     )
 
 
+def _has_noun(text: str, noun: str) -> bool:
+    """Return whether one or several of a kind are in a text: who was left out is not."""
+    return noun in text or plural_of(noun) in text
+
+
 def _read(
     said: str, known: Sequence[Subject], chosen: Subject | None
 ) -> tuple[str, list[Subject], list[str], list[NearName]]:
     """What words ask for, its subjects, notes, near names; InputError where nothing is left."""
-    names = [_composed(subject.name) for subject in known]
-    plain, notes = without_weights(_composed(said))
+    names = [composed(subject.name) for subject in known]
+    plain, notes = without_weights(composed(said))
     text = strip_habits(write_marks(" ".join(plain.split())), names)
     mentions = find_names(text, known)
     near_names = find_near_names(text, known, mentions)
@@ -121,10 +130,6 @@ def _read(
             "instance: a dog wearing a hat in the snow."
         )
     return text, used, notes, near_names
-
-
-def _composed(text: str) -> str:
-    return unicodedata.normalize("NFC", text)
 
 
 def with_negative(prompt: Prompt, given: str | None, own: str) -> Prompt:

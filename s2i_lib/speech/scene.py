@@ -13,7 +13,7 @@ from typing import TypeAlias
 import regex as re
 
 from s2i_lib.errors import InputError
-from s2i_lib.photos.subject import Subject
+from s2i_lib.photos.subject import Subject, singular_of
 from s2i_lib.speech.phrases import (
     COLOURS,
     DET,
@@ -26,7 +26,6 @@ from s2i_lib.speech.phrases import (
     join_parts,
     noun_of,
     parse_head,
-    singular_of,
     split_parts,
     with_article,
     with_colour,
@@ -171,10 +170,18 @@ class Scene:
         )
 
 
+# Behind these another change begins: "add a dog, add a cat". Some are nouns where nothing follows.
+NEXT = (
+    r"(?:\b(?:and|then)|[,;]) (?:also |now )?(?:put|make|add|draw|turn|remove|take|give|replace|"
+    r"delete|erase|exchange|swap|include|insert|get rid|leave out|"
+    r"(?:paint|change|set|move|colou?r|show|hide) (?:the|it|its|them|him|his|her|their))\b"
+)
+
+
 def is_thing(text: str) -> bool:
     """Return whether a text names things and is no clause of its own."""
     is_clause = re.search(
-        r"\b(?:and|then) (?:put|make|add|draw|turn|paint|remove|take|give|at|in|on)\b|"
+        rf"{NEXT}|\b(?:and|then) (?:at|in|on)\b|"
         r"\b(?:is|are|was|it|them|i|you|we|please|there)\b(?!$)|\band$|"
         r"(?<!\b(?:Mr|Mrs|Ms|Dr|St))[.!?] ",
         text,

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from s2i_lib.errors import InputError
 from s2i_lib.photos.subject import Subject, is_latin, save_subject
-from s2i_lib.speech.audio import Recording
-from s2i_lib.speech.level import RATE_HZ
+from s2i_lib.speech.audio import Recording, rate_of
 from s2i_lib.speech.near_names import SMALL_WORDS
 from s2i_lib.speech.sounds import similarity
 from s2i_lib.speech.transcribe import HearOptions, Listener
@@ -71,8 +69,7 @@ def teach_name(
 
 def _hear_name(listener: Listener, recording: Recording) -> str:
     """Return the words that were heard."""
-    rate_hz = None if isinstance(recording, (str, Path, bytes)) else RATE_HZ
-    said = listener.hear(recording, rate_hz).text
+    said = listener.hear(recording, rate_of(recording)).text
     words = [token.text for token in tokenize(said) if is_word(token.text)]
     half = len(words) // 2
     if half and words[:half] == words[half:]:  # as tiny.en says what is short

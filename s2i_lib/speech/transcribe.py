@@ -32,7 +32,7 @@ from s2i_lib.speech.weights import (
 from s2i_lib.speech.whisper import ENGINES, Engine, has_cuda, load_engine
 from s2i_lib.speech.windows import Window, find_windows
 from s2i_lib.storage.disk import GIB
-from s2i_lib.storage.layout import Drive, open_drive
+from s2i_lib.storage.layout import Drive, at_home, open_drive
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,8 @@ class HearOptions:
     """How to listen. Every default is the one that measured best in benchmarks/hearing.py."""
 
     engine: str = "auto"
-    """Engine of ``whisper``; auto: openai-whisper on a GPU, faster-whisper on the CPU."""
+    """Engine of ``whisper``; auto: openai-whisper on a GPU and for a file of weights, which only it
+    reads; else faster-whisper."""
     model: str = "auto"
     """Model (tiny.en to turbo) or path of weights; auto: by device, memory and language."""
     language: str | None = None
@@ -60,6 +61,12 @@ class HearOptions:
     only where the model was measured so (tiny.en on the CPU)."""
     margin_s: float = 2.0
     """Silence that must fit behind the speech, or Whisper repeats itself."""
+
+    @property
+    def loads(self) -> tuple[str | int | None, ...]:
+        """What an engine is loaded for; all else may change from one recording to the next."""
+        language = self.language if self.model == "auto" else None
+        return self.engine, self.model, language, self.device, self.beam_size
 
     def __post_init__(self) -> None:
         if self.engine not in ("auto", *ENGINES):
@@ -107,7 +114,7 @@ class Listener:
     """A loaded engine that hears one recording after another (from one thread at a time).
 
     ``load`` may run in the background while the user is still speaking; ``hear`` waits for it.
-    ``options`` may be others for the next recording, but for what chooses the engine.
+    ``options`` may be others for the next recording, but for what `HearOptions.loads` says.
     """
 
     def __init__(self, options: HearOptions | None = None, drive: Drive | None = None):
@@ -174,7 +181,8 @@ def _load_chosen(options: HearOptions, drive: Drive) -> tuple[Engine, tuple[str,
         device = "cuda" if has_cuda() else "cpu"
     engine = options.engine
     if engine == "auto":
-        engine = "openai-whisper" if device == "cuda" else "faster-whisper"
+        is_file = options.model not in ("auto", *MODELS) and at_home(options.model).is_file()
+        engine = "openai-whisper" if device == "cuda" or is_file else "faster-whisper"
     if options.model != "auto":
         return load_engine(engine, options.model, device, drive, options.beam_size), ()
     return _load_auto(options, engine, device, drive)

@@ -38,24 +38,11 @@ from s2i_lib.speech.phrases import (
     with_noun,
     with_size,
 )
-from s2i_lib.speech.scene import Edit, Scene, is_place, is_thing
+from s2i_lib.speech.scene import NEXT, Edit, Scene, is_place, is_thing
 from s2i_lib.speech.templates import article_for
+from s2i_lib.speech.words import word_set
 
-NO_ADJECTIVES = (
-    "around",
-    "back",
-    "over",
-    "up",
-    "down",
-    "off",
-    "out",
-    "on",
-    "again",
-    "work",
-    "no",
-    "sorry",
-    "wait",
-)
+NO_ADJECTIVES = word_set("around back over up down off out on again work no sorry wait")
 """Words behind "make it" that are no adjectives."""
 _TIMES = {
     "night": "at night", "night-time": "at night", "nighttime": "at night", "day": "by day",
@@ -100,6 +87,8 @@ def read_value(scene: Scene, said: str, *, is_framed: bool) -> Edit | None:
     value = re.sub(r"^more\s+(?=" + COLOURS + "$)", "", value)
     value = re.sub(rf"^in (?:an? |the )?({COLOURS}) colou?rs?$", r"\1", value)
     low = value.lower()
+    if re.search(NEXT, low):  # one change after another is read one by one
+        return None
     _refuse_other(low)
     if re.fullmatch(rf"(?:the )?{COLOURS}|(?:an? |the )?{COLOURS} ones?", low):
         colour = re.sub(r"^(?:an?|the) | ones?$", "", low)
@@ -163,14 +152,19 @@ def _doing(scene: Scene, value: str) -> Edit | None:
 
 
 def _number(scene: Scene, value: str) -> Edit | None:
-    numbers = rf"\d+|{'|'.join(NUMBERS[1:])}"
+    numbers = rf"\d+|{'|'.join(NUMBERS)}"
     found = re.fullmatch(
         rf"(?:just |only )?(?P<n>{numbers})(?: of (?:them|those|these)| times)?", value.lower()
     )
     if not found:
         return None
-    n = found["n"]
-    return scene.count(int(n) if n.isdigit() else NUMBERS.index(n))
+    n = int(found["n"]) if found["n"].isdigit() else NUMBERS.index(found["n"])
+    if n == 0:
+        raise InputError(
+            f"A picture shows at least one {scene.head.noun}. Say how many, or what it shows "
+            "instead."
+        )
+    return scene.count(n)
 
 
 def _time(scene: Scene, value: str) -> Edit | None:
@@ -277,7 +271,7 @@ def _replace(scene: Scene, value: str) -> Edit | None:
         new = Scene(text, scene.subjects)
         is_single = part.role in ("place", "time", "wears", "beside")
         put = new.exchange if is_single else new.insert
-        words = re.sub(rf"^{WITHOUT}", "without", part.text, flags=re.IGNORECASE)
+        words = re.sub(rf"^{WITHOUT}\b", "without", part.text, flags=re.IGNORECASE)
         is_out = part.role == "without" and new.find(noun_of(part))
         edit = new.remove(noun_of(part)) if is_out else None  # "make it a cat without a hat"
         text = edit[1] if edit else put(replace(part, text=words, gap=" "))

@@ -17,7 +17,7 @@ from s2i_lib.errors import S2iError, first_line
 from s2i_lib.models.building import building
 from s2i_lib.speech import packaged
 from s2i_lib.speech.audio import RATE_HZ
-from s2i_lib.speech.weights import find_weights
+from s2i_lib.speech.weights import MODELS, find_weights
 from s2i_lib.storage.layout import Drive
 
 logger = logging.getLogger(__name__)
@@ -104,7 +104,7 @@ class FasterWhisper:
                 local_files_only=True,
             )
         except (RuntimeError, ValueError, OSError) as error:
-            raise _unreadable(folder, error) from error
+            raise _unreadable(folder, model, error) from error
         self.is_multilingual = self._whisper.model.is_multilingual
 
     def _tokenizer(self, language: str, task: str) -> Any:
@@ -199,7 +199,7 @@ class OpenAIWhisper:
         except (
             RuntimeError, ValueError, TypeError, KeyError, OSError, EOFError, UnpicklingError
         ) as error:  # fmt: skip
-            raise _unreadable(path, error) from error
+            raise _unreadable(path, model, error) from error
         if model in _ALIGNMENT_HEADS:
             self._whisper.set_alignment_heads(_ALIGNMENT_HEADS[model])
         if device == "cuda":
@@ -322,11 +322,13 @@ def keep_in_half(model: Any) -> None:
             module.half()
 
 
-def _unreadable(path: Path, error: Exception) -> S2iError:
-    return S2iError(
-        f"The weights {path} cannot be loaded ({first_line(error)}). "
+def _unreadable(path: Path, model: str, error: Exception) -> S2iError:
+    advice = (
         "Delete them, so that they are downloaded again, or name another model."
+        if model in MODELS
+        else "Name the engine that they are for (--engine), or another model."
     )
+    return S2iError(f"The weights {path} cannot be loaded ({first_line(error)}). {advice}")
 
 
 def has_cuda() -> bool:

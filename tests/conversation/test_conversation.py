@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from s2i_lib.conversation import Conversation
-from s2i_lib.conversation.reading import find_what_stays
-from s2i_lib.conversation.turns import WISH
+from s2i_lib.conversation.reading import find_what_stays, read, say_who_became_any
+from s2i_lib.conversation.turns import AS_NEW, WISH
 from s2i_lib.drawing.draw import redo
 from s2i_lib.drawing.gallery import is_of, read_record
 from s2i_lib.drawing.keeping import SUBJECT, SURROUNDINGS
@@ -18,6 +18,7 @@ from s2i_lib.errors import InputError
 from s2i_lib.photos.subject import Subject, save_subject
 from s2i_lib.pipeline import Cancelled, Drawing, SpeechToImage, Taken
 from s2i_lib.speech.changes import read_change
+from s2i_lib.speech.prompt import Prompt
 from tests.pipeline.test_session import finished_run
 
 CAR = "a red car on a yellow background"
@@ -84,6 +85,7 @@ def test_another_one_is_drawn_from_other_noise(talk):
         ("keep this one", "no picture here to keep"),
         ("delete it", "no picture here to delete"),
         ("go back to the third", "no picture number 3"),
+        ("go back to the last one", "no picture number 1 to go to: so far there is none"),
         ("  ", "prompt is empty"),
     ],
 )
@@ -95,22 +97,26 @@ def test_what_needs_a_picture_says_so_where_there_is_none(talk, said, hint):
 
 
 @pytest.mark.slow
-def test_deleted_files_come_back_with_undo_until_emptied(talk):
+def test_deleted_files_come_back_with_undo(talk):
     first = talk.say(CAR)
     [path] = first.turn.wish.paths
     files = {file: file.read_bytes() for file in (path, path.with_suffix(".json"))}
     talk.say("make it blue")
     talk.go_to(0)
-    assert talk.say("delete it").turn is None and talk.is_deleted(0) and not path.exists()
-    assert talk.undo().turn is first.turn and not talk.is_deleted(0)
+    assert talk.say("delete it").turn is None and talk.history.left == [1]
+    assert not path.exists()
+    assert talk.undo().turn is first.turn and talk.history.left == [0, 1]
     assert {file: file.read_bytes() for file in files} == files
     talk.redo()
-    assert talk.empty() == 1 and not path.exists()
-    while talk.can_undo:
-        shown = talk.undo().turn
-        assert shown is None or shown.number == 1
+    assert not path.exists()
     with pytest.raises(InputError, match="no picture number 1"):
         talk.go_to(0)
+
+
+def test_there_is_no_picture_before_the_first(talk):
+    talk.say(CAR)
+    with pytest.raises(InputError, match="no picture number 0 to go to: so far there is one"):
+        talk.say("go to picture 0")
 
 
 def test_start_over_keeps_what_was_drawn(talk):
@@ -128,6 +134,15 @@ def test_keep_saves_what_was_not_saved(talk, drive):
     assert talk.say("keep this one").taken.startswith("Kept:")
     assert talk.turn.wish.paths[0].parent == drive.creations
     assert talk.say("keep it").taken.startswith("Kept already:")
+
+
+def test_keep_saves_no_picture_that_was_deleted(talk):
+    talk.speech.folder = None
+    talk.speech.options = replace(talk.speech.options, count=2)
+    talk.say(CAR)
+    talk.delete(picture=1)
+    talk.say("keep this")
+    assert [path is None for path in talk.turn.wish.paths] == [False, True]
 
 
 @pytest.mark.slow
@@ -181,7 +196,7 @@ def test_cancelled_change_leaves_everything_as_it_was(talk):
     with pytest.raises(Cancelled):
         talk.say("make it blue")
     assert told[0] == Taken("Taken as a change: “blue” in place of “red”.")
-    assert talk.turn is first.turn and len(talk.turns) == 1 and not talk.can_redo
+    assert talk.turn is first.turn and len(talk.turns) == 1 and not talk.history.can_redo
 
 
 def give_up(talk, said: str) -> None:
@@ -213,6 +228,24 @@ def test_change_of_what_was_given_up_while_it_was_drawn_is_one_of_that(talk):
     assert text_of(talk.say("an owl")) == "an owl"
     talk.undo()
     assert talk.undo().turn is first.turn
+
+
+def test_change_of_what_was_given_up_can_be_had_as_a_new_wish(talk):
+    give_up(talk, "a red car on a beach")
+    blue = talk.say("make it blue")
+    assert (text_of(blue), blue.other) == ("a blue car on a beach", AS_NEW)
+    new = talk.otherwise()
+    assert new.kind == WISH and "car" not in text_of(new)
+
+
+def test_several_of_a_subject_are_changed_as_one_is(talk):
+    rex, luna = Subject("Rex", "mouse"), Subject("Luna", "puppy", "flwx")
+    talk.speech.subjects, last = [rex, luna], Prompt("two ohwx mice on a beach", subjects=(rex,))
+    assert read(talk.speech, "add Luna", last).text == "two ohwx mice with a puppy on a beach"
+    assert read(talk.speech, "make it two Lunas", last).text == "two flwx puppies on a beach"
+    both = replace(last, text="two ohwx mice with two puppies on a beach")
+    [note] = say_who_became_any(talk.speech, "add two Lunas", both)
+    assert note.startswith("Luna became a puppy")
 
 
 @pytest.mark.slow

@@ -11,9 +11,10 @@ from s2i_lib.conversation.history import History
 from s2i_lib.conversation.turns import WISH, Turn
 from s2i_lib.drawing.records import Picture
 from s2i_lib.drawing.sampling import DrawOptions
-from s2i_lib.errors import InputError
+from s2i_lib.errors import InputError, S2iError
 from s2i_lib.pipeline import Wish
 from s2i_lib.speech.prompt import Prompt
+from s2i_lib.storage.removal import remove
 
 PICTURE = Picture(Image.new("RGB", (8, 8)), {"seed": 1})
 
@@ -78,14 +79,30 @@ def test_files_are_deleted_with_their_pictures_and_come_back_with_undo(tmp_path)
     assert "1-0.png" not in files(tmp_path)
 
 
-def test_what_is_emptied_comes_back_no_more_and_nothing_leads_to_it(tmp_path):
-    history = made(2, tmp_path)
-    history.delete(history.turns[1])
-    assert history.empty() == 1 and history.turns[1].wish.pictures == ()
-    while history.can_undo:
-        history.undo()
-        assert history.turn is None or history.turn.number == 0
-    assert set(files(tmp_path)) == {"0-0.png", "0-0.json"}
+def test_what_the_disk_does_not_take_at_first_comes_back_when_it_does(tmp_path, monkeypatch):
+    history = made(1, tmp_path, count=2)
+    before = files(tmp_path)
+
+    def is_full(path, data):
+        raise S2iError("No space left")
+
+    def fails_at_the_second(file):
+        if len(files(tmp_path)) == 2:
+            raise S2iError("Input/output error")
+        remove(file)
+
+    with monkeypatch.context() as faulty:
+        faulty.setattr("s2i_lib.conversation.history.remove", fails_at_the_second)
+        with pytest.raises(S2iError, match="Input"):
+            history.delete(history.turns[0])
+    history.delete(history.turns[0])
+    with monkeypatch.context() as faulty:
+        faulty.setattr("s2i_lib.conversation.history.write_file", is_full)
+        with pytest.raises(S2iError, match="No space"):
+            history.undo()
+    assert history.turn is None and files(tmp_path) == {}
+    history.undo()
+    assert files(tmp_path) == before
 
 
 def test_restore_is_as_if_nothing_had_been_done_since(tmp_path):

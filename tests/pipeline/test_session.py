@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import soundfile
 
 from s2i_lib.drawing.gallery import is_of, read_record
 from s2i_lib.drawing.sampling import DrawOptions
@@ -23,7 +24,11 @@ from s2i_lib.pipeline import (
     Loading,
     SpeechToImage,
     Understood,
+    Wish,
 )
+from s2i_lib.speech.audio import LIMIT_S, RATE_HZ, load_audio
+from s2i_lib.speech.prompt import Prompt
+from s2i_lib.speech.transcribe import HearOptions
 from s2i_lib.speech.transcript import Transcript
 from s2i_lib.storage.json_file import load_object
 from s2i_lib.storage.run_card import EDITIONS
@@ -189,6 +194,37 @@ def test_a_recording_says_whose_run_draws_it_where_the_name_was_misheard(drive, 
     assert speech.keep_recording(np.zeros(160, np.float32), transcript) == []
     [record] = map(load_object, drive.recordings.glob("*.json"))
     assert is_of(record, "rex") and is_of(record, "luna") == heard.startswith("Luna")
+
+
+def test_recording_beyond_the_usual_limit_is_kept_and_on_the_page(drive, pocket, tmp_path):
+    """How long it may be was asked when it was heard."""
+    long, clip = tmp_path / "long.wav", load_audio(CLIP)
+    samples = np.resize(clip, int((LIMIT_S + 30) * RATE_HZ))
+    soundfile.write(long, samples, RATE_HZ)
+    heard = Transcript("a red car", "en", 1.0, "a red car", (), "test", "none", 90.0, 0.1)
+    speech = pipeline(drive, pocket)
+    speech.recordings = drive.recordings
+    assert speech.keep_recording(long, heard) == []
+    [kept] = drive.recordings.glob("*.wav")
+    for recording in (long, kept.read_bytes(), samples):
+        wish = Wish(Prompt("a red car"), DrawOptions(), recording=recording)
+        assert len(wish.section().clip) == len(samples)
+    long.unlink()
+    [note] = speech.keep_recording(long, heard)
+    assert note.startswith("Your recording is not kept: There is no file")
+
+
+def test_a_name_that_was_added_needs_no_other_weights(drive, pocket):
+    speech = pipeline(drive, pocket, hearing=HearOptions(engine="faster-whisper", model="tiny.en"))
+    with speech.use_listener() as first:
+        assert first.is_loaded
+    save_subject(drive, Subject("Rex", "dog"))
+    speech.look_again()
+    with speech.use_listener() as again:
+        assert again is first and again.options.names == ("Rex",)
+    speech.hearing = replace(speech.hearing, beam_size=1)
+    with speech.use_listener() as other:
+        assert other is not first and other.options == speech.hearing
 
 
 @pytest.mark.slow

@@ -117,6 +117,16 @@ make it blue, no hat | {COLOUR} without hat
 Make it a cat, no hat. | a red cat on a yellow background without hat
 Add a dog. No people. | a red car with a dog on a yellow background without people
 Make it blue. Put it on a beach. | a blue car on a beach
+add a dog, add a cat | a red car with a dog with a cat on a yellow background
+add a dog then add a cat | a red car with a dog with a cat on a yellow background
+add a hat, remove the background | a red car with a hat
+add a hat; take the background away | a red car with a hat
+add a hat and change the colour to blue | a blue car with a hat on a yellow background
+wearing a hat, add a dog | a red car wearing a hat with a dog on a yellow background
+make it a cat, now add a dog | a red cat with a dog on a yellow background
+make it a cat with northern lights | a red cat with northern lights on a yellow background
+in anime style, add a dog | a red car with a dog on a yellow background, in anime style
+add brushes, paint and a dog | a red car with brushes, paint and a dog on a yellow background
 """
 OF_OTHERS = """
 a dog on a beach | replace the beach with a forest | a dog in a forest
@@ -181,6 +191,7 @@ a snowman on a beach | two of them | two snowmen on a beach
 three tomatoes | make it one | a tomato
 two buses | make it one | a bus
 a human | make it two | two humans
+Wolves in the snow | make it one | a wolf in the snow
 a red car on a beach | Make it blue instead. | a blue car on a beach
 a red car on a beach | Make it a cat instead. | a red cat on a beach
 a red car on a beach | Make it two instead. | two red cars on a beach
@@ -309,9 +320,11 @@ show me the second picture | go_to 2
 go back to the last one | go_to -1
 number three | go_to 3
 keep this one | keep
+keep the picture | keep
 I want to keep it | keep
 save it | keep
 delete it | delete
+delete the last | delete
 throw it away | delete
 start over | start_over
 Let's start again from the beginning | start_over
@@ -444,9 +457,13 @@ def test_parts_of_any_prompt_are_the_prompt(said):
         ("a tiny car", "smaller", "no word for still smaller"),
         ("a car on a hill", "remove the car", "nothing would be left"),
         ("a car", "one less", "at least one"),
+        ("a car", "make it 0", "at least one car"),
+        ("a car", "zero of them", "at least one car"),
         ("a car", "make it very", "stops at “very”"),
         ("a car", "make it a", "stops at “a”"),
         ("a car", "add a dog with a", "stops at “a”"),
+        ("a car", "Remove the...", "stops at “the”"),
+        ("a car", "keep the", "stops at “the”"),
         ("a red car on a beach", "In a different colour.", "does not say which colour"),
         ("a red car on a beach", "make it another style", "does not say which style"),
     ],

@@ -69,6 +69,18 @@ def test_several_of_a_subject_are_its_noun_in_the_plural(said, noun, asked):
     assert make_prompt(said, [Subject("Rex", noun, "ohwx")]).text == asked
 
 
+@pytest.mark.parametrize(
+    ("noun", "several"),
+    [("dog", "dogs"), ("puppy", "puppies"), ("mouse", "mice"), ("knife", "knives")],
+)
+def test_several_of_a_subject_are_it_by_looks(noun, several):
+    rex = Subject("Rex", noun)
+    prompt = make_prompt("Two Rexes on the beach", [rex], count_tokens=count_words)
+    assert prompt.subjects == (rex,) and prompt.by_looks == [rex]
+    [(start, end)] = prompt.marks
+    assert prompt.text[start:end] == f"ohwx {several}"
+
+
 def test_chosen_subject_gets_the_identifier_and_others_are_told():
     prompt = make_prompt("Rex and Luna on a sofa", [REX, LUNA], chosen=LUNA)
     assert prompt.text == "a dog and a gawx cat on a sofa"

@@ -2,7 +2,7 @@
 
 import hashlib
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -73,7 +73,20 @@ def test_weights_that_cannot_be_loaded_are_named(engine, tmp_path):
         bad.mkdir()
     with pytest.raises(S2iError, match=f"The weights {bad} cannot be loaded") as error:
         hear(JFK, HearOptions(engine=engine, model=str(bad)), Drive(tmp_path))
-    assert "\n" not in str(error.value)
+    assert "\n" not in str(error.value) and "Delete" not in str(error.value), "they are the user's"
+
+
+def test_a_file_of_weights_is_openai_whispers_where_there_is_no_gpu_too(drive, monkeypatch):
+    import torch
+    from whisper.model import ModelDimensions, Whisper
+
+    dims = ModelDimensions(80, 1500, 8, 1, 1, 51_864, 448, 8, 1, 1)
+    drive.root.mkdir()
+    checkpoint = {"dims": asdict(dims), "model_state_dict": Whisper(dims).state_dict()}
+    torch.save(checkpoint, drive.root / "mine.pt")
+    monkeypatch.setenv("HOME", str(drive.root))
+    listener = Listener(HearOptions(model="~/mine.pt", device="cpu"), drive).load()
+    assert listener._engine.name == "openai-whisper"
 
 
 def test_downloaded_weights_are_checked_and_kept_on_the_drive(tmp_path, monkeypatch):

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from sounds import JFK
 
 from s2i_lib.speech.audio import LIMIT_S, RATE_HZ, read_audio
+from s2i_lib.speech.live import is_all_heard
 from s2i_lib.speech.windows import MAX_DECODES, PACKED_S, find_windows, join_chunks
 
 
@@ -47,3 +48,12 @@ def test_long_recordings_are_split_at_pauses_into_windows_that_whisper_takes():
     assert all(len(window.samples) <= 28.0 * RATE_HZ for window in windows)
     speech_s = sum(window.speech_s for window in windows)
     assert 5 * 7 < speech_s < 5 * 11.5
+
+
+def test_silence_behind_a_long_recording_adds_nothing_where_it_may_be_that_long():
+    clip, quiet = read_audio(JFK).samples, np.zeros(RATE_HZ, np.float32)
+    heard = np.concatenate([*[clip, quiet] * 5, quiet])
+    longer = np.concatenate([heard, quiet])
+    assert len(heard) > LIMIT_S * RATE_HZ
+    assert is_all_heard(heard, longer, 2.0, limit_s=90)
+    assert not is_all_heard(heard, longer, 2.0), "it may not be that long"

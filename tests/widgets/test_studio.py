@@ -429,7 +429,7 @@ def test_what_cannot_be_held_is_one_sentence_and_asks_on(drive, pocket):
     key = studio.pictures[0]["id"]
     turn = studio._talk.turn  # what one step draws is a blur, of some seeds with a thing in it
     gray = replace(turn.wish.pictures[0], image=PIL.Image.new("RGB", (64, 64), "gray"))
-    studio._talk.amend(turn.number, pictures=(gray,))
+    studio._talk.history.amend(turn.number, pictures=(gray,))
     studio._received(bytes(32_000), {"kind": "speech"})
     assert studio.wait(240) and studio.state == "asking"
     studio._told({"type": "hold", "id": key})

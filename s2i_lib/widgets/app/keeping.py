@@ -66,11 +66,11 @@ def _said(record: dict[str, Any]) -> str | None:
 
 
 def _wish_of(pictures: list[Path], sounds: dict[str, Path]) -> Section:
-    from s2i_lib.speech.audio import load_audio
+    from s2i_lib.speech.audio import samples_of
 
     record = read_record(pictures[0])
     heard = _said(record)
-    clip: np.ndarray | None = load_audio(sounds[heard]) if heard and heard in sounds else None
+    clip: np.ndarray | None = samples_of(sounds[heard]) if heard and heard in sounds else None
     return Section(record["prompt"], pictures, heard=heard, clip=clip)
 
 

@@ -323,7 +323,7 @@ class Studio(StudioPage):
         from s2i_lib.speech.prompt import Prompt
 
         last = self._prompt or Prompt("")
-        named = [subject for subject in self._speech.subjects if subject.phrase in text]
+        named = [subject for subject in self._speech.subjects if subject.is_in(text)]
         subjects = tuple(dict.fromkeys([*last.subjects, *named]))
         self._seed = None
         self._configure()
@@ -377,7 +377,7 @@ class Studio(StudioPage):
         wish = turn.wish
         self.seconds.append(wish.seconds)
         if not self.settings["keep_recordings"]:
-            self._talk.amend(turn.number, recording=None)
+            self._talk.history.amend(turn.number, recording=None)
         with self.hold_sync():
             self._show_answer(answer)
             self._set("seed", wish.pictures[0].record["seed"])
@@ -408,7 +408,7 @@ class Studio(StudioPage):
                 remove(file)
             paths = list(self._talk.turns[shown.turn].wish.paths)
             paths[shown.place] = None
-            self._talk.amend(shown.turn, paths=tuple(paths))
+            self._talk.history.amend(shown.turn, paths=tuple(paths))
         with self.hold_sync():
             self._show_pictures()
 

@@ -64,7 +64,7 @@ class Album:
         turns = self._talk.turns
         if number.isdecimal() and place.isdecimal() and int(number) < len(turns):
             turn, i = turns[int(number)], int(place)
-            if i < len(turn.wish.pictures) and not self._talk.is_deleted(turn.number, i):
+            if i < len(turn.wish.pictures) and not self._talk.history.is_deleted(turn.number, i):
                 return Shown(turn.wish.pictures[i], turn.wish.paths[i], turn.said, turn.number, i)
         raise InputError(f"There is no picture {key!r} any more.")
 
@@ -85,7 +85,7 @@ class Album:
             for i, (picture, path) in enumerate(
                 zip(turn.wish.pictures, turn.wish.paths, strict=True)
             )
-            if not self._talk.is_deleted(turn.number, i)
+            if not self._talk.history.is_deleted(turn.number, i)
         ]
 
     def read_earlier(self, folder: Path) -> list[dict[str, Any]]:

@@ -105,8 +105,8 @@ class StudioPage(ByteWidget):
             self.answer = {
                 "taken": answer.taken if is_news else "",
                 "other": other,
-                "undo": talk.can_undo,
-                "redo": talk.can_redo,
+                "undo": talk.history.can_undo,
+                "redo": talk.history.can_redo,
                 "absent": absent.name if absent else "",
             }
 
