@@ -30,6 +30,9 @@ accessory of the pocket model's world, and eight of its class:
 - drift: how much the likeness of "a <noun>" has risen,
 - seconds from crops to weights, with class images and grounds, on the clock and of the CPU.
 
+What could be had is said beside it: each photo is judged as if it were a picture, by the other
+photos, as it is and as the model could draw it: as large as it does, encoded and decoded.
+
 Prints markdown. ``--picture FILE`` shows the subjects of ``--subjects``, each by the seed in the
 middle: their photos, and below them the sheet of the run that saw them cut out.
 """
@@ -53,7 +56,7 @@ from PIL import Image, ImageDraw
 from benchmarks.pocket import Asked, background_of, look
 from s2i_lib.drawing.draw import draw
 from s2i_lib.drawing.gallery import grid
-from s2i_lib.drawing.sampling import DrawOptions
+from s2i_lib.drawing.sampling import DrawOptions, decode, encode
 from s2i_lib.evaluation.metrics import mean_cosines
 from s2i_lib.evaluation.model_selection import Point, leak
 from s2i_lib.models.digests import fingerprint
@@ -68,6 +71,7 @@ from s2i_lib.photos.quality import DatasetOptions
 from s2i_lib.photos.subject import Subject
 from s2i_lib.storage.files import write_file
 from s2i_lib.storage.layout import Drive
+from s2i_lib.training.backgrounds import read_cut_out, set_into
 from s2i_lib.training.finetune import FinetuneRun
 from tools.pocket import judge, words
 
@@ -86,6 +90,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "cut out, without class images": {"with_prior": False},
 }
 BEFORE = "before"
+PHOTO, REDRAWN = "a photo", "a photo through the VAE"  # what could be had at the best
 RUNS = "runs.jsonl"
 # The limits are those of photos: drawings of flat colour were left out as blurred or taken twice.
 DRAWN = DatasetOptions(max_blur=1.0, max_likeness=1.0)
@@ -244,6 +249,31 @@ class Study:
         shown += [worn[a] for a in SHEET["worn"]] + draw_some(model, f"a {phrase}", 1)
         return row, [*shown, of_class[0]]
 
+    def look_at_photos(self, name: str, way: str) -> dict[str, float]:
+        """Judge each photo by the others of its subject."""
+        dataset = self.datasets[name]
+        photos, _ = halves_of(dataset)
+        shown = photos if way == PHOTO else [self.redraw(path, dataset) for path in dataset.images]
+        row = {}
+        for key, see in (
+            ("judge", self.judge.features), ("fine", self.fine.features),
+            ("likeness", self.clip.images),
+        ):  # fmt: skip
+            real, seen = see(photos), see(shown)
+            each = [mean_cosine(seen[[i]], np.delete(real, i, 0)) for i in range(len(photos))]
+            row[key] = statistics.fmean(each)
+        return row
+
+    def redraw(self, path: Path, dataset: Dataset) -> Image.Image:
+        """Set a photo's subject into a white ground as training does; encode, decode, cut out."""
+        mask = dataset.mask_of(path)
+        if mask is None:
+            return split(open_photo(path)).subject
+        ground = Image.new("RGB", (self.base.base.size_px,) * 2, "white")
+        picture = set_into(ground, read_cut_out(path, mask), words.on_ground("white"))
+        pixels = decode(self.base, encode(self.base, picture))[0]
+        return split(pixels).subject
+
     def train(self, name: str, way: str, seed: int, steps: int | None) -> tuple[Model, dict]:
         """Train on a Drive of its own, on which nothing is kept but the crops."""
         with tempfile.TemporaryDirectory(prefix="s2i-quality-") as folder:
@@ -263,12 +293,17 @@ class Study:
 
     def measure(self, name: str, way: str, seed: int, steps: int | None) -> None:
         """Train, draw, measure; keep a line and a sheet."""
-        model, seconds = (self.base, {}) if way == BEFORE else self.train(name, way, seed, steps)
-        row, pictures = self.look(model, name)
-        line = {"subject": name, "way": way, "seed": seed, **row, **seconds}
-        line["model"] = self.model
-        sheet = grid(pictures, columns=len(pictures), cell_px=CELL_PX, gap_px=0)
-        sheet.save(self.out / f"{name}-{way.replace(' ', '-')}-{seed}.png")
+        line: dict[str, Any] = {"subject": name, "way": way, "seed": seed, "model": self.model}
+        if way in (PHOTO, REDRAWN):
+            line |= self.look_at_photos(name, way)
+        else:
+            model, seconds = (
+                (self.base, {}) if way == BEFORE else self.train(name, way, seed, steps)
+            )
+            row, pictures = self.look(model, name)
+            line |= row | seconds
+            sheet = grid(pictures, columns=len(pictures), cell_px=CELL_PX, gap_px=0)
+            sheet.save(self.out / f"{name}-{way.replace(' ', '-')}-{seed}.png")
         with self.runs.open("a") as file:
             file.write(json.dumps(line) + "\n")
         print(json.dumps(line), flush=True)
@@ -320,6 +355,9 @@ def with_leak(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
     first = {line["subject"]: line for line in lines if line["way"] == BEFORE}
     rows = []
     for line in lines:
+        if "surroundings" not in line:
+            rows.append(line)
+            continue
         before = first.get(line["subject"], line)
         rise = line["class_likeness"] - before["class_likeness"]
         rows.append(line | {"leak": leak(point(line), point(before)), "drift": rise})
@@ -334,7 +372,7 @@ def table(lines: list[dict[str, Any]]) -> str:
         "|---" * (3 + len(MEASURES)) + "|",
     ]
     made = []
-    for way in (BEFORE, *WAYS):
+    for way in (BEFORE, *WAYS, PHOTO, REDRAWN):
         for subject in SUBJECTS:
             some = [row for row in rows if (row["subject"], row["way"]) == (subject, way)]
             made += [table_row(subject, way, some)] if some else []
@@ -383,7 +421,10 @@ def main() -> None:
     parser.add_argument("--subjects", nargs="+", choices=SUBJECTS, default=[*SUBJECTS])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument(
-        "--ways", nargs="+", choices=[BEFORE, *WAYS], default=[BEFORE, "whole", "cut out"]
+        "--ways",
+        nargs="+",
+        choices=[BEFORE, *WAYS, PHOTO, REDRAWN],
+        default=[BEFORE, "whole", "cut out", PHOTO, REDRAWN],
     )
     parser.add_argument("--steps", type=int, help="optimizer steps [default: the recipe's]")
     parser.add_argument("--table", action="store_true", help="only print what there is")
@@ -399,7 +440,7 @@ def main() -> None:
         for seed in given.seeds:
             for name in (n for n in given.subjects if n in study.datasets):
                 for way in given.ways:
-                    number = None if way == BEFORE else seed
+                    number = seed if way in WAYS else None
                     lines = read_lines(path, model)
                     done = [(line["subject"], line["way"], line["seed"]) for line in lines]
                     if (name, way, number) not in done:
