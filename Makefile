@@ -62,7 +62,8 @@ lint: .venv/.test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Programs that only the tests use, all from Debian: the browser, two voices, the disk that fails.
+# Programs that only the tests use, all from Debian: the browser, two voices, what reads marks
+# (exiftool), the disk that fails.
 system:
 	@bash tests/install_system_packages.sh
 

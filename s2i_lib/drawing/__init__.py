@@ -4,7 +4,8 @@
 pictures safely, whatever memory or half precision do; ``panorama`` lets them go around;
 ``records`` say how they were drawn; ``advice`` says what the model does not know, and ``presence``
 whether the subject came out. ``attention`` shows where each word looks, ``safety`` is the classroom
-mode, and ``gallery`` keeps pictures and makes pages of them. Each carries a mark that a machine
-drew it (``marks``), signed where the user can (``credentials``); ``made_by`` reads what any file
-says of that, and ``told`` is for who cannot see.
+mode, and ``gallery`` keeps pictures, of which ``pages`` are made. After a change ``keeping`` takes
+what it does not speak of from the last picture. Each carries a mark that a machine drew it
+(``marks``), signed where the user can (``credentials``); ``made_by`` reads what any file says of
+that, and ``told`` is for who cannot see.
 """
