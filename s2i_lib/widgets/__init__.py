@@ -1,4 +1,8 @@
-"""What people press and see in a notebook: one folder a widget, a Python and a browser half each.
+"""What people press and see in a notebook: a widget's Python and browser halves in one folder.
+
+Folders that are no widget (``photos``, ``texts``, ``transport``) have what several share. What is
+made of other widgets, or of plain HTML, is a file: ``capture``, ``name_recorder``,
+``training_panel``.
 
 The browser halves are ES modules that import each other. anywidget takes one text a widget, so
 ``join_modules`` puts a module and what it imports into one, without a build step.

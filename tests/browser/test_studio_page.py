@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from s2i_lib.drawing.made_by import read_statements
+from s2i_lib.live import Draft
 from s2i_lib.photos.own_png import text_of_png
 from s2i_lib.photos.subject import Subject, save_subject
 from s2i_lib.speech.transcript import Transcript
@@ -301,3 +302,63 @@ def test_what_was_said_before_a_microphone_went_away_is_heard(show, studio):
     wait_until(lambda: heard or page.wait_for_timeout(50))
     assert 16_000 < len(heard[0]) // 2 < 10 * 16_000
     assert frame.get_by_role("button", name="Speak").is_visible()
+
+
+def test_draft_that_is_cancelled_gives_its_place_back_to_the_picture(show, studio):
+    _, page, frame = show(studio)
+    page.wait_for_function(DRAWN)
+    frame.locator(".s2i-speak").press("Enter")
+    state(frame, "listening")
+    image = studio._shown[studio.pictures[0]["id"]].picture.image
+    studio._show_live(Draft(image, "a car", steps=1))
+    frame.get_by_role("img", name=TEXTS["en"]["draft"]).wait_for()
+    assert not frame.locator(".s2i-gallery").is_visible()
+    page.keyboard.press("Escape")
+    frame.get_by_text(TEXTS["en"]["cancelled"]).wait_for()
+    assert frame.locator(".s2i-gallery img").is_visible()
+
+
+def test_what_is_typed_meanwhile_is_not_overwritten_by_what_was_heard(show, studio):
+    _, page, frame = show(studio)
+    said = frame.get_by_label(TEXTS["en"]["words"])
+    said.fill("a red car on a")
+    studio.heard = {"text": "a green tree", "language": "", "code": "", "english": "", "doubts": []}
+    page.wait_for_function("() => document.querySelector('.s2i-live').textContent.includes('tree')")
+    assert said.input_value() == "a red car on a"
+    frame.locator(".s2i-speak").focus()
+    studio.heard = {**studio.heard, "text": "a blue tree"}
+    page.wait_for_function("() => document.querySelector('textarea').value === 'a blue tree'")
+
+
+def test_focus_stays_in_the_studio_when_its_button_goes(show, studio):
+    _, page, frame = show(studio)
+    focused = "() => document.activeElement.textContent"
+
+    def goes(key: str, change, expected: str, **values) -> None:
+        button = frame.get_by_role("button", name=TEXTS["en"][key].format(**values), exact=True)
+        button.wait_for()
+        button.focus()
+        change()
+        button.wait_for(state="hidden")
+        page.wait_for_timeout(50)
+        assert page.evaluate(focused) == TEXTS["en"][expected], key
+
+    studio.state = "asking"
+    goes("yes_draw", lambda: studio._show("hearing", ("hearing", {})), "stop_drawing")
+    studio._show("done", ("ready", {}))
+    offer = "Bella on the beach"
+    goes("did_you_mean", lambda: setattr(studio, "offers", []), "speak", text=offer)
+    gone = {**studio.answer, "absent": ""}
+    goes("another_try", lambda: setattr(studio, "answer", gone), "speak")
+
+
+def test_list_that_is_offered_anew_keeps_its_choice_under_the_focus(show, studio):
+    _, page, frame = show(studio)
+    studio._set("subject", "Rex")
+    open_more(frame)
+    subject = frame.locator("select").first
+    page.wait_for_function("() => document.querySelector('select').value === 'Rex'")
+    subject.focus()
+    studio.subjects = [*studio.subjects, "Bella"]
+    subject.locator("option", has_text="Bella").wait_for(state="attached")
+    assert subject.input_value() == "Rex"

@@ -49,7 +49,7 @@ from s2i_lib.privacy import find_doubts, find_traces, forget
 from s2i_lib.storage.layout import Drive, local_folder
 from s2i_lib.storage.removal import remove
 from s2i_lib.storage.run_card import CARD_SHAPE
-from s2i_lib.widgets.capture import PhotoFolder
+from s2i_lib.widgets.photos.folder import PhotoFolder
 from s2i_lib.widgets.transport import CHUNK_BYTES, Inbox
 
 SECRET = b"somebody's only copy"

@@ -386,6 +386,24 @@ def test_another_is_not_taught_meanwhile(drive):
     assert not (drive.subject("Rex") / NOTE).exists()
 
 
+def test_start_that_is_pressed_twice_is_no_mistake(drive):
+    teaching = Teaching(drive, lambda name: None)
+    teaching.busy = "Rex"
+    teaching.start("Rex")
+    assert teaching.of("Rex").complaint == "" and not (drive.subject("Rex") / NOTE).exists()
+
+
+def test_forgetting_that_is_pressed_twice_forgets_one(page, drive):
+    """The second press came to whoever was chosen next, whose traces nobody had seen."""
+    for form in (MUG, REX):
+        page.faces._told(form)
+    page.keep._told({"type": "list"})
+    for _ in range(2):
+        page.keep._told({"type": "forget", "name": "Rex"})
+    assert page.subject.name == "Cuppa" and load_subject(drive, "Cuppa")
+    assert not drive.subject("Rex").exists()
+
+
 @pytest.mark.slow
 def test_newer_photos_take_the_place_of_a_check_that_runs(drive):
     ended = []

@@ -11,7 +11,8 @@ from PIL import Image
 
 from s2i_lib.errors import InputError
 from s2i_lib.storage.layout import Drive
-from s2i_lib.widgets.capture import PhotoFolder, photo_folder
+from s2i_lib.widgets.capture import photo_folder
+from s2i_lib.widgets.photos.folder import PhotoFolder
 from s2i_lib.widgets.upload import Upload
 
 

@@ -40,6 +40,14 @@ def test_language_has_every_key_with_the_same_placeholders(language):
     assert language == "en" or len(same) < 5, f"not translated: {same}"
 
 
+@pytest.mark.parametrize("language", catalogue())
+def test_button_says_another_thing_once_it_has_been_pressed(language):
+    """German has one word for "Keep" and "Kept": nobody saw whether a picture was."""
+    texts = catalogue()[language]
+    pairs = [("keep", "kept"), ("speak", "stop"), ("cam_start", "cam_off_button")]
+    assert all(texts[before] != texts[after] for before, after in pairs)
+
+
 def test_scripts_are_those_of_the_languages():
     for language, first, last in (("hi", "ऀ", "ॿ"), ("zh", "一", "鿿"), ("ar", "؀", "ۿ")):
         texts = catalogue()[language]

@@ -365,6 +365,8 @@ class App(ipywidgets.VBox):
         if self.subject is None:
             return  # a second page was quicker
         kind, name = message["type"], self.subject.name
+        if message.get("name", name) != name:
+            return  # pressed twice: the one whose traces were listed has been forgotten
         self.keep.show(complaint="", made="")
         if kind == "page":
             title = str(message.get("title") or name)

@@ -18,7 +18,11 @@ const CARDS = {
 function render({ model, el }) {
   const text = makeText(model.get("texts"));
   const lines = makeLines();
-  const noPython = (isSilent) => lines.complain(isSilent ? text.say("no_python") : "");
+  const complain = () => {
+    const complaint = model.get("data").complaint || "";
+    if (lines.problem.textContent !== complaint) lines.complain(complaint);
+  };
+  const noPython = (isSilent) => (isSilent ? lines.complain(text.say("no_python")) : complain());
   const transport = new Transport(model, () => {}, noPython);
   const [title, makeCard] = CARDS[model.get("part")];
   const card = makeCard({
@@ -37,9 +41,13 @@ function render({ model, el }) {
   const show = () => {
     const data = model.get("data");
     const messages = data.messages || [];
-    lines.say(messages.map(([key, values]) => text.say(key, values)).join(" "));
+    // What is said anew is read anew: not with each step of a training, whose bar tells the same.
+    const isUnderWay = data.state === "training" && typeof data.share === "number";
+    lines.status.setAttribute("aria-live", isUnderWay ? "off" : "polite");
+    const said = messages.map(([key, values]) => text.say(key, values)).join(" ");
+    if (lines.status.textContent !== said) lines.say(said);
     lines.status.hidden = !messages.length;
-    lines.complain(data.complaint || "");
+    complain();
     if (data.state) frame.dataset.state = data.state;
     card.show(data);
   };

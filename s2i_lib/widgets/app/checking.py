@@ -16,7 +16,7 @@ from s2i_lib.photos.reading import encode_image
 from s2i_lib.storage.disk import fault_of
 from s2i_lib.storage.layout import Drive
 from s2i_lib.widgets.app.part import Message, drop_what_is_displayed
-from s2i_lib.widgets.capture import THUMBNAIL_PX, PhotoFolder
+from s2i_lib.widgets.photos.folder import THUMBNAIL_PX, PhotoFolder
 from s2i_lib.widgets.studio.worker import Worker
 
 if TYPE_CHECKING:

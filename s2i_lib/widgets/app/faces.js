@@ -83,6 +83,8 @@ export function makeFaces({ say, lang, tell, lines }) {
     head: [make("h3", {}, say("app_title")), list],
     body: [form],
     show({ subjects = [], chosen = "" }) {
+      const focused = list.getRootNode().activeElement;
+      const wasInForm = form.contains(focused), wasOnOther = other === focused;
       redraw(list, [...subjects.map((one) => faceOf(one, chosen)), otherItem], other);
       list.hidden = !subjects.length;
       form.hidden = Boolean(chosen);
@@ -92,6 +94,8 @@ export function makeFaces({ say, lang, tell, lines }) {
         showKind();
       }
       was = chosen;
+      if (wasInForm && form.hidden) list.querySelector("[aria-pressed=true]")?.focus();
+      if (wasOnOther && otherItem.hidden) name.focus();
     },
   };
 }

@@ -15,12 +15,13 @@ export function makeKeep({ say, tell, transport, lines }) {
     try {
       const url = URL.createObjectURL(new Blob([await transport.pull("page")], { type: "text/html" }));
       make("a", { href: url, download: made }).click();
+      setTimeout(() => URL.revokeObjectURL(url), 60_000); // it is being saved
     } catch (error) {
       lines.complain(error.message);
     }
   });
   const forget = make("button", { type: "button", click: () => tell("list") }, "");
-  const yes = make("button", { type: "button", class: "s2i-stop", click: () => tell("forget") }, say("app_forget_yes"));
+  const yes = make("button", { type: "button", class: "s2i-stop", click: () => tell("forget", { name: who }) }, say("app_forget_yes"));
   const no = make("button", { type: "button", click: () => tell("keep") }, say("app_forget_no"));
   const list = make("ul", { class: "s2i-traces" });
   const doubts = make("ul", { class: "s2i-notes s2i-quiet" });
@@ -56,12 +57,13 @@ export function makeKeep({ say, tell, transport, lines }) {
       forget.textContent = say("app_forget", { name: who });
       const isAsked = Boolean(data.traces);
       if (isAsked && asked.hidden) setTimeout(() => no.focus());
-      if (!isAsked && asked.contains(asked.getRootNode().activeElement)) forget.focus();
-      asked.hidden = !isAsked;
+      const wasThere = asked.contains(asked.getRootNode().activeElement);
       forget.hidden = isAsked;
+      if (!isAsked && wasThere) forget.focus();
+      asked.hidden = !isAsked;
       list.replaceChildren(
         ...(data.traces || []).map(({ what, path, size }) =>
-          make("li", {}, make("span", {}, what), " ", make("code", {}, path), ` ${size}`)),
+          make("li", {}, make("span", {}, what), " ", make("code", { dir: "ltr" }, path), ` ${size}`)),
       );
       doubts.replaceChildren(...(data.doubts || []).map((words) => make("li", {}, words)));
       doubted.hidden = doubts.hidden = !data.doubts?.length;

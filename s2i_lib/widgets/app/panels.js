@@ -114,7 +114,8 @@ export function makeTeach(tools) {
     const focused = buttons.getRootNode().activeElement;
     const hadFocus = buttons.contains(focused);
     start.hidden = !["planning", "ready", "stopped", "failed"].includes(state);
-    stop.hidden = state !== "training";
+    stop.hidden = !["training", "stopping"].includes(state); // or the focus would be nowhere
+    stop.setAttribute("aria-disabled", String(state === "stopping"));
     trainOn.hidden = state !== "done";
     start.textContent = say(state === "stopped" ? "app_start_again" : "app_start");
     if (hadFocus && focused.hidden) [start, stop, trainOn].find((one) => !one.hidden)?.focus();

@@ -147,6 +147,8 @@ class Teaching:
         InputError
             When another subject is being taught.
         """
+        if self.busy == name:
+            return  # pressed twice
         if self.busy:
             raise InputError(
                 f"{self.busy} is being taught just now. Wait until that is done, or stop it there."

@@ -46,11 +46,13 @@ function render({ model, el }) {
   const lines = makeLines();
   const text = makeText(model.get("texts"));
   const { say } = text;
-  const transport = new Transport(model, (message) => {
-    if (message.type === "complaint") lines.complain(message.text);
-  });
+  const transport = new Transport(
+    model,
+    (message) => message.type === "complaint" && lines.complain(message.text),
+    (isSilent) => lines.complain(isSilent ? say("no_python") : ""),
+  );
   const strip = makeStrip(model, transport, lines, say);
-  let stream = null, busy = false, stopBurst = false, serial = 0, isGone = false;
+  let stream = null, busy = false, stopBurst = false, serial = 0, nSending = 0, isGone = false;
 
   const video = make("video", { muted: true, playsinline: true, "aria-label": say("cam_preview") });
   const number = make("div", { class: "s2i-selftimer", "aria-hidden": "true" });
@@ -69,6 +71,7 @@ function render({ model, el }) {
   many.textContent = say("cam_many", { count: model.get("burst"), seconds: model.get("countdown_s") });
 
   function showState(state) {
+    const focused = frame.getRootNode().activeElement;
     frame.dataset.state = state;
     const isLive = stream !== null;
     stage.hidden = take.hidden = many.hidden = !isLive;
@@ -77,6 +80,7 @@ function render({ model, el }) {
     onOff.classList.toggle("s2i-main", !isLive);
     for (const item of [take, many, onOff, which])
       item.setAttribute("aria-disabled", String(state === "burst"));
+    if (frame.contains(focused) && focused.hidden) (isLive ? take : onOff).focus();
   }
 
   function close() {
@@ -92,24 +96,32 @@ function render({ model, el }) {
     stream = video.srcObject = null;
   }
 
+  // Pressed twice, it would open two, and only one of them could be stopped.
   async function open() {
     if (busy) return;
+    busy = true;
     release();
     lines.complain("");
     lines.say(say("cam_ask"));
-    const isSide = ["user", "environment"].includes(which.value);
-    const wanted = isSide ? { facingMode: which.value } : { deviceId: { exact: which.value } };
     try {
-      stream = await openDevice("camera", {
-        video: { width: { ideal: LARGEST_PX }, height: { ideal: LARGEST_PX }, ...wanted },
-      });
+      await openNow();
     } catch (error) {
+      release();
       showState("error");
       lines.say("");
       lines.complain(error.message);
       transport.tell("problem", { code: error.code || "other", message: error.message });
-      return;
     }
+    busy = false;
+    closeOnceSent();
+  }
+
+  async function openNow() {
+    const isSide = ["user", "environment"].includes(which.value);
+    const wanted = isSide ? { facingMode: which.value } : { deviceId: { exact: which.value } };
+    stream = await openDevice("camera", {
+      video: { width: { ideal: LARGEST_PX }, height: { ideal: LARGEST_PX }, ...wanted },
+    });
     if (isGone) return release(); // the view was closed while the browser asked
     const track = stream.getVideoTracks()[0];
     track.addEventListener("ended", () => {
@@ -150,6 +162,12 @@ function render({ model, el }) {
     number.textContent = "";
     busy = false;
     showState(stream ? "live" : "error");
+    closeOnceSent();
+  }
+
+  // What was taken here still comes, for instance while another subject is looked at.
+  function closeOnceSent() {
+    if (isGone && !busy && !nSending) transport.close();
   }
 
   async function takeOne(photo = say("cam_one")) {
@@ -159,33 +177,42 @@ function render({ model, el }) {
     const stamp = new Date().toISOString().replace(/\.\d+Z$/, "").replace(/[-:]/g, "");
     const name = `camera_${stamp.replace("T", "_")}_${++serial}.jpg`;
     lines.say(say("cam_taken", { photo }));
-    const [kept] = await transport.push(blob, { name }, {
-      onProgress: (share, isWaiting) =>
-        isWaiting && lines.say(say("waiting_python")),
-    });
-    lines.say(say("cam_kept", { photo, name: kept }));
+    send(blob, name, photo); // nobody waits for it: the camera can be used, and turned off
+  }
+
+  async function send(blob, name, photo) {
+    nSending += 1;
+    try {
+      const [kept] = await transport.push(blob, { name }, {
+        onProgress: (share, isWaiting) => isWaiting && lines.say(say("waiting_python")),
+      });
+      lines.say(say("cam_kept", { photo, name: kept }));
+    } catch (error) {
+      lines.complain(error.message);
+    }
+    nSending -= 1;
+    closeOnceSent();
   }
 
   async function takeMany() {
     stopBurst = false;
     showState("burst");
     stop.focus();
-    for (let left = model.get("countdown_s"); left > 0 && !stopBurst; left--) {
+    for (let left = model.get("countdown_s"); left > 0 && !stopBurst && stream; left--) {
       number.textContent = left;
       lines.say(`${left}`);
       await pause(1000);
     }
     number.textContent = "";
     const count = model.get("burst");
-    const sending = [];
+    const shots = [];
     for (let i = 1; i <= count && !stopBurst && stream; i++) {
-      sending.push(takeOne(say("cam_of", { number: i, count })));
-      sending.at(-1).catch(() => {}); // reported together, below
+      shots.push(takeOne(say("cam_of", { number: i, count })));
+      shots.at(-1).catch(() => {}); // reported together, below
       if (i < count) await pause(1000 * model.get("pause_s"));
     }
-    await Promise.all(sending);
-    lines.say(stopBurst ? say("cam_stopped") : say("cam_taken_many", { count }));
-    setTimeout(() => take.focus());
+    await Promise.all(shots);
+    lines.say(stopBurst ? say("cam_stopped") : say("cam_taken_many", { count: shots.length }));
   }
 
   const frame = makeFrame(
@@ -205,7 +232,7 @@ function render({ model, el }) {
     isGone = true;
     release();
     strip.close();
-    transport.close();
+    closeOnceSent();
   };
 }
 

@@ -18,13 +18,16 @@ function recordOnce(options, style, texts) {
       onRecording(bytes, seconds) {
         recordButton.close();
         recordButton.button.disabled = true;
-        lines.say(`${seconds.toFixed(1)} seconds recorded.`);
+        lines.say(text.say("arrived", { seconds: seconds.toFixed(1) }));
         window.s2iPiece = (start, length) =>
           btoa(Array.from(bytes.subarray(start, start + length), (b) => String.fromCharCode(b)).join(""));
         resolve({ size: bytes.length, crc: crc32(bytes) });
       },
     });
-    makeFrame(document.body, "Microphone", recordButton.element, lines.status, lines.problem);
+    const frame = makeFrame(
+      document.body, "Microphone", recordButton.element, lines.status, lines.problem,
+    );
+    Object.assign(frame, { lang: text.lang, dir: text.dir });
     lines.say(text.say("ready"));
   });
 }

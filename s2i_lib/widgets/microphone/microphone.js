@@ -16,11 +16,11 @@ function render({ model, el }) {
     onProblem: (error) =>
       transport.tell("problem", { code: error.code || "other", message: error.message }),
     async onRecording(bytes, seconds) {
-      lines.say(`Sending ${seconds.toFixed(1)} seconds.`);
+      lines.say(text.say("sending"));
       try {
         await transport.push(new Blob([bytes]), { kind: "speech", rate_hz: RATE_HZ });
         frame.dataset.state = "done";
-        lines.say(`${seconds.toFixed(1)} seconds arrived.`);
+        lines.say(text.say("arrived", { seconds: seconds.toFixed(1) }));
       } catch (error) {
         frame.dataset.state = "error";
         lines.complain(error.message);
@@ -28,6 +28,7 @@ function render({ model, el }) {
     },
   });
   const frame = makeFrame(el, "Microphone", recordButton.element, lines.status, lines.problem);
+  Object.assign(frame, { lang: text.lang, dir: text.dir });
   frame.dataset.state = "idle";
   lines.say(text.say("ready"));
   return () => {

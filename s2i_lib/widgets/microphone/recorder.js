@@ -176,7 +176,7 @@ export function makeRecordButton({
   lines, text, options = () => ({}), onState = () => {}, onRecording, onProblem, onPiece = null,
   onCancel = () => {},
 }) {
-  let recorder = null, isBusy = false, isPressed = false, pressedAt = 0, lastSecond = -1, isGone = false;
+  let recorder = null, isBusy = false, pressedBy = "", pressedAt = 0, lastSecond = -1, isGone = false;
   const label = make("span", {}, text.say("speak"));
   const button = make(
     "button",
@@ -208,6 +208,7 @@ export function makeRecordButton({
 
   function show(state) {
     const isOn = state === "listening";
+    if (!isOn && cancel === cancel.getRootNode().activeElement) button.focus(); // it is hidden
     button.setAttribute("aria-pressed", String(isOn));
     button.classList.toggle("s2i-stop", isOn);
     label.textContent = text.say(isOn ? "stop" : state === "opening" ? "opening" : "speak");
@@ -289,33 +290,39 @@ export function makeRecordButton({
     button.focus();
   }
 
-  function press() {
+  function press(by = "") {
     if (isBusy) return;
     if (recorder) return end();
-    isPressed = true;
+    pressedBy = by;
     pressedAt = performance.now();
     begin();
   }
 
-  function letGo() {
-    if (isPressed && recorder && performance.now() - pressedAt > HOLD_MS) end();
-    isPressed = false;
+  // Of the same key or pointer: where one is never let go (a question of the browser took the key,
+  // the phone the finger), no press elsewhere may send what is said.
+  function letGo(by) {
+    if (pressedBy !== by) return;
+    pressedBy = "";
+    if (recorder && performance.now() - pressedAt > HOLD_MS) end();
   }
+  const liftPointer = () => letGo("pointer");
+  const losePointer = () => (pressedBy = "");
 
   const isKey = (event) => event.key === " " || event.key === "Enter";
   button.addEventListener("keydown", (event) => {
     if (event.key === "Escape") giveUp();
     if (!isKey(event)) return;
     event.preventDefault();
-    if (!event.repeat) press();
+    if (!event.repeat) press("key");
   });
   button.addEventListener("keyup", (event) => {
     if (!isKey(event)) return;
     event.preventDefault();
-    letGo();
+    letGo("key");
   });
-  button.addEventListener("pointerdown", (event) => event.button === 0 && press());
-  window.addEventListener("pointerup", letGo);
+  button.addEventListener("pointerdown", (event) => event.button === 0 && press("pointer"));
+  window.addEventListener("pointerup", liftPointer);
+  window.addEventListener("pointercancel", losePointer);
   // Screen readers and voice control click without a pointer or a key.
   button.addEventListener("click", (event) => event.detail === 0 && event.isTrusted && press());
   cancel.addEventListener("click", giveUp);
@@ -324,7 +331,8 @@ export function makeRecordButton({
     button,
     close() {
       isGone = true;
-      window.removeEventListener("pointerup", letGo);
+      window.removeEventListener("pointerup", liftPointer);
+      window.removeEventListener("pointercancel", losePointer);
       if (recorder) recorder.release();
     },
   };

@@ -12,7 +12,7 @@ from s2i_lib.widgets.texts import catalogue
 from s2i_lib.widgets.transport import ByteWidget
 
 if TYPE_CHECKING:
-    from s2i_lib.widgets.capture import PhotoFolder
+    from s2i_lib.widgets.photos.folder import PhotoFolder
 
 
 class PhotoWidget(ByteWidget):
@@ -28,6 +28,7 @@ class PhotoWidget(ByteWidget):
     # DreamBooth needs 3 to 5 (Ruiz et al. 2023); past 30, variety stops growing.
     fewest = traitlets.Int(4, help="photos that a subject should have").tag(sync=True)
     most = traitlets.Int(30, help="photos that are of use for a subject").tag(sync=True)
+    n_removed = traitlets.Int(0, help="deleted photos that can be brought back").tag(sync=True)
     verdicts = traitlets.Dict(help="photo -> whether it is used (kept), and why").tag(sync=True)
     texts = traitlets.Dict(help="language -> key -> text").tag(sync=True)
     shows_strip = traitlets.Bool(True, help="whether the photos are shown below").tag(sync=True)
@@ -62,7 +63,7 @@ class PhotoWidget(ByteWidget):
 
     def _told(self, message: dict[str, Any]) -> None:
         try:
-            if message["type"] == "remove":
+            if message["type"] == "remove" and message["name"] in self.store.names():  # not twice
                 self._removed[message["name"]] = self.store.remove(message["name"])
             elif message["type"] == "undo" and self._removed:
                 name = next(reversed(self._removed))
@@ -73,5 +74,6 @@ class PhotoWidget(ByteWidget):
                 kind = "complaint" if self.store.refused else "said"
                 self.send({"type": kind, "text": self._what_was_taken(added)})
             self.refresh()
+            self.n_removed = len(self._removed)
         except (S2iError, OSError) as error:
             self.send({"type": "complaint", "text": say_fault(error)})

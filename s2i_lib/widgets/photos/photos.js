@@ -11,20 +11,22 @@ function countWords(say, count, fewest, most) {
 // Returns {element, close}. Thumbnails come from Python, so what is seen here has arrived there.
 export function makeStrip(model, transport, lines, say) {
   if (!model.get("shows_strip")) return { element: "", close() {} };
-  const count = make("p", { class: "s2i-count" });
+  const count = make("p", { class: "s2i-count", tabindex: "-1" });
   const list = make("ul", { class: "s2i-strip", "aria-label": say("strip_list") });
   const undo = make("button", { type: "button", hidden: true }, say("strip_undo"));
   const items = new Map(); // name -> li
   const urls = [];
 
-  let nRemoved = 0; // each can be undone, the last first
+  undo.addEventListener("click", () => transport.tell("undo"));
 
-  undo.addEventListener("click", () => {
-    transport.tell("undo");
-    nRemoved -= 1;
+  let nRemoved = 0; // each can be undone, the last first
+  const countRemoved = () => {
+    const before = nRemoved, hadFocus = undo === undo.getRootNode().activeElement;
+    nRemoved = model.get("n_removed");
+    if (nRemoved < before) lines.say(say("strip_back"));
     undo.hidden = !nRemoved;
-    lines.say(say("strip_back"));
-  });
+    if (hadFocus && undo.hidden) count.focus(); // not a "Delete", which the next press would mean
+  };
 
   const showPicture = async (name, image) => {
     try {
@@ -48,7 +50,6 @@ export function makeStrip(model, transport, lines, say) {
           const next = item.nextElementSibling || item.previousElementSibling;
           transport.tell("remove", { name });
           lines.say(say("strip_deleted", { name }));
-          nRemoved += 1;
           undo.hidden = false;
           (next ? next.querySelector("button") : undo).focus();
         },
@@ -93,12 +94,15 @@ export function makeStrip(model, transport, lines, say) {
 
   model.on("change:photos", update);
   model.on("change:verdicts", mark);
+  model.on("change:n_removed", countRemoved);
   update();
+  countRemoved();
   return {
     element: make("div", {}, make("div", { class: "s2i-row" }, count, undo), list),
     close() {
       model.off("change:photos", update);
       model.off("change:verdicts", mark);
+      model.off("change:n_removed", countRemoved);
       urls.forEach((url) => URL.revokeObjectURL(url));
     },
   };

@@ -64,6 +64,9 @@ export function makeControls({ model, say, change }) {
       offer("subject", subjects());
       offer("model", models());
       this.show();
+      const { subject, model: chosen } = model.get("settings");
+      inputs.subject.value = subject; // also where it has the focus: it lost its choice
+      inputs.model.value = chosen;
     },
     show() {
       for (const [name, value] of Object.entries(model.get("settings")))

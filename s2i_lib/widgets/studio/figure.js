@@ -1,7 +1,7 @@
 // The figure of a picture, in a page of its own below the pictures.
 import { make } from "../transport/page.js";
 
-export function makeHeld({ model, transport, say, lines }) {
+export function makeHeld({ model, transport, say, lines, last }) {
   // Not by its address: pages around a notebook forbid frames from elsewhere, and allow these.
   const frame = make("iframe", {
     title: say("figure"),
@@ -9,7 +9,7 @@ export function makeHeld({ model, transport, say, lines }) {
   });
   const away = make(
     "button",
-    { type: "button", click: () => (element.hidden = true, transport.tell("put_down")) },
+    { type: "button", click: () => (last.focus(), (element.hidden = true), transport.tell("put_down")) },
     say("put_down"),
   );
   const element = make("div", { class: "s2i-held", hidden: true }, frame, away);

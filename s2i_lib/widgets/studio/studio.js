@@ -19,7 +19,7 @@ function render({ model, el }) {
   const transport = new Transport(
     model,
     (message, buffers) => shown[message.type]?.(message, buffers[0]),
-    (isSilent) => lines.complain(isSilent ? say("no_python") : ""),
+    (isSilent) => (isSilent ? lines.complain(say("no_python")) : showComplaint()),
   );
   const tell = (...message) => transport.tell(...message); // type, fields, what it is about
   const button = (key, click, more = {}) => make("button", { type: "button", click, ...more }, say(key));
@@ -56,6 +56,7 @@ function render({ model, el }) {
       take = "";
       showWords("", "");
       draft.hidden = true;
+      showStage();
     },
     onRecording(bytes) {
       send(new Blob([bytes]), { kind: "speech", rate_hz: RATE_HZ, take });
@@ -75,6 +76,8 @@ function render({ model, el }) {
       frame.dataset.state = "error";
       lines.say("");
       lines.complain(error.message);
+      draft.hidden = true; // nothing comes in its place
+      showStage();
     }
   }
   const sendFile = (file) => send(file, { kind: "file", name: file.name });
@@ -147,9 +150,12 @@ function render({ model, el }) {
   function showHeard() {
     const heard = model.get("heard");
     if (heard.text === undefined) return;
-    said.value = heard.text;
     showWords(heard.text, "");
-    drawIt.hidden = true;
+    const isTyping = !drawIt.hidden && said === said.getRootNode().activeElement;
+    if (!isTyping) {
+      said.value = heard.text;
+      drawIt.hidden = true;
+    }
     const parts = [];
     if (heard.code && heard.code !== "en")
       parts.push(say("heard_in", { language: heard.language, text: heard.text }));
@@ -161,7 +167,8 @@ function render({ model, el }) {
 
   function readAloud() {
     const { text: words, code } = model.get("heard");
-    if (code && model.get("settings").read_aloud && window.speechSynthesis) speak([[words, code]]);
+    if (isListening || !model.get("settings").read_aloud) return; // it would be heard
+    if (code && window.speechSynthesis) speak([[words, code]]);
   }
   // Parts of a text, each with its language: German in an English voice is not understood.
   function speak(parts) {
@@ -196,11 +203,13 @@ function render({ model, el }) {
   }
 
   const showOffers = () =>
-    offers.replaceChildren(
-      ...model.get("offers").map((offer) =>
+    redraw(
+      offers,
+      model.get("offers").map((offer) =>
         make("button", { type: "button", click: () => tell("say", { text: offer }) },
           say("did_you_mean", { text: offer })),
       ),
+      recordButton.button,
     );
 
   // --- the prompt, behind "More" -----------------------------------------------------------------
@@ -248,7 +257,7 @@ function render({ model, el }) {
   const tools = { shelf, say, tell, lines, read };
   const pictures = makeGallery(tools, recordButton.button, placeWords), gallery = pictures.element;
   const stage = make("div", { class: "s2i-stage" }, hint, draft, rough, gallery);
-  const held = makeHeld({ model, transport, say, lines });
+  const held = makeHeld({ model, transport, say, lines, last: recordButton.button });
 
   const urls = new Map();
   function showRough(image, buffer) {
@@ -376,7 +385,6 @@ function render({ model, el }) {
     const focused = frame.getRootNode().activeElement;
     progress.hidden = !WORKING.includes(state);
     yes.hidden = state !== "asking";
-    if (progress.hidden && progress.contains(focused)) recordButton.button.focus();
     if (state === "drawing" && gallery.contains(focused)) stop.focus();
     if (state === "drawing") bar.value = 0;
     else bar.removeAttribute("value");
@@ -390,7 +398,7 @@ function render({ model, el }) {
     if (isListening || !messages.length) return;
     lines.say(messages.map(([key, values]) => say(key, values)).join(" "));
   }
-  const finish = () => model.get("state") === "done" && beep(660);
+  const finish = () => model.get("state") === "done" && !isListening && beep(660);
   function showComplaint() {
     const complaint = model.get("complaint");
     if (complaint && model.get("state") === "error") lines.say(""); // what was under way has ended
@@ -420,9 +428,16 @@ function render({ model, el }) {
     complaint: showComplaint,
     rules: () => (rules.textContent = model.get("rules")),
   };
+  // A button that goes leaves the focus to one that stays: else a notebook takes keys for commands.
   for (const [name, show] of Object.entries(shows)) {
-    model.on(`change:${name}`, show);
-    show();
+    shows[name] = () => {
+      const focused = frame.getRootNode().activeElement;
+      show();
+      if (frame.contains(focused) && focused.closest("[hidden], :disabled"))
+        (progress.hidden ? recordButton.button : stop).focus();
+    };
+    model.on(`change:${name}`, shows[name]);
+    shows[name]();
   }
   model.on("change:heard", readAloud); // not when a page is opened again
   model.on("change:state", finish);

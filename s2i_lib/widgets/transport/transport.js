@@ -4,6 +4,7 @@ export const CHUNK_BYTES = 96 * 1024; // JupyterLab drops messages over 10 MiB, 
 const IN_FLIGHT = 8; // pieces without an answer: 768 KiB, so that no queue on the way is flooded
 const RESEND_MS = 5000; // doubles with each try; Python answers nothing while a cell runs
 const GIVE_UP_MS = 5 * 60 * 1000;
+const LONGEST_TICK_MS = 60 * 1000; // hidden pages get a tick a minute; longer ones were asleep
 const SILENCE =
   "Python has not answered for five minutes. Wait for running cells to end, " +
   "or restart the kernel and run the cells again; then send once more.";
@@ -18,6 +19,19 @@ export function crc32(bytes, crc = 0) {
   crc = ~crc;
   for (let i = 0; i < bytes.length; i++) crc = CRC_TABLE[(crc ^ bytes[i]) & 255] ^ (crc >>> 8);
   return ~crc >>> 0;
+}
+
+// Calls tick(milliseconds since it began, or since reset()) again and again, until stop(). A phone
+// that was locked for ten minutes has not waited for ten minutes.
+function keepTime(tick) {
+  let quiet = 0, last = Date.now();
+  const timer = setInterval(() => {
+    const now = Date.now();
+    quiet += Math.min(now - last, LONGEST_TICK_MS);
+    last = now;
+    tick(quiet);
+  }, 500);
+  return { reset: () => (quiet = 0), stop: () => clearInterval(timer) };
 }
 
 const toBytes = (buffer) =>
@@ -56,17 +70,15 @@ export class Transport {
     const told = `${this.prefix}-${++this.serial}`;
     for (const earlier of [...this.waiting.values()]) if (about && earlier.about === about) earlier();
     const send = () => this.model.send({ ...fields, type, told });
-    const began = Date.now();
     let tries = 0;
-    const timer = setInterval(() => {
-      const quiet = Date.now() - began;
+    const clock = keepTime((quiet) => {
       if (!this.waiting.has(told) || quiet > GIVE_UP_MS) taker();
-      else if (quiet > RESEND_MS * 2 ** tries) tries++, this.onSilence(true), send();
-    }, 500);
-    const taker = () => {
-      clearInterval(timer);
+      else if (quiet > RESEND_MS * 2 ** tries) tries++, this.onSilence((this.isSilent = true)), send();
+    });
+    const taker = (answer) => {
+      clock.stop();
       this.waiting.delete(told);
-      if (tries) this.onSilence(false);
+      if (answer && this.isSilent) this.onSilence((this.isSilent = false));
     };
     taker.about = about;
     this.waiting.set(told, taker);
@@ -80,7 +92,7 @@ export class Transport {
     const size = blob.size;
     const count = Math.max(1, Math.ceil(size / CHUNK_BYTES));
     const inFlight = new Set();
-    let next = 0, answered = 0, totalCrc = 0, pumping = false, silent = 0, lastNews = Date.now();
+    let next = 0, answered = 0, totalCrc = 0, pumping = false, silent = 0;
 
     const post = async (index, isFirstTime) => {
       const start = index * CHUNK_BYTES;
@@ -95,7 +107,7 @@ export class Transport {
 
     return new Promise((resolve, reject) => {
       const end = (settle, value) => {
-        clearInterval(timer);
+        clock.stop();
         this.waiting.delete(id);
         settle(value);
       };
@@ -112,16 +124,16 @@ export class Transport {
         }
         pumping = false;
       };
-      const timer = setInterval(() => {
-        const quiet = Date.now() - lastNews;
+      const clock = keepTime((quiet) => {
+        if (!this.waiting.has(id)) return clock.stop(); // closed
         if (quiet > GIVE_UP_MS) return end(reject, new Error(SILENCE));
         if (quiet < RESEND_MS * 2 ** silent) return;
         silent += 1;
         onProgress(answered / count, true);
         inFlight.forEach((index) => post(index, false));
-      }, 500);
+      });
       this.waiting.set(id, (message) => {
-        lastNews = Date.now();
+        clock.reset();
         silent = 0;
         if (message.type === "ack") {
           if (inFlight.delete(message.index)) answered += 1;
@@ -153,19 +165,19 @@ export class Transport {
 
   pullPiece(name, index) {
     const id = `${this.prefix}-${++this.serial}`;
-    const began = Date.now();
     return new Promise((resolve, reject) => {
       let tries = 0;
       const ask = () => this.model.send({ type: "pull", id, name, index });
       const end = (settle, value) => {
-        clearInterval(timer);
+        clock.stop();
         this.waiting.delete(id);
         settle(value);
       };
-      const timer = setInterval(() => {
-        if (Date.now() - began > GIVE_UP_MS) end(reject, new Error(SILENCE));
-        else if (Date.now() - began > RESEND_MS * 2 ** tries) tries++, ask();
-      }, 500);
+      const clock = keepTime((quiet) => {
+        if (!this.waiting.has(id)) clock.stop(); // closed
+        else if (quiet > GIVE_UP_MS) end(reject, new Error(SILENCE));
+        else if (quiet > RESEND_MS * 2 ** tries) tries++, ask();
+      });
       this.waiting.set(id, (message, buffers) => {
         if (message.message) return end(reject, new Error(message.message));
         const piece = toBytes(buffers[0] || new Uint8Array());

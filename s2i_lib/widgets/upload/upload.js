@@ -10,16 +10,20 @@ function render({ model, el }) {
   const lines = makeLines();
   const text = makeText(model.get("texts"));
   const { say } = text;
-  const transport = new Transport(model, (message) => {
+  const heard = (message) => {
     if (message.type === "said") lines.say(message.text);
     if (message.type === "complaint") {
       lines.say("");
       lines.complain(message.text);
+      if (abort) refused.push(message.text); // of a zip; said once more when all has been sent
     }
-  });
+  };
+  const transport = new Transport(model, heard, (isSilent) =>
+    lines.complain(isSilent ? say("no_python") : ""),
+  );
   const strip = makeStrip(model, transport, lines, say);
   let abort = null, isGone = false;
-  const queue = [];
+  const queue = [], refused = [];
 
   const picker = make("input", {
     type: "file",
@@ -88,7 +92,7 @@ function render({ model, el }) {
 
   async function sendAll() {
     abort = new AbortController();
-    const refused = [];
+    refused.length = 0;
     let sent = 0, kept = 0;
     frame.dataset.state = "sending";
     stop.hidden = bar.hidden = false;
@@ -98,12 +102,14 @@ function render({ model, el }) {
       const values = { what: `${file.name} (${megabytes(file.size)})`, count: queue.length };
       lines.say(say("up_sending", values));
       bar.value = 0;
+      let wasWaiting = false;
       try {
         const names = await transport.push(file, { name: file.name, mime: file.type }, {
           signal: abort.signal,
           onProgress: (share, isWaiting) => {
             bar.value = share;
-            if (isWaiting) lines.say(say("up_waiting", values));
+            if (isWaiting !== wasWaiting) lines.say(say(isWaiting ? "up_waiting" : "up_sending", values));
+            wasWaiting = isWaiting;
           },
         });
         sent += 1;
