@@ -55,6 +55,10 @@ def read(
     # One picture knows one subject by looks: the one that is there, else whoever takes its place.
     own = next(iter(before.by_looks), None)
     sentence = _name_subjects(english, subjects, speech.chosen or own)
+    for mention in find_names(english, subjects):
+        if mention.subject in before.subjects and mention.subject != own:
+            # "Put a hat on Mochi" means the cat that is there.
+            sentence = re.sub(rf"\ban? (?={_noun_of(mention.subject)})", "the ", sentence)
     change = read_change(sentence, before.text, subjects, is_forced=is_forced)
     if change and own and speech.chosen is None and not own.is_in(change.text or before.text):
         named = [mention.subject for mention in find_names(english, subjects)]

@@ -24,9 +24,22 @@ from s2i_lib.photos.subject import Subject
 from s2i_lib.speech.commands import Change, read_command
 from s2i_lib.speech.frames import read_framed
 from s2i_lib.speech.habits import MARKER, put_right, strip_habits, strip_politeness
-from s2i_lib.speech.phrases import COLOURS, DET, NUMBERS, PLACE, SET_PLACE, SIZE, Part
+from s2i_lib.speech.phrases import (
+    COLOURS,
+    DET,
+    NUMBERS,
+    PLACE,
+    SET_PLACE,
+    SIZE,
+    STYLE_NOUN,
+    Part,
+    is_adjective,
+)
 from s2i_lib.speech.scene import Edit, Scene, is_thing
-from s2i_lib.speech.values import DOING, read_ground, read_value, read_with
+from s2i_lib.speech.values import DOING, MUCH, read_ground, read_value, read_with, refuse_other
+
+MOST_WORDS = 40
+"""More words than this are no change; frames would be tried on them for minutes."""
 
 
 def read_change(
@@ -47,6 +60,8 @@ def read_change(
     InputError
         When it is a change that cannot be made: the words for size end, nothing would be left.
     """
+    if len(sentence.split()) > MOST_WORDS and not is_forced:
+        return None
     words = strip_politeness(sentence)
     for subject in subjects:
         if subject.is_in(last):  # the one that is there
@@ -150,22 +165,35 @@ def _read_bare(scene: Scene, words: str) -> Edit | None:
     """Read what says no verb of change, and could be no wish of its own: "blue", "on a beach"."""
     value = re.sub(r" (?:instead|one|ones)$", "", words, flags=re.IGNORECASE)
     value = re.sub(r"^(?:more |now |rather |but )", "", value, flags=re.IGNORECASE)
+    refuse_other(value)
     if re.match(r"with(?:out)? ", value, re.IGNORECASE):
         return read_with(scene, value)
     if re.match(rf"(?:and|plus|also) {DET} ", words, re.IGNORECASE) and is_thing(words):
         return "add", scene.insert(Part("with", re.sub("^also ", "and ", words)))
+    if re.fullmatch(r"(?:and|plus|also) [\w-]+s", words, re.IGNORECASE):  # "and glasses"
+        return scene.add(words.partition(" ")[2])
+    if more := re.fullmatch(r"(?P<stem>[a-z]+?)(?P<y>i?)er", value.lower()):
+        plain = more["stem"] + ("y" if more["y"] else "")  # "happier"
+        if is_adjective(plain) and not re.fullmatch(SIZE, plain):
+            return read_value(scene, plain, is_framed=True)
     if re.fullmatch(rf"(?:an? |the )?(?:in )?{COLOURS}", value, re.IGNORECASE) or re.match(
-        rf"(?:{PLACE}|wearing|holding|dressed|as|during|by) |{SET_PLACE}$|{SIZE}\b|\w+ of them|"
+        rf"(?:{PLACE}|wear|wearing|holding|dressed|as|during|by) |{SET_PLACE}$|{SIZE}\b|"
+        rf"\w+ of them|"
         rf"[a-z]+er\b|"
         rf"(?:(?:have|get|draw|make|see|show) )?an? (?:[a-z]+er|{COLOURS})$|{DOING}$|"
-        rf"(?:{'|'.join(NUMBERS[1:])})$|(?:a (?:bit|little)|much|even) |half |twice ",
+        rf"(?:{'|'.join(NUMBERS[1:])})$|{MUCH} |half |twice |double the size$|"
+        rf"(?:(?:more|further) )?to the (?:left|right)$|(?:in|out)(?:side|doors)$|into space$|"
+        rf"made (?:out )?of |{DOING} (?:{PLACE}|{DET}|with) [^,]*$",
         value,
         re.IGNORECASE,
     ):
         value = re.sub(r"^(?:have|get|draw|make|see|show) (?=an? )", "", value)
         value += " one" if re.fullmatch(rf"an? {COLOURS}", value) else ""
         return read_value(scene, value, is_framed=False)
-    ground = rf"(?:an? )?(?P<what>{COLOURS}) background"
+    style = rf"like an? {STYLE_NOUN}|(?!it |he |she |has |in )(?:[\w'’-]+ ){{1,2}}style"
+    if re.fullmatch(style, value, re.IGNORECASE):
+        return read_value(scene, value, is_framed=False)
+    ground = rf"(?:an? )?(?P<what>{COLOURS}|plain|simple|dark|bright) background"
     if found := re.fullmatch(ground, value, re.IGNORECASE):
         return read_ground(scene, found["what"])
     return None
@@ -180,6 +208,8 @@ def _read_several(scene: Scene, words: str) -> tuple[str, str, bool] | None:
             continue
         changed = Scene(first[1], scene.subjects)
         then = _read(changed, rest)
+        if then is None and first[2] and re.match("(?:the|his|her|its) ", rest):
+            then = _read(changed, f"make {rest}")  # "make the dog blue and the hat red"
         if then is None and first[2] and re.fullmatch(r"[\w-]+", rest):  # "happy and fat"
             edit = read_value(changed, rest, is_framed=True)
             then = edit and (*edit, True)

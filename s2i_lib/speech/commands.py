@@ -75,28 +75,32 @@ _COMMANDS = (
              rf"go back to the (?:one before|previous{_ONE})|one (?:step )?back|step back|"
              rf"take (?:it|that) back|(?:the |show the |go to the )?(?:previous{_ONE}|one before)|"
              rf"(?:go )?back to (?:how|what|the way) it was(?: before)?|as it was(?: before)?|"
-             rf"(?:change|turn|put|bring) {_IT} back|never ?mind|revert(?: {_IT})?"),
+             rf"(?:change|turn|put|bring) {_IT} back|never ?mind|cancel(?: (?:that|it))?|"
+             rf"(?:it|that|the one before) was better(?: before)?|revert(?: {_IT})?"),
     ("redo", rf"redo(?: {_IT})?|undo the undo|(?:go )?forwards?(?: again)?(?: one(?: step)?)?|"
              rf"one (?:step )?forwards?|(?:the |go to the )?next{_ONE}"),
     ("go_to", rf"(?:go|take me|get|bring me|jump|switch|return)?(?: ?back)? ?to (?:the )?{_NTH}"
-              rf"{_ONE}|(?:show|give)(?: me)? (?:the )?{_NTH}{_ONE}(?: again)?|"
-              rf"(?:the )?{_NTH} (?:one|picture|version|try)(?: again)?|"
+              rf"{_ONE}|(?:show|give)(?: me)? (?:the )?{_NTH}{_ONE}(?: again| back)?|"
+              rf"(?:the )?{_NTH} (?:one|picture|version|try)(?: again)?|the {_NTH}|"
+              rf"i (?:like|liked|prefer|preferred|want|meant|mean) (?:the )?{_NTH}{_ONE}"
+              rf"(?: better| more| best)?|"
               rf"(?:go |back |to |show |go back )*(?:to )?(?:number|picture|picture number) "
               rf"(?P<number>\d+|{'|'.join(NUMBERS[1:])})"),
     ("keep", rf"keep {_IT}|save {_IT}|(?:i(?:'ll| will)? )?(?:take|keep) (?:this|that)(?: one)?|"
-             rf"i like (?:this|that|it)(?: one)? keep (?:it|this|that)"),
+             rf"i (?:like|love) (?:this|that|it)(?: one)?(?: keep (?:it|this|that))?"),
     ("delete", rf"(?:delete|remove|erase|trash|discard|throw away|get rid of|bin|scrap) {_IT}|"
                rf"throw {_IT} away|(?:delete|erase|discard|trash)"),
     ("start_over", r"(?:start|begin)(?: all)? (?:over|again|afresh|from scratch|new|anew|"
                    r"from the (?:beginning|start))(?: again| from the (?:beginning|start))?|"
                    r"(?:from scratch|reset|all new)|"
                    r"(?:a )?new (?:picture|one|wish|start)|clear(?: (?:everything|it|all))?|"
-                   r"forget (?:it|that|everything|all that)|something else"),
+                   r"forget (?:it|that|everything|all that)|(?:i want )?something else"),
     ("again", rf"again|once more|one more time|another(?: go|{_ONE})?|one more{_ONE}|"
               rf"{_DO}(?: me| us)?(?: {_IT}| the same)? (?:again|once more|one more time)|"
               rf"(?:{_DO}(?: me| us)? )?(?:another|a different|a new|one more){_ONE}|"
               rf"(?:try|{_DO}) (?:another|a different) one|more like (?:this|that)|"
-              r"more of (?:this|that|the same)|something different|the same again|shuffle|reroll"),
+              rf"(?:{_DO}(?: me)? )?more|more of (?:this|that|the same)|"
+              r"something different|the same again|shuffle|reroll"),
 )  # fmt: skip
 
 

@@ -12,17 +12,20 @@ from typing import TypeAlias
 import regex as re
 
 from s2i_lib.errors import InputError
+from s2i_lib.photos.subject import singular_of
 from s2i_lib.speech.phrases import (
     BESIDE,
     COLOURS,
     DET,
     FAR,
+    MASS,
     PLACE,
     SIZE,
     SIZES,
     WITHIN,
     Part,
     count_of,
+    is_adjective,
     is_same_noun,
     parse_head,
     size_of,
@@ -36,11 +39,12 @@ from s2i_lib.speech.values import (
     read_ground,
     read_part,
     read_value,
+    refuse_other,
     where,
 )
 
 _PRONOUN = (
-    r"(?:it|all of (?:it|them)|both of them|them|this|that|these|those|him|her|everything|"
+    r"(?:it|all of (?:it|them)|both(?: of them)?|them|this|that|these|those|him|her|everything|"
     r"the whole thing|the picture|the image|this one|they|he|she)"
 )
 _TARGET = "(?P<target>TARGET)"
@@ -48,7 +52,7 @@ _TARGET = "(?P<target>TARGET)"
 _TARGETS = (_PRONOUN, *(rf"(?:the|his|her|its|their|my)(?: [\w'’-]+){{{n}}}" for n in (1, 2, 3)))
 _VERB = r"(?:make|paint|colou?r|dye|turn|draw|put|place|set|move|change|have|want|need|show|let|" \
         r"render|get|see|transform|convert|like|do|try)"  # fmt: skip
-_BE = r"(?:(?:to )?(?:be|become|look|stand|sit|appear|get|turn)|into|to|as|all|look like)"
+_BE = r"(?:(?:to )?(?:be|become|look|appear|get|turn)|into|to|as|all|look like)"
 _SHOULD = r"(?:should|must|could|can|has to|have to|needs to|ought to|is now|are now)(?: rather)?"
 _THING = r"(?P<thing>.+?)"
 # What somebody may wear or get: "a hat", "red shoes", but not "to fly over houses".
@@ -102,7 +106,9 @@ def _new(scene: Scene, said: dict[str, str]) -> Edit | None:
     is_word = re.fullmatch(rf"{COLOURS}|{SIZE}|[a-z]+", thing, re.IGNORECASE)
     if not is_word or thing in NO_ADJECTIVES or scene.find(what) is not None:
         return None
-    return "add", scene.insert(Part("with", f"with {article_for(thing)} {thing} {what}"))
+    is_one = singular_of(what) == what and what not in MASS
+    article = f"{article_for(thing)} " if is_one else ""
+    return "add", scene.insert(Part("with", f"with {article}{thing} {what}"))
 
 
 def _strict(scene: Scene, said: dict[str, str]) -> Edit | None:
@@ -118,7 +124,9 @@ def _strict(scene: Scene, said: dict[str, str]) -> Edit | None:
 def _is(scene: Scene, said: dict[str, str]) -> Edit | None:
     """Read "it's night", "it is blue"; but "it's a cat on a sofa" is a wish of its own."""
     edit = read_value(scene, said["thing"], is_framed=True)
-    return edit if edit and edit[0] in ("colour", "count", "place", "size", "time") else None
+    kinds = ("colour", "count", "place", "size", "time", "worn")
+    is_known = edit is not None and edit[0] == "attribute" and is_adjective(said["thing"])
+    return edit if edit and (edit[0] in kinds or is_known) else None
 
 
 def _swap(scene: Scene, said: dict[str, str]) -> Edit | None:
@@ -193,11 +201,41 @@ def _more(scene: Scene, said: dict[str, str]) -> Edit | None:
     if thing in one_more or is_same_noun(thing, scene.head.noun):
         count = count_of(scene.head)
         return scene.count((count or 1) + 1)
-    return scene.add(f"another {thing}") if scene.find(thing) else None
+    if not said.get("more"):
+        return scene.add(f"another {thing}") if scene.find(thing) else None
+    if thing in ("detail", "details"):
+        return read_value(scene, "in more detail", is_framed=True)
+    if singular_of(thing) == thing and thing not in MASS:
+        is_word = re.fullmatch(r"[a-z-]+", thing)  # "more realistic"
+        return read_value(scene, thing, is_framed=True) if is_word else None
+    if at := scene.find(thing):
+        text = re.sub(rf"\b(?:some )?{re.escape(thing)}\b", f"more {thing}", scene.parts[at].text)
+        return "add", scene.put(at, text)
+    return scene.add(f"more {thing}")
+
+
+def _aspect(scene: Scene, said: dict[str, str]) -> Edit | None:
+    """Read "change the weather to rain", "the style to Picasso", "the place to a beach"."""
+    what, thing = said["what"].lower(), said["thing"]
+    if what in ("scene", "place", "location", "setting"):
+        return read_ground(scene, thing)
+    edit = read_value(scene, thing, is_framed=what != "style")
+    by = f"in the style of {thing}"
+    return edit or (read_value(scene, by, is_framed=True) if what == "style" else None)
+
+
+def _number_of(scene: Scene, said: dict[str, str]) -> Edit | None:
+    return read_value(scene, said["thing"], is_framed=False)
+
+
+def _dress(scene: Scene, said: dict[str, str]) -> Edit | None:
+    return _set(scene, {**said, "thing": f"dressed {said['thing']}"})
 
 
 def _less(scene: Scene, said: dict[str, str]) -> Edit | None:
     thing, count = said["thing"], count_of(scene.head)
+    if thing in scene.head.words:  # "less scary"
+        return scene.remove(thing)
     if thing and not is_same_noun(thing, scene.head.noun):
         return None
     if count is None or count < 2:
@@ -218,6 +256,7 @@ def _unwanted(scene: Scene, said: dict[str, str]) -> Edit | None:
     thing = re.sub(r" (?:on|in|to) (?:it|them|him|her)$", "", thing)
     if who.startswith("the ") and scene.find(who) is None:
         return None
+    refuse_other(f"another {thing.removeprefix('the ')}")
     if thing == "there":
         thing = who
     if re.fullmatch(SIZE, thing, re.IGNORECASE):
@@ -237,8 +276,10 @@ _FRAMES: tuple[tuple[_Read, str], ...] = (
      rf"{_THING},? (?:instead of|rather than|in place of) .+"),
     (_remove, rf"(?:take|leave|cut) {_TARGET} (?:off|away|out)"
                rf"(?: (?:of )?(?:{_PRONOUN}|the [\w' -]+))?"),
-    (_remove, rf"(?:remove|delete|take away|take off|leave out|lose|drop|erase|get rid of|cut out|"
-               rf"without|no more|no(?! \w+ing\b)|hide) (?:any )?{_THING}(?: please)?"),
+    (_remove, rf"(?:remove|delete|take away|take off|leave out|lose|drop|"
+               rf"stop(?= the\b)|erase|get rid of|cut out|"
+               rf"without|no more|no(?! \w+ing\b| (?:no|an?)\b)|hide) (?:any )?{_THING}"
+               r"(?: please)?"),
     (_unwanted, rf"{_UNWANTED} (?:any )?{_THING}(?: please)?"),
     (_unwanted, rf"(?:(?P<who>{_PRONOUN}|the [\w' -]+?)(?:['’]s| is| are|['’]re) )?(?:\w+ )?too "
                  rf"(?P<thing>{SIZE})"),
@@ -251,28 +292,38 @@ _FRAMES: tuple[tuple[_Read, str], ...] = (
     (_wear, rf"give (?P<target>{_PRONOUN}|the [\w' -]+?) (?={_SOMETHING}){_THING}"),
     (_wear, rf"(?P<target>it|he|she|they|the [\w' -]+?) (?:needs?|wants?|could use|gets?) "
              rf"{_THING}"),
-    (_wear, rf"(?:i(?:'d| would) like |i want |{_VERB} )?{_THING} on (?P<target>it|them|him|her)"),
+    # "A cake with no candles on it" is a wish.
+    (_wear, rf"(?!.*\bwith(?:out)?\b)(?:i(?:'d| would) like |i want |{_VERB} )?{_THING} on "
+            rf"(?P<target>it|them|him|her)"),
+    (_wear, r"put (?:on (?P<thing>an? .+)|(?P<thing>an? [\w' -]+) on)"),
     (_beside, rf"(?:put|place|add|set|draw|paint|show)? ?{_THING} "
                rf"(?P<where>{BESIDE} (?P<target>it|them|him|her))"),
     (_beside, rf"(?:put|place|add|set|draw|paint|show|move) {_THING} "
                rf"(?P<where>{BESIDE} (?P<target>the [\w' -]+))"),
+    (_far, rf"(?:put|place|add|set) {_THING} (?P<where>{WITHIN})"),
     (_far, rf"(?:put|place|add|set|draw|paint|show|i want|i(?:['’]d| would) like|"
             rf"there should be) {_THING} "
             rf"(?P<where>{FAR})"),
     (_more, r"(?:add )?(?:another|one more|an extra|an additional) (?P<thing>[\w' -]+)|"
-             r"(?P<thing>more) of (?:them|those|these)|more (?P<thing>[\w' -]+)|"
-             r"add (?P<thing>another|one more)"),
-    (_less, r"(?:one )?(?:less|fewer) (?P<thing>[\w' -]+)|one (?:less|fewer)|"
+             r"(?P<thing>more) of (?:them|those|these)|"
+             r"(?:add )?(?P<more>more) (?!(?:than|or|like|and)\b)(?P<thing>[\w-]+(?: [\w-]+)?)|"
+             r"add (?P<thing>another|one more|one)"),
+    (_less, r"(?:make (?:it|them|him|her) )?(?:one )?(?:less|fewer) (?P<thing>[\w' -]+)|"
+             r"one (?:less|fewer)|"
              r"remove one(?: of them)?"),
     (_move, rf"(?:take|bring|move|send|put) {_TARGET} (?:in)?to (?P<thing>(?:the|an?) .+)"),
     (lambda scene, said: scene.add(said["thing"]),
      rf"(?:add|include|put in|insert|throw in|also add|append) (?:in )?{_THING}"),
+    (_aspect, rf"(?:change|set|make|turn) (?:the |its )?(?P<what>weather|time|time of day|season|"
+               rf"scene|place|location|setting|style) (?:to|into) {_THING}"),
     (_swap, rf"(?:replace|swap|exchange|switch|change|turn) {_TARGET} "
              rf"(?:with|for|by|into|to) {_THING}"),
     (_swap, rf"(?:{_PRONOUN}(?:['’]s| is| are| should be) )?"
              rf"(?:instead of|in place of|rather than|not|no) (?:{PLACE} )?(?P<target>(?:{DET} )?"
              rf"[\w'-]+(?: [\w'-]+)??)(?:, but|,| but|(?= an? )) (?:{_VERB} )?{_THING}"),
-    (_set, rf"(?:change|set|make|turn) (?:the |its |their )?colou?r (?:of {_TARGET} )?"
+    (_number_of, rf"{_VERB} (?P<thing>\w+ of (?:them|those|these|him|her|it))"),
+    (_dress, rf"(?:dress|dress up) {_TARGET} (?:up )?(?P<thing>(?:as|in) .+)"),
+    (_set, rf"(?:change|set|make|turn) (?:the |its |their |his |her )?colou?r (?:of {_TARGET} )?"
             rf"(?:to |into |be )?{_THING}"),
     (_set, r"(?:change|set|turn|make|paint) (?:the |its )?(?:background|ground)(?: colou?r)? "
             r"(?:to |into |be )?(?P<ground>.+)"),
@@ -280,5 +331,6 @@ _FRAMES: tuple[tuple[_Read, str], ...] = (
     (_set, rf"{_TARGET} (?:{_SHOULD}|to be|to become|to look)(?: {_BE})* {_THING}"),
     (_is, rf"(?:it|he|she|they)(?:['’](?:s|re)| is| are)(?: now)? {_THING}"),
     (_strict, rf"(?:it|them)(?: {_BE})* {_THING}"),  # "I want it blue"
-    (_new, rf"(?:make|paint|colou?r|turn) the (?P<what>[\w-]+) {_THING}"),
+    (_set, rf"(?P<target>the [\w-]+) (?P<thing>{COLOURS})"),  # "I want the cat white"
+    (_new, rf"(?:make|paint|colou?r|turn) (?:the|its|his|her) (?P<what>[\w-]+) {_THING}"),
 )  # fmt: skip

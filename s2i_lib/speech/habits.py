@@ -13,6 +13,7 @@ from typing import NamedTuple
 import regex as re
 from rapidfuzz.distance import Levenshtein
 
+from s2i_lib.speech.phrases import COLOURS, NUMBERS, SIZE
 from s2i_lib.speech.words import DETERMINERS, POSSESSIVES, is_word, tokenize, word_set
 
 _MARKS = {
@@ -63,18 +64,44 @@ _DET = r"(?:an?|the|some|my|our|your|his|her|their|two|three|four|five|many|seve
 _OPENERS = re.compile(
     r"^(?:(?:okay|ok|alright|all right|so|and so|um|oh|yeah|yes|please|actually|basically|"
     r"let me think|let me see|let's see|maybe|perhaps|kindly|you know|i mean)\b(?!')[\s,.…]*"
-    r"|(?:well|right|now|and|hey|hi|hello|then|like)\s*[,.…]\s*"
+    r"|(?:well|right|now|and|hey|hi|hello|then|like|no)\s*[,.!…]\s*|no (?=(?:no|an?)\b)"
     r"|(?:hey|hi|hello) (?:there|computer|whisper)\b[\s,.]*)",
     re.IGNORECASE,
 )
 _MAKE = r"(?:draw|paint|make|create|generate|show|give|sketch|imagine|render|produce|design|get|do)"
 _SEE = r"(?:see|have|get|draw|look at|make|create|generate|paint|try)"
-_POLITELY = r"(?:(?:please|maybe|just|possibly|perhaps|kindly)[\s,]+)*"
+_POLITELY = (
+    r"(?:(?:please|maybe|just|possibly|perhaps|kindly|now|also|first|quickly|try (?:to|and))"
+    r"[\s,]+)*"
+)
+_HELLO = (
+    r"(?:(?:hey|hi|hello|ok|okay|dear) )?(?:computer|machine|siri|alexa|google|whisper|mum|mummy|"
+    r"mom|mommy|dad|daddy|everybody|everyone)|hey|hi|hello|good (?:morning|afternoon|evening|day)"
+)
+_IS_HELLO = re.compile(rf"(?:{_HELLO})\W*", re.IGNORECASE)
+_ASK = (
+    rf"(?:please|kindly|(?:can|could|would|will|may|might) (?:you|we|i)|"
+    rf"(?:i|we)(?:'d| would)? (?:want|like|need)|let's|"
+    rf"{_MAKE} (?:me|us|{_DET}|NAME))\b"
+)
 _REQUEST = re.compile(
     rf"^(?:"
     rf"(?:please |kindly )?be so kind (?:as to|and) {_MAKE}\b"
     rf"|(?:would|could) you be so (?:kind|nice|good)(?: as to| and to| and)? {_MAKE}\b"
-    rf"|(?:i was wondering|i wonder) if (?:you|we|i) (?:can|could|might) {_POLITELY}"
+    rf"|(?:{_HELLO})[\s,.!]+(?={_ASK})"
+    rf"|(?:(?:and )?(?:now|then|first|just|also|quickly|simply)|and)\s+(?={_ASK})"
+    rf"|(?:would it be|is it) possible (?:for you )?to (?:{_MAKE}|{_SEE})\b"
+    rf"|(?:how about|why do(?:n't| not)) (?:you|we) {_MAKE}\b|why not(?= {_DET}\b)"
+    rf"|i (?:think|guess)[\s,]+(?=(?:i|we|{_DET})\b)|i was thinking(?: of| about)?(?: maybe)?\b"
+    rf"|(?:do you )?want to see\b|(?:do you have|have you got)(?= an? (?:picture|image|photo)\b)"
+    rf"|my wish is\b|i (?:wish for|dream of|ask for)\b"
+    rf"|(?:please )?try (?:to|and) (?:{_MAKE}|{_SEE})\b"
+    rf"|(?:can|could|would) you try (?:drawing|painting|making|showing)\b"
+    rf"|(?:the|my|this) (?:picture|image) (?:(?:should|must) show|shows)\b|it should show\b"
+    rf"|[io]n (?:the|my|this) (?:picture|image),? there (?:is|are|should be)\b"
+    rf"|it should be (?={_DET}\b)"
+    rf"|(?:i was wondering|i'm wondering|i am wondering|i wonder) (?:if|whether) "
+    rf"(?:you|we|i) (?:can|could|might) {_POLITELY}"
     rf"(?:{_MAKE}|{_SEE})\b"
     rf"|do you (?:think|mind if) (?:you|we|i) (?:can|could|might)? ?{_POLITELY}(?:{_MAKE}|{_SEE})\b"
     rf"|(?:it would|it'd|that would) be (?:nice|great|lovely|cool|awesome) "
@@ -89,7 +116,7 @@ _REQUEST = re.compile(
     rf"|would you mind (?:drawing|painting|making|showing)\b"
     rf"|(?:i|we)(?:'d| would| really)* (?:want|like|love|wish|need)(?: you)?"
     rf"(?: to {_SEE}| to {_MAKE})?\b"
-    rf"|(?:let's|let us|let me|i'll|i will|i'm going to) {_SEE}\b"
+    rf"|(?:let's|let us|let me|i'll|i will|i'm going to) (?:{_SEE}|do|take)\b"
     rf"|(?:i am|i'm) (?:thinking of|imagining|looking for)\b"
     rf"|{_MAKE}(?= (?:me|us|please)\b| NAME\b| {_DET}\b)"
     rf"|(?:how|what) about\b"
@@ -101,12 +128,20 @@ _PICTURE_OF = re.compile(
     r"(?:of|with|that shows|showing)\b\s*",
     re.IGNORECASE,
 )
+_LOOKS_LIKE = re.compile(
+    r"^what (?!do|did|would|is|are)(?P<who>[^,.]+?) (?:(?:would|could|might) look|looks?) like\b",
+    re.IGNORECASE,
+)
 _CLOSERS = re.compile(
-    r"[\s,.!?]*\b(?:please|thank you(?: very much| so much)?|thanks(?: a lot)?|if you can|"
+    r"[\s,.!?]*\b(?:please|thank you(?: very much| so much)?|"
+    r"(?:many )?thanks(?: a lot| a million| so much)?|"
+    r"if you can|if you please|(?:would|is) (?:that|it) (?:be )?(?:possible|okay|ok)|"
+    r"(?<=, )right(?=\?)|"
     r"if possible|that's it|that's all|pretty please|thank you in advance|thanks in advance|"
     r"(?:that|it|this) would be (?:nice|great|lovely|awesome|cool|perfect|wonderful)|"
-    r"if (?:you don't mind|it's not too much trouble|that's okay|you would|you could)|cheers|"
-    r"or something(?: like that)?|would you|you know|okay|ok)\b"
+    r"if (?:you (?:don't|wouldn't) mind|it's not too much trouble|that's okay|you would|you could)|"
+    r"cheers|"
+    r"or (?:something(?: like that)?|whatever)|would you|you know|okay|ok)\b"
     r"[\s,.!?…]*$",
     re.IGNORECASE,
 )
@@ -123,10 +158,12 @@ def strip_habits(text: str, names: Sequence[str] = ()) -> str:
     if names:
         one = "|".join(re.escape(name) for name in names)
         request = re.compile(_REQUEST.pattern.replace("NAME", f"(?:{one})"), re.IGNORECASE)
-    text = _STUTTER.sub("", _UM.sub(_without_um, join_background(text)))
+    text = _STUTTER.sub("", _UM.sub(_without_um, join_background(_write_out(text))))
     text = without_repeats(_ASIDE.sub("", put_right(text)).strip(" ,"))
     cuts = [0, *(cut.end() for cut in _CLAUSE_END.finditer(text)), len(text)]
     clauses = [text[a:b].strip() for a, b in pairwise(cuts)]
+    if len(clauses) > 1:  # "Alexa, show me a cat"
+        clauses = [one for one in clauses if not _IS_HELLO.fullmatch(one)] or clauses[-1:]
     stripped = [_strip_clause(clause, request) for clause in clauses]
     return " ".join(_without_twins(stripped)).strip()
 
@@ -137,7 +174,7 @@ def _strip_clause(text: str, request: re.Pattern[str]) -> _Clause:
         shorter = _OPENERS.sub("", text, count=1)
         asked = request.sub("", shorter, count=1)
         is_request = is_request or asked != shorter
-        shorter = _PICTURE_OF.sub("", asked, count=1)
+        shorter = _LOOKS_LIKE.sub(r"\g<who>", _PICTURE_OF.sub("", asked, count=1))
         if shorter == text or not shorter:
             text = shorter
             break
@@ -236,14 +273,25 @@ def _begins_anew(text: str) -> bool:
 
 MARKER = (
     r"(?:(?:oh |uh )?(?:no|sorry|wait|no wait|wait no|no sorry|oops)\b"
-    r"(?:,? (?:i (?:mean|meant)|sorry))?[,.…!]+|"
+    r"(?:,? (?:i (?:mean|meant)|sorry|actually))?[,.…!]+|"
+    r"(?:(?:oh |uh )?(?:no|wait|no wait|wait no)|(?<=[,.…] )sorry)(?= (?:an?|the|my)\b)|"
+    r"(?:no,? |(?<=[,.…] ))actually\b,?(?= (?:an?|the|two|three|my)\b)|"
     r"(?:no,? )?(?:i mean|i meant|or rather|make that|scratch that|correction)\b[,.…]*)"
 )
 _PUT_RIGHT = re.compile(
     rf"(?P<wrong>[^.?!…]*?[^\s,.?!…])[\s,.?!…-]+{MARKER}\s+"
-    rf"(?P<right>(?P<first>an?|the|two|three|four|five|some|my|on|in|at|under|with)\b[^.?!]*)",
+    rf"(?:make (?:it|that) |just )?"
+    rf"(?P<right>(?P<first>an?|the|two|three|four|five|some|my|on|in|at|under|with(?:out)?)\b[^.?!]*)",
     re.IGNORECASE,
 )
+
+
+_ALIKE = "|".join(
+    rf"\b(?:{kind})[\s,.!…]+(?:(?:oh|no|sorry|wait|actually|i mean|i meant|or rather)[\s,.!…]+)+"
+    rf"(?=(?:{kind})\b)"
+    for kind in (COLOURS, rf"\d+|{'|'.join(NUMBERS)}", SIZE, "bigger|smaller")
+)
+_ALIKE_PUT_RIGHT = re.compile(_ALIKE, re.IGNORECASE)  # "a red, no, blue car"
 
 
 def put_right(text: str) -> str:
@@ -251,9 +299,13 @@ def put_right(text: str) -> str:
 
     def right(match: re.Match[str]) -> str:
         wrong, first = match["wrong"], match["first"].lower()
-        is_small = first in ("on", "in", "at", "under", "with")
+        is_small = first in ("on", "in", "at", "under", "with", "without")
+        first = "with(?:out)?" if "with" in first else first
         same = rf"\b{first}\b" if is_small else rf"\b{_DET}\b"
         places = [found.start() for found in re.finditer(same, wrong, re.IGNORECASE)]
+        if not places and is_small and "with" not in first:  # "on the beach, no, in the mountains"
+            others = re.finditer(r"\b(?:on|in|at|under)\b", wrong, re.IGNORECASE)
+            places = [found.start() for found in others]
         # What names a place of its own is said all over again.
         is_whole = not is_small and re.search(r"\s(?:on|in|at|under|with)\s", match["right"])
         if not places:
@@ -261,7 +313,10 @@ def put_right(text: str) -> str:
         at = places[0] if is_whole else places[-1]
         return wrong[:at] + match["right"]
 
-    return _PUT_RIGHT.sub(right, text)
+    text = _ALIKE_PUT_RIGHT.sub("", text)
+    while (meant := _PUT_RIGHT.sub(right, text)) != text:  # "a dog, no, a cat, no, a horse"
+        text = meant
+    return text
 
 
 _WANTED = re.compile(
@@ -280,6 +335,20 @@ def find_wanted(text: str) -> str:
     return next((rest for rest in reversed(asked) if _Clause(rest, True).content), "")
 
 
+_SHORT = (
+    (r"\bgimme\b", "give me"), (r"\blemme\b", "let me"), (r"\b(?:pls|plz)\b", "please"),
+    (r"\bthx\b", "thanks"), (r"(?<=^|\b(?:i|we|you) )wanna\b", "want to"),
+    (r"(?<=\b(?:can|could|would|will) )(?:u|ya)\b", "you"),
+)  # fmt: skip
+
+
+def _write_out(text: str) -> str:
+    """Write out what is said or typed short: "I wanna see", "gimme", "pls"."""
+    for short, words in _SHORT:
+        text = re.sub(short, words, text, flags=re.IGNORECASE)
+    return text
+
+
 def _without_um(match: re.Match[str]) -> str:
     """The commas around "um" are its own; a comma on one side only belongs to the sentence."""
     return ", " if match["before"] and not match["after"] else " "
@@ -292,10 +361,15 @@ _FILLERS = (
     r"(?:can|could|would|will) (?:you|we|i)(?: please| just| maybe| also| now)*(?! ?$)|"
     r"(?:i|we)(?:'d| would| really)* (?:want|like|love|wish|need) (?:you )?to(?= )|"
     r"(?:i'd|we'd|i would|we would|i|we) (?:like|love|want|prefer|rather have)"
-    r"(?= (?:it|them|that|the)\b)|"
+    r"(?= (?:it|them|that|the) (?!one\b))|"
+    r"(?:that )?(?:looks|is) (?:good|great|nice|fine),? but|almost,? but|not quite|"
+    r"not (?:this|that)(?: one)?(?=,)|better(?= (?:in|with)\b)|"
+    r"it(?:'d| would) (?:be|look) (?:better|nicer|nice|good|great|lovely|cool)|"
+    r"(?:keep|leave) (?:everything|the rest|it|the [\w-]+)(?: else)?(?: the same| as it is)?,? "
+    r"(?:but|and just)|"
     r"(?:i'd|i would) (?:rather|prefer)|would you mind|let's|let us|let me|"
-    r"(?:how|what) about|try to|just|also|then|but|"
-    r"(?:(?:draw|paint|show|make) (?:me )?)?(?:the )?same(?: thing| one| picture)?"
+    r"(?:how|what) about(?: making)?|try to|just|also|then|but|"
+    r"(?:(?:draw|paint|show|make|do) (?:me )?)?(?:the )?same(?: thing| one| picture)?"
     r"(?:,? but)?(?=,? ))"
 )
 _POLITE = re.compile(rf"^{_FILLERS}\b(?!')[\s,.!…]*", re.IGNORECASE)
@@ -305,9 +379,11 @@ _AS_QUESTION = re.compile(
     r"(?:could|can|should|would) (?P<what>it|they|the [\w' -]+?) be) ",
     re.IGNORECASE,
 )
+_AS_ASKED = re.compile(r"^(?:could|can|should) (it|they|he|she) (?!be\b)", re.IGNORECASE)  # fly
 _POLITE_END = re.compile(
     r"[\s,.!?…]+(?:please|thank you(?: very much| so much)?|thanks(?: a lot)?|if you can|"
-    r"if possible|would you|could you|will you|for me|though|too|as well|right now)[\s,.!?…]*$",
+    r"if possible|would you|could you|will you|for me|maybe|i think|i guess|"
+    r"would be (?:nice|great|good|better|lovely|cool)|though|too|as well|right now)[\s,.!?…]*$",
     re.IGNORECASE,
 )
 
@@ -321,11 +397,13 @@ def strip_politeness(text: str) -> str:
 
     Unlike `strip_habits`, which leaves what a picture shows.
     """
-    text = _ASIDE_IN_CHANGE.sub("", _UM.sub(_without_um, join_background(text)))
+    text = _ASIDE_IN_CHANGE.sub("", _UM.sub(_without_um, join_background(_write_out(text))))
+    text = re.sub(r"[\p{Extended_Pictographic}\uFE0F]+\W*$", "", text)
     text = " ".join(text.split()).strip(" ,.;!?…")
     while (shorter := _POLITE_END.sub("", text)) != text:
         text = shorter
     while (shorter := _POLITE.sub("", text)) != text and shorter:
         text = shorter
+    text = _AS_ASKED.sub(r"\1 should ", text)
     text = _AS_QUESTION.sub(r"\g<what> should be ", text)
     return text.strip(" ,.;!?…")

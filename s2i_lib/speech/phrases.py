@@ -15,6 +15,7 @@ import regex as re
 
 from s2i_lib.photos.subject import PAIRS, UNCOUNTED, Subject, plural_of, singular_of
 from s2i_lib.speech.templates import article_for
+from s2i_lib.speech.words import word_set
 
 NUMBERS = (
     "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven",
@@ -28,7 +29,7 @@ _STEP = {"tiny": 0, "little": 1, "small": 1, "big": 3, "large": 3, "huge": 4, "g
 _HUES = (
     "red|orange|yellow|green|blue|purple|violet|pink|brown|black|white|gr[ae]y|gold|golden|silver|"
     "turquoise|cyan|magenta|beige|navy|crimson|scarlet|teal|maroon|lilac|copper|bronze|ivory|"
-    "rainbow-coloured|rainbow-colored|colou?rful|transparent|multicolou?red"
+    "rainbow[ -]colou?red|colou?rful|transparent|multicolou?red"
 )
 COLOUR = rf"(?:(?:light|dark|bright|pale|deep|neon|royal|sky|lime|olive|hot)[ -])?(?:{_HUES})"
 COLOURS = rf"{COLOUR}(?:(?:,| and|,? and) {COLOUR})*"
@@ -61,7 +62,9 @@ PLACE = (
     r"underneath|across|through|along|around|amid|surrounded by)"
 )
 # Places that are said with a word for being beside something.
-SET_PLACE = r"(?:under ?water|under the (?:sea|water|ocean)|above the (?:clouds|city|sea))"
+SET_PLACE = (
+    r"(?:under ?water|under the (?:sea|water|ocean)|above the (?:clouds|city|sea)|indoors|outdoors)"
+)
 BESIDE = r"(?:next to|close to|beside|near|by|in front of|behind|on top of|under|above|between)"
 WITHOUT = r"(?:without|(?:(?:with|and|but) )?no)(?: any)?"
 TIME = (
@@ -72,6 +75,11 @@ TIME = (
     r"by (?:day|night|moonlight|daylight|candlelight)|"
     r"(?:in|during) (?:the |a )?(?:heavy |light )?(?:rain|storm|fog|thunderstorm|snowstorm|mist))"
 )
+MASS = UNCOUNTED | word_set(
+    """snow rain water grass sand ice fog mist smoke sunshine sunlight moonlight thunder light mud
+    fur hair coffee tea milk juice food music steam dust foam rust confetti glitter"""
+)
+"""What is said without an article: "with snow"."""
 CLOTHES = (
     r"(?:hat|cap|dress|suit|shirt|t-shirt|coat|jacket|costume|scarf|helmet|crown|boots|shoes|"
     r"glasses|sunglasses|uniform|tie|tuxedo|sweater|gown|armou?r|skirt|apron|headphones|bow|"
@@ -182,9 +190,9 @@ def parse_head(text: str, subjects: Sequence[Subject] = ()) -> Head:
     words = text.split()
     end = len(words)
     for i, word in enumerate(words):
-        is_clause = re.match(r"(?:that|who|which|is|are|of|to|and|from|for|like|made)$", word)
+        is_clause = re.match(r"(?:that|who|which|is|are|of|to|and|as|from|for|like|made)$", word)
         around = (*words[max(i - 1, 0) : i], *words[i + 1 : i + 2])
-        joins = word == "and" and all(map(_is_adjective, around))  # "a black and white dog"
+        joins = word == "and" and all(map(is_adjective, around))  # "a black and white dog"
         if i and (is_doing(words[i - 1], word) or (is_clause and not joins)):
             end = i
             break
@@ -194,7 +202,7 @@ def parse_head(text: str, subjects: Sequence[Subject] = ()) -> Head:
     while (
         at < len(core) - 1
         and core[at] not in identifiers
-        and _is_adjective(core[at])
+        and is_adjective(core[at])
         and not _COMPOUND.match(" ".join(core[at:]))
     ):
         at += 1
@@ -208,7 +216,7 @@ def is_doing(before: str, word: str) -> bool:
     if not is_verb or re.match(rf"{_NO_ADJECTIVE}$", word):
         return False
     is_noun = re.match(rf"{_NO_ADJECTIVE}$", before)
-    leads = _is_adjective(before) or re.match(rf"(?:{DET}|any|single)$", before, re.IGNORECASE)
+    leads = is_adjective(before) or re.match(rf"(?:{DET}|any|single)$", before, re.IGNORECASE)
     return bool(is_noun) or not leads
 
 
@@ -216,7 +224,8 @@ _ADJECTIVE = re.compile(
     rf"(?:{SIZE}|{_HUES}|and|light|dark|bright|pale|deep|old|young|new|happy|sad|angry|cute|funny|"
     r"sleepy|wet|dirty|brave|fat|thin|good|bad|beautiful|pretty|lovely|fluffy|scared|proud|grumpy|"
     r"tired|muddy|snowy|tall|short|long|round|shiny|fancy|fast|slow|furry|hairy|wooden|metal|"
-    r"glass|plastic|golden|magic|evil|friendly|broken|very|really|[a-z]{3,}ing|[a-z]{3,}ed),?$",
+    r"glass|plastic|golden|magic|evil|friendly|broken|scary|spooky|hungry|thirsty|silly|clean|"
+    r"modern|ancient|rusty|realistic|elegant|crazy|lazy|strong|weak|very|really|[a-z]{3,}ing|[a-z]{3,}ed),?$",
     re.IGNORECASE,
 )
 # Nouns that begin with what is an adjective elsewhere: a blue light bulb, no light blue bulb.
@@ -229,15 +238,16 @@ _COMPOUND = re.compile(
 )
 
 
-def _is_adjective(word: str) -> bool:
+def is_adjective(word: str) -> bool:
+    """Return whether a word is one of those that are said of things: "happy"."""
     return _ADJECTIVE.match(word) is not None
 
 
 def noun_of(part: Part, subjects: Sequence[Subject] = ()) -> str:
     """Return the noun of a part without what leads to it: "with a red hat" is "hat"."""
     inside = re.sub(
-        rf"^(?:wearing|dressed in|dressed as|{WITHOUT}|with|and|plus|{PLACE})\s+", "", part.text,
-        flags=re.IGNORECASE,
+        rf"^(?:wearing|holding|dressed in|dressed as|{WITHOUT}|with|and|plus|{PLACE})\s+",
+        "", part.text, flags=re.IGNORECASE,
     )  # fmt: skip
     return parse_head(split_parts(inside)[1][0].text, subjects).noun
 

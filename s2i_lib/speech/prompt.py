@@ -11,12 +11,14 @@ import regex as re  # unlike the built-in module it takes a letter's signs for a
 
 from s2i_lib.errors import InputError
 from s2i_lib.photos.subject import Subject, plural_of
+from s2i_lib.speech.changes import read_change
 from s2i_lib.speech.habits import find_wanted, strip_habits, write_marks
 from s2i_lib.speech.name_matching import Mention, find_names
 from s2i_lib.speech.near_names import NearName, find_near_names
 from s2i_lib.speech.phrases import NUMBERS, is_doing
 from s2i_lib.speech.templates import article_for
 from s2i_lib.speech.transcript import Transcript
+from s2i_lib.speech.values import DOES, DOING
 from s2i_lib.speech.words import POSSESSIVES, tokenize, word_set
 from s2i_lib.storage.layout import composed
 
@@ -117,6 +119,7 @@ def _read(
     mentions = find_names(text, known)
     near_names = find_near_names(text, known, mentions)
     text, used, more = replace_names(text, mentions, chosen)
+    text = _obey(text, said, used)
     notes += more
     if chosen is not None and chosen not in used:
         notes.append(
@@ -272,9 +275,72 @@ def _phrase_end(text: str, mention: Mention) -> int:
     return found.end() if found and not mention.is_possessive else mention.end
 
 
+# --- orders -------------------------------------------------------------------------------------
+
+_AND_ORDER = re.compile(
+    r"(?:[.,;]|,? and) (?:(?:and|then) )*(?=(?:make|put|give|paint|colou?r|let|dress|place) "
+    r"(?:.* )?(?:it|him|her|them)\b)",
+    re.IGNORECASE,
+)
+
+
+_TO_DO = r"put|place|let|have|can|could|should|turn|dress"
+_TOLD = (
+    rf"(?:(?:(?:can|could|would|will) you (?:please )?|let's |(?:you )?to )?(?P<verb>{_TO_DO}) )?"
+)
+
+
+def _obey(text: str, said: str, named: Sequence[Subject]) -> str:
+    """Return what an order shows: "put a ohwx dog on the moon", "a house and make it red"."""
+    noun = "|".join(re.escape(noun) for one in named for noun in (one.phrase, one.class_noun))
+    who = rf"an? (?:{noun})(?: and an? (?:{noun}))*" if noun else r"(?<=put |place |let )an? [\w-]+"
+    told = rf"{_TOLD}(?P<who>{who}) (?:to )?(?P<rest>.+)"
+    gift = re.fullmatch(rf"put (?P<what>.+) on (?P<who>{who})", text, re.IGNORECASE)
+    if order := re.fullmatch(told, text, re.IGNORECASE):
+        went = re.search(r"\b(?:give|make)\b", said, re.IGNORECASE)  # with the politeness
+        verb = order["verb"] or (went.group() if went else "")
+        text = _shown(order["who"], verb.lower(), order["rest"]) or text
+    elif noun and gift:
+        text = _changed(f"put {gift['what']} on it", gift["who"]) or text
+    if found := _AND_ORDER.search(text):
+        text = _changed(text[found.end() :], text[: found.start()]) or text
+    return text
+
+
+def _shown(who: str, verb: str, rest: str) -> str:
+    """Return what is seen where somebody does what is ordered; "" where it is no order."""
+    rest = re.sub(r"^(?:into|be|look like) (?=an? )", "as ", rest, flags=re.IGNORECASE)
+    rest = re.sub(r"^be ", "", rest, flags=re.IGNORECASE)
+    if re.match("as ", rest) and verb != "dress":
+        return f"{who} {rest}"
+    if verb == "make" and re.match(r"an? ", rest, re.IGNORECASE):
+        return f"{who} as {rest}"
+    if verb in ("put", "place", "dress", "give"):
+        return _changed(f"{verb} it {rest}", who)
+    if re.match(DOING, rest, re.IGNORECASE):
+        return f"{who} {rest}"
+    if " and " in who and re.match(DOES, rest, re.IGNORECASE):  # what two do is said behind both
+        shown = _changed(f"make it {rest}", "a thing")
+        return shown.replace("a thing", who) if "a thing" in shown else ""
+    return _changed(f"make it {rest}", who) if verb == "make" or re.match(DOES, rest) else ""
+
+
+def _changed(order: str, last: str) -> str:
+    """Return what an order makes of a scene; "" where it is none."""
+    try:
+        change = read_change(order, last)
+    except InputError:
+        return ""
+    return change.text if change and change.is_explicit else ""
+
+
 # --- numbers, negatives, length -----------------------------------------------------------------
 
-_LABEL = re.compile(r"\b(?:number|no\.|route|bus|room|page|line|gate|level)\s*$", re.IGNORECASE)
+_LABEL = re.compile(
+    r"\b(?:(?i:number|no\.|route|bus|room|page|line|gate|level|size|type|version|chapter|channel|"
+    r"platform|apollo|formula)|(?<=\S )[A-Z]\w*[a-z]\w*|\w*[a-z][A-Z]\w*)\s*$"
+)
+"""What stands before a number that counts nothing: "a size 12 shoe", "the PlayStation 5 pad"."""
 _COUNT = re.compile(
     r"(?<![\w.,:/#-])(?:0?\d|1[0-2])(?=\s+[^\W\d])(?!\s*(?:mm|cm|m|km|am|pm|px|d)\b)"
 )
@@ -303,15 +369,18 @@ def tidy(text: str) -> str:
 _STOP = (
     r"(?=$|[,.;:!?]|\s(?:in|on|at|under|over|by|near|behind|beside|with|without|while|but|during|"
     r"from|of|for|to|as|like|that|who|which|next|made|because|where|when|is|are|around|inside|"
-    r"through|and (?:an?|the|with|without|no|my|one|two|some))\b)"
+    r"through|there|anywhere|and (?:an?|the|with|without|no|my|one|two|some))\b)"
 )
+_LISTED = r"(?:[\w'-]+ )?[\w'-]+(?:, (?:[\w'-]+ )?[\w'-]+)+,? (?:or|nor) \S.*?"
+_NOBODY = re.compile(r"(?:\b(?:with|and|there is|there's)|(?<=,)) nobody\b", re.IGNORECASE)
 _WITHOUT = re.compile(
     rf"\b(?:without|(?:with|but|and|has|have|are|is|there's|should be|wearing|wears|holding) no|"
-    rf"(?<=, )no|(?:do|does|should|must)(?:n['’]t| not) (?:have|wear|show)|"
+    rf"(?<=, )no|^no(?=[^,]*, )|(?:do|does|should|must)(?:n['’]t| not) "
+    rf"(?:have|wear|show|contain|include)|"
     rf"(?<=\bI )do(?:n['’]t| not) want|should(?:n['’]t| not) be(?= any?\b)|"
-    rf"not (?:wearing|holding|carrying))\s+"
+    rf"(?:not|(?:is|are)n['’]t) (?:wearing|holding|carrying)|(?:with )?neither)\s+"
     r"(?!(?:longer|more|matter|doubt|to)\b)"
-    rf"(?P<what>\S.*?){_STOP}",
+    rf"(?P<what>{_LISTED}|\S.*?){_STOP}",
     re.IGNORECASE,
 )
 
@@ -319,10 +388,10 @@ _WITHOUT = re.compile(
 def find_negatives(text: str) -> str:
     """Return what was said not to be there: "a street without cars or people" -> "cars, people"."""
     found: list[str] = []
-    for match in _WITHOUT.finditer(text):
+    for match in _WITHOUT.finditer(_NOBODY.sub(" with no people", text)):
         for part in _without_doings(match["what"]):
             part = re.sub(
-                r"^(?:any|a|an|the|a single|even|much|many|its|his|her|their)\s+",
+                r"^(?:any|either|a|an|the|a single|even|much|many|its|his|her|their)\s+",
                 "",
                 part.strip(),
                 flags=re.IGNORECASE,
@@ -336,7 +405,7 @@ def find_negatives(text: str) -> str:
 def _without_doings(what: str) -> list[str]:
     """Return what is left out without what somebody does: "shoes playing football" -> shoes."""
     found = []
-    for part in re.split(r"\s+(?:or|nor)\s+", what):
+    for part in re.split(r",?\s+(?:or|nor)\s+|,\s+", what):
         words = part.split()
         ends = [i for i, word in enumerate(words) if i and is_doing(words[i - 1], word)]
         found += re.split(r"\s+and\s+", " ".join(words[: min(ends, default=len(words))]))

@@ -15,9 +15,11 @@ import regex as re
 from s2i_lib.errors import InputError
 from s2i_lib.photos.subject import Subject, singular_of
 from s2i_lib.speech.phrases import (
+    CLOTHES,
     COLOURS,
     DET,
     FAR,
+    MASS,
     PLACE,
     WITHOUT,
     Head,
@@ -133,8 +135,12 @@ class Scene:
         if not is_thing(thing):
             return None
         if not re.match(rf"{DET}\b|[\w-]+s\b|some\b", thing) and " " not in thing:
-            thing = f"a {thing}" if singular_of(thing) == thing else thing
+            is_one = singular_of(thing) == thing and thing not in MASS
+            thing = f"a {thing}" if is_one else thing
         new = Part("with", f"with {thing}")
+        at = self.find(thing) if to is None and re.search(rf"\b{CLOTHES}s?$", thing) else None
+        if at and self.parts[at].role == "with":  # hats that are red now
+            return "add", self.put(at, new.text)
         return "add", self.insert(new) if to is None else self.attach(to, new)
 
     def remove(self, thing: str) -> Edit | None:
@@ -148,6 +154,11 @@ class Scene:
         if thing in ("background", "ground"):
             kept = [part for part in self.parts if part.role != "place"]
             return "remove", self.join(kept)
+        if thing == "one":  # of several
+            return None
+        if thing in ("everything else", "all else"):
+            return "remove", self.join(self.parts[:1])
+        thing = re.sub(r"^every(?:one|body)$", "people", re.sub(r"^all(?: the)? ", "", thing))
         at = self.find(thing)
         if at == 0:
             return self._remove_head()

@@ -29,11 +29,14 @@ from s2i_lib.speech.phrases import (
     WITHIN,
     WITHOUT,
     Part,
+    count_of,
+    is_same_noun,
     join_parts,
     noun_of,
     parse_head,
     size_of,
     split_parts,
+    with_article,
     with_colour,
     with_noun,
     with_size,
@@ -50,8 +53,10 @@ _TIMES = {
     "winter": "in winter", "summer": "in summer", "autumn": "in autumn", "spring": "in spring",
     "rain": "in the rain", "raining": "in the rain", "rainy": "in the rain",
     "sunset": "at sunset", "sunrise": "at sunrise", "foggy": "in the fog", "dawn": "at dawn",
+    "night time": "at night", "misty": "in the mist", "stormy": "in a storm", "dark": "in the dark",
+    "sunny": "in the sun", "snow": "in the snow", "snowing": "in the snow", "snowy": "in the snow",
 }  # fmt: skip
-_SKY = r"\b(?:rain|storm|fog|thunderstorm|snowstorm|mist|stars)$"
+_SKY = r"\b(?:rain|snow|storm|fog|thunderstorm|snowstorm|mist|stars)$"
 """Times that are places as well: in the rain there is no red background, and no kitchen."""
 _UNDER_NO_SKY = re.compile(rf"{GROUND.pattern}|in the snow$", re.IGNORECASE)
 """Places that give way to such a time."""
@@ -70,33 +75,44 @@ THIRD_PERSON = {
     f"{verb[:-1]}ies" if verb[-1] == "y" and verb != "play" else f"{verb}s": gerund
     for verb, gerund in _GERUNDS.items()
 }
+DOES = rf"(?:wear|hold|look|{'|'.join(_GERUNDS)})\b"
+"""What somebody may be told to do."""
 DOING = f"(?:{'|'.join(_GERUNDS.values())})"
 
 _FOR_INSTANCE = {
     "colour": "make it blue", "color": "make it blue", "style": "as a painting",
-    "place": "on a beach", "size": "make it bigger",
+    "place": "on a beach", "size": "make it bigger", "background": "make the background green",
 }  # fmt: skip
 """What somebody may say who wants another one of these."""
+
+
+MUCH = (
+    r"(?:much|a lot|(?:quite )?a bit|a (?:little|tiny) bit|a little|slightly|even|really|very|way)"
+)
+"""Words before a value that make it more or less so."""
 
 
 def read_value(scene: Scene, said: str, *, is_framed: bool) -> Edit | None:
     """Understand what the picture's first thing is to be."""
     value = re.sub(r"^(?:to be|be|look|all|in|be in)\s+(?=" + COLOURS + r"$)", "", said)
-    much = r"^(?:much|a lot|a bit|a little|slightly|even|really|very|way)\s+"
-    value = re.sub(much, "", value, flags=re.IGNORECASE)
+    value = re.sub(rf"^{MUCH}\s+", "", value, flags=re.IGNORECASE)
+    aside = r"^(?:(?:more|further) )?(?:to (?:the|its|his|her) )?(left|right)$"
+    value = re.sub(aside, r"on the \1", value, flags=re.IGNORECASE)
+    value = re.sub("^into (?=space|the |an? )", "in ", value, flags=re.IGNORECASE)
+    value = {"inside": "indoors", "outside": "outdoors"}.get(value.lower(), value)
     value = re.sub(r"^more\s+(?=" + COLOURS + "$)", "", value)
     value = re.sub(rf"^in (?:an? |the )?({COLOURS}) colou?rs?$", r"\1", value)
     low = value.lower()
     if re.search(NEXT, low):  # one change after another is read one by one
         return None
-    _refuse_other(low)
+    refuse_other(low)
     if re.fullmatch(rf"(?:the )?{COLOURS}|(?:an? |the )?{COLOURS} ones?", low):
         colour = re.sub(r"^(?:an?|the) | ones?$", "", low)
         return "colour", scene.allow(colour).with_head(with_colour(scene.head, colour))
-    for read in (_size, _number, _time, _style, _clothes, _doing):
+    for read in (_size, _number, _time, _style, _clothes, _doing, _made_of):
         if edit := read(scene, value):
             return edit
-    if re.match(rf"{PLACE} |{SET_PLACE}$", low):
+    if re.match(rf"(?!in the style ){PLACE} |{SET_PLACE}$", low):
         return _place(scene, value)
     is_noun = re.match(rf"{DET} |[\w-]+s$", low) or low.rpartition(" ")[2] in _BARE_NOUNS
     if is_framed and is_noun and is_thing(value):
@@ -105,15 +121,18 @@ def read_value(scene: Scene, said: str, *, is_framed: bool) -> Edit | None:
         adjective = re.sub(r"^more ", "", low)
         if adjective not in (*scene.head.words, *NO_ADJECTIVES):
             words = (*scene.head.words, adjective)
-            return "attribute", scene.with_head(replace(scene.head, words=words))
+            return "attribute", scene.with_head(with_article(replace(scene.head, words=words)))
     return None
 
 
-def _refuse_other(value: str) -> None:
+def refuse_other(value: str) -> None:
     """Ask which one it is to be: somebody wants "a different colour"."""
     what = "|".join(_FOR_INSTANCE)
     found = re.fullmatch(
-        rf"(?:in |with )?(?:another|(?:an? )?(?:different|new|other)) (?P<what>{what})s?", value
+        rf"(?:(?:in|with|at|on) )?(?:another|(?:an? )?(?:different|new|other|wrong)|wrong) "
+        rf"(?P<what>{what})s?|"
+        rf"(?:change|switch) (?:the|its|his|her) (?P<what>{what})",
+        value.lower(),
     )
     if found:
         raise InputError(
@@ -127,8 +146,11 @@ def _size(scene: Scene, value: str) -> Edit | None:
     if found := re.fullmatch(rf"(?:an? )?(?P<size>{SIZE})(?: one)?", low):
         return "size", scene.with_head(with_size(scene.head, found["size"]))
     low = re.sub(r"^an? ", "", low)
-    grows = re.fullmatch(r"(?:bigger|larger|greater|twice as (?:big|large)|grow)", low)
-    shrinks = re.fullmatch(r"(?:smaller|littler|tinier|half as (?:big|large)|shrink)", low)
+    times = "(?:as big|as large|the size)"
+    grows = re.fullmatch(rf"(?:bigger|larger|greater|(?:twice|double) {times}|grow)", low)
+    shrinks = re.fullmatch(rf"(?:smaller|littler|tinier|half {times}|shrink)", low)
+    if most := re.fullmatch(r"(?:the )?(?:(?P<big>bigg|larg)|small|tini)est", low):
+        return "size", scene.with_head(with_size(scene.head, SIZES[-1 if most["big"] else 0]))
     if not grows and not shrinks:
         return None
     to = step + (1 if grows else -1)
@@ -147,14 +169,31 @@ def _doing(scene: Scene, value: str) -> Edit | None:
     if not found or not is_thing(value):
         return None
     verb = _GERUNDS.get(found["verb"], found["verb"])
+    what = (found["what"] or "").strip()
+    if re.match(rf"{PLACE} ", what) and is_place(what):  # "flying over a city" is elsewhere, too
+        doing = Scene(scene.with_head(replace(scene.head, tail=verb)), scene.subjects)
+        place = _place(doing, what)
+        return ("attribute", place[1]) if place else None
     tail = verb + (found["what"] or "")
+    return "attribute", scene.with_head(replace(scene.head, tail=tail))
+
+
+def _made_of(scene: Scene, value: str) -> Edit | None:
+    """Let it be of another material, or somebody else for once: "as a pirate"."""
+    made = r"(?:made )?(?:(?:out )?of|from) (?P<what>[a-z]+(?: [a-z]+)?)"
+    found = re.fullmatch(made, value.lower())
+    is_role = re.match(r"as (?:an?|the) ", value, re.IGNORECASE) and is_thing(value)
+    if not found and not is_role:
+        return None
+    tail = f"made of {found['what']}" if found else value
     return "attribute", scene.with_head(replace(scene.head, tail=tail))
 
 
 def _number(scene: Scene, value: str) -> Edit | None:
     numbers = rf"\d+|{'|'.join(NUMBERS)}"
     found = re.fullmatch(
-        rf"(?:just |only )?(?P<n>{numbers})(?: of (?:them|those|these)| times)?", value.lower()
+        rf"(?:just |only )?(?P<n>{numbers})(?: of (?:them|those|these|him|her|it)| times)?",
+        value.lower(),
     )
     if not found:
         return None
@@ -169,7 +208,7 @@ def _number(scene: Scene, value: str) -> Edit | None:
 
 def _time(scene: Scene, value: str) -> Edit | None:
     time = _TIMES.get(value.lower(), value.lower())
-    if not re.fullmatch(TIME, time):
+    if value.lower() not in _TIMES and not re.fullmatch(TIME, time):
         return None
     for i, part in enumerate(scene.parts[1:], start=1):
         if re.search(_SKY, time) and _UNDER_NO_SKY.match(part.text):
@@ -199,7 +238,7 @@ def _style(scene: Scene, value: str) -> Edit | None:
     named = r"(?!in |has |have )(?:(?:an?|the) )?[\w'’-]+(?: [\w'’-]+)? style$"
     if re.match(named, low):  # "make it anime style"
         value = low = f"in {value}"
-    if re.match(rf"in the style of \S|in {named}|like a (?:van gogh|picasso|monet)", low):
+    if re.match(rf"in the style of [^\s,][^,]*$|in {named}|like a (?:van gogh|picasso|monet)", low):
         return "style", scene.exchange(Part("style", value, ", "))
     if re.fullmatch(QUALITY, low):
         return "style", scene.insert(Part("quality", value, ", "))
@@ -260,6 +299,11 @@ def _replace(scene: Scene, value: str) -> Edit | None:
     """Put a thing, with what is said of it, where the first one is."""
     style, parts = split_parts(value)
     head = parse_head(parts[0].text, scene.subjects)
+    if head.noun in ("left", "right"):
+        return None
+    number = count_of(head) if scene.head.is_subject and value == f"{head.det} {head.noun}" else 1
+    if number and number > 1 and is_same_noun(head.noun, scene.head.noun):
+        return scene.count(number)  # "two dogs" of one who is drawn by looks
     is_noun = head.noun and not re.match(rf"(?:and |or )|(?:{COLOURS}|{SIZE})$", head.noun)
     is_noun = is_noun or value.lower() == "an orange"
     if not is_noun or not is_thing(value):
@@ -287,7 +331,7 @@ def read_part(scene: Scene, at: int, thing: str) -> Edit | None:
         return _place(scene, thing)
     if part.role == "place" and _is_inside(thing) and not re.match(rf"{DET} ", thing):
         return _place(scene, f"in {thing}")  # "the beach by snow"
-    lead = re.match(rf"(?:wearing|dressed in|without|with|and|plus|{PLACE}) ", part.text)
+    lead = re.match(rf"(?:wearing|holding|dressed in|without|with|and|plus|{PLACE}) ", part.text)
     ahead = lead.group() if lead else ""
     inner = Scene(part.text[len(ahead) :], scene.subjects)
     if edit := read_value(inner, thing, is_framed=True):

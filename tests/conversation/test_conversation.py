@@ -243,6 +243,9 @@ def test_several_of_a_subject_are_changed_as_one_is(talk):
     talk.speech.subjects, last = [rex, luna], Prompt("two ohwx mice on a beach", subjects=(rex,))
     assert read(talk.speech, "add Luna", last).text == "two ohwx mice with a puppy on a beach"
     assert read(talk.speech, "make it two Lunas", last).text == "two flwx puppies on a beach"
+    there = Prompt("two ohwx mice and a puppy on a beach", subjects=(rex, luna))
+    hat = read(talk.speech, "put a hat on Luna", there)
+    assert hat.text == "two ohwx mice and a puppy with a hat on a beach"
     both = replace(last, text="two ohwx mice with two puppies on a beach")
     [note] = say_who_became_any(talk.speech, "add two Lunas", both)
     assert note.startswith("Luna became a puppy")

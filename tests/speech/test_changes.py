@@ -127,6 +127,42 @@ make it a cat, now add a dog | a red cat with a dog on a yellow background
 make it a cat with northern lights | a red cat with northern lights on a yellow background
 in anime style, add a dog | a red car with a dog on a yellow background, in anime style
 add brushes, paint and a dog | a red car with brushes, paint and a dog on a yellow background
+make it blue no wait green no blue | {COLOUR}
+blue or rather green, no, blue | {COLOUR}
+Do the same, but in blue. | {COLOUR}
+It would look better in blue. | {COLOUR}
+Keep everything, but make it blue. | {COLOUR}
+That's good, but make it blue. | {COLOUR}
+Blue would be nice. | {COLOUR}
+Change its colour to blue. | {COLOUR}
+what about making it blue? | {COLOUR}
+pls make it blue 😀 | {COLOUR}
+a lot bigger | a big red car on a yellow background
+A little bit smaller. | a small red car on a yellow background
+half the size | a small red car on a yellow background
+make it the biggest | a huge red car on a yellow background
+a bit to the left | a red car on the left on a yellow background
+Move it left. | a red car on the left on a yellow background
+Put a tree on the left. | a red car with a tree on the left on a yellow background
+make two of them | two red cars on a yellow background
+more trees | a red car with more trees on a yellow background
+with snow | a red car with snow on a yellow background
+make it snow | a red car in the snow
+make it dark | a red car on a yellow background in the dark
+change the time to night | a red car on a yellow background at night
+change the weather to rain | a red car in the rain
+change the place to a beach | a red car on a beach
+outside | a red car outdoors
+into space | a red car in space
+made of wood | a red car made of wood on a yellow background
+make it out of gold | a red car made of gold on a yellow background
+as a toy | a red car as a toy on a yellow background
+cartoon style | {CAR}, in cartoon style
+like a cartoon | a cartoon of a red car on a yellow background
+more detail | {CAR}, in more detail
+make its wheels blue | a red car with blue wheels on a yellow background
+get rid of everything else | a red car
+remove everyone | a red car on a yellow background without people
 """
 OF_OTHERS = """
 a dog on a beach | replace the beach with a forest | a dog in a forest
@@ -304,6 +340,33 @@ a dog and a cat | Put red shoes on the dog. | a dog with red shoes and a cat
 a dog | give him red shoes | a dog with red shoes
 a dog | let him eat apples | a dog eating apples
 a dog | give it wings and boots | a dog with wings and boots
+a ohwx dog on a beach | make it look old | an old ohwx dog on a beach
+a ohwx dog on a beach | make it two dogs | two ohwx dogs on a beach
+a dog on a beach | make it snow | a dog on a beach in the snow
+a dog on a beach | dress him up as a pirate | a dog dressed as a pirate on a beach
+a dog on a beach | as a pirate | a dog as a pirate on a beach
+a dog as a pirate on a beach | make it two | two dogs as a pirate on a beach
+a dog on a beach | he's sad | a sad dog on a beach
+a dog on a beach | it's wearing a hat | a dog wearing a hat on a beach
+a dog on a beach | can he fly? | a dog flying on a beach
+a dog on a beach | flying over a city | a dog flying over a city
+a dog on a beach | make him sit on a chair | a dog sitting on a chair
+a dog on a beach | make the dog blue and the hat red | a blue dog with a red hat on a beach
+a dog with flowers on a beach | add more flowers | a dog with more flowers on a beach
+two birds on a wire | remove one | a bird on a wire
+two birds on a wire | add one | three birds on a wire
+a girl with a hat in a park | and glasses | a girl with a hat with glasses in a park
+three dogs with hats on a bed | with red hats | three dogs with red hats on a bed
+a man holding a flower | make the flower yellow | a man holding a yellow flower
+a robot | put on a hat | a robot with a hat
+a robot | wear a hat | a robot wearing a hat
+a pink cat | I want the cat white | a white cat
+a robot | happier | a happy robot
+a scary robot on a hill | make it less scary | a robot on a hill
+a robot in the rain | stop the rain | a robot
+a robot on a beach | plain background | a robot on a plain background
+two birds on a wire | make both red | two red birds on a wire
+a dog in the style of Monet | change the style to Picasso | a dog in the style of Picasso
 Snowy and Arlo chasing a ball | make it a cat | a cat and Arlo chasing a ball
 """
 COMMANDS_SAID = """
@@ -333,6 +396,14 @@ again | again
 Once more, please | again
 Show me another one | again
 try again | again
+show me more | again
+not that one, the first | go_to 1
+I liked the first one better | go_to 1
+give me the first picture back | go_to 1
+the one before was better | undo
+cancel | undo
+I want something else | start_over
+I like it | keep
 """
 NEW = """
 it's a cat on a sofa
@@ -403,6 +474,20 @@ put a bird next to the horse
 put a hat on the bird
 the king wants a crown
 Draw a cat under the bridge
+a cake with no candles on it
+a beach with nobody on it
+in the style of Monet, a garden with a bridge
+sitting on a chair, a man reads
+flying over a city, a dragon breathes fire
+more than words
+the last supper
+I like the first snow
+a bedroom in gothic style
+outside a house there is a dog
+no no no
+tiger
+put on your shoes
+stop sign
 """
 
 
@@ -466,12 +551,20 @@ def test_parts_of_any_prompt_are_the_prompt(said):
         ("a car", "keep the", "stops at “the”"),
         ("a red car on a beach", "In a different colour.", "does not say which colour"),
         ("a red car on a beach", "make it another style", "does not say which style"),
+        ("a red car on a beach", "a different place", "does not say which place"),
+        ("a red car on a beach", "Change the background.", "does not say which background"),
+        ("a red car on a beach", "I don't like the colour.", "does not say which colour"),
     ],
 )
 def test_change_that_cannot_be_made_is_one_sentence_with_what_to_do(last, said, hint):
     with pytest.raises(InputError, match=hint) as told:
         read_change(said, last)
     assert "\n" not in str(told.value) and "Say" in str(told.value)
+
+
+def test_long_speech_is_a_new_wish_at_once():
+    said = ". ".join(["I was at the river, and the dog on it was blue"] * 40)
+    assert read_change(said, "a dog on a beach") is None
 
 
 def test_new_wish_can_be_forced_to_be_a_change():

@@ -50,6 +50,15 @@ two dogs, or rather three dogs | three dogs
 a cat on a table, no, a cat on a chair | a cat on a chair
 draw a ship, I mean, a submarine | a submarine
 a bird. No, sorry, a plane. | a plane
+a red no a blue car | a blue car
+a red, no, blue car | a blue car
+two, no three cats | three cats
+a red car, actually a blue car | a blue car
+a red car... wait, make it a blue car | a blue car
+I want a horse, no actually a unicorn | a unicorn
+a dog, no wait, a cat, no, a horse | a horse
+Rex on the beach, sorry, in the mountains | a ohwx dog in the mountains
+a dog with a hat, no, without a hat | a dog without a hat
 """
 POLITE = """
 Would you be so kind as to draw a fox? | a fox
@@ -71,6 +80,27 @@ What I really want to see is a castle made of glass | a castle made of glass
 What I'd like to see is a red balloon | a red balloon
 If you don't mind, draw a bridge | a bridge
 Please be so kind and draw a piano, cheers | a piano
+I wanna, I wanna see a dragon | a dragon
+gimme a picture of a pizza | a pizza
+can u draw a dog pls | a dog
+Would it be possible to see an elephant? | an elephant
+I was thinking maybe a lion in a library | a lion in a library
+I guess a penguin | a penguin
+How about you draw a penguin? | a penguin
+Can you also try to draw a penguin? | a penguin
+I am wondering whether you could draw a penguin | a penguin
+And now draw a penguin, right? | a penguin
+My wish is a dog on a boat | a dog on a boat
+The picture should show a dog on a boat | a dog on a boat
+In the picture there should be a dog | a dog
+Show me what a castle would look like in the snow | a castle in the snow
+Alexa, show me a spaceship | a spaceship
+mummy can you draw a princess | a princess
+Good morning, please draw a spaceship | a spaceship
+Hi can you draw a spaceship | a spaceship
+No, a teapot | a teapot
+A teapot, many thanks | A teapot
+A teapot, if you wouldn't mind | A teapot
 """
 STAYS = """
 a very very big dog | a very very big dog
@@ -88,6 +118,13 @@ St. Mark's square at night | St. Mark's square at night
 an owl, a fox, a bear | an owl, a fox, a bear
 a painting of a woman who wants to see the sea | a painting of a woman who wants to see the sea
 a waiter, please note, with a tray | a waiter, please note, with a tray
+mom, dad and me | mom, dad and me
+dad can dance | dad can dance
+a computer, a desk and a lamp | a computer, a desk and a lamp
+good morning sunshine | good morning sunshine
+a robot that is actually a toaster | a robot that is actually a toaster
+a girl saying no to a boy | a girl saying no to a boy
+just married couple on a beach | just married couple on a beach
 """
 
 

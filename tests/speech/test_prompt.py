@@ -54,6 +54,36 @@ def test_names_become_identifier_and_noun(said, asked):
 
 
 @pytest.mark.parametrize(
+    ("said", "asked"),
+    [
+        ("Put Rex on the moon", "a ohwx dog on the moon"),
+        ("Could you please put Rex on the moon?", "a ohwx dog on the moon"),
+        ("Put Rex and Luna on the moon", "a ohwx dog and a cat on the moon"),
+        ("Put a hat on Rex", "a ohwx dog with a hat"),
+        ("Put a cat in a box", "a cat in a box"),
+        ("Give Rex a hat", "a ohwx dog with a hat"),
+        ("Make Rex wear a hat", "a ohwx dog wearing a hat"),
+        ("I want Rex to fly over the city", "a ohwx dog flying over the city"),
+        ("Make Rex and Luna dance", "a ohwx dog and a cat dancing"),
+        ("Make Rex look happy", "a happy ohwx dog"),
+        ("Make Rex big", "a big ohwx dog"),
+        ("Let's put Rex in a boat", "a ohwx dog in a boat"),
+        ("Have Rex sleeping on a sofa", "a ohwx dog sleeping on a sofa"),
+        ("Make Rex look like a king", "a ohwx dog as a king"),
+        ("Can Rex be a superhero?", "a ohwx dog as a superhero"),
+        ("Turn Rex into a robot", "a ohwx dog as a robot"),
+        ("Draw Rex and give him a hat", "a ohwx dog with a hat"),
+        ("Draw a man. Give him a hat.", "a man with a hat"),
+        ("Draw a house and make it red", "a red house"),
+        ("a painter and paint the wall", "a painter and paint the wall"),
+        ("Put on your shoes", "Put on your shoes"),
+    ],
+)
+def test_an_order_is_drawn_as_what_is_seen_when_it_is_done(said, asked):
+    assert make_prompt(said, [REX, LUNA]).text == asked
+
+
+@pytest.mark.parametrize(
     ("said", "noun", "asked"),
     [
         ("Two Rexes on a beach", "dog", "Two ohwx dogs on a beach"),
@@ -140,6 +170,9 @@ def test_habits_go_and_meaning_stays(said, asked):
         ("a street in the 1920s", "a street in the 1920s"),
         ("a number 7 on a door", "a number 7 on a door"),
         ("at 5 pm in winter", "at 5 pm in winter"),
+        ("a size 12 shoe", "a size 12 shoe"),
+        ("Apollo 11 on the moon", "Apollo 11 on the moon"),
+        ("a PlayStation 5 pad and 2 cats", "a PlayStation 5 pad and two cats"),
         ("100 balloons", "100 balloons"),
         ("3.5 cats", "3.5 cats"),
         ("a cat comma a dog full stop", "a cat, a dog"),
@@ -183,6 +216,16 @@ def test_numbers_and_marks_behave(said, asked):
         ("a city without cars or any flying saucers", "cars, flying saucers"),
         ("a kitchen without running water", "running water"),
         ("a street with no parking signs", "parking signs"),
+        ("a street without cars, people, or bikes", "cars, people, bikes"),
+        ("a house with no windows, doors or a roof", "windows, doors, roof"),
+        ("a garden without a fence, a red house and a tree", "fence"),
+        ("a kitchen with neither chairs nor tables", "chairs, tables"),
+        ("a kitchen without either chairs or tables", "chairs, tables"),
+        ("a man who isn't wearing a hat", "hat"),
+        ("a landscape that doesn't contain any people", "people"),
+        ("a beach with nobody on it", "people"),
+        ("an empty beach, nobody there", "people"),
+        ("no cars, no people, just a road", "cars, people"),
         ("a street with cars", ""),
         ("a no parking sign", ""),
         ("it is no longer raining", ""),
