@@ -166,6 +166,8 @@ def evaluate(
             f"There are no photos of {subject.name} (found 0, need 1 or more), so likeness, "
             "copying and prior drift are not scored. Run notebooks/1_capture_dataset.ipynb."
         )
+    # Before the long work: the Drive may have gone when that is done.
+    digests = [{"name": path.name, "sha256": sha256_of(path)} for path in opened]
     drawn: list[tuple[str, Picture]] = []
     for done, prompt in enumerate(prompts):
         callback(done, len(prompts) + 1)
@@ -188,7 +190,7 @@ def evaluate(
         pictures=[PictureScore(prompt, picture.record["seed"]) for prompt, picture in drawn],
         scorers={},
         notes=notes,
-        photos=[{"name": path.name, "sha256": sha256_of(path)} for path in opened],
+        photos=digests,
         drawing=drawing,
         images=[picture.image for _, picture in drawn],
         class_images=[picture.image for picture in of_class],

@@ -20,6 +20,7 @@ from s2i_lib.photos.manifest import inspect_dataset
 from s2i_lib.photos.subject import Subject
 from s2i_lib.pipeline import SpeechToImage
 from s2i_lib.speech.transcribe import HearOptions
+from s2i_lib.storage.disk import say_fault
 from s2i_lib.storage.json_file import NUMBER, check_fields, parse_object, read_limited
 from s2i_lib.storage.run_card import find_run, read_card
 
@@ -106,8 +107,8 @@ def add_hearing(
         speech = SpeechToImage(drive, model=model, hearing=hearing, negative="")
         speech.subjects, speech.folder = [subject], None
         evaluation.speech = evaluate_speech(speech.load(), clips, clip_scorer, evaluation.options)
-    except S2iError as error:
-        evaluation.notes.append(f"Hearing is not scored: {error}")
+    except (S2iError, OSError) as error:  # of the pictures all is known by now
+        evaluation.notes.append(f"Hearing is not scored: {say_fault(error)}")
 
 
 def _subject_of(folder: Path, card: dict[str, Any]) -> Subject:

@@ -12,7 +12,7 @@ modeling_utils.py, configuration_utils.py, tokenization_utils_base.py, integrati
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -60,6 +60,11 @@ TOWERS = (
 )  # fmt: skip
 TOWER_CONFIGS = ("text_config", "vision_config")
 BACKBONE = "backbone_config"  # of a network that is built on another one
+
+# The files that a tokenizer has its words from; CLIP's has one of the first two.
+VOCABULARIES = (
+    ("tokenizer.json",), ("vocab.json", "merges.txt"), ("vocab.txt",), ("sentencepiece.bpe.model",)
+)  # fmt: skip
 
 CODE = (".py", ".pyc", ".pyd", ".so")
 # Keys by which a configuration has code, kernels, or another file loaded.
@@ -228,6 +233,17 @@ def check_tokenizer(folder: Path) -> None:
     if not isinstance(config.get("model_max_length", 77), (int, float)):
         raise _refusal(path, f"model_max_length is {config['model_max_length']!r}")
     _refuse_commands_in(folder)
+    check_vocabulary(folder, VOCABULARIES[:2])
+
+
+def check_vocabulary(folder: Path, vocabularies: Sequence[Collection[str]] = VOCABULARIES) -> None:
+    """Refuse a tokenizer without words: transformers makes one of which every word is unknown."""
+    if not any(all((folder / name).is_file() for name in names) for names in vocabularies):
+        expected = ", or ".join(" and ".join(names) for names in vocabularies)
+        raise InputError(
+            f"{folder} has no vocabulary, so every word would be unknown to it. Expected "
+            f"{expected}. Copy the whole folder again."
+        )
 
 
 def check_network(folder: Path, towers: Collection[str] = TOWER_CONFIGS) -> dict[str, Any]:

@@ -19,8 +19,9 @@ from s2i_lib.models.lora import add_lora, merge_lora
 from s2i_lib.models.parts import load_pipeline, quiet_diffusers, without_quantizers
 from s2i_lib.models.registry import FAMILIES, PACKAGE, REGISTRY, BaseModel, choose
 from s2i_lib.storage import hub
+from s2i_lib.storage.json_file import read_json
 from s2i_lib.storage.layout import Drive
-from s2i_lib.storage.run_card import LORA, WEIGHTS, find_run, read_card
+from s2i_lib.storage.run_card import LORA, STEP, WEIGHTS, find_run, read_card
 
 if TYPE_CHECKING:
     import torch
@@ -270,6 +271,13 @@ def load_weights(pipeline: StableDiffusionPipeline, folder: Path) -> None:
     present = [(part, path) for part, path in files if path.is_file()]
     if (folder / LORA).is_file():
         present = [("lora", folder / LORA)]
+    listed = read_json(folder / STEP, {"sha256": dict}).get("sha256", {})
+    if present and (gone := [name for name in listed if not (folder / name).is_file()]):
+        raise InputError(
+            f"The weights in {folder} lack {gone[0]}: with the rest alone the model would draw "
+            "what was never trained. They were copied in part, or the machine went before its "
+            "Drive was uploaded. The same `finetune` command goes on from what is there."
+        )
     if not present:
         raise InputError(
             f"There are no weights in {folder}. Has the run finished? `python -m s2i_lib runs` "

@@ -13,7 +13,7 @@ import numpy as np
 
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.models.building import building
-from s2i_lib.models.folder import TOWER_CONFIGS, check_network, load_or_refuse
+from s2i_lib.models.folder import TOWER_CONFIGS, check_network, check_vocabulary, load_or_refuse
 from s2i_lib.models.parts import quiet_transformers
 from s2i_lib.models.registry import DEPTH, SAFETY_CHECKER, SD1
 from s2i_lib.storage import hub
@@ -272,6 +272,7 @@ def load_tokenizer(folder: Path) -> Any:
     """Load the tokenizer of a network that reads texts, from a folder that was checked."""
     from transformers import AutoTokenizer
 
+    check_vocabulary(folder)
     return load_or_refuse(
         folder,
         lambda: AutoTokenizer.from_pretrained(

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from s2i_lib.errors import S2iError
@@ -74,8 +77,24 @@ def files_in(path: Path) -> list[Path]:
 
 def size_of(path: Path) -> int:
     """Return the bytes of a file, or of all files below a folder; of a link its own few."""
-    files = [path] if path.is_symlink() else files_in(path)
-    return sum(file.lstat().st_size for file in files)
+    return sum(facts.st_size for facts in _facts_of(path, Path.lstat))
+
+
+def _facts_of(path: Path, look: Callable[[Path], os.stat_result]) -> list[os.stat_result]:
+    """Return what a file, or each below a folder, is; not of what another process deletes."""
+
+    def fail(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):
+            raise error
+
+    if path.is_symlink() or path.is_file():
+        return [look(path)]
+    found = []
+    for folder, _, names in os.walk(path, onerror=fail):
+        for name in names:
+            with suppress(FileNotFoundError):
+                found.append(look(Path(folder, name)))
+    return found
 
 
 def disk_of(path: Path) -> int:
@@ -116,7 +135,7 @@ def upload_left_s(path: Path) -> float:
     """
     if not is_uploaded_later(path):
         return 0.0
-    facts = [file.stat() for file in files_in(path)]
+    facts = _facts_of(path, Path.stat)
     written = max((fact.st_mtime for fact in facts), default=0.0)
     needed_s = sum(fact.st_size for fact in facts) / UPLOAD_BYTES_S
     return max(0.0, written + needed_s - time.time())

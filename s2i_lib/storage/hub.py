@@ -15,7 +15,6 @@ import logging
 import re
 import socket
 from collections.abc import Callable, Collection, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -24,7 +23,7 @@ from s2i_lib.errors import InputError, S2iError, first_line
 from s2i_lib.storage.disk import GIB, files_in, free_bytes
 from s2i_lib.storage.files import sha256_of
 from s2i_lib.storage.json_file import load_object
-from s2i_lib.storage.publishing import NotTakenError, publish, tidy
+from s2i_lib.storage.publishing import NotTakenError, publish
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +91,7 @@ def find(wanted: Wanted) -> tuple[Path, str]:
         try:
             verify(wanted.kept)
             return wanted.kept, _source_of(wanted.kept)
-        except InputError as error:
+        except (InputError, OSError) as error:  # damaged, or the Drive does not read it just now
             tried = [str(error)]
     folder, source = download_first(wanted, tried)
     return keep(folder, wanted.kept), source
@@ -171,7 +170,7 @@ def download(source: Source, choose: Choose) -> tuple[Path, str]:
     folder = Path(root) / source.folder
     lfs = {name: files[below + name].lfs for name in names}
     theirs = {name: one.sha256 for name, one in lfs.items() if one is not None}
-    write_checksums(folder, f"{source}@{info.sha[:12]}", theirs)
+    write_checksums(folder, f"{source}@{info.sha[:12]}", theirs, names)
     return folder, info.sha
 
 
@@ -235,8 +234,6 @@ def keep(folder: Path, kept: Path) -> Path:
             return folder
         return publish(folder, kept)
     except (OSError, NotTakenError) as error:
-        with suppress(OSError):  # the same Drive may not even take that
-            tidy(kept.parent)
         log.warning(
             "The weights could not be kept in %s (%s), so the next session downloads them again. "
             "Free some space there to avoid that.",
@@ -322,7 +319,12 @@ def _sha256_of_version(path: Path, size: int, changed_ns: int) -> str:
     return sha256_of(path)
 
 
-def write_checksums(folder: Path, source: str, theirs: Mapping[str, str] | None = None) -> None:
+def write_checksums(
+    folder: Path,
+    source: str,
+    theirs: Mapping[str, str] | None = None,
+    names: Collection[str] = (),
+) -> None:
     """Vouch for every safetensors file below ``folder``, and say where they came from.
 
     Parameters
@@ -330,13 +332,16 @@ def write_checksums(folder: Path, source: str, theirs: Mapping[str, str] | None 
     theirs : mapping, optional
         Name of a file -> SHA-256 by the hub's word. Ours are of what arrived, and a bad download
         must not vouch for itself: it is deleted, so that the next try downloads it again.
+    names : collection of str
+        Other files to vouch for: a machine may go before its Drive has uploaded a vocabulary.
 
     Raises
     ------
     S2iError
         When a file differs from the hub's.
     """
-    files = sorted(path.relative_to(folder) for path in folder.rglob("*.safetensors"))
+    weights = (path.relative_to(folder) for path in folder.rglob("*.safetensors"))
+    files = sorted({*weights, *map(Path, names)})
     sums = {path.as_posix(): sha256_once(folder / path) for path in files}
     theirs = theirs or {}
     others = {name: sha256_of(folder / name) for name in theirs if name not in sums}

@@ -73,11 +73,6 @@ def read_limited(path: Path) -> bytes:
         return file.read(MAX_BYTES + 1)
 
 
-def load_lines(path: Path) -> list[dict[str, Any]]:
-    """Return the objects of a file with one a line; raises as `load_object` does."""
-    return [parse_object(line) for line in read_limited(path).splitlines()]
-
-
 def read_json(path: Path, shape: Shape = dict) -> dict[str, Any]:
     """Return what a file of JSON says; nothing where it is missing or odd, which is then named."""
     try:

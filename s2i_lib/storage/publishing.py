@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from s2i_lib.errors import S2iError
@@ -39,30 +40,37 @@ def publish(source: Path, target: Path, phase: Callable[[str], None] = lambda na
         What the Drive raised. ``target`` is untouched in both cases.
     """
     part = target.with_name(f".{target.name}.part")
+    aside = target.with_name(f".{target.name}.old")
     remove(part)
-    phase("publishing")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    written = {
-        copy: _copy(file, copy)
-        for file in files_in(source)
-        for copy in [part / file.relative_to(source)]  # of a file itself that is ".": the part
-    }
-    phase("verifying")
-    for copy, digest in written.items():
-        if (found := sha256_of(copy)) != digest:
-            raise NotTakenError(
-                f"{target.name} reads back different from what was written "
-                f"(SHA-256 {found[:12]}, expected {digest[:12]})."
-            )
-    phase("renaming")
-    if target.is_dir():  # a folder cannot be renamed over another: one step aside, then in
-        aside = target.with_name(f".{target.name}.old")
-        remove(aside)
-        target.rename(aside)
-        part.rename(target)
-        remove(aside)
-    else:
-        part.replace(target)
+    try:
+        phase("publishing")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        written = {
+            copy: _copy(file, copy)
+            for file in files_in(source)
+            for copy in [part / file.relative_to(source)]  # of a file itself that is ".": the part
+        }
+        phase("verifying")
+        for copy, digest in written.items():
+            if (found := sha256_of(copy)) != digest:
+                raise NotTakenError(
+                    f"{target.name} reads back different from what was written "
+                    f"(SHA-256 {found[:12]}, expected {digest[:12]})."
+                )
+        phase("renaming")
+        if target.is_dir():  # a folder cannot be renamed over another: one step aside, then in
+            remove(aside)
+            target.rename(aside)
+            part.rename(target)
+            remove(aside)
+        else:
+            part.replace(target)
+    except (OSError, NotTakenError):
+        with suppress(OSError):  # a dead mount takes nothing at all
+            if aside.exists() and not target.exists():
+                aside.rename(target)
+            remove(part)  # on a full Drive it would keep the room that smaller files wait for
+        raise
     return target
 
 

@@ -14,6 +14,7 @@ from s2i_lib.storage.layout import Drive
 # In a run's folder:
 RUN_CARD = "run.json"  # options, base model, scores
 WEIGHTS = "weights"  # what was trained, in fp16
+STEP = "step.json"  # beside weights: the step that they are of, and their SHA-256
 LORA = "pytorch_lora_weights.safetensors"
 
 # Editions of base models whose weights were replaced by others under the same name. What a run

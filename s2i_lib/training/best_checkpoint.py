@@ -27,9 +27,8 @@ from s2i_lib.storage.json_file import load_object
 from s2i_lib.storage.layout import Drive
 from s2i_lib.storage.publishing import NotTakenError, publish
 from s2i_lib.storage.removal import remove
-from s2i_lib.storage.run_card import WEIGHTS
+from s2i_lib.storage.run_card import STEP, WEIGHTS
 from s2i_lib.training import checkpoint
-from s2i_lib.training.checkpoint import STEP
 from s2i_lib.training.checkpoint_manager import SCORES, CheckpointManager
 from s2i_lib.training.run import Setup, read_lines
 
@@ -197,11 +196,14 @@ class BestCheckpoint:
         """
         for place in (self._place(step), self.folder / BEST, self.folder / WEIGHTS):
             try:
-                if load_object(place / STEP)["step"] == step:
+                said = load_object(place / STEP)
+                if said["step"] == step:
+                    if "sha256" in said:  # a machine may have gone before Google had all of them
+                        checkpoint.verify_weights(place)
                     publish(place, last)
                     return True
             except (OSError, ValueError, KeyError, TypeError):
                 continue
-            except NotTakenError as error:
+            except (NotTakenError, checkpoint.DamagedError) as error:
                 log.warning("The weights of step %d could not be copied: %s", step, error)
         return False

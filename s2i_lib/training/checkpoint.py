@@ -22,14 +22,13 @@ from s2i_lib.errors import InputError, S2iError
 from s2i_lib.storage.files import part_of, sha256_of, write_json
 from s2i_lib.storage.json_file import load_object
 from s2i_lib.storage.removal import remove
-from s2i_lib.storage.run_card import LORA
+from s2i_lib.storage.run_card import LORA, STEP
 from s2i_lib.storage.tensor_file import open_tensors, write_tensors
 from s2i_lib.training.config import FinetuneOptions, as_json
 from s2i_lib.training.train_state import TrainState
 
 FORMAT = 1
 TRAINED, OPTIMIZER, EMA = "trained.safetensors", "optimizer.safetensors", "ema.safetensors"
-STEP = "step.json"  # beside weights: the step that they are of, and their SHA-256
 COMPONENTS = {  # as diffusers has them
     "unet": "unet/diffusion_pytorch_model.safetensors",
     "text_encoder": "text_encoder/model.safetensors",

@@ -69,9 +69,13 @@ class CheckpointManager:
         if self.is_main:
             make_folder(run.folder)
             self._lease = Lease(run.folder, self.report, waits.beat_s, waits.stale_s).acquire()
-            run.local.mkdir(parents=True, exist_ok=True)
-            tidy(run.folder)
-            tidy(run.local)
+            try:
+                run.local.mkdir(parents=True, exist_ok=True)
+                tidy(run.folder)
+                tidy(run.local)
+            except BaseException:  # nobody can close it: the next start would find the run held
+                self._lease.release()
+                raise
             self._drive = Publisher(self.report, waits.retry_s, 12 * waits.retry_s)
 
     def begin(self, card: dict[str, Any], from_step: int = 0) -> None:

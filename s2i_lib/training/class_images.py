@@ -169,14 +169,16 @@ class ClassImages:
 
     def _read(self, index: int, places: Sequence[Path]) -> torch.Tensor | None:
         """A batch that is whole; None if no place has it or what is there was damaged."""
+        from safetensors import SafetensorError
+
         for place in places:
             try:
                 with open_tensors(place / _batch_name(index)) as file:
                     latents = file.get_tensor("latents")
                     digest = (file.metadata() or {}).get("sha256")
-            except (OSError, InputError):
+                is_whole = len(latents) == self.batch_size and digest == _digest(latents)
+            except (OSError, InputError, SafetensorError, TypeError):
                 continue
-            is_whole = len(latents) == self.batch_size and digest == _digest(latents)
             if is_whole and latents.isfinite().all():  # earlier versions kept what was not
                 return latents
         return None

@@ -9,7 +9,7 @@ from typing import Any
 
 from s2i_lib.distributed import from_main
 from s2i_lib.storage.json_file import load_object, read_json
-from s2i_lib.storage.run_card import WEIGHTS, read_card
+from s2i_lib.storage.run_card import STEP, WEIGHTS, read_card
 from s2i_lib.training import checkpoint, saves
 from s2i_lib.training.config import FinetuneOptions
 from s2i_lib.training.resources import as_lora
@@ -22,7 +22,7 @@ def begun(earlier: dict[str, Any], wanted: FinetuneOptions) -> FinetuneOptions:
     """Return where a run's options start: the rungs of an earlier session hold all through it.
 
     What a run had no room for (all weights, the text encoder) stays out of it, whatever else has
-    changed.
+    changed, and its optimizer stays the one that its states are of.
     """
     if wants(earlier, wanted):
         return FinetuneOptions.for_model(
@@ -31,8 +31,9 @@ def begun(earlier: dict[str, Any], wanted: FinetuneOptions) -> FinetuneOptions:
     asked, used = (earlier.get(key, {}) for key in ("wanted", "options"))
     if (asked.get("method"), used.get("method"), wanted.method) == ("full", "lora", "full"):
         return as_lora(wanted)
-    if asked.get("with_text_encoder") and not used.get("with_text_encoder"):
-        return replace(wanted, with_text_encoder=False)
+    for name in ("with_text_encoder", "with_8bit_adam"):
+        if getattr(wanted, name) == asked.get(name) != used.get(name):
+            wanted = replace(wanted, **{name: used[name]})
     return wanted
 
 
@@ -127,7 +128,7 @@ def resume(state: TrainState, run: Run, save: Path | None, setup: Setup) -> None
 
 def weights_step(weights: Path, run: Run) -> int:
     """Read the step of weights; those of an earlier version have it in the run's card only."""
-    step = read_json(weights / checkpoint.STEP, {"step": int}).get("step")
+    step = read_json(weights / STEP, {"step": int}).get("step")
     if step is not None:
         return step
     card = run.card()

@@ -7,6 +7,7 @@ import logging
 import math
 import platform
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -19,7 +20,7 @@ from s2i_lib.models.loading import Model
 from s2i_lib.photos.manifest import Dataset
 from s2i_lib.photos.subject import Subject
 from s2i_lib.storage.disk import list_folder, list_matching, name_fault, size_of
-from s2i_lib.storage.json_file import load_lines
+from s2i_lib.storage.json_file import parse_object, read_limited
 from s2i_lib.storage.layout import Drive, folder_name, local_folder
 from s2i_lib.storage.lease import LEASE, Lease
 from s2i_lib.storage.removal import remove
@@ -143,6 +144,8 @@ def choose_run(setup: Setup, name: str | None) -> Run:
         card = run.card() or read_card(run.local)  # a Drive that failed may have a cut one, or none
         if is_finished(run, setup) or _is_empty(folder):
             return run
+        if not card:
+            _refuse_unread(run)
         if run.is_over or not card:
             continue
         has_photos = bool(card.get("dataset", {}).get("sha256"))
@@ -167,9 +170,24 @@ def _number_of(run: Path, stem: str) -> int | None:
     return int(number) if before == stem and number.isdecimal() else None
 
 
+def _refuse_unread(run: Run) -> None:
+    """Raise if there is a card that the Drive does not read: its run must not be started over."""
+    try:
+        read_limited(run.folder / RUN_CARD)
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return
+    except OSError as error:
+        raise S2iError(
+            f"What {run.name} is cannot be read: {name_fault(error)}. Nothing was changed. When "
+            "the Drive is back, start the same again."
+        ) from error
+
+
 def _is_empty(folder: Path) -> bool:
     """Whether a session was killed here before it wrote anything but its lease."""
-    return all(path.name == LEASE or path.name.startswith(".") for path in folder.iterdir())
+    return folder.is_dir() and all(
+        path.name == LEASE or path.name.startswith(".") for path in folder.iterdir()
+    )
 
 
 def is_finished(run: Run, setup: Setup) -> bool:
@@ -259,16 +277,17 @@ def versions() -> dict[str, str | None]:
 def read_lines(folders: Sequence[Path], name: str, up_to: float = math.inf) -> list[dict[str, Any]]:
     """Read the lines of a run's metrics or scores, from the folder whose copy came farthest.
 
-    That need not be this disk's: another machine may have trained on since. A copy that is missing
-    or damaged counts for nothing; lines of a step after ``up_to`` are left out.
+    That need not be this disk's: another machine may have trained on since. A copy counts up to its
+    first damaged line, as a full disk leaves one; lines of a step after ``up_to`` are left out.
     """
     found: list[list[dict[str, Any]]] = [[]]
     for folder in folders:
-        try:
-            lines = load_lines(folder / name)
-            found.append([line for line in lines if line["step"] <= up_to])
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
+        found.append([])
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            for text in read_limited(folder / name).splitlines():
+                line = parse_object(text)
+                if line["step"] <= up_to:
+                    found[-1].append(line)
     return max(found, key=lambda lines: lines[-1]["step"] if lines else -1)
 
 
@@ -427,10 +446,13 @@ def drop_finished(drive: Drive, *, is_uploaded: bool = False) -> int:
         The bytes that this freed.
     """
     freed = 0
-    for card_path in list_matching(drive.runs, f"*/*/{RUN_CARD}"):
-        run = card_path.parent
-        card = read_card(run)
-        is_over = card.get("status") == "finished" and "keeps_state" in card
-        if is_over and has_weights(run / WEIGHTS) and not (run / LEASE).exists():
-            freed += drop_saves(run, max(0, int(card["keeps_state"])), is_uploaded=is_uploaded)
+    try:
+        for card_path in list_matching(drive.runs, f"*/*/{RUN_CARD}"):
+            run = card_path.parent
+            card = read_card(run)
+            is_over = card.get("status") == "finished" and "keeps_state" in card
+            if is_over and has_weights(run / WEIGHTS) and not (run / LEASE).exists():
+                freed += drop_saves(run, max(0, int(card["keeps_state"])), is_uploaded=is_uploaded)
+    except OSError as error:  # it is only room: no reason to train nothing
+        log.warning("States of finished runs could not be deleted: %s.", name_fault(error))
     return freed

@@ -18,14 +18,8 @@ from s2i_lib.storage.json_file import load_object
 from s2i_lib.storage.publisher import NotYetError
 from s2i_lib.storage.publishing import publish
 from s2i_lib.storage.removal import remove
-from s2i_lib.storage.run_card import WEIGHTS
-from s2i_lib.training.checkpoint import (
-    STEP,
-    DamagedError,
-    Tell,
-    verify_state,
-    verify_weights,
-)
+from s2i_lib.storage.run_card import STEP, WEIGHTS
+from s2i_lib.training.checkpoint import DamagedError, Tell, verify_state, verify_weights
 
 MAX_SLOTS = 2
 SO_FAR = "so-far"  # weights in fp16 to go on from, where there is no room for a state
@@ -169,11 +163,12 @@ def drop_saves(run: Path, n_kept: int, *, is_uploaded: bool = False) -> int:
     None goes while what takes its place may be on its way to Google, unless all ``is_uploaded``.
     """
     own = list_saves(run)
-    kept = own[len(own) - n_kept :]
+    n_dropped = max(0, len(own) - n_kept)
+    kept = own[n_dropped:]
     if not (is_uploaded or all(has_had_time(path) for path in (run / WEIGHTS, *kept))):
         return 0
     freed = 0
-    for save in own[: len(own) - n_kept]:
+    for save in own[:n_dropped]:
         freed += size_of(save)
         remove_save(save)
     return freed

@@ -245,6 +245,22 @@ def test_a_network_whose_numbers_are_none_is_a_note_and_missing(pocket, scorers,
 
 
 @pytest.mark.slow
+def test_a_drive_that_goes_while_it_is_drawn_costs_no_score(pocket, scorers, photos, tmp_path):
+    from s2i_lib.evaluation.runs import add_hearing
+    from s2i_lib.evaluation.speech import Clip
+
+    photo = tmp_path / "photo.png"
+    photo.write_bytes(photos[0].read_bytes())
+    result = evaluate(
+        pocket, CAR, [photo], scorers, QUICK, callback=lambda *_: photo.unlink(missing_ok=True)
+    )
+    assert result.photos[0]["name"] == "photo.png" and result.scores
+    gone = [Clip(tmp_path / "gone.wav", "a red car")]
+    add_hearing(result, pocket, gone, Drive(tmp_path), scorers.clip)
+    assert "gone.wav" in result.notes[-1] and result.speech is None
+
+
+@pytest.mark.slow
 def test_the_callback_counts_prompts_up_to_all(pocket, scorers):
     seen = []
     evaluate(

@@ -1,6 +1,7 @@
 """Where weights come from: the package, a folder, the Drive, the hub's mirrors in their order."""
 
 import dataclasses
+import errno
 import gc
 import importlib.util
 import shutil
@@ -9,9 +10,11 @@ import sys
 import threading
 
 import pytest
+from tiny_run import write_run
 
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.models import loading
+from s2i_lib.models.encoders import load_clip
 from s2i_lib.models.registry import REGISTRY
 from s2i_lib.storage import hub as hub_module
 from s2i_lib.storage.hub import Source, verify
@@ -105,6 +108,26 @@ def test_a_missing_part_is_named(folder, drive):
         loading.load(str(folder), drive=drive)
 
 
+def test_a_tokenizer_without_words_is_refused(folder, drive):
+    """transformers makes one of three words, and every prompt would draw the same."""
+    for tokenizer, load in (
+        (folder / "tokenizer", lambda: loading.load(str(folder), drive=drive)),
+        (folder / "scorer", lambda: load_clip(str(folder / "scorer"), drive)),
+    ):
+        for name in ("tokenizer.json", "merges.txt"):
+            (tokenizer / name).unlink()
+        with pytest.raises(InputError, match="has no vocabulary"):
+            load()
+
+
+def test_a_run_that_lacks_a_part_of_what_it_trained_is_not_drawn_with(drive, tiny):
+    write_run(drive, tiny, "whole", with_text_encoder=True)
+    loading.load(str(tiny), drive=drive, run="violet/whole")
+    (drive.runs / "violet" / "whole" / "weights" / "text_encoder" / "model.safetensors").unlink()
+    with pytest.raises(InputError, match=r"lack text_encoder/model\.safetensors"):
+        loading.load(str(tiny), drive=drive, run="violet/whole")
+
+
 def test_no_network_lists_every_source_and_why(drive):
     with pytest.raises(S2iError) as error:
         loading.load("sd2.1-base", drive=drive)
@@ -189,6 +212,27 @@ def test_a_damaged_cache_on_the_drive_is_fetched_again(hub, drive, monkeypatch):
     weights.write_bytes(weights.read_bytes()[:-100])
     loading.load("far", drive=drive)
     verify(drive.models / "far")
+
+
+@pytest.mark.slow
+def test_a_cache_that_lost_a_file_or_is_not_read_is_passed_over(hub, drive, monkeypatch):
+    """A machine may go before its Drive has uploaded all; a Drive has errors of its own."""
+    base = dataclasses.replace(
+        REGISTRY["pocket"], name="far", folder=None, words=None, sources=(Source("second/mirror"),)
+    )
+    words = drive.models / "far" / "tokenizer" / "tokenizer.json"
+    loading.find_weights(base, drive)
+    words.unlink()
+    folder, _ = loading.find_weights(base, drive)
+    assert folder == drive.models / "far" and words.is_file()
+
+    def fail(folder):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(hub_module, "verify", fail)
+    hub.asked.clear()
+    loading.find_weights(base, drive)
+    assert hub.asked
 
 
 @pytest.mark.slow

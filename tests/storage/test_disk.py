@@ -36,6 +36,14 @@ def test_sizes_are_of_all_files_below_and_links_count_for_themselves(tmp_path):
     assert [file.name for file in disk.files_in(tmp_path / "one")] == ["b", "a"]
 
 
+def test_what_another_process_deletes_meanwhile_has_no_size(tmp_path, monkeypatch):
+    """A run is listed while it is trained: its older states go."""
+    (tmp_path / "a").write_bytes(b"12345")
+    monkeypatch.setattr(os, "walk", lambda path, **_: [(path, ["gone"], ["a", "deleted"])])
+    assert disk.size_of(tmp_path) == 5
+    assert disk.has_had_time(tmp_path)
+
+
 def test_only_a_mounted_drive_uploads_later_and_a_large_file_takes_its_time(tmp_path, faulty_drive):
     for folder, is_mounted in ((tmp_path, False), (faulty_drive.path, True)):
         large = folder / "large"

@@ -1,7 +1,11 @@
 """Files reach a Drive whole or not at all."""
 
+import errno
+from pathlib import Path
+
 import pytest
 
+from s2i_lib.storage import publishing
 from s2i_lib.storage.publishing import NotTakenError, publish, tidy
 
 
@@ -60,3 +64,38 @@ def test_tidy_drops_what_stood_aside_once_its_successor_is_there(tmp_path):
     tidy(tmp_path)
     assert (tmp_path / "weights" / "x").read_text() == "weights"
     assert [path.name for path in tmp_path.iterdir()] == ["weights"]
+
+
+def test_what_does_not_fit_on_a_full_drive_leaves_its_room_to_smaller_files(tmp_path, monkeypatch):
+    source, target = tmp_path / "state", tmp_path / "drive" / "state"
+    source.write_bytes(b"large")
+
+    def fill(source, target):
+        target.write_bytes(b"lar")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(publishing, "_copy", fill)
+    with pytest.raises(OSError, match="No space left"):
+        publish(source, target)
+    assert list(target.parent.iterdir()) == []
+
+
+def test_a_folder_that_stepped_aside_is_back_where_its_successor_gets_no_name(
+    tmp_path, monkeypatch
+):
+    source, target = tmp_path / "a", tmp_path / "drive" / "weights"
+    for folder, content in ((source, b"new"), (target, b"good")):
+        folder.mkdir(parents=True)
+        (folder / "x").write_bytes(content)
+    rename = Path.rename
+
+    def fail(path, to):
+        if path.name == ".weights.part":
+            raise OSError(errno.EIO, "Input/output error")
+        return rename(path, to)
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises(OSError, match="Input/output"):
+        publish(source, target)
+    assert (target / "x").read_bytes() == b"good"
+    assert [path.name for path in target.parent.iterdir()] == ["weights"]

@@ -19,7 +19,8 @@ from s2i_lib.models.encoders import awake, load_clip
 from s2i_lib.models.registry import PACKAGE, REGISTRY
 from s2i_lib.photos.subject import Subject
 from s2i_lib.storage.files import sha256_of
-from s2i_lib.training import best_checkpoint
+from s2i_lib.storage.run_card import STEP
+from s2i_lib.training import best_checkpoint, checkpoint
 from s2i_lib.training.best_checkpoint import (
     BEST,
     SCORES,
@@ -28,7 +29,6 @@ from s2i_lib.training.best_checkpoint import (
     keeps_best,
     make_validation,
 )
-from s2i_lib.training.checkpoint import STEP
 from s2i_lib.training.config import FinetuneOptions
 from s2i_lib.training.run import Run
 from s2i_lib.training.storage_plan import Storage
@@ -93,7 +93,7 @@ def test_without_photos_only_fidelity_is_scored(scorer):
 @pytest.mark.slow
 def test_a_step_that_is_scored_again_after_a_resume_takes_the_old_ones_place(scorer):
     validation = Validation(scorer, CAR, plain("red"))
-    validation.resume([Point(0, 0.1, 0.1, 0.1).to_json(), Point(20, 0.2, 0.1, 0.1).to_json()])
+    validation.points = [Point(0, 0.1, 0.1, 0.1), Point(20, 0.2, 0.1, 0.1)]
     validation.add(10, {"a sks car": plain("red")})
     assert [point.step for point in validation.points] == [0, 10]
 
@@ -372,6 +372,23 @@ def test_best_weights_that_are_gone_leave_the_last_and_the_record_says_so(
     for path in (*(tmp_path / "local").glob("best-*"), tmp_path / "folder" / BEST):
         shutil.rmtree(path)
     last = save_weights(train_state, FinetuneOptions(), tmp_path / "weights")
+    path, record = best.choose(last)
+    assert (record["kept_step"], record["best_step"]) == (50, 25)
+    assert kept_value(path) == 0.5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_there", [True, False])
+def test_best_weights_of_which_the_drive_lost_a_part_leave_the_last(
+    scorer, tmp_path, train_state, is_there
+):
+    """The small card was uploaded before the machine went, and the weights were not, or in part."""
+    best = judged(scorer, tmp_path, train_state, [(0, "banana"), (25, "car"), (50, "banana")])
+    for path in (tmp_path / "local").glob("best-*"):
+        shutil.rmtree(path)
+    [weights] = (tmp_path / "folder" / BEST).rglob("*.safetensors")
+    weights.write_bytes(weights.read_bytes()[:-8]) if is_there else weights.unlink()
+    last = checkpoint.save_weights(train_state, FinetuneOptions(), tmp_path / "weights")
     path, record = best.choose(last)
     assert (record["kept_step"], record["best_step"]) == (50, 25)
     assert kept_value(path) == 0.5

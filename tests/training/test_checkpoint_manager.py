@@ -64,6 +64,15 @@ def test_looking_at_a_run_keeps_what_this_disk_alone_has_of_it(run):
     assert [state.name for state in saves.list_states(run.local)] == ["state-00000800"]
 
 
+def test_a_run_whose_disk_failed_as_it_began_can_be_started_again(run):
+    """In the same notebook, whose process lives on."""
+    run.local.parent.write_bytes(b"a file in the place of a folder")
+    with pytest.raises(OSError, match="directory"):
+        make_keeper(run, Waits(patience_s=0.3))
+    run.local.parent.unlink()
+    make_keeper(run, Waits(patience_s=0.3)).close()
+
+
 def save_state(folder, step):
     state = checkpoint.Snapshot({}, {"format": checkpoint.FORMAT, "step": step})
     return checkpoint.save_state(state, folder)

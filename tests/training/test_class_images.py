@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from safetensors.torch import save_file
 from tiny_model import as_model, make_pipeline
 
 from s2i_lib.drawing.sampling import DrawOptions, decode, sample_latents
@@ -148,7 +149,7 @@ def test_what_is_not_a_number_is_never_kept_and_what_was_is_sampled_anew(
     assert sampled == 8 and torch.equal(whole, again)
 
 
-@pytest.mark.parametrize("damage", ["cut", "byte", "gone"])
+@pytest.mark.parametrize("damage", ["cut", "byte", "gone", "other"])
 def test_a_damaged_batch_is_sampled_anew(pipe, tmp_path, damage):
     first, _ = get(pipe, tmp_path, 8)
     (path,) = tmp_path.glob("*/latents-001.safetensors")
@@ -158,6 +159,8 @@ def test_a_damaged_batch_is_sampled_anew(pipe, tmp_path, damage):
         data = bytearray(path.read_bytes())
         data[-5] ^= 1
         path.write_bytes(data)
+    elif damage == "other":
+        save_file({"weight": torch.zeros(2)}, path)
     else:
         path.unlink()
     again, sampled = get(pipe, tmp_path, 8)

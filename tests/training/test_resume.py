@@ -1,6 +1,7 @@
 """A run that ended before its end goes on, and ends as if it had not; what it refuses."""
 
 import dataclasses
+import errno
 import json
 import os
 import shutil
@@ -10,14 +11,16 @@ from types import SimpleNamespace
 import pytest
 from tiny_run import SHORT, KilledError, digest, kill_at, setup_of, start
 
-from s2i_lib.errors import InputError
+from s2i_lib.errors import InputError, S2iError
 from s2i_lib.photos.subject import Subject
+from s2i_lib.storage import json_file
 from s2i_lib.storage.layout import Drive, local_folder
 from s2i_lib.storage.lease import LEASE, Lease
 from s2i_lib.storage.run_card import EDITIONS, read_card
 from s2i_lib.training import checkpoint, plan, resources, resume, saves
+from s2i_lib.training import run as run_module
 from s2i_lib.training.checkpoint_manager import CheckpointManager
-from s2i_lib.training.config import FinetuneOptions
+from s2i_lib.training.config import FinetuneOptions, as_json
 from s2i_lib.training.finetune import FinetuneRun
 from s2i_lib.training.run import Run, choose_run, steps_to_train_on
 from s2i_lib.training.storage_plan import Storage
@@ -85,6 +88,24 @@ def test_a_new_run_has_a_number_that_no_other_has(drive, model, names, new):
     subject = SimpleNamespace(subject=Subject("Violet", "cat"))
     setup = dataclasses.replace(setup_of(model, FinetuneOptions(), drive), dataset=subject)
     assert choose_run(setup, None).folder.name == new
+
+
+def test_a_run_whose_card_the_drive_does_not_read_is_not_begun_anew(drive, model, monkeypatch):
+    """The Drive lists it, and gives an error of its own for what is in it; it often passes."""
+    (drive.runs / "violet" / "pocket-01" / "weights").mkdir(parents=True)
+    (drive.runs / "violet" / "pocket-01" / "run.json").write_text('{"status": "finished"}')
+
+    def fail(path):
+        raise OSError(errno.EIO, "Input/output error")
+
+    for module in (json_file, run_module):
+        monkeypatch.setattr(module, "read_limited", fail)
+    subject = SimpleNamespace(subject=Subject("Violet", "cat"))
+    setup = dataclasses.replace(setup_of(model, FinetuneOptions(), drive), dataset=subject)
+    with pytest.raises(
+        S2iError, match="What violet/pocket-01 is cannot be read: Input/output error"
+    ):
+        choose_run(setup, None)
 
 
 @pytest.mark.slow
@@ -415,6 +436,49 @@ def test_a_run_killed_as_its_card_says_that_it_goes_on_goes_on(drive, dataset, t
     run, said, _ = start(drive, dataset, tiny, **longer)
     assert any("goes on at step 4 of 7" in line for line in said)
     assert read_card(run)["step"] == 7
+
+
+@pytest.mark.parametrize("was_asked", [True, False])
+def test_with_other_steps_a_run_keeps_the_optimizer_that_its_states_are_of(was_asked):
+    """The memory ladder took 8 bits to it, or bitsandbytes did not work there."""
+    asked = FinetuneOptions(with_8bit_adam=was_asked)
+    used = replace(asked, with_8bit_adam=not was_asked)
+    earlier = {"wanted": as_json(asked), "options": as_json(used)}
+    wanted = replace(asked, steps=2 * asked.steps)
+    assert resume.begun(earlier, wanted) == replace(wanted, with_8bit_adam=not was_asked)
+    said_anew = replace(wanted, with_8bit_adam=not was_asked)
+    assert resume.begun(earlier, said_anew) == said_anew
+    assert resume.begun({}, wanted) == wanted
+
+
+def test_a_file_that_is_called_as_a_run_is_passed_over(drive, model):
+    (drive.runs / "violet").mkdir(parents=True)
+    (drive.runs / "violet" / "pocket-01").write_bytes(b"somebody's own")
+    subject = SimpleNamespace(subject=Subject("Violet", "cat"))
+    setup = dataclasses.replace(setup_of(model, FinetuneOptions(), drive), dataset=subject)
+    assert choose_run(setup, None).folder.name == "pocket-02"
+
+
+def test_a_drive_that_deletes_nothing_stops_no_training(drive, monkeypatch, caplog):
+    """What finished runs would go on from goes first, to make room."""
+
+    def fail(*_, **__):
+        raise OSError(errno.EIO, "Input/output error")
+
+    folder = drive.runs / "violet" / "tiny-01"
+    (folder / "weights").mkdir(parents=True)
+    (folder / "weights" / "unet.safetensors").write_bytes(b"")
+    (folder / "run.json").write_text('{"status": "finished", "keeps_state": false}')
+    monkeypatch.setattr(run_module, "drop_saves", fail)
+    assert run_module.drop_finished(drive) == 0
+    assert "could not be deleted: Input/output error" in caplog.text
+
+
+def test_a_log_that_a_full_disk_cut_short_counts_up_to_there(tmp_path):
+    lines = '{"step": 1}\n{"step": 2}\n{"ste'
+    (tmp_path / "metrics.jsonl").write_text(lines)
+    found = run_module.read_lines([tmp_path / "gone", tmp_path], "metrics.jsonl")
+    assert [line["step"] for line in found] == [1, 2]
 
 
 def test_a_plan_is_made_where_the_drive_has_gone(drive, monkeypatch):

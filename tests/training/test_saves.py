@@ -133,6 +133,7 @@ def test_the_last_state_goes_after_what_points_to_it(tmp_path):
 
 def test_what_a_finished_run_does_not_keep_is_dropped_and_counted(tmp_path):
     made = [make_state(tmp_path, step) for step in (1, 2, 3)]
+    assert saves.drop_saves(tmp_path, 4) == 0 and len(names(tmp_path)) == 3, "an odd card asks so"
     each = sum(file.stat().st_size for file in made[0].iterdir())
     make_weights(tmp_path / WEIGHTS)
     assert saves.drop_saves(tmp_path, 1) == pytest.approx(2 * each, abs=20)
