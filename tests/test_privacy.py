@@ -5,6 +5,7 @@ import json
 import os
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -199,6 +200,14 @@ def test_a_picture_is_of_whom_the_run_was_taught_wherever_its_weights_lie():
     assert gallery.is_of(elsewhere, "mr-whiskers") and not gallery.is_of(elsewhere, "rex")
     for odd in ({"run_subject": "..."}, {"run_subject": ["rex"]}, {"run_subject": None}):
         assert not gallery.is_of(odd, "rex")
+
+
+def test_a_picture_of_an_export_that_was_taken_for_a_model_is_of_its_subject(pocket, tmp_path):
+    """``draw --model exports/rex``: its card says whom it was taught."""
+    (tmp_path / "run.json").write_text(json.dumps({"subject": {"name": "Rex"}}))
+    [picture] = draw(replace(pocket, source=str(tmp_path)), "a cat", DrawOptions(steps=1))
+    assert gallery.is_of(picture.record, "rex")
+    assert draw(pocket, "a cat", DrawOptions(steps=1))[0].record["run_subject"] is None
 
 
 def test_class_images_that_another_run_was_made_with_stay(drive, shared):

@@ -55,7 +55,8 @@ class Order:
     run: Annotated[
         str | None,
         typer.Option(
-            help="Weights: SUBJECT/RUN, SUBJECT, or the path of a LoRA, checkpoint or folder."
+            help="Weights: SUBJECT/RUN, SUBJECT, or the path of a LoRA, checkpoint or folder "
+            "[default: a run of who is named, else the newest; none with --model]."
         ),
     ] = None
     subject: SubjectOption = None
@@ -181,7 +182,7 @@ def for_each(
             if len(given) == 1 and (processes is None or processes.is_alone):
                 raise
             refused.append((one, type(error)))
-            complain(f"{one}: {error}")
+            complain(str(error) if one in str(error) else f"{one}: {error}")
     if processes:
         refused = processes.gather(refused)
     if refused:

@@ -6,6 +6,7 @@ import json
 import logging
 import sys
 import textwrap
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -38,8 +39,14 @@ def emit(record: Mapping[str, Any] | None, *lines: str) -> None:
 
 
 def agree(question: str) -> bool:
-    """Ask people; a program that reads JSON cannot answer, so it did not agree."""
-    return not _to_programs and typer.confirm(question, err=True)
+    """Ask people; a program that reads JSON, or gives no input, cannot answer: it did not agree."""
+    try:
+        return not _to_programs and typer.confirm(question, err=True)
+    except typer.Abort as stop:
+        if not isinstance(stop.__context__, EOFError):  # Ctrl-C
+            raise
+        print(file=sys.stderr)
+        return False
 
 
 def notes(sentences: Sequence[str]) -> list[str]:
@@ -67,3 +74,4 @@ def log_to_stderr() -> None:
     """Show our own messages as plain lines; those of the libraries only when something is wrong."""
     logging.basicConfig(format="%(message)s", stream=sys.stderr, level=logging.ERROR)
     logging.getLogger("s2i_lib").setLevel(logging.INFO)
+    warnings.filterwarnings("ignore", module="PIL")  # of large sizes and odd EXIF: ours say it

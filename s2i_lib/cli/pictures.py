@@ -98,7 +98,12 @@ def gallery(
     signer = Signer(certificate, key) if certificate and key and share else None
     if signer is None and (certificate or key):
         raise InputError("To sign, give all of --certificate, --key and, where to, --share FOLDER.")
+    if grid and (grid.suffix.lower() != ".png" or grid.is_dir()):
+        raise InputError(f"{grid} cannot be the grid, which is a PNG. Name a file, as grid.png.")
     pictures = list_pictures(drive.creations, subject=subject, prompt=prompt)
+    for folder in [share, grid and grid.parent] if pictures else []:
+        if folder:
+            make_folder(folder)
     for path in pictures:
         record = read_record(path)
         emit(
@@ -107,12 +112,16 @@ def gallery(
             f"          {record['prompt']} (seed {record['seed']})",
         )
     if not pictures:
+        if grid or share:
+            raise InputError(
+                f"There are no such pictures in {drive.creations}, so nothing was written. Draw "
+                "some, or choose others with --subject and --prompt."
+            )
         emit(None, "There are no such pictures yet.")
     if pictures and share:
-        for path in share_pictures(pictures, make_folder(share), signer):
+        for path in share_pictures(pictures, share, signer):
             emit({"shared": str(path)}, f"Shared    {path}")
     if pictures and grid:
-        make_folder(grid.parent)
         sheet = write_new(grid, grid_png(pictures))
         emit({"grid": str(sheet)}, f"Grid      {sheet}")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,6 +23,8 @@ from s2i_lib.storage.layout import Drive
 if TYPE_CHECKING:
     from s2i_lib.conversation.turns import Answer
     from s2i_lib.distributed import Processes
+    from s2i_lib.drawing.records import Picture
+    from s2i_lib.drawing.told import Seen
     from s2i_lib.pipeline import Event, SpeechToImage, Wish
     from s2i_lib.speech.prompt import Prompt
     from s2i_lib.speech.transcript import Transcript
@@ -116,7 +118,7 @@ def hear(
     drive: Drive,
     subject: Annotated[
         list[str] | None,
-        typer.Option(help="NAME:CLASS_NOUN:IDENTIFIER of a name; repeatable."),
+        typer.Option(help="Subject on the Drive, or NAME:CLASS_NOUN:IDENTIFIER; repeatable."),
     ] = None,
     model: ModelOption = "auto",
     words: Annotated[bool, typer.Option("--words", help="Say when each word was said.")] = False,
@@ -201,8 +203,24 @@ def _make_pipeline(order: Order, drive: Drive, processes: Processes) -> SpeechTo
     if order.check:
         from s2i_lib.evaluation.look import Looker  # a second of imports
 
-        speech.look = Looker(drive)
+        speech.look = _telling(Looker(drive))
     return speech
+
+
+def _telling(look: Callable[[Picture], Seen | None]) -> Callable[[Picture], Seen | None]:
+    """Return what looks as ``look`` does, and says of which picture it can say nothing."""
+
+    def looked(picture: Picture) -> Seen | None:
+        seen = look(picture)
+        if seen is None:
+            complain(
+                f"“{picture.record['prompt']}” is not checked: there is no scorer, or it knows no "
+                "thing that was asked for.",
+                "Note",
+            )
+        return seen
+
+    return looked
 
 
 def _converse(
@@ -288,16 +306,20 @@ def _report(
         sections.append(wish.section())
     remarks = [*wish.doubts, *wish.notes, *_offers(wish.prompt)]
     record = {**(more or {}), "clip": clip, "prompt": wish.prompt.to_json(), "notes": remarks}
+    drawn = wish.pictures[0].record
+    by = drawn["model"] + (f", run {drawn['run']}" if drawn["run"] else "")
     emit(
         {
             **record,
+            "model": drawn["model"],
+            "run": drawn["run"],
             "pictures": [str(path) for path in paths],
             "alt": [alt_text(one) for one, _ in kept],
             "seen": [one.get("seen") for one, _ in kept],
         },
         *(_heard(wish.transcript, clip) if wish.transcript else []),
         *lines,
-        f"Drawn     {wish.prompt.text}  (by {wish.pictures[0].record['model']})",
+        f"Drawn     {wish.prompt.text}  (by {by})",
         *notes(remarks),
         *(f"Picture   {path}" for path in paths),
         *(f"Alt text  {alt_text(one.record)}" for one in wish.pictures if "seen" in one.record),

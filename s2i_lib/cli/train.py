@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from s2i_lib.cli.app import ModelOption
-from s2i_lib.cli.output import agree, emit, wrap
+from s2i_lib.cli.output import agree, complain, emit, wrap
 from s2i_lib.errors import InputError
 from s2i_lib.photos.subject import RARE_TOKENS
 from s2i_lib.storage.disk import size_of
-from s2i_lib.storage.layout import Drive
+from s2i_lib.storage.layout import Drive, open_drive
 from s2i_lib.storage.run_card import name_run
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ def dataset(
     drive: Drive,
     photos: Annotated[
         Path | None,
-        typer.Argument(help="Folder or zip of photos [default: the subject's on the Drive]."),
+        typer.Argument(help="Folder, zip or one photo [default: the subject's on the Drive]."),
     ] = None,
     subject: Annotated[str, typer.Option(help="Name, as it is spoken.")] = "",
     class_noun: Annotated[
@@ -77,6 +79,11 @@ def dataset(
         raise InputError(
             "Whose photos are these? Say --subject with the name as it is spoken, and --class-noun "
             "with what it is one of, for instance --subject Rex --class-noun dog."
+        )
+    if both := sorted({*(whole or [])}.intersection(cut_out or [])):
+        raise InputError(
+            f"{both[0]} is given with --whole and with --cut-out. Give one: as it is, or its "
+            "subject cut out."
         )
     if class_noun:
         who = Subject.choose(drive, subject, class_noun, identifier=identifier, kind=kind)
@@ -141,7 +148,9 @@ class Changes:
 
     method: Annotated[str | None, typer.Option(help="full or lora.")] = None
     steps: Annotated[int | None, typer.Option(help="Optimizer steps.")] = None
-    learning_rate: float | None = None
+    learning_rate: Annotated[
+        float | None, typer.Option(help="At its highest [default: the recipe's].")
+    ] = None
     batch_size: Annotated[int | None, typer.Option(help="Photos a step, over all processes.")] = (
         None
     )
@@ -149,7 +158,9 @@ class Changes:
     with_prior: Annotated[
         bool, typer.Option("--prior/--no-prior", help="Learn class images too.")
     ] = True
-    class_image_count: Annotated[int | None, typer.Option("--class-images")] = None
+    class_image_count: Annotated[
+        int | None, typer.Option("--class-images", help="How many [default: the recipe's].")
+    ] = None
     with_text_encoder: Annotated[
         bool | None,
         typer.Option(
@@ -188,13 +199,19 @@ def finetune(
     from s2i_lib.training.config import parse_options
     from s2i_lib.training.finetune import FinetuneRun
 
+    others = parse_options(option or [])
+    own = {name for name, value in asdict(changes).items() if value != getattr(Changes(), name)}
+    if twice := sorted(own.intersection(others)):
+        raise InputError(
+            f"{twice[0]} is given twice: by an option of its own and by --option. Give one of them."
+        )
     run = FinetuneRun(
         drive,
         load_dataset(drive, subject),
         model=model,
         recipe=recipe,
         name=name,
-        **{**asdict(changes), **parse_options(option or [])},
+        **{**asdict(changes), **others},
     ).train()
     if not Processes().is_main:
         return
@@ -202,8 +219,17 @@ def finetune(
     emit(
         {"run": str(run), **card},
         f"Run       {run}",
-        f'Draw it   python -m s2i_lib draw "{card.get("instance_prompt")}" --run {name_run(run)}',
+        f'Draw it   python -m s2i_lib draw "{card.get("instance_prompt")}" --run {name_run(run)}'
+        + _drive_option(drive),
     )
+
+
+def _drive_option(drive: Drive) -> str:
+    """Return what a command needs to find this Drive."""
+    with suppress(InputError):  # a file lies where the Drive would be
+        if drive == open_drive():
+            return ""
+    return f" --drive {shlex.quote(str(drive.root))}"
 
 
 def export(
@@ -244,7 +270,7 @@ def runs(
         _emit_run(run)
     if not found:
         emit(None, "There are no runs yet.")
-    freed = 0
+    freed, states = 0, []
     if doomed:
         named = ", ".join(run.name for run in doomed)
         if agreed(f"Delete all of {named} for good, weights and pictures of its training too?"):
@@ -258,6 +284,10 @@ def runs(
             if agreed(f"{meaning}. Delete its {size_of(path) / 1e6:.1f} MB?")
         ]
         freed += prune_states(drive, agreed_on)
+    if (states or doomed) and not freed and not yes:
+        complain(
+            "Nothing was deleted. What is asked about goes with y, or unasked with --yes.", "Note"
+        )
     if prune or doomed:
         emit({"freed_bytes": freed}, f"Freed     {freed / 1e6:.1f} MB")
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from s2i_lib import __version__
 from s2i_lib.drawing.keeping import SUBJECT, SURROUNDINGS, Keeper, Kept
 from s2i_lib.drawing.panorama import begin_at, column_steps, going_around
-from s2i_lib.drawing.records import Picture, prompt_of, steps_of
+from s2i_lib.drawing.records import Picture, prompt_of, steps_of, whom_it_was_taught
 from s2i_lib.drawing.sampling import (
     SEEDS,
     DrawOptions,
@@ -111,7 +111,7 @@ def _draw_seeds(
         "model": model.base.name,
         "source": model.source,
         "run": model.run,
-        "run_subject": model.run_subject,
+        "run_subject": whom_it_was_taught(model),
         "hashes": model.hashes(),
         "subjects": [subject.to_record() for subject in prompt.subjects],
         "transcript": prompt.transcript.to_json() if prompt.transcript else None,

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from s2i_lib.drawing.marks import Mark, encode_marked, mark_of_record
-from s2i_lib.drawing.records import Picture
+from s2i_lib.drawing.records import Picture, whom_it_was_taught
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.photos.own_png import open_png, text_of_png
 from s2i_lib.storage.disk import list_matching
@@ -102,7 +102,7 @@ def save_recording(
         "saved_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     if model:
-        record |= {"run": model.run, "run_subject": model.run_subject}
+        record |= {"run": model.run, "run_subject": whom_it_was_taught(model)}
     record = _to_drive(record, root) if root else record
     path = folder / f"{file_stem(transcript.text)}.wav"
     # By the record `s2i_lib.privacy` finds whose voice it is: it is there before that.
@@ -331,18 +331,21 @@ def mark_of_all(models: Collection[str]) -> Mark:
 def grid(
     images: Sequence[Image], *, columns: int = 4, cell_px: int | None = None, gap_px: int = 4
 ) -> Image:
-    """Show square pictures side by side on white, row by row, each as large as the first.
+    """Show pictures side by side on white, row by row, each in a square as wide as the first.
 
     ``cell_px`` enlarges or shrinks them.
     """
     import PIL.Image
+    import PIL.ImageOps
 
     columns = min(len(images), columns)
     rows, cell_px = -(-len(images) // columns), cell_px or images[0].width
     side = cell_px + gap_px
     sheet = PIL.Image.new("RGB", (columns * side - gap_px, rows * side - gap_px), "white")
     for i, image in enumerate(images):
-        cell = image.convert("RGB").resize((cell_px, cell_px), PIL.Image.Resampling.BICUBIC)
+        cell = PIL.ImageOps.pad(  # a panorama is twice as wide as high
+            image.convert("RGB"), (cell_px, cell_px), PIL.Image.Resampling.BICUBIC, color="white"
+        )
         sheet.paste(cell, (i % columns * side, i // columns * side))
     return sheet
 

@@ -75,6 +75,8 @@ def read_statements(path: Path) -> list[Statement]:
     """
     if not path.exists():
         raise InputError(f"There is no file {path}. Check the path.")
+    from PIL import UnidentifiedImageError
+
     data = read_bytes(path)
     readers: tuple[tuple[bool, Callable[[bytes], Iterator[Statement]]], ...] = (
         (data.startswith(b"glTF"), _in_glb),
@@ -87,8 +89,13 @@ def read_statements(path: Path) -> list[Statement]:
     except InputError:
         raise
     except Exception as error:  # decoders raise anything for files that are odd on purpose
+        # Whose own words for that name an object in memory.
+        is_other = isinstance(error, UnidentifiedImageError)
+        reason = "it is of another kind, or its beginning is damaged" if is_other else (
+            first_line(error)
+        )  # fmt: skip
         raise InputError(
-            f"{path} cannot be read ({first_line(error)}). Give a picture (PNG, JPEG, WebP, HEIC, "
+            f"{path} cannot be read ({reason}). Give a picture (PNG, JPEG, WebP, HEIC, "
             "AVIF, TIFF), a page (HTML), a GLB or a USDZ."
         ) from error
 

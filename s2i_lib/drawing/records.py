@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from s2i_lib.errors import InputError
@@ -13,6 +14,7 @@ from s2i_lib.photos.subject import Subject
 from s2i_lib.speech.prompt import Prompt
 from s2i_lib.speech.transcript import Transcript
 from s2i_lib.storage.layout import Drive
+from s2i_lib.storage.run_card import read_card
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -78,6 +80,12 @@ def steps_of(record: dict[str, Any]) -> list[dict[str, Any]]:
     said = record.get("conversation") or [{"said": "", "kind": "wish"}]
     whole = [own | step for step in said]
     return [step | {"conversation": _shorten(whole[: i + 1], step)} for i, step in enumerate(whole)]
+
+
+def whom_it_was_taught(model: Model) -> str | None:
+    """Return the subject of a model's run; also where an export of one is taken for the model."""
+    card = read_card(Path(model.source))
+    return model.run_subject or card.get("subject", {}).get("name")
 
 
 def weights_named_in(

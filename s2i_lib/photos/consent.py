@@ -40,6 +40,12 @@ class Consent:
     def given(cls, by: str | None, on: str | None) -> Consent | None:
         """Make a consent of two fields of a form; None where both were left empty."""
         by, on = (by or "").strip(), (on or "").strip()
+        if bool(by) != bool(on):
+            missing = f"the day on which {by} gave it" if by else f"who gave it on {on}"
+            raise InputError(
+                f"Consent needs {missing}, and that is not given. Give both: --consent-by 'Ada "
+                "Lovelace' --consent-on 2026-08-19, or CONSENT_BY and CONSENT_ON in the notebook."
+            )
         return cls(by, on) if by or on else None
 
     @classmethod

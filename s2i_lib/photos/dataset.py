@@ -42,6 +42,7 @@ from s2i_lib.photos.subject import (
     is_latin,
     load_subject,
     save_subject,
+    warn_of_identifier,
     with_spellings,
 )
 from s2i_lib.storage.files import (
@@ -114,6 +115,7 @@ def build_dataset(
     [subject] = with_spellings(drive, [subject])
     home = drive.subject(subject.name)
     check_folder_is_its_own(subject, drive)
+    warn_of_identifier(subject, drive)
     folder = home / "photos"
     with _alone_at(home), no_decoder_warnings(), _staging_folder(subject) as staged:
         earlier = read_earlier(home)

@@ -107,8 +107,10 @@ def read_bytes(path: Path) -> bytes:
     """Read a photo's file; InputError where it is too large, or none that can be read."""
     try:
         facts = path.stat()
+        if stat.S_ISDIR(facts.st_mode):
+            raise InputError(f"{as_text(path.name)} is a folder. Name a file in it.")
         if not stat.S_ISREG(facts.st_mode):  # a pipe would wait, a device would never end
-            raise InputError(f"{as_text(path.name)} is no regular file; copy the photo there.")
+            raise InputError(f"{as_text(path.name)} is no regular file; copy what it has to one.")
         if facts.st_size > MAX_FILE_BYTES:
             raise InputError(too_large(as_text(path.name), facts.st_size))
         return path.read_bytes()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from s2i_lib.errors import InputError, S2iError, first_line
-from s2i_lib.models.registry import REGISTRY
+from s2i_lib.models.registry import REGISTRY, known_words
 from s2i_lib.storage.disk import list_folder, name_fault
 from s2i_lib.storage.files import write_json
 from s2i_lib.storage.json_file import check_fields, load_object
@@ -273,6 +273,26 @@ def check_identifier(identifier: str, drive: Drive) -> None:
             )
 
 
+def warn_of_identifier(subject: Subject, drive: Drive) -> None:
+    """Say in the log that an identifier means something already, or that another subject has it."""
+    words = known_words(REGISTRY["pocket"])
+    assert words is not None  # it ships with the package
+    if subject.identifier.lower() in {*words["nouns"], *words["colours"], *PEOPLE, *ANIMALS}:
+        doubt = "is a word that means something, and training changes what"
+    elif others := [
+        one.name
+        for one in list_subjects(drive)
+        if one.identifier == subject.identifier and _key_of(one) != _key_of(subject)
+    ]:
+        doubt = f"is that of {others[0]}, too: a sentence that names both cannot tell them apart"
+    else:
+        return
+    logger.warning(
+        "The identifier %r %s. Before it is trained, choose another, such as %s.",
+        subject.identifier, doubt, free_identifier(drive),
+    )  # fmt: skip
+
+
 def choose_identifier(drive: Drive, name: str) -> str:
     """Return the identifier on a subject's card, which its runs were taught, else a free one.
 
@@ -281,8 +301,13 @@ def choose_identifier(drive: Drive, name: str) -> str:
     try:
         return load_subject(drive, name).identifier
     except InputError:
-        taken = {subject.identifier for subject in list_subjects(drive)}
-        return next((token for token in RARE_TOKENS if token not in taken), RARE_TOKENS[0])
+        return free_identifier(drive)
+
+
+def free_identifier(drive: Drive) -> str:
+    """Return the first identifier of those offered that no subject has, else the first."""
+    taken = {subject.identifier for subject in list_subjects(drive)}
+    return next((token for token in RARE_TOKENS if token not in taken), RARE_TOKENS[0])
 
 
 def card_path(drive: Drive, name: str) -> Path:

@@ -4,22 +4,30 @@ import io
 import json
 import os
 import shutil
+import struct
 import subprocess
 import sys
+import warnings
 import wave
+import zlib
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 from tiny_model import make_pipeline
+from tiny_run import write_run
 
 from s2i_lib.cli import main as command_line
 from s2i_lib.drawing.gallery import read_record
 from s2i_lib.drawing.told import alt_text
+from s2i_lib.storage.layout import Drive
 
 ROOT = Path(__file__).parents[2]
+PNG = b"\x89PNG\r\n\x1a\n"
+PNG_END = b"\0\0\0\0IDAT\x35\xaf\x06\x1e\0\0\0\0IEND\xaeB`\x82"
 CLIP = ROOT / "s2i_lib" / "samples" / "red_car.wav"
 
 
@@ -49,8 +57,9 @@ def test_a_path_that_a_shell_left_alone_between_quotes_is_at_home(run, tmp_path,
     status, out, err = run(*asked, "--drive", "~/d")
     assert status == 0 and "5 of 5" in out, err
     assert (tmp_path / "d" / "subjects" / "racer" / "manifest.json").is_file()
+    run("draw", "a cat", "--model", "pocket", "--steps", 1, "--drive", "~/d")
     status, out, _ = run("gallery", "--grid", "~/grid.png", "--drive", "~/d", "--share", "~/s")
-    assert status == 0 and not (tmp_path / "~").exists()
+    assert status == 0 and (tmp_path / "grid.png").is_file() and not (tmp_path / "~").exists()
 
 
 def test_a_file_that_is_called_like_a_users_home_is_a_file(run, tmp_path):
@@ -67,6 +76,59 @@ def test_a_dataset_tells_programs_of_the_consent_too(run):
         status, out, _ = run("dataset", photo, *asked, "--json")
         consent = json.loads(out.splitlines()[-1])["consent"]
         assert status == 0 and (consent and consent["by"]) == who
+
+
+def test_whose_run_draws_is_said_where_nobody_chose_one(run, tmp_path):
+    write_run(Drive(tmp_path / "d"), "pocket", "01", method="lora")
+    given = ("draw", "a cat", "--steps", 1, "--drive", "d")
+    status, out, _ = run(*given)
+    assert status == 0 and "(by pocket, run violet/01)" in out
+    status, out, _ = run(*given, "--model", "pocket", "--json")
+    drawn = json.loads(out.splitlines()[0])
+    assert (status, drawn["model"], drawn["run"]) == (0, "pocket", None)
+
+
+def test_check_says_what_it_cannot_check(run):
+    for prompt, is_known in (("a forest", False), ("a dog", True)):
+        status, _, err = run("draw", prompt, "--model", "pocket", "--steps", 1, "--check")
+        assert status == 0 and (f"“{prompt}” is not checked" in err) is not is_known
+
+
+def test_a_question_without_an_answer_is_a_no(run, tmp_path, monkeypatch):
+    folder = tmp_path / "d" / "runs" / "rex" / "01"
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text('{"status": "finished"}')
+    monkeypatch.setattr(sys, "stdin", io.StringIO(""))
+    for words in (["forget", "Rex"], ["runs", "--delete", "rex/01"]):
+        status, _, err = run(*words, "--drive", "d")
+        assert status == 0 and "Nothing was deleted" in err and "--yes" in err
+        assert "Aborted" not in err and folder.is_dir()
+
+
+def test_what_to_type_next_names_the_drive_that_was_given(run, tmp_path, monkeypatch):
+    from s2i_lib.photos import manifest
+    from s2i_lib.training import finetune
+
+    folder = tmp_path / "my drive" / "runs" / "rex" / "01"
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text('{"instance_prompt": "a ohwx dog"}')
+    monkeypatch.setattr(manifest, "load_dataset", lambda *_: None)
+    monkeypatch.setattr(
+        finetune, "FinetuneRun", lambda *_, **__: SimpleNamespace(train=lambda: folder)
+    )
+    status, out, _ = run("finetune", "--subject", "Rex", "--drive", "my drive")
+    assert status == 0 and out.endswith("--run rex/01 --drive 'my drive'\n")
+    monkeypatch.setenv("S2I_DRIVE", "my drive")
+    assert run("finetune", "--subject", "Rex")[1].endswith("--run rex/01\n")
+
+
+def test_what_pillow_thinks_of_a_size_is_not_told_beside_what_we_say(run, tmp_path):
+    (tmp_path / "huge.png").write_bytes(huge_png())
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        for words in ("redo", "made-by"):
+            run(words, "huge.png")
+    assert [one for one in told if "pixels" in str(one.message)] == []
 
 
 def test_a_terminal_that_lacks_letters_is_told_all_the_same(run, tmp_path, monkeypatch):
@@ -90,6 +152,12 @@ def write_wav(path: Path, samples: np.ndarray) -> Path:
         file.setframerate(16_000)
         file.writeframes((samples * 32767).astype("<i2").tobytes())
     return path
+
+
+def huge_png() -> bytes:
+    """A PNG that says to have 240 megapixels, of which Pillow warns, and has none."""
+    size = struct.pack(">4s2I5B", b"IHDR", 20_000, 12_000, 8, 2, 0, 0, 0)
+    return PNG + struct.pack(">I", 13) + size + struct.pack(">I", zlib.crc32(size)) + PNG_END
 
 
 @pytest.mark.slow
@@ -227,6 +295,24 @@ def test_classroom_refuses_what_was_heard_by_the_list_on_the_drive(run, tmp_path
         (["dataset", "--subject", "rex"], 2, '--subject "rex" --class-noun NOUN`.$'),
         (["gallery", "--certificate", "a.pem", "--key", "b.pem"], 2, "where to, --share"),
         (["gallery", "--key", "b.pem", "--share", "s"], 2, "give all of --certificate"),
+        (["gallery", "--grid", "grid.jpg"], 2, "grid.jpg cannot be the grid, which is a PNG"),
+        (["gallery", "--grid", "grid.png"], 2, "no such pictures in s2i_drive/creations, so noth"),
+        (["gallery", "--share", "s"], 2, "nothing was written"),
+        (["redo", "."], 2, "is a folder. Name a file"),
+        (["finetune", "--subject", "rex", "--steps", "3", "--option", "steps=4"], 2, "given twice"),
+        (["made-by", "text.wav"], 2, "text.wav cannot be read .it is of another kind"),
+        (["redo", "huge.png"], 2, "^Error: huge.png cannot be read as a picture .it would unpack"),
+        (["ar", "text.wav", "huge.png"], 2, "^Error: text.wav cannot be read"),
+        (
+            ["dataset", "--subject", "rex", "--whole", "1.jpg", "--cut-out", "1.jpg"],
+            2,
+            "1.jpg is given with --whole and with --cut-out",
+        ),
+        (
+            ["dataset", ".", "--subject", "Ada", "--class-noun", "woman", "--consent-by", "Ada"],
+            2,
+            "needs the day on which Ada gave it, and that is not given",
+        ),
     ],
 )
 def test_bad_input_gets_one_paragraph(run, tmp_path, words, status, message):
@@ -234,6 +320,7 @@ def test_bad_input_gets_one_paragraph(run, tmp_path, words, status, message):
 
     (tmp_path / "text.wav").write_text("this is not sound")
     write_wav(tmp_path / "silence.wav", np.zeros(32_000))
+    (tmp_path / "huge.png").write_bytes(huge_png())
     before = sorted(tmp_path.iterdir())
     found, out, err = run(*words)
     assert found == status

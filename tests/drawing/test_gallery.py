@@ -137,3 +137,12 @@ def test_the_grid_shows_every_picture_in_its_place():
     centres = [sheet.getpixel((i % 3 * 20 + 8, i // 3 * 20 + 8)) for i in range(5)]
     assert centres == [Image.new("RGB", (1, 1), colour).getpixel((0, 0)) for colour in colours]
     assert sheet.getpixel((50, 30)) == (255, 255, 255)
+
+
+def test_a_panorama_in_the_grid_keeps_its_shape():
+    wide, square = Image.new("RGB", (32, 16), "red"), Image.new("RGB", (16, 16), "blue")
+    sheet = gallery.grid([wide, square], cell_px=16, gap_px=0)
+    assert sheet.size == (32, 16)
+    rows = [sheet.getpixel((3, y)) for y in (1, 8, 14)]
+    assert rows == [(255, 255, 255), (255, 0, 0), (255, 255, 255)]
+    assert sheet.crop((16, 0, 32, 16)).getcolors() == [(256, (0, 0, 255))]

@@ -23,6 +23,7 @@ from s2i_lib.photos.subject import (
     choose_identifier,
     load_subject,
     save_subject,
+    warn_of_identifier,
 )
 from tests.twin import clip_vocabulary
 
@@ -238,3 +239,18 @@ def test_who_is_given_in_one_word_is_of_the_kind_of_its_noun():
 def test_what_is_no_class_noun_is_refused(given, drive):
     with pytest.raises(InputError, match="class noun"):
         Subject.choose(drive, "Rex", given)
+
+
+def test_an_identifier_that_means_something_is_named(drive, caplog):
+    save_subject(drive, Subject("Rex", "dog"))
+    for who, doubt in (
+        (Subject("Luna", "cat", "dog"), "'dog' is a word that means something"),
+        (Subject("Luna", "cat"), "'ohwx' is that of Rex, too"),
+        (Subject("rex", "dog"), ""),
+        (Subject("Luna", "cat", "gawx"), ""),
+    ):
+        caplog.clear()
+        warn_of_identifier(who, drive)
+        assert (doubt in caplog.text and "such as flwx" in caplog.text) if doubt else (
+            not caplog.text
+        )  # fmt: skip
