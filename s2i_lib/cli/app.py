@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
@@ -182,7 +183,8 @@ def for_each(
             if len(given) == 1 and (processes is None or processes.is_alone):
                 raise
             refused.append((one, type(error)))
-            complain(str(error) if one in str(error) else f"{one}: {error}")
+            is_named = re.search(rf"(?<!\w){re.escape(one)}(?!\w)", str(error))
+            complain(str(error) if is_named else f"{one}: {error}")
     if processes:
         refused = processes.gather(refused)
     if refused:

@@ -13,6 +13,8 @@ from typing import Any
 
 import typer
 
+from s2i_lib.errors import InputError
+
 _to_programs = False
 
 
@@ -39,14 +41,22 @@ def emit(record: Mapping[str, Any] | None, *lines: str) -> None:
 
 
 def agree(question: str) -> bool:
-    """Ask people; a program that reads JSON, or gives no input, cannot answer: it did not agree."""
+    """Ask people; a program that reads JSON cannot answer, so it did not agree.
+
+    Raises
+    ------
+    InputError
+        When there is nobody to answer.
+    """
     try:
         return not _to_programs and typer.confirm(question, err=True)
     except typer.Abort as stop:
         if not isinstance(stop.__context__, EOFError):  # Ctrl-C
             raise
         print(file=sys.stderr)
-        return False
+        raise InputError(
+            "Nothing was deleted, for nobody answers here. Give --yes to delete unasked."
+        ) from None
 
 
 def notes(sentences: Sequence[str]) -> list[str]:

@@ -98,6 +98,8 @@ def gallery(
     signer = Signer(certificate, key) if certificate and key and share else None
     if signer is None and (certificate or key):
         raise InputError("To sign, give all of --certificate, --key and, where to, --share FOLDER.")
+    if grid and not grid.suffix and not grid.is_dir():
+        grid = grid.with_suffix(".png")
     if grid and (grid.suffix.lower() != ".png" or grid.is_dir()):
         raise InputError(f"{grid} cannot be the grid, which is a PNG. Name a file, as grid.png.")
     pictures = list_pictures(drive.creations, subject=subject, prompt=prompt)
@@ -112,12 +114,13 @@ def gallery(
             f"          {record['prompt']} (seed {record['seed']})",
         )
     if not pictures:
-        if grid or share:
-            raise InputError(
-                f"There are no such pictures in {drive.creations}, so nothing was written. Draw "
-                "some, or choose others with --subject and --prompt."
-            )
         emit(None, "There are no such pictures yet.")
+        if grid or share:
+            complain(
+                f"Nothing was written, for {drive.creations} has no such pictures. Draw some, or "
+                "choose others with --subject and --prompt.",
+                "Note",
+            )
     if pictures and share:
         for path in share_pictures(pictures, share, signer):
             emit({"shared": str(path)}, f"Shared    {path}")

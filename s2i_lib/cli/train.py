@@ -286,7 +286,7 @@ def runs(
         freed += prune_states(drive, agreed_on)
     if (states or doomed) and not freed and not yes:
         complain(
-            "Nothing was deleted. What is asked about goes with y, or unasked with --yes.", "Note"
+            "Nothing was deleted. It goes with y where it is asked about, or with --yes.", "Note"
         )
     if prune or doomed:
         emit({"freed_bytes": freed}, f"Freed     {freed / 1e6:.1f} MB")

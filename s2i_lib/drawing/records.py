@@ -13,7 +13,7 @@ from s2i_lib.models.registry import REGISTRY
 from s2i_lib.photos.subject import Subject
 from s2i_lib.speech.prompt import Prompt
 from s2i_lib.speech.transcript import Transcript
-from s2i_lib.storage.layout import Drive
+from s2i_lib.storage.layout import Drive, is_folder
 from s2i_lib.storage.run_card import read_card
 
 if TYPE_CHECKING:
@@ -84,8 +84,9 @@ def steps_of(record: dict[str, Any]) -> list[dict[str, Any]]:
 
 def whom_it_was_taught(model: Model) -> str | None:
     """Return the subject of a model's run; also where an export of one is taken for the model."""
-    card = read_card(Path(model.source))
-    return model.run_subject or card.get("subject", {}).get("name")
+    if model.run_subject or not is_folder(Path(model.source)):
+        return model.run_subject
+    return read_card(Path(model.source)).get("subject", {}).get("name")
 
 
 def weights_named_in(

@@ -188,7 +188,8 @@ def base_name(run: Path, card: dict[str, Any]) -> str:
 def choose_base(run: Path, card: dict[str, Any], name: str = "auto") -> str:
     """Return the model to load for a run: the registry's, else the folder that the user named.
 
-    A card may come from anybody: that it names a folder is no reason to open that.
+    A folder may be called like one of the registry's; who names it means it. A card may come from
+    anybody: that it names a folder is no reason to open that.
 
     Raises
     ------
@@ -196,7 +197,8 @@ def choose_base(run: Path, card: dict[str, Any], name: str = "auto") -> str:
         When the run was made from neither.
     """
     known = base_name(run, card)
-    if known in REGISTRY:
+    is_folders = name not in ("auto", *REGISTRY) and Path(name).name == known
+    if known in REGISTRY and not is_folders:
         return known
     if name not in ("auto", *REGISTRY):
         return name

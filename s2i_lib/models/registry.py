@@ -215,7 +215,7 @@ def _describe_folder(folder: Path) -> BaseModel:
     like = _POCKET if said.shape == _POCKET.shape else next(of_size, _SD21_BASE)
     return replace(
         like,
-        name=f"{folder.name}-folder" if folder.name in REGISTRY else folder.name,
+        name=folder.name,
         summary=f"from {folder}",
         size_px=said.size_px,
         prediction_type=said.prediction_type,

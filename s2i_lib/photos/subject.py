@@ -274,7 +274,12 @@ def check_identifier(identifier: str, drive: Drive) -> None:
 
 
 def warn_of_identifier(subject: Subject, drive: Drive) -> None:
-    """Say in the log that an identifier means something already, or that another subject has it."""
+    """Say in the log that an identifier means something already, or that another subject has it.
+
+    Not of who has been trained: a run keeps what it was taught.
+    """
+    if list_folder(drive.runs / folder_name(subject.name)):
+        return
     words = known_words(REGISTRY["pocket"])
     assert words is not None  # it ships with the package
     if subject.identifier.lower() in {*words["nouns"], *words["colours"], *PEOPLE, *ANIMALS}:

@@ -81,19 +81,27 @@ def size_of(path: Path) -> int:
 
 
 def _facts_of(path: Path, look: Callable[[Path], os.stat_result]) -> list[os.stat_result]:
-    """Return what a file, or each below a folder, is; not of what another process deletes."""
+    """Return what a file, or each below a folder, is.
+
+    Not of what another process deletes meanwhile, nor of what may not be looked at.
+    """
 
     def fail(error: OSError) -> None:
-        if not isinstance(error, FileNotFoundError):
+        if not isinstance(error, (FileNotFoundError, PermissionError)):
             raise error
 
-    if path.is_symlink() or path.is_file():
-        return [look(path)]
+    is_one = path.is_symlink() or path.is_file()
+    files = (
+        [path]
+        if is_one
+        else [
+            Path(folder, name) for folder, _, names in os.walk(path, onerror=fail) for name in names
+        ]
+    )
     found = []
-    for folder, _, names in os.walk(path, onerror=fail):
-        for name in names:
-            with suppress(FileNotFoundError):
-                found.append(look(Path(folder, name)))
+    for file in files:
+        with suppress(FileNotFoundError, PermissionError):
+            found.append(look(file))
     return found
 
 

@@ -315,7 +315,8 @@ class CheckpointManager:
         One that was trained on while the Drive was away says so on this disk alone.
         """
         card = self.run.card()
-        return card.get("status") == "finished" and read_card(self.run.local) in ({}, card)
+        is_same = read_card(self.run.local) in ({}, card)
+        return card.get("status") == "finished" and (is_same or not self.run.is_ahead_here)
 
     @property
     def _is_lost(self) -> bool:

@@ -178,8 +178,8 @@ def _refuse_unread(run: Run) -> None:
         return
     except OSError as error:
         raise S2iError(
-            f"What {run.name} is cannot be read: {name_fault(error)}. Nothing was changed. When "
-            "the Drive is back, start the same again."
+            f"What {run.name} is cannot be read: {name_fault(error)}. Nothing was changed. Start "
+            "the same again when it can be read, or give another --name."
         ) from error
 
 

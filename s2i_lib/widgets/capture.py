@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from s2i_lib.storage.layout import Drive
-from s2i_lib.widgets.photos.folder import PhotoFolder
 
 if TYPE_CHECKING:
     from s2i_lib.photos.manifest import Dataset
     from s2i_lib.widgets.camera import Camera
     from s2i_lib.widgets.cropper import Cropper
     from s2i_lib.widgets.name_recorder import NameRecorder
+    from s2i_lib.widgets.photos.folder import PhotoFolder
     from s2i_lib.widgets.upload import Upload
 
 PREVIEW_PX = 840  # shown at 420 in the crop widget
@@ -19,6 +19,8 @@ PREVIEW_PX = 840  # shown at 420 in the crop widget
 
 def photo_folder(drive: Drive, subject: str) -> PhotoFolder:
     """Return the photos of the subject that is called ``subject``; nothing is created yet."""
+    from s2i_lib.widgets.photos.folder import PhotoFolder
+
     return PhotoFolder(drive.subject(subject) / "photos")
 
 

@@ -10,8 +10,8 @@ import pytest
 from s2i_lib.widgets import join_modules
 from s2i_lib.widgets.app.part import Part
 from s2i_lib.widgets.camera import Camera
-from s2i_lib.widgets.capture import PhotoFolder
 from s2i_lib.widgets.microphone import Microphone
+from s2i_lib.widgets.photos.folder import PhotoFolder
 from s2i_lib.widgets.upload import Upload
 from tests.browser.test_capture import drop, photo
 from tests.studios import Bridge, wait_until
@@ -78,6 +78,14 @@ def test_silence_stays_said_until_there_is_an_answer(transport):
     transport.clock.run_for(6 * 60 * SECONDS)
     assert set(transport.evaluate("silences")) == {True}
     transport.evaluate("() => { transport.tell('undo'); answer({ told: sent.at(-1).told }); }")
+    assert transport.evaluate("silences.at(-1)") is False
+
+
+def test_answer_that_comes_after_all_ends_the_silence(transport):
+    """A cell ran for six minutes; what was pressed meanwhile is done, and said to be lost."""
+    transport.evaluate("() => window.transport.tell('undo')")
+    transport.clock.run_for(6 * 60 * SECONDS)
+    transport.evaluate("() => answer({ told: sent[0].told })")
     assert transport.evaluate("silences.at(-1)") is False
 
 

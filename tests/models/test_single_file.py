@@ -245,7 +245,9 @@ def test_folder_with_pickles_only_is_refused(tiny, drive, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["folder", "model", "lora", "checkpoint"])
-def test_a_picture_of_external_weights_can_be_made_again(loras, tiny, drive, tmp_path, kind):
+def test_a_picture_of_external_weights_can_be_made_again(
+    loras, tiny, drive, tmp_path, kind, caplog
+):
     path = tmp_path / "external.safetensors"
     save_file(original_names(make_pipeline(seed=5)), path)
     name, run = {
@@ -255,6 +257,7 @@ def test_a_picture_of_external_weights_can_be_made_again(loras, tiny, drive, tmp
         "checkpoint": (str(tiny), str(path)),
     }[kind]
     [picture] = draw(loading.load(name, drive=drive, run=run), "a cat", OPTIONS)
+    assert "is skipped" not in caplog.text, "a file has no run.json in it"
     record = json.loads(json.dumps(picture.record))
     if kind == "checkpoint":
         assert record["source"] == str(path)

@@ -41,7 +41,10 @@ def test_what_another_process_deletes_meanwhile_has_no_size(tmp_path, monkeypatc
     (tmp_path / "a").write_bytes(b"12345")
     monkeypatch.setattr(os, "walk", lambda path, **_: [(path, ["gone"], ["a", "deleted"])])
     assert disk.size_of(tmp_path) == 5
-    assert disk.has_had_time(tmp_path)
+    monkeypatch.setattr(disk, "is_uploaded_later", lambda path: True)
+    assert disk.upload_left_s(tmp_path / "deleted") == 0
+    os.utime(tmp_path / "a", (time.time() + 60,) * 2)
+    assert disk.upload_left_s(tmp_path) > 0, "of the file that is there"
 
 
 def test_only_a_mounted_drive_uploads_later_and_a_large_file_takes_its_time(tmp_path, faulty_drive):

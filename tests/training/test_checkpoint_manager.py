@@ -54,14 +54,18 @@ def test_a_card_that_waited_for_the_drive_does_not_say_finished_before_the_weigh
 
 
 @pytest.mark.slow
-def test_looking_at_a_run_keeps_what_this_disk_alone_has_of_it(run):
-    """A finished run that was trained on while the Drive was away; notebook 2 looks first."""
+@pytest.mark.parametrize(("here", "there", "is_kept"), [(800, 400, True), (300, 400, False)])
+def test_looking_at_a_run_keeps_what_this_disk_alone_has_of_it(run, here, there, is_kept):
+    """A finished run that was trained on while the Drive was away; notebook 2 looks first.
+
+    What another machine has trained further is not kept here.
+    """
     manager = make_keeper(run, Waits(patience_s=5))
     manager.begin(CARD | {"status": "training"})
-    (run.folder / "run.json").write_text(json.dumps(CARD | {"status": "finished"}))
-    save_state(run.local, 800)
+    (run.folder / "run.json").write_text(json.dumps(CARD | {"status": "finished", "step": there}))
+    save_state(run.local, here)
     manager.close()
-    assert [state.name for state in saves.list_states(run.local)] == ["state-00000800"]
+    assert run.local.exists() == is_kept and len(saves.list_states(run.local)) == is_kept
 
 
 def test_a_run_whose_disk_failed_as_it_began_can_be_started_again(run):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+from types import SimpleNamespace
 
 import pytest
 from app_pages import ADA, MUG, PATIENCE_S, REX, SAMPLES, messages, short
@@ -20,11 +21,12 @@ from s2i_lib.photos.subject import Subject, load_subject, save_subject
 from s2i_lib.storage import disk
 from s2i_lib.storage.layout import Drive
 from s2i_lib.storage.run_card import EDITIONS, WEIGHTS, finished_runs, read_card
+from s2i_lib.training.config import FinetuneOptions
 from s2i_lib.widgets import app as app_module
 from s2i_lib.widgets.app import App, open_app
 from s2i_lib.widgets.app.checking import GROUND, Checking
 from s2i_lib.widgets.app.keeping import write_story
-from s2i_lib.widgets.app.teaching import NOTE, Teaching
+from s2i_lib.widgets.app.teaching import NOTE, Teaching, minutes_of
 
 
 @pytest.fixture
@@ -375,6 +377,12 @@ def test_run_that_goes_on_shows_what_it_drew_then_as_now(drive):
     Image.new("RGB", (64, 64), "red").save(samples)
     teaching._happened("Rex", "samples", {"step": 300, "path": samples, "prompts": ["a ohwx dog"]})
     assert teaching.of("Rex").before == () and len(teaching.of("Rex").now) == 4
+
+
+def test_page_promises_the_minutes_of_what_is_left_of_a_run():
+    plan = {"device": "cpu", "options": FinetuneOptions(steps=400), "seconds_a_step": 1.0}
+    whole, left = (minutes_of(SimpleNamespace(from_step=n, **plan)) for n in (0, 380))
+    assert int(left) < int(whole) / 4
 
 
 def test_another_is_not_taught_meanwhile(drive):

@@ -374,10 +374,14 @@ def minutes_of(plan: Plan) -> str:
         # A step is photo and class image, each forward and, at twice the price, backward.
         evaluation, step = (plan.seconds_a_step / 6,) * 2, (plan.seconds_a_step,) * 2
         speed = duration.Speed(evaluation, step, step, step, (0.0, 0.0), evaluation)
-        parts = duration.seconds_of_run(plan.options, 512, speed, plan.seconds_a_step)
+        parts = duration.seconds_of_run(
+            plan.options, 512, speed, plan.seconds_a_step, plan.from_step
+        )
         parts.pop("saves", None)
     else:
-        parts = duration.seconds_of_run(plan.options, plan.size_px, speed, plan.seconds_a_step)
+        parts = duration.seconds_of_run(
+            plan.options, plan.size_px, speed, plan.seconds_a_step, plan.from_step
+        )
     return duration.in_minutes(duration.total(*parts.values())).partition(" minute")[0]
 
 

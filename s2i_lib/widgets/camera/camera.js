@@ -49,7 +49,7 @@ function render({ model, el }) {
   const transport = new Transport(
     model,
     (message) => message.type === "complaint" && lines.complain(message.text),
-    (isSilent) => lines.complain(isSilent ? say("no_python") : ""),
+    (isSilent) => lines.complainOfSilence(isSilent, say("no_python")),
   );
   const strip = makeStrip(model, transport, lines, say);
   let stream = null, busy = false, stopBurst = false, serial = 0, nSending = 0, isGone = false;

@@ -38,6 +38,11 @@ export function makeLines() {
     complain(text) {
       problem.textContent = text;
     },
+    // That Python is silent is taken away when it answers; what else was complained of stays.
+    complainOfSilence(isSilent, text) {
+      if (isSilent) problem.textContent = text;
+      else if (problem.textContent === text) problem.textContent = "";
+    },
   };
 }
 

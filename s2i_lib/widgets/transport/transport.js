@@ -50,6 +50,7 @@ export class Transport {
     this.serial = 0;
     this.prefix = Math.random().toString(36).slice(2); // two views of one widget hear each other
     this.listener = (message, buffers) => {
+      if (this.isSilent) this.onSilence((this.isSilent = false));
       const taker = this.waiting.get(message.id ?? message.told);
       if (taker) taker(message, buffers || []);
       else if (message.id === undefined && message.told === undefined)
@@ -75,10 +76,9 @@ export class Transport {
       if (!this.waiting.has(told) || quiet > GIVE_UP_MS) taker();
       else if (quiet > RESEND_MS * 2 ** tries) tries++, this.onSilence((this.isSilent = true)), send();
     });
-    const taker = (answer) => {
+    const taker = () => {
       clock.stop();
       this.waiting.delete(told);
-      if (answer && this.isSilent) this.onSilence((this.isSilent = false));
     };
     taker.about = about;
     this.waiting.set(told, taker);

@@ -19,7 +19,7 @@ function render({ model, el }) {
     }
   };
   const transport = new Transport(model, heard, (isSilent) =>
-    lines.complain(isSilent ? say("no_python") : ""),
+    lines.complainOfSilence(isSilent, say("no_python")),
   );
   const strip = makeStrip(model, transport, lines, say);
   let abort = null, isGone = false;
