@@ -13,8 +13,9 @@ from s2i_lib.photos.subject import Subject, plural_of
 from s2i_lib.pipeline import SpeechToImage
 from s2i_lib.speech.changes import read_change
 from s2i_lib.speech.commands import COMMANDS, Change
+from s2i_lib.speech.habits import strip_politeness
 from s2i_lib.speech.name_matching import find_names
-from s2i_lib.speech.phrases import FAR, split_parts
+from s2i_lib.speech.phrases import DET, FAR, WITHIN, split_parts
 from s2i_lib.speech.prompt import Prompt, fit, replace_names, say_became_any
 from s2i_lib.speech.transcript import Transcript
 from s2i_lib.storage.layout import composed
@@ -26,6 +27,16 @@ STAYS = {
     ),
 }
 """What stays of the last picture, for the kinds of change where something does."""
+_IS_SET = re.compile(
+    rf"(?!.*\b(?:it|him|her|them)\b)(?:put|place|set) {DET} .+ (?!{FAR}){WITHIN}", re.IGNORECASE
+)
+"""A wish as well: "put a ship on the left"."""
+_THERE = re.compile(
+    r"\b(?:on|onto|to|of|beside|near|behind|under|above|give|make|dress|paint|colou?r|let|turn|move|"
+    r"put|remove) $",
+    re.IGNORECASE,
+)
+"""Before a name that means who is there already: "put a hat on Mochi", but not "make it Mochi"."""
 _WITHIN = re.compile(
     r"\b(?:left|right|top|bottom|middle|cent(?:er|re)|corner|edge|foreground|side)\b", re.IGNORECASE
 )
@@ -54,11 +65,7 @@ def read(
     subjects, before = speech.subjects, last or Prompt("a picture")
     # One picture knows one subject by looks: the one that is there, else whoever takes its place.
     own = next(iter(before.by_looks), None)
-    sentence = _name_subjects(english, subjects, speech.chosen or own)
-    for mention in find_names(english, subjects):
-        if mention.subject in before.subjects and mention.subject != own:
-            # "Put a hat on Mochi" means the cat that is there.
-            sentence = re.sub(rf"\ban? (?={_noun_of(mention.subject)})", "the ", sentence)
+    sentence = _name_subjects(english, subjects, speech.chosen or own, before.subjects)
     change = read_change(sentence, before.text, subjects, is_forced=is_forced)
     if change and own and speech.chosen is None and not own.is_in(change.text or before.text):
         named = [mention.subject for mention in find_names(english, subjects)]
@@ -66,6 +73,8 @@ def read(
             change = replace(change, text=_show_by_looks(other, change.text))
     if change is None or last is not None:
         return change
+    if change.text and _IS_SET.match(strip_politeness(english)):
+        return None
     if change.kind in COMMANDS and change.kind != "again":
         return change
     if change.is_explicit or change.kind in ("again", "size"):  # "bigger" shows nothing by itself
@@ -139,6 +148,11 @@ def _noun_of(subject: Subject) -> str:
     return rf"\b(?:{one}|{several})\b"
 
 
-def _name_subjects(english: str, subjects: Sequence[Subject], chosen: Subject | None) -> str:
+def _name_subjects(
+    english: str, subjects: Sequence[Subject], chosen: Subject | None, there: Sequence[Subject]
+) -> str:
+    """Put nouns where names were said; "the cat" for one who is there, and is spoken of so."""
     words = composed(english)
-    return replace_names(words, find_names(words, subjects), chosen)[0]
+    mentions = find_names(words, subjects)
+    same = {m.subject for m in mentions if m.subject in there and _THERE.search(words[: m.start])}
+    return replace_names(words, mentions, chosen, same - {chosen})[0]

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from difflib import SequenceMatcher
+from typing import TypeAlias
 
 import regex as re
 
@@ -25,6 +26,7 @@ from s2i_lib.speech.commands import Change, read_command
 from s2i_lib.speech.frames import read_framed
 from s2i_lib.speech.habits import MARKER, put_right, strip_habits, strip_politeness
 from s2i_lib.speech.phrases import (
+    CLOTHES,
     COLOURS,
     DET,
     NUMBERS,
@@ -38,8 +40,10 @@ from s2i_lib.speech.phrases import (
 from s2i_lib.speech.scene import Edit, Scene, is_thing
 from s2i_lib.speech.values import DOING, MUCH, read_ground, read_value, read_with, refuse_other
 
-MOST_WORDS = 40
-"""More words than this are no change; frames would be tried on them for minutes."""
+MOST_WORDS, MOST_CUTS = 40, 6
+"""More words, or more places where one change may end, are no change: each is read on its own."""
+_Read: TypeAlias = "tuple[str, str, bool] | None"
+_Memo: TypeAlias = dict[tuple[str, str], _Read]
 
 
 def read_change(
@@ -60,21 +64,23 @@ def read_change(
     InputError
         When it is a change that cannot be made: the words for size end, nothing would be left.
     """
-    if len(sentence.split()) > MOST_WORDS and not is_forced:
-        return None
+    if len(sentence.split()) > MOST_WORDS:
+        added = f"{last}, {strip_habits(sentence).strip(' ,.;!?…')}"
+        return _make_change("add", last, added, True) if is_forced else None
+    memo: _Memo = {}
     words = strip_politeness(sentence)
     for subject in subjects:
         if subject.is_in(last):  # the one that is there
             words = re.sub(rf"\ba (?=(?:[\w-]+ )?{re.escape(subject.phrase)}\b)", "the ", words)
     if not words:
         return None
-    words = _put_right(Scene(last, subjects), words[0].lower() + words[1:])
+    words = _put_right(Scene(last, subjects), words[0].lower() + words[1:], memo)
     if command := read_command(words):
         return command
     if read_command(f"{words} picture"):  # "keep the"
         _refuse_cut_short(words)
     for said in dict.fromkeys((words, re.sub(r"^(?:and|but|then|now|just|only) ", "", words))):
-        if edit := _read(Scene(last, subjects), said):
+        if edit := _read(Scene(last, subjects), said, memo):
             _refuse_cut_short(said)
             kind, text, is_explicit = edit
             return _make_change(kind, last, text, is_explicit)
@@ -113,20 +119,20 @@ _PUT_RIGHT = re.compile(
 )
 
 
-def _put_right(scene: Scene, words: str) -> str:
+def _put_right(scene: Scene, words: str, memo: _Memo) -> str:
     """Return a change as it was meant: "make it red, no, blue" is "make it blue"."""
     found = _PUT_RIGHT.fullmatch(words)
-    if not found or _read(scene, found["wrong"]) is None:
+    if not found or _read(scene, found["wrong"], memo) is None:
         return put_right(words)
-    right = _put_right(scene, strip_politeness(found["right"]))
+    right = _put_right(scene, strip_politeness(found["right"]), memo)
     if read_command(right):  # "make it blue, no, go back"
         return right
     for pattern in _what_goes(right):
         goes = re.search(pattern, found["wrong"], re.IGNORECASE)
         meant = goes and goes.string[: goes.start()] + right + goes.string[goes.end() :]
-        if meant and _read(scene, meant):
+        if meant and _read(scene, meant, memo):
             return meant
-    return right if _read(scene, right) else words
+    return right if _read(scene, right, memo) else words
 
 
 def _what_goes(right: str) -> tuple[str, ...]:
@@ -151,14 +157,21 @@ def _make_change(kind: str, last: str, text: str, is_explicit: bool) -> Change:
     return Change(kind, text, tuple(went), tuple(came), is_explicit=is_explicit)
 
 
-def _read(scene: Scene, words: str) -> tuple[str, str, bool] | None:
+def _read(scene: Scene, words: str, memo: _Memo) -> _Read:
     """Return kind, new prompt, and whether the sentence says that it is a change."""
+    key = scene.text, words
+    if key not in memo:
+        memo[key] = _read_anew(scene, words, memo)
+    return memo[key]
+
+
+def _read_anew(scene: Scene, words: str, memo: _Memo) -> _Read:
     plain = re.sub(r" (?:again|now|then)$", "", words, flags=re.IGNORECASE)
     if edit := _read_bare(scene, plain):
         return (*edit, False)
     if edit := read_framed(scene, plain):
         return (*edit, True)
-    return _read_several(scene, plain)
+    return _read_several(scene, plain, memo)
 
 
 def _read_bare(scene: Scene, words: str) -> Edit | None:
@@ -170,28 +183,28 @@ def _read_bare(scene: Scene, words: str) -> Edit | None:
         return read_with(scene, value)
     if re.match(rf"(?:and|plus|also) {DET} ", words, re.IGNORECASE) and is_thing(words):
         return "add", scene.insert(Part("with", re.sub("^also ", "and ", words)))
-    if re.fullmatch(r"(?:and|plus|also) [\w-]+s", words, re.IGNORECASE):  # "and glasses"
+    if re.fullmatch(rf"(?:and|plus|also) {CLOTHES}s?", words, re.IGNORECASE):  # "and glasses"
         return scene.add(words.partition(" ")[2])
     if more := re.fullmatch(r"(?P<stem>[a-z]+?)(?P<y>i?)er", value.lower()):
         plain = more["stem"] + ("y" if more["y"] else "")  # "happier"
-        if is_adjective(plain) and not re.fullmatch(SIZE, plain):
+        if is_adjective(plain) and not re.fullmatch(rf"{SIZE}|\w+(?:ing|ed)", plain):
             return read_value(scene, plain, is_framed=True)
     if re.fullmatch(rf"(?:an? |the )?(?:in )?{COLOURS}", value, re.IGNORECASE) or re.match(
-        rf"(?:{PLACE}|wear|wearing|holding|dressed|as|during|by) |{SET_PLACE}$|{SIZE}\b|"
+        rf"(?:{PLACE}|wear(?= {DET}\b)|wearing|holding|dressed|as|during|by) |"
+        rf"{SET_PLACE}$|{SIZE}\b|"
         rf"\w+ of them|"
         rf"[a-z]+er\b|"
         rf"(?:(?:have|get|draw|make|see|show) )?an? (?:[a-z]+er|{COLOURS})$|{DOING}$|"
         rf"(?:{'|'.join(NUMBERS[1:])})$|{MUCH} |half |twice |double the size$|"
         rf"(?:(?:more|further) )?to the (?:left|right)$|(?:in|out)(?:side|doors)$|into space$|"
-        rf"made (?:out )?of |{DOING} (?:{PLACE}|{DET}|with) [^,]*$",
+        r"made (?:out )?of ",
         value,
         re.IGNORECASE,
     ):
         value = re.sub(r"^(?:have|get|draw|make|see|show) (?=an? )", "", value)
         value += " one" if re.fullmatch(rf"an? {COLOURS}", value) else ""
         return read_value(scene, value, is_framed=False)
-    style = rf"like an? {STYLE_NOUN}|(?!it |he |she |has |in )(?:[\w'’-]+ ){{1,2}}style"
-    if re.fullmatch(style, value, re.IGNORECASE):
+    if re.fullmatch(rf"like an? {STYLE_NOUN}", value, re.IGNORECASE):
         return read_value(scene, value, is_framed=False)
     ground = rf"(?:an? )?(?P<what>{COLOURS}|plain|simple|dark|bright) background"
     if found := re.fullmatch(ground, value, re.IGNORECASE):
@@ -199,18 +212,21 @@ def _read_bare(scene: Scene, words: str) -> Edit | None:
     return None
 
 
-def _read_several(scene: Scene, words: str) -> tuple[str, str, bool] | None:
+def _read_several(scene: Scene, words: str, memo: _Memo) -> _Read:
     """Read "make it blue and put it on a beach": each part has to be a change."""
-    for cut in re.finditer(r"(?:[,.;!]\s*(?:and |but |then )?| (?:and(?: then)?|then) )", words):
-        first = _read(scene, words[: cut.start()])
+    ends = re.finditer(r"(?:[,.;!]\s*(?:and |but |then )?| (?:and(?: then)?|then) )", words)
+    cuts = list(ends)
+    for cut in cuts if len(cuts) <= MOST_CUTS else ():
+        first = _read(scene, words[: cut.start()], memo)
         rest = re.sub(r"^(?:also|please|now) ", "", words[cut.end() :], flags=re.IGNORECASE)
         if first is None:
             continue
         changed = Scene(first[1], scene.subjects)
-        then = _read(changed, rest)
+        then = _read(changed, rest, memo)
         if then is None and first[2] and re.match("(?:the|his|her|its) ", rest):
-            then = _read(changed, f"make {rest}")  # "make the dog blue and the hat red"
-        if then is None and first[2] and re.fullmatch(r"[\w-]+", rest):  # "happy and fat"
+            then = _read(changed, f"make {rest}", memo)  # "make the dog blue and the hat red"
+        is_word = first[0] != "add" and re.fullmatch(r"[\w-]+", rest)
+        if then is None and first[2] and is_word:  # "happy and fat"
             edit = read_value(changed, rest, is_framed=True)
             then = edit and (*edit, True)
         if then:

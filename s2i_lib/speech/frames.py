@@ -15,6 +15,7 @@ from s2i_lib.errors import InputError
 from s2i_lib.photos.subject import singular_of
 from s2i_lib.speech.phrases import (
     BESIDE,
+    CLOTHES,
     COLOURS,
     DET,
     FAR,
@@ -52,7 +53,10 @@ _TARGET = "(?P<target>TARGET)"
 _TARGETS = (_PRONOUN, *(rf"(?:the|his|her|its|their|my)(?: [\w'’-]+){{{n}}}" for n in (1, 2, 3)))
 _VERB = r"(?:make|paint|colou?r|dye|turn|draw|put|place|set|move|change|have|want|need|show|let|" \
         r"render|get|see|transform|convert|like|do|try)"  # fmt: skip
-_BE = r"(?:(?:to )?(?:be|become|look|appear|get|turn)|into|to|as|all|look like)"
+_BE = (
+    r"(?:(?:to )?(?:be|become|look(?! (?:at|up|down|out|in|into|over)\b)|appear|get|turn)|"
+    r"into|to|as|all|look like)"
+)
 _SHOULD = r"(?:should|must|could|can|has to|have to|needs to|ought to|is now|are now)(?: rather)?"
 _THING = r"(?P<thing>.+?)"
 # What somebody may wear or get: "a hat", "red shoes", but not "to fly over houses".
@@ -206,11 +210,12 @@ def _more(scene: Scene, said: dict[str, str]) -> Edit | None:
     if thing in ("detail", "details"):
         return read_value(scene, "in more detail", is_framed=True)
     if singular_of(thing) == thing and thing not in MASS:
-        is_word = re.fullmatch(r"[a-z-]+", thing)  # "more realistic"
-        return read_value(scene, thing, is_framed=True) if is_word else None
+        # "More realistic", but not "more money".
+        return read_value(scene, thing, is_framed=True) if is_adjective(thing) else None
     if at := scene.find(thing):
-        text = re.sub(rf"\b(?:some )?{re.escape(thing)}\b", f"more {thing}", scene.parts[at].text)
-        return "add", scene.put(at, text)
+        noun = rf"(?:{re.escape(thing)}|{re.escape(singular_of(thing))})\b"
+        there = rf"\b(?:{DET}|more) ((?:[\w-]+ )??){noun}|\b{noun}"
+        return "add", scene.put(at, re.sub(there, rf"more \1{thing}", scene.parts[at].text))
     return scene.add(f"more {thing}")
 
 
@@ -246,6 +251,10 @@ def _less(scene: Scene, said: dict[str, str]) -> Edit | None:
     return scene.count(count - 1)
 
 
+def _stop(scene: Scene, said: dict[str, str]) -> Edit | None:
+    return scene.remove(said["thing"]) if scene.find(said["thing"]) else None
+
+
 def _remove(scene: Scene, said: dict[str, str]) -> Edit | None:
     return scene.remove(said.get("thing") or said["target"])
 
@@ -277,9 +286,10 @@ _FRAMES: tuple[tuple[_Read, str], ...] = (
     (_remove, rf"(?:take|leave|cut) {_TARGET} (?:off|away|out)"
                rf"(?: (?:of )?(?:{_PRONOUN}|the [\w' -]+))?"),
     (_remove, rf"(?:remove|delete|take away|take off|leave out|lose|drop|"
-               rf"stop(?= the\b)|erase|get rid of|cut out|"
+               rf"erase|get rid of|cut out|"
                rf"without|no more|no(?! \w+ing\b| (?:no|an?)\b)|hide) (?:any )?{_THING}"
                r"(?: please)?"),
+    (_stop, r"stop (?P<thing>the [\w-]+)"),
     (_unwanted, rf"{_UNWANTED} (?:any )?{_THING}(?: please)?"),
     (_unwanted, rf"(?:(?P<who>{_PRONOUN}|the [\w' -]+?)(?:['’]s| is| are|['’]re) )?(?:\w+ )?too "
                  rf"(?P<thing>{SIZE})"),
@@ -295,7 +305,8 @@ _FRAMES: tuple[tuple[_Read, str], ...] = (
     # "A cake with no candles on it" is a wish.
     (_wear, rf"(?!.*\bwith(?:out)?\b)(?:i(?:'d| would) like |i want |{_VERB} )?{_THING} on "
             rf"(?P<target>it|them|him|her)"),
-    (_wear, r"put (?:on (?P<thing>an? .+)|(?P<thing>an? [\w' -]+) on)"),
+    (_wear, rf"put (?:on (?P<thing>an? (?:[\w-]+ )?{CLOTHES})|"
+            rf"(?P<thing>an? (?:[\w-]+ )?{CLOTHES}) on)"),
     (_beside, rf"(?:put|place|add|set|draw|paint|show)? ?{_THING} "
                rf"(?P<where>{BESIDE} (?P<target>it|them|him|her))"),
     (_beside, rf"(?:put|place|add|set|draw|paint|show|move) {_THING} "
@@ -306,7 +317,7 @@ _FRAMES: tuple[tuple[_Read, str], ...] = (
             rf"(?P<where>{FAR})"),
     (_more, r"(?:add )?(?:another|one more|an extra|an additional) (?P<thing>[\w' -]+)|"
              r"(?P<thing>more) of (?:them|those|these)|"
-             r"(?:add )?(?P<more>more) (?!(?:than|or|like|and)\b)(?P<thing>[\w-]+(?: [\w-]+)?)|"
+             r"(?:add )?(?P<more>more) (?!(?:than|or|like|and)\b)(?P<thing>[\w-]+)|"
              r"add (?P<thing>another|one more|one)"),
     (_less, r"(?:make (?:it|them|him|her) )?(?:one )?(?:less|fewer) (?P<thing>[\w' -]+)|"
              r"one (?:less|fewer)|"

@@ -14,6 +14,7 @@ import regex as re
 from rapidfuzz.distance import Levenshtein
 
 from s2i_lib.speech.phrases import COLOURS, NUMBERS, SIZE
+from s2i_lib.speech.values import DOES
 from s2i_lib.speech.words import DETERMINERS, POSSESSIVES, is_word, tokenize, word_set
 
 _MARKS = {
@@ -64,7 +65,7 @@ _DET = r"(?:an?|the|some|my|our|your|his|her|their|two|three|four|five|many|seve
 _OPENERS = re.compile(
     r"^(?:(?:okay|ok|alright|all right|so|and so|um|oh|yeah|yes|please|actually|basically|"
     r"let me think|let me see|let's see|maybe|perhaps|kindly|you know|i mean)\b(?!')[\s,.…]*"
-    r"|(?:well|right|now|and|hey|hi|hello|then|like|no)\s*[,.!…]\s*|no (?=(?:no|an?)\b)"
+    r"|(?:well|right|now|and|hey|hi|hello|then|like)\s*[,.…]\s*|no, (?=an? )"
     r"|(?:hey|hi|hello) (?:there|computer|whisper)\b[\s,.]*)",
     re.IGNORECASE,
 )
@@ -79,11 +80,18 @@ _HELLO = (
     r"mom|mommy|dad|daddy|everybody|everyone)|hey|hi|hello|good (?:morning|afternoon|evening|day)"
 )
 _IS_HELLO = re.compile(rf"(?:{_HELLO})\W*", re.IGNORECASE)
-_ASK = (
-    rf"(?:please|kindly|(?:can|could|would|will|may|might) (?:you|we|i)|"
-    rf"(?:i|we)(?:'d| would)? (?:want|like|need)|let's|"
-    rf"{_MAKE} (?:me|us|{_DET}|NAME))\b"
+_IS_GREETING = re.compile(
+    r"(?:(?:hey|hi|hello|okay|ok)(?: (?:siri|alexa|google))?|siri|alexa|"
+    r"good (?:morning|afternoon|evening|day))\W*",
+    re.IGNORECASE,
 )
+_DRAW = r"(?:draw|paint|create|generate|show|sketch|imagine|render)"
+_ASK = (
+    rf"(?:(?:please,? |kindly )?(?:{_DRAW} (?:me|us|{_DET}|NAME)|(?:give|make|get) (?:me|us))|"
+    rf"(?:can|could|would|will|may|might) (?:you|we|i) {_POLITELY}(?:{_MAKE}|{_SEE})|"
+    r"(?:i|we)(?:'d| would)? (?:want|like|need))\b"
+)
+_IS_ASKED = re.compile(_ASK, re.IGNORECASE)
 _REQUEST = re.compile(
     rf"^(?:"
     rf"(?:please |kindly )?be so kind (?:as to|and) {_MAKE}\b"
@@ -91,15 +99,17 @@ _REQUEST = re.compile(
     rf"|(?:{_HELLO})[\s,.!]+(?={_ASK})"
     rf"|(?:(?:and )?(?:now|then|first|just|also|quickly|simply)|and)\s+(?={_ASK})"
     rf"|(?:would it be|is it) possible (?:for you )?to (?:{_MAKE}|{_SEE})\b"
-    rf"|(?:how about|why do(?:n't| not)) (?:you|we) {_MAKE}\b|why not(?= {_DET}\b)"
-    rf"|i (?:think|guess)[\s,]+(?=(?:i|we|{_DET})\b)|i was thinking(?: of| about)?(?: maybe)?\b"
-    rf"|(?:do you )?want to see\b|(?:do you have|have you got)(?= an? (?:picture|image|photo)\b)"
-    rf"|my wish is\b|i (?:wish for|dream of|ask for)\b"
-    rf"|(?:please )?try (?:to|and) (?:{_MAKE}|{_SEE})\b"
+    rf"|(?:how about|why do(?:n't| not)) (?:you|we) {_DRAW}\b|why not(?= {_DET}\b)"
+    rf"|i (?:think|guess)[\s,]+(?=an? (?!lot|bit))"
+    rf"|i was thinking(?: of| about)?(?: maybe)?(?= {_DET}\b)"
+    rf"|(?:do you have|have you got)(?= an? (?:picture|image|photo)\b)"
+    rf"|my wish is(?= {_DET}\b)|i (?:wish|ask) for(?= {_DET}\b)"
+    rf"|(?:please )?try (?:to|and) {_DRAW}(?= (?:me|us|{_DET}|NAME)\b)"
     rf"|(?:can|could|would) you try (?:drawing|painting|making|showing)\b"
-    rf"|(?:the|my|this) (?:picture|image) (?:(?:should|must) show|shows)\b|it should show\b"
+    rf"|(?:the|my|this) (?:picture|image) (?:(?:should|must) show|shows)(?= {_DET}\b)"
+    rf"|it should show(?= {_DET}\b)"
     rf"|[io]n (?:the|my|this) (?:picture|image),? there (?:is|are|should be)\b"
-    rf"|it should be (?={_DET}\b)"
+    rf"|it should be (?=an? )"
     rf"|(?:i was wondering|i'm wondering|i am wondering|i wonder) (?:if|whether) "
     rf"(?:you|we|i) (?:can|could|might) {_POLITELY}"
     rf"(?:{_MAKE}|{_SEE})\b"
@@ -116,7 +126,7 @@ _REQUEST = re.compile(
     rf"|would you mind (?:drawing|painting|making|showing)\b"
     rf"|(?:i|we)(?:'d| would| really)* (?:want|like|love|wish|need)(?: you)?"
     rf"(?: to {_SEE}| to {_MAKE})?\b"
-    rf"|(?:let's|let us|let me|i'll|i will|i'm going to) (?:{_SEE}|do|take)\b"
+    rf"|(?:let's|let us|let me|i'll|i will|i'm going to) {_SEE}\b"
     rf"|(?:i am|i'm) (?:thinking of|imagining|looking for)\b"
     rf"|{_MAKE}(?= (?:me|us|please)\b| NAME\b| {_DET}\b)"
     rf"|(?:how|what) about\b"
@@ -129,19 +139,22 @@ _PICTURE_OF = re.compile(
     re.IGNORECASE,
 )
 _LOOKS_LIKE = re.compile(
-    r"^what (?!do|did|would|is|are)(?P<who>[^,.]+?) (?:(?:would|could|might) look|looks?) like\b",
+    r"^what (?P<who>(?:an?|the|my)(?: [\w'-]+){1,2}?) (?:(?:would|could|might) look|looks?) like"
+    r"(?=\W*$| (?:in|on|at|under|as|from|with|without|during)\b)",
     re.IGNORECASE,
 )
+_SAYS = r"\b(?:says?|said|saying|reads?|reading|words?)"
 _CLOSERS = re.compile(
-    r"[\s,.!?]*\b(?:please|thank you(?: very much| so much)?|"
+    rf"[\s,.!?]*\b(?<!{_SAYS} )(?:please|thank you(?: very much| so much)?|"
     r"(?:many )?thanks(?: a lot| a million| so much)?|"
-    r"if you can|if you please|(?:would|is) (?:that|it) (?:be )?(?:possible|okay|ok)|"
+    rf"(?<!{_SAYS}\b[^,.!?]*)(?:"  # what is written there
+    r"if you can|if you please|(?<=[,.!?] )(?:would|is) (?:that|it) (?:be )?(?:possible|okay|ok)|"
     r"(?<=, )right(?=\?)|"
     r"if possible|that's it|that's all|pretty please|thank you in advance|thanks in advance|"
     r"(?:that|it|this) would be (?:nice|great|lovely|awesome|cool|perfect|wonderful)|"
     r"if (?:you (?:don't|wouldn't) mind|it's not too much trouble|that's okay|you would|you could)|"
     r"cheers|"
-    r"or (?:something(?: like that)?|whatever)|would you|you know|okay|ok)\b"
+    r"or (?:something(?: like that)?|whatever)|would you|you know|okay|ok))\b"
     r"[\s,.!?…]*$",
     re.IGNORECASE,
 )
@@ -162,8 +175,12 @@ def strip_habits(text: str, names: Sequence[str] = ()) -> str:
     text = without_repeats(_ASIDE.sub("", put_right(text)).strip(" ,"))
     cuts = [0, *(cut.end() for cut in _CLAUSE_END.finditer(text)), len(text)]
     clauses = [text[a:b].strip() for a, b in pairwise(cuts)]
-    if len(clauses) > 1:  # "Alexa, show me a cat"
-        clauses = [one for one in clauses if not _IS_HELLO.fullmatch(one)] or clauses[-1:]
+    clauses = [
+        clause
+        for clause, then in zip(clauses, [*clauses[1:], ""], strict=True)
+        if not (then and _IS_GREETING.fullmatch(clause))  # "Alexa, show me a cat"
+        and not (_IS_HELLO.fullmatch(clause) and _IS_ASKED.match(then))
+    ]
     stripped = [_strip_clause(clause, request) for clause in clauses]
     return " ".join(_without_twins(stripped)).strip()
 
@@ -274,8 +291,9 @@ def _begins_anew(text: str) -> bool:
 MARKER = (
     r"(?:(?:oh |uh )?(?:no|sorry|wait|no wait|wait no|no sorry|oops)\b"
     r"(?:,? (?:i (?:mean|meant)|sorry|actually))?[,.…!]+|"
-    r"(?:(?:oh |uh )?(?:no|wait|no wait|wait no)|(?<=[,.…] )sorry)(?= (?:an?|the|my)\b)|"
-    r"(?:no,? |(?<=[,.…] ))actually\b,?(?= (?:an?|the|two|three|my)\b)|"
+    r"(?<=[,.…!] )(?:(?:(?:oh |uh )?(?:no|wait|no wait|wait no)(?= (?:an?|the|my)\b)|"
+    r"sorry(?= an? ))(?! an? (?:moment|minute|second|bit|while)\b)|"
+    r"(?:no,? actually\b,?|actually)(?= (?:an?|two|three) ))|"
     r"(?:no,? )?(?:i mean|i meant|or rather|make that|scratch that|correction)\b[,.…]*)"
 )
 _PUT_RIGHT = re.compile(
@@ -287,9 +305,14 @@ _PUT_RIGHT = re.compile(
 
 
 _ALIKE = "|".join(
-    rf"\b(?:{kind})[\s,.!…]+(?:(?:oh|no|sorry|wait|actually|i mean|i meant|or rather)[\s,.!…]+)+"
-    rf"(?=(?:{kind})\b)"
-    for kind in (COLOURS, rf"\d+|{'|'.join(NUMBERS)}", SIZE, "bigger|smaller")
+    rf"\b(?:{kind})[,.!…]+ "
+    rf"(?:(?:oh )?(?:{no}|sorry|wait|actually|i mean|i meant|or rather)[\s,.!…]+)+"
+    rf"(?P<right>{kind})\b(?:,(?= (?!(?:{kind}|and|or)\b)[a-z]))?"
+    for kind, no in (
+        (COLOURS, "no(?=[,.!…])"),  # "a piano in black, no white keys"
+        (SIZE, "no(?=[,.!…])"),
+        (rf"\d+|{'|'.join(NUMBERS)}", "no"),
+    )
 )
 _ALIKE_PUT_RIGHT = re.compile(_ALIKE, re.IGNORECASE)  # "a red, no, blue car"
 
@@ -313,7 +336,7 @@ def put_right(text: str) -> str:
         at = places[0] if is_whole else places[-1]
         return wrong[:at] + match["right"]
 
-    text = _ALIKE_PUT_RIGHT.sub("", text)
+    text = _ALIKE_PUT_RIGHT.sub(r"\g<right>", text)
     while (meant := _PUT_RIGHT.sub(right, text)) != text:  # "a dog, no, a cat, no, a horse"
         text = meant
     return text
@@ -336,8 +359,9 @@ def find_wanted(text: str) -> str:
 
 
 _SHORT = (
-    (r"\bgimme\b", "give me"), (r"\blemme\b", "let me"), (r"\b(?:pls|plz)\b", "please"),
-    (r"\bthx\b", "thanks"), (r"(?<=^|\b(?:i|we|you) )wanna\b", "want to"),
+    (r"\bgimme(?= (?:an?|the|some|my)\b)", "give me"),
+    (r"\blemme(?= see (?:an?|the|some|my)\b)", "let me"), (r"\b(?:pls|plz)\b", "please"),
+    (r"\bthx\b", "thanks"), (r"(?<=\b(?:i|we|you) )wanna\b", "want to"),
     (r"(?<=\b(?:can|could|would|will) )(?:u|ya)\b", "you"),
 )  # fmt: skip
 
@@ -362,10 +386,10 @@ _FILLERS = (
     r"(?:i|we)(?:'d| would| really)* (?:want|like|love|wish|need) (?:you )?to(?= )|"
     r"(?:i'd|we'd|i would|we would|i|we) (?:like|love|want|prefer|rather have)"
     r"(?= (?:it|them|that|the) (?!one\b))|"
-    r"(?:that )?(?:looks|is) (?:good|great|nice|fine),? but|almost,? but|not quite|"
-    r"not (?:this|that)(?: one)?(?=,)|better(?= (?:in|with)\b)|"
+    r"(?:that )?(?:looks|is) (?:good|great|nice|fine),? but|"
+    r"not (?:this|that) one(?=, the\b)|better(?= (?:in|with)\b)|"
     r"it(?:'d| would) (?:be|look) (?:better|nicer|nice|good|great|lovely|cool)|"
-    r"(?:keep|leave) (?:everything|the rest|it|the [\w-]+)(?: else)?(?: the same| as it is)?,? "
+    r"(?:keep|leave) (?:everything|the rest|it)(?: else)?(?: the same| as it is)?,? "
     r"(?:but|and just)|"
     r"(?:i'd|i would) (?:rather|prefer)|would you mind|let's|let us|let me|"
     r"(?:how|what) about(?: making)?|try to|just|also|then|but|"
@@ -379,7 +403,9 @@ _AS_QUESTION = re.compile(
     r"(?:could|can|should|would) (?P<what>it|they|the [\w' -]+?) be) ",
     re.IGNORECASE,
 )
-_AS_ASKED = re.compile(r"^(?:could|can|should) (it|they|he|she) (?!be\b)", re.IGNORECASE)  # fly
+_AS_ASKED = re.compile(
+    rf"^(?:could|can|should) (it|they|he|she) (?=(?:{'|'.join(DOES)})\b)", re.IGNORECASE
+)
 _POLITE_END = re.compile(
     r"[\s,.!?…]+(?:please|thank you(?: very much| so much)?|thanks(?: a lot)?|if you can|"
     r"if possible|would you|could you|will you|for me|maybe|i think|i guess|"

@@ -32,7 +32,7 @@ _HUES = (
     "rainbow[ -]colou?red|colou?rful|transparent|multicolou?red"
 )
 COLOUR = rf"(?:(?:light|dark|bright|pale|deep|neon|royal|sky|lime|olive|hot)[ -])?(?:{_HUES})"
-COLOURS = rf"{COLOUR}(?:(?:,| and|,? and) {COLOUR})*"
+COLOURS = rf"{COLOUR}(?:(?:,? and|,) {COLOUR})*"
 SIZE = "|".join(_STEP)
 STYLE_NOUN = (
     r"(?:(?:oil |water ?colou?r |pencil |charcoal |ink |pixel |digital |3d |line )?"

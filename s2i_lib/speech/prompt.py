@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -15,10 +15,10 @@ from s2i_lib.speech.changes import read_change
 from s2i_lib.speech.habits import find_wanted, strip_habits, write_marks
 from s2i_lib.speech.name_matching import Mention, find_names
 from s2i_lib.speech.near_names import NearName, find_near_names
-from s2i_lib.speech.phrases import NUMBERS, is_doing
+from s2i_lib.speech.phrases import DET, MASS, NUMBERS, PLACE, is_adjective, is_doing
 from s2i_lib.speech.templates import article_for
 from s2i_lib.speech.transcript import Transcript
-from s2i_lib.speech.values import DOES, DOING
+from s2i_lib.speech.values import DOES
 from s2i_lib.speech.words import POSSESSIVES, tokenize, word_set
 from s2i_lib.storage.layout import composed
 
@@ -201,17 +201,21 @@ _ADJECTIVES = word_set(
 
 
 def replace_names(
-    text: str, mentions: Sequence[Mention], chosen: Subject | None
+    text: str,
+    mentions: Sequence[Mention],
+    chosen: Subject | None,
+    there: Collection[Subject] = (),
 ) -> tuple[str, list[Subject], list[str]]:
     """Put identifier and class noun, or the class noun alone, where names were said.
 
-    Returns the text, the subjects in it (the one with its identifier first), and notes.
+    Whoever is ``there`` was seen before: "the dog". Returns the text, the subjects in it (the one
+    with its identifier first), and notes.
     """
     named = list(dict.fromkeys(mention.subject for mention in mentions))
     if chosen is None and named:
         chosen = named[0]
     notes, parts, at = [], [], 0
-    seen: set[Subject] = set()
+    seen = set(there)
     for mention in mentions:
         subject = mention.subject
         start, words, has_article = _phrase_start(text, mention)
@@ -277,70 +281,87 @@ def _phrase_end(text: str, mention: Mention) -> int:
 
 # --- orders -------------------------------------------------------------------------------------
 
-_AND_ORDER = re.compile(
-    r"(?:[.,;]|,? and) (?:(?:and|then) )*(?=(?:make|put|give|paint|colou?r|let|dress|place) "
-    r"(?:.* )?(?:it|him|her|them)\b)",
+_ASKED = r"(?:please |(?:can|could|would|will) you (?:please )?|let's )*"
+_ORDER = re.compile(
+    rf"\W*{_ASKED}(?P<verb>put|place|give|make|let|have|dress|turn|can|could|i want|"
+    r"i(?:'d| would) like) (?!(?:me|us|it|an?)\b)",
     re.IGNORECASE,
 )
-
-
-_TO_DO = r"put|place|let|have|can|could|should|turn|dress"
-_TOLD = (
-    rf"(?:(?:(?:can|could|would|will) you (?:please )?|let's |(?:you )?to )?(?P<verb>{_TO_DO}) )?"
+# What is said to do with somebody, what follows, and what is seen in its place.
+_SEEN = (
+    ("put|place", rf"(?={PLACE} \w)", ""),
+    ("give", rf"(?={DET} \w|[\w-]+s$)", "with "),
+    ("dress", r"(?:up )?(?=(?:as|in) \w)", "dressed "),
+    ("turn", r"into (?=an? \w)", "as "),
+    ("let|can|could|i .+", r"(?:to )?be (?=an? \w)", "as "),
+)
+_MAKE_IT = re.compile(
+    r"(?P<before>[^.;]+?)(?P<gap>[,.;]|,? and) make (?:it|him|her|them) (?P<value>[^,.;]+)\W*",
+    re.IGNORECASE,
 )
 
 
 def _obey(text: str, said: str, named: Sequence[Subject]) -> str:
     """Return what an order shows: "put a ohwx dog on the moon", "a house and make it red"."""
+    text = _make_it(text)
+    if not named:
+        return text
     noun = "|".join(re.escape(noun) for one in named for noun in (one.phrase, one.class_noun))
-    who = rf"an? (?:{noun})(?: and an? (?:{noun}))*" if noun else r"(?<=put |place |let )an? [\w-]+"
-    told = rf"{_TOLD}(?P<who>{who}) (?:to )?(?P<rest>.+)"
-    gift = re.fullmatch(rf"put (?P<what>.+) on (?P<who>{who})", text, re.IGNORECASE)
-    if order := re.fullmatch(told, text, re.IGNORECASE):
-        went = re.search(r"\b(?:give|make)\b", said, re.IGNORECASE)  # with the politeness
-        verb = order["verb"] or (went.group() if went else "")
-        text = _shown(order["who"], verb.lower(), order["rest"]) or text
-    elif noun and gift:
-        text = _changed(f"put {gift['what']} on it", gift["who"]) or text
-    if found := _AND_ORDER.search(text):
-        text = _changed(text[found.end() :], text[: found.start()]) or text
-    return text
+    who = rf"(?P<who>an? (?:{noun})(?: and an? (?:{noun}))*)"
+    what = rf"(?P<what>(?:(?!(?:and|with|{PLACE})\b)[\w'-]+ ){{1,4}})"
+    if gift := re.fullmatch(rf"{_ASKED}put {what}on {who}", text, re.IGNORECASE):
+        return f"{gift['who']} with {gift['what'].strip()}"
+    told = _ORDER.match(said)
+    verb = told["verb"].lower() if told else ""  # what makes a picture went with the politeness
+    order = re.fullmatch(rf"{_ASKED}(?:{verb} )?{who} (?P<rest>.+)", text, re.IGNORECASE)
+    if not verb or not order:
+        return text
+    return _shown(order["who"], verb, order["rest"].rstrip(" ,.;!?…")) or text
 
 
 def _shown(who: str, verb: str, rest: str) -> str:
-    """Return what is seen where somebody does what is ordered; "" where it is no order."""
-    rest = re.sub(r"^(?:into|be|look like) (?=an? )", "as ", rest, flags=re.IGNORECASE)
-    rest = re.sub(r"^be ", "", rest, flags=re.IGNORECASE)
-    if re.match("as ", rest) and verb != "dress":
-        return f"{who} {rest}"
-    if verb == "make" and re.match(r"an? ", rest, re.IGNORECASE):
-        return f"{who} as {rest}"
-    if verb in ("put", "place", "dress", "give"):
-        return _changed(f"{verb} it {rest}", who)
-    if re.match(DOING, rest, re.IGNORECASE):
-        return f"{who} {rest}"
-    if " and " in who and re.match(DOES, rest, re.IGNORECASE):  # what two do is said behind both
-        shown = _changed(f"make it {rest}", "a thing")
-        return shown.replace("a thing", who) if "a thing" in shown else ""
-    return _changed(f"make it {rest}", who) if verb == "make" or re.match(DOES, rest) else ""
+    """Return what is seen where somebody does what is ordered; "" where that is not sure."""
+    for verbs, ahead, seen in _SEEN:
+        found = re.match(ahead, rest, re.IGNORECASE)
+        if found and re.fullmatch(verbs, verb):
+            return f"{who} {seen}{rest[found.end() :]}"
+    if verb in ("put", "place", "give", "dress", "turn"):
+        return ""
+    first, _, what = re.sub("^to ", "", rest).partition(" ")
+    if doing := DOES.get(first.lower()):
+        return f"{who} {doing} {what}".strip()
+    kinds = ("colour", "size", *(["attribute"] if is_adjective(rest) else []))
+    return _changed(f"make it {rest}", who, kinds) if verb == "make" else ""
 
 
-def _changed(order: str, last: str) -> str:
-    """Return what an order makes of a scene; "" where it is none."""
+def _make_it(text: str) -> str:
+    """Return a scene with what is said of it behind: "a house, make it red" is "a red house"."""
+    found = _MAKE_IT.fullmatch(text)
+    begins = r"an? (?!.*\b(?:to|can|could|will|who|that|and)\b)"  # "workers cut wood and make it"
+    begins = begins if found and "and" in found["gap"] else rf"{DET} "
+    if not found or not re.match(begins, found["before"], re.IGNORECASE):
+        return text
+    kinds = ("colour", "size", "place", "time", "worn")
+    return _changed(f"make it {found['value']}", found["before"], kinds) or text
+
+
+def _changed(order: str, last: str, kinds: Sequence[str]) -> str:
+    """Return what an order of one of these kinds makes of a scene; "" where it is none."""
     try:
         change = read_change(order, last)
     except InputError:
         return ""
-    return change.text if change and change.is_explicit else ""
+    return change.text if change and change.kind in kinds else ""
 
 
 # --- numbers, negatives, length -----------------------------------------------------------------
 
-_LABEL = re.compile(
-    r"\b(?:(?i:number|no\.|route|bus|room|page|line|gate|level|size|type|version|chapter|channel|"
-    r"platform|apollo|formula)|(?<=\S )[A-Z]\w*[a-z]\w*|\w*[a-z][A-Z]\w*)\s*$"
+_LABEL = re.compile(r"\b(?:number|no\.|route|bus|room|page|line|gate|level)\s*$", re.IGNORECASE)
+_LABEL_OF_ONE = re.compile(
+    r"\b(?:(?i:size|type|version|chapter|channel|apollo|formula)|\w*[a-z][A-Z]\w*)\s*$"
 )
-"""What stands before a number that counts nothing: "a size 12 shoe", "the PlayStation 5 pad"."""
+"""What stands before a number that counts nothing, where no plural follows: "a size 12 shoe", "the
+PlayStation 5 pad"."""
 _COUNT = re.compile(
     r"(?<![\w.,:/#-])(?:0?\d|1[0-2])(?=\s+[^\W\d])(?!\s*(?:mm|cm|m|km|am|pm|px|d)\b)"
 )
@@ -353,7 +374,8 @@ def number_words(text: str) -> str:
     """
 
     def word(match: re.Match[str]) -> str:
-        is_label = _LABEL.search(text[: match.start()]) is not None
+        before, is_plural = text[: match.start()], re.match(r"\s+\w+s\b", text[match.end() :])
+        is_label = _LABEL.search(before) or (_LABEL_OF_ONE.search(before) and not is_plural)
         return match.group() if is_label else NUMBERS[int(match.group())]
 
     return _COUNT.sub(word, text)
@@ -371,14 +393,19 @@ _STOP = (
     r"from|of|for|to|as|like|that|who|which|next|made|because|where|when|is|are|around|inside|"
     r"through|there|anywhere|and (?:an?|the|with|without|no|my|one|two|some))\b)"
 )
-_LISTED = r"(?:[\w'-]+ )?[\w'-]+(?:, (?:[\w'-]+ )?[\w'-]+)+,? (?:or|nor) \S.*?"
-_NOBODY = re.compile(r"(?:\b(?:with|and|there is|there's)|(?<=,)) nobody\b", re.IGNORECASE)
+# Behind a comma only what has no article and is no kind: "a lake, no boats, a swan or a duck".
+_SOME = rf"(?:people|[\w'-]+s|{'|'.join(sorted(MASS))})"
+_LISTED = rf"(?:[\w'-]+ )?[\w'-]+(?:, {_SOME})+,? (?:or|nor) \S.*?"
+_NOBODY = re.compile(
+    r"(?:\b(?:with|and|there is|there's)|(?<=,)) nobody(?= *(?:$|[,.]| (?:in|on|at|there)\b))",
+    re.IGNORECASE,
+)
 _WITHOUT = re.compile(
     rf"\b(?:without|(?:with|but|and|has|have|are|is|there's|should be|wearing|wears|holding) no|"
-    rf"(?<=, )no|^no(?=[^,]*, )|(?:do|does|should|must)(?:n['’]t| not) "
-    rf"(?:have|wear|show|contain|include)|"
+    rf"(?<=, )no|^no(?= (?:[\w'-]+s|people|one|water|snow|rain), )|"
+    rf"(?:do|does|should|must)(?:n['’]t| not) (?:have|wear|show|contain|include)|"
     rf"(?<=\bI )do(?:n['’]t| not) want|should(?:n['’]t| not) be(?= any?\b)|"
-    rf"(?:not|(?:is|are)n['’]t) (?:wearing|holding|carrying)|(?:with )?neither)\s+"
+    rf"(?:not|(?:is|are)n['’]t) (?:wearing|holding|carrying)|with neither)\s+"
     r"(?!(?:longer|more|matter|doubt|to)\b)"
     rf"(?P<what>{_LISTED}|\S.*?){_STOP}",
     re.IGNORECASE,

@@ -30,6 +30,7 @@ from s2i_lib.speech.phrases import (
     WITHOUT,
     Part,
     count_of,
+    is_adjective,
     is_same_noun,
     join_parts,
     noun_of,
@@ -75,8 +76,10 @@ THIRD_PERSON = {
     f"{verb[:-1]}ies" if verb[-1] == "y" and verb != "play" else f"{verb}s": gerund
     for verb, gerund in _GERUNDS.items()
 }
-DOES = rf"(?:wear|hold|look|{'|'.join(_GERUNDS)})\b"
-"""What somebody may be told to do."""
+DOES = {"wear": "wearing", "hold": "holding", "look": "looking", **_GERUNDS} | {
+    gerund: gerund for gerund in _GERUNDS.values()
+}
+"""What somebody may be told to do, and what is seen then."""
 DOING = f"(?:{'|'.join(_GERUNDS.values())})"
 
 _FOR_INSTANCE = {
@@ -88,8 +91,15 @@ _FOR_INSTANCE = {
 
 MUCH = (
     r"(?:much|a lot|(?:quite )?a bit|a (?:little|tiny) bit|a little|slightly|even|really|very|way)"
+    r"(?! of\b)"
 )
-"""Words before a value that make it more or less so."""
+"""Words before a value that make it more or less so; "a lot of people" is a thing."""
+MATERIAL = (
+    r"(?:wood|gold|silver|bronze|copper|iron|steel|metal|glass|crystal|stone|marble|concrete|bricks?|"
+    r"clay|sand|ice|snow|paper|cardboard|plastic|rubber|wool|felt|fabric|leather|lego|"
+    r"chocolate|candy|cheese|bread|cake|gingerbread|cookies|diamonds?|flowers|leaves|balloons)"
+)
+_LOOK = r"look(?:ing)?(?= (?:at|up|down|out|in|into|over)\b)"
 
 
 def read_value(scene: Scene, said: str, *, is_framed: bool) -> Edit | None:
@@ -164,13 +174,16 @@ def _size(scene: Scene, value: str) -> Edit | None:
 
 def _doing(scene: Scene, value: str) -> Edit | None:
     """Let it do something: "make it fly", "reading a book"."""
-    verbs = f"{DOING}|{'|'.join(_GERUNDS)}"
-    found = re.fullmatch(rf"(?P<verb>{verbs})(?P<what> .+)?", value.lower())
+    verbs = f"{_LOOK}|{DOING}|{'|'.join(_GERUNDS)}"
+    found = re.fullmatch(rf"(?P<verb>{verbs})(?P<what> .+)?", value, re.IGNORECASE)
     if not found or not is_thing(value):
         return None
-    verb = _GERUNDS.get(found["verb"], found["verb"])
+    verb = found["verb"].lower()
+    verb = DOES.get(verb, verb)
     what = (found["what"] or "").strip()
-    if re.match(rf"{PLACE} ", what) and is_place(what):  # "flying over a city" is elsewhere, too
+    is_alone = all(part.role in ("place", "time", "style", "quality") for part in scene.parts[1:])
+    is_there = is_alone and verb != "looking" and re.match(rf"{PLACE} ", what, re.IGNORECASE)
+    if is_there and is_place(what):  # "flying over a city" is elsewhere, too
         doing = Scene(scene.with_head(replace(scene.head, tail=verb)), scene.subjects)
         place = _place(doing, what)
         return ("attribute", place[1]) if place else None
@@ -180,10 +193,18 @@ def _doing(scene: Scene, value: str) -> Edit | None:
 
 def _made_of(scene: Scene, value: str) -> Edit | None:
     """Let it be of another material, or somebody else for once: "as a pirate"."""
-    made = r"(?:made )?(?:(?:out )?of|from) (?P<what>[a-z]+(?: [a-z]+)?)"
-    found = re.fullmatch(made, value.lower())
-    is_role = re.match(r"as (?:an?|the) ", value, re.IGNORECASE) and is_thing(value)
-    if not found and not is_role:
+    made = (
+        r"made (?:(?:out )?of|from) (?!(?:the|an?|above|behind|below|far|here|there)\b)"
+        rf"(?P<what>[a-z]+(?: [a-z]+)?)|(?:out )?of (?P<what>(?:\w+ )?{MATERIAL})"
+    )
+    found = re.fullmatch(made, value, re.IGNORECASE)
+    role = re.fullmatch(
+        r"as an? (?:(?P<kind>[\w-]+) )?(?!(?:matter|team|rule|result|whole|joke|gift|test)$)"
+        r"[\w'-]+",
+        value,
+        re.IGNORECASE,
+    )
+    if not found and (not role or not is_adjective(role["kind"] or "old")):
         return None
     tail = f"made of {found['what']}" if found else value
     return "attribute", scene.with_head(replace(scene.head, tail=tail))

@@ -84,6 +84,12 @@ def test_another_one_is_drawn_from_other_noise(talk):
         ("another one", "no picture yet"),
         ("keep this one", "no picture here to keep"),
         ("delete it", "no picture here to delete"),
+        ("I like it", "no picture here to keep"),
+        ("I love this", "no picture here to keep"),
+        ("cancel", "nothing to undo"),
+        ("the beginning", "no picture number 1"),
+        ("show me more", "no picture yet"),
+        ("put it on the left", "no picture yet"),
         ("go back to the third", "no picture number 3"),
         ("go back to the last one", "no picture number 1 to go to: so far there is none"),
         ("  ", "prompt is empty"),
@@ -238,6 +244,16 @@ def test_change_of_what_was_given_up_can_be_had_as_a_new_wish(talk):
     assert new.kind == WISH and "car" not in text_of(new)
 
 
+@pytest.mark.parametrize(
+    "said", ["put a ship on the left", "Put a ship on the left, at the beginning."]
+)
+def test_putting_a_thing_somewhere_is_a_wish_at_the_beginning_and_then_a_change(talk, said):
+    assert read(talk.speech, said, None) is None
+    assert read(talk.speech, said, Prompt("a lake")).text.startswith(
+        "a lake with a ship on the left"
+    )
+
+
 def test_several_of_a_subject_are_changed_as_one_is(talk):
     rex, luna = Subject("Rex", "mouse"), Subject("Luna", "puppy", "flwx")
     talk.speech.subjects, last = [rex, luna], Prompt("two ohwx mice on a beach", subjects=(rex,))
@@ -247,6 +263,10 @@ def test_several_of_a_subject_are_changed_as_one_is(talk):
     hat = read(talk.speech, "put a hat on Luna", there)
     assert hat.text == "two ohwx mice and a puppy with a hat on a beach"
     both = replace(last, text="two ohwx mice with two puppies on a beach")
+    for said in ("add a puppy next to Luna", "put a puppy next to Luna"):
+        more = read(talk.speech, said, there)
+        assert "with a puppy next to the puppy" in more.text
+    assert read(talk.speech, "make it Luna", there).text.startswith("two flwx puppies and a puppy")
     [note] = say_who_became_any(talk.speech, "add two Lunas", both)
     assert note.startswith("Luna became a puppy")
 

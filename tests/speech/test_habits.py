@@ -50,7 +50,6 @@ two dogs, or rather three dogs | three dogs
 a cat on a table, no, a cat on a chair | a cat on a chair
 draw a ship, I mean, a submarine | a submarine
 a bird. No, sorry, a plane. | a plane
-a red no a blue car | a blue car
 a red, no, blue car | a blue car
 two, no three cats | three cats
 a red car, actually a blue car | a blue car
@@ -59,6 +58,11 @@ I want a horse, no actually a unicorn | a unicorn
 a dog, no wait, a cat, no, a horse | a horse
 Rex on the beach, sorry, in the mountains | a ohwx dog in the mountains
 a dog with a hat, no, without a hat | a dog without a hat
+A black, sorry white, horse | A white horse
+a small, no, big elephant | a big elephant
+a cat in red, no, blue, on a sofa | a cat in blue on a sofa
+a car in red, no, blue, green and white | a car in blue, green and white
+a dog, sorry a cat | a cat
 """
 POLITE = """
 Would you be so kind as to draw a fox? | a fox
@@ -101,6 +105,12 @@ Hi can you draw a spaceship | a spaceship
 No, a teapot | a teapot
 A teapot, many thanks | A teapot
 A teapot, if you wouldn't mind | A teapot
+A teapot, is that possible? | A teapot
+A girl reading a book, please | A girl reading a book
+Hello. A dog on a hill. | A dog on a hill
+Mummy, can you draw a horse | a horse
+What the moon looks like from Mars | the moon from Mars
+Try to draw a horse | a horse
 """
 STAYS = """
 a very very big dog | a very very big dog
@@ -125,6 +135,57 @@ good morning sunshine | good morning sunshine
 a robot that is actually a toaster | a robot that is actually a toaster
 a girl saying no to a boy | a girl saying no to a boy
 just married couple on a beach | just married couple on a beach
+a red no a blue car | a red no a blue car
+A man who says no the whole day | A man who says no the whole day
+A sign saying no the dogs stay out | A sign saying no the dogs stay out
+A comic with oh no the dog ate my homework | A comic with oh no the dog ate my homework
+A child saying no my friend | A child saying no my friend
+A dog wait a moment | A dog wait a moment
+A dog, wait a moment | A dog, wait a moment
+A yes or no the question | A yes or no the question
+A sad man, sorry the cat ate his fish | A sad man, sorry the cat ate his fish
+A letter, sorry my love, on a table | A letter, sorry my love, on a table
+A knight who is now actually the queen | A knight who is now actually the queen
+Black no white keys | Black no white keys
+A piano in black, no white keys | A piano in black, no white keys
+A red wait blue light | A red wait blue light
+A clock that shows two, oh, four | A clock that shows two, oh, four
+A blue, oh blue, sea | A blue, oh blue, sea
+A card that says thanks a million | A card that says thanks a million
+A card that says thank you | A card that says thank you
+A sign reading or whatever | A sign reading or whatever
+A sign that says would it be possible | A sign that says would it be possible
+A sign that says is that ok | A sign that says is that ok
+A man who asks is it possible | A man who asks is it possible
+My wish is granted by a genie | My wish is granted by a genie
+The picture shows hanging on a wall | The picture shows hanging on a wall
+I dream of flying over the city | I dream of flying over the city
+I will take you home, a knight on a horse | I will take you home, a knight on a horse
+I'll do the dishes, a man at a sink | I'll do the dishes, a man at a sink
+Let me take the wheel, a pilot | Let me take the wheel, a pilot
+Let's do lunch, two women | Let's do lunch, two women
+Try to see the forest for the trees | Try to see the forest for the trees
+Why don't we do it in the road | Why don't we do it in the road
+Computer, make a wish | Computer, make a wish
+Computer. A desk. A lamp. | Computer. A desk. A lamp
+Dad. A grill. A garden. | Dad. A grill. A garden
+What a robot thinks a cat looks like | What a robot thinks a cat looks like
+What it looks like inside a cell | What it looks like inside a cell
+What the bear saw looks like a ghost | What the bear saw looks like a ghost
+What does a fox look like | What does a fox look like
+Want to see a magic trick, a clown | Want to see a magic trick, a clown
+I think I saw a ghost, a boy | I think I saw a ghost, a boy
+Gimme shelter | Gimme shelter
+no no no | no no no
+A no entry sign | A no entry sign
+a no smoking sign | a no smoking sign
+red, white and blue | red, white and blue
+Two or three dogs | Two or three dogs
+a cat called No | a cat called No
+Hello Kitty | Hello Kitty
+Hey Jude | Hey Jude
+Dear Santa | Dear Santa
+Have a nice day | Have a nice day
 """
 
 
