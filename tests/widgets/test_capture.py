@@ -66,6 +66,7 @@ def test_removed_photo_comes_back_as_it_was(folder):
     assert (folder.path / "a.jpg").read_bytes() == kept
 
 
+@pytest.mark.slow
 def test_photo_that_a_full_drive_does_not_take_back_is_kept_for_another_try(faulty_drive):
     folder = PhotoFolder(faulty_drive.path / "photos")
     widget = Upload(folder)
