@@ -78,7 +78,7 @@ def read_json(path: Path, shape: Shape = dict) -> dict[str, Any]:
     try:
         record = load_object(path)
         check_fields(record, shape)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, ValueError) as error:
         log.warning("%s is skipped: it cannot be read (%s).", path, error)

@@ -60,11 +60,12 @@ def test_looking_at_a_run_keeps_what_this_disk_alone_has_of_it(run, here, there,
 
     What another machine has trained further is not kept here.
     """
-    manager = make_keeper(run, Waits(patience_s=5))
-    manager.begin(CARD | {"status": "training"})
+    training = make_keeper(run, Waits(patience_s=5))
+    training.begin(CARD | {"status": "training"})
+    training.close()
     (run.folder / "run.json").write_text(json.dumps(CARD | {"status": "finished", "step": there}))
     save_state(run.local, here)
-    manager.close()
+    make_keeper(run, Waits(patience_s=5)).close()
     assert run.local.exists() == is_kept and len(saves.list_states(run.local)) == is_kept
 
 
