@@ -143,14 +143,17 @@ def assert_nothing_sticks_out(page) -> None:
 
 
 def seen(page, wanted: dict | None = None) -> dict:
-    """What the page shows, once its photos are there (and it shows what is wanted)."""
-    page.wait_for_function(
+    """What the page shows, once its photos are there (and it shows what is wanted).
+
+    Asked in one go: the page may draw a photo anew right after the moment that was waited for.
+    """
+    shown_then = page.wait_for_function(
         f"(wanted) => {{ const now = ({SEEN})(); return now.state && now.thumbs.every(Boolean)"
-        " && (!wanted || JSON.stringify(now) === wanted); }",
+        " && (!wanted || JSON.stringify(now) === wanted) && now; }",
         arg=json.dumps(wanted, separators=(",", ":"), ensure_ascii=False) if wanted else None,
         timeout=60_000,
     )
-    return page.evaluate(SEEN)
+    return shown_then.json_value()
 
 
 def second_tab(lab, page):
