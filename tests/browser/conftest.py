@@ -59,7 +59,7 @@ def chromium(playwright, tmp_path):
     """``chromium(wav=, video=, allow=, has_devices=, args=)`` opens a browser, gives its page."""
     with contextlib.ExitStack() as stack:
 
-        def start(*, wav=None, video=None, allow=True, has_devices=True, args=()):
+        def start(*, wav=None, video=None, allow=True, has_devices=True, args=(), locale="en"):
             flags = [*QUIET, *args]
             flags.append("--use-fake-ui-for-media-stream" if allow else "--deny-permission-prompts")
             if has_devices:
@@ -72,7 +72,7 @@ def chromium(playwright, tmp_path):
                 executable_path=CHROMIUM, args=flags, ignore_default_args=DEFAULTS_IN_THE_WAY
             )
             stack.callback(browser.close)
-            page = browser.new_page(viewport={"width": 1000, "height": 1200})
+            page = browser.new_page(locale=locale, viewport={"width": 1000, "height": 1200})
             page.set_default_timeout(20_000)
             return page
 

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from s2i_lib.widgets import join_modules
+from s2i_lib.widgets.texts import catalogue
 
 WIDTH, HEIGHT = 640, 480
 CORNERS = {"top left": (255, 0, 0), "top right": (0, 255, 0), "bottom left": (0, 0, 255)}
@@ -94,18 +95,18 @@ def test_burst_counts_down_and_photos_can_be_deleted_and_brought_back(
 
 
 PROBLEMS = {
-    "refused": ({"allow": False}, "The camera was refused."),
-    "missing": ({"has_devices": False}, "No camera was found."),
+    "refused": ({"allow": False}, "en", "The camera was refused."),
+    "missing": ({"has_devices": False}, "de", "Es wurde keine Kamera gefunden."),
 }
 
 
 @pytest.mark.parametrize("code", PROBLEMS)
 def test_camera_says_why_it_does_not_open(lab, chromium, set_up, look, assert_accessible, code):
-    devices, sentence = PROBLEMS[code]
-    page = chromium(**devices)
+    devices, language, sentence = PROBLEMS[code]
+    page = chromium(**devices, locale=language)
     notebook = lab.open(page, set_up, CAMERA)
     frame = page.locator("section.s2i")
-    frame.get_by_role("button", name="Start camera").click()
+    frame.get_by_role("button", name=catalogue()[language]["cam_start"]).click()
     frame.locator("[role=alert]", has_text=sentence).wait_for()
     assert notebook.wait_for("w.problem_code") == code
     assert notebook.python("w.problem").startswith(sentence)
@@ -130,17 +131,17 @@ def test_blocked_and_insecure_pages_have_sentences_of_their_own(chromium):
         "insecure": "http://hub.example/",
     }.items():
         page.goto(address)
-        answer = page.evaluate(ASK, join_modules("transport/page.js"))
+        answer = page.evaluate(ASK, [join_modules("transport/page.js"), catalogue()["en"]])
         assert answer["code"] == code
         found[code] = answer["message"]
     assert "does not let it use the camera" in found["blocked"]
     assert "plain http" in found["insecure"]
 
 
-ASK = """async (source) => {
+ASK = """async ([source, texts]) => {
   const url = URL.createObjectURL(new Blob([source], {type: 'text/javascript'}));
   const { openDevice } = await import(url);
-  try { await openDevice('camera', {video: true}); return {code: 'open'}; }
+  try { await openDevice('camera', {video: true}, (key) => texts[key]); return {code: 'open'}; }
   catch (error) { return {code: error.code, message: error.message}; }
 }"""
 
@@ -269,14 +270,15 @@ w
 """
 
 
-@pytest.mark.parametrize("is_dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize(("is_dark", "language"), [(False, "en"), (True, "ar")])
 def test_crop_moves_by_drag_and_keys_and_stays_inside(
-    lab, chromium, set_up, look, assert_accessible, is_dark
+    lab, chromium, set_up, look, assert_accessible, is_dark, language
 ):
-    page = chromium()
+    texts = catalogue()[language]
+    page = chromium(locale=language)
     notebook = lab.open(page, set_up, CROPPER, is_dark=is_dark)
     frame = page.locator("section.s2i")
-    box = frame.get_by_role("slider", name="Crop of a.jpg")
+    box = frame.get_by_role("slider", name=texts["crop_of"].format(name="a.jpg"))
     page.wait_for_function("() => document.querySelector('.s2i-cropstage img').naturalWidth > 0")
     box.press("ArrowRight")  # one hundredth of the shorter side
     assert notebook.wait_for("w.crops['a.jpg'] if w.changed else None") == [106, 0, 400]
@@ -289,19 +291,19 @@ def test_crop_moves_by_drag_and_keys_and_stays_inside(
     page.mouse.move(x + 2000, y + 2000, steps=5)
     page.mouse.up()
     assert notebook.wait_for("w.crops['a.jpg'][0] > 106 and w.crops['a.jpg']") == [400, 200, 400]
-    frame.get_by_role("button", name="Larger").click()
+    frame.get_by_role("button", name=texts["crop_larger"]).click()
     left, top, side = notebook.wait_for("w.crops['a.jpg'][2] > 400 and w.crops['a.jpg']")
     assert side == 440 and left + side <= 800 and top + side <= 600
     look(frame, f"cropper-{'dark' if is_dark else 'light'}")
     assert_accessible(page)
-    frame.get_by_role("button", name="Next").press("Enter")
-    frame.get_by_role("slider", name="Crop of b.jpg").wait_for()
+    frame.get_by_role("button", name=texts["crop_next"]).press("Enter")
+    frame.get_by_role("slider", name=texts["crop_of"].format(name="b.jpg")).wait_for()
     assert notebook.python("w.changed") == ["a.jpg"]
-    frame.get_by_text("It is used whole: nothing stands out.").wait_for()
-    frame.get_by_role("button", name="Previous").press("Enter")
-    frame.get_by_role("slider", name="Crop of a.jpg").wait_for()
-    cut_out = frame.get_by_role("checkbox", name="Cut the subject out")
+    frame.get_by_text(texts["crop_doubted"].format(doubt="nothing stands out")).wait_for()
+    frame.get_by_role("button", name=texts["crop_previous"]).press("Enter")
+    box.wait_for()
+    cut_out = frame.get_by_role("checkbox", name=texts["crop_cut_out"])
     assert cut_out.is_checked()
     cut_out.uncheck()
     assert notebook.wait_for("w.chosen") == {"a.jpg": False}
-    frame.get_by_text("It is used whole.").wait_for()
+    frame.get_by_text(texts["crop_whole"]).wait_for()

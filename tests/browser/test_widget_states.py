@@ -23,7 +23,8 @@ TRANSPORT = """async (source) => {
   window.sent = [], window.silences = [], window.ended = '';
   const on = (_, each) => (window.answer = each);
   const model = { on, off() {}, send: (one) => sent.push(one) };
-  window.transport = new Transport(model, () => {}, (isSilent) => silences.push(isSilent));
+  const heard = (isSilent) => silences.push(isSilent);
+  window.transport = new Transport(model, (key) => key, () => {}, heard);
 }"""
 STREAMS = """() => {
   window.streams = [];

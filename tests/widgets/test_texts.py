@@ -75,12 +75,13 @@ def test_errors_give_the_same_example_as_the_page():
 
 
 def test_every_key_is_used_and_every_used_key_is_there():
-    names = ("studio", "microphone", "app", "upload", "camera")
+    names = ("studio", "microphone", "app", "upload", "camera", "cropper")
     entries = [f"{name}/{name}.js" for name in names]
     scripts = "\n".join(map(join_modules, entries))
     files = [path for name in ("studio", "app") for path in (FOLDER / name).glob("*.py")]
     python = "\n".join(file.read_text(encoding="utf-8") for file in files)
     named = set(re.findall(r'"(\w+)"', scripts)) | set(re.findall(r'"(\w+)"', python))
+    named |= {f"{device}_{why}" for device in ("camera", "microphone") for why in named}
     assert set(ENGLISH) <= named, set(ENGLISH) - named
     said = set(re.findall(r'\bsay\(\s*"(\w+)"', scripts)) | set(
         re.findall(r'\(\("?(\w+)", \{', python)

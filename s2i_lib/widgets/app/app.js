@@ -23,7 +23,7 @@ function render({ model, el }) {
     if (lines.problem.textContent !== complaint) lines.complain(complaint);
   };
   const noPython = (isSilent) => (isSilent ? lines.complain(text.say("no_python")) : complain());
-  const transport = new Transport(model, () => {}, noPython);
+  const transport = new Transport(model, text.say, () => {}, noPython);
   const [title, makeCard] = CARDS[model.get("part")];
   const card = makeCard({
     say: text.say,

@@ -11,12 +11,12 @@ const TAKE_PHOTO_MS = 4000; // some drivers never answer takePhoto
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 // A frame of the preview as JPEG, not mirrored.
-async function frameOf(video) {
+async function frameOf(video, say) {
   const canvas = make("canvas", { width: video.videoWidth, height: video.videoHeight });
   canvas.getContext("2d").drawImage(video, 0, 0);
   return new Promise((resolve, reject) =>
     canvas.toBlob(
-      (blob) => (blob ? resolve(blob) : reject(new Error("The camera gave no picture."))),
+      (blob) => (blob ? resolve(blob) : reject(new Error(say("cam_no_picture")))),
       "image/jpeg",
       QUALITY,
     ),
@@ -24,8 +24,8 @@ async function frameOf(video) {
 }
 
 // The largest JPEG that the camera can make: phones give a still of more pixels than their video.
-async function shoot(video, stream) {
-  const frame = frameOf(video);
+async function shoot(video, stream, say) {
+  const frame = frameOf(video, say);
   const track = stream.getVideoTracks()[0];
   if (!window.ImageCapture || !track) return frame;
   try {
@@ -48,6 +48,7 @@ function render({ model, el }) {
   const { say } = text;
   const transport = new Transport(
     model,
+    say,
     (message) => message.type === "complaint" && lines.complain(message.text),
     (isSilent) => lines.complainOfSilence(isSilent, say("no_python")),
   );
@@ -121,7 +122,7 @@ function render({ model, el }) {
     const wanted = isSide ? { facingMode: which.value } : { deviceId: { exact: which.value } };
     stream = await openDevice("camera", {
       video: { width: { ideal: LARGEST_PX }, height: { ideal: LARGEST_PX }, ...wanted },
-    });
+    }, say);
     if (isGone) return release(); // the view was closed while the browser asked
     const track = stream.getVideoTracks()[0];
     track.addEventListener("ended", () => {
@@ -171,7 +172,7 @@ function render({ model, el }) {
   }
 
   async function takeOne(photo = say("cam_one")) {
-    const blob = await shoot(video, stream);
+    const blob = await shoot(video, stream, say);
     stage.classList.add("s2i-flash");
     setTimeout(() => stage.classList.remove("s2i-flash"), 150);
     const stamp = new Date().toISOString().replace(/\.\d+Z$/, "").replace(/[-:]/g, "");
@@ -217,7 +218,7 @@ function render({ model, el }) {
 
   const frame = makeFrame(
     el,
-    "Camera",
+    say("camera"),
     make("h3", {}, say("cam_title")),
     stage,
     make("div", { class: "s2i-row" }, onOff, take, many, stop, which),

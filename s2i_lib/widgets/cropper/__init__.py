@@ -10,6 +10,7 @@ import traitlets
 from s2i_lib.errors import InputError
 from s2i_lib.photos.crop import Box
 from s2i_lib.widgets import join_modules, join_styles
+from s2i_lib.widgets.texts import catalogue
 from s2i_lib.widgets.transport import ByteWidget
 
 
@@ -32,6 +33,7 @@ class Cropper(ByteWidget):
     _esm = join_modules("cropper/cropper.js")
     _css = join_styles("cropper/cropper.css")
 
+    texts = traitlets.Dict(help="language -> key -> text").tag(sync=True)
     names = traitlets.List(traitlets.Unicode()).tag(sync=True)
     sizes = traitlets.Dict().tag(sync=True)
     crops = traitlets.Dict().tag(sync=True)
@@ -56,6 +58,7 @@ class Cropper(ByteWidget):
                     f"{width} by {height} pixels. Give one that is."
                 )
         super().__init__(
+            texts=catalogue(),
             names=list(crops),
             sizes={name: list(sizes[name]) for name in crops},
             crops={name: list(crop) for name, crop in crops.items()},

@@ -1,6 +1,7 @@
 // Moves the square that is cropped from a photo, and says whether its subject is cut out.
 // The Python half is __init__.py.
 import { make, makeFrame, makeLines } from "../transport/page.js";
+import { makeText } from "../texts/texts.js";
 import { Transport } from "../transport/transport.js";
 
 const STEP = 0.01; // of the shorter side, an arrow key; ten times that with Shift
@@ -18,7 +19,9 @@ export function fitCrop([left, top, side], [width, height], least) {
 
 function render({ model, el }) {
   const lines = makeLines();
-  const transport = new Transport(model);
+  const text = makeText(model.get("texts"));
+  const { say } = text;
+  const transport = new Transport(model, say);
   const names = model.get("names");
   const urls = new Map();
   let name = names[0], drag = null;
@@ -33,7 +36,7 @@ function render({ model, el }) {
     { change: () => show(which.value) },
     ...names.map((each) => make("option", { value: each }, each)),
   );
-  const button = (text, click) => make("button", { type: "button", click }, text);
+  const button = (key, click) => make("button", { type: "button", click }, say(key));
   const scale = (factor) => {
     const [left, top, side] = crop();
     const next = side * factor;
@@ -50,27 +53,28 @@ function render({ model, el }) {
   const turn = (by) => show(names[(names.indexOf(name) + by + names.length) % names.length]);
   const frame = makeFrame(
     el,
-    "Crops",
-    make("h3", {}, "Adjust crops"),
+    say("crop_title"),
+    make("h3", {}, say("crop_title")),
     make(
       "div",
       { class: "s2i-row" },
-      button("Previous", () => turn(-1)),
-      make("label", {}, "Photo", which),
-      button("Next", () => turn(1)),
+      button("crop_previous", () => turn(-1)),
+      make("label", {}, say("cam_one"), which),
+      button("crop_next", () => turn(1)),
     ),
     stage,
     make(
       "div",
       { class: "s2i-row" },
-      button("Smaller", () => scale(1 / 1.1)),
-      button("Larger", () => scale(1.1)),
-      make("label", {}, isCutOut, "Cut the subject out"),
-      make("span", { class: "s2i-quiet" }, "Drag the square or its corner; click moves it there; arrow keys, + and −."),
+      button("crop_smaller", () => scale(1 / 1.1)),
+      button("crop_larger", () => scale(1.1)),
+      make("label", {}, isCutOut, say("crop_cut_out")),
+      make("span", { class: "s2i-quiet" }, say("crop_how")),
     ),
     lines.status,
     lines.problem,
   );
+  Object.assign(frame, { lang: text.lang, dir: text.dir });
 
   const crop = () => model.get("crops")[name];
   const size = () => model.get("sizes")[name];
@@ -84,17 +88,17 @@ function render({ model, el }) {
       width: `${(100 * side) / width}%`,
       height: `${(100 * side) / height}%`,
     });
-    box.setAttribute("aria-label", `Crop of ${name}`);
+    box.setAttribute("aria-label", say("crop_of", { name }));
     box.setAttribute("aria-valuemax", Math.max(0, width - side));
     box.setAttribute("aria-valuenow", left);
-    const words = `left ${left}, top ${top}, ${side} pixels wide and high`;
-    box.setAttribute("aria-valuetext", words);
+    const where = say("crop_place", { left, top, side });
+    box.setAttribute("aria-valuetext", where);
     isCutOut.checked = model.get("cut_out")[name] ?? false;
     const doubt = model.get("doubts")[name];
-    lines.say(
-      `${name}: ${words}${side < 512 ? "; SD 2.1 needs 512 and would enlarge it" : ""}.` +
-        (isCutOut.checked ? "" : ` It is used whole${doubt ? `: ${doubt}` : ""}.`),
-    );
+    const said = [`${name}: ${where}`];
+    if (side < 512) said.push(say("crop_small"));
+    if (!isCutOut.checked) said.push(doubt ? say("crop_doubted", { doubt }) : say("crop_whole"));
+    lines.say(said.join(" "));
   }
 
   function place(wanted) {
@@ -108,7 +112,7 @@ function render({ model, el }) {
 
   async function show(next) {
     name = which.value = next;
-    image.alt = `Photo ${name}`;
+    image.alt = `${say("cam_one")} ${name}`;
     const [width, height] = size();
     stage.style.aspectRatio = `${width} / ${height}`;
     stage.style.width = `min(100%, ${Math.round((420 * width) / height)}px)`;
@@ -170,7 +174,7 @@ function render({ model, el }) {
   model.on("change:crops change:cut_out", draw);
   if (name === undefined) {
     stage.hidden = true;
-    lines.say("There are no photos to crop.");
+    lines.say(say("crop_none"));
   } else show(name);
   return () => {
     model.off("change:crops change:cut_out", draw);

@@ -25,7 +25,7 @@ function recordOnce(options, style, texts) {
       },
     });
     const frame = makeFrame(
-      document.body, "Microphone", recordButton.element, lines.status, lines.problem,
+      document.body, text.say("microphone"), recordButton.element, lines.status, lines.problem,
     );
     Object.assign(frame, { lang: text.lang, dir: text.dir });
     lines.say(text.say("ready"));

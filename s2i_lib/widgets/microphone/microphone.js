@@ -7,7 +7,7 @@ import { RATE_HZ, makeRecordButton } from "./recorder.js";
 function render({ model, el }) {
   const lines = makeLines();
   const text = makeText(model.get("texts"));
-  const transport = new Transport(model);
+  const transport = new Transport(model, text.say);
   const recordButton = makeRecordButton({
     lines,
     text,
@@ -27,7 +27,9 @@ function render({ model, el }) {
       }
     },
   });
-  const frame = makeFrame(el, "Microphone", recordButton.element, lines.status, lines.problem);
+  const frame = makeFrame(
+    el, text.say("microphone"), recordButton.element, lines.status, lines.problem,
+  );
   Object.assign(frame, { lang: text.lang, dir: text.dir });
   frame.dataset.state = "idle";
   lines.say(text.say("ready"));

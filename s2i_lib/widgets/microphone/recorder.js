@@ -1,5 +1,5 @@
 // Records the microphone as 16 kHz mono PCM; shared by the widgets and the Colab fallback.
-import { make, openDevice } from "../transport/page.js";
+import { make, openDevice, problem } from "../transport/page.js";
 
 export const RATE_HZ = 16000; // what Whisper hears
 const METER_MS = 100;
@@ -59,15 +59,15 @@ export class Recorder {
   // onLevel(share from 0 to 1, seconds, seconds until it stops because of silence, or null);
   // onEnd(hasGone): too long, silent after speech, or the microphone has gone. onPiece(bytes): PCM
   // of the next quarter of a second.
-  constructor({ maxS = 60, silenceS = 0, onLevel = () => {}, onEnd = () => {}, onPiece = null } = {}) {
-    Object.assign(this, { maxS, silenceS, onLevel, onEnd, onPiece, parts: [], peak: 0 });
+  constructor(say, { maxS = 60, silenceS = 0, onLevel = () => {}, onEnd = () => {}, onPiece = null }) {
+    Object.assign(this, { say, maxS, silenceS, onLevel, onEnd, onPiece, parts: [], peak: 0 });
   }
 
   async start() {
     // As it is: what browsers do against noise for telephony takes consonants from Whisper.
     this.stream = await openDevice("microphone", {
       audio: { channelCount: 1, echoCancellation: false, noiseSuppression: false, autoGainControl: false },
-    });
+    }, this.say);
     try {
       const source = await this.open();
       const isOpen = new Promise((resolve) => (this.isOpen = resolve));
@@ -224,7 +224,7 @@ export function makeRecordButton({
     lines.say(text.say("asking"));
     show("opening");
     lastSecond = -1;
-    const mine = new Recorder({
+    const mine = new Recorder(text.say, {
       ...options(),
       onPiece,
       onLevel: (level, seconds, left) => {
@@ -261,12 +261,8 @@ export function makeRecordButton({
     try {
       const { bytes, seconds } = await mine.stop();
       show("recorded");
-      if (!bytes.length) throw new Error("Nothing was recorded. Try again.");
-      if (mine.peak === 0)
-        throw Object.assign(
-          new Error("The microphone gives only silence. Check that it is not muted, then try again."),
-          { code: "silent" },
-        );
+      if (!bytes.length) throw new Error(text.say("nothing_recorded"));
+      if (mine.peak === 0) throw problem(text.say("microphone_silent"), "silent");
       isBusy = false;
       onRecording(bytes, seconds);
       if (hasGone) lines.complain(text.say("microphone_gone"));

@@ -18,6 +18,7 @@ function render({ model, el }) {
   const lines = makeLines();
   const transport = new Transport(
     model,
+    say,
     (message, buffers) => shown[message.type]?.(message, buffers[0]),
     (isSilent) => (isSilent ? lines.complain(say("no_python")) : showComplaint()),
   );
@@ -345,7 +346,7 @@ function render({ model, el }) {
   // --- together ----------------------------------------------------------------------------------
   const frame = makeFrame(
     el,
-    "Studio",
+    say("studio"),
     make("h3", {}, say("title")),
     stage,
     missing,

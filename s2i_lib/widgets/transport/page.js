@@ -46,57 +46,35 @@ export function makeLines() {
   };
 }
 
+// Why a camera or microphone did not open; each case has its own way out.
+const WHY = {
+  NotAllowedError: "refused",
+  SecurityError: "refused",
+  NotFoundError: "missing",
+  OverconstrainedError: "missing",
+  NotReadableError: "busy",
+  AbortError: "busy",
+};
 
-// Why a camera or microphone did not open: {code, message}. Each case has its own way out.
-// `noun` is "camera" or "microphone": also the names of the permission policies.
-export function explainDevice(error, noun) {
+// -> a word for it. `kind` is "camera" or "microphone": also the names of the permission policies.
+function whyNot(error, kind) {
   const rules = document.permissionsPolicy || document.featurePolicy;
-  if (!window.isSecureContext)
-    return {
-      code: "insecure",
-      message: `Browsers give the ${noun} only to pages with https, or on localhost; this page ` +
-        "came over plain http. Open the notebook with https or through localhost.",
-    };
-  if (!navigator.mediaDevices || (rules && !rules.allowsFeature(noun)))
-    return {
-      code: "blocked",
-      message: `The page around this notebook does not let it use the ${noun}, so the browser ` +
-        "did not even ask. Open the notebook in a browser tab of its own.",
-    };
-  const known = {
-    NotAllowedError: {
-      code: "refused",
-      message: `The ${noun} was refused. Click the icon beside the page's address, allow the ` +
-        `${noun}, then try again.`,
-    },
-    NotFoundError: {
-      code: "missing",
-      message: `No ${noun} was found. Connect one, then try again.`,
-    },
-    NotReadableError: {
-      code: "busy",
-      message: `The ${noun} does not start; another program may be using it. Close that ` +
-        "program, then try again.",
-    },
-  };
-  known.SecurityError = known.NotAllowedError;
-  known.OverconstrainedError = known.NotFoundError;
-  known.AbortError = known.NotReadableError;
-  return (
-    known[error.name] || {
-      code: "other",
-      message: `The ${noun} did not open (${error.name}: ${error.message}). Try again, or ` +
-        "reload the page.",
-    }
-  );
+  if (!window.isSecureContext) return "insecure";
+  if (!navigator.mediaDevices || (rules && !rules.allowsFeature(kind))) return "blocked";
+  return WHY[error.name] || "other";
 }
 
-// Opens a device; throws an Error whose `code` and `message` are those of explainDevice.
-export async function openDevice(kind, constraints) {
+// An Error whose `message` is a text to show, and whose `code` is a word for Python.
+export function problem(message, code) {
+  return Object.assign(new Error(message), { code });
+}
+
+// Opens a device; throws a problem() in the user's language.
+export async function openDevice(kind, constraints, say) {
   try {
     return await navigator.mediaDevices.getUserMedia(constraints);
   } catch (cause) {
-    const { code, message } = explainDevice(cause, kind);
-    throw Object.assign(new Error(message), { code });
+    const code = whyNot(cause, kind);
+    throw problem(say(`${kind}_${code}`, { why: `${cause.name}: ${cause.message}` }), code);
   }
 }

@@ -5,9 +5,6 @@ const IN_FLIGHT = 8; // pieces without an answer: 768 KiB, so that no queue on t
 const RESEND_MS = 5000; // doubles with each try; Python answers nothing while a cell runs
 const GIVE_UP_MS = 5 * 60 * 1000;
 const LONGEST_TICK_MS = 60 * 1000; // hidden pages get a tick a minute; longer ones were asleep
-const SILENCE =
-  "Python has not answered for five minutes. Wait for running cells to end, " +
-  "or restart the kernel and run the cells again; then send once more.";
 
 const CRC_TABLE = Uint32Array.from({ length: 256 }, (_, n) => {
   for (let k = 0; k < 8; k++) n = n & 1 ? 0xedb88320 ^ (n >>> 1) : n >>> 1;
@@ -42,10 +39,10 @@ const toBytes = (buffer) =>
       : new Uint8Array(buffer);
 
 export class Transport {
-  // onMessage gets what answers nothing; onSilence(true) is called when Python leaves a message
-  // unanswered, and onSilence(false) when it answers again.
-  constructor(model, onMessage = () => {}, onSilence = () => {}) {
-    Object.assign(this, { model, onMessage, onSilence });
+  // `say` is of makeText. onMessage gets what answers nothing; onSilence(true) is called when Python
+  // leaves a message unanswered, and onSilence(false) when it answers again.
+  constructor(model, say, onMessage = () => {}, onSilence = () => {}) {
+    Object.assign(this, { model, say, onMessage, onSilence });
     this.waiting = new Map(); // id -> what takes the answers
     this.serial = 0;
     this.prefix = Math.random().toString(36).slice(2); // two views of one widget hear each other
@@ -120,13 +117,13 @@ export class Transport {
             await post(next++, true);
           }
         } catch (error) {
-          end(reject, new Error(`The file could not be read (${error.message}). Choose it again.`));
+          end(reject, new Error(this.say("unreadable", { why: error.message })));
         }
         pumping = false;
       };
       const clock = keepTime((quiet) => {
         if (!this.waiting.has(id)) return clock.stop(); // closed
-        if (quiet > GIVE_UP_MS) return end(reject, new Error(SILENCE));
+        if (quiet > GIVE_UP_MS) return end(reject, new Error(this.say("no_answer")));
         if (quiet < RESEND_MS * 2 ** silent) return;
         silent += 1;
         onProgress(answered / count, true);
@@ -175,7 +172,7 @@ export class Transport {
       };
       const clock = keepTime((quiet) => {
         if (!this.waiting.has(id)) clock.stop(); // closed
-        else if (quiet > GIVE_UP_MS) end(reject, new Error(SILENCE));
+        else if (quiet > GIVE_UP_MS) end(reject, new Error(this.say("no_answer")));
         else if (quiet > RESEND_MS * 2 ** tries) tries++, ask();
       });
       this.waiting.set(id, (message, buffers) => {

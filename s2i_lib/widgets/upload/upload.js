@@ -18,7 +18,7 @@ function render({ model, el }) {
       if (abort) refused.push(message.text); // of a zip; said once more when all has been sent
     }
   };
-  const transport = new Transport(model, heard, (isSilent) =>
+  const transport = new Transport(model, say, heard, (isSilent) =>
     lines.complainOfSilence(isSilent, say("no_python")),
   );
   const strip = makeStrip(model, transport, lines, say);
@@ -133,7 +133,7 @@ function render({ model, el }) {
 
   const frame = makeFrame(
     el,
-    "Upload photos",
+    say("up_title"),
     make("h3", {}, say("up_title")),
     zone,
     form,
