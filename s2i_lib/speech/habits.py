@@ -92,45 +92,73 @@ _ASK = (
     r"(?:i|we)(?:'d| would)? (?:want|like|need))\b"
 )
 _IS_ASKED = re.compile(_ASK, re.IGNORECASE)
+# What each way of asking is like, and how it is recognised; the first that fits is taken.
+REQUESTS = {
+    "be so kind as to draw": rf"(?:please |kindly )?be so kind (?:as to|and) {_MAKE}\b",
+    "would you be so kind as to draw": (
+        rf"(?:would|could) you be so (?:kind|nice|good)(?: as to| and to| and)? {_MAKE}\b"
+    ),
+    "computer, can you draw": rf"(?:{_HELLO})[\s,.!]+(?={_ASK})",
+    "and now show me": (
+        rf"(?:(?:and )?(?:now|then|first|just|also|quickly|simply)|and)\s+(?={_ASK})"
+    ),
+    "is it possible to see": (
+        rf"(?:would it be|is it) possible (?:for you )?to (?:{_MAKE}|{_SEE})\b"
+    ),
+    "why don't you draw": rf"(?:how about|why do(?:n't| not)) (?:you|we) {_DRAW}\b",
+    "why not": rf"why not(?= {_DET}\b)",
+    "i think": r"i (?:think|guess)[\s,]+(?=an? (?!lot|bit))",
+    "i was thinking of": rf"i was thinking(?: of| about)?(?: maybe)?(?= {_DET}\b)",
+    "do you have": r"(?:do you have|have you got)(?= an? (?:picture|image|photo)\b)",
+    "my wish is": rf"my wish is(?= {_DET}\b)",
+    "i wish for": rf"i (?:wish|ask) for(?= {_DET}\b)",
+    "please try to draw": rf"(?:please )?try (?:to|and) {_DRAW}(?= (?:me|us|{_DET}|NAME)\b)",
+    "could you try drawing": (r"(?:can|could|would) you try (?:drawing|painting|making|showing)\b"),
+    "the picture should show": (
+        rf"(?:the|my|this) (?:picture|image) (?:(?:should|must) show|shows)(?= {_DET}\b)"
+    ),
+    "it should show": rf"it should show(?= {_DET}\b)",
+    "in the picture there is": (
+        r"[io]n (?:the|my|this) (?:picture|image),? there (?:is|are|should be)\b"
+    ),
+    "it should be": r"it should be (?=an? )",
+    "i was wondering if you could draw": (
+        r"(?:i was wondering|i'm wondering|i am wondering|i wonder) (?:if|whether) "
+        rf"(?:you|we|i) (?:can|could|might) {_POLITELY}(?:{_MAKE}|{_SEE})\b"
+    ),
+    "do you think you could draw": (
+        rf"do you (?:think|mind if) (?:you|we|i) (?:can|could|might)? ?{_POLITELY}"
+        rf"(?:{_MAKE}|{_SEE})\b"
+    ),
+    "it would be nice to see": (
+        r"(?:it would|it'd|that would) be (?:nice|great|lovely|cool|awesome) "
+        rf"(?:if you (?:could|can|would) {_MAKE}|to (?:{_SEE}|{_MAKE}))\b"
+    ),
+    "may i see": rf"(?:may|might) (?:i|we) {_POLITELY}(?:{_SEE}|ask for)\b",
+    "i was hoping for": rf"(?:i am|i'm|i was) hoping (?:to {_SEE}|for)\b",
+    "if you don't mind, draw": (
+        r"(?:if you (?:could|can|would)|if you don't mind|if it's no trouble),? "
+        rf"{_POLITELY}{_MAKE}\b"
+    ),
+    "what i really want is": (
+        r"what (?:i|we)(?:'d| would)? (?:\w+ )?(?:want|like|need)(?: for| to (?:see|have))? is\b"
+    ),
+    "kindly draw": rf"kindly {_MAKE}\b",
+    "can you please draw": (
+        rf"(?:can|could|would|will) (?:you|we|i) {_POLITELY}(?:{_MAKE}|{_SEE})\b"
+    ),
+    "would you mind drawing": r"would you mind (?:drawing|painting|making|showing)\b",
+    "i would like to see": (
+        r"(?:i|we)(?:'d| would| really)* (?:want|like|love|wish|need)(?: you)?"
+        rf"(?: to {_SEE}| to {_MAKE})?\b"
+    ),
+    "let me see": rf"(?:let's|let us|let me|i'll|i will|i'm going to) {_SEE}\b",
+    "i'm thinking of": r"(?:i am|i'm) (?:thinking of|imagining|looking for)\b",
+    "draw": rf"{_MAKE}(?= (?:me|us|please)\b| NAME\b| {_DET}\b)",
+    "how about": r"(?:how|what) about\b",
+}
 _REQUEST = re.compile(
-    rf"^(?:"
-    rf"(?:please |kindly )?be so kind (?:as to|and) {_MAKE}\b"
-    rf"|(?:would|could) you be so (?:kind|nice|good)(?: as to| and to| and)? {_MAKE}\b"
-    rf"|(?:{_HELLO})[\s,.!]+(?={_ASK})"
-    rf"|(?:(?:and )?(?:now|then|first|just|also|quickly|simply)|and)\s+(?={_ASK})"
-    rf"|(?:would it be|is it) possible (?:for you )?to (?:{_MAKE}|{_SEE})\b"
-    rf"|(?:how about|why do(?:n't| not)) (?:you|we) {_DRAW}\b|why not(?= {_DET}\b)"
-    rf"|i (?:think|guess)[\s,]+(?=an? (?!lot|bit))"
-    rf"|i was thinking(?: of| about)?(?: maybe)?(?= {_DET}\b)"
-    rf"|(?:do you have|have you got)(?= an? (?:picture|image|photo)\b)"
-    rf"|my wish is(?= {_DET}\b)|i (?:wish|ask) for(?= {_DET}\b)"
-    rf"|(?:please )?try (?:to|and) {_DRAW}(?= (?:me|us|{_DET}|NAME)\b)"
-    rf"|(?:can|could|would) you try (?:drawing|painting|making|showing)\b"
-    rf"|(?:the|my|this) (?:picture|image) (?:(?:should|must) show|shows)(?= {_DET}\b)"
-    rf"|it should show(?= {_DET}\b)"
-    rf"|[io]n (?:the|my|this) (?:picture|image),? there (?:is|are|should be)\b"
-    rf"|it should be (?=an? )"
-    rf"|(?:i was wondering|i'm wondering|i am wondering|i wonder) (?:if|whether) "
-    rf"(?:you|we|i) (?:can|could|might) {_POLITELY}"
-    rf"(?:{_MAKE}|{_SEE})\b"
-    rf"|do you (?:think|mind if) (?:you|we|i) (?:can|could|might)? ?{_POLITELY}(?:{_MAKE}|{_SEE})\b"
-    rf"|(?:it would|it'd|that would) be (?:nice|great|lovely|cool|awesome) "
-    rf"(?:if you (?:could|can|would) {_MAKE}|to (?:{_SEE}|{_MAKE}))\b"
-    rf"|(?:may|might) (?:i|we) {_POLITELY}(?:{_SEE}|ask for)\b"
-    rf"|(?:i am|i'm|i was) hoping (?:to {_SEE}|for)\b"
-    rf"|(?:if you (?:could|can|would)|if you don't mind|if it's no trouble),? {_POLITELY}{_MAKE}\b"
-    rf"|what (?:i|we)(?:'d| would)? (?:\w+ )?(?:want|like|need)(?: for| to (?:see|have))? is\b"
-    rf"|kindly {_MAKE}\b"
-    rf"|(?:can|could|would|will) (?:you|we|i) {_POLITELY}"
-    rf"(?:{_MAKE}|{_SEE})\b"
-    rf"|would you mind (?:drawing|painting|making|showing)\b"
-    rf"|(?:i|we)(?:'d| would| really)* (?:want|like|love|wish|need)(?: you)?"
-    rf"(?: to {_SEE}| to {_MAKE})?\b"
-    rf"|(?:let's|let us|let me|i'll|i will|i'm going to) {_SEE}\b"
-    rf"|(?:i am|i'm) (?:thinking of|imagining|looking for)\b"
-    rf"|{_MAKE}(?= (?:me|us|please)\b| NAME\b| {_DET}\b)"
-    rf"|(?:how|what) about\b"
-    rf")(?:[\s,]+(?:me|us|please|just|for me)\b)*[\s,]*",
+    rf"^(?:{'|'.join(REQUESTS.values())})(?:[\s,]+(?:me|us|please|just|for me)\b)*[\s,]*",
     re.IGNORECASE,
 )
 _PICTURE_OF = re.compile(

@@ -1,9 +1,12 @@
 """What is said twice, begun and broken off, put right, or said out of politeness."""
 
+import re
+
 import pytest
 
 from s2i_lib.errors import InputError
 from s2i_lib.photos.subject import Subject
+from s2i_lib.speech.habits import REQUESTS
 from s2i_lib.speech.prompt import make_prompt
 
 REX = Subject("Rex", "dog")
@@ -217,6 +220,13 @@ def test_politeness_goes(said, asked):
 @pytest.mark.parametrize(("said", "asked"), rows(STAYS))
 def test_what_only_looks_like_a_habit_stays(said, asked):
     assert make_prompt(said, [REX]).text == asked
+
+
+@pytest.mark.parametrize("way", REQUESTS)
+def test_each_way_of_asking_is_what_its_row_says_and_goes(way):
+    said = f"{way} a picture of a dog"
+    assert re.match(REQUESTS[way], said)
+    assert make_prompt(said, [REX]).text == "a dog"
 
 
 RAMBLE = (
