@@ -138,10 +138,22 @@ class Scene:
             is_one = singular_of(thing) == thing and thing not in MASS
             thing = f"a {thing}" if is_one else thing
         new = Part("with", f"with {thing}")
-        at = self.find(thing) if to is None and re.search(rf"\b{CLOTHES}s?$", thing) else None
-        if at and self.parts[at].role == "with":  # hats that are red now
-            return "add", self.put(at, new.text)
+        if not to and (text := self._wear(thing)):
+            return "worn", text
         return "add", self.insert(new) if to is None else self.attach(to, new)
+
+    def _wear(self, thing: str) -> str:
+        """Put something worn where such a thing is worn already; "" where none is."""
+        worn = re.fullmatch(rf"(?!another|a second)(?P<first>.* )?(?P<noun>{CLOTHES}s?)", thing)
+        if not worn:
+            return ""
+        lead, noun = r"(?<=\b(?:wearing|with|and) )", worn["noun"].removesuffix("s")
+        there = rf"{lead}(?:(?!(?:and|with) )[\w'-]+ )*{noun}s?(?= and |$)"
+        is_as_it_is = re.fullmatch("(?:an?|the|some|his|her|their|its) ", worn["first"] or "the ")
+        for at, part in enumerate(self.parts[1:], start=1):
+            if part.role in ("wears", "with") and re.search(there, part.text):
+                return self.text if is_as_it_is else self.put(at, re.sub(there, thing, part.text))
+        return ""
 
     def remove(self, thing: str) -> Edit | None:
         """Take a thing, a colour or the background out; what is not there is drawn without."""

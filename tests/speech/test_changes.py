@@ -178,6 +178,16 @@ a cat with a hat on a sofa | make the hat green | a cat with a green hat on a so
 a cat with a hat on a sofa | take off the hat | a cat on a sofa
 a cat with a hat on a sofa | without the hat | a cat on a sofa
 a cat wearing a hat | wearing a crown | a cat wearing a crown
+a cat wearing a hat | put a hat on it | a cat wearing a hat
+a cat wearing a hat | give her a red hat | a cat wearing a red hat
+a cat wearing a red hat | put a hat on | a cat wearing a red hat
+a cat wearing sunglasses | put sunglasses on it | a cat wearing sunglasses
+a cat wearing a hat | add another hat | a cat wearing a hat with another hat
+a cat wearing a hat and a scarf | give it a red scarf | a cat wearing a hat and a red scarf
+a cat wearing a hat and a scarf | put a red hat on | a cat wearing a red hat and a scarf
+a cat with a ball and a hat | add a red hat | a cat with a ball and a red hat
+a cat wearing a hat and a dog | put a hat on the dog | a cat wearing a hat and a dog with a hat
+two cats with hats | give them red hats | two cats with red hats
 two cats sleeping on a white sofa | make it three | three cats sleeping on a white sofa
 two cats sleeping on a white sofa | make them dogs | two dogs sleeping on a white sofa
 two cats sleeping on a white sofa | only one | a cat sleeping on a white sofa
