@@ -1,5 +1,18 @@
 """Define the two errors that users see: one paragraph each, what was found, expected, and next."""
 
+import re
+
+_COMMANDS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]+")
+_LINE_ENDS = re.compile("[\t\n\u2028\u2029]+")
+
+
+def without_commands(text: str) -> str:
+    """Return text without characters that move a terminal's cursor or change its colours.
+
+    Names and prompts in a stranger's file may have any of them.
+    """
+    return _COMMANDS.sub(" ", text)
+
 
 class S2iError(Exception):
     """Something outside the input went wrong: no network, a full disk, a broken file of ours.
@@ -8,6 +21,9 @@ class S2iError(Exception):
     """
 
     exit_status = 1
+
+    def __init__(self, message: str) -> None:
+        super().__init__(_LINE_ENDS.sub(" ", without_commands(message)))
 
 
 class InputError(S2iError):

@@ -13,7 +13,7 @@ from typing import Any
 
 import typer
 
-from s2i_lib.errors import InputError
+from s2i_lib.errors import InputError, without_commands
 
 _to_programs = False
 
@@ -35,7 +35,7 @@ def emit(record: Mapping[str, Any] | None, *lines: str) -> None:
     None is for what a program need not be told; no lines for what people need not.
     """
     if not _to_programs:
-        print(*lines, sep="\n", end="\n" if lines else "", flush=True)
+        print(*map(without_commands, lines), sep="\n", end="\n" if lines else "", flush=True)
     elif record is not None:
         print(json.dumps(record), flush=True)
 
@@ -77,7 +77,7 @@ def wrap(text: str, indent: int = 0) -> str:
 
 def complain(message: str, kind: str = "Error") -> None:
     """Write a paragraph to standard error."""
-    print(wrap(f"{kind}: {message}"), file=sys.stderr)
+    print(wrap(without_commands(f"{kind}: {message}")), file=sys.stderr)
 
 
 def log_to_stderr() -> None:

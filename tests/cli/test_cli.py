@@ -21,6 +21,7 @@ from tiny_model import make_pipeline
 from tiny_run import write_run
 
 from s2i_lib.cli import main as command_line
+from s2i_lib.cli.output import complain, emit
 from s2i_lib.drawing.gallery import read_record
 from s2i_lib.drawing.told import alt_text
 from s2i_lib.storage.layout import Drive
@@ -437,3 +438,12 @@ def test_gallery_lists_what_was_made_and_puts_it_side_by_side(run, tmp_path):
     assert out.count("Picture ") == 4 and f"Grid      {sheet}" in out
     with Image.open(sheet) as image:
         assert image.size == (4 * 260 - 4, 256)
+
+
+def test_what_a_stranger_wrote_moves_no_cursor(capsys):
+    """A picture's record, or a run's, may have a terminal's commands in its words."""
+    emit({"prompt": "a cat"}, "Prompt    a cat\x1b[2J\x9b1A\r\nSeed      7")
+    complain("a name\x1b]0;with a title\x07")
+    said = capsys.readouterr()
+    assert said.out == "Prompt    a cat [2J 1A \nSeed      7\n"
+    assert said.err == "Error: a name ]0;with a title\n"

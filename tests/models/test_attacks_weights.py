@@ -463,6 +463,17 @@ def cases(function):
     return settings(**options)(function)
 
 
+def test_a_name_in_a_file_ends_no_line_and_moves_no_cursor(tiny, drive, tmp_path):
+    """Found by the odd files below: what a key is called stands in the message."""
+    folder = tmp_path / "folder"
+    shutil.copytree(tiny, folder)
+    path = folder / "unet/config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"a\n\x1b[2Jb": 10**9}))
+    with pytest.raises(InputError, match="is 1000000000") as refused:
+        loading.load(str(folder), drive=drive)
+    assert str(refused.value).isprintable()
+
+
 @pytest.mark.slow
 @cases
 @given(st.data())
