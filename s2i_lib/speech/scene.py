@@ -138,12 +138,12 @@ class Scene:
             is_one = singular_of(thing) == thing and thing not in MASS
             thing = f"a {thing}" if is_one else thing
         new = Part("with", f"with {thing}")
-        if not to and (text := self._wear(thing)):
+        if not to and (text := self._wear(thing, by_first=to == 0)):
             return "worn", text
         return "add", self.insert(new) if to is None else self.attach(to, new)
 
-    def _wear(self, thing: str) -> str:
-        """Put something worn where such a thing is worn already; "" where none is."""
+    def _wear(self, thing: str, by_first: bool) -> str:
+        """Put something worn where such a thing is worn, perhaps by the first; "" where none is."""
         worn = re.fullmatch(rf"(?!another|a second)(?P<first>.* )?(?P<noun>{CLOTHES}s?)", thing)
         if not worn:
             return ""
@@ -151,6 +151,8 @@ class Scene:
         there = rf"{lead}(?:(?!(?:and|with) )[\w'-]+ )*{noun}s?(?= and |$)"
         is_as_it_is = re.fullmatch("(?:an?|the|some|his|her|their|its) ", worn["first"] or "the ")
         for at, part in enumerate(self.parts[1:], start=1):
+            if by_first and (part.role == "beside" or re.match("(?:and|plus) ", part.text)):
+                break  # what follows is somebody else's
             if part.role in ("wears", "with") and re.search(there, part.text):
                 return self.text if is_as_it_is else self.put(at, re.sub(there, thing, part.text))
         return ""

@@ -56,7 +56,7 @@ def playwright():
 
 @pytest.fixture
 def chromium(playwright, tmp_path):
-    """``chromium(wav=, video=, allow=, has_devices=, args=)`` opens a browser, gives its page."""
+    """``chromium(wav=, video=, allow=, has_devices=, args=, locale=)`` opens, and gives a page."""
     with contextlib.ExitStack() as stack:
 
         def start(*, wav=None, video=None, allow=True, has_devices=True, args=(), locale="en"):

@@ -188,6 +188,8 @@ a cat wearing a hat and a scarf | put a red hat on | a cat wearing a red hat and
 a cat with a ball and a hat | add a red hat | a cat with a ball and a red hat
 a cat wearing a hat and a dog | put a hat on the dog | a cat wearing a hat and a dog with a hat
 two cats with hats | give them red hats | two cats with red hats
+a dog and a cat with a hat | put a hat on the dog | a dog with a hat and a cat with a hat
+a dog beside a cat in a hat | put a hat on the dog | a dog with a hat beside a cat in a hat
 two cats sleeping on a white sofa | make it three | three cats sleeping on a white sofa
 two cats sleeping on a white sofa | make them dogs | two dogs sleeping on a white sofa
 two cats sleeping on a white sofa | only one | a cat sleeping on a white sofa
