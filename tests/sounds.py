@@ -1,10 +1,13 @@
-"""Sound files of every kind for the tests, encoded with PyAV or soundfile from one recording."""
+"""Sound files of every kind for the tests, from one recording, and sentences by flite's voices."""
 
+import shutil
+import subprocess
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
+import pytest
 
 JFK = Path(__file__).parent / "data" / "jfk.flac"
 
@@ -74,3 +77,11 @@ def encode(
 def make(kind: str, samples: np.ndarray, folder: Path) -> Path:
     name, codec, rate_hz, layout = KINDS[kind]
     return encode(samples, folder / name, codec, rate_hz, layout, with_video=kind.endswith("film"))
+
+
+def speak(text: str, path: Path, voice: str = "slt") -> Path:
+    """Say ``text`` into a WAV file by one of flite's voices; skip the test where there is none."""
+    if not shutil.which("flite"):
+        pytest.skip(f"{text!r} was not spoken: flite is missing (apt-get install flite)")
+    subprocess.run(["flite", "-voice", voice, "-t", text, "-o", path], check=True)
+    return path

@@ -12,12 +12,13 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from sounds import speak
 
 from s2i_lib.drawing.gallery import read_record
 from s2i_lib.storage.layout import Drive
 from s2i_lib.storage.run_card import finished_runs
 from tests.browser.lab import REPOSITORY
-from tests.browser.voices import put_quiet_around, speak
+from tests.browser.voices import put_quiet_around
 from tools.site.execute import peak_rss_bytes
 
 START = REPOSITORY / "notebooks" / "0_start_here.ipynb"

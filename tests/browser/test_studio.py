@@ -7,12 +7,13 @@ from functools import partial
 
 import pytest
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
+from sounds import speak
 
 from s2i_lib.drawing.gallery import read_record
 from s2i_lib.speech.habits import join_background
 from tests.browser.lab import Notebook, fill_in
 from tests.browser.test_capture import drop
-from tests.browser.voices import CLIP, put_quiet_around, speak
+from tests.browser.voices import CLIP, put_quiet_around
 
 WORDS = {"red", "car", "yellow", "background"}
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from s2i_lib.drawing.gallery import wav_bytes
 from s2i_lib.speech.audio import load_audio
@@ -28,11 +25,3 @@ def put_quiet_around(
     before, after = (np.zeros(round(s * RATE_HZ), np.float32) for s in (before_s, after_s))
     path.write_bytes(wav_bytes(np.concatenate([before, samples, after])))
     return len(samples) / RATE_HZ
-
-
-def speak(text: str, path: Path) -> Path:
-    """Say ``text`` into a WAV file with flite."""
-    if not shutil.which("flite"):
-        pytest.skip(f"{text!r} was not spoken: flite is missing (apt-get install flite)")
-    subprocess.run(["flite", "-voice", "slt", "-t", text, "-o", path], check=True)
-    return path

@@ -17,6 +17,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from PIL import Image
+from sounds import speak
 from tiny_model import make_pipeline
 from tiny_run import write_run
 
@@ -210,12 +211,9 @@ def test_hear_prints_the_prompt_it_becomes(run):
 def test_photos_become_weights_that_draw_the_subject_when_it_is_spoken_of(
     run, tmp_path, monkeypatch
 ):
-    if not shutil.which("flite"):
-        pytest.skip("no name was spoken: flite is missing (apt-get install flite)")
     monkeypatch.setenv("S2I_LOCAL", str(tmp_path / "local"))
     make_pipeline().save_pretrained(tmp_path / "tiny")
-    text, clip = "A picture of Racer on a yellow background.", tmp_path / "clip.wav"
-    subprocess.run(["flite", "-voice", "slt", "-t", text, "-o", clip], check=True)
+    clip = speak("A picture of Racer on a yellow background.", tmp_path / "clip.wav")
     photos = ROOT / "s2i_lib" / "samples" / "rc_car"
     given = ("--subject", "Racer", "--drive", "drive")
     assert run("dataset", photos, *given, "--class-noun", "car")[0] == 0

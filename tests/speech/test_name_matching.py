@@ -1,13 +1,12 @@
 """Names are found as they were misheard, and ordinary words stay what they are."""
 
 import json
-import shutil
-import subprocess
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sounds import speak
 
 from s2i_lib.photos.subject import Subject
 from s2i_lib.speech import name_matching
@@ -47,16 +46,13 @@ def test_names_are_found_in_what_whisper_typically_writes():
 
 @pytest.mark.slow
 def test_names_are_found_in_what_whisper_really_writes(tmp_path):
-    if not shutil.which("flite"):
-        pytest.skip("no spoken names were tested: flite is missing (apt-get install flite)")
     spoken = [sentence for sentence in SENTENCES if sentence["set"] == "spoken"]
     assert len(spoken) >= 30
     results = {"told": [], "untold": []}
     untold = HearOptions(model="tiny.en")
     listener = Listener(untold, Drive(tmp_path))
     for sentence in spoken:
-        clip = tmp_path / "clip.wav"
-        subprocess.run(["flite", "-voice", "slt", "-t", sentence["text"], "-o", clip], check=True)
+        clip = speak(sentence["text"], tmp_path / "clip.wav")
         names = tuple(Subject.parse(subject).name for subject in sentence["subjects"])
         listener.options = untold
         written = listener.hear(clip).text

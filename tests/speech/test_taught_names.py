@@ -1,11 +1,10 @@
 """A name that is taught by saying it is known when it is said, and forgotten with its subject."""
 
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from sounds import speak
 
 import s2i_lib
 from s2i_lib.cli import main as command_line
@@ -29,15 +28,7 @@ def listener(tmp_path_factory):
 @pytest.fixture
 def say(tmp_path):
     """Say a text into a WAV file, by one of flite's voices."""
-    if not shutil.which("flite"):
-        pytest.skip("no name was spoken: flite is missing (apt-get install flite)")
-
-    def _say(text: str, voice: str = "slt") -> Path:
-        path = tmp_path / f"{text[:20]} {voice}.wav"
-        subprocess.run(["flite", "-voice", voice, "-t", text, "-o", path], check=True)
-        return path
-
-    return _say
+    return lambda text, voice="slt": speak(text, tmp_path / f"{text[:20]} {voice}.wav", voice)
 
 
 @pytest.mark.slow
