@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from s2i_lib.distributed import Processes
     from s2i_lib.photos.subject import Subject
     from s2i_lib.speech.transcribe import HearOptions
+    from s2i_lib.speech.vocabulary import Vocabulary
 
 
 # What is told to more than one command. An option of one command stands in its signature.
@@ -99,7 +100,12 @@ class Hearing:
         float, typer.Option(help="Longest recording that is accepted, in seconds.")
     ] = 60.0
 
-    def options(self, subjects: list[Subject], word_times: bool = False) -> HearOptions:
+    def options(
+        self,
+        subjects: list[Subject],
+        word_times: bool = False,
+        vocabulary: Vocabulary | None = None,
+    ) -> HearOptions:
         """Return the library's options for this, which listens for the names of ``subjects``."""
         from s2i_lib.speech.transcribe import HearOptions
 
@@ -108,6 +114,7 @@ class Hearing:
             model=self.whisper,
             language=self.language,
             names=tuple(subject.spoken for subject in subjects),
+            vocabulary=vocabulary,
             limit_s=self.limit_s,
             word_times=word_times,
         )

@@ -129,11 +129,12 @@ def hear(
     from s2i_lib.photos.subject import find_subject, known_subjects
     from s2i_lib.speech.prompt import make_prompt
     from s2i_lib.speech.transcribe import Listener
+    from s2i_lib.speech.vocabulary import vocabulary_of
 
     base = choose(model)
     known = known_subjects(drive, [find_subject(drive, text) for text in subject or []])
     unusable = _check(audio, hearing)
-    listener = Listener(hearing.options(known, word_times=words), drive)
+    listener = Listener(hearing.options(known, words, vocabulary_of(base)), drive)
     counter = token_counter(base, drive) if len(unusable) < len(set(audio)) else None
 
     def handle(clip: str) -> None:
@@ -372,6 +373,7 @@ def _heard(transcript: Transcript, clip: str | None) -> list[str]:
     is_translated = transcript.english != transcript.text
     return [
         f"Heard     {transcript.text}",
+        *([f"At first  {transcript.first_heard}"] if transcript.first_heard else []),
         f"          ({clip}, {transcript.audio_s:.1f} s, {sure}, {transcript.model})",
         *([f"English   {transcript.english}"] if is_translated else []),
     ]

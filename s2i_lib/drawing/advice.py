@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
-
 from s2i_lib.errors import InputError
 from s2i_lib.models.loading import Model
 from s2i_lib.models.registry import BaseModel, known_words
 from s2i_lib.speech.prompt import Prompt
+from s2i_lib.speech.vocabulary import vocabulary_of
 from s2i_lib.storage.layout import Drive, folder_name
 from s2i_lib.storage.run_card import EditionError, find_run
 
@@ -16,27 +14,10 @@ from s2i_lib.storage.run_card import EditionError, find_run
 def unknown_words(base: BaseModel, text: str, taught: str = "") -> list[str]:
     """Return the words of ``text`` that a small model was never trained on, in order, each once.
 
-    A phrase that it knows counts word by word: in "on a beach", "beach" is known. The words of
-    ``taught`` are known, too: those that a run was fine-tuned with.
+    The words of ``taught`` are known, too: those that a run was fine-tuned with.
     """
-    words = known_words(base)
-    if words is None:
-        return []
-    known = {word for entry in _entries([*words.values()]) for word in entry.lower().split()}
-    known.update(taught.lower().split())
-    said = re.findall(r"[^\W\d_]+(?:['-][^\W\d_]+)*", text.lower())
-    return [
-        word for word in dict.fromkeys(said) if word not in known and word.rstrip("s") not in known
-    ]
-
-
-def _entries(words: object) -> Iterator[str]:
-    """All words and phrases in lists and tables of them, the names in a table among them."""
-    if isinstance(words, str):
-        yield words
-    elif isinstance(words, (list, dict)):
-        for entry in (*words, *words.values()) if isinstance(words, dict) else words:
-            yield from _entries(entry)
+    vocabulary = vocabulary_of(base, taught)
+    return vocabulary.unknown(text) if vocabulary else []
 
 
 def explain_unknown_words(base: BaseModel, text: str, taught: str = "") -> str | None:

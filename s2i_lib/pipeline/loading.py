@@ -9,15 +9,25 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 
-from s2i_lib.models.loading import Model, load
-from s2i_lib.models.registry import choose_for_machine
+from s2i_lib.errors import S2iError
+from s2i_lib.models.loading import Model, base_name, load
+from s2i_lib.models.registry import REGISTRY, choose_for_machine
 from s2i_lib.photos.subject import Subject
 from s2i_lib.pipeline.events import Event, Loaded, Loading
 from s2i_lib.speech.transcribe import HearOptions, Listener
+from s2i_lib.speech.vocabulary import Vocabulary, vocabulary_of
 from s2i_lib.storage.layout import Drive, folder_name
-from s2i_lib.storage.run_card import best_run, finished_runs, name_run, newest_run
+from s2i_lib.storage.run_card import (
+    best_run,
+    find_run,
+    finished_runs,
+    name_run,
+    newest_run,
+    read_card,
+)
 
 Tell = Callable[[Event], object]
 Wanted = tuple[str, str | None]
@@ -65,6 +75,21 @@ class ModelChoice:
         return self._model.run if self._model else None
 
     # ---- Which one ----
+
+    @property
+    def vocabulary(self) -> Vocabulary | None:
+        """Words of the model that will draw, loaded or not; None where it knows most, or nobody
+        knows yet."""
+        model, is_loaded = self._model, self.is_loaded
+        if model is not None and is_loaded:
+            return vocabulary_of(model.base, model.taught)
+        name, run = self._wanted
+        if run is not None and not self.is_auto:
+            with suppress(S2iError):  # the wish itself says what is wrong with it
+                folder = find_run(self._drive, run)
+                name = base_name(folder, read_card(folder))
+        name = self._base() if name == "auto" else name
+        return vocabulary_of(REGISTRY[name]) if name in REGISTRY else None
 
     def choose(self, model: str, run: str | None) -> None:
         """Draw with another model or run from the next wish on."""
@@ -180,13 +205,17 @@ class ListenerChoice:
         return self._listener is not None and self._listener.is_loaded
 
     @contextmanager
-    def use(self) -> Iterator[Listener]:
-        """Have a listener for ``options``, loaded; nobody exchanges it meanwhile."""
+    def use(self, vocabulary: Vocabulary | None) -> Iterator[Listener]:
+        """Have a listener for ``options``, loaded; nobody exchanges it meanwhile.
+
+        It is told the ``vocabulary`` of the model that will draw.
+        """
         with self._lock:
             if self._listener is None or self._listener.options.loads != self.options.loads:
                 self._tell(Loading("Whisper"))
                 self._listener = None
                 self._listener = Listener(self.options, self._drive)
-            self._listener.options = self.options  # the names, for instance, need no other weights
+            # The names, for instance, need no other weights.
+            self._listener.options = replace(self.options, vocabulary=vocabulary)
             self._listener.load()
             yield self._listener

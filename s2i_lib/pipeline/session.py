@@ -172,7 +172,7 @@ class SpeechToImage:
 
     def use_listener(self) -> AbstractContextManager[Listener]:
         """Have a listener for ``hearing``, loaded; nobody exchanges it meanwhile."""
-        return self._listener.use()
+        return self._listener.use(self._model.vocabulary)
 
     def load(self) -> SpeechToImage:
         """Load what hears and what draws."""

@@ -21,6 +21,7 @@ from s2i_lib.speech.decoding import (
     name_language,
 )
 from s2i_lib.speech.transcript import Transcript
+from s2i_lib.speech.vocabulary import Vocabulary
 from s2i_lib.speech.weights import (
     MODELS,
     OFFLINE_ADVICE,
@@ -49,6 +50,9 @@ class HearOptions:
     Whisper finds out."""
     names: tuple[str, ...] = ()
     """Names that may be said; Whisper is told them beforehand."""
+    vocabulary: Vocabulary | None = None
+    """What the picture's model knows, where that is little: English with other words in it is heard
+    once more, for words that sound alike."""
     limit_s: float = LIMIT_S
     """Longest recording that is accepted."""
     word_times: bool = False
@@ -261,7 +265,7 @@ def hear_windows(
             f"The model {engine.model} hears English only, and {language!r} was asked for. "
             "Name a multilingual model, for instance --whisper small."
         )
-    decoder = Decoder(engine, language, options.names)
+    decoder = Decoder(engine, language, options.names, options.vocabulary)
     n_decodes = decoder.transcribe(takes)
     spoken = [take for take in takes if take.best.text]
     text = english = " ".join(take.best.text for take in spoken)
@@ -269,12 +273,13 @@ def hear_windows(
         _check_translation(engine, text, language, probability)
         english = " ".join(map(decoder.translate, spoken))
         n_decodes += len(spoken)
+    is_other = any(take.first for take in spoken)
     if not any(map(str.isalnum, text)) or all(is_silence(take.best) for take in takes):
         raise InputError(
             f"Nothing was said that Whisper {engine.model} understands in these "
             f"{audio.duration_s:.1f} s. Speak closer to the microphone, or try a larger model."
         )
-    doubts = find_doubts(takes)
+    doubts = find_doubts(takes, language)
     language_doubt = (
         doubt_language(found, likely, options.language)
         if found
@@ -293,6 +298,7 @@ def hear_windows(
         doubts=(*audio.remarks, *doubts, *filter(None, [language_doubt])),
         n_decodes=n_decodes,
         language_doubt=language_doubt,
+        first_heard=" ".join(take.first or take.best.text for take in spoken if is_other),
     )
 
 

@@ -18,7 +18,7 @@ class Segment:
     text: str
     words: tuple[Word, ...] = ()
     avg_logprob: float = 0.0
-    """Mean log probability of its words by Whisper: -0.3 is usual, below -0.6 doubtful."""
+    """Mean log probability of its words by Whisper: -0.2 is usual, below -0.45 doubtful."""
     no_speech_prob: float = 0.0
 
 
@@ -45,6 +45,8 @@ class Transcript:
     notes: tuple[str, ...] = ()
     """Sentences on how it was heard that say nothing against the words: "Only English is heard now
     ...", with the first recording."""
+    first_heard: str = ""
+    """What was heard at first, where it was heard again for words that the model knows."""
 
     @property
     def words(self) -> tuple[Word, ...]:

@@ -13,7 +13,7 @@ import soundfile
 from s2i_lib.drawing.gallery import is_of, read_record
 from s2i_lib.drawing.sampling import DrawOptions
 from s2i_lib.errors import InputError, S2iError
-from s2i_lib.models.registry import PACKAGE
+from s2i_lib.models.registry import PACKAGE, REGISTRY
 from s2i_lib.photos.subject import Subject, save_subject
 from s2i_lib.pipeline import (
     Cancelled,
@@ -26,10 +26,12 @@ from s2i_lib.pipeline import (
     Understood,
     Wish,
 )
+from s2i_lib.pipeline.loading import ModelChoice
 from s2i_lib.speech.audio import LIMIT_S, RATE_HZ, load_audio
 from s2i_lib.speech.prompt import Prompt
 from s2i_lib.speech.transcribe import HearOptions
 from s2i_lib.speech.transcript import Transcript
+from s2i_lib.speech.vocabulary import vocabulary_of
 from s2i_lib.storage.json_file import load_object
 from s2i_lib.storage.run_card import EDITIONS
 
@@ -224,7 +226,22 @@ def test_a_name_that_was_added_needs_no_other_weights(drive, pocket):
         assert again is first and again.options.names == ("Rex",)
     speech.hearing = replace(speech.hearing, beam_size=1)
     with speech.use_listener() as other:
-        assert other is not first and other.options == speech.hearing
+        words = vocabulary_of(pocket.base)
+        assert other is not first
+        assert other.options == replace(speech.hearing, vocabulary=words)
+
+
+def test_listener_is_told_the_words_of_the_model_that_will_draw(drive):
+    """Before it is loaded, too: the first wish is heard meanwhile."""
+    finished_run(drive, "rex/pocket-01", value=0.5)
+
+    def told(model, run=None):
+        return ModelChoice(drive, model, run, print).vocabulary
+
+    pocket = vocabulary_of(REGISTRY["pocket"])
+    assert told("pocket") == told("auto") == told("auto", "rex/pocket-01") == pocket
+    assert told("sd2.1-base") is told("/no/such/folder") is None
+    assert told("auto", "nobody/pocket-01") == pocket  # the wish says what is wrong with it
 
 
 @pytest.mark.slow

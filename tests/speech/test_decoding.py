@@ -5,8 +5,11 @@ import pytest
 from sounds import JFK
 
 from s2i_lib.errors import InputError
+from s2i_lib.models.registry import REGISTRY
 from s2i_lib.speech.audio import RATE_HZ, read_audio
+from s2i_lib.speech.decoding import WISHES
 from s2i_lib.speech.transcribe import HearOptions, hear_windows
+from s2i_lib.speech.vocabulary import vocabulary_of
 from s2i_lib.speech.weights import MODELS, WINDOW_S
 from s2i_lib.speech.whisper import Decoded
 from s2i_lib.speech.windows import MAX_DECODES, Window
@@ -62,10 +65,61 @@ def test_whisper_is_told_usual_words_of_the_language_and_then_what_they_mean():
     assert translated_with == "A picture of Rex, red dog."
 
 
-def test_english_is_heard_as_ever():
+def test_english_is_heard_after_names_and_wishes():
     engine = Scripted([("a red dog", -0.2)], language=("en", 0.97))
     listen(engine, HearOptions(names=("Rex", "Luna")))
-    assert [hint for *_, hint, _ in engine.passes] == ["A picture of Rex and Luna."]
+    assert [hint for *_, hint, _ in engine.passes] == [f"A picture of Rex and Luna. {WISHES}"]
+
+
+def test_what_whisper_was_told_is_not_taken_for_what_was_said():
+    """In noise as loud as this it says the hint again; heard without one, nothing is left."""
+    lost = [("Two owls in an armchair.", -1.1), ("Mm.", -1.3), ("Mm.", -1.3)]
+    with pytest.raises(InputError, match="Nothing was said"):
+        listen(Scripted(lost, language=("en", 0.97)))
+    clear = Scripted([("Two owls in the fog.", -0.3)], language=("en", 0.97))
+    assert listen(clear).text == "Two owls in the fog."
+
+
+WORDS = vocabulary_of(REGISTRY["pocket"])
+
+
+def test_words_that_the_model_does_not_know_are_heard_again_as_those_that_it_knows():
+    said = [("A dreadan in the snow.", -0.2), ("A dragon in the snow.", -0.1)]
+    engine = Scripted(said, language=("en", 0.97))
+    transcript = listen(engine, HearOptions(vocabulary=WORDS))
+    assert (transcript.text, transcript.english) == ("A dragon in the snow.",) * 2
+    assert (transcript.first_heard, transcript.n_decodes) == ("A dreadan in the snow.", 2)
+    hint = engine.passes[1][2]
+    assert "A dragon on the beach." in hint and hint.count("on the beach.") == 8
+
+
+@pytest.mark.parametrize(
+    ("first", "again"),
+    [
+        ("An elevator in the snow.", "An elevator in the snow."),  # it is what was said
+        ("A dreadan in the snow.", "A dreadful snore."),  # as many words are strange
+    ],
+)
+def test_what_is_no_better_the_second_time_stays(first, again):
+    engine = Scripted([(first, -0.2), (again, -0.1)], language=("en", 0.97))
+    transcript = listen(engine, HearOptions(vocabulary=WORDS))
+    assert (transcript.text, transcript.first_heard, len(engine.passes)) == (first, "", 2)
+
+
+@pytest.mark.parametrize(
+    "said", ["A red car on a beach.", "Make it blue, please.", "Bela on a beach.", "Undo that."]
+)
+def test_known_words_changes_and_near_names_are_heard_once(said):
+    engine = Scripted([(said, -0.2)], language=("en", 0.97))
+    listen(engine, HearOptions(names=("Bella",), vocabulary=WORDS))
+    assert len(engine.passes) == 1
+
+
+def test_other_languages_and_clips_without_a_decode_to_spare_are_not_heard_again():
+    engine = Scripted([("ein Dreddan", -0.2), ("a dreadan", -0.3)])
+    assert listen(engine, HearOptions(vocabulary=WORDS)).n_decodes == 2
+    engine = Scripted([("a dreadan", -0.2)], language=("en", 0.97))
+    assert listen(engine, HearOptions(vocabulary=WORDS), count=3).n_decodes == MAX_DECODES
 
 
 def test_another_language_than_was_named_is_doubted():

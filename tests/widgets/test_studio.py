@@ -359,6 +359,17 @@ def test_name_that_was_nearly_heard_is_offered_until_the_next_wish(drive, pocket
     assert studio.wait(240) and studio.offers == [] and "sks dog" in studio.prompt["text"]
 
 
+def test_what_was_heard_at_first_is_offered_with_one_press(drive, pocket):
+    words, first = "a marathon on a beach", "A muffin on a beach."
+    heard = Transcript(words, "en", 0.9, words, (), "e", "m", 1.0, 1.0, first_heard=first)
+    studio = quick_studio(drive, pocket, heard)
+    studio._received(bytes(32_000), {"kind": "speech"})
+    assert studio.wait(240) and studio.offers == [first]
+    assert "marathon" in studio.prompt["text"]
+    studio.say(first)
+    assert studio.wait(240) and studio.offers == [] and "muffin" in studio.prompt["text"]
+
+
 def test_deleted_picture_comes_back_with_undo(drive, pocket):
     studio = quick_studio(drive, pocket)
     studio.say("a red car")

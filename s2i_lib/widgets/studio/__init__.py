@@ -361,7 +361,9 @@ class Studio(StudioPage):
             self._configure()
         elif isinstance(event, Understood):
             self._show_prompt(event.prompt, event.notes)
-            self.offers = [near.sentence for near in event.prompt.near_names]
+            heard = event.prompt.transcript
+            first = [heard.first_heard] if heard and heard.first_heard else []
+            self.offers = [*(near.sentence for near in event.prompt.near_names), *first]
             self._show("drawing", ("drawing", {"model": event.model.base.name}))
         elif isinstance(event, Taken) and event.sentence != NEW_WISH:
             self.answer = {**self.answer, "taken": event.sentence, "other": ""}
