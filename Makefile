@@ -104,6 +104,13 @@ badges: .venv/bin/python
 # branch. The U-Net that ships saw eight times as many pictures, on a GPU: tools/pocket/NOTES.md.
 SHARDS ?= 36
 POCKET_STEPS ?= 6898
+BRANCH_STEPS ?= 700
+# Of these three empty is the script's own number. A rehearsal of all of it, in a clone, as it ends in
+# s2i_lib/pocket: make pocket SHARDS=1 POCKET_STEPS=40 BRANCH_STEPS=20 DECODER_STEPS=50 JUDGE_STEPS=50
+# SCORER_STEPS="50 --led 50"
+DECODER_STEPS ?=
+JUDGE_STEPS ?=
+SCORER_STEPS ?=
 pocket: .venv/.test
 	$(PIP) --quiet -e '.[pocket]'
 	$(BIN)/python -m tools.pocket.icons
@@ -113,10 +120,10 @@ pocket: .venv/.test
 	$(BIN)/python -m tools.pocket.vae start
 	$(BIN)/python -m tools.pocket.data 0 $(SHARDS)
 	$(BIN)/python -m tools.pocket.unet trunk --until $(POCKET_STEPS)
-	$(BIN)/python -m tools.pocket.vae
-	$(BIN)/python -m tools.pocket.judge
-	$(BIN)/python -m tools.pocket.scorer
-	$(BIN)/python -m tools.pocket.unet branch --steps 700
+	$(BIN)/python -m tools.pocket.vae $(DECODER_STEPS)
+	$(BIN)/python -m tools.pocket.judge $(JUDGE_STEPS)
+	$(BIN)/python -m tools.pocket.scorer $(SCORER_STEPS)
+	$(BIN)/python -m tools.pocket.unet branch --steps $(BRANCH_STEPS)
 	$(BIN)/python -m tools.pocket.assemble
 
 clean:

@@ -1,7 +1,8 @@
 """A picture while one speaks: when the first draft comes, and the picture after the last word.
 
     python -m benchmarks.live                  # 12 sentences, three minutes on two idle cores
-    python -m benchmarks.live --write          # into benchmarks/README.md
+    python -m benchmarks.live --cores 1        # at half the speed
+    python -m benchmarks.live --write          # both, into benchmarks/README.md
 
 The recording comes in quarters of a second, at the speed at which it was spoken, as a microphone
 gives it. It ends with the last word (a press), or with 1.5 seconds of silence behind it (the studio
@@ -132,13 +133,13 @@ def _answer(wish: Any, seconds: float, drafts: list[tuple[float, str]]) -> dict[
 # ---- The table ----
 
 
-def measure(folder: Path, options: argparse.Namespace) -> str:
+def measure(folder: Path, prompts: int, threads: int) -> str:
     """Ask every side for every sentence in turn, and return the table of it."""
-    wishes = make_wishes(options.prompts)
+    wishes = make_wishes(prompts)
     (folder / "clips").mkdir()
     clips = [speak(f"{wish.prompt}.", folder / "clips") for wish in wishes]
-    usual = Side(USUAL, make_weights(folder), options.threads)
-    ours = LiveSide(folder, options.threads)
+    usual = Side(USUAL, make_weights(folder), threads)
+    ours = LiveSide(folder, threads)
     answers: dict[str, list[dict[str, Any]]] = {name: [] for name in (USUAL, *AFTER)}
     for seed, clip in enumerate(clips):
         one = usual.ask(clip, seed)
@@ -154,7 +155,7 @@ def measure(folder: Path, options: argparse.Namespace) -> str:
         for wish, one in zip(wishes, answers[SILENT], strict=True)
         if (delay := first_draft_s(wish.noun, f"{wish.prompt}.", one["drafts"])) is not None
     ]
-    return write_table(wishes, answers, delays, options.threads)
+    return write_table(wishes, answers, delays, threads)
 
 
 def first_draft_s(noun: str, sentence: str, drafts: list[tuple[float, str]]) -> float | None:
@@ -183,8 +184,9 @@ def write_table(
         )
     return "\n".join(
         [
-            f"{len(wishes)} sentences, {threads} threads. From the end of the recording to the "
-            "picture:",
+            f"### On {threads} core{'s'[: threads > 1]}: {len(wishes)} sentences",
+            "",
+            "From the end of the recording to the picture:",
             "",
             "| | median, s | ninth tenth, s | of the usual | noun heard | background or place |",
             "|---|---|---|---|---|---|",
@@ -205,19 +207,22 @@ def write_table(
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--prompts", type=int, default=12)
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--cores", type=int, default=os.cpu_count())
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        table = measure(Path(folder), options)
-    print(table, flush=True)
+    tables = []
+    for cores in (options.cores, 1) if options.write else (options.cores,):
+        os.sched_setaffinity(0, range(cores))  # what it starts has these and no others
+        with tempfile.TemporaryDirectory() as folder:
+            tables.append(measure(Path(folder), options.prompts, cores))
+        print(tables[-1], flush=True)
     if options.write:
         head = (
             f"## Live\n\nMade by `python -m benchmarks.live {' '.join(sys.argv[1:])}` on "
             f"{platform.machine()}, {os.cpu_count()} cores, CPU only, pocket model. The clips are "
             "synthesised (flite, voice slt)."
         )
-        write(f"{head}\n\n{table}", MARKS)
+        write("\n\n".join([head, *tables]), MARKS)
 
 
 if __name__ == "__main__":
