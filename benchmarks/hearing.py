@@ -382,7 +382,7 @@ def words_table(folder: Path, threads: int) -> str:
         )
     return "\n".join(
         [
-            f"### What Whisper is told: {len(clips)} wishes for each noun of the pocket model",
+            f"### What Whisper is told: a wish for each of the pocket model's {len(clips)} nouns",
             "",
             "| | noun heard | word error rate | CPU seconds a clip | decodes a clip | "
             f"word error rate of {len(others)} sentences about anything |",

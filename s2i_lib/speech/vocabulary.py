@@ -1,9 +1,9 @@
 """The words of a picture model that knows few, and hearing again where others were heard.
 
-The pocket model draws nothing of "a dreadan on a red background". So Whisper hears such a sentence
-once more, after short sentences with the words that sound most like it, and what it hears then is
-taken where fewer words are strange. Who said a word that the model does not know is heard as before
-(figures: benchmarks/README.md).
+Of "a peacot on an orange background" the pocket model draws no peacock. So Whisper hears such a
+sentence once more, after short sentences with the words that sound most like it, and what it hears
+then is taken where fewer words are strange. Words that the model does not know are nearly all heard
+as before (figures: benchmarks/README.md).
 """
 
 from __future__ import annotations
