@@ -134,7 +134,7 @@ def hear(
     base = choose(model)
     known = known_subjects(drive, [find_subject(drive, text) for text in subject or []])
     unusable = _check(audio, hearing)
-    listener = Listener(hearing.options(known, words, vocabulary_of(base)), drive)
+    listener = Listener(hearing.options(known, words, vocabulary_of(base, subjects=known)), drive)
     counter = token_counter(base, drive) if len(unusable) < len(set(audio)) else None
 
     def handle(clip: str) -> None:

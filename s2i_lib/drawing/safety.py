@@ -81,7 +81,8 @@ class Classroom:
                 f"Let us draw something else: “{found}” cannot be left out in classroom mode."
             )
         drawn = [prompt.text] if guidance >= 1 else [prompt.text, prompt.negative]
-        self.check(*drawn, *((heard.text, heard.english) if heard else ()))
+        said = (heard.text, heard.english, heard.first_heard) if heard else ()
+        self.check(*drawn, *said)
 
     def find_unfit(self, model: Model, images: Sequence[Image]) -> list[bool]:
         """Say of each picture whether a checker flags it; all False where there is none."""

@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from s2i_lib.errors import S2iError
 from s2i_lib.models.loading import Model, base_name, load
-from s2i_lib.models.registry import REGISTRY, choose_for_machine
+from s2i_lib.models.registry import REGISTRY, BaseModel, choose_for_machine
 from s2i_lib.photos.subject import Subject
 from s2i_lib.pipeline.events import Event, Loaded, Loading
 from s2i_lib.speech.transcribe import HearOptions, Listener
@@ -60,6 +60,7 @@ class ModelChoice:
         self.is_auto = self._wanted == AUTO
         """Whether nobody chose a model."""
         self._auto_base = ""
+        self._expected: tuple[Wanted, BaseModel | None] | None = None
         # What was loaded in the background, and why it could not be.
         self._failure: tuple[Wanted, Exception] | None = None
         self._is_loading_ahead = False
@@ -76,20 +77,31 @@ class ModelChoice:
 
     # ---- Which one ----
 
-    @property
-    def vocabulary(self) -> Vocabulary | None:
-        """Words of the model that will draw, loaded or not; None where it knows most, or nobody
-        knows yet."""
+    def vocabulary(self, subjects: Sequence[Subject]) -> Vocabulary | None:
+        """Return the words of the model that will draw, loaded or not.
+
+        None where it knows most that people say, or nobody knows yet which one it is.
+        """
         model, is_loaded = self._model, self.is_loaded
         if model is not None and is_loaded:
-            return vocabulary_of(model.base, model.taught)
-        name, run = self._wanted
-        if run is not None and not self.is_auto:
+            return vocabulary_of(model.base, model.taught, subjects)
+        wanted = self._wanted
+        if self._expected is None or self._expected[0] != wanted:
+            self._expected = wanted, self._expect(wanted)
+        base = self._expected[1]
+        return vocabulary_of(base, subjects=subjects) if base else None
+
+    def _expect(self, wanted: Wanted) -> BaseModel | None:
+        """Return the base model of weights that are not loaded yet; None where nobody knows."""
+        name, run = wanted
+        if run is not None:
+            name = ""
             with suppress(S2iError):  # the wish itself says what is wrong with it
                 folder = find_run(self._drive, run)
                 name = base_name(folder, read_card(folder))
-        name = self._base() if name == "auto" else name
-        return vocabulary_of(REGISTRY[name]) if name in REGISTRY else None
+        elif name == "auto":
+            name = choose_for_machine()[0].name
+        return REGISTRY.get(name)
 
     def choose(self, model: str, run: str | None) -> None:
         """Draw with another model or run from the next wish on."""
@@ -205,10 +217,10 @@ class ListenerChoice:
         return self._listener is not None and self._listener.is_loaded
 
     @contextmanager
-    def use(self, vocabulary: Vocabulary | None) -> Iterator[Listener]:
+    def use(self, vocabulary: Vocabulary | None = None) -> Iterator[Listener]:
         """Have a listener for ``options``, loaded; nobody exchanges it meanwhile.
 
-        It is told the ``vocabulary`` of the model that will draw.
+        It is told the ``vocabulary`` of the model that will draw, where the options have none.
         """
         with self._lock:
             if self._listener is None or self._listener.options.loads != self.options.loads:
@@ -216,6 +228,7 @@ class ListenerChoice:
                 self._listener = None
                 self._listener = Listener(self.options, self._drive)
             # The names, for instance, need no other weights.
+            vocabulary = self.options.vocabulary or vocabulary
             self._listener.options = replace(self.options, vocabulary=vocabulary)
             self._listener.load()
             yield self._listener

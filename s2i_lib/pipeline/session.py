@@ -171,8 +171,11 @@ class SpeechToImage:
         return self._model.use()
 
     def use_listener(self) -> AbstractContextManager[Listener]:
-        """Have a listener for ``hearing``, loaded; nobody exchanges it meanwhile."""
-        return self._listener.use(self._model.vocabulary)
+        """Have a listener for ``hearing``, loaded; nobody exchanges it meanwhile.
+
+        It knows the words of the model that will draw.
+        """
+        return self._listener.use(self._model.vocabulary(self.subjects))
 
     def load(self) -> SpeechToImage:
         """Load what hears and what draws."""
@@ -191,7 +194,7 @@ class SpeechToImage:
 
     def load_listener(self) -> None:
         """Load what hears, or wait until it is loaded."""
-        with self._stage("load Whisper"), self.use_listener():
+        with self._stage("load Whisper"), self._listener.use():
             pass
 
     def take_run(self, words: str | Transcript) -> list[str]:
@@ -420,7 +423,8 @@ class SpeechToImage:
 
         if self.recordings is None:
             return []
-        named = {m.subject.name: m.subject for m in find_names(transcript.english, self.subjects)}
+        said = f"{transcript.english} {transcript.first_heard}"  # `forget` finds both
+        named = {m.subject.name: m.subject for m in find_names(said, self.subjects)}
         model = None
         if not (named and self._model.is_auto):  # whose run is taken is who was named
             with suppress(S2iError), self._stage("load model"), self.use_model() as model:

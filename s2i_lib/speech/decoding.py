@@ -1,11 +1,13 @@
 """Windows of speech -> words: decoded, tried again where that helps, and doubted where it does not.
 
 Every window is decoded once. One that comes out bad is decoded again in Whisper's whole window and
-without the names, which may have led it astray, then less strictly, as long as the clip stays
-within MAX_DECODES. That bound holds for the clip: 28 s of English can be tried three times, two
-windows have one more try between them (the worse one gets it), and three, which take 60 s, have
-none. What is not English needs another decode a window for the translation, so that its bound holds
-for one window, and there are no second tries beyond that. A longer limit means one decode a window.
+without a hint, which may have led it astray, then less strictly, as long as the clip stays within
+MAX_DECODES. That bound holds for the clip: 28 s of English can be tried three times, two windows
+have one more try between them (the worse one gets it), and three, which take 60 s, have none. What
+is left is for English words that a small picture model does not know: they are heard once more as
+those that it knows (``vocabulary``). What is not English needs another decode a window for the
+translation, so that its bound holds for one window, and there are no second tries beyond that. A
+longer limit means one decode a window.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import regex as re
 from s2i_lib.speech.audio import RATE_HZ
 from s2i_lib.speech.glossary import add_missing_things, find_words, join_phrases, usual_words
 from s2i_lib.speech.transcript import Segment
-from s2i_lib.speech.vocabulary import Vocabulary
+from s2i_lib.speech.vocabulary import Vocabulary, sentences_of
 from s2i_lib.speech.weights import OFFLINE_ADVICE, WINDOW_S
 from s2i_lib.speech.whisper import Decoded, DecodeOptions, Engine, Word
 from s2i_lib.speech.windows import LEAD_S, MAX_DECODES, Window
@@ -47,10 +49,10 @@ WISHES = (
 """What English is heard after, so that Whisper expects short wishes and changes of them.
 
 A quarter to a half of tiny.en's errors go, most with voices that it hears badly (figures:
-benchmarks/README.md).
+benchmarks/README.md); other models were not measured.
 """
 _TOLD = frozenset(words_of(WISHES))
-_LOOP = re.compile(r"(.{2,12}?)\1{5}")  # "2-7-4-8-4-8-4-8-4-8-4-8-4-8"
+_LOOP = re.compile(r"((?=\S*[-,.])\S{2,12}?)\1{5}")  # "2-7-4-8-4-8-4-8-4-8-4-8-4-8"
 MAX_WORDS_PER_S = 7.0  # auctioneers reach six; endless repetition far more
 
 
@@ -76,7 +78,8 @@ class Take:
         """Last try, or the likeliest of several bad ones, with its features."""
         if not self.is_bad:
             return self.tries[-1]
-        sane = [one for one in self.tries if not self.repeats(one[0])] or self.tries
+        worded = [one for one in self.tries if one[0].text] or self.tries
+        sane = [one for one in worded if not self.repeats(one[0])] or worded
         return max(sane, key=lambda one: one[0].avg_logprob)
 
     @property
@@ -114,25 +117,26 @@ class Decoder:
             n_decodes += 1
             spare -= 1
         if self.language == "en" and self.vocabulary:
-            for take in takes[: max(0, spare)]:
-                n_decodes += self._hear_again(take, self.vocabulary)
+            for take in takes:
+                if spare > 0 and self._hear_again(take, self.vocabulary):
+                    n_decodes += 1
+                    spare -= 1
         return n_decodes
 
     def _hear_again(self, take: Take, vocabulary: Vocabulary) -> bool:
         """Where words are strange to the model, hear them as others; return whether it was tried.
 
-        What is heard then is taken where fewer words are strange.
+        What is heard then is taken where it is better: see `Vocabulary.is_better`.
         """
-        names = self.names[:MAX_HINTS]
-        strange = vocabulary.strange(take.best.text, names)
+        first, features = take.chosen
+        strange = vocabulary.strange(first.text)
         if not strange:
             return False
-        sentences = vocabulary.nearest(take.best.text, names)
-        options = replace(self._options(take.window), hint=" ".join(sentences))
-        first, features = take.chosen
+        told = vocabulary.nearest(first.text, strange)
+        hint = f"{names_hint(self.names[:MAX_HINTS])} {sentences_of(told)}".strip()
+        options = replace(self._options(take.window), hint=hint)
         again = replace(take, tries=[(self.engine.decode(features, options), features)])
-        n_strange = len(vocabulary.strange(again.best.text, names))
-        if n_strange < len(strange) and not again.is_bad:
+        if vocabulary.is_better(again.best.text, first.text, told) and not again.is_bad:
             take.first, take.tries = first.text, [*take.tries, *again.tries]
         return True
 
@@ -144,7 +148,8 @@ class Decoder:
         if attempt:
             options = replace(options, hint="")
         said = self.engine.decode(take.encoded, options)
-        if said.avg_logprob < MIN_AVG_LOGPROB and _TOLD.issuperset(words_of(said.text)):
+        is_unlikely = said.avg_logprob < MIN_AVG_LOGPROB
+        if not attempt and is_unlikely and _TOLD.issuperset(words_of(said.text)):
             said = replace(said, text="")  # of noise it makes what it was told
         take.tries.append((said, take.encoded))
 

@@ -121,6 +121,9 @@ def test_transcript_is_held_against_the_list_too(drive):
     with pytest.raises(InputError, match="“blood” is on the list") as caught:
         Classroom(drive).check_prompt(Prompt("a red picture", transcript=heard))
     assert str(WORDS) in str(caught.value) and str(caught.value).count(". ") == 0
+    first = replace(heard, text="a gum", english="a gum", first_heard="a gun")  # and is offered
+    with pytest.raises(InputError, match="“gun” is on the list"):
+        Classroom(drive).check_prompt(Prompt("a gum", transcript=first))
 
 
 @pytest.mark.parametrize("guidance", [0.0, 0.5])

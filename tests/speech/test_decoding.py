@@ -6,6 +6,7 @@ from sounds import JFK
 
 from s2i_lib.errors import InputError
 from s2i_lib.models.registry import REGISTRY
+from s2i_lib.photos.subject import Subject
 from s2i_lib.speech.audio import RATE_HZ, read_audio
 from s2i_lib.speech.decoding import WISHES
 from s2i_lib.speech.transcribe import HearOptions, hear_windows
@@ -73,11 +74,14 @@ def test_english_is_heard_after_names_and_wishes():
 
 def test_what_whisper_was_told_is_not_taken_for_what_was_said():
     """In noise as loud as this it says the hint again; heard without one, nothing is left."""
-    lost = [("Two owls in an armchair.", -1.1), ("Mm.", -1.3), ("Mm.", -1.3)]
+    lost = [("Two owls in an armchair.", -1.1), ("", -1.3), ("", -1.3)]
     with pytest.raises(InputError, match="Nothing was said"):
         listen(Scripted(lost, language=("en", 0.97)))
     clear = Scripted([("Two owls in the fog.", -0.3)], language=("en", 0.97))
     assert listen(clear).text == "Two owls in the fog."
+    unsure = [("Make it purple.", -1.1), ("Make it purple.", -1.2), ("Make it pup.", -1.3)]
+    transcript = listen(Scripted(unsure, language=("en", 0.97)))
+    assert transcript.text == "Make it purple." and transcript.doubts  # so it is asked for
 
 
 WORDS = vocabulary_of(REGISTRY["pocket"])
@@ -91,6 +95,15 @@ def test_words_that_the_model_does_not_know_are_heard_again_as_those_that_it_kno
     assert (transcript.first_heard, transcript.n_decodes) == ("A dreadan in the snow.", 2)
     hint = engine.passes[1][2]
     assert "A dragon on the beach." in hint and hint.count("on the beach.") == 8
+
+
+def test_the_window_with_strange_words_is_heard_again_and_names_are_told_again():
+    said = [("A red car.", -0.2), ("A peacot.", -0.2), ("A peacock.", -0.1)]
+    engine = Scripted(said, language=("en", 0.97))
+    transcript = listen(engine, HearOptions(names=("Rex",), vocabulary=WORDS), count=2)
+    assert transcript.text == "A red car. A peacock."
+    assert (transcript.first_heard, transcript.n_decodes) == ("A red car. A peacot.", 3)
+    assert engine.passes[2][2].startswith("A picture of Rex. ")
 
 
 @pytest.mark.parametrize(
@@ -111,7 +124,8 @@ def test_what_is_no_better_the_second_time_stays(first, again):
 )
 def test_known_words_changes_and_near_names_are_heard_once(said):
     engine = Scripted([(said, -0.2)], language=("en", 0.97))
-    listen(engine, HearOptions(names=("Bella",), vocabulary=WORDS))
+    words = vocabulary_of(REGISTRY["pocket"], subjects=[Subject("Bella", "dog")])
+    listen(engine, HearOptions(names=("Bella",), vocabulary=words))
     assert len(engine.passes) == 1
 
 

@@ -360,14 +360,23 @@ def test_name_that_was_nearly_heard_is_offered_until_the_next_wish(drive, pocket
 
 
 def test_what_was_heard_at_first_is_offered_with_one_press(drive, pocket):
-    words, first = "a marathon on a beach", "A muffin on a beach."
-    heard = Transcript(words, "en", 0.9, words, (), "e", "m", 1.0, 1.0, first_heard=first)
-    studio = quick_studio(drive, pocket, heard)
+    said = [("a marathon on a beach", "A muffin on a beach."), ("Add a van.", "Add a fan.")]
+    heard = [
+        Transcript(words, "en", 0.9, words, (), "e", "m", 1.0, 1.0, first_heard=first)
+        for words, first in said
+    ]
+    listener = listener_that_hears()
+    listener.hear = lambda *_: heard.pop(0)
+    settings = {"model": "pocket", "steps": 1}
+    studio = Studio(drive, settings=settings, classroom=False, listener=listener, model=pocket)
     studio._received(bytes(32_000), {"kind": "speech"})
-    assert studio.wait(240) and studio.offers == [first]
+    assert studio.wait(240) and studio.offers == ["A muffin on a beach."]
     assert "marathon" in studio.prompt["text"]
-    studio.say(first)
+    studio.say(studio.offers[0])
     assert studio.wait(240) and studio.offers == [] and "muffin" in studio.prompt["text"]
+    studio._received(bytes(32_000), {"kind": "speech"})
+    assert studio.wait(240) and "van" in studio.prompt["text"]
+    assert studio.offers == []  # it would change the picture that has the van by now
 
 
 def test_deleted_picture_comes_back_with_undo(drive, pocket):

@@ -263,6 +263,7 @@ class Studio(StudioPage):
             self._keeps_this = self.keep if keep is None else keep
             # The page has cleared its lines: the same words must be news again.
             self.complaint, self.offers, self._doubted = "", [], None
+            self._is_new_wish = False
             if self.state == "loading":
                 self._show("waiting", ("waiting", {}))
             work()
@@ -361,12 +362,14 @@ class Studio(StudioPage):
             self._configure()
         elif isinstance(event, Understood):
             self._show_prompt(event.prompt, event.notes)
-            heard = event.prompt.transcript
+            heard = event.prompt.transcript if self._is_new_wish else None
             first = [heard.first_heard] if heard and heard.first_heard else []
             self.offers = [*(near.sentence for near in event.prompt.near_names), *first]
             self._show("drawing", ("drawing", {"model": event.model.base.name}))
-        elif isinstance(event, Taken) and event.sentence != NEW_WISH:
-            self.answer = {**self.answer, "taken": event.sentence, "other": ""}
+        elif isinstance(event, Taken):
+            self._is_new_wish = event.sentence == NEW_WISH
+            if not self._is_new_wish:
+                self.answer = {**self.answer, "taken": event.sentence, "other": ""}
         elif isinstance(event, Drawing):
             self._show_step(event)
 

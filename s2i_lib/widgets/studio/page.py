@@ -47,7 +47,7 @@ class StudioPage(ByteWidget):
         "absent (who did not come out)"
     ).tag(sync=True)
     offers: traitlets.List[Any] = traitlets.List(
-        help="sentences that may have been meant, with a name of a subject"
+        help="sentences that may have been meant: with a name of a subject, or as first heard"
     ).tag(sync=True)
     complaint = traitlets.Unicode("", help="what went wrong, in words").tag(sync=True)
     subjects: traitlets.List[Any] = traitlets.List(help="names that can be spoken").tag(sync=True)
