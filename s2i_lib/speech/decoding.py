@@ -48,8 +48,8 @@ WISHES = (
 )
 """What English is heard after, so that Whisper expects short wishes and changes of them.
 
-A quarter to a half of tiny.en's errors go, most with voices that it hears badly (figures:
-benchmarks/README.md); other models were not measured.
+A quarter to a half of tiny.en's errors go, and of base's, most with voices that they hear badly
+(figures: benchmarks/README.md); larger models were not measured.
 """
 _TOLD = frozenset(words_of(WISHES))
 _LOOP = re.compile(r"((?=\S*[-,.])\S{2,12}?)\1{5}")  # "2-7-4-8-4-8-4-8-4-8-4-8-4-8"
