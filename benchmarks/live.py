@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -204,9 +205,21 @@ def write_table(
     )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--prompts", type=int, default=12)
+def run(
+    about: str | None,
+    measure: Callable[[Path, int, int], str],
+    prompts: int,
+    head: str,
+    marks: tuple[str, str],
+) -> None:
+    """Do what the command line says: measure(folder, prompts, cores), and on one core if written.
+
+    Parameters
+    ----------
+    head : what stands before the tables in the README, with {command}
+    """
+    parser = argparse.ArgumentParser(description=(about or "").split("\n")[0])
+    parser.add_argument("--prompts", type=int, default=prompts)
     parser.add_argument("--cores", type=int, default=os.cpu_count())
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
@@ -217,13 +230,14 @@ def main() -> None:
             tables.append(measure(Path(folder), options.prompts, cores))
         print(tables[-1], flush=True)
     if options.write:
-        head = (
-            f"## Live\n\nMade by `python -m benchmarks.live {' '.join(sys.argv[1:])}` on "
-            f"{platform.machine()}, {os.cpu_count()} cores, CPU only, pocket model. The clips are "
-            "synthesised (flite, voice slt)."
-        )
-        write("\n\n".join([head, *tables]), MARKS)
+        command = f"python -m benchmarks.{Path(sys.argv[0]).stem} {' '.join(sys.argv[1:])}"
+        write("\n\n".join([head.format(command=command), *tables]), marks)
 
+
+HEAD = (
+    f"## Live\n\nMade by `{{command}}` on {platform.machine()}, {os.cpu_count()} cores, CPU only, "
+    "pocket model. The clips are synthesised (flite, voice slt)."
+)
 
 if __name__ == "__main__":
-    main()
+    run(__doc__, measure, 12, HEAD, MARKS)

@@ -12,18 +12,14 @@ chromium and flite, which tells when noun and sentence end, and the tests' own p
 
 from __future__ import annotations
 
-import argparse
-import os
 import platform
-import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.hearing import speak, write
-from benchmarks.live import end_of_noun_s, sounds
+from benchmarks.hearing import speak
+from benchmarks.live import end_of_noun_s, run, sounds
 from benchmarks.pocket import Asked
 from benchmarks.speech_to_image import make_wishes
 
@@ -135,27 +131,11 @@ def write_table(wishes: list[Asked], rows: dict[str, list[dict[str, Any]]], core
     )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--prompts", type=int, default=6)
-    parser.add_argument("--cores", type=int, default=os.cpu_count())
-    parser.add_argument("--write", action="store_true")
-    options = parser.parse_args()
-    tables = []
-    for cores in (options.cores, 1) if options.write else (options.cores,):
-        os.sched_setaffinity(0, range(cores))  # what it starts has these and no others
-        with tempfile.TemporaryDirectory() as folder:
-            tables.append(measure(Path(folder), options.prompts, cores))
-        print(tables[-1], flush=True)
-    if options.write:
-        head = (
-            f"Made by `python -m benchmarks.live_page {' '.join(sys.argv[1:])}` on "
-            f"{platform.machine()}: JupyterLab and Chromium with a WAV file as its microphone, on "
-            "the same cores as all else. A recording ends by itself after 1.5 s of silence, and "
-            "the picture comes after that."
-        )
-        write("\n\n".join([head, *tables]), MARKS)
-
+HEAD = (
+    f"Made by `{{command}}` on {platform.machine()}: JupyterLab and Chromium with a WAV file as "
+    "its microphone, on the same cores as all else. A recording ends by itself after 1.5 s of "
+    "silence, and the picture comes after that."
+)
 
 if __name__ == "__main__":
-    main()
+    run(__doc__, measure, 6, HEAD, MARKS)

@@ -81,7 +81,7 @@ def make(kind: str, samples: np.ndarray, folder: Path) -> Path:
 
 def speak(text: str, path: Path, voice: str = "slt") -> Path:
     """Say ``text`` into a WAV file by one of flite's voices; skip the test where there is none."""
-    if not shutil.which("flite"):
+    if not shutil.which("flite"):  # `make test` installs it; who runs pytest alone may lack it
         pytest.skip(f"{text!r} was not spoken: flite is missing (apt-get install flite)")
     subprocess.run(["flite", "-voice", voice, "-t", text, "-o", path], check=True)
     return path
