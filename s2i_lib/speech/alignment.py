@@ -16,7 +16,6 @@ from s2i_lib.speech.weights import WINDOW_S, shortest_window_s
 from s2i_lib.speech.whisper import DecodeOptions, OpenAIWhisper, Word, has_cuda, load_engine
 from s2i_lib.storage.layout import Drive
 
-POSITIONS_PER_S = 50  # the encoder makes one of every two columns of the spectrogram
 MOST_TOKENS = 100
 MARGIN_S = 1.0  # of silence behind the words, as a window that ends in speech is misheard
 
