@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 ENGINES = ("openai-whisper", "faster-whisper")
 FRAMES_PER_S = 100  # columns of the mel spectrogram: one every 160 samples
+MAX_HINT_TOKENS = 223  # that Whisper was trained to read of earlier text; openai-whisper cuts there
 
 
 @dataclass(frozen=True)
@@ -137,8 +138,8 @@ class FasterWhisper:
         from faster_whisper.transcribe import get_suppressed_tokens
 
         tokenizer = self._tokenizer(options.language, options.task)
-        hint = options.hint
-        before = [tokenizer.sot_prev, *tokenizer.encode(" " + hint)] if hint else []
+        told = tokenizer.encode(" " + options.hint)[-MAX_HINT_TOKENS:] if options.hint else []
+        before = [tokenizer.sot_prev, *told] if told else []
         prompt = [*before, *tokenizer.sot_sequence, tokenizer.no_timestamps]
         search: dict[str, Any] = {"beam_size": self._beam_size}
         if options.temperature:
