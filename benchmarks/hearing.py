@@ -302,7 +302,9 @@ def larger_table(weights: Path, clips: Path, folder: Path) -> str:
 def languages_table(weights: Path, clips: Path, engine: str = "faster-whisper") -> str:
     """Words and names that get from other languages into the prompt."""
     rex = Subject("Rex", "dog")
-    options = HearOptions(engine=engine, model=str(weights), names=("Rex",), device="cpu")
+    options = HearOptions(
+        engine=engine, model=str(weights), subjects=(Subject("Rex", "dog"),), device="cpu"
+    )
     counts: dict[str, Counter[str]] = {}
     with tempfile.TemporaryDirectory() as folder:
         listener = Listener(options, Drive(Path(folder))).load()
@@ -403,18 +405,21 @@ def names_table(folder: Path, threads: int) -> str:
     spoken = [sentence for sentence in sentences if sentence["set"] == "spoken"]
     untold = HearOptions(model="tiny.en")
     listener = Listener(untold, Drive(folder / "drive"))
-    exact, matched, told, taught = [], [], [], []
+    exact, matched, told, again, taught = [], [], [], [], []
     spellings: dict[str, Subject] = {}
     for sentence in spoken:
         clip = speak(sentence["text"], folder)
-        names = [Subject.parse(subject).name for subject in sentence["subjects"]]
+        subjects = tuple(map(Subject.parse, sentence["subjects"]))
+        names = [subject.name for subject in subjects]
         listener.options = untold
         text = listener.hear(clip).text
         exact.append((sentence["names"], [n for n in names if n.lower() in text.lower()]))
         matched.append((sentence["names"], _names(text, sentence)))
-        listener.options = replace(untold, names=tuple(names))
-        text = listener.hear(clip).text
-        told.append((sentence["names"], _names(text, sentence)))
+        listener.options = replace(untold, subjects=subjects)
+        heard = listener.hear(clip)
+        text = heard.text
+        told.append((sentence["names"], _names(heard.first_heard or text, sentence)))
+        again.append((sentence["names"], _names(text, sentence)))
         for one in sentence["subjects"]:
             if one not in spellings:
                 subject = Subject.parse(one)
@@ -428,7 +433,9 @@ def names_table(folder: Path, threads: int) -> str:
     rows.append(_names_row("spoken: Whisper alone", exact))
     rows.append(_names_row("spoken: matched by sound", matched))
     rows.append(_names_row("spoken: names told, and matched", told))
-    rows.append(_names_row("spoken: names told, taught by three voices, and matched", taught))
+    rows.append(_names_row("spoken: names told, matched, heard again where one is missing", again))
+    rows.append(_names_row("the same, and taught by three voices", taught))
+    rows += _by_voice(listener, sentences, folder)
     return "\n".join(
         [
             f"### Names: {len(sentences)} sentences (tests/data/names.jsonl), tiny.en",
@@ -438,6 +445,22 @@ def names_table(folder: Path, threads: int) -> str:
             *rows,
         ]
     )
+
+
+def _by_voice(listener: Listener, sentences: list[dict[str, Any]], folder: Path) -> list[str]:
+    """Return two rows a voice that says every sentence: heard once, and again for a name."""
+    rows = []
+    for voice in ("slt", "rms", "awb", "kal16"):
+        once, again = [], []
+        for sentence in sentences:
+            subjects = tuple(map(Subject.parse, sentence["subjects"]))
+            listener.options = replace(listener.options, subjects=subjects)
+            heard = listener.hear(speak(sentence["text"], folder, voice))
+            for pairs, text in ((once, heard.first_heard or heard.text), (again, heard.text)):
+                pairs.append((sentence["names"], _names(text, sentence)))
+        rows.append(_names_row(f"all, spoken by {voice}: names told, and matched", once))
+        rows.append(_names_row(f"all, spoken by {voice}: and heard again", again))
+    return rows
 
 
 def _names(text: str, sentence: dict[str, Any]) -> list[str]:
@@ -480,12 +503,18 @@ NOTES = {
     "multilingual, on a part of the same clips: word error rate of 60 such wishes 0.202 with "
     "nothing told and 0.106 with wishes, of 24 sentences about anything 0.039 and 0.020, of 30 "
     "changes 0.116 and 0.070.",
-    "names": "Each held-out set has names of its own (the first those of dev) and was scored once, "
-    "before its misses were looked at and the rules made more general for the next. At that first "
-    "look, in order: recall 0.915, 0.952, 0.905, 0.957, 0.980, with 1, 5, 0, 1 and 1 false alarms. "
-    "The last of these is what to expect of names and sentences that nobody tuned for; the rows "
-    "above are of the code as it is now. Whisper alone: the name is somewhere in its text, letter "
-    "for letter.",
+    "names": "Each held-out set has names of its own (the first those of dev) and was scored "
+    "once, before its misses were looked at and the rules made more general for the next. At that "
+    "first look, in order: recall 0.915, 0.952, 0.905, 0.957, 0.980, with 1, 5, 0, 1 and 1 false "
+    "alarms. The last of these is what to expect of names and sentences that nobody tuned for; the"
+    " rows above are of the code as it is now. Whisper alone: the name is somewhere in its text, "
+    "letter for letter. A name is heard again where other words stand in a name's place (`Not she "
+    "in a cup of tea`). Measured apart, by these four voices: of 1,572 wishes and changes in which"
+    " nobody's name was said, not one had a name then that it had not had before; a fifth cost a "
+    "decode more, most of them without an article (`Sunset over the sea`). Of 160 wishes for "
+    "somebody else whose name is much like a subject's 17 were taken for the subject before, and "
+    "five more then: Tim for Jim, Jenny for Jimmy, Wanda for Rhonda. What was heard at first is "
+    "offered.",
 }
 
 

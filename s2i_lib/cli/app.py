@@ -113,7 +113,7 @@ class Hearing:
             engine=self.engine,
             model=self.whisper,
             language=self.language,
-            names=tuple(subject.spoken for subject in subjects),
+            subjects=tuple(subjects),
             vocabulary=vocabulary,
             limit_s=self.limit_s,
             word_times=word_times,

@@ -103,7 +103,7 @@ def add_hearing(
     """Score hearing, too, for a listener that knows the subject's name; a note where it cannot."""
     subject = evaluation.subject
     try:
-        hearing = HearOptions(names=(subject.name,))
+        hearing = HearOptions(subjects=(subject,))
         speech = SpeechToImage(drive, model=model, hearing=hearing, negative="")
         speech.subjects, speech.folder = [subject], None
         evaluation.speech = evaluate_speech(speech.load(), clips, clip_scorer, evaluation.options)

@@ -109,7 +109,7 @@ class SpeechToImage:
         self.lookout = Lookout(self.drive)
         """Finds out who was asked for and did not come out."""
         if hearing is None:
-            hearing = HearOptions(names=tuple(one.spoken for one in self.subjects))
+            hearing = HearOptions(subjects=tuple(self.subjects))
         self._listener = ListenerChoice(self.drive, hearing, self._tell)
         self._model = ModelChoice(self.drive, model, run, self._tell)
 
@@ -140,7 +140,7 @@ class SpeechToImage:
         self.subjects = known_subjects(self.drive)
         if self.chosen not in self.subjects:
             self.chosen = None
-        self.hearing = replace(self.hearing, names=tuple(one.spoken for one in self.subjects))
+        self.hearing = replace(self.hearing, subjects=tuple(self.subjects))
         if self._model.is_auto:
             with self._model.lock:
                 self._model.let_go()

@@ -5,9 +5,9 @@ meant, and ``level`` says how loud the speech is. ``windows`` finds the speech i
 at pauses into what Whisper takes at once. ``weights`` finds a Whisper for this machine, on the
 Drive, in packages (``packaged``, for machines without a network) or on the hub; ``whisper`` has
 two engines to run it. ``decoding`` makes words of the windows, tries bad ones again, and doubts
-what stays bad; ``glossary`` helps with what is said in twenty other languages, ``vocabulary`` with
-words that a small picture model does not know. ``transcribe`` ties it together, and ``transcript``
-is what comes out, in English.
+what stays bad; ``glossary`` helps with what is said in twenty other languages, ``missed_names``
+with names that were heard as something else, ``vocabulary`` with words that a small picture model
+does not know. ``transcribe`` ties it together, and ``transcript`` is what comes out, in English.
 
 ``name_matching`` then finds a subject's name however it was spelled (``words`` and ``sounds`` are
 what it compares), and ``prompt`` puts the identifier in its place: "Wrecks on a beach" becomes "a

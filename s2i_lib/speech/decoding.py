@@ -4,22 +4,25 @@ Every window is decoded once. One that comes out bad is decoded again in Whisper
 without a hint, which may have led it astray, then less strictly, as long as the clip stays within
 MAX_DECODES. That bound holds for the clip: 28 s of English can be tried three times, two windows
 have one more try between them (the worse one gets it), and three, which take 60 s, have none. What
-is left is for English words that a small picture model does not know: they are heard once more as
-those that it knows (``vocabulary``). What is not English needs another decode a window for the
-translation, so that its bound holds for one window, and there are no second tries beyond that. A
-longer limit means one decode a window.
+is left is for English that may be other words: it is heard once more where a name may have been
+missed (``missed_names``), and where words are strange to a small picture model (``vocabulary``).
+What is not English needs another decode a window for the translation, so that its bound holds for
+one window, and there are no second tries beyond that. A longer limit means one decode a window.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import product
 from typing import Any
 
 import regex as re
 
+from s2i_lib.photos.subject import Subject
 from s2i_lib.speech.audio import RATE_HZ
 from s2i_lib.speech.glossary import add_missing_things, find_words, join_phrases, usual_words
+from s2i_lib.speech.missed_names import MAX_TOLD, MissedNames
 from s2i_lib.speech.transcript import Segment
 from s2i_lib.speech.vocabulary import Vocabulary, sentences_of
 from s2i_lib.speech.weights import OFFLINE_ADVICE, WINDOW_S
@@ -41,7 +44,6 @@ DOUBTFUL_ELSEWHERE = -0.6
 # (flite, espeak-ng, recordings) -0.48 or more.
 FOREIGN = -0.58
 SURELY = 0.8  # probability of a language above which another one that was named is doubted
-MAX_HINTS = 20  # names that Whisper is told: its memory of earlier text has 223 tokens
 WISHES = (
     "A dog asleep in an armchair at night. Make it purple. Two owls wearing scarves in the fog. "
     "Undo. A white car on a pink background."
@@ -66,7 +68,7 @@ class Take:
     """Length of the window that was encoded."""
     tries: list[tuple[Decoded, Any]] = field(default_factory=list)
     first: str = ""
-    """What was heard before it was heard again for words that the model knows."""
+    """What was heard before it was heard again, for a name or for words that the model knows."""
 
     @property
     def is_bad(self) -> bool:
@@ -102,7 +104,7 @@ class Decoder:
 
     engine: Engine
     language: str
-    names: Sequence[str] = ()
+    subjects: Sequence[Subject] = ()
     vocabulary: Vocabulary | None = None
     """What the picture's model knows, where that is little."""
 
@@ -116,29 +118,43 @@ class Decoder:
             self._try(min(bad, key=_promise))
             n_decodes += 1
             spare -= 1
-        if self.language == "en" and self.vocabulary:
-            for take in takes:
-                if spare > 0 and self._hear_again(take, self.vocabulary):
+        if self.language == "en":
+            for take, hear in product(takes, (self._hear_names, self._hear_things)):
+                if spare > 0 and hear(take):
                     n_decodes += 1
                     spare -= 1
         return n_decodes
 
-    def _hear_again(self, take: Take, vocabulary: Vocabulary) -> bool:
-        """Where words are strange to the model, hear them as others; return whether it was tried.
+    def _hear_names(self, take: Take) -> bool:
+        """Where a name may have been missed, hear it; return whether that was tried."""
+        first = take.best
+        missed = MissedNames(tuple(self.subjects), first.text)
 
-        What is heard then is taken where it is better: see `Vocabulary.is_better`.
-        """
-        first, features = take.chosen
-        strange = vocabulary.strange(first.text)
-        if not strange:
+        def is_better(said: Decoded) -> bool:
+            return missed.is_better(said.text, said.avg_logprob - first.avg_logprob)
+
+        if missed.places:
+            self._hear_again(take, missed.sentences, is_better)
+        return bool(missed.places)
+
+    def _hear_things(self, take: Take) -> bool:
+        """Where words are strange to the model, hear it again; return whether that was tried."""
+        vocabulary, first = self.vocabulary, take.best.text
+        strange = vocabulary.strange(first) if vocabulary else []
+        if not (vocabulary and strange):
             return False
-        told = vocabulary.nearest(first.text, strange)
-        hint = f"{names_hint(self.names[:MAX_HINTS])} {sentences_of(told)}".strip()
+        told = vocabulary.nearest(first, strange)
+        hint = f"{names_hint(self._names)} {sentences_of(told)}".strip()
+        self._hear_again(take, hint, lambda said: vocabulary.is_better(said.text, first, told))
+        return True
+
+    def _hear_again(self, take: Take, hint: str, is_better: Callable[[Decoded], bool]) -> None:
+        """Decode once more after a hint; what is heard then is taken where it is better."""
+        first, features = take.chosen
         options = replace(self._options(take.window), hint=hint)
         again = replace(take, tries=[(self.engine.decode(features, options), features)])
-        if vocabulary.is_better(again.best.text, first.text, told) and not again.is_bad:
-            take.first, take.tries = first.text, [*take.tries, *again.tries]
-        return True
+        if is_better(again.best) and not again.is_bad:
+            take.first, take.tries = take.first or first.text, [*take.tries, *again.tries]
 
     def _try(self, take: Take) -> None:
         attempt = len(take.tries)
@@ -160,16 +176,20 @@ class Decoder:
         same comes at the end.
         """
         words = find_words(take.best.text, self.language)
-        hint = names_hint([*self.names[:MAX_HINTS], *join_phrases(words)], ", ")
+        hint = names_hint([*self._names, *join_phrases(words)], ", ")
         options = replace(self._options(take.window), task="translate", hint=hint)
         return add_missing_things(self.engine.decode(take.chosen[1], options).text, words)
+
+    @property
+    def _names(self) -> list[str]:
+        return [one.spoken for one in self.subjects[:MAX_TOLD]]
 
     def _options(self, window: Window) -> DecodeOptions:
         """With room for the fastest speaker; a loop ends here at the latest."""
         tokens_per_s = 8 if self.language == "en" else 25  # some scripts take several a letter
         max_tokens = min(220, 16 + int(tokens_per_s * len(window.samples) / RATE_HZ))
         usual = usual_words(self.language)
-        names = names_hint(self.names[:MAX_HINTS])
+        names = names_hint(self._names)
         # English wishes stand behind the names: before them a name in 31 was lost.
         parts = (names, WISHES) if self.language == "en" else (usual and f"{usual}.", names)
         return DecodeOptions(self.language, max_tokens, hint=" ".join(filter(None, parts)))

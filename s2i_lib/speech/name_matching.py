@@ -220,7 +220,7 @@ def _candidate(
     if any(not is_word(token.text) and token.text not in ".-" for token in span):
         return None
     heard = text[span[0].start : span[-1].end]
-    stem, is_possessive = _without_possessive(heard)
+    stem, is_possessive = without_possessive(heard)
     name, said = words_of(spelling), words_of(stem)
     written, whole = "".join(said), "".join(name)
     plurals = (whole + "s", whole + "es", re.sub("y$", "ies", whole))
@@ -251,7 +251,8 @@ def _candidate(
     return Candidate(mention, stem, name, said, is_plural, *around)
 
 
-def _without_possessive(word: str) -> tuple[str, bool]:
+def without_possessive(word: str) -> tuple[str, bool]:
+    """Return words without their possessive ending, and whether they had one."""
     for ending in ("'s", "’s", "s'", "s’"):
         if word.lower().endswith(ending):
             keep = len(word) - 2 + (ending[0] == "s")

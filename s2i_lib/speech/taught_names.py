@@ -47,7 +47,7 @@ def teach_name(
         # English, because that is what prompts are made of; and without the name, which it is told
         # when wishes are heard.
         listener.load()
-        listener.options = replace(before, language="en", names=(), limit_s=LIMIT_S)
+        listener.options = replace(before, language="en", subjects=(), limit_s=LIMIT_S)
         for number, recording in enumerate(recordings, 1):
             try:
                 heard.append(_hear_name(listener, recording))

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from s2i_lib.errors import InputError, S2iError
 from s2i_lib.models.devices import free_memory
+from s2i_lib.photos.subject import Subject
 from s2i_lib.speech.audio import LIMIT_S, RATE_HZ, Audio, Recording, read_audio
 from s2i_lib.speech.decoding import (
     Decoder,
@@ -48,8 +49,8 @@ class HearOptions:
     language: str | None = None
     """Language that is spoken, such as "de", for which a GPU with room takes a larger model; None:
     Whisper finds out."""
-    names: tuple[str, ...] = ()
-    """Names that may be said; Whisper is told them beforehand."""
+    subjects: tuple[Subject, ...] = ()
+    """Subjects that may be named; Whisper is told their names beforehand."""
     vocabulary: Vocabulary | None = None
     """What the picture's model knows, where that is little: English with other words in it is heard
     once more, for words that sound alike."""
@@ -265,7 +266,7 @@ def hear_windows(
             f"The model {engine.model} hears English only, and {language!r} was asked for. "
             "Name a multilingual model, for instance --whisper small."
         )
-    decoder = Decoder(engine, language, options.names, options.vocabulary)
+    decoder = Decoder(engine, language, options.subjects, options.vocabulary)
     n_decodes = decoder.transcribe(takes)
     spoken = [take for take in takes if take.best.text]
     text = english = " ".join(take.best.text for take in spoken)

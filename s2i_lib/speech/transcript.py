@@ -46,7 +46,8 @@ class Transcript:
     """Sentences on how it was heard that say nothing against the words: "Only English is heard now
     ...", with the first recording."""
     first_heard: str = ""
-    """What was heard at first, where it was heard again for words that the model knows."""
+    """What was heard at first, where it was heard again: for a name, or words that the model knows.
+    """
 
     @property
     def words(self) -> tuple[Word, ...]:

@@ -15,6 +15,8 @@ from s2i_lib.speech.weights import MODELS, WINDOW_S
 from s2i_lib.speech.whisper import Decoded
 from s2i_lib.speech.windows import MAX_DECODES, Window
 
+REX, LUNA, BELLA, MOCHI = (Subject(name, "dog") for name in ("Rex", "Luna", "Bella", "Mochi"))
+
 
 class Scripted:
     """An engine that says what it is told to: the trained multilingual weights are not here."""
@@ -60,7 +62,7 @@ def test_german_is_kept_and_translated():
 def test_whisper_is_told_usual_words_of_the_language_and_then_what_they_mean():
     """Base alone makes "a red light" of "un chien rouge"."""
     engine = Scripted([("un chien rouge", -0.2), ("a red light", -0.3)], language=("fr", 0.97))
-    assert listen(engine, HearOptions(names=("Rex",))).english == "a red light, a dog"
+    assert listen(engine, HearOptions(subjects=(REX,))).english == "a red light, a dog"
     (_, _, heard_with, _), (_, _, translated_with, _) = engine.passes
     assert "rouge" in heard_with.split(", ") and heard_with.endswith(" A picture of Rex.")
     assert translated_with == "A picture of Rex, red dog."
@@ -68,7 +70,7 @@ def test_whisper_is_told_usual_words_of_the_language_and_then_what_they_mean():
 
 def test_english_is_heard_after_names_and_wishes():
     engine = Scripted([("a red dog", -0.2)], language=("en", 0.97))
-    listen(engine, HearOptions(names=("Rex", "Luna")))
+    listen(engine, HearOptions(subjects=(REX, LUNA)))
     assert [hint for *_, hint, _ in engine.passes] == [f"A picture of Rex and Luna. {WISHES}"]
 
 
@@ -100,7 +102,7 @@ def test_words_that_the_model_does_not_know_are_heard_again_as_those_that_it_kno
 def test_the_window_with_strange_words_is_heard_again_and_names_are_told_again():
     said = [("A red car.", -0.2), ("A peacot.", -0.2), ("A peacock.", -0.1)]
     engine = Scripted(said, language=("en", 0.97))
-    transcript = listen(engine, HearOptions(names=("Rex",), vocabulary=WORDS), count=2)
+    transcript = listen(engine, HearOptions(subjects=(REX,), vocabulary=WORDS), count=2)
     assert transcript.text == "A red car. A peacock."
     assert (transcript.first_heard, transcript.n_decodes) == ("A red car. A peacot.", 3)
     assert engine.passes[2][2].startswith("A picture of Rex. ")
@@ -124,9 +126,39 @@ def test_what_is_no_better_the_second_time_stays(first, again):
 )
 def test_known_words_changes_and_near_names_are_heard_once(said):
     engine = Scripted([(said, -0.2)], language=("en", 0.97))
-    words = vocabulary_of(REGISTRY["pocket"], subjects=[Subject("Bella", "dog")])
-    listen(engine, HearOptions(names=("Bella",), vocabulary=words))
+    words = vocabulary_of(REGISTRY["pocket"], subjects=[BELLA])
+    listen(engine, HearOptions(subjects=(BELLA,), vocabulary=words))
     assert len(engine.passes) == 1
+
+
+def test_a_name_that_was_missed_is_heard_again_and_what_was_heard_at_first_is_kept():
+    said = [("Not she in a cup of tea.", -0.3), ("Mochi in the cup of tea.", -0.34)]
+    engine = Scripted(said, language=("en", 0.97))
+    transcript = listen(engine, HearOptions(subjects=(MOCHI, REX)))
+    assert transcript.text == transcript.english == "Mochi in the cup of tea."
+    assert (transcript.first_heard, transcript.n_decodes) == ("Not she in a cup of tea.", 2)
+    assert engine.passes[1][2] == "Mochi and Rex. Mochi asleep. Rex asleep."
+
+
+@pytest.mark.parametrize(
+    ("again", "logprob"),
+    [
+        ("Mochi in a cup of tea.", -0.28),  # hardly likelier
+        ("Mochi on a red carpet.", -0.2),  # more has changed than a name
+    ],
+)
+def test_a_name_is_not_taken_for_what_was_said_otherwise(again, logprob):
+    engine = Scripted([("Marti in a cup of tea.", -0.3), (again, logprob)], language=("en", 0.97))
+    transcript = listen(engine, HearOptions(subjects=(MOCHI,)))
+    assert (transcript.text, transcript.first_heard) == ("Marti in a cup of tea.", "")
+
+
+def test_a_name_and_then_a_thing_are_heard_again_in_one_sentence():
+    said = ["Marti and a peacot.", "Mochi and a peacot.", "Mochi and a peacock."]
+    engine = Scripted([(text, -0.2) for text in said], language=("en", 0.97))
+    words = vocabulary_of(REGISTRY["pocket"], subjects=[MOCHI])
+    transcript = listen(engine, HearOptions(subjects=(MOCHI,), vocabulary=words))
+    assert (transcript.text, transcript.first_heard, transcript.n_decodes) == (said[2], said[0], 3)
 
 
 def test_other_languages_and_clips_without_a_decode_to_spare_are_not_heard_again():
@@ -183,7 +215,7 @@ def test_a_loop_is_heard_again_in_the_whole_window_without_the_names():
     loop = ("a dog on the beach a dog on the beach", -0.1)
     said = [loop, ("a dog on the beach", -0.3)]
     engine = Scripted(said, model="tiny.en", language=("en", 0.99))
-    transcript = listen(engine, HearOptions(names=("Rex",)))
+    transcript = listen(engine, HearOptions(subjects=(REX,)))
     assert transcript.text == "a dog on the beach"
     assert [(context_s, bool(hint)) for _, context_s, hint, _ in engine.passes] == [
         (10, True),

@@ -39,7 +39,7 @@ def base(tmp_path_factory):
 @pytest.mark.parametrize("engine", ["faster-whisper", "openai-whisper"])
 def test_what_is_said_in_ten_languages_gets_into_the_prompt(engine, base, drive):
     rex = Subject("Rex", "dog")
-    options = HearOptions(engine=engine, names=("Rex",), device="cpu")
+    options = HearOptions(engine=engine, subjects=(rex,), device="cpu")
     listener = Listener(options, drive).load()
     words: Counter[str] = Counter()
     kept: Counter[str] = Counter()

@@ -53,12 +53,12 @@ def test_names_are_found_in_what_whisper_really_writes(tmp_path):
     listener = Listener(untold, Drive(tmp_path))
     for sentence in spoken:
         clip = speak(sentence["text"], tmp_path / "clip.wav")
-        names = tuple(Subject.parse(subject).name for subject in sentence["subjects"])
+        subjects = tuple(map(Subject.parse, sentence["subjects"]))
         listener.options = untold
         written = listener.hear(clip).text
-        exact = [name for name in names if name.lower() in written.lower()]
+        exact = [one.name for one in subjects if one.name.lower() in written.lower()]
         results["untold"].append((sentence["names"], exact))
-        listener.options = replace(untold, names=names)
+        listener.options = replace(untold, subjects=subjects)
         told = listener.hear(clip).text
         results["told"].append((sentence["names"], names_in(told, sentence)))
     recall, alarms = score(results["told"])

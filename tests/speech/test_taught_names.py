@@ -42,7 +42,7 @@ def test_what_was_heard_of_a_name_counts_as_the_name_until_it_is_forgotten(say, 
     assert not all(make_prompt(said, [bella]).subjects for said in sentences)  # or why teach it
     for said in sentences:
         assert make_prompt(said, [taught]).text == "a ohwx dog on a hill"
-    assert listener.options.names == () and listener.options.language is None
+    assert listener.options.subjects == () and listener.options.language is None
     forget(find_traces(drive, "Bella"))
     assert not [path for path in drive.root.rglob("*") if path.is_file()]
 
