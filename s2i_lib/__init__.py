@@ -73,14 +73,18 @@ def _leave_processors_to_others() -> None:
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-    if "OMP_NUM_THREADS" in os.environ:
-        return
-    # Not all systems can keep a program to some of their processors.
-    given = getattr(os, "sched_getaffinity", lambda process: range(os.cpu_count() or 1))(0)
-    n_threads = max(1, len(given) // 2)
-    os.environ["OMP_NUM_THREADS"] = str(n_threads)
-    if "torch" in sys.modules:  # too late for the variable
-        sys.modules["torch"].set_num_threads(n_threads)
+    if "OMP_NUM_THREADS" not in os.environ:
+        # Not all systems can keep a program to some of their processors.
+        given = getattr(os, "sched_getaffinity", lambda process: range(os.cpu_count() or 1))(0)
+        n_threads = max(1, len(given) // 2)
+        os.environ["OMP_NUM_THREADS"] = str(n_threads)
+        if "torch" in sys.modules:  # too late for the variable
+            sys.modules["torch"].set_num_threads(n_threads)
+    # openai-whisper finds when words were said by numba, which sets OpenMP's number for the thread
+    # that asked, torch's as well. Once numba has threads, it refuses another number.
+    said = os.environ["OMP_NUM_THREADS"]
+    if "numba" not in sys.modules and said.isdecimal() and int(said):
+        os.environ.setdefault("NUMBA_NUM_THREADS", said)
 
 
 _leave_processors_to_others()

@@ -19,7 +19,7 @@ is_linux = pytest.mark.skipif(sys.platform != "linux", reason="GNU's OpenMP is L
 
 
 def run(code: str, **variables: str) -> tuple[str, str]:
-    own = ("OMP_NUM_THREADS", "GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
+    own = ("OMP_NUM_THREADS", "GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "NUMBA_NUM_THREADS")
     environment = {name: value for name, value in os.environ.items() if name not in own}
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -49,6 +49,22 @@ def test_half_of_the_processors_and_short_waits_reach_every_openmp(library):
 def test_torch_takes_half_whichever_is_imported_first(order):
     said, _ = run(f"import {order}; print(torch.get_num_threads())")
     assert int(said) == max(1, N_PROCESSORS // 2)
+
+
+@pytest.mark.slow
+def test_torch_keeps_to_half_after_openai_whisper_has_timed_words(tmp_path):
+    """numba, which it does that with, takes all processors by itself, and torch with it."""
+    code = f"""
+import s2i_lib, torch
+from pathlib import Path
+from s2i_lib.speech.alignment import hear_inside
+from s2i_lib.storage.layout import Drive
+clip = Path(s2i_lib.__file__).parent / "samples" / "red_car.wav"
+assert hear_inside(clip, Drive(Path({str(tmp_path)!r}))).words
+print(torch.get_num_threads())
+"""
+    assert int(run(code)[0].split()[-1]) == max(1, N_PROCESSORS // 2)
+    assert int(run(code, OMP_NUM_THREADS="3")[0].split()[-1]) == 3
 
 
 @pytest.mark.slow
